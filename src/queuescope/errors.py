@@ -1,0 +1,72 @@
+"""The whole exception tree.
+
+    QueuescopeError
+    ├── ConfigurationError      a setting, panel file or argument is wrong
+    ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
+    ├── BrokerError             the broker did not give a usable answer
+    ├── JobStoreError           the job history could not be read or written
+    └── DemoError               the local stack could not be set up or kept running
+
+Foreign exceptions are translated once, where the foreign library is called, with
+``raise … from exc``. Only the dashboard and the command line turn these into words.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class QueuescopeError(Exception):
+    """The root: everything that Queuescope raises on purpose."""
+
+
+class ConfigurationError(QueuescopeError):
+    """What was configured cannot be used; the message names the thing, the place and the remedy."""
+
+
+class SourceErrorKind(StrEnum):
+    """Why Prometheus gave no usable answer. The strings appear on screen, in logs and in metrics."""
+
+    CANNOT_CONNECT = "cannot_connect"
+    TIMEOUT = "timeout"
+    DECODE = "decode"
+    TOO_LARGE = "too_large"
+    NOT_PROMETHEUS = "not_prometheus"
+    AUTHENTICATION = "authentication"
+    BUSY = "busy"
+    BAD_DATA = "bad_data"
+    EXECUTION = "execution"
+    SERVER_ERROR = "server_error"
+
+
+class SourceError(QueuescopeError):
+    """Prometheus did not give a usable answer.
+
+    ``str(error)`` is one plain sentence that may be shown to anyone: it never holds the URL, a
+    credential or raw upstream text. ``detail`` is for the engineer's log.
+    """
+
+    def __init__(
+        self,
+        kind: SourceErrorKind,
+        message: str,
+        *,
+        detail: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BrokerError(QueuescopeError):
+    """The broker did not give a usable answer."""
+
+
+class JobStoreError(QueuescopeError):
+    """The job history could not be read or written."""
+
+
+class DemoError(QueuescopeError):
+    """The local stack could not be set up or kept running."""

@@ -1,0 +1,162 @@
+"""One table of settings: environment over file over default.
+
+Only the composition roots (dashboard, command line, demo) read it; every other part takes plain
+arguments. ``docs/reference/settings.md`` is generated from this module.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from rapidfuzz import process
+
+from queuescope.errors import ConfigurationError
+
+RefreshSeconds = Literal[0, 10, 30, 60, 300]
+REFRESH_CHOICES: tuple[int, ...] = get_args(RefreshSeconds)
+Range = Literal["1h", "6h", "24h", "7d"]
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "queuescope"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default and what it does."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="QUEUESCOPE_", extra="forbid", populate_by_name=True, frozen=True
+    )
+
+    prometheus_url: Annotated[
+        str,
+        Field(
+            default="http://127.0.0.1:9090",
+            validation_alias=AliasChoices("PROMETHEUS_URL", "QUEUESCOPE_PROMETHEUS_URL"),
+            description="Where Prometheus, or a server with its HTTP API, answers. May have a path.",
+        ),
+    ]
+    prometheus_token: SecretStr | None = Field(
+        default=None, description="Bearer token that is sent to Prometheus."
+    )
+    prometheus_timeout_seconds: float = Field(
+        default=5.0, gt=0, le=60, description="Total time one question to Prometheus may take."
+    )
+    preset: str = Field(
+        default="ai-agents", description="Name of a built-in preset, or the path of a panel file."
+    )
+    selector: str = Field(
+        default="",
+        description='Label matchers added to every query, such as `env="prod",team=~"a|b"`.',
+    )
+    scrape_interval_seconds: int = Field(
+        default=0, ge=0, le=3600, description="How often the metrics are scraped; 0 finds it out."
+    )
+    range: Range = Field(default="24h", description="The range that the page opens with.")
+    refresh_seconds: RefreshSeconds = Field(
+        default=60, description="How often the page refreshes itself; 0 is off."
+    )
+    breakdown_limit: int = Field(
+        default=8, ge=1, le=50, description="How many series a breakdown shows before “M more”."
+    )
+    late_sample_horizon_seconds: int = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="Samples that arrive up to this late still correct the cached history.",
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="Where state is kept (cache, demo, history)."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the dashboard listens on.")
+    port: int = Field(default=8501, ge=0, le=65_535, description="Port of the dashboard.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Host names that may be asked for, besides the loopback ones; `*` is any.",
+    )
+    job_store_url: str = Field(
+        default="", description="Job history database; empty is SQLite in the data directory."
+    )
+    broker_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), description="The Celery broker."
+    )
+
+    @field_validator("prometheus_url")
+    @classmethod
+    def _is_an_http_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                "must be an http:// or https:// address, such as http://prometheus:9090"
+            )
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; set prometheus_token instead")
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read the environment and, below it, a TOML file.
+
+    ``path`` defaults to ``$QUEUESCOPE_CONFIG``. Raises ``ConfigurationError`` that names the
+    setting, where it stands and the nearest known name.
+    """
+    path = path or (Path(p) if (p := os.environ.get("QUEUESCOPE_CONFIG")) else None)
+    from_file: dict[str, Any] = {}
+    if path is not None:
+        try:
+            from_file = tomllib.loads(path.read_text("utf-8"))
+        except OSError as exc:
+            raise ConfigurationError(f"cannot read {path}: {exc.strerror}") from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"{path} is not valid TOML: {exc}") from exc
+        for name in from_file:
+            if name not in Settings.model_fields:
+                raise ConfigurationError(f"{path}: unknown setting {name!r}{_nearest(name)}")
+    _refuse_unknown_environment()
+    try:
+        return Settings(**from_file)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise ConfigurationError(f"setting {name}: {first['msg']}") from None
+
+
+def environment_name(setting: str) -> str:
+    """The environment variable that sets ``setting``."""
+    return "PROMETHEUS_URL" if setting == "prometheus_url" else f"QUEUESCOPE_{setting.upper()}"
+
+
+def _refuse_unknown_environment() -> None:
+    known = {f"QUEUESCOPE_{name.upper()}" for name in Settings.model_fields} | {"QUEUESCOPE_CONFIG"}
+    for name in os.environ:
+        if name.startswith("QUEUESCOPE_") and name not in known:
+            setting = name.removeprefix("QUEUESCOPE_").lower()
+            raise ConfigurationError(
+                f"environment: unknown setting {name}{_nearest(setting, name)}"
+            )
+
+
+def _nearest(name: str, shown: str = "") -> str:
+    found = process.extractOne(name, list(Settings.model_fields), score_cutoff=60)
+    if found is None:
+        return "; `queuescope settings` lists them"
+    best = f"QUEUESCOPE_{found[0].upper()}" if shown else found[0]
+    return f", did you mean {best!r}?"

@@ -1,0 +1,152 @@
+"""Time ranges, aligned grids, frames of series, and readings with their state.
+
+All times are UTC epoch seconds. Grids hold whole seconds, so that equal requests give equal
+timestamps. Values are ``float64``; a gap is ``NaN`` and never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from queuescope.errors import SourceErrorKind
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The timestamps ``start, start + step, …, end``; both ends are multiples of ``step_seconds``."""
+
+    start: int
+    end: int
+    step_seconds: int
+
+    def __post_init__(self) -> None:
+        if self.step_seconds <= 0:
+            raise ValueError(f"step must be positive, not {self.step_seconds}")
+        if self.start % self.step_seconds or self.end % self.step_seconds:
+            raise ValueError(f"{self.start}..{self.end} is not aligned to {self.step_seconds} s")
+        if self.end < self.start:
+            raise ValueError(f"the grid ends ({self.end}) before it starts ({self.start})")
+
+    @classmethod
+    def ending_at(cls, now: float, span_seconds: int, step_seconds: int) -> Grid:
+        """The newest complete grid: ``end`` is ``now`` floored to the step."""
+        end = int(now // step_seconds) * step_seconds
+        return cls(end - span_seconds // step_seconds * step_seconds, end, step_seconds)
+
+    @classmethod
+    def covering(cls, start: float, end: float, step_seconds: int) -> Grid:
+        """The smallest aligned grid that holds ``start`` and ``end``."""
+        first = int(start // step_seconds) * step_seconds
+        last = -int(-end // step_seconds) * step_seconds
+        return cls(first, max(first, last), step_seconds)
+
+    def __len__(self) -> int:
+        return (self.end - self.start) // self.step_seconds + 1
+
+    def timestamps(self) -> Floats:
+        """Epoch seconds, shape ``(len(self),)``."""
+        return np.arange(len(self), dtype=np.float64) * self.step_seconds + self.start
+
+    def index(self, timestamp: int) -> int:
+        """The position of an aligned timestamp; it may lie outside the grid."""
+        return (timestamp - self.start) // self.step_seconds
+
+
+Labels = tuple[tuple[str, str], ...]
+"""Label pairs in the order of their names: hashable, and equal for equal label sets."""
+
+
+def labels_of(pairs: Mapping[str, str]) -> Labels:
+    return tuple(sorted(pairs.items()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """Series on one grid: ``values[i, j]`` is series ``i`` at ``grid.timestamps()[j]``, NaN is a gap."""
+
+    grid: Grid
+    series: tuple[Labels, ...]
+    values: Floats
+
+    def __post_init__(self) -> None:
+        expected = (len(self.series), len(self.grid))
+        if self.values.shape != expected:
+            raise ValueError(f"values have shape {self.values.shape}, not {expected}")
+
+    @classmethod
+    def empty(cls, grid: Grid) -> Frame:
+        return cls(grid, (), np.empty((0, len(grid))))
+
+    @property
+    def has_numbers(self) -> bool:
+        return bool(np.isfinite(self.values).any())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a source said to one range query. Warnings and infos are the source's own words."""
+
+    frame: Frame
+    warnings: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+
+
+class RangeSource(Protocol):
+    """What the cache asks of a source of range queries."""
+
+    @property
+    def identity(self) -> str:
+        """Which source this is, stable over restarts and free of secrets."""
+        ...
+
+    async def query_range(self, query: str, grid: Grid) -> Answer:
+        """The series of ``query`` at every timestamp of ``grid``. Raises ``SourceError``."""
+        ...
+
+
+class LookupStatus(StrEnum):
+    """What the cache did for one read."""
+
+    HIT = "hit"
+    PARTIAL_HIT = "partial_hit"
+    RANGE_MISS = "range_miss"
+    KEY_MISS = "key_miss"
+    SOURCE_ERROR = "source_error"
+
+
+class State(StrEnum):
+    """What a reader may believe of a figure. Zero is a value, not a state."""
+
+    FRESH = "fresh"
+    PARTIAL = "partial"
+    STALE = "stale"
+    EMPTY = "empty"
+    IDLE = "idle"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A frame with what one must know to trust it.
+
+    ``as_of`` is when the source last answered for these data (source time, epoch seconds);
+    ``None`` with ``frame`` None: there is nothing to show. ``cause`` is one plain sentence for
+    every state but fresh, ``cause_kind`` its stable name where a source failed.
+    """
+
+    state: State
+    frame: Frame | None
+    as_of: float | None
+    lookup: LookupStatus
+    cause: str = ""
+    cause_kind: SourceErrorKind | None = None
+    detail: str = ""
+    warnings: tuple[str, ...] = field(default=())
