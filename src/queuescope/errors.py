@@ -25,7 +25,7 @@ class ConfigurationError(QueuescopeError):
 
 
 class SourceErrorKind(StrEnum):
-    """Why Prometheus gave no usable answer. The strings appear on screen, in logs and in metrics."""
+    """Why Prometheus gave no usable answer; the strings appear on screen, in logs and metrics."""
 
     CANNOT_CONNECT = "cannot_connect"
     TIMEOUT = "timeout"

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         Field(
             default="http://127.0.0.1:9090",
             validation_alias=AliasChoices("PROMETHEUS_URL", "QUEUESCOPE_PROMETHEUS_URL"),
-            description="Where Prometheus, or a server with its HTTP API, answers. May have a path.",
+            description="Where Prometheus, or a server with its HTTP API, answers; may have a path.",
         ),
     ]
     prometheus_token: SecretStr | None = Field(
@@ -101,13 +101,13 @@ class Settings(BaseSettings):
         return value.rstrip("/")
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # the signature is pydantic-settings' own
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (env_settings, init_settings)
 

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The timestamps ``start, start + step, …, end``; both ends are multiples of ``step_seconds``."""
+    """The timestamps ``start, start + step, …, end``; both ends are multiples of the step."""
 
     start: int
     end: int
@@ -70,7 +70,7 @@ def labels_of(pairs: Mapping[str, str]) -> Labels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """Series on one grid: ``values[i, j]`` is series ``i`` at ``grid.timestamps()[j]``, NaN is a gap."""
+    """Series on one grid: ``values[i, j]`` is series ``i`` at the grid's timestamp ``j``."""
 
     grid: Grid
     series: tuple[Labels, ...]

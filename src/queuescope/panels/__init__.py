@@ -1,0 +1,16 @@
+"""What to show: dashboards as validated data."""
+
+from queuescope.panels.histogram import bucket_quantiles
+from queuescope.panels.loader import load_dashboard, parse_dashboard
+from queuescope.panels.model import Dashboard, Kind, Panel, Resolution, Threshold
+
+__all__ = [
+    "Dashboard",
+    "Kind",
+    "Panel",
+    "Resolution",
+    "Threshold",
+    "bucket_quantiles",
+    "load_dashboard",
+    "parse_dashboard",
+]

@@ -1,0 +1,46 @@
+"""Quantiles of classic histograms, computed here so that the buckets are asked for only once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from queuescope.timeseries import Floats
+
+
+def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Floats:
+    """The quantiles of cumulative bucket counts, as ``histogram_quantile`` defines them.
+
+    ``upper_bounds`` has shape ``(b,)``, ascending, its last value ``+Inf``; ``counts`` has shape
+    ``(b, n)``: cumulative counts or rates per step. Returns shape ``(len(quantiles), n)`` in the
+    unit of the bounds. NaN where nothing was observed, where the ``+Inf`` bucket is missing, or
+    where there is no finite bucket. A quantile that falls into the ``+Inf`` bucket is the highest
+    finite bound: the true value is at least that.
+
+    The algorithm is ``bucketQuantile`` of Prometheus (promql/quantile.go): linear interpolation
+    within the bucket, the first bucket starting at 0 unless its bound is not positive.
+    """
+    steps = counts.shape[1]
+    result = np.full((len(quantiles), steps), np.nan)
+    if len(upper_bounds) < 2 or not np.isposinf(upper_bounds[-1]):
+        return result
+    # A bucket that a scrape missed counts as its lower neighbour: cumulative counts never fall.
+    cumulative = np.maximum.accumulate(np.nan_to_num(counts, nan=0.0), axis=0)
+    total = np.where(np.isnan(counts[-1]), np.nan, cumulative[-1])
+    columns = np.arange(steps)
+    last = len(upper_bounds) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for row, quantile in enumerate(quantiles):
+            rank = quantile * total
+            bucket = np.minimum((cumulative[:-1] < rank).sum(axis=0), last)
+            inside = np.minimum(bucket, last - 1)
+            lower_count = np.where(inside > 0, cumulative[np.maximum(inside - 1, 0), columns], 0.0)
+            start = np.where(inside > 0, upper_bounds[np.maximum(inside - 1, 0)], 0.0)
+            end = upper_bounds[inside]
+            share = (rank - lower_count) / (cumulative[inside, columns] - lower_count)
+            value = start + (end - start) * share
+            value = np.where((inside == 0) & (end <= 0), end, value)
+            value = np.where(bucket == last, upper_bounds[last - 1], value)
+            result[row] = np.where(total > 0, value, np.nan)
+    return result

@@ -1,0 +1,153 @@
+"""Panel files (TOML) to dashboards, with errors that say what, where and what instead."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any, cast
+
+from rapidfuzz import process
+
+from queuescope.errors import ConfigurationError
+from queuescope.panels.model import PLACEHOLDERS, Dashboard, Kind, Panel, Threshold
+
+_REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
+_OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale", "digits"}
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_SERVED = ("queue_depth", "success_rate", "latency")
+
+
+def load_dashboard(preset: str) -> Dashboard:
+    """Read a built-in preset by name, or a panel file by its path.
+
+    Raises ``ConfigurationError`` that names the file, the panel and the key.
+    """
+    if preset.endswith(".toml") or "/" in preset:
+        path = Path(preset)
+        try:
+            return parse_dashboard(path.read_text("utf-8"), path.stem, str(path))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"cannot read the panel file {path}: {exc}") from exc
+    directory = resources.files("queuescope.panels") / "presets"
+    known = sorted(p.name.removesuffix(".toml") for p in directory.iterdir())
+    if preset not in known:
+        raise ConfigurationError(
+            f"unknown preset {preset!r}{_meant(preset, known)}; there are: {', '.join(known)}"
+        )
+    text = (directory / f"{preset}.toml").read_text("utf-8")
+    return parse_dashboard(text, preset, f"preset {preset}")
+
+
+def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
+    """Validate the text of a panel file. ``place`` is how errors call it."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(f"{place} is not valid TOML: {exc}") from exc
+    _only(raw, {"title", "panel"}, place)
+    tables = raw.get("panel")
+    if not isinstance(tables, list) or not tables:
+        raise ConfigurationError(f"{place}: at least one [[panel]] is needed")
+    panels = tuple(
+        _panel(cast("dict[str, Any]", table), f"{place}, panel {number}")
+        for number, table in enumerate(tables, start=1)
+    )
+    ids = [panel.id for panel in panels]
+    if len(set(ids)) != len(ids):
+        raise ConfigurationError(f"{place}: two panels have the same id among {', '.join(ids)}")
+    return Dashboard(name, str(raw.get("title", name)), panels)
+
+
+def _panel(raw: dict[str, Any], place: str) -> Panel:
+    if isinstance(raw.get("id"), str):
+        place = f"{place.rsplit(',', 1)[0]}, panel {raw['id']!r}"
+    _only(raw, _REQUIRED | _OPTIONAL, place)
+    for key in sorted(_REQUIRED - raw.keys()):
+        raise ConfigurationError(f"{place}: {key!r} is missing")
+    if raw["id"] not in _SERVED:
+        raise ConfigurationError(
+            f"{place}: id must be one of {', '.join(_SERVED)}{_meant(str(raw['id']), _SERVED)}"
+        )
+    for key in ("title", "kind", "unit", "query", "now", "point"):
+        if not isinstance(raw[key], str) or not raw[key].strip():
+            raise ConfigurationError(f"{place}: {key!r} must be a text that is not empty")
+    if raw["kind"] not in list(Kind):
+        raise ConfigurationError(f"{place}: kind must be one of {', '.join(Kind)}")
+    for key in ("query", "now"):
+        _check_template(raw[key], f"{place}, {key}")
+    breakdowns = _texts(raw, "breakdowns", place)
+    for label in breakdowns:
+        if not _LABEL.fullmatch(label):
+            raise ConfigurationError(f"{place}: {label!r} is not a label name")
+    quantiles = tuple(_numbers(raw, "quantiles", place))
+    if any(not 0 < q < 1 for q in quantiles):
+        raise ConfigurationError(f"{place}: quantiles lie between 0 and 1, such as 0.95")
+    scale, digits = raw.get("scale", 1), raw.get("digits", 0)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
+        raise ConfigurationError(f"{place}: scale must be a number above 0")
+    if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 6:
+        raise ConfigurationError(f"{place}: digits must be a whole number from 0 to 6")
+    return Panel(
+        id=raw["id"],
+        title=raw["title"],
+        kind=Kind(raw["kind"]),
+        unit=raw["unit"],
+        query=" ".join(raw["query"].split()),
+        now=" ".join(raw["now"].split()),
+        point=raw["point"],
+        metrics=_texts(raw, "metrics", place),
+        breakdowns=breakdowns,
+        thresholds=_thresholds(raw, place),
+        quantiles=quantiles,
+        scale=float(scale),
+        digits=digits,
+    )
+
+
+def _check_template(text: str, place: str) -> None:
+    template = Template(text)
+    if not template.is_valid():
+        raise ConfigurationError(f"{place}: a lone $ stands in the template; write $$ for a dollar")
+    for name in template.get_identifiers():
+        if name not in PLACEHOLDERS:
+            known = sorted(PLACEHOLDERS)
+            raise ConfigurationError(f"{place}: unknown placeholder ${name}{_meant(name, known)}")
+
+
+def _thresholds(raw: dict[str, Any], place: str) -> tuple[Threshold, ...]:
+    found = []
+    for table in raw.get("thresholds", []):
+        value = table.get("value") if isinstance(table, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigurationError(f"{place}: a threshold needs a number as its value")
+        _only(table, {"value", "label"}, f"{place}, threshold {value}")
+        found.append(Threshold(float(value), str(table.get("label", f"limit {value:g}"))))
+    return tuple(found)
+
+
+def _texts(raw: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
+    values = raw.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise ConfigurationError(f"{place}: {key!r} must be a list of texts")
+    return tuple(values)
+
+
+def _numbers(raw: dict[str, Any], key: str, place: str) -> tuple[float, ...]:
+    values = raw.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, float) for v in values):
+        raise ConfigurationError(f"{place}: {key!r} must be a list of numbers")
+    return tuple(values)
+
+
+def _only(raw: dict[str, Any], known: set[str], place: str) -> None:
+    for key in raw:
+        if key not in known:
+            raise ConfigurationError(f"{place}: unknown key {key!r}{_meant(key, sorted(known))}")
+
+
+def _meant(given: str, known: list[str] | tuple[str, ...]) -> str:
+    found = process.extractOne(given, known, score_cutoff=60)
+    return f", did you mean {found[0]!r}?" if found else ""

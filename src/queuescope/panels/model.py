@@ -1,0 +1,129 @@
+"""Dashboards, panels, thresholds, and the rendering of a panel's query template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from string import Template
+
+PLACEHOLDERS = frozenset(
+    {"matchers", "by", "le_by", "step", "fine", "coarse", "window", "lookback", "recent"}
+)
+"""What a query template may hold, each written as ``$name``; see ``Resolution``."""
+
+RECENT_SECONDS = 300
+"""The span that “now” is read over where a single sample says nothing (rates, quantiles)."""
+
+
+class Kind(StrEnum):
+    """How values behave: it decides the axis, the direction of “worst” and how points are read."""
+
+    COUNT = "count"
+    PERCENT = "percent"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A limit in the panel's unit, drawn as a line."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The durations that a query template is rendered with, all in seconds.
+
+    ``left_open`` says that the source leaves out a range selector's left end (Prometheus 3,
+    VictoriaMetrics). Prometheus 2 includes it, so there the windows are shortened by a
+    millisecond: a sample that stands exactly on a grid point is then read in one step only.
+    """
+
+    step_seconds: int
+    scrape_interval_seconds: int
+    left_open: bool = True
+
+    def window(self, seconds: int) -> str:
+        return f"{seconds}s" if self.left_open else f"{seconds * 1000 - 1}ms"
+
+    @property
+    def rate_window_seconds(self) -> int:
+        """Covers the step with the sample before it, and never fewer than four scrapes.
+
+        ``rate()`` needs two samples and must survive a lost one.
+        """
+        scrape = self.scrape_interval_seconds
+        return max(self.step_seconds + scrape, 4 * scrape)
+
+    @property
+    def lookback_seconds(self) -> int:
+        """How long a gauge's sample speaks for its series: one lost scrape is no gap, more are."""
+        return max(self.scrape_interval_seconds * 9 // 2, 1)
+
+    def placeholders(self) -> dict[str, str]:
+        scrape = self.scrape_interval_seconds
+        dip = min(self.rate_window_seconds, max(RECENT_SECONDS, 4 * scrape))
+        return {
+            "step": self.window(self.step_seconds),
+            "fine": f"{max(1, scrape // 2)}s",
+            "coarse": f"{min(max(1, scrape), self.step_seconds) if dip < 120 else 60}s",
+            "window": self.window(self.rate_window_seconds),
+            "recent": self.window(dip),
+            "lookback": f"{self.lookback_seconds}s",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart: a query template and how its answer is to be read.
+
+    ``query`` gives, for every step, the numbers that are drawn; ``now`` is the instant query of
+    the present value. With ``quantiles`` the answer holds histogram buckets (label ``le``,
+    seconds), of which the quantiles are computed and scaled by ``scale``. ``point`` says in words
+    what one point is, ``{step}`` standing for the step; ``breakdowns`` are the labels it can be
+    split by; ``metrics`` are the names that it reads.
+    """
+
+    id: str
+    title: str
+    kind: Kind
+    unit: str
+    query: str
+    now: str
+    point: str
+    metrics: tuple[str, ...]
+    breakdowns: tuple[str, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    scale: float = 1.0
+    digits: int = 0
+
+    @property
+    def up_is_bad(self) -> bool:
+        return self.kind is not Kind.PERCENT
+
+    def render(self, template: str, resolution: Resolution, matchers: str, by: str | None) -> str:
+        """Fill in ``template``; ``matchers`` is rendered PromQL, ``by`` an allowed label."""
+        if by is not None and by not in self.breakdowns:
+            raise ValueError(f"panel {self.id} cannot be broken down by {by!r}")
+        return Template(template).substitute(
+            resolution.placeholders(),
+            matchers=matchers,
+            by=f" by ({by}) " if by else "",
+            le_by=f" by (le, {by}) " if by else " by (le) ",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """Panels in the order in which they stand."""
+
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+
+    @property
+    def breakdowns(self) -> tuple[str, ...]:
+        """Every label that at least one panel can be split by, in order of first mention."""
+        return tuple(dict.fromkeys(label for panel in self.panels for label in panel.breakdowns))
