@@ -1,0 +1,84 @@
+"""The platform that the demo watches: a real Celery app whose jobs do what their plan says.
+
+    celery -A queuescope.demo.platform worker --concurrency 4 -Q priority,default -n a@%h
+
+Settings: ``QUEUESCOPE_BROKER_URL``, ``QUEUESCOPE_METRICS_PORT`` and ``QUEUESCOPE_JOB_STORE_URL``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any
+
+from celery import Celery
+
+from queuescope.demo.workload import (
+    BACKOFF_SECONDS,
+    CONCURRENCY,
+    MAX_ATTEMPTS,
+    PRIORITY_STEPS,
+    QUEUES,
+    TASKS,
+    TENANTS,
+    Fault,
+    failure,
+    limited_runtime_seconds,
+)
+from queuescope.instrument import instrument
+
+app = Celery(
+    "queuescope.demo.platform",
+    broker=os.environ.get("QUEUESCOPE_BROKER_URL", "redis://127.0.0.1:6379/0"),
+)
+app.conf.update(
+    accept_content=["json"],
+    task_serializer="json",
+    result_serializer="json",
+    task_ignore_result=True,
+    task_default_queue="default",
+    task_acks_late=True,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    worker_concurrency=CONCURRENCY,
+    worker_hijack_root_logger=False,
+    # A retry waits in its worker; longer than any job, shorter than an operator's patience.
+    broker_transport_options={
+        "priority_steps": list(PRIORITY_STEPS),
+        "queue_order_strategy": "priority",
+        "visibility_timeout": 900,
+        "socket_timeout": 10,
+    },
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+)
+instrument(
+    app,
+    metrics_host=os.environ.get("QUEUESCOPE_METRICS_HOST", "127.0.0.1"),
+    tenants=[tenant.name for tenant in TENANTS],
+    queues=QUEUES,
+)
+
+
+def work(task: Any, *, tenant: str, ticket_id: int, plan: dict[str, Any]) -> str:
+    """Do what ``plan`` says: take that long, be refused so often, fail like that."""
+    attempt = int(task.request.retries)
+    if attempt < int(plan["rate_limited_attempts"]):
+        time.sleep(limited_runtime_seconds())
+        raise task.retry(
+            exc=failure(Fault.RATE_LIMITED, tenant, ticket_id),
+            countdown=BACKOFF_SECONDS[attempt],
+            max_retries=MAX_ATTEMPTS,
+        )
+    digest = hashlib.blake2b(f"{tenant}/{ticket_id}".encode()).hexdigest()
+    time.sleep(float(plan["runtime_seconds"]))
+    fault = Fault(int(plan["fault"]))
+    if fault is not Fault.NONE:
+        raise failure(fault, tenant, ticket_id)
+    return digest
+
+
+for kind in TASKS:
+    app.task(work, name=kind.name, bind=True)

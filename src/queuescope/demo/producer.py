@@ -1,0 +1,109 @@
+"""Sends the demo's jobs in real time, as the workload model says.
+
+    python -m queuescope.demo.producer
+
+Outlives a restart of the broker; what could not be sent meanwhile is dropped, as by a customer
+who gives up. Ends on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from kombu.exceptions import OperationalError
+
+from queuescope.demo.platform import app
+from queuescope.demo.workload import SEED, IncidentKind, Plan, World
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+
+
+class Producer:
+    """Draws the jobs of each second that has passed and sends them."""
+
+    def __init__(self, world: World, rng: np.random.Generator, *, loses_workers: bool) -> None:
+        self._world = world
+        self._rng = rng
+        self._loses_workers = loses_workers
+        self._is_down = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set."""
+        now = time.time()
+        while not stop.wait(_TICK_SECONDS):
+            since, now = now, time.time()
+            if now - since > 60:
+                # The machine slept: its jobs are not made up for.
+                continue
+            if self._loses_workers:
+                self._lose_a_worker(since, now)
+            for _, plan in self._world.arrivals(since, now, self._rng).plans():
+                self.send(plan)
+
+    def send(self, plan: Plan) -> None:
+        """One job; a broker that does not answer is told once and tried again with the next."""
+        try:
+            app.send_task(
+                plan.task,
+                kwargs=plan.arguments(),
+                queue=plan.queue,
+                priority=plan.priority,
+                retry=False,
+            )
+        except (OperationalError, OSError) as exc:
+            if not self._is_down:
+                logger.warning("the broker does not answer (%s)", type(exc).__name__)
+            self._is_down = True
+        else:
+            if self._is_down:
+                logger.info("the broker answers again")
+            self._is_down = False
+
+    def _lose_a_worker(self, since: float, now: float) -> None:
+        """Make an incident real: the last worker by name is told to go; its supervisor decides
+        when it comes back.
+        """
+        for incident in self._world.incidents(since, now):
+            if incident.kind is IncidentKind.WORKER_LOSS and since <= incident.start < now:
+                try:
+                    replies = app.control.ping(timeout=2.0) or []
+                    names = sorted(name for reply in replies for name in reply)
+                    if len(names) > 1:
+                        logger.info("incident: %s goes", names[-1])
+                        app.control.shutdown(destination=[names[-1]])
+                except (OperationalError, OSError) as exc:
+                    logger.warning("the broker does not answer (%s)", type(exc).__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Send until SIGTERM or SIGINT; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="queuescope.demo.producer", description=__doc__)
+    parser.add_argument("--seed", type=int, default=SEED, help="which world (default %(default)s)")
+    parser.add_argument(
+        "--keep-workers", action="store_true", help="never tell a worker to go in an incident"
+    )
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    producer = Producer(
+        World(arguments.seed), np.random.default_rng(), loses_workers=not arguments.keep_workers
+    )
+    logger.info("jobs are sent to %s", ", ".join(sorted(app.amqp.queues)) or "the broker")
+    producer.run(stop)
+    app.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""What workers tell: two lines make any Celery project visible.
+
+from queuescope.instrument import instrument
+instrument(app)
+"""
+
+from queuescope.instrument.celery import instrument
+
+__all__ = ["instrument"]

@@ -1,0 +1,327 @@
+"""Two lines that make a Celery project visible: its signals become observations.
+
+``instrument(app)`` belongs where the app is made, so that both the processes that send jobs and
+the workers call it. A sender writes into each message when it became due; a worker serves
+``/metrics`` and, if told where, writes the job history.
+
+A retry is a new attempt: it waits from when its countdown ends. The job's latency runs from when
+its first attempt became due until its final outcome. Nothing here can fail a job.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+import celery
+import msgspec
+from celery import signals, states
+from celery.exceptions import Reject
+
+from queuescope.errors import ConfigurationError
+from queuescope.instrument.collector import Collector
+from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
+from queuescope.instrument.observation import (
+    ERROR_MESSAGE_LIMIT,
+    Event,
+    Observation,
+    Sender,
+    label,
+)
+from queuescope.jobs.store import JobStore
+
+DEFAULT_METRICS_PORT = 9540
+DUE_HEADER = "queuescope_enqueued_at"
+FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
+
+TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
+
+logger = logging.getLogger(__name__)
+
+
+def default_tenant(kwargs: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
+    """The header ``tenant``, or the argument ``tenant`` or ``tenant_id``."""
+    for value in (headers.get("tenant"), kwargs.get("tenant"), kwargs.get("tenant_id")):
+        if isinstance(value, str | int) and value != "":
+            return str(value)
+    return None
+
+
+def instrument(
+    app: celery.Celery,
+    *,
+    namespace: str = DEFAULT_NAMESPACE,
+    subsystem: str = DEFAULT_SUBSYSTEM,
+    metrics_port: int | None = None,
+    metrics_host: str = "0.0.0.0",
+    job_store_url: str | None = None,
+    tenant_of: TenantOf = default_tenant,
+    tenants: Collection[str] = (),
+    queues: Collection[str] = (),
+) -> None:
+    """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
+
+    ``metrics_port`` defaults to ``$QUEUESCOPE_METRICS_PORT``, then 9540; 0 takes a free one.
+    ``job_store_url`` defaults to ``$QUEUESCOPE_JOB_STORE_URL``; without either there is no job
+    history. ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
+    Counters of the ``tenants`` and ``queues`` that are named here stand at 0 before the first job.
+
+    Raises ``ConfigurationError`` when a port or the address of the job store cannot be used.
+    """
+    app = getattr(app, "_get_current_object", lambda: app)()
+    if getattr(app, "queuescope", None) is not None:
+        return
+    url = job_store_url or os.environ.get("QUEUESCOPE_JOB_STORE_URL")
+    app.queuescope = Instrumentation(
+        app,
+        metrics=WorkerMetrics(
+            namespace=namespace, subsystem=subsystem, tenants=tenants, queues=queues
+        ),
+        host=metrics_host,
+        port=_port(metrics_port),
+        store=JobStore(url) if url else None,
+        tenant_of=tenant_of,
+    )
+
+
+class Instrumentation:
+    """The signal handlers of one app, and in its worker the collector that they talk to."""
+
+    def __init__(
+        self,
+        app: celery.Celery,
+        *,
+        metrics: WorkerMetrics,
+        host: str,
+        port: int,
+        store: JobStore | None,
+        tenant_of: TenantOf,
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._host = host
+        self._port = port
+        self._store = store
+        self._tenant_of = tenant_of
+        self._tenant_of_failed = False
+        self._collector: Collector | None = None
+        self._sender: Sender | None = None
+        self._started: dict[str, tuple[Observation, float]] = {}
+        self._lock = threading.Lock()
+        for signal, handler in (
+            (signals.before_task_publish, self._on_publish),
+            (signals.worker_init, self._on_worker_init),
+            (signals.worker_ready, self._on_worker_ready),
+            (signals.worker_process_init, self._on_child_init),
+            (signals.worker_shutdown, self._on_worker_shutdown),
+            (signals.task_prerun, self._on_start),
+            (signals.task_postrun, self._on_end),
+            (signals.task_success, self._on_success),
+            (signals.task_failure, self._on_failure),
+            (signals.task_retry, self._on_retry),
+            (signals.task_revoked, self._on_revoked),
+        ):
+            signal.connect(handler, weak=False)
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port of this worker's ``/metrics``; ``None`` elsewhere or when it was busy."""
+        return None if self._collector is None else self._collector.port
+
+    # The life of a worker -------------------------------------------------------------------
+    # The socket must exist before the pool forks, so that children know its path.
+
+    def _on_worker_init(self, sender: Any, **_: object) -> None:
+        if sender.app is not self._app or self._collector is not None:
+            return
+        self._collector = Collector(self._metrics, self._store, str(sender.hostname))
+        self._sender = Sender(self._collector.path)
+        self._collector.start(
+            self._host, self._port, redelivers=bool(self._app.conf.task_acks_late)
+        )
+        # A worker that fails before its loop begins sends no shutdown signal.
+        atexit.register(self._collector.stop)
+
+    def _on_worker_ready(self, **_: object) -> None:
+        if self.metrics_port is not None:
+            logger.info("metrics are served on port %d", self.metrics_port)
+
+    def _on_child_init(self, **_: object) -> None:
+        if self._collector is not None:
+            self._collector.close_in_child()
+
+    def _on_worker_shutdown(self, **_: object) -> None:
+        if self._collector is not None:
+            self._collector.stop()
+
+    # Sending --------------------------------------------------------------------------------
+
+    def _on_publish(self, headers: dict[str, Any], **_: object) -> None:
+        known_due = headers.get(DUE_HEADER)
+        first_due = headers.get(FIRST_DUE_HEADER, known_due)
+        headers[DUE_HEADER] = max(time.time(), _eta(headers.get("eta")))
+        if headers.get("retries") and isinstance(first_due, int | float):
+            headers[FIRST_DUE_HEADER] = first_due
+        else:
+            headers.pop(FIRST_DUE_HEADER, None)
+
+    # Running; these are called in pool children, threads, or the main process ----------------
+
+    def _on_start(self, sender: Any, task_id: str, **_: object) -> None:
+        if not self._is_mine(sender):
+            return
+        now = time.time()
+        begun = self._describe(Event.STARTED, sender, sender.request, now, started_at=now)
+        with self._lock:
+            self._started[task_id] = (begun, time.monotonic())
+        self._send(begun)
+
+    def _on_success(self, sender: Any, **_: object) -> None:
+        if self._is_mine(sender):
+            self._end(Event.SUCCEEDED, sender, str(sender.request.id))
+
+    def _on_failure(self, sender: Any, task_id: str, exception: object, **_: object) -> None:
+        if self._is_mine(sender):
+            self._end(Event.FAILED, sender, task_id, exception)
+
+    def _on_retry(self, sender: Any, request: Any, reason: object, **_: object) -> None:
+        if self._is_mine(sender):
+            cause = getattr(reason, "exc", None) or reason
+            self._end(Event.RETRIED, sender, str(request.id), cause)
+
+    def _on_revoked(self, sender: Any, request: Any, **_: object) -> None:
+        if self._is_mine(sender):
+            known = self._describe(Event.REVOKED, sender, request, time.time())
+            self._end(Event.REVOKED, sender, str(request.id), known=known)
+
+    def _on_end(
+        self, sender: Any, task_id: str, state: str | None, retval: object, **_: object
+    ) -> None:
+        if not self._is_mine(sender):
+            return
+        if state == states.IGNORED:
+            # The job set itself aside: no signal tells its outcome, and it must not stay in flight.
+            self._end(Event.REVOKED, sender, task_id)
+        elif state == states.REJECTED and isinstance(retval, Reject) and retval.requeue:
+            self._end(Event.RETRIED, sender, task_id, retval)
+        with self._lock:
+            self._started.pop(task_id, None)
+
+    def _is_mine(self, task: Any) -> bool:
+        # An eager call is part of the job that makes it: it never stood in a queue.
+        return self._sender is not None and task.app is self._app and not task.request.is_eager
+
+    def _end(
+        self,
+        event: Event,
+        task: Any,
+        task_id: str,
+        exception: object = None,
+        known: Observation | None = None,
+    ) -> None:
+        now = time.time()
+        with self._lock:
+            begun = self._started.get(task_id)
+        error_class = "" if exception is None else type(exception).__name__
+        error_message = "" if exception is None else _text(exception)
+        if begun is None:
+            # The main process reports for a child, or the job never started.
+            known = known or self._describe(event, task, task.request, now, job_id=task_id)
+            self._send(_changed(known, error_class=error_class, error_message=error_message))
+            return
+        observation, since = begun
+        self._send(
+            _changed(
+                observation,
+                event=event,
+                at=now,
+                runtime_seconds=time.monotonic() - since,
+                error_class=error_class,
+                error_message=error_message,
+            )
+        )
+
+    def _send(self, observation: Observation) -> None:
+        if self._sender is not None:
+            self._sender.send(observation)
+
+    def _describe(
+        self,
+        event: Event,
+        task: Any,
+        request: Any,
+        at: float,
+        *,
+        job_id: str = "",
+        started_at: float | None = None,
+    ) -> Observation:
+        delivery = request.delivery_info or {}
+        due_at = _number(request.get(DUE_HEADER))
+        headers = {**(request.headers or {}), **vars(request)}
+        return Observation(
+            event=event,
+            id=job_id or str(request.id),
+            at=at,
+            name=label(task.name),
+            tenant=self._tenant(request.kwargs or {}, headers),
+            queue=label(delivery.get("routing_key") or self._app.conf.task_default_queue),
+            due_at=due_at,
+            first_due_at=_number(request.get(FIRST_DUE_HEADER)) or due_at,
+            started_at=started_at,
+            attempt=int(request.retries or 0) + 1,
+            pid=os.getpid() if started_at is not None else 0,
+        )
+
+    def _tenant(self, kwargs: Mapping[str, Any], headers: Mapping[str, Any]) -> str:
+        try:
+            tenant = self._tenant_of(kwargs, headers)
+        except Exception:  # a project's own function may raise anything
+            if not self._tenant_of_failed:
+                logger.warning("tenant_of failed; such jobs count as “default”", exc_info=True)
+            self._tenant_of_failed = True
+            tenant = None
+        return label(tenant) if tenant is not None else "default"
+
+
+def _port(port: int | None) -> int:
+    if port is None:
+        text = os.environ.get("QUEUESCOPE_METRICS_PORT", str(DEFAULT_METRICS_PORT))
+        if not text.isdecimal():
+            raise ConfigurationError(
+                f"environment: QUEUESCOPE_METRICS_PORT is {text!r}, not a port number"
+            )
+        port = int(text)
+    if not 0 <= port <= 65_535:
+        raise ConfigurationError(f"metrics_port is {port}; a port is between 0 and 65535")
+    return port
+
+
+def _eta(eta: object) -> float:
+    """When a message with a countdown may run, in epoch seconds; 0 is at once."""
+    if not isinstance(eta, str):
+        return 0.0
+    try:
+        return datetime.fromisoformat(eta).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _text(exception: object) -> str:
+    try:
+        return str(exception)[:ERROR_MESSAGE_LIMIT]
+    except Exception:  # noqa: BLE001 - the text of a foreign exception may itself raise
+        return "(the error has no readable text)"
+
+
+def _changed(observation: Observation, **changes: Any) -> Observation:
+    return msgspec.structs.replace(observation, **changes)

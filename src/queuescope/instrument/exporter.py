@@ -1,0 +1,305 @@
+"""A process that tells what no worker can: how much waits, since when, and who is alive.
+
+    python -m queuescope.instrument.exporter --broker-url redis://127.0.0.1:6379/0 --queues default
+
+Depth and age are read from the broker at each scrape. While the broker does not answer there are
+no samples of them, and ``broker_up`` is 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import celery
+import msgspec
+import redis
+from kombu.exceptions import OperationalError
+from kombu.transport.redis import PRIORITY_STEPS, Channel
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from queuescope.errors import BrokerError, ConfigurationError
+from queuescope.instrument.celery import DUE_HEADER
+from queuescope.instrument.metrics import (
+    BROKER_UP,
+    DEFAULT_NAMESPACE,
+    QUEUE_DEPTH,
+    QUEUE_OLDEST_AGE_SECONDS,
+    WORKERS_UP,
+    Metric,
+)
+
+DEFAULT_PORT = 9541
+_TIMEOUT_SECONDS = 3.0
+_PING_SECONDS = 10.0
+_PING_TIMEOUT_SECONDS = 2.0
+# A worker is up if it answered one of the last two pings: a busy machine may miss one.
+_ALIVE_SECONDS = 2 * (_PING_SECONDS + _PING_TIMEOUT_SECONDS) + 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """One queue at one instant. ``oldest_age_seconds`` is ``None`` when no message says its age."""
+
+    queue: str
+    depth: int
+    oldest_age_seconds: float | None
+
+
+class RedisQueues:
+    """Reads depth and age of Celery queues in Redis or Valkey.
+
+    Kombu keeps one list per priority step: the queue's name, then name, separator and step.
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        queues: Sequence[str],
+        *,
+        priority_steps: Sequence[int] = tuple(PRIORITY_STEPS),
+        separator: str = Channel.sep,
+        key_prefix: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises ``ConfigurationError`` when ``broker_url`` is no address of Redis."""
+        try:
+            self._client = redis.Redis.from_url(
+                broker_url.replace("redis+socket://", "unix://", 1),
+                socket_timeout=_TIMEOUT_SECONDS,
+                socket_connect_timeout=_TIMEOUT_SECONDS,
+            )
+        except ValueError as exc:
+            raise ConfigurationError(
+                "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
+            ) from exc
+        self._clock = clock
+        self._keys = {
+            queue: [
+                f"{key_prefix}{queue}{separator}{step}" if step else f"{key_prefix}{queue}"
+                for step in sorted({0, *priority_steps})
+            ]
+            for queue in queues
+        }
+
+    def read(self) -> list[QueueState]:
+        """The state of every queue, read in one transaction. Raises ``BrokerError``."""
+        pipeline = self._client.pipeline(transaction=True)
+        for keys in self._keys.values():
+            for key in keys:
+                pipeline.llen(key)
+                # Producers push on the left; the right end is consumed next.
+                pipeline.lindex(key, -1)
+        try:
+            answers = iter(pipeline.execute())
+        except redis.RedisError as exc:
+            raise BrokerError(f"the broker did not answer ({type(exc).__name__})") from exc
+        now = self._clock()
+        states = []
+        for queue, keys in self._keys.items():
+            depth, dues = 0, []
+            for _ in keys:
+                depth += next(answers)
+                dues.append(_due_at(next(answers)))
+            known = [due for due in dues if due is not None]
+            age: float | None = 0.0 if depth == 0 else None
+            if known:
+                age = max(0.0, now - min(known))
+            states.append(QueueState(queue, depth, age))
+        return states
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class LiveWorkers:
+    """Pings the workers from a thread of its own, since a ping always takes its whole timeout."""
+
+    def __init__(self, broker_url: str, clock: Callable[[], float] = time.time) -> None:
+        self._app = celery.Celery("queuescope-exporter", broker=broker_url, set_as_current=False)
+        self._app.conf.update(
+            accept_content=["json"],
+            broker_connection_timeout=_TIMEOUT_SECONDS,
+            broker_transport_options={
+                "socket_timeout": _TIMEOUT_SECONDS,
+                "socket_connect_timeout": _TIMEOUT_SECONDS,
+            },
+        )
+        self._clock = clock
+        self._seen_at: dict[str, float] = {}
+        self._asked_at: float | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="queuescope-ping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=2 * _TIMEOUT_SECONDS)
+        self._app.close()
+
+    def count(self) -> int | None:
+        """How many workers answered lately; ``None`` when they could not be asked."""
+        now = self._clock()
+        if self._asked_at is None or now - self._asked_at > _ALIVE_SECONDS:
+            return None
+        return sum(now - seen <= _ALIVE_SECONDS for seen in list(self._seen_at.values()))
+
+    def ask(self) -> None:
+        """Ping once. Raises ``BrokerError``."""
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
+                replies = self._app.control.ping(
+                    timeout=_PING_TIMEOUT_SECONDS, connection=connection
+                )
+        except (OperationalError, redis.RedisError, OSError) as exc:
+            raise BrokerError(f"the broker did not answer ({type(exc).__name__})") from exc
+        now = self._clock()
+        for reply in replies or ():
+            for worker in reply:
+                self._seen_at[worker] = now
+        self._seen_at = {w: t for w, t in self._seen_at.items() if now - t <= _ALIVE_SECONDS}
+        self._asked_at = now
+
+    def _run(self) -> None:
+        was_down = False
+        while True:
+            try:
+                self.ask()
+            except BrokerError as exc:
+                if not was_down:
+                    logger.warning("workers cannot be asked: %s", exc)
+                was_down = True
+            else:
+                was_down = False
+            if self._stop.wait(_PING_SECONDS if not was_down else _TIMEOUT_SECONDS):
+                return
+
+
+class ExporterCollector(Collector):
+    """Reads the broker at each scrape."""
+
+    def __init__(self, queues: RedisQueues, workers: LiveWorkers, namespace: str) -> None:
+        self._queues = queues
+        self._workers = workers
+        self._namespace = namespace
+        self._is_down = False
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Spares the registry a first reading when nobody has asked yet."""
+        for metric in (BROKER_UP, QUEUE_DEPTH, QUEUE_OLDEST_AGE_SECONDS, WORKERS_UP):
+            yield self._family(metric)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        broker_up = self._family(BROKER_UP)
+        try:
+            states = self._queues.read()
+        except BrokerError as exc:
+            if not self._is_down:
+                logger.warning("%s", exc)
+            self._is_down = True
+            broker_up.add_metric((), 0)
+            yield broker_up
+            return
+        if self._is_down:
+            logger.info("the broker answers again")
+        self._is_down = False
+        broker_up.add_metric((), 1)
+        yield broker_up
+        depth = self._family(QUEUE_DEPTH)
+        age = self._family(QUEUE_OLDEST_AGE_SECONDS)
+        for state in states:
+            depth.add_metric((state.queue,), state.depth)
+            if state.oldest_age_seconds is not None:
+                age.add_metric((state.queue,), state.oldest_age_seconds)
+        yield depth
+        yield age
+        count = self._workers.count()
+        if count is not None:
+            workers_up = self._family(WORKERS_UP)
+            workers_up.add_metric((), count)
+            yield workers_up
+
+    def _family(self, metric: Metric) -> GaugeMetricFamily:
+        return GaugeMetricFamily(metric.name(self._namespace), metric.help, labels=metric.labels)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="queuescope exporter", description="Tells Prometheus what waits in a Celery broker."
+    )
+    parser.add_argument(
+        "--broker-url",
+        default=os.environ.get("QUEUESCOPE_BROKER_URL", "redis://127.0.0.1:6379/0"),
+        help="the Redis or Valkey broker (default: $QUEUESCOPE_BROKER_URL)",
+    )
+    parser.add_argument("--queues", default="celery", help="queue names, separated by commas")
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of /metrics")
+    parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="prefix of every name")
+    parser.add_argument("--key-prefix", default="", help="kombu's global_keyprefix, if it is set")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    names = [name.strip() for name in arguments.queues.split(",") if name.strip()]
+    if not names:
+        parser.error("--queues names no queue")
+    try:
+        queues = RedisQueues(arguments.broker_url, names, key_prefix=arguments.key_prefix)
+    except ConfigurationError as exc:
+        parser.error(str(exc))
+    workers = LiveWorkers(arguments.broker_url)
+    registry = CollectorRegistry()
+    registry.register(ExporterCollector(queues, workers, arguments.namespace))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server, _ = start_http_server(arguments.port, arguments.host, registry)
+    except OSError as exc:
+        logger.error(  # noqa: TRY400 - the cause is in the message
+            "cannot listen on %s:%d: %s; choose another --port",
+            *(arguments.host, arguments.port, exc.strerror or exc),
+        )
+        return 1
+    workers.start()
+    logger.info("metrics are served on port %d", server.server_port)
+    stop.wait()
+    server.shutdown()
+    server.server_close()
+    workers.stop()
+    queues.close()
+    return 0
+
+
+def _due_at(raw: bytes | None) -> float | None:
+    """When a message became due, in epoch seconds; ``None`` if it does not say."""
+    if raw is None:
+        return None
+    try:
+        headers = msgspec.json.decode(raw, type=_Envelope).headers
+    except msgspec.DecodeError:
+        return None
+    value = headers.get(DUE_HEADER)
+    return float(value) if isinstance(value, int | float) else None
+
+
+class _Envelope(msgspec.Struct):
+    headers: dict[str, object] = msgspec.field(default_factory=dict)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,369 @@
+"""Every metric that Queuescope exports: its name, labels, buckets and meaning, once.
+
+A name is ``<namespace>_<stem>``, or ``<namespace>_<subsystem>_<stem>`` for what is told of the
+jobs themselves. ``docs/metrics.md`` explains the same table for people.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric as MetricFamily
+from prometheus_client.registry import Collector
+
+DEFAULT_NAMESPACE = "ai_agents"
+DEFAULT_SUBSYSTEM = "enhancement"
+
+BUCKETS_SECONDS = (
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0),
+    *(20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
+)
+SUCCESS_WINDOW_SECONDS = 300
+TENANT_LIMIT = 50
+QUEUE_LIMIT = 50
+OTHER = "other"
+
+
+class Outcome(StrEnum):
+    """What an attempt came to. A retried job will be tried again: that outcome is not final."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRIED = "retried"
+    REVOKED = "revoked"
+
+
+class Kind(StrEnum):
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+class Origin(StrEnum):
+    """Who exports a metric: each worker for itself, or the exporter for the whole queue."""
+
+    WORKER = "worker"
+    EXPORTER = "exporter"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One entry of the catalogue."""
+
+    stem: str
+    kind: Kind
+    labels: tuple[str, ...]
+    origin: Origin
+    help: str
+    of_jobs: bool = False
+
+    def name(self, namespace: str = DEFAULT_NAMESPACE, subsystem: str = DEFAULT_SUBSYSTEM) -> str:
+        """The full name, without the suffixes of a histogram."""
+        parts = (namespace, subsystem if self.of_jobs else "", self.stem)
+        return "_".join(part for part in parts if part)
+
+    def series_names(
+        self, namespace: str = DEFAULT_NAMESPACE, subsystem: str = DEFAULT_SUBSYSTEM
+    ) -> tuple[str, ...]:
+        """The names under which Prometheus stores it."""
+        name = self.name(namespace, subsystem)
+        if self.kind is Kind.HISTOGRAM:
+            return (f"{name}_bucket", f"{name}_sum", f"{name}_count")
+        return (name,)
+
+
+def _worker(
+    stem: str, kind: Kind, labels: tuple[str, ...], text: str, *, of_jobs: bool = True
+) -> Metric:
+    return Metric(stem, kind, labels, Origin.WORKER, text, of_jobs)
+
+
+SUCCESS_RATE = _worker(
+    "success_rate",
+    Kind.GAUGE,
+    ("tenant",),
+    "Percent of the jobs that ended in the last 5 minutes that succeeded; NaN when none ended.",
+)
+LATENCY_SECONDS = _worker(
+    "latency_seconds",
+    Kind.HISTOGRAM,
+    ("tenant", "queue"),
+    "Time from when a job first became due until its final outcome, in seconds.",
+)
+WAIT_SECONDS = _worker(
+    "wait_seconds",
+    Kind.HISTOGRAM,
+    ("queue",),
+    "Time from when an attempt became due until a worker started it, in seconds.",
+)
+RUNTIME_SECONDS = _worker(
+    "runtime_seconds",
+    Kind.HISTOGRAM,
+    ("queue",),
+    "Time from the start of an attempt until it ended, in seconds.",
+)
+JOBS_TOTAL = _worker(
+    "jobs_total",
+    Kind.COUNTER,
+    ("tenant", "queue", "outcome"),
+    "Attempts by what they came to; retried is not a final outcome.",
+)
+JOBS_IN_FLIGHT = _worker(
+    "jobs_in_flight", Kind.GAUGE, ("queue",), "Jobs that this worker runs at the moment."
+)
+WORKER_CPU_RATIO = _worker(
+    "worker_cpu_ratio",
+    Kind.GAUGE,
+    (),
+    "CPU time that this worker and its children use per second; 1 is one core.",
+    of_jobs=False,
+)
+WORKER_MEMORY_BYTES = _worker(
+    "worker_memory_bytes",
+    Kind.GAUGE,
+    (),
+    "Resident memory of this worker and its children; shared pages count in each.",
+    of_jobs=False,
+)
+WORKER_PROCESSES = _worker(
+    "worker_processes", Kind.GAUGE, (), "Processes of this worker, itself included.", of_jobs=False
+)
+OBSERVATIONS_LOST_TOTAL = _worker(
+    "observations_lost_total",
+    Kind.COUNTER,
+    (),
+    "Observations that did not reach the metrics or the job history.",
+    of_jobs=False,
+)
+QUEUE_DEPTH = Metric(
+    "queue_depth",
+    Kind.GAUGE,
+    ("queue",),
+    Origin.EXPORTER,
+    "Jobs that wait in the broker, all priorities.",
+)
+QUEUE_OLDEST_AGE_SECONDS = Metric(
+    "queue_oldest_age_seconds",
+    Kind.GAUGE,
+    ("queue",),
+    Origin.EXPORTER,
+    "How long the next job of the queue has been due, in seconds; 0 when none waits.",
+)
+WORKERS_UP = Metric("workers_up", Kind.GAUGE, (), Origin.EXPORTER, "Workers that answer.")
+BROKER_UP = Metric(
+    "broker_up", Kind.GAUGE, (), Origin.EXPORTER, "1 when the broker answers, otherwise 0."
+)
+
+CATALOGUE: tuple[Metric, ...] = (
+    *(QUEUE_DEPTH, QUEUE_OLDEST_AGE_SECONDS, WORKERS_UP, BROKER_UP),
+    *(SUCCESS_RATE, LATENCY_SECONDS, WAIT_SECONDS, RUNTIME_SECONDS, JOBS_TOTAL, JOBS_IN_FLIGHT),
+    *(WORKER_CPU_RATIO, WORKER_MEMORY_BYTES, WORKER_PROCESSES, OBSERVATIONS_LOST_TOTAL),
+)
+
+
+def series_names(
+    namespace: str = DEFAULT_NAMESPACE, subsystem: str = DEFAULT_SUBSYSTEM
+) -> frozenset[str]:
+    """Every series name that a query may ask for."""
+    return frozenset(n for m in CATALOGUE for n in m.series_names(namespace, subsystem))
+
+
+class RollingSuccess:
+    """The share of successes among the outcomes of the last ``window_seconds``.
+
+    Outcomes are kept by whole second, so memory does not grow with the rate.
+    """
+
+    def __init__(
+        self,
+        window_seconds: int = SUCCESS_WINDOW_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._window_seconds = window_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seconds: deque[tuple[int, int, int]] = deque()
+
+    def add(self, succeeded: bool, at: float) -> None:
+        """Count one final outcome at ``at`` (epoch seconds)."""
+        second, good = int(at), int(succeeded)
+        with self._lock:
+            if self._seconds and self._seconds[-1][0] >= second:
+                newest, known_good, known_all = self._seconds.pop()
+                self._seconds.append((newest, known_good + good, known_all + 1))
+            else:
+                self._seconds.append((second, good, 1))
+            self._forget()
+
+    def percent(self) -> float:
+        """0 to 100; NaN when nothing ended within the window."""
+        with self._lock:
+            self._forget()
+            total = sum(entry[2] for entry in self._seconds)
+            good = sum(entry[1] for entry in self._seconds)
+        return 100.0 * good / total if total else float("nan")
+
+    def _forget(self) -> None:
+        oldest = self._clock() - self._window_seconds
+        while self._seconds and self._seconds[0][0] < oldest:
+            self._seconds.popleft()
+
+
+class LabelValues:
+    """At most ``limit`` values of a label; what comes later is ``other``."""
+
+    def __init__(self, known: Iterable[str], limit: int) -> None:
+        self._limit = limit
+        self._values = set(known)
+
+    def bounded(self, value: str) -> str:
+        if value in self._values:
+            return value
+        if len(self._values) >= self._limit:
+            return OTHER
+        self._values.add(value)
+        return value
+
+
+class _WithoutCreated(Collector):
+    """Leaves out the ``_created`` series: nothing reads them and they double the counters."""
+
+    def __init__(self, inner: CollectorRegistry) -> None:
+        self._inner = inner
+
+    def collect(self) -> Iterator[MetricFamily]:
+        for family in self._inner.collect():
+            family.samples = [s for s in family.samples if not s.name.endswith("_created")]
+            yield family
+
+
+class WorkerMetrics:
+    """The metrics of one worker, in ``registry``.
+
+    Counters of known ``tenants`` and ``queues`` stand at 0 from the start, those of others from
+    the first sight of the tenant.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        subsystem: str = DEFAULT_SUBSYSTEM,
+        tenants: Collection[str] = (),
+        queues: Collection[str] = (),
+        tenant_limit: int = TENANT_LIMIT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        inner = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self.registry.register(_WithoutCreated(inner))
+        self._clock = clock
+        self._tenants = LabelValues(tenants, tenant_limit)
+        self._queues = LabelValues(queues, QUEUE_LIMIT)
+        self._success: dict[str, RollingSuccess] = {}
+        self._seen_queues: set[str] = set()
+        self._pairs: set[tuple[str, str]] = set()
+
+        def gauge(metric: Metric) -> Gauge:
+            name = metric.name(namespace, subsystem)
+            return Gauge(name, metric.help, metric.labels, registry=inner)
+
+        def counter(metric: Metric) -> Counter:
+            name = metric.name(namespace, subsystem)
+            return Counter(name, metric.help, metric.labels, registry=inner)
+
+        def histogram(metric: Metric) -> Histogram:
+            name = metric.name(namespace, subsystem)
+            return Histogram(
+                name, metric.help, metric.labels, registry=inner, buckets=BUCKETS_SECONDS
+            )
+
+        self._success_rate = gauge(SUCCESS_RATE)
+        self._latency = histogram(LATENCY_SECONDS)
+        self._wait = histogram(WAIT_SECONDS)
+        self._runtime = histogram(RUNTIME_SECONDS)
+        self._jobs = counter(JOBS_TOTAL)
+        self._in_flight = gauge(JOBS_IN_FLIGHT)
+        self._cpu = gauge(WORKER_CPU_RATIO)
+        self._memory = gauge(WORKER_MEMORY_BYTES)
+        self._processes = gauge(WORKER_PROCESSES)
+        self._lost = counter(OBSERVATIONS_LOST_TOTAL)
+        for queue in queues:
+            self._know_queue(queue)
+        for tenant in tenants:
+            self._know_tenant(tenant)
+            for queue in queues:
+                self._know_pair(tenant, queue)
+
+    def attempt_started(self, *, queue: str, wait_seconds: float | None) -> None:
+        """An attempt began; ``wait_seconds`` is ``None`` when nobody said since when it waited."""
+        queue = self._know_queue(queue)
+        if wait_seconds is not None:
+            self._wait.labels(queue).observe(wait_seconds)
+
+    def attempt_ended(
+        self,
+        *,
+        tenant: str,
+        queue: str,
+        outcome: Outcome,
+        at: float,
+        runtime_seconds: float | None,
+        latency_seconds: float | None,
+    ) -> None:
+        """An attempt came to ``outcome`` at ``at``. Latency counts for final outcomes only."""
+        tenant, queue = self._know_tenant(tenant), self._know_queue(queue)
+        self._know_pair(tenant, queue)
+        self._jobs.labels(tenant, queue, outcome.value).inc()
+        if runtime_seconds is not None:
+            self._runtime.labels(queue).observe(runtime_seconds)
+        if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
+            # Revoking is what an operator did and says nothing about how well jobs go.
+            self._success[tenant].add(outcome is Outcome.SUCCEEDED, at)
+            if latency_seconds is not None:
+                self._latency.labels(tenant, queue).observe(latency_seconds)
+
+    def in_flight(self, jobs_by_queue: Mapping[str, int]) -> None:
+        """How many jobs run now; a queue that is not named runs none."""
+        counts = dict.fromkeys(self._seen_queues, 0)
+        for queue, jobs in jobs_by_queue.items():
+            known = self._know_queue(queue)
+            counts[known] = counts.get(known, 0) + jobs
+        for queue, jobs in counts.items():
+            self._in_flight.labels(queue).set(jobs)
+
+    def process_sample(self, *, cpu_ratio: float, memory_bytes: int, processes: int) -> None:
+        self._cpu.set(cpu_ratio)
+        self._memory.set(memory_bytes)
+        self._processes.set(processes)
+
+    def observations_lost(self, count: int) -> None:
+        self._lost.inc(count)
+
+    def _know_queue(self, queue: str) -> str:
+        queue = self._queues.bounded(queue)
+        self._seen_queues.add(queue)
+        self._wait.labels(queue)
+        self._runtime.labels(queue)
+        self._in_flight.labels(queue)
+        return queue
+
+    def _know_tenant(self, tenant: str) -> str:
+        tenant = self._tenants.bounded(tenant)
+        if tenant not in self._success:
+            rolling = RollingSuccess(clock=self._clock)
+            self._success[tenant] = rolling
+            self._success_rate.labels(tenant).set_function(rolling.percent)
+        return tenant
+
+    def _know_pair(self, tenant: str, queue: str) -> None:
+        if (tenant, queue) not in self._pairs:
+            self._pairs.add((tenant, queue))
+            for outcome in Outcome:
+                self._jobs.labels(tenant, queue, outcome.value)
