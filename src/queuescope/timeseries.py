@@ -6,7 +6,7 @@ timestamps. Values are ``float64``; a gap is ``NaN`` and never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -17,6 +17,21 @@ from numpy.typing import NDArray
 from queuescope.errors import SourceErrorKind
 
 Floats = NDArray[np.float64]
+
+_UNDEFINED_BITS = np.uint64(0x7FF8_0000_0000_0001)
+UNDEFINED = float(_UNDEFINED_BITS.view(np.float64))
+"""The NaN of a sample that exists without being a number, such as a quantile of nothing.
+
+It reads as NaN, a gap, everywhere; ``sampled`` tells it from the NaN of a missing sample, so that
+an idle series is not taken for one that has ended.
+"""
+
+
+def sampled(values: Floats) -> NDArray[np.bool_]:
+    """Where a sample exists: a number or ``UNDEFINED``."""
+    bits = np.ascontiguousarray(values).view(np.uint64)
+    found: NDArray[np.bool_] = np.isfinite(values) | (bits == _UNDEFINED_BITS)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,32 @@ class Frame:
     @classmethod
     def empty(cls, grid: Grid) -> Frame:
         return cls(grid, (), np.empty((0, len(grid))))
+
+    @classmethod
+    def assembled(cls, grid: Grid, parts: Iterable[Frame]) -> Frame:
+        """The parts, all of the grid's step, laid onto ``grid``, with the series in label order.
+
+        Where parts overlap the later one wins; what no part covers is a gap; a series without a
+        sample inside ``grid`` is left out.
+        """
+        parts = tuple(parts)
+        if any(part.grid.step_seconds != grid.step_seconds for part in parts):
+            raise ValueError(f"only frames of {grid.step_seconds} s steps can be laid on this grid")
+        inside = [p for p in parts if p.grid.end >= grid.start and p.grid.start <= grid.end]
+        names = sorted({labels for part in inside for labels in part.series})
+        row_of = {labels: row for row, labels in enumerate(names)}
+        values = np.full((len(names), len(grid)), np.nan)
+        for part in inside:
+            first, last = max(grid.start, part.grid.start), min(grid.end, part.grid.end)
+            target = slice(grid.index(first), grid.index(last) + 1)
+            values[:, target] = np.nan
+            rows = [row_of[labels] for labels in part.series]
+            values[rows, target] = part.values[
+                :, part.grid.index(first) : part.grid.index(last) + 1
+            ]
+        kept = sampled(values).any(axis=1)
+        series = tuple(labels for labels, keep in zip(names, kept, strict=True) if keep)
+        return cls(grid, series, values[kept])
 
     @property
     def has_numbers(self) -> bool:

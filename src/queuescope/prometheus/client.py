@@ -1,0 +1,247 @@
+"""The Prometheus HTTP API as typed questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self, TypeVar
+
+import msgspec
+
+from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.prometheus import promql, wire
+from queuescope.prometheus.transport import Form, Transport
+from queuescope.prometheus.wire import InstantAnswer
+from queuescope.timeseries import Answer, Frame, Grid, Labels, labels_of
+
+MAX_STEPS = 11_000
+"""Prometheus refuses a range query with more steps."""
+
+_MEBIBYTE = 1024 * 1024
+_T = TypeVar("_T")
+
+
+class BuildInfo(msgspec.Struct, frozen=True):
+    """Which server answers; some that speak the API leave fields out."""
+
+    version: str = ""
+    revision: str = ""
+
+
+class MetricMetadata(msgspec.Struct, frozen=True):
+    """What a target says of one of its metrics."""
+
+    type: str
+    help: str = ""
+    unit: str = ""
+
+
+class Target(msgspec.Struct, frozen=True, rename="camel"):
+    """A scrape target. ``health`` is ``up``, ``down`` or ``unknown``."""
+
+    labels: dict[str, str]
+    scrape_pool: str = ""
+    scrape_url: str = ""
+    health: str = "unknown"
+    last_error: str = ""
+    last_scrape: str = ""
+    scrape_interval: str = ""
+
+
+class Alert(msgspec.Struct, frozen=True, rename="camel"):
+    """An alert that is pending or firing. ``active_at`` is the server's own RFC 3339 text."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    state: str = "unknown"
+    active_at: str | None = None
+    value: str = ""
+
+
+class Rule(msgspec.Struct, frozen=True, rename="camel"):
+    """A recording or alerting rule. ``type`` is ``recording`` or ``alerting``."""
+
+    name: str
+    query: str
+    type: str
+    health: str = "unknown"
+    state: str = ""
+    last_error: str | None = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    alerts: list[Alert] = []
+
+
+class RuleGroup(msgspec.Struct, frozen=True):
+    """Rules that are evaluated together."""
+
+    name: str
+    file: str = ""
+    interval: float = 0
+    rules: list[Rule] = []
+
+
+class _Targets(msgspec.Struct, rename="camel"):
+    active_targets: list[Target] = []
+
+
+class _Groups(msgspec.Struct):
+    groups: list[RuleGroup] = []
+
+
+class _Alerts(msgspec.Struct):
+    alerts: list[Alert] = []
+
+
+class PrometheusClient:
+    """Asks one Prometheus, or a server with its API. Every method may raise ``SourceError``.
+
+    Each call takes at most ``timeout_seconds`` in total, whatever the server does, and holds at
+    most ``max_body_bytes`` of inflated answer per response. Nothing is retried, redirects are
+    not followed, and proxies of the environment are not used. A client belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+        max_body_bytes: int = 64 * _MEBIBYTE,
+    ) -> None:
+        self._timeout = promql.duration(timeout_seconds)
+        self._transport = Transport(
+            url,
+            token=token,
+            timeout_seconds=timeout_seconds,
+            headers=headers or {},
+            max_body_bytes=max_body_bytes,
+        )
+
+    @property
+    def identity(self) -> str:
+        """The URL, and a fingerprint of extra headers if there are any; holds no secret."""
+        return self._transport.identity
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def query(self, promql: str, at: float | None = None) -> InstantAnswer:
+        """The value of an expression at ``at``, or at the server's now."""
+        form = [("query", promql), ("timeout", self._timeout)]
+        if at is not None:
+            form.append(("time", f"{at:.3f}"))
+        async with self._transport.deadline():
+            return wire.parse_vector(await self._transport.post_form("/api/v1/query", form))
+
+    async def query_range(self, promql: str, grid: Grid) -> Answer:
+        """The series of an expression on ``grid``; a grid too long for one request is split."""
+        pieces = _pieces(grid)
+        async with self._transport.deadline():
+            answers = [await self._query_range(promql, piece) for piece in pieces]
+        if len(answers) == 1:
+            return answers[0]
+        return Answer(
+            Frame.assembled(grid, (answer.frame for answer in answers)),
+            tuple(dict.fromkeys(w for answer in answers for w in answer.warnings)),
+            tuple(dict.fromkeys(i for answer in answers for i in answer.infos)),
+        )
+
+    async def _query_range(self, promql: str, grid: Grid) -> Answer:
+        form = [
+            ("query", promql),
+            ("start", str(grid.start)),
+            ("end", str(grid.end)),
+            ("step", str(grid.step_seconds)),
+            ("timeout", self._timeout),
+        ]
+        body = await self._transport.post_form("/api/v1/query_range", form)
+        return wire.parse_matrix(body, grid)
+
+    async def now(self) -> float:
+        """The server's clock, epoch seconds."""
+        answer = await self.query("time()")
+        if len(answer.samples) != 1:
+            raise SourceError(
+                SourceErrorKind.DECODE,
+                "Prometheus sent an answer that cannot be read",
+                detail="time() gave no single sample",
+            )
+        # The time of the evaluation, not its value: VictoriaMetrics evaluates in the past and
+        # moves the answer forward.
+        return answer.samples[0].timestamp
+
+    async def ranges_are_left_open(self) -> bool:
+        """Whether a range selector leaves its left end out (see ``promql.range_selector``).
+
+        The server is asked for its behaviour, because a version number does not tell for those
+        that only speak the API.
+        """
+        answer = await self.query("count_over_time(vector(1)[2m:1m])", at=600_000)
+        return bool(answer.samples) and answer.samples[0].value < 3
+
+    async def series(self, matchers: Sequence[str], start: float, end: float) -> tuple[Labels, ...]:
+        """The label sets that match any of the selectors, in label order."""
+        form = _selection(matchers, start, end)
+        found = await self._ask("/api/v1/series", list[dict[str, str]], form, post=True)
+        return tuple(sorted(map(labels_of, found)))
+
+    async def label_values(
+        self, name: str, matchers: Sequence[str], start: float, end: float
+    ) -> tuple[str, ...]:
+        """The values of one label among the series that match, sorted."""
+        label = promql.Matcher(name, "=", "").name  # a name that is none must not become a path
+        form = _selection(matchers, start, end)
+        return tuple(sorted(await self._ask(f"/api/v1/label/{label}/values", list[str], form)))
+
+    async def label_names(
+        self, matchers: Sequence[str], start: float, end: float
+    ) -> tuple[str, ...]:
+        """The label names among the series that match, sorted."""
+        form = _selection(matchers, start, end)
+        return tuple(sorted(await self._ask("/api/v1/labels", list[str], form, post=True)))
+
+    async def metadata(self) -> Mapping[str, tuple[MetricMetadata, ...]]:
+        """Type and help per metric name, as the targets that are up now give them."""
+        found = await self._ask("/api/v1/metadata", dict[str, list[MetricMetadata]])
+        return {name: tuple(entries) for name, entries in found.items()}
+
+    async def targets(self) -> tuple[Target, ...]:
+        """The active scrape targets."""
+        found = await self._ask("/api/v1/targets", _Targets, [("state", "active")])
+        return tuple(found.active_targets)
+
+    async def rules(self) -> tuple[RuleGroup, ...]:
+        """The rule groups, alerting rules with their active alerts."""
+        return tuple((await self._ask("/api/v1/rules", _Groups)).groups)
+
+    async def alerts(self) -> tuple[Alert, ...]:
+        """The alerts that are pending or firing."""
+        return tuple((await self._ask("/api/v1/alerts", _Alerts)).alerts)
+
+    async def buildinfo(self) -> BuildInfo:
+        """The server's version."""
+        return await self._ask("/api/v1/status/buildinfo", BuildInfo)
+
+    async def _ask(self, path: str, kind: type[_T], form: Form = (), *, post: bool = False) -> _T:
+        ask = self._transport.post_form if post else self._transport.get
+        async with self._transport.deadline():
+            return wire.parse_data(await ask(path, form), kind)
+
+
+def _selection(matchers: Sequence[str], start: float, end: float) -> list[tuple[str, str]]:
+    times = [("start", f"{start:.3f}"), ("end", f"{end:.3f}")]
+    return [("match[]", matcher) for matcher in matchers] + times
+
+
+def _pieces(grid: Grid) -> list[Grid]:
+    span = (MAX_STEPS - 1) * grid.step_seconds
+    starts = range(grid.start, grid.end + 1, MAX_STEPS * grid.step_seconds)
+    return [Grid(s, min(s + span, grid.end), grid.step_seconds) for s in starts]

@@ -1,0 +1,207 @@
+"""PromQL text: escaping, label matchers, windows, and the names in a query.
+
+Queries are rendered from own templates with ``quote`` as the one escaping function; the parser
+only validates and inspects, because what it prints back is not safe to send.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import promql_parser
+
+from queuescope.errors import ConfigurationError
+
+MatchOperator = Literal["=", "!=", "=~", "!~"]
+_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_METRIC_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+_OPERATOR = re.compile(r"=~|!~|!=|=")
+_ESCAPE = re.compile(
+    r"\\(?:([abfnrtv\\\"'])|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{3}))"
+)
+_SIMPLE_ESCAPES = dict(zip("abfnrtv\\\"'", "\a\b\f\n\r\t\v\\\"'", strict=True))
+_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
+
+
+def quote(value: str) -> str:
+    """``value`` as a PromQL string literal, whatever it holds.
+
+    Raises ``ConfigurationError`` for text that cannot be sent as UTF-8.
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(f"{value!a} is not valid Unicode text") from exc
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One label matcher: ``name``, operator and the value, unescaped."""
+
+    name: str
+    operator: MatchOperator
+    value: str
+
+    def __post_init__(self) -> None:
+        if not _LABEL_NAME.fullmatch(self.name):
+            raise ConfigurationError(
+                f"{self.name!r} is not a label name: use letters, digits and underscores"
+            )
+        if self.operator not in get_args(MatchOperator):
+            raise ConfigurationError(f"{self.operator!r} is not one of =, !=, =~ and !~")
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.operator}{quote(self.value)}"
+
+
+def render_matchers(matchers: Iterable[Matcher]) -> str:
+    """The text between the braces of a selector; empty for no matchers."""
+    return ",".join(map(str, matchers))
+
+
+def parse_matchers(text: str) -> tuple[Matcher, ...]:
+    """Read ``env="prod",team=~"a|b"``, with or without braces around it.
+
+    Raises ``ConfigurationError`` that names the column where the text stops making sense.
+    """
+    body, offset = text, 0
+    stripped = text.strip()
+    if stripped.startswith("{") and stripped.endswith("}") and len(stripped) > 1:
+        offset = text.index("{") + 1
+        body = text[offset : text.rindex("}")]
+    matchers: list[Matcher] = []
+    at = _skip_space(body, 0)
+    while at < len(body):
+        start = at
+        name = _LABEL_NAME.match(body, at)
+        if name is None:
+            raise _misread(text, offset + at, "expected a label name")
+        at = _skip_space(body, name.end())
+        operator = _OPERATOR.match(body, at)
+        if operator is None:
+            raise _misread(text, offset + at, "expected =, !=, =~ or !~")
+        at = _skip_space(body, operator.end())
+        value, at = _read_string(text, body, at, offset)
+        matcher = Matcher(name[0], operator[0], value)  # type: ignore[arg-type]
+        _refuse_bad_expression(text, offset + start, matcher)
+        matchers.append(matcher)
+        at = _skip_space(body, at)
+        if at < len(body):
+            if body[at] != ",":
+                raise _misread(text, offset + at, "expected a comma between matchers")
+            at = _skip_space(body, at + 1)
+    return tuple(matchers)
+
+
+def rate_window_seconds(step_seconds: int, scrape_interval_seconds: int) -> int:
+    """The shortest window of a rate that loses no scrape between steps and survives missed ones."""
+    return max(step_seconds + scrape_interval_seconds, 4 * scrape_interval_seconds)
+
+
+def duration(seconds: float) -> str:
+    """A PromQL duration in the largest unit that is exact: ``1h``, ``90s``, ``3599999ms``."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds <= 0:
+        raise ValueError(f"a duration must be at least 1 ms, not {seconds} s")
+    size, unit = next(u for u in _UNITS if milliseconds % u[0] == 0)
+    return f"{milliseconds // size}{unit}"
+
+
+def range_selector(seconds: int, *, left_open: bool) -> str:
+    """The window that covers ``seconds`` up to a grid point without the one before it.
+
+    Prometheus 2 includes both ends of a range, so a sample that stands exactly on a grid point
+    would be counted in two steps; Prometheus 3 and VictoriaMetrics leave the left end out.
+    """
+    return duration(seconds if left_open else seconds - 0.001)
+
+
+def metric_names(query: str) -> set[str]:
+    """The metric names that ``query`` selects by name, or by an alternation of names.
+
+    Raises ``ConfigurationError`` when ``query`` is not valid PromQL.
+    """
+    names: set[str] = set()
+
+    def visit(expression: promql_parser.Expr) -> None:
+        if not isinstance(expression, promql_parser.VectorSelector):
+            return
+        if expression.name:
+            names.add(expression.name)
+        groups = [expression.matchers.matchers, *expression.matchers.or_matchers]
+        for matcher in (m for group in groups for m in group if m.name == "__name__"):
+            if matcher.op == promql_parser.MatchOp.Equal:
+                names.add(matcher.value)
+            elif matcher.op == promql_parser.MatchOp.Re:
+                alternatives = matcher.value.split("|")
+                if all(map(_METRIC_NAME.fullmatch, alternatives)):
+                    names.update(alternatives)
+
+    promql_parser.walk(parse(query), pre_visit=visit)
+    return names
+
+
+def parse(query: str) -> promql_parser.Expr:
+    """The syntax tree of ``query``. Raises ``ConfigurationError`` when it is not valid PromQL."""
+    try:
+        return promql_parser.parse(query)
+    except ValueError as exc:
+        raise ConfigurationError(f"{query!r} is not valid PromQL: {exc}") from exc
+
+
+def _skip_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _read_string(text: str, body: str, at: int, offset: int) -> tuple[str, int]:
+    start = at
+    mark = body[at : at + 1]
+    if mark not in ('"', "'", "`") or not mark:
+        raise _misread(text, offset + at, "expected a value in quotes")
+    out: list[str] = []
+    at += 1
+    while at < len(body) and body[at] != mark:
+        if body[at] == "\\" and mark != "`":
+            escape = _ESCAPE.match(body, at)
+            if escape is None:
+                raise _misread(text, offset + at, "unknown escape; write a backslash as \\\\")
+            try:
+                out.append(_unescape(escape))
+            except ValueError as exc:
+                raise _misread(text, offset + at, "no such character") from exc
+            at = escape.end()
+        else:
+            out.append(body[at])
+            at += 1
+    if at >= len(body):
+        raise _misread(text, offset + start, "this quote is not closed")
+    return "".join(out), at + 1
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    simple, byte, short, long, octal = escape.groups()
+    if simple:
+        return _SIMPLE_ESCAPES[simple]
+    return chr(int(octal, 8) if octal else int(byte or short or long, 16))
+
+
+def _refuse_bad_expression(text: str, at: int, matcher: Matcher) -> None:
+    if matcher.operator not in ("=~", "!~"):
+        return
+    try:
+        promql_parser.parse(f"any{{{matcher}}}")
+    except ValueError as exc:
+        raise _misread(text, at, f"{matcher.value!r} is not a regular expression") from exc
+
+
+def _misread(text: str, at: int, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f'label matchers {text!r}, column {at + 1}: {what}; write env="prod",team=~"a|b"'
+    )

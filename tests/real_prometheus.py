@@ -1,0 +1,179 @@
+"""A real Prometheus for tests, browser tests and benchmarks: backfilled, stoppable, restartable."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Samples = Mapping[str, tuple[ArrayLike, ArrayLike]]
+"""Series text, such as ``depth{queue="a"}``, to its timestamps (epoch seconds) and values."""
+
+_READY_WITHIN_SECONDS = 30.0
+_BLOCK_DURATION = "1536h"  # one block for weeks of samples backfills ten times faster
+
+
+def write_openmetrics(path: Path, series: Samples) -> None:
+    """Write samples as OpenMetrics text, as ``promtool`` backfills it. NaN is a sample too."""
+    families: dict[str, list[str]] = {}
+    for text, (timestamps, values) in series.items():
+        at, what = np.asarray(timestamps, dtype=float), np.asarray(values, dtype=float)
+        families.setdefault(text.partition("{")[0], []).extend(
+            f"{text} {_number(v)} {t:.3f}\n"
+            for t, v in zip(at.tolist(), what.tolist(), strict=True)
+        )
+    with path.open("w", encoding="utf-8") as out:
+        for name, lines in families.items():
+            out.write(f"# TYPE {name} unknown\n")
+            out.writelines(lines)
+        out.write("# EOF\n")
+
+
+def _number(value: float) -> str:
+    return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}.get(repr(value), repr(value))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RealPrometheus:
+    """A Prometheus process in ``directory`` on a free port of the loopback interface.
+
+    ``targets`` (``host:port``) are scraped every ``scrape_interval_seconds``. Use it as a context
+    manager, or call ``start`` and ``kill``. The port and the data stay the same over restarts.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        series: Samples | None = None,
+        targets: Sequence[str] = (),
+        rule_files: Sequence[Path] = (),
+        scrape_interval_seconds: int = 1,
+    ) -> None:
+        self._directory = directory
+        self._data = directory / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self._data.mkdir(parents=True, exist_ok=True)
+        listed = ", ".join(f'"{target}"' for target in targets)
+        rules = ", ".join(f'"{path}"' for path in rule_files)
+        (directory / "prometheus.yml").write_text(
+            f"global: {{scrape_interval: {scrape_interval_seconds}s,"
+            f" scrape_timeout: {scrape_interval_seconds}s,"
+            f" evaluation_interval: {scrape_interval_seconds}s}}\n"
+            f"rule_files: [{rules}]\n"
+            "scrape_configs:\n"
+            f"- {{job_name: under_test, static_configs: [{{targets: [{listed}]}}]}}\n",
+            encoding="utf-8",
+        )
+        if series:
+            self.backfill(series)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "Prometheus is not running"
+        return self._process.pid
+
+    def backfill(self, series: Samples) -> None:
+        """Add history; a running server sees it after its next restart."""
+        text = self._directory / "backfill.om"
+        write_openmetrics(text, series)
+        subprocess.run(
+            [
+                *("promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet"),
+                *(f"--max-block-duration={_BLOCK_DURATION}", text, self._data),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        text.unlink()
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        log = (self._directory / "prometheus.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [
+                    "prometheus",
+                    f"--config.file={self._directory / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={self._data}",
+                    "--storage.tsdb.retention.time=60d",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                    "--log.level=warn",
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "GOMAXPROCS": "2"},
+            )
+        until = time.monotonic() + _READY_WITHIN_SECONDS
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise RuntimeError((self._directory / "prometheus.log").read_text("utf-8"))
+            time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/-/ready")
+            return connection.getresponse().status == 200
+        except (http.client.HTTPException, OSError):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """Freeze it: connections are accepted by the kernel, and no answer comes."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Let a frozen one run on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, without the chance to tidy up. Does nothing when it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def lose_data(self) -> None:
+        """Remove all samples; only while it does not run."""
+        assert self._process is None, "kill Prometheus before its data are removed"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._data)
+        self._data.mkdir()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
