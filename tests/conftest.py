@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.real_prometheus import RealPrometheus
 
 StartPrometheus = Callable[..., RealPrometheus]
