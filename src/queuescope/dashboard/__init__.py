@@ -1,0 +1,1 @@
+"""The page. Streamlit is imported only here."""

@@ -1,0 +1,239 @@
+"""The web application: Streamlit with Queuescope's own routes around it.
+
+Run with ``queuescope serve`` or ``uvicorn queuescope.dashboard.asgi:app``. It is configured by
+the environment and the settings file (see ``queuescope.settings``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import streamlit as st
+from starlette.datastructures import QueryParams
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from streamlit import config as streamlit_config
+
+from queuescope.cache import FrameStore
+from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic
+from queuescope.dashboard.hosts import AllowedHosts
+from queuescope.dashboard.own_metrics import OwnMetrics
+from queuescope.dashboard.shell import Shell
+from queuescope.errors import ConfigurationError
+from queuescope.panels import load_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import parse_matchers, render_matchers
+from queuescope.settings import Settings, load_settings
+from queuescope.snapshot import Snapshot, SnapshotService, parse_view
+from queuescope.snapshot.source_facts import FactsFile
+
+_STREAMLIT_STATIC = Path(st.__file__).parent / "static"
+_CACHED_POINTS = 20_000_000
+_YOUNGEST_SECONDS = 1.0
+_OLDEST_SECONDS = 600.0
+
+_STREAMLIT_OPTIONS: dict[str, Any] = {
+    "browser.gatherUsageStats": False,
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "minimal",
+    "runner.postScriptGC": False,
+    "server.enableAgentApi": False,
+    "server.fileWatcherType": "none",
+    "server.maxUploadSize": 1,
+    "theme.light.primaryColor": "#0b62a8",
+    "theme.light.backgroundColor": "#ffffff",
+    "theme.light.secondaryBackgroundColor": "#f4f6f8",
+    "theme.light.textColor": "#17212b",
+    "theme.dark.primaryColor": "#6db6f2",
+    "theme.dark.backgroundColor": "#10161c",
+    "theme.dark.secondaryBackgroundColor": "#1f2831",
+    "theme.dark.textColor": "#e8edf2",
+}
+
+
+class Dashboard:
+    """Everything one server process holds: settings, the snapshots, the files it serves."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.panels = load_dashboard(settings.preset)
+        self.matchers = render_matchers(parse_matchers(settings.selector))
+        self.assets = Assets()
+        self.metrics = OwnMetrics()
+        self.shell = Shell(
+            _STREAMLIT_STATIC / "index.html",
+            self.assets,
+            self.panels,
+            default_range=settings.range,
+            refresh_seconds=settings.refresh_seconds,
+        )
+        self._snapshots: SnapshotService | None = None
+
+    @property
+    def snapshots(self) -> SnapshotService:
+        if self._snapshots is None:
+            raise RuntimeError("the application has not been started")
+        return self._snapshots
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        settings = self.settings
+        cache = settings.data_dir / "cache"
+        token = settings.prometheus_token
+        client = PrometheusClient(
+            settings.prometheus_url,
+            token=token.get_secret_value() if token else None,
+            timeout_seconds=settings.prometheus_timeout_seconds,
+        )
+        self._snapshots = SnapshotService(
+            client,
+            FrameStore(cache, max_points=_CACHED_POINTS),
+            FactsFile(cache),
+            self.panels,
+            matchers=self.matchers,
+            scrape_interval_seconds=settings.scrape_interval_seconds,
+            breakdown_limit=settings.breakdown_limit,
+            horizon_seconds=settings.late_sample_horizon_seconds,
+            clock=time.time,
+        )
+        # The first viewer finds the default view ready, and what was imported is not
+        # walked by every collection from here on.
+        warm_up = asyncio.create_task(self.take("", max_age_seconds=_OLDEST_SECONDS))
+        gc.collect()
+        gc.freeze()
+        try:
+            yield
+        finally:
+            warm_up.cancel()
+            await self._snapshots.aclose()
+
+    async def take(self, query: str, max_age_seconds: float) -> Snapshot:
+        view = parse_view(QueryParams(query), self.panels.breakdowns, self.settings.range)
+        return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
+
+    async def view(self, request: Request) -> Response:
+        try:
+            age = _age(request.query_params.get("age"), self.settings.refresh_seconds or 60)
+            snapshot = await self.take(request.url.query, age)
+        except ConfigurationError as exc:
+            return _json(orjson.dumps({"error": str(exc)}), status_code=400)
+        self.metrics.viewed(snapshot)
+        if "br" in request.headers.get("accept-encoding", ""):
+            return _json(snapshot.body_brotli, encoding="br")
+        return _json(snapshot.body)
+
+    def document(self, request: Request) -> bytes:
+        """The index page for ``request``, with its snapshot when one is at hand."""
+        if request.url.path != "/":
+            return self.shell.document(early=False, snapshot=None)
+        try:
+            view = parse_view(request.query_params, self.panels.breakdowns, self.settings.range)
+        except ConfigurationError:
+            # The page's script reads the address by its own rules and asks again.
+            return self.shell.document(early=True, snapshot=None)
+        held = self.snapshots.held(view, self.settings.refresh_seconds or 60)
+        return self.shell.document(early=True, snapshot=None if held is None else _inline(held))
+
+    async def alive(self, _request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def ready(self, _request: Request) -> Response:
+        contact = self.snapshots.contact
+        if contact.error is None and contact.last_seen is not None:
+            return PlainTextResponse("ready: Prometheus answers\n")
+        cause = "not asked yet" if contact.error is None else str(contact.error)
+        return PlainTextResponse(f"not ready: {cause}\n", status_code=503)
+
+    async def own_metrics(self, _request: Request) -> Response:
+        body, content_type = self.metrics.render(self.snapshots.contact)
+        return Response(body, headers={"Content-Type": content_type})
+
+
+class IndexPage:
+    """ASGI middleware that answers for Streamlit's index page with ours."""
+
+    def __init__(self, app: ASGIApp, dashboard: Dashboard) -> None:
+        self._app = app
+        self._dashboard = dashboard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        path = request.url.path
+        wants_page = path == "/" or "text/html" in request.headers.get("accept", "")
+        if not wants_page or path.startswith(("/_stcore", "/static", "/queuescope", "/media")):
+            await self._app(scope, receive, send)
+            return
+        if path in ("/healthz", "/readyz", "/metrics"):
+            await self._app(scope, receive, send)
+            return
+        response = Response(
+            self._dashboard.document(request),
+            media_type="text/html",
+            headers={"Cache-Control": "no-store"},
+        )
+        await response(scope, receive, send)
+
+
+def create_app(settings: Settings) -> st.App:
+    """The ASGI application. Raises ``ConfigurationError``."""
+    for name, value in _STREAMLIT_OPTIONS.items():
+        streamlit_config.set_option(name, value)
+    dashboard = Dashboard(settings)
+    return st.App(
+        Path(__file__).parent / "app.py",
+        lifespan=dashboard.lifespan,
+        routes=[
+            Route("/healthz", dashboard.alive),
+            Route("/readyz", dashboard.ready),
+            Route("/metrics", dashboard.own_metrics),
+            Route("/queuescope/view", dashboard.view),
+            Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
+        ],
+        middleware=[
+            Middleware(AllowedHosts, allowed=[*settings.allowed_hosts, settings.host]),
+            Middleware(CompressedStatic, directory=_STREAMLIT_STATIC),
+            Middleware(IndexPage, dashboard=dashboard),
+        ],
+    )
+
+
+def _inline(snapshot: Snapshot) -> bytes:
+    """The snapshot as of this moment: its age is told by ``serverNow``."""
+    content = orjson.loads(snapshot.body)
+    content["serverNow"] = time.time()
+    return orjson.dumps(content)
+
+
+def _age(text: str | None, default: float) -> float:
+    try:
+        age = float(text) if text else float(default)
+    except ValueError:
+        raise ConfigurationError(f"age={text!r}: give seconds") from None
+    return min(max(age, _YOUNGEST_SECONDS), _OLDEST_SECONDS)
+
+
+def _json(body: bytes, *, status_code: int = 200, encoding: str | None = None) -> Response:
+    headers = {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    if encoding:
+        headers["Content-Encoding"] = encoding
+    return Response(body, status_code, headers, media_type="application/json")
+
+
+def __getattr__(name: str) -> object:
+    # `uvicorn …:app` asks for it by name; a test that builds its own imports without effect.
+    if name == "app":
+        return create_app(load_settings())
+    raise AttributeError(name)

@@ -1,0 +1,110 @@
+"""Files for the browser: compressed once, immutable, named by their content."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+
+import brotli
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+STATIC = Path(__file__).parent / "static"
+PREFIX = "/queuescope/static"
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_SCRIPTS = ("zone", "address", "figure", "chart", "trends", "boot")
+_COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file as it is sent: its content type and its bytes in each encoding."""
+
+    content_type: str
+    plain: bytes
+    brotli: bytes
+    gzip: bytes
+
+    @classmethod
+    def of(cls, content: bytes, content_type: str, quality: int) -> Asset:
+        return cls(
+            content_type,
+            content,
+            brotli.compress(content, quality=quality),
+            gzip.compress(content, 6, mtime=0),
+        )
+
+    def response(self, accept_encoding: str, cache_control: str) -> Response:
+        headers = {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
+        body = self.plain
+        if "br" in accept_encoding:
+            body, headers["Content-Encoding"] = self.brotli, "br"
+        elif "gzip" in accept_encoding:
+            body, headers["Content-Encoding"] = self.gzip, "gzip"
+        return Response(body, media_type=self.content_type, headers=headers)
+
+
+class Assets:
+    """Queuescope's own files: the page's script, its style, and the chart library."""
+
+    def __init__(self) -> None:
+        page = STATIC / "page"
+        script = "\n".join((page / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+        library = (STATIC / "vendor" / "plotly-basic.min.js").read_bytes()
+        self._assets: dict[str, Asset] = {}
+        self.plotly = self._add("plotly-basic", ".js", library, 9)
+        wrapped = f'"use strict";(() => {{\n{script}\n}})();\n'.encode()
+        self.script = self._add("page", ".js", wrapped, 11)
+        self.style = (page / "page.css").read_text("utf-8")
+        self.icon = self._add("queuescope", ".svg", (STATIC / "queuescope.svg").read_bytes(), 11)
+
+    def _add(self, name: str, suffix: str, content: bytes, quality: int) -> str:
+        kind = mimetypes.types_map.get(suffix, "text/javascript")
+        digest = hashlib.sha256(content).hexdigest()[:12]
+        file = f"{name}.{digest}{suffix}"
+        self._assets[file] = Asset.of(content, kind, quality)
+        return f"{PREFIX}/{file}"
+
+    async def serve(self, request: Request) -> Response:
+        asset = self._assets.get(request.path_params["file"])
+        if asset is None:
+            return Response("No such file.\n", status_code=404, media_type="text/plain")
+        return asset.response(request.headers.get("accept-encoding", ""), _IMMUTABLE)
+
+
+class CompressedStatic:
+    """ASGI middleware: Streamlit's own scripts and styles, which it serves uncompressed.
+
+    Their names carry a hash of their content, so each is read and compressed once.
+    """
+
+    def __init__(self, app: ASGIApp, directory: Path) -> None:
+        self._app = app
+        self._directory = directory
+        self._assets: dict[str, Asset] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            path = str(scope["path"])
+            if path.startswith("/static/") and Path(path).suffix in _COMPRESSED_SUFFIXES:
+                asset = self._assets.get(path)
+                if asset is None:
+                    asset = await asyncio.to_thread(self._load, path)
+                if asset is not None:
+                    self._assets[path] = asset
+                    encodings = Request(scope).headers.get("accept-encoding", "")
+                    await asset.response(encodings, _IMMUTABLE)(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+    def _load(self, path: str) -> Asset | None:
+        file = (self._directory / path.lstrip("/")).resolve()
+        if not file.is_relative_to(self._directory.resolve()) or not file.is_file():
+            return None
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        return Asset.of(file.read_bytes(), kind, 5)

@@ -1,0 +1,41 @@
+// Draws before Streamlit is there, in a holder that lies where Streamlit will put the page, and
+// hands the very same nodes over when its component mounts: nothing is drawn twice.
+
+let page = null;
+
+function build() {
+  const template = document.getElementById("queuescope-shell");
+  const root = template.content.firstElementChild.cloneNode(true);
+  return { root, trends: new Trends(root) };
+}
+
+// The component's mount: `slot` takes the page. Returns what undoes it.
+function adopt(slot) {
+  const early = document.getElementById("queuescope-early");
+  if (!page) page = build();
+  slot.replaceChildren(page.root);
+  early?.remove();
+  page.trends.applyTheme();
+  page.trends.start();
+  return () => {
+    if (page.root.parentElement === slot) {
+      page.trends.stop();
+      page.root.remove();
+    }
+  };
+}
+
+function drawEarly() {
+  const early = document.getElementById("queuescope-early");
+  if (!early || page) return;
+  const template = document.getElementById("queuescope-shell");
+  const root = template.content.firstElementChild.cloneNode(true);
+  early.replaceChildren(root);
+  early.dataset.theme = currentTheme(root);
+  page = { root, trends: new Trends(root) };
+  const inline = document.getElementById("queuescope-snapshot");
+  page.trends.start(inline ? JSON.parse(inline.textContent) : null);
+}
+
+window.queuescope = { adopt, page: () => page };
+drawEarly();

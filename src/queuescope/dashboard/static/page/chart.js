@@ -1,0 +1,212 @@
+// One chart: its heading, its state and its Plotly figure.
+
+const PLOT_CONFIG = {
+  displaylogo: false,
+  showSendToCloud: false,
+  responsive: false,
+  scrollZoom: false,
+  doubleClick: false,
+  showTips: false,
+  modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "toImage"]],
+};
+
+const STATE_WORDS = {
+  fresh: "", partial: "partial", stale: "stale", empty: "no data", idle: "idle",
+  unavailable: "unavailable",
+};
+
+class Chart {
+  constructor(element, { onZoom, onReset, onHover, onUnhover }) {
+    this.element = element;
+    this.plot = element.querySelector(".qs-plot");
+    this.part = (name) => element.querySelector(`.qs-${name}`);
+    this.events = { onZoom, onReset, onHover, onUnhover };
+    this.drawn = Promise.resolve();
+    this.silent = 0;
+    this.crosshair = this.part("crosshair");
+    this.width = 0;
+    new ResizeObserver(() => this.resized()).observe(this.plot);
+  }
+
+  // Draws `panel` over `window` (epoch seconds); `fine` is the same panel at a finer step.
+  show(panel, fine, context) {
+    this.panel = panel;
+    this.context = context;
+    const shown = fine || panel;
+    this.element.dataset.state = panel.state;
+    if (panel.asOf) this.element.dataset.asOf = new Date(panel.asOf * 1000).toISOString();
+    else delete this.element.dataset.asOf;
+    this.element.removeAttribute("aria-busy");
+    this.part("point").textContent = [shown.figure.point, shown.note].filter(Boolean).join(", ");
+    this.part("more").textContent = panel.hidden ? `${panel.hidden} more` : "";
+    this.part("more").hidden = !panel.hidden;
+    this.part("atleast").textContent = shown.atLeast
+      ? `reaches the top bucket: the true value may be above ${shown.atLeast}` : "";
+    const now = this.part("now");
+    now.replaceChildren();
+    if (panel.now) {
+      const figure = document.createElement("strong");
+      figure.textContent = panel.now.words;
+      now.append(`${panel.nowLabel} `, figure);
+    }
+    this.showState();
+    this.drawn = this.drawn.then(() => this.draw(shown)).catch((error) => {
+      // A chart that cannot be drawn must say so, and must not take its siblings along.
+      console.error(error);
+      this.message("This chart could not be drawn.", String(error.message || error));
+    });
+    return this.drawn;
+  }
+
+  // What counts up with the clock.
+  showState() {
+    const { panel, context } = this;
+    if (!panel) return;
+    const badge = this.part("badge");
+    const old = panel.state === "stale" && panel.asOf
+      ? `, ${durationText(context.now() - panel.asOf)} old` : "";
+    badge.textContent = STATE_WORDS[panel.state] + old;
+    badge.hidden = !badge.textContent;
+    badge.title = panel.cause || panel.warnings.join("\n");
+    const hasCurves = panel.state === "fresh" || panel.state === "partial"
+      || panel.state === "stale";
+    if (hasCurves) this.message("", panel.warnings.join(" "));
+    else if (panel.state === "unavailable") {
+      this.message("No data to show", `${panel.cause} Nothing was seen before, so nothing is drawn.`);
+    } else if (panel.state === "idle") this.message("Idle", panel.cause);
+    else this.message("No data in this range", panel.cause);
+  }
+
+  message(title, text) {
+    const box = this.part("message");
+    box.hidden = !title;
+    this.part("message-title").textContent = title;
+    this.part("message-text").textContent = title ? text : "";
+    const warning = this.part("warning");
+    warning.textContent = title ? "" : text;
+    warning.hidden = !warning.textContent;
+  }
+
+  busy(on) {
+    if (on) this.element.setAttribute("aria-busy", "true");
+    else this.element.removeAttribute("aria-busy");
+  }
+
+  async draw(shown) {
+    const { panel, context } = this;
+    const { offset, view, zoom } = context;
+    const resolve = tokenResolver(this.element);
+    const coarse = (panel.decoded ??= decodeTraces(panel.figure));
+    const fine = shown === panel ? null : (shown.decoded ??= decodeTraces(shown.figure));
+    const byUid = new Map((fine || []).map((curve) => [curve.trace.uid, curve]));
+    const data = coarse.map((curve) => plotlyTrace(
+      fine ? splice(curve, byUid.get(curve.trace.uid)) : curve, offset, resolve,
+    ));
+    const layout = resolve(panel.figure.layout);
+    const [from, to] = zoom || [view.from, view.to];
+    layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
+    const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range);
+    if (visible) layout.yaxis.range = visible;
+    layout.xaxis.title = {
+      text: `${context.zone === "UTC" ? "" : `${context.zone}, `}${offsetWords(offset)}`,
+      standoff: 6, font: { size: 11 },
+    };
+    layout.xaxis.unifiedhovertitle = {
+      text: `%{x|%a %d %b %H:%M:%S} ${offsetWords(offset)}<br>${shown.figure.point}`,
+    };
+    // A finger scrolls the page over a chart; it zooms with the range selector.
+    const touch = matchMedia("(pointer: coarse)").matches;
+    if (touch) layout.dragmode = false;
+    layout.xaxis.nticks = Math.max(3, Math.min(8, Math.round(this.plot.clientWidth / 75)));
+    layout.width = this.plot.clientWidth;
+    layout.height = this.plot.clientHeight;
+    this.width = layout.width;
+    await Plotly.react(this.plot, data, layout, { ...PLOT_CONFIG, displayModeBar: touch ? false : "hover" });
+    this.listen();
+    this.point(this.pointedAt);
+  }
+
+  listen() {
+    if (this.listening) return;
+    this.listening = true;
+    this.plot.on("plotly_relayout", (change) => {
+      if (this.silent) return;
+      const range = this.plot._fullLayout.xaxis.range;
+      if ("xaxis.range[0]" in change || "xaxis.range" in change) {
+        this.events.onZoom(range.map((wall) => epochOf(wall, this.context.offset)));
+      }
+    });
+    this.plot.on("plotly_doubleclick", () => this.events.onReset());
+    this.plot.on("plotly_hover", (event) => {
+      if (this.silent || !event.points?.length) return;
+      this.events.onHover(this, epochOf(event.points[0].x, this.context.offset));
+    });
+    this.plot.on("plotly_unhover", () => {
+      if (!this.silent) this.events.onUnhover(this);
+    });
+  }
+
+  // Shows the same instant as the chart under the pointer.
+  echo(epochSeconds) {
+    this.point(epochSeconds);
+    if (!this.listening) return;
+    this.silent += 1;
+    try {
+      if (epochSeconds === null) Plotly.Fx.unhover(this.plot);
+      else {
+        const xval = Date.parse(`${wallText(epochSeconds, this.context.offset).replace(" ", "T")}Z`);
+        Plotly.Fx.hover(this.plot, { xval, yval: this.plot._fullLayout.yaxis.range[1] }, "xy");
+      }
+    } finally {
+      this.silent -= 1;
+    }
+  }
+
+  point(epochSeconds) {
+    this.pointedAt = epochSeconds ?? null;
+    const axis = this.plot._fullLayout?.xaxis;
+    const wall = this.pointedAt === null ? null : wallText(this.pointedAt, this.context.offset);
+    const at = wall === null || !axis ? -1 : axis.d2p(wall);
+    const inside = axis && at >= 0 && at <= axis._length;
+    this.crosshair.hidden = !inside;
+    if (inside) {
+      const { t, h } = this.plot._fullLayout._size;
+      this.crosshair.style.left = `${axis._offset + at}px`;
+      this.crosshair.style.top = `${t}px`;
+      this.crosshair.style.height = `${h}px`;
+    }
+  }
+
+  // The axes back to the whole window; a zoom in the value axis is undone too.
+  async reset() {
+    await this.drawn;
+    if (!this.listening) return;
+    this.silent += 1;
+    const { offset, view } = this.context;
+    await Plotly.relayout(this.plot, {
+      "xaxis.range": [wallText(view.from, offset), wallText(view.to, offset)],
+      "yaxis.autorange": true,
+    });
+    this.silent -= 1;
+  }
+
+  async zoomTo([from, to]) {
+    await this.drawn;
+    if (!this.listening) return;
+    this.silent += 1;
+    const { offset } = this.context;
+    await Plotly.relayout(this.plot, {
+      "xaxis.range": [wallText(from, offset), wallText(to, offset)],
+    });
+    this.silent -= 1;
+  }
+
+  resized() {
+    const width = this.plot.clientWidth;
+    if (!this.listening || !width || width === this.width) return;
+    this.width = width;
+    this.silent += 1;
+    Plotly.relayout(this.plot, { width, height: this.plot.clientHeight })
+      .finally(() => { this.silent -= 1; });
+  }
+}

@@ -1,0 +1,103 @@
+// From the server's figure (packed values, UTC, colour tokens) to what Plotly draws.
+
+// Seven digits: what float32 holds, without the noise of its binary fractions.
+function decodeValues({ dtype, bdata }) {
+  const text = atob(bdata);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
+  const packed = dtype === "f8" ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
+  const values = new Array(packed.length);
+  for (let i = 0; i < packed.length; i += 1) {
+    const value = packed[i];
+    values[i] = Number.isFinite(value)
+      ? (dtype === "f8" || Number.isInteger(value) ? value : Number(value.toPrecision(7)))
+      : null;
+  }
+  return values;
+}
+
+// Decoded once per answer: [{ trace, times, values }], times in epoch seconds.
+function decodeTraces(figure) {
+  return figure.data.map((trace) => {
+    const values = decodeValues(trace.y);
+    const times = values.map((_, i) => (trace.x0 + i * trace.dx) / 1000);
+    return { trace, times, values };
+  });
+}
+
+// The finer points inside the zoomed window, the coarser ones around it.
+function splice(coarse, fine) {
+  if (!fine || !fine.times.length) return coarse;
+  const from = fine.times[0];
+  const to = fine.times[fine.times.length - 1];
+  const before = coarse.times.findIndex((t) => t >= from);
+  const head = before < 0 ? coarse.times.length : before;
+  let tail = coarse.times.findIndex((t) => t > to);
+  if (tail < 0) tail = coarse.times.length;
+  return {
+    trace: coarse.trace,
+    times: [...coarse.times.slice(0, head), ...fine.times, ...coarse.times.slice(tail)],
+    values: [...coarse.values.slice(0, head), ...fine.values, ...coarse.values.slice(tail)],
+  };
+}
+
+// A point between two gaps has no line to be seen by: it gets a dot.
+function isolatedSizes(values) {
+  let found = false;
+  const sizes = values.map((value, i) => {
+    const alone = value !== null && (values[i - 1] ?? null) === null
+      && (values[i + 1] ?? null) === null;
+    found ||= alone;
+    return alone ? 5 : 0;
+  });
+  return found ? sizes : null;
+}
+
+function plotlyTrace({ trace, times, values }, offset, resolve) {
+  const { x0, dx, y, ...rest } = trace;
+  const sizes = isolatedSizes(values);
+  return resolve({
+    ...rest,
+    x: times.map((t) => wallText(t, offset)),
+    y: values,
+    ...(sizes ? { mode: "lines+markers", marker: { size: sizes, color: rest.line.color } } : {}),
+  });
+}
+
+// The value axis for what a zoom shows: Plotly's own would be stretched by what lies outside.
+function visibleRange(kind, data, [from, to]) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const { x, y } of data) {
+    for (let i = 0; i < x.length; i += 1) {
+      if (y[i] !== null && x[i] >= from && x[i] <= to) {
+        low = Math.min(low, y[i]);
+        high = Math.max(high, y[i]);
+      }
+    }
+  }
+  if (low > high) return undefined;
+  if (kind === "percent") return [Math.max(-0.5, low - Math.max(0.5, (100 - low) * 0.06)), 100.5];
+  return [0, high > 0 ? high * 1.06 : 1];
+}
+
+// `var(--name)` anywhere in a figure, by the theme in force.
+function tokenResolver(element) {
+  const css = getComputedStyle(element);
+  const known = new Map();
+  const value = (token) => {
+    if (!known.has(token)) known.set(token, css.getPropertyValue(token.slice(4, -1)).trim());
+    return known.get(token);
+  };
+  const resolve = (node) => {
+    if (typeof node === "string") return node.startsWith("var(--") ? value(node) : node;
+    if (Array.isArray(node)) {
+      return typeof node[0] === "object" && node[0] !== null ? node.map(resolve) : node;
+    }
+    if (node && typeof node === "object") {
+      return Object.fromEntries(Object.entries(node).map(([k, v]) => [k, resolve(v)]));
+    }
+    return node;
+  };
+  return resolve;
+}

@@ -1,0 +1,503 @@
+// Performance Trends: the controls, the refresh clock and the charts of one page.
+
+const RETRY_SECONDS = 10;
+const ANSWER_SECONDS = 20;
+
+class Trends {
+  constructor(root) {
+    this.root = root;
+    this.find = (name) => root.querySelector(`[data-qs="${name}"]`);
+    this.defaults = JSON.parse(root.dataset.defaults);
+    this.state = readAddress(this.defaults);
+    this.base = this.defaults.base;
+    this.zoom = null;
+    this.answers = new Map();
+    this.payload = null;
+    this.fine = null;
+    this.problem = "";
+    this.charts = [...root.querySelectorAll("[data-panel]")].map((element) => new Chart(element, {
+      onZoom: (window) => this.zoomed(window),
+      onReset: () => this.unzoom(),
+      onHover: (source, at) => this.pointed(source, at),
+      onUnhover: (source) => this.pointed(source, null),
+    }));
+    this.applyTheme();
+    this.listen();
+    this.showControls();
+    this.running = false;
+  }
+
+  // ---- life
+
+  start(first) {
+    if (this.running) return;
+    this.running = true;
+    this.clock = setInterval(() => this.tick(), 1000);
+    if (first) this.receive(this.key(), first);
+    else if (this.payload) this.wake();
+    else this.load();
+  }
+
+  stop() {
+    this.running = false;
+    clearInterval(this.clock);
+    clearTimeout(this.timer);
+  }
+
+  wake() {
+    if (!this.running || document.hidden) return;
+    if (this.dueAt !== null && performance.now() >= (this.dueAt ?? 0)) this.load({ quiet: true });
+    else this.schedule();
+  }
+
+  tick() {
+    this.applyTheme();
+    this.showStatus();
+    for (const chart of this.charts) chart.showState();
+  }
+
+  // ---- data
+
+  key() {
+    return viewQuery(this.state, null).toString();
+  }
+
+  // `quiet` keeps what is on screen as it is until the answer is there.
+  async load({ quiet = false, now = false } = {}) {
+    clearTimeout(this.timer);
+    this.pending?.abort();
+    const pending = new AbortController();
+    this.pending = pending;
+    const key = this.key();
+    if (!quiet) this.busy(true);
+    this.find("refresh-now").classList.toggle("qs-turning", now);
+    this.dueAt = null;
+    this.showStatus();
+    try {
+      const answer = await this.ask(key, pending.signal, now ? 1 : this.maxAge());
+      if (this.pending !== pending) return;
+      this.receive(key, answer);
+      if (this.zoom) this.loadFine({ now });
+    } catch (error) {
+      if (pending.signal.aborted && this.pending !== pending) return;
+      this.problem = error.words || "The Queuescope server does not answer.";
+      this.busy(false);
+      this.showBanner();
+      this.schedule(RETRY_SECONDS);
+    } finally {
+      if (this.pending === pending) {
+        this.pending = null;
+        this.find("refresh-now").classList.remove("qs-turning");
+        this.showStatus();
+      }
+    }
+  }
+
+  async ask(query, signal, maxAge) {
+    const limit = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+    const response = await fetch(`${this.base}/queuescope/view?${query}&age=${maxAge}`, {
+      signal: AbortSignal.any([signal, limit]), headers: { accept: "application/json" },
+    });
+    if (!response.headers.get("content-type")?.includes("application/json")) {
+      throw new Error("not an answer of Queuescope");
+    }
+    const answer = await response.json();
+    if (!response.ok) throw Object.assign(new Error(answer.error), { words: answer.error });
+    return answer;
+  }
+
+  maxAge() {
+    return Math.max(1, (this.state.refresh || 60) * 0.95).toFixed(1);
+  }
+
+  receive(key, answer) {
+    answer.receivedAt = performance.now();
+    this.answers.set(key, answer);
+    this.payload = answer;
+    this.problem = "";
+    this.busy(false);
+    this.draw();
+    this.schedule();
+  }
+
+  async loadFine({ now = false } = {}) {
+    const zoom = this.zoom;
+    const span = zoom[1] - zoom[0];
+    // Half a window on each side, so that a short pan finds its points.
+    const window = [zoom[0] - span / 2, zoom[1] + span / 2];
+    this.pendingFine?.abort();
+    const pending = new AbortController();
+    this.pendingFine = pending;
+    this.find("zoom").classList.add("qs-loading");
+    try {
+      const query = viewQuery(this.state, window).toString();
+      const answer = await this.ask(query, pending.signal, now ? 1 : this.maxAge());
+      if (this.pendingFine !== pending || !this.zoom) return;
+      this.fine = answer.view.step < this.payload.view.step ? answer : null;
+      this.draw();
+    } catch (error) {
+      // The coarser points stay; the next refresh tries again.
+      if (!pending.signal.aborted) console.warn("no finer points:", error);
+    } finally {
+      if (this.pendingFine === pending) {
+        this.pendingFine = null;
+        this.find("zoom").classList.remove("qs-loading");
+      }
+    }
+  }
+
+  schedule(seconds) {
+    clearTimeout(this.timer);
+    this.dueAt = null;
+    if (!this.running || !this.state.refresh) return this.showStatus();
+    let delay = seconds;
+    if (delay === undefined) {
+      const age = this.payload ? this.serverNow() - this.payload.takenAt : 0;
+      delay = this.healthy()
+        ? Math.max(1, this.state.refresh - Math.max(0, age))
+        : Math.min(RETRY_SECONDS, this.state.refresh);
+    }
+    this.dueAt = performance.now() + delay * 1000;
+    // A hidden tab asks for nothing; it looks at the clock when it is seen again.
+    if (!document.hidden) {
+      this.timer = setTimeout(() => this.load({ quiet: true }), delay * 1000);
+    }
+    return this.showStatus();
+  }
+
+  healthy() {
+    return !this.problem && this.payload?.source.reachable
+      && this.payload.panels.every((panel) => !["stale", "unavailable"].includes(panel.state));
+  }
+
+  // The server's clock, counted on from its last answer: the reader's may be wrong.
+  serverNow() {
+    const { serverNow, receivedAt } = this.payload;
+    return serverNow + (performance.now() - receivedAt) / 1000;
+  }
+
+  // ---- drawing
+
+  draw() {
+    const { payload, fine } = this;
+    const view = payload.view;
+    this.offset = offsetSeconds(this.state.zone, view.to);
+    const context = {
+      view, zone: this.state.zone, offset: this.offset, zoom: this.zoom,
+      now: () => this.serverNow() + payload.source.offset,
+    };
+    for (const chart of this.charts) {
+      const id = chart.element.dataset.panel;
+      const panel = payload.panels.find((one) => one.id === id);
+      chart.element.hidden = !panel;
+      if (!panel) continue;
+      if (this.problem) panel.state = panel.asOf ? "stale" : "unavailable";
+      chart.show(panel, fine?.panels.find((one) => one.id === id), context);
+    }
+    this.showControls();
+    this.showBanner();
+    this.showStatus();
+  }
+
+  busy(on) {
+    this.root.classList.toggle("qs-busy", on);
+    for (const chart of this.charts) chart.busy(on);
+  }
+
+  zoomed([from, to]) {
+    if (!(to - from >= 1)) return;
+    this.zoom = [from, to];
+    for (const chart of this.charts) chart.zoomTo(this.zoom);
+    this.showControls();
+    clearTimeout(this.zoomTimer);
+    this.zoomTimer = setTimeout(() => this.zoom && this.loadFine(), 250);
+  }
+
+  unzoom() {
+    if (this.zoom) {
+      this.zoom = null;
+      this.fine = null;
+      this.pendingFine?.abort();
+      clearTimeout(this.zoomTimer);
+    }
+    for (const chart of this.charts) chart.reset();
+    if (this.payload) this.draw();
+  }
+
+  pointed(source, at) {
+    for (const chart of this.charts) {
+      if (chart === source) chart.point(at);
+      else chart.echo(at);
+    }
+  }
+
+  // ---- words
+
+  showStatus() {
+    const line = this.find("status");
+    const dot = this.find("dot");
+    const next = () => {
+      if (this.pending) return "asking now";
+      if (!this.state.refresh) return "refresh is off";
+      if (document.hidden) return "paused";
+      const left = this.dueAt === null ? 0 : (this.dueAt - performance.now()) / 1000;
+      return `next in ${durationText(Math.max(0, left))}`;
+    };
+    if (!this.payload) {
+      dot.dataset.tone = this.problem ? "bad" : "wait";
+      line.textContent = this.problem ? next() : "Asking Prometheus…";
+      return;
+    }
+    dot.dataset.tone = this.healthy() ? "good" : "bad";
+    const at = momentText(this.payload.takenAt, this.state.zone, this.serverNow());
+    line.textContent = this.healthy() ? `updated ${at}, ${next()}` : `tried ${at}, ${next()}`;
+    this.countBanner();
+  }
+
+  showBanner() {
+    const banner = this.find("banner");
+    const source = this.payload?.source;
+    let tone = "";
+    this.bannerParts = null;
+    if (this.problem) {
+      tone = "bad";
+      this.bannerParts = { text: this.problem, asOf: this.newest() };
+      for (const chart of this.charts) {
+        if (chart.panel) {
+          chart.panel.state = chart.panel.asOf ? "stale" : "unavailable";
+          chart.element.dataset.state = chart.panel.state;
+          chart.showState();
+        }
+      }
+    } else if (source && !source.reachable) {
+      tone = "bad";
+      const since = source.lastSeen ?? null;
+      const zone = this.state.zone;
+      this.bannerParts = {
+        text: source.cause
+          + (since ? ` Last answer at ${momentText(since, zone, this.serverNow())}.` : ""),
+        asOf: this.newest(),
+        help: this.newest() === null
+          ? "Check that Prometheus runs and that PROMETHEUS_URL names it. The page fills by itself once it answers."
+          : "",
+      };
+    } else if (this.payload?.panels.some((panel) => panel.state === "stale")) {
+      tone = "bad";
+      const names = this.payload.panels.filter((panel) => panel.state === "stale");
+      this.bannerParts = {
+        text: `${names.map((panel) => panel.title).join(", ")}: ${names[0].cause}`,
+        asOf: Math.min(...names.map((panel) => panel.asOf)),
+      };
+    } else if (source?.notice) {
+      tone = "note";
+      this.bannerParts = { text: source.notice };
+    } else if (this.payload && this.zoneChanges()) {
+      tone = "note";
+      this.bannerParts = {
+        text: `The clocks change within this range; all times are ${offsetWords(this.offset)}.`,
+      };
+    }
+    banner.hidden = !this.bannerParts;
+    banner.dataset.tone = tone;
+    this.countBanner();
+  }
+
+  countBanner() {
+    const parts = this.bannerParts;
+    if (!parts) return;
+    const words = [parts.text];
+    if (parts.asOf) {
+      const now = this.serverNow() + this.payload.source.offset;
+      words.push(
+        `The charts show the data of ${momentText(parts.asOf, this.state.zone, now)},`
+        + ` ${durationText(now - parts.asOf)} old.`,
+      );
+    }
+    if (parts.help) words.push(parts.help);
+    const text = this.find("banner-text");
+    const joined = words.join(" ");
+    if (text.textContent !== joined) text.textContent = joined;
+  }
+
+  newest() {
+    const times = (this.payload?.panels ?? []).map((panel) => panel.asOf).filter(Boolean);
+    return times.length ? Math.max(...times) : null;
+  }
+
+  zoneChanges() {
+    const { from, to } = this.payload.view;
+    return offsetSeconds(this.state.zone, from) !== offsetSeconds(this.state.zone, to);
+  }
+
+  showControls() {
+    const { state } = this;
+    for (const button of this.root.querySelectorAll("[data-range]")) {
+      const on = state.custom ? button.dataset.range === "custom" : button.dataset.range === state.range;
+      button.setAttribute("aria-checked", String(on));
+      button.tabIndex = on ? 0 : -1;
+    }
+    this.find("refresh").value = String(state.refresh);
+    this.find("by").value = state.by;
+    const zone = this.find("zone");
+    zone.value = state.zone === "UTC" ? "UTC" : "local";
+    const zoom = this.find("zoom");
+    zoom.hidden = !this.zoom;
+    if (this.zoom && this.payload) {
+      const [from, to] = this.zoom.map((at) => momentText(at, state.zone, this.serverNow()));
+      const step = (this.fine ?? this.payload).view.stepWords;
+      this.find("zoom-text").textContent = `${from} to ${to}, a point every ${step}`;
+    }
+  }
+
+  // ---- what the reader does
+
+  change(part) {
+    Object.assign(this.state, part);
+    writeAddress(this.state);
+    this.showControls();
+  }
+
+  chooseView(part) {
+    this.change(part);
+    this.zoom = null;
+    this.fine = null;
+    this.pendingFine?.abort();
+    this.showControls();
+    const seen = this.answers.get(this.key());
+    if (seen && this.ageOf(seen) < (this.state.refresh || 60) && this.healthyAnswer(seen)) {
+      this.pending?.abort();
+      this.pending = null;
+      this.payload = seen;
+      this.draw();
+      this.busy(false);
+      this.schedule();
+    } else this.load();
+  }
+
+  ageOf(answer) {
+    return answer.serverNow - answer.takenAt + (performance.now() - answer.receivedAt) / 1000;
+  }
+
+  healthyAnswer(answer) {
+    return answer.source.reachable
+      && answer.panels.every((panel) => !["stale", "unavailable"].includes(panel.state));
+  }
+
+  listen() {
+    const { root } = this;
+    const ranges = this.find("ranges");
+    ranges.addEventListener("click", (event) => {
+      const range = event.target.closest("[data-range]")?.dataset.range;
+      if (range === "custom") this.openCustom();
+      else if (range) {
+        this.find("custom").hidden = true;
+        this.chooseView({ range, custom: null, step: null });
+      }
+    });
+    ranges.addEventListener("keydown", (event) => {
+      const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      const buttons = [...ranges.querySelectorAll("[data-range]")];
+      const at = buttons.indexOf(document.activeElement);
+      const next = buttons[(at + by + buttons.length) % buttons.length];
+      next.focus();
+      next.click();
+    });
+    this.find("custom").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.applyCustom();
+    });
+    this.find("custom-close").addEventListener("click", () => { this.find("custom").hidden = true; });
+    this.find("refresh").addEventListener("change", (event) => {
+      this.change({ refresh: Number(event.target.value) });
+      this.schedule();
+      this.wake();
+    });
+    this.find("by").addEventListener("change", (event) => this.chooseView({ by: event.target.value }));
+    this.find("zone").addEventListener("change", (event) => {
+      this.change({ zone: event.target.value === "UTC" ? "UTC" : browserZone() });
+      if (this.payload) this.draw();
+    });
+    this.find("refresh-now").addEventListener("click", () => this.load({ quiet: true, now: true }));
+    this.find("zoom-reset").addEventListener("click", () => this.unzoom());
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) clearTimeout(this.timer);
+      else this.wake();
+      this.showStatus();
+    });
+    window.addEventListener("online", () => this.running && this.load({ quiet: true }));
+    window.addEventListener("popstate", () => {
+      if (!root.isConnected) return;
+      this.state = readAddress(this.defaults);
+      this.chooseView({});
+    });
+  }
+
+  openCustom() {
+    const form = this.find("custom");
+    form.hidden = false;
+    const [from, to] = this.zoom || this.state.custom
+      || (this.payload ? [this.payload.view.from, this.payload.view.to] : [0, 0]);
+    const field = (at) => wallText(at, offsetSeconds(this.state.zone, at)).slice(0, 16).replace(" ", "T");
+    if (to) {
+      this.find("custom-from").value = field(from);
+      this.find("custom-to").value = field(to);
+    }
+    this.find("custom-error").textContent = "";
+    this.find("custom-zone").textContent = this.state.zone;
+    this.find("custom-from").focus();
+  }
+
+  applyCustom() {
+    const instant = (text) => {
+      const guess = epochOf(text, 0);
+      const first = guess - offsetSeconds(this.state.zone, guess);
+      return guess - offsetSeconds(this.state.zone, first);
+    };
+    const from = instant(this.find("custom-from").value);
+    const to = instant(this.find("custom-to").value);
+    const error = this.find("custom-error");
+    if (!Number.isFinite(from) || !Number.isFinite(to)) error.textContent = "Give both times.";
+    else if (from >= to) error.textContent = "The start must lie before the end.";
+    else {
+      this.find("custom").hidden = true;
+      this.chooseView({ custom: [from, to], step: null });
+    }
+  }
+
+  // ---- theme
+
+  applyTheme() {
+    const theme = currentTheme(this.root);
+    if (theme === this.theme) return;
+    this.theme = theme;
+    this.root.dataset.theme = theme;
+    if (this.payload) this.draw();
+  }
+}
+
+// Streamlit's own theme once it is there; until then its stored choice, or the system's.
+function currentTheme(root) {
+  const background = getComputedStyle(root).getPropertyValue("--st-background-color").trim();
+  const rgb = background.startsWith("#")
+    ? background.slice(1).match(background.length > 6 ? /../g : /./g)
+      .map((part) => parseInt(part.padEnd(2, part), 16))
+    : (background.match(/\d+/g) ?? []).map(Number);
+  if (rgb.length >= 3) {
+    return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] < 128 ? "dark" : "light";
+  }
+  try {
+    for (let i = 0; i < localStorage.length; i += 1) {
+      const key = localStorage.key(i);
+      if (key.startsWith("stActiveTheme")) {
+        const name = String(JSON.parse(localStorage.getItem(key))?.name ?? "").toLowerCase();
+        if (name.includes("dark")) return "dark";
+        if (name.includes("light")) return "light";
+      }
+    }
+  } catch {
+    // A browser that forbids storage has no stored choice.
+  }
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}

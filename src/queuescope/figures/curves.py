@@ -1,0 +1,124 @@
+"""From a frame to the curves that are drawn: quantiles, units, and the worst N of a breakdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from queuescope.panels import Kind, Panel, bucket_quantiles
+from queuescope.timeseries import Floats, Frame, Grid
+
+RANKED_QUANTILE = 0.95
+"""The quantile that a latency breakdown shows and ranks by."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """One line: its name on screen, its stable identity, and its values in the panel's unit."""
+
+    name: str
+    uid: str
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """What one chart draws. ``hidden`` counts the series of a breakdown that are not shown.
+
+    ``at_least`` is the highest finite bucket bound (in the panel's unit) when a value reaches
+    it: the true value may be higher.
+    """
+
+    grid: Grid
+    curves: tuple[Curve, ...]
+    hidden: int = 0
+    at_least: float | None = None
+
+    @property
+    def has_numbers(self) -> bool:
+        return any(np.isfinite(curve.values).any() for curve in self.curves)
+
+
+def curves_of(panel: Panel, frame: Frame, by: str | None, limit: int) -> Curves:
+    """The curves of ``panel`` from the answer to its query.
+
+    Without ``by`` there is one curve, or one for each of the panel's quantiles, under the names
+    that the page promises. With it there is one for each value of the label, the worst first
+    (largest, or smallest for a percentage), at most ``limit`` of them.
+    """
+    if panel.quantiles:
+        return _latency(panel, frame, by, limit)
+    if by is None:
+        values = frame.values[0] * panel.scale if frame.series else _nothing(frame.grid)
+        return Curves(frame.grid, (Curve(panel.title, panel.id, values),))
+    found: dict[str, Floats] = {}
+    for row, pairs in enumerate(frame.series):
+        name = dict(pairs).get(by)
+        if name is not None:
+            found[name] = frame.values[row] * panel.scale
+    return _worst(panel, frame.grid, by, found, limit)
+
+
+def _latency(panel: Panel, frame: Frame, by: str | None, limit: int) -> Curves:
+    groups: dict[str, dict[float, Floats]] = {}
+    for row, pairs in enumerate(frame.series):
+        labels = dict(pairs)
+        group = "" if by is None else labels.get(by)
+        bound = _bound(labels.get("le", ""))
+        if group is None or bound is None:
+            continue
+        buckets = groups.setdefault(group, {})
+        held = buckets.get(bound)
+        # `le="1"` and `le="1.0"` of two client libraries are one bucket.
+        buckets[bound] = (
+            frame.values[row] if held is None else np.nansum([held, frame.values[row]], axis=0)
+        )
+    quantiles = panel.quantiles if by is None else (RANKED_QUANTILE,)
+    top = -np.inf
+    reached = False
+    computed: dict[str, Floats] = {}
+    for group, buckets in groups.items():
+        bounds = np.array(sorted(buckets))
+        values = bucket_quantiles(bounds, np.stack([buckets[b] for b in bounds]), quantiles)
+        if len(bounds) > 1:
+            top = max(top, float(bounds[-2]))
+            reached = reached or bool((values >= bounds[-2]).any())
+        computed[group] = values * panel.scale
+    at_least = top * panel.scale if reached else None
+    if by is None:
+        rows = computed.get("", np.full((len(quantiles), len(frame.grid)), np.nan))
+        curves = tuple(
+            Curve(f"P{quantile * 100:g}", f"{panel.id}-p{quantile * 100:g}", rows[row])
+            for row, quantile in enumerate(quantiles)
+        )
+        return Curves(frame.grid, curves, at_least=at_least)
+    named = {group: values[0] for group, values in computed.items()}
+    worst = _worst(panel, frame.grid, by, named, limit)
+    return Curves(worst.grid, worst.curves, worst.hidden, at_least)
+
+
+def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: int) -> Curves:
+    def badness(item: tuple[str, Floats]) -> tuple[float, str]:
+        name, values = item
+        if not np.isfinite(values).any():
+            return (np.inf, name)
+        if panel.kind is Kind.PERCENT:
+            return (float(np.nanmin(values)), name)
+        return (-float(np.nanmax(values)), name)
+
+    ranked = sorted(found.items(), key=badness)
+    shown = sorted(ranked[:limit])
+    curves = tuple(Curve(name or "(none)", f"{panel.id}-{by}-{name}", v) for name, v in shown)
+    return Curves(grid, curves, max(0, len(ranked) - limit))
+
+
+def _bound(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _nothing(grid: Grid) -> Floats:
+    return np.full(len(grid), np.nan)

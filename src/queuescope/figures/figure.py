@@ -1,0 +1,155 @@
+"""A panel's curves as a Plotly figure, in plain dictionaries ready for JSON.
+
+Plotly's Python objects are not used: building and serialising them costs a few hundred times as
+much. What a trace needs beyond Plotly's own schema is resolved by the page before drawing:
+``x0`` and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``y`` becomes
+plain numbers, and ``var(--…)`` colours those of the reader's theme.
+"""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from queuescope.figures import theme
+from queuescope.figures.curves import Curve, Curves
+from queuescope.figures.words import step_words
+from queuescope.panels import Kind, Panel
+from queuescope.timeseries import Floats
+
+_EXACT_IN_FLOAT32 = 2**24
+_DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def panel_figure(panel: Panel, curves: Curves, *, by: str | None = None) -> dict[str, Any]:
+    """``{"data": […], "layout": {…}}`` for one chart.
+
+    Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the
+    reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
+    Values are sent as ``float32`` (seven digits) where that is exact enough.
+    """
+    point = panel.point.format(step=step_words(curves.grid.step_seconds))
+    data = [_trace(panel, curve, curves, n, by) for n, curve in enumerate(curves.curves)]
+    return {"data": data, "layout": _layout(panel, len(data)), "point": point}
+
+
+def encode_values(values: Floats) -> dict[str, str]:
+    """Base64 of the little-endian values: ``f4`` unless a value needs more digits."""
+    finite = values[np.isfinite(values)]
+    wide = finite.size and float(np.abs(finite).max()) > _EXACT_IN_FLOAT32
+    dtype = "<f8" if wide else "<f4"
+    packed = base64.b64encode(values.astype(dtype).tobytes()).decode("ascii")
+    return {"dtype": dtype[1:], "bdata": packed}
+
+
+def _trace(
+    panel: Panel, curve: Curve, curves: Curves, number: int, by: str | None
+) -> dict[str, Any]:
+    if by is not None:
+        colour, dash = theme.BREAKDOWN[number % 8], _DASHES[number // 8 % 4]
+    elif panel.quantiles:
+        colour, dash = theme.QUANTILES[number % 3], "solid"
+    else:
+        colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
+    digits = f",.{panel.digits}f" if panel.kind is not Kind.COUNT else ",.6~g"
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        # Plotly renders a small HTML dialect in names: what comes from labels is escaped.
+        "name": escape(curve.name, quote=False),
+        "uid": curve.uid,
+        "x0": curves.grid.start * 1000,
+        "dx": curves.grid.step_seconds * 1000,
+        "y": encode_values(curve.values),
+        "connectgaps": False,
+        "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
+        "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",
+    }
+
+
+def _layout(panel: Panel, traces: int) -> dict[str, Any]:
+    yaxis: dict[str, Any] = {
+        "title": {"text": f"{panel.title} ({panel.unit})", "standoff": 8, "font": {"size": 12}},
+        "gridcolor": theme.GRID,
+        "zerolinecolor": theme.BORDER,
+        "automargin": True,
+        "fixedrange": False,
+        "tickformat": ",.6~g",
+        "nticks": 6,
+    }
+    if panel.kind is Kind.PERCENT:
+        # The line at 100 keeps its full width; nothing above it can exist.
+        yaxis |= {"autorangeoptions": {"include": [100], "clipmax": 100.5}}
+    else:
+        yaxis |= {"rangemode": "tozero"}
+    return {
+        "uirevision": "constant",
+        "hovermode": "x unified",
+        "hoverlabel": {
+            "bgcolor": theme.SURFACE,
+            "bordercolor": theme.BORDER,
+            "font": {"color": theme.TEXT, "family": theme.FONT, "size": 12},
+            "namelength": 40,
+        },
+        "dragmode": "zoom",
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": theme.MUTED,
+            "activecolor": theme.TEXT,
+        },
+        "showlegend": traces > 1,
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "font": {"size": 12},
+        },
+        "margin": {"l": 8, "r": 12, "t": 26 if traces > 1 else 8, "b": 8, "pad": 0},
+        "font": {"color": theme.MUTED, "family": theme.FONT, "size": 12},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {
+            "type": "date",
+            "gridcolor": theme.GRID,
+            "linecolor": theme.BORDER,
+            "automargin": True,
+            "showspikes": False,
+            "ticks": "outside",
+            "tickcolor": theme.BORDER,
+            "ticklen": 4,
+            "nticks": 7,
+            "tickangle": 0,
+            "tickformatstops": [
+                {"dtickrange": [None, 59_999], "value": "%H:%M:%S\n%a %d %b"},
+                {"dtickrange": [60_000, 86_399_999], "value": "%H:%M\n%a %d %b"},
+                {"dtickrange": [86_400_000, None], "value": "%a %d\n%b %Y"},
+            ],
+            "hoverformat": "%a %d %b %H:%M:%S",
+        },
+        "yaxis": yaxis,
+        "shapes": [
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "yref": "y",
+                "y0": threshold.value,
+                "y1": threshold.value,
+                "layer": "below",
+                "line": {"color": theme.LIMIT, "width": 1, "dash": "dash"},
+                "label": {
+                    "text": escape(threshold.label, quote=False),
+                    "textposition": "end",
+                    "yanchor": "bottom" if panel.up_is_bad else "top",
+                    "font": {"size": 11, "color": theme.LIMIT},
+                },
+            }
+            for threshold in panel.thresholds
+        ],
+    }

@@ -1,0 +1,81 @@
+"""Why a panel is empty, in a sentence that says what to do about it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from rapidfuzz import process
+
+from queuescope.panels import Panel
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import quote
+from queuescope.timeseries import Grid
+
+_SEARCHED_DAYS = 30
+
+
+async def explain_absence(
+    client: PrometheusClient, panel: Panel, matchers: str, grid: Grid, now: float
+) -> str:
+    """Say why ``panel`` has no series on ``grid``: the first of these that holds.
+
+    The metric is unknown (with the nearest names), the label filter is too narrow, the range
+    lies before the first sample, or the samples have ended (with the targets that are down).
+    Raises ``SourceError``.
+    """
+    metric = panel.metrics[0]
+    known = await client.label_values("__name__", [_any_of(panel.metrics)], 0, now)
+    if not known:
+        return await _unknown_metric(client, panel, now)
+    selectors = [f"{name}{{{matchers}}}" for name in known]
+    if matchers and not await client.series(selectors, 0, now):
+        return (
+            f"The label filter {{{matchers}}} matches no series of {known[0]}. "
+            "Widen the setting “selector”."
+        )
+    first, last = await _extent(client, selectors[0], now)
+    if first is None or last is None:
+        return f"{metric} has no sample in the last {_SEARCHED_DAYS} days."
+    if grid.end < first:
+        return f"The data start at {_moment(first)}; this range lies before."
+    ended = f"{known[0]} has no sample in this range; the newest is of {_moment(last)}."
+    return ended + await _down_targets(client)
+
+
+async def _unknown_metric(client: PrometheusClient, panel: Panel, now: float) -> str:
+    names = await client.label_values("__name__", [], 0, now)
+    wanted = " or ".join(panel.metrics)
+    if not names:
+        return "Prometheus holds no metric at all yet. Check that it scrapes your workers."
+    near = [name for name, *_ in process.extract(panel.metrics[0], names, limit=3, score_cutoff=55)]
+    text = f"Prometheus has no metric {wanted}."
+    return f"{text} The nearest names are {', '.join(near)}." if near else text
+
+
+async def _extent(
+    client: PrometheusClient, selector: str, now: float
+) -> tuple[float | None, float | None]:
+    window = f"[{_SEARCHED_DAYS}d:5m]"
+    found: list[float | None] = []
+    for over, outer in (("min_over_time", "min"), ("max_over_time", "max")):
+        answer = await client.query(f"{outer}({over}(timestamp({selector}){window}))", at=now)
+        found.append(answer.samples[0].value if answer.samples else None)
+    return found[0], found[1]
+
+
+async def _down_targets(client: PrometheusClient) -> str:
+    answer = await client.query("up == 0")
+    down = sorted(dict(sample.labels).get("instance", "?") for sample in answer.samples)
+    if not down:
+        return ""
+    more = f" and {len(down) - 3} more" if len(down) > 3 else ""
+    return f" Prometheus cannot scrape {', '.join(down[:3])}{more}."
+
+
+def _any_of(names: tuple[str, ...]) -> str:
+    return f"{{__name__=~{quote('|'.join(re.escape(name) for name in names))}}}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,90 @@
+"""Is the source there, and what time is it there? Asked once for all views."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from queuescope.errors import SourceError
+from queuescope.prometheus import PrometheusClient
+from queuescope.timeseries import Answer, Grid
+
+_SHARED_SECONDS = 0.5
+_PATIENCE_IN_OUTAGE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """The newest knowledge of the source: its clock minus ours, and the error if it is away.
+
+    ``failing_since`` and ``last_seen`` are epoch seconds of our clock.
+    """
+
+    offset_seconds: float = 0.0
+    error: SourceError | None = None
+    failing_since: float | None = None
+    last_seen: float | None = None
+
+
+class Probe:
+    """Keeps contact with one source and stands before it as a range source.
+
+    While the source is known to be away, range queries fail at once with the known error
+    instead of each waiting for its own time-out: a dead source costs one question a try.
+    """
+
+    def __init__(self, client: PrometheusClient, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._contact = Contact()
+        self._asked_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def identity(self) -> str:
+        return self._client.identity
+
+    @property
+    def contact(self) -> Contact:
+        return self._contact
+
+    async def query_range(self, query: str, grid: Grid) -> Answer:
+        if self._contact.error is not None:
+            raise self._contact.error
+        return await self._client.query_range(query, grid)
+
+    async def renew(self) -> Contact:
+        """Ask now, unless somebody just did.
+
+        In an outage the answer is awaited for one second only: what is known goes on screen, and
+        the question goes on in the background.
+        """
+        if self._task is None and self._clock() - self._asked_at >= _SHARED_SECONDS:
+            self._task = asyncio.create_task(self._ask())
+        if self._task is not None:
+            patience = None if self._contact.error is None else _PATIENCE_IN_OUTAGE_SECONDS
+            await asyncio.wait([self._task], timeout=patience)
+        return self._contact
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _ask(self) -> None:
+        asked_at = self._clock()
+        try:
+            source_now = await self._client.now()
+        except SourceError as exc:
+            since = self._contact.failing_since or asked_at
+            self._contact = Contact(
+                self._contact.offset_seconds, exc, since, self._contact.last_seen
+            )
+        else:
+            answered_at = self._clock()
+            offset = source_now - (asked_at + answered_at) / 2
+            self._contact = Contact(offset, None, None, answered_at)
+        finally:
+            self._asked_at = self._clock()
+            self._task = None

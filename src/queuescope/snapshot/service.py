@@ -1,0 +1,291 @@
+"""Snapshots: everything that one view of the page needs, made once for all who look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import brotli
+import numpy as np
+import orjson
+
+from queuescope.cache import CachedReader, FrameStore
+from queuescope.errors import SourceError
+from queuescope.figures import curves_of, duration_words, panel_figure, step_words, value_words
+from queuescope.panels import Dashboard, Panel, Resolution
+from queuescope.panels.model import RECENT_SECONDS
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.probe import Contact, Probe
+from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
+from queuescope.snapshot.view import View
+from queuescope.timeseries import Frame, Grid, State
+
+_log = logging.getLogger(__name__)
+
+MAX_VIEWS = 256
+_CONCURRENT_QUERIES = 6
+_FACTS_KEPT_SECONDS = 600
+_UNMEASURED_FACTS_KEPT_SECONDS = 30
+_CLOCK_TOLERANCE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The JSON of one view. ``taken_at`` is epoch seconds of our clock; ``complete`` is False
+    when something in it is stale or missing because the source did not answer.
+    """
+
+    view: View
+    taken_at: float
+    complete: bool
+    body: bytes
+    body_brotli: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """The present value of a panel, and when it was so (source time)."""
+
+    value: float
+    as_of: float
+
+
+class SnapshotService:
+    """Makes snapshots on request, at most one at a time for equal views."""
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        store: FrameStore,
+        facts_file: FactsFile,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        scrape_interval_seconds: int,
+        breakdown_limit: int,
+        horizon_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._probe = Probe(client, clock)
+        self._reader = CachedReader(
+            self._probe, store, horizon_seconds=horizon_seconds, clock=clock
+        )
+        self._facts_file = facts_file
+        self._dashboard = dashboard
+        self._matchers = matchers
+        self._scrape_interval_seconds = scrape_interval_seconds
+        self._breakdown_limit = breakdown_limit
+        self._clock = clock
+        self._snapshots: OrderedDict[View, Snapshot] = OrderedDict()
+        self._tasks: dict[View, asyncio.Task[Snapshot]] = {}
+        self._slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
+        self._facts: SourceFacts | None = None
+        self._facts_until = 0.0
+        self._facts_lock = asyncio.Lock()
+        self._now: dict[str, _Now] = {}
+
+    @property
+    def dashboard(self) -> Dashboard:
+        return self._dashboard
+
+    @property
+    def contact(self) -> Contact:
+        return self._probe.contact
+
+    def held(self, view: View, max_age_seconds: float) -> Snapshot | None:
+        """A snapshot from memory, if it is complete and young enough."""
+        snapshot = self._snapshots.get(view)
+        if snapshot is None or not snapshot.complete:
+            return None
+        return snapshot if self._clock() - snapshot.taken_at <= max_age_seconds else None
+
+    async def get(self, view: View, *, max_age_seconds: float) -> Snapshot:
+        """The snapshot of ``view``, not older than ``max_age_seconds``; never raises for a source.
+
+        However many ask at once, the source is asked once.
+        """
+        held = self.held(view, max_age_seconds)
+        if held is not None:
+            return held
+        task = self._tasks.get(view)
+        if task is None:
+            task = asyncio.create_task(self._take(view))
+            self._tasks[view] = task
+            task.add_done_callback(lambda _: self._tasks.pop(view, None))
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._probe.aclose()
+        await self._client.aclose()
+
+    async def _take(self, view: View) -> Snapshot:
+        contact = await self._probe.renew()
+        facts = await self._current_facts(contact)
+        source_now = self._clock() + contact.offset_seconds
+        scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
+        grid = view.grid(source_now, scrape)
+        resolution = Resolution(grid.step_seconds, scrape, facts.left_open)
+        panels = await asyncio.gather(
+            *(
+                self._panel(panel, view, grid, resolution, source_now)
+                for panel in self._dashboard.panels
+            )
+        )
+        taken_at = self._clock()
+        # The panels may have learnt that the source is away, or back, since the probe.
+        content = {
+            "view": {
+                "range": view.range,
+                "from": grid.start,
+                "to": grid.end,
+                "step": grid.step_seconds,
+                "stepWords": step_words(grid.step_seconds),
+                "by": view.by,
+                "follows": view.range is not None,
+            },
+            "serverNow": taken_at,
+            "takenAt": taken_at,
+            "scrapeInterval": scrape,
+            "source": self._source(contact, facts),
+            "panels": panels,
+        }
+        complete = contact.error is None and not any(
+            panel["state"] in (State.STALE, State.UNAVAILABLE) for panel in panels
+        )
+        body = orjson.dumps(content)
+        compressed = brotli.compress(body, quality=4)
+        snapshot = Snapshot(view, taken_at, complete, body, compressed)
+        self._snapshots[view] = snapshot
+        self._snapshots.move_to_end(view)
+        while len(self._snapshots) > MAX_VIEWS:
+            self._snapshots.popitem(last=False)
+        return snapshot
+
+    async def _current_facts(self, contact: Contact) -> SourceFacts:
+        async with self._facts_lock:
+            if self._facts is None:
+                self._facts = self._facts_file.load(self._client.identity)
+            if contact.error is None and self._clock() >= self._facts_until:
+                await self._renew_facts(self._clock() + contact.offset_seconds)
+            return self._facts or SourceFacts()
+
+    async def _renew_facts(self, source_now: float) -> None:
+        names = tuple(panel.metrics[0] for panel in self._dashboard.panels)
+        try:
+            facts = await ask_facts(self._client, names, self._matchers, source_now)
+        except SourceError as exc:
+            _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
+            return
+        if not facts.measured and self._facts is not None and self._facts.measured:
+            # Nothing is scraped just now: that does not change how often it was.
+            facts = replace(self._facts, version=facts.version, left_open=facts.left_open)
+        if facts != self._facts:
+            await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
+        self._facts = facts
+        kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
+        self._facts_until = self._clock() + kept
+
+    async def _panel(
+        self, panel: Panel, view: View, grid: Grid, resolution: Resolution, source_now: float
+    ) -> dict[str, Any]:
+        by = view.by if view.by in panel.breakdowns else None
+        query = panel.render(panel.query, resolution, self._matchers, by)
+        async with self._slots:
+            reading = await self._reader.read(query, grid, source_now=source_now)
+        now = await self._present(panel, resolution, source_now)
+        frame = reading.frame if reading.frame is not None else Frame.empty(grid)
+        curves = curves_of(panel, frame, by, self._breakdown_limit)
+        state, cause = reading.state, reading.cause
+        if state is State.FRESH and not curves.has_numbers:
+            state = State.IDLE
+        if state is State.IDLE:
+            cause = "No job finished in this range, so there is nothing to measure."
+        elif state is State.EMPTY:
+            cause = await self._why_empty(panel, grid, source_now)
+        note = ""
+        if view.by is not None and by is None:
+            note = f"not reported by {view.by}"
+        elif by is not None and frame.series and not curves.curves:
+            note = f"no series has the label {by}"
+        return {
+            "id": panel.id,
+            "title": panel.title,
+            "kind": panel.kind,
+            "unit": panel.unit,
+            "state": state,
+            "cause": cause,
+            "warnings": reading.warnings,
+            "asOf": reading.as_of,
+            "now": now and {"words": value_words(panel.kind, now.value), "asOf": now.as_of},
+            "nowLabel": "P95 now" if panel.quantiles else "now",
+            "atLeast": curves.at_least and value_words(panel.kind, curves.at_least),
+            "hidden": curves.hidden,
+            "note": note,
+            "figure": panel_figure(panel, curves, by=by),
+        }
+
+    async def _why_empty(self, panel: Panel, grid: Grid, source_now: float) -> str:
+        try:
+            async with self._slots:
+                return await explain_absence(self._client, panel, self._matchers, grid, source_now)
+        except SourceError as exc:
+            return f"Prometheus has no such series here. Why could not be found out: {exc}"
+
+    async def _present(
+        self, panel: Panel, resolution: Resolution, source_now: float
+    ) -> _Now | None:
+        """The present value; while the source is away the last one, with its own time."""
+        recent = replace(resolution, step_seconds=RECENT_SECONDS)
+        query = panel.render(panel.now, recent, self._matchers, None)
+        if self._probe.contact.error is not None:
+            return self._now.get(panel.id)
+        try:
+            async with self._slots:
+                answer = await self._client.query(query, at=source_now)
+        except SourceError as exc:
+            _log.warning("cannot read the present %s: %s (%s)", panel.title, exc, exc.detail)
+            return self._now.get(panel.id)
+        self._now.pop(panel.id, None)
+        if not answer.samples:
+            return None
+        at = Grid(int(source_now), int(source_now), 1)
+        frame = Frame(
+            at,
+            tuple(sample.labels for sample in answer.samples),
+            np.array([[sample.value] for sample in answer.samples]),
+        )
+        values = [float(curve.values[0]) for curve in curves_of(panel, frame, None, 1).curves]
+        value = values[panel.quantiles.index(0.95)] if panel.quantiles else values[0]
+        if not np.isfinite(value):
+            return None
+        self._now[panel.id] = _Now(value, source_now)
+        return self._now[panel.id]
+
+    def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
+        banner = ""
+        if contact.error is None and abs(contact.offset_seconds) > _CLOCK_TOLERANCE_SECONDS:
+            side = "ahead of" if contact.offset_seconds > 0 else "behind"
+            banner = (
+                f"The clock of Prometheus is {duration_words(abs(contact.offset_seconds))} {side} "
+                "this server's. Ranges follow the clock of Prometheus."
+            )
+        return {
+            "reachable": contact.error is None,
+            "cause": "" if contact.error is None else str(contact.error),
+            "kind": None if contact.error is None else contact.error.kind,
+            "failingSince": contact.failing_since,
+            "lastSeen": contact.last_seen,
+            "offset": contact.offset_seconds,
+            "version": facts.version,
+            "notice": banner,
+        }

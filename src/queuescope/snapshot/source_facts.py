@@ -1,0 +1,90 @@
+"""What must be known of a Prometheus before a query can be written for it.
+
+Kept on disk, because the text of a query depends on it: after a restart during an outage the
+same queries must be found in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from queuescope.prometheus import PrometheusClient
+from queuescope.timeseries import Grid
+
+DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
+_USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300)
+_COUNTED_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """``left_open``: see ``panels.Resolution``. ``measured`` is False for a mere default."""
+
+    version: str = ""
+    left_open: bool = True
+    scrape_interval_seconds: int = DEFAULT_SCRAPE_INTERVAL_SECONDS
+    measured: bool = False
+
+
+async def ask_facts(
+    client: PrometheusClient, metrics: tuple[str, ...], matchers: str, now: float
+) -> SourceFacts:
+    """Ask for the version and measure the scrape interval of ``metrics``. Raises ``SourceError``.
+
+    The interval is that of the most frequently sampled series in the last 7 days.
+    """
+    version = (await client.buildinfo()).version
+    grid = Grid.ending_at(now, 7 * 86_400, 6 * 3_600)
+    most = 0.0
+    for metric in metrics:
+        for when in (None, grid):
+            query = f"max(count_over_time({metric}{{{matchers}}}[{_COUNTED_SECONDS}s]))"
+            if when is None:
+                found = await client.query(query, at=now)
+                most = max([most, *(sample.value for sample in found.samples)])
+            elif most == 0:
+                values = (await client.query_range(query, when)).frame.values
+                if np.isfinite(values).any():
+                    most = float(np.nanmax(values))
+        if most > 1:
+            break
+    left_open = await client.ranges_are_left_open()
+    if most <= 1:
+        return SourceFacts(version, left_open)
+    measured = _COUNTED_SECONDS / most
+    interval = min(_USUAL_INTERVALS, key=lambda usual: abs(math.log(usual / measured)))
+    return SourceFacts(version, left_open, interval, measured=True)
+
+
+class FactsFile:
+    """The last known facts of each source in one directory; an unreadable file is no fact."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self, identity: str) -> SourceFacts | None:
+        try:
+            return SourceFacts(**json.loads(self._path(identity).read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def save(self, identity: str, facts: SourceFacts) -> None:
+        path = self._path(identity)
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(facts)), "utf-8")
+            temporary.replace(path)
+        except OSError:
+            # Without it only a restart during an outage shows less; reading must go on.
+            temporary.unlink(missing_ok=True)
+
+    def _path(self, identity: str) -> Path:
+        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        return self._directory / f"source-{name}.json"
