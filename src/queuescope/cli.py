@@ -1,0 +1,280 @@
+"""The command line: one small program around parts that do the work.
+
+What a command needs is imported when it runs, so that ``--help`` and ``settings`` answer at once.
+"""
+
+# ruff: noqa: PLC0415 - imports inside commands are the point, see above
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from queuescope import __version__
+from queuescope.errors import QueuescopeError
+from queuescope.ports import listen, port_of, reachable_host
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QueuescopeError as error:
+            click.echo(f"queuescope: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="queuescope")
+def main() -> None:
+    """One page that answers how a job queue is doing, from the Prometheus that already runs."""
+
+
+_data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where all state is kept.  [setting: data_dir]",
+)
+_port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port of the dashboard; 0 is any free one.  [setting: port]",
+)
+_prometheus_option = click.option(
+    "--prometheus-url", metavar="URL", help="Where Prometheus answers.  [setting: prometheus_url]"
+)
+
+
+@main.command()
+@_data_dir_option
+@_port_option
+@click.option(
+    "--history-days",
+    type=click.IntRange(0, 90),
+    default=14,
+    show_default=True,
+    help="Days of history that the first start makes.",
+)
+@click.option("--broker-url", metavar="URL", help="Use this Redis or Valkey, and start none.")
+def demo(
+    data_dir: Path | None, port: int | None, history_days: int, broker_url: str | None
+) -> None:
+    """Start a whole platform on this machine, with its dashboard."""
+    _override(data_dir=data_dir, port=port)
+    from queuescope.settings import load_settings
+
+    settings = load_settings()
+    try:
+        from queuescope.demo.stack import StackOptions, run_stack
+    except ModuleNotFoundError as exc:
+        raise QueuescopeError(
+            f"the demo needs {exc.name}, which is not installed; "
+            "use ./run, or install queuescope[demo]"
+        ) from exc
+    if broker_url is None and "broker_url" in settings.model_fields_set:
+        broker_url = settings.broker_url.get_secret_value()
+    options = StackOptions(
+        data_dir=settings.data_dir,
+        host=settings.host,
+        port=settings.port,
+        port_may_move="port" not in settings.model_fields_set,
+        history_days=history_days,
+        broker_url=broker_url,
+    )
+    run_stack(options, _say)
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [setting: host]")
+@_port_option
+@_prometheus_option
+@_data_dir_option
+def serve(
+    host: str | None, port: int | None, prometheus_url: str | None, data_dir: Path | None
+) -> None:
+    """Serve the dashboard on a Prometheus that already runs."""
+    _override(host=host, port=port, prometheus_url=prometheus_url, data_dir=data_dir)
+    from queuescope.settings import load_settings
+
+    settings = load_settings()
+    may_move = "port" not in settings.model_fields_set
+    with listen(settings.host, settings.port, may_move=may_move) as listener:
+        found = port_of(listener)
+        if settings.port not in (0, found):
+            click.echo(f"Port {settings.port} is busy: the dashboard moves to port {found}.")
+        _override(port=found)
+        import uvicorn
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: Any = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    _say(f"Dashboard: http://{reachable_host(settings.host)}:{found}")
+
+        from queuescope.dashboard.asgi import create_app
+
+        config = uvicorn.Config(
+            create_app(load_settings()),
+            log_level="warning",
+            access_log=False,
+            # Pages keep their connection open for as long as they are looked at.
+            timeout_graceful_shutdown=2,
+        )
+        server = Server(config)
+        server.run(sockets=[listener])
+        if not server.started:
+            raise QueuescopeError("the dashboard could not start; the lines above say why")
+
+
+@main.command()
+@_prometheus_option
+def check(prometheus_url: str | None) -> None:
+    """Ask Prometheus whether it has what the panels need.
+
+    Exit status: 0 all is there, 1 something is missing, 2 Prometheus cannot be asked.
+    """
+    _override(prometheus_url=prometheus_url)
+    from queuescope.settings import load_settings
+
+    settings = load_settings()
+    sys.exit(0 if asyncio.run(_check(settings)) else 1)
+
+
+async def _check(settings: Any) -> bool:
+    from queuescope.panels import load_dashboard
+    from queuescope.prometheus import PrometheusClient
+    from queuescope.prometheus.promql import parse_matchers, render_matchers
+
+    dashboard = load_dashboard(settings.preset)
+    matchers = render_matchers(parse_matchers(settings.selector))
+    token = settings.prometheus_token
+    async with PrometheusClient(
+        settings.prometheus_url,
+        token=token.get_secret_value() if token else None,
+        timeout_seconds=settings.prometheus_timeout_seconds,
+    ) as client:
+        asked_at = time.time()
+        there = await client.now()
+        ahead = there - (asked_at + time.time()) / 2
+        version = (await client.buildinfo()).version or "of unknown version"
+        _say(f"Prometheus {version} answers.")
+        clocks_agree = abs(ahead) <= _CLOCK_TOLERANCE_SECONDS
+        word = "ahead of" if ahead > 0 else "behind"
+        _say(
+            "Its clock agrees." if clocks_agree else f"Its clock is {abs(ahead):.0f} s {word} ours."
+        )
+        missing = 0
+        for panel in dashboard.panels:
+            for metric in panel.metrics:
+                selector = f"{metric}{{{matchers}}}"
+                found = len(await client.series([selector], there - _LOOK_BACK_SECONDS, there))
+                missing += found == 0
+                _say(f"  {panel.title}: {metric}: {_series(found)}")
+    if missing:
+        _say(f"{missing} of the metrics have no samples in the last hour.")
+    return not missing and clocks_agree
+
+
+_CLOCK_TOLERANCE_SECONDS = 5.0
+_LOOK_BACK_SECONDS = 3600.0
+
+
+def _series(count: int) -> str:
+    return "nothing" if count == 0 else f"{count} series"
+
+
+@main.command()
+@click.option("--markdown", is_flag=True, help="Print docs/reference/settings.md.")
+def settings(markdown: bool) -> None:
+    """List every setting with its default and what it does."""
+    rows = list(_setting_rows())
+    if not markdown:
+        for name, default, description in rows:
+            click.echo(f"{name}  [{default}]\n    {description}")
+        return
+    click.echo(_SETTINGS_HEAD)
+    click.echo("| environment variable | in the file | default | what it does |")
+    click.echo("| --- | --- | --- | --- |")
+    for name, default, description in rows:
+        in_file = _file_name(name)
+        described = description.replace("|", "\\|")
+        click.echo(f"| `{name}` | `{in_file}` | {_cell(default)} | {described} |")
+
+
+_SETTINGS_HEAD = """\
+# Settings
+
+Each setting can stand in the environment or, below it, in a TOML file that `QUEUESCOPE_CONFIG`
+names. The environment wins over the file, the file over the default. An unknown name is refused.
+This page is printed by `queuescope settings --markdown`.
+"""
+
+
+def _setting_rows() -> Iterable[tuple[str, str, str]]:
+    from queuescope.settings import Settings, environment_name
+
+    for name, setting in Settings.model_fields.items():
+        default = _DEFAULT_WORDS.get(name)
+        if default is None:
+            value = setting.get_default(call_default_factory=True, validated_data={})
+            value = getattr(value, "get_secret_value", lambda v=value: v)()
+            default = "none" if value in (None, "", []) else str(value)
+        yield environment_name(name), default, setting.description or ""
+
+
+# What the machine decides reads the same in every copy of the documentation.
+_DEFAULT_WORDS = {"data_dir": "~/.local/state/queuescope"}
+
+
+def _file_name(environment: str) -> str:
+    return environment.removeprefix("QUEUESCOPE_").lower()
+
+
+def _cell(default: str) -> str:
+    return "none" if default == "none" else f"`{default}`"
+
+
+@main.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def exporter(ctx: click.Context) -> None:
+    """Serve queue depth, oldest age and live workers to Prometheus."""
+    try:
+        from queuescope.instrument.exporter import main as run
+    except ModuleNotFoundError as exc:
+        raise QueuescopeError(
+            f"the exporter needs {exc.name}, which is not installed; install queuescope[celery]"
+        ) from exc
+    sys.exit(run(ctx.args))
+
+
+def _override(**options: object) -> None:
+    """Options win over the environment; settings, and every process we start, read that."""
+    from queuescope.settings import environment_name
+
+    for name, value in options.items():
+        if value is not None:
+            os.environ[environment_name(name)] = str(value)
+            if name == "prometheus_url":
+                os.environ.pop("QUEUESCOPE_PROMETHEUS_URL", None)
+
+
+def _say(line: str) -> None:
+    # A terminal that has gone must not end what runs.
+    try:
+        print(line, flush=True)
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    main(prog_name="queuescope")

@@ -1,0 +1,128 @@
+"""Finds Prometheus and promtool, or unpacks the distribution's package beside the project.
+
+The package is unpacked rather than installed: that needs no rights, changes nothing on the system
+and starts no service. ``python -m queuescope.demo.prometheus_binaries DIRECTORY`` prints the
+directory that holds both programs.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from queuescope.errors import DemoError
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusBinaries:
+    """The two programs, by their full paths."""
+
+    prometheus: Path
+    promtool: Path
+
+
+def installed(unpacked_dir: Path) -> PrometheusBinaries | None:
+    """The pair found on ``PATH``, else the pair unpacked earlier below ``unpacked_dir``."""
+    search = os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), str(unpacked_dir / "usr" / "bin")]
+    )
+    for directory in search.split(os.pathsep):
+        prometheus = shutil.which("prometheus", path=directory)
+        promtool = shutil.which("promtool", path=directory)
+        if prometheus and promtool:
+            return PrometheusBinaries(Path(prometheus).resolve(), Path(promtool).resolve())
+    return None
+
+
+def unpack(unpacked_dir: Path) -> PrometheusBinaries:
+    """Download the distribution's package, which apt verifies, and unpack it.
+
+    Takes seconds, or a minute where apt's lists must be fetched first. Raises ``DemoError`` that
+    says what to install where this cannot work.
+    """
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise DemoError(f"Prometheus is not installed; {_how_to_install()}")
+    unpacked_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=unpacked_dir.parent, prefix=".unpacking-") as name:
+        scratch = Path(name)
+        private = _private_apt(scratch)
+        if not _succeeds(["apt-get", "download", "prometheus"], scratch):
+            _check(["apt-get", *private, "-q", "update"], scratch)
+            _check(["apt-get", *private, "download", "prometheus"], scratch)
+        packages = list(scratch.glob("prometheus_*.deb"))
+        if not packages:
+            raise DemoError(f"apt-get downloaded no Prometheus package; {_how_to_install()}")
+        _check(["dpkg", "-x", str(packages[0]), str(scratch / "tree")], scratch)
+        shutil.rmtree(unpacked_dir, ignore_errors=True)
+        (scratch / "tree").rename(unpacked_dir)
+    found = installed(unpacked_dir)
+    if found is None or not _succeeds([str(found.prometheus), "--version"], unpacked_dir):
+        raise DemoError(f"the unpacked Prometheus does not run; {_how_to_install()}")
+    return found
+
+
+def _private_apt(scratch: Path) -> list[str]:
+    # Package lists of our own: the system's may be missing, and only root may fetch those.
+    for part in ("lists/partial", "cache/archives/partial"):
+        (scratch / part).mkdir(parents=True)
+    return [
+        "-o",
+        f"Dir::State::lists={scratch / 'lists'}",
+        "-o",
+        f"Dir::Cache={scratch / 'cache'}",
+        "-o",
+        "APT::Sandbox::User=root",
+    ]
+
+
+def _check(argv: Sequence[str], directory: Path) -> None:
+    done = subprocess.run(
+        argv, cwd=directory, check=False, capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise DemoError(
+            f"{argv[0]} could not fetch Prometheus ({''.join(reason)}); {_how_to_install()}"
+        )
+
+
+def _succeeds(argv: Sequence[str], directory: Path) -> bool:
+    return subprocess.run(argv, cwd=directory, check=False, capture_output=True).returncode == 0
+
+
+def _how_to_install() -> str:
+    if platform.system() == "Darwin":
+        return "install it with `brew install prometheus` and start again"
+    for tool, command in (
+        ("apt-get", "apt-get install prometheus"),
+        ("dnf", "dnf install golang-github-prometheus"),
+        ("pacman", "pacman -S prometheus"),
+        ("apk", "apk add prometheus"),
+        ("zypper", "zypper install golang-github-prometheus-prometheus"),
+    ):
+        if shutil.which(tool):
+            return f"install it with `{command}` as root, and start again"
+    return "install it, so that `prometheus` and `promtool` are on PATH, and start again"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the directory of the programs, unpacking them below ``argv[0]`` if need be."""
+    directory = Path(argv[0]).resolve()
+    try:
+        found = installed(directory) or unpack(directory)
+    except DemoError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(found.prometheus.parent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

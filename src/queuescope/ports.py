@@ -1,0 +1,83 @@
+"""Listening ports: taken when free, moved or refused when busy."""
+
+from __future__ import annotations
+
+import socket
+
+from queuescope.errors import ConfigurationError
+
+_LOOPBACK = "127.0.0.1"
+
+
+def listen(host: str, port: int, *, may_move: bool) -> socket.socket:
+    """Bind a TCP socket to ``port`` (0 is any free one) and hold it.
+
+    When the port is busy it is moved to a free one if ``may_move``, and else refused with a
+    ``ConfigurationError`` that names it.
+    """
+    try:
+        return _bind(host, port)
+    except PermissionError as exc:
+        raise ConfigurationError(
+            f"port {port} needs more rights than this user has; choose one above 1023 with --port"
+        ) from exc
+    except OSError as exc:
+        if not _is_local(host):
+            raise ConfigurationError(
+                f"cannot listen on {host}: {exc.strerror or exc}; choose an address of this machine"
+            ) from exc
+        if may_move:
+            return _bind(host, 0)
+        raise ConfigurationError(
+            f"port {port} on {host} is busy; stop what listens there or choose another with --port"
+        ) from exc
+
+
+def free_port(preferred: int, *, host: str = _LOOPBACK, taken: frozenset[int] = frozenset()) -> int:
+    """``preferred`` when nothing listens there and it is not in ``taken``, else a free port."""
+    if preferred not in taken:
+        try:
+            with _bind(host, preferred) as found:
+                return port_of(found)
+        except OSError:
+            pass
+    while True:
+        with _bind(host, 0) as found:
+            if port_of(found) not in taken:
+                return port_of(found)
+
+
+def port_of(bound: socket.socket) -> int:
+    """The port that a bound socket stands on."""
+    return int(bound.getsockname()[1])
+
+
+def reachable_host(host: str) -> str:
+    """How a browser on this machine reaches a server that listens on ``host``."""
+    if host in ("", "0.0.0.0", "::"):
+        return _LOOPBACK
+    return f"[{host}]" if ":" in host else host
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Lets a restart take the port while old connections still time out; a port on which
+        # something listens stays busy all the same.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        # On Linux two sockets with SO_REUSEADDR may both be bound until one of them listens.
+        bound.listen(128)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _is_local(host: str) -> bool:
+    try:
+        _bind(host, 0).close()
+    except OSError:
+        return False
+    return True
