@@ -227,7 +227,12 @@ def _labels(raw: msgspec.Raw) -> Labels:
         raise _undecodable("the labels of a series cannot be read", str(exc)) from exc
     if not isinstance(pairs, dict) or not all(isinstance(v, str) for v in pairs.values()):
         raise _undecodable("the labels of a series are not text")
-    return labels_of(pairs)
+    labels = labels_of(pairs)
+    try:
+        "".join(itertools.chain.from_iterable(labels)).encode()
+    except UnicodeEncodeError as exc:
+        raise _undecodable("the labels of a series are not valid Unicode", str(exc)) from exc
+    return labels
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

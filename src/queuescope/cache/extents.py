@@ -1,0 +1,61 @@
+"""Arithmetic on extents: aligned intervals of equal step, written as grids; pure.
+
+Both ends belong to an extent, so ``0..20`` and ``30..50`` touch at a step of 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from queuescope.timeseries import Grid
+
+
+def crop(extent: Grid, *, first: float, last: float) -> Grid | None:
+    """The part of ``extent`` from ``first`` to ``last``, or None when nothing of it is left."""
+    step = extent.step_seconds
+    start = max(extent.start, int(-(-first // step)) * step)
+    end = min(extent.end, int(last // step) * step)
+    return Grid(start, end, step) if start <= end else None
+
+
+def overlap(a: Grid, b: Grid) -> Grid | None:
+    """What two extents have in common."""
+    return crop(a, first=b.start, last=b.end)
+
+
+def touches(a: Grid, b: Grid) -> bool:
+    """Whether nothing is missing between two extents."""
+    return (
+        a.start <= b.end + b.step_seconds
+        and b.start <= a.end + a.step_seconds
+        and a.step_seconds == b.step_seconds
+    )
+
+
+def gaps(wanted: Grid, held: Iterable[Grid]) -> tuple[Grid, ...]:
+    """What of ``wanted`` is in none of ``held``, in order of time."""
+    step = wanted.step_seconds
+    missing: list[Grid] = []
+    at = wanted.start
+    for extent in sorted(held, key=lambda extent: extent.start):
+        if extent.end < at:
+            continue
+        if extent.start > wanted.end:
+            break
+        if extent.start > at:
+            missing.append(Grid(at, extent.start - step, step))
+        at = extent.end + step
+    if at <= wanted.end:
+        missing.append(Grid(at, wanted.end, step))
+    return tuple(missing)
+
+
+def merge(extents: Iterable[Grid]) -> tuple[Grid, ...]:
+    """The same instants in the fewest extents, in order of time."""
+    merged: list[Grid] = []
+    for extent in sorted(extents, key=lambda extent: extent.start):
+        if merged and touches(merged[-1], extent):
+            last = merged.pop()
+            extent = Grid(last.start, max(last.end, extent.end), last.step_seconds)  # noqa: PLW2901
+        merged.append(extent)
+    return tuple(merged)

@@ -1,0 +1,168 @@
+"""What is held of each key: bounded in memory, and kept on disk over a restart."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from queuescope.cache.disk import Extent, Extents, FrameFiles, FrameKey
+from queuescope.cache.extents import crop, gaps, touches
+from queuescope.timeseries import Frame, Grid
+
+__all__ = ["Extent", "Extents", "FrameKey", "FrameStore"]
+
+_DISK_BYTES_PER_POINT = 16
+_SHARE_OF_ONE_KEY = 4
+_OVERHEAD_POINTS = 64
+"""What an extent costs besides its values, so that many empty ones are bounded too."""
+
+
+class FrameStore:
+    """Extents per key: the least recently used leave memory when there are too many points.
+
+    ``directory`` None keeps nothing on disk. Otherwise a background thread writes there; ``flush``
+    waits for it. What has left memory is loaded again when it is asked for. Safe to use from
+    several threads. No method raises for a disk that fails: see ``last_error``.
+    """
+
+    def __init__(self, directory: Path | None, max_points: int) -> None:
+        if max_points <= 0:
+            raise ValueError(f"max_points must be positive, not {max_points}")
+        self._max_points = max_points
+        self._files = (
+            None if directory is None else FrameFiles(directory, max_points * _DISK_BYTES_PER_POINT)
+        )
+        self._lock = threading.Lock()
+        self._held: OrderedDict[FrameKey, Extents] = OrderedDict()
+        self._unwritten: dict[FrameKey, Extents] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="frame-store")
+        self._last_write: Future[None] | None = None
+
+    @property
+    def points(self) -> int:
+        """How many points are held in memory."""
+        with self._lock:
+            return sum(map(_size, self._held.values()))
+
+    @property
+    def dropped_files(self) -> int:
+        """How many unusable files were dropped."""
+        return self._files.dropped if self._files else 0
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the disk failed last; None when the last write succeeded."""
+        return self._files.last_error if self._files else None
+
+    def get(self, key: FrameKey) -> Extents:
+        """The extents of ``key``, disjoint and in order of time; from memory, else from disk."""
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None:
+                self._held.move_to_end(key)
+                return held
+            if self._files is None:
+                return ()
+            held = self._unwritten.get(key) or self._files.load(key)
+            if held:
+                self._keep(key, held)
+            return held
+
+    def put(self, key: FrameKey, extent: Extent) -> None:
+        """Lay ``extent`` over what is held of ``key``; where they overlap, the new one wins."""
+        held = self.get(key)
+        self._set(key, _trimmed(_laid_over(held, extent), extent, self._key_points))
+
+    def replace(self, key: FrameKey, extent: Extent) -> None:
+        """Forget what is held of ``key`` and hold ``extent`` instead."""
+        self._set(key, (extent,))
+
+    def forget(self, key: FrameKey) -> None:
+        """Hold nothing of ``key`` any more, on disk neither."""
+        with self._lock:
+            self._held.pop(key, None)
+            self._unwritten.pop(key, None)
+            if self._files is not None:
+                self._last_write = self._writer.submit(self._files.remove, key)
+
+    def flush(self) -> None:
+        """Wait until everything that was put stands on disk."""
+        with self._lock:
+            pending = self._last_write
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Finish writing and end the writer's thread. Nothing may be put afterwards."""
+        self._writer.shutdown(wait=True)
+
+    @property
+    def _key_points(self) -> int:
+        return max(1, self._max_points // _SHARE_OF_ONE_KEY)
+
+    def _set(self, key: FrameKey, extents: Extents) -> None:
+        with self._lock:
+            self._keep(key, extents)
+            if self._files is None:
+                return
+            waits = key in self._unwritten
+            self._unwritten[key] = extents
+            if not waits:
+                self._last_write = self._writer.submit(self._write, key)
+
+    def _keep(self, key: FrameKey, extents: Extents) -> None:
+        self._held[key] = extents
+        self._held.move_to_end(key)
+        points = sum(map(_size, self._held.values()))
+        while points > self._max_points and self._held:
+            _, evicted = self._held.popitem(last=False)
+            points -= _size(evicted)
+
+    def _write(self, key: FrameKey) -> None:
+        written: Extents | None = None
+        while self._files is not None:
+            with self._lock:
+                extents = self._unwritten.get(key)
+                if extents is None or extents is written:
+                    self._unwritten.pop(key, None)
+                    return
+            self._files.save(key, extents)
+            written = extents
+
+
+def _size(extents: Extents) -> int:
+    return sum(extent.frame.values.size + _OVERHEAD_POINTS for extent in extents)
+
+
+def _part(extent: Extent, grid: Grid) -> Extent:
+    return extent._replace(frame=Frame.assembled(grid, (extent.frame,)))
+
+
+def _laid_over(held: Extents, new: Extent) -> Extents:
+    parts = [new]
+    for extent in held:
+        parts += [_part(extent, rest) for rest in gaps(extent.grid, (new.grid,))]
+    parts.sort(key=lambda extent: extent.grid.start)
+    merged: list[Extent] = []
+    for extent in parts:
+        # Only final data may join what follows: joined data have one time of answer.
+        if merged and merged[-1].is_final and touches(merged[-1].grid, extent.grid):
+            before = merged.pop()
+            grid = Grid(before.grid.start, extent.grid.end, extent.grid.step_seconds)
+            extent = extent._replace(frame=Frame.assembled(grid, (before.frame, extent.frame)))  # noqa: PLW2901
+        merged.append(extent)
+    return tuple(merged)
+
+
+def _trimmed(extents: Extents, newest: Extent, max_points: int) -> Extents:
+    """Keep one key from growing for ever: what lies furthest before ``newest`` goes first."""
+    if _size(extents) <= max_points:
+        return extents
+    kept: list[Extent] = []
+    for extent in extents:
+        inside = crop(extent.grid, first=newest.grid.start, last=newest.grid.end)
+        if inside is not None:
+            kept.append(extent if inside == extent.grid else _part(extent, inside))
+    return tuple(kept)
