@@ -29,7 +29,6 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
-    insert,
     make_url,
     select,
     update,
@@ -163,12 +162,19 @@ class JobStore:
         """
         entries = iter(jobs)
         loaded = 0
+        mark = "?" if self._is_sqlite else "%s"
+        # Plain tuples to the driver: half the time of the same through insert().
+        statement = (
+            f"INSERT INTO {_jobs.name} ({', '.join(_COLUMNS)}) "  # noqa: S608 - own names only
+            f"VALUES ({', '.join([mark] * len(_COLUMNS))})"
+        )
         with self._transaction() as connection:
             # Indexes are built faster once than row by row.
             for index in _indexes:
                 index.drop(connection, checkfirst=True)
             while batch := list(islice(entries, _LOAD_BATCH)):
-                connection.execute(insert(_jobs), [_as_row(job) for job in batch])
+                rows = [tuple(_as_row(job).values()) for job in batch]
+                connection.exec_driver_sql(statement, rows)
                 loaded += len(batch)
             for index in _indexes:
                 index.create(connection)
@@ -285,6 +291,7 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
     # Readers never wait for the writer, and a crash of the process loses nothing.
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA cache_size=-32000")
     cursor.close()
 
 
