@@ -72,7 +72,10 @@ class Chart {
       || panel.state === "stale";
     if (hasCurves) this.message("", panel.warnings.join(" "));
     else if (panel.state === "unavailable") {
-      this.message("No data to show", `${panel.cause} Nothing was seen before, so nothing is drawn.`);
+      this.message(
+        "No data to show",
+        `${sentence(panel.cause)} Nothing is cached for this range, so nothing is drawn.`,
+      );
     } else if (panel.state === "idle") this.message("Idle", panel.cause);
     else this.message("No data in this range", panel.cause);
   }

@@ -261,7 +261,7 @@ class Trends {
     this.bannerParts = null;
     if (this.problem) {
       tone = "bad";
-      this.bannerParts = { text: this.problem, asOf: this.newest() };
+      this.bannerParts = { text: sentence(this.problem), asOf: this.newest() };
       for (const chart of this.charts) {
         if (chart.panel) {
           chart.panel.state = chart.panel.asOf ? "stale" : "unavailable";
@@ -274,7 +274,7 @@ class Trends {
       const since = source.lastSeen ?? null;
       const zone = this.state.zone;
       this.bannerParts = {
-        text: source.cause
+        text: sentence(source.cause)
           + (since ? ` Last answer at ${momentText(since, zone, this.serverNow())}.` : ""),
         asOf: this.newest(),
         help: this.newest() === null
@@ -285,7 +285,7 @@ class Trends {
       tone = "bad";
       const names = this.payload.panels.filter((panel) => panel.state === "stale");
       this.bannerParts = {
-        text: `${names.map((panel) => panel.title).join(", ")}: ${names[0].cause}`,
+        text: `${names.map((panel) => panel.title).join(", ")}: ${sentence(names[0].cause)}`,
         asOf: Math.min(...names.map((panel) => panel.asOf)),
       };
     } else if (source?.notice) {

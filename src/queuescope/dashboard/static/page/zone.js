@@ -79,3 +79,7 @@ function durationText(seconds) {
   }
   return "0 s";
 }
+
+function sentence(text) {
+  return /[.!?…]$/.test(text) ? text : `${text}.`;
+}
