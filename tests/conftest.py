@@ -26,3 +26,8 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
             return running.enter_context(server)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"

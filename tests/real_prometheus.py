@@ -147,6 +147,7 @@ class RealPrometheus:
     def stop(self) -> None:
         """Freeze it: connections are accepted by the kernel, and no answer comes."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # until its last thread stands still
 
     def cont(self) -> None:
         """Let a frozen one run on."""

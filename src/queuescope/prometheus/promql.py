@@ -189,7 +189,12 @@ def _unescape(escape: re.Match[str]) -> str:
     simple, byte, short, long, octal = escape.groups()
     if simple:
         return _SIMPLE_ESCAPES[simple]
-    return chr(int(octal, 8) if octal else int(byte or short or long, 16))
+    code = int(octal, 8) if octal else int(byte or short or long, 16)
+    if (octal or byte) and code > 0x7F:
+        raise ValueError("a byte that is no character by itself")
+    if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+        raise ValueError("a number that is no character")
+    return chr(code)
 
 
 def _refuse_bad_expression(text: str, at: int, matcher: Matcher) -> None:

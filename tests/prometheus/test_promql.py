@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queuescope.errors import ConfigurationError
+from queuescope.prometheus import promql
+from queuescope.prometheus.promql import Matcher, parse_matchers, render_matchers
+
+
+def test_quoting_escapes_what_could_end_the_string() -> None:
+    assert promql.quote('a"b\\c\nd\0') == r'"a\"b\\c\nd\u0000"'
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not valid Unicode"):
+        promql.quote("\ud800")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ()),
+        ("  ", ()),
+        ("{}", ()),
+        ('env="prod"', (Matcher("env", "=", "prod"),)),
+        (
+            'env!="prod", team=~"a|b",x !~ \'c"\',',
+            (
+                Matcher("env", "!=", "prod"),
+                Matcher("team", "=~", "a|b"),
+                Matcher("x", "!~", 'c"'),
+            ),
+        ),
+        (' { env = "a}" } ', (Matcher("env", "=", "a}"),)),
+        (r'a="\"\\\n\x41\u00e9\U0001F600\101"', (Matcher("a", "=", '"\\\nAé😀A'),)),
+        (r"a=`\d`", (Matcher("a", "=", r"\d"),)),
+    ],
+)
+def test_matchers_are_read(text: str, expected: tuple[Matcher, ...]) -> None:
+    assert expected == parse_matchers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"),
+    [
+        ("prod", 5, "expected ="),
+        ('="x"', 1, "expected a label name"),
+        ("env=prod", 5, "expected a value in quotes"),
+        ("env=", 5, "expected a value in quotes"),
+        ('env="prod', 5, "not closed"),
+        ('env="prod\\"', 5, "not closed"),
+        ('a="b" c="d"', 7, "expected a comma"),
+        ('a="b",,', 7, "expected a label name"),
+        ('{a="b", 1x="y"}', 9, "expected a label name"),
+        (r'a="\d"', 4, "unknown escape"),
+        (r'a="\UFFFFFFFF"', 4, "no such character"),
+        (r'a="\ud800"', 4, "no such character"),
+        (r'a="\xff"', 4, "no such character"),
+        ('ok="1", a=~"("', 9, "not a regular expression"),
+        ('a="b"} or {c="d"', 6, "expected a comma"),
+        ('a="b"}', 6, "expected a comma"),
+    ],
+)
+def test_an_error_names_the_column_and_the_form(text: str, column: int, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_matchers(text)
+    assert f"column {column}: " in str(caught.value)
+    assert reason in str(caught.value)
+    assert 'write env="prod"' in str(caught.value)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Matcher,
+            st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True),
+            st.sampled_from(["=", "!="]),
+            st.text(),
+        )
+    )
+)
+def test_rendered_matchers_are_read_back(matchers: list[Matcher]) -> None:
+    assert tuple(matchers) == parse_matchers(render_matchers(matchers))
+    assert tuple(matchers) == parse_matchers(f"{{{render_matchers(matchers)}}}")
+
+
+def test_a_matcher_cannot_be_built_from_what_would_break_out_of_it() -> None:
+    with pytest.raises(ConfigurationError, match="not a label name"):
+        Matcher('a="b"} or {c', "=", "d")
+    with pytest.raises(ConfigurationError, match="is not one of"):
+        Matcher("a", '="x",b=', "d")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("step", "scrape", "expected"), [(60, 15, 75), (15, 15, 60), (3600, 15, 3615), (10, 60, 240)]
+)
+def test_a_rate_looks_over_the_whole_step_and_over_missed_scrapes(
+    step: int, scrape: int, expected: int
+) -> None:
+    assert expected == promql.rate_window_seconds(step, scrape)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (3600, "1h"),
+        (90, "90s"),
+        (120, "2m"),
+        (86_400, "1d"),
+        (604_800, "7d"),
+        (0.5, "500ms"),
+        (3599.999, "3599999ms"),
+    ],
+)
+def test_a_duration_is_written_in_its_largest_exact_unit(seconds: float, expected: str) -> None:
+    assert expected == promql.duration(seconds)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 0.0001])
+def test_a_duration_is_at_least_a_millisecond(seconds: float) -> None:
+    with pytest.raises(ValueError, match="at least 1 ms"):
+        promql.duration(seconds)
+
+
+def test_a_closed_range_stops_short_of_its_left_end() -> None:
+    assert promql.range_selector(3600, left_open=True) == "1h"
+    assert promql.range_selector(3600, left_open=False) == "3599999ms"
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("up", {"up"}),
+        ("vector(1)", set()),
+        (
+            "histogram_quantile(0.9, sum by (le) (rate(a_bucket[5m] offset 1h)))",
+            {"a_bucket"},
+        ),
+        (
+            'a + on(x) group_left b:c:rate5m or max_over_time({__name__="d"}[1h:1m])',
+            {"a", "b:c:rate5m", "d"},
+        ),
+        ('{__name__=~"a|b",x="y"}', {"a", "b"}),
+        ('{__name__=~"a.*",x="y"}', set()),
+        ("sum(up{a='up2'}) / count(up)", {"up"}),
+    ],
+)
+def test_the_metric_names_in_a_query_are_found(query: str, expected: set[str]) -> None:
+    assert expected == promql.metric_names(query)
+
+
+def test_a_query_that_is_not_promql_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not valid PromQL"):
+        promql.metric_names("sum(up")
