@@ -30,6 +30,22 @@ class DataLock:
         Raises ``DemoError`` that says where the running stack answers.
         """
         try:
+            self._take()
+        except DemoError:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def _take(self) -> None:
+        try:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             own = self._open("lock")
             services = self._open("services.lock")
@@ -53,14 +69,8 @@ class DataLock:
                     "end them, or choose another directory with --data-dir"
                 )
             time.sleep(0.1)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _release(self) -> None:
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()

@@ -115,31 +115,23 @@ class Supervisor:
         self._launch(process)
 
     def wait_until_ready(self, names: Iterable[str], *, timeout_seconds: float) -> None:
-        """Wait for services and say of each how long it took.
+        """Wait for services; how long each took is said as soon as it is ready.
 
         Raises ``DemoError`` with the end of its log when one keeps ending or takes too long, and
         ``StopRequestedError`` when a stop was asked for.
         """
-        waiting = list(names)
+        waiting = {name: self._processes[name] for name in names}
         deadline = time.monotonic() + timeout_seconds
-        while True:
-            for name in list(waiting):
-                process = self._processes[name]
-                if process.popen is not None and process.service.is_ready():
-                    process.was_ready = True
-                    waiting.remove(name)
-                    seconds = time.monotonic() - process.asked_at
-                    self._say(f"  {name:<12} ready {seconds:7.1f} s")
-                elif process.failures >= _ATTEMPTS_BEFORE_READY:
+        while waiting := {name: p for name, p in waiting.items() if not p.was_ready}:
+            for name, process in waiting.items():
+                if process.failures >= _ATTEMPTS_BEFORE_READY:
                     raise DemoError(
                         f"{name} keeps ending before it is ready; {self._log_end(name)}"
                     )
-            if not waiting:
-                return
             if time.monotonic() > deadline:
+                name = next(iter(waiting))
                 raise DemoError(
-                    f"{waiting[0]} was not ready within {timeout_seconds:.0f} s; "
-                    f"{self._log_end(waiting[0])}"
+                    f"{name} was not ready within {timeout_seconds:.0f} s; {self._log_end(name)}"
                 )
             self.pause(_POLL_SECONDS)
 
@@ -239,6 +231,10 @@ class Supervisor:
                     self._launch(process)
             elif _has_ended(process.popen):
                 self._note_end(process, now)
+            elif not process.was_ready and process.service.is_ready():
+                process.was_ready = True
+                seconds = time.monotonic() - process.asked_at
+                self._say(f"  {process.service.name:<12} ready {seconds:7.1f} s")
         if now - self._logs_checked_at > _LOG_CHECK_SECONDS:
             self._logs_checked_at = now
             for log in self._log_dir.glob("*.log"):

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from queuescope.demo.prometheus_binaries import installed, unpack
+from queuescope.errors import DemoError
+
+
+@pytest.fixture
+def real() -> Path:
+    """The directory of the programs that this machine has."""
+    found = installed(Path("/nonexistent"))
+    assert found is not None, "the tests need prometheus and promtool on PATH"
+    return found.prometheus.parent
+
+
+def test_an_installed_pair_is_used_and_runs(real: Path) -> None:
+    for program in ("prometheus", "promtool"):
+        subprocess.run([real / program, "--version"], check=True, capture_output=True)
+
+
+def test_what_was_unpacked_earlier_is_used(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "usr").mkdir()
+    (tmp_path / "usr" / "bin").symlink_to(real)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    found = installed(tmp_path)
+    assert found is not None
+    assert found.promtool == (real / "promtool").resolve()
+
+
+def test_prometheus_without_promtool_does_not_count(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prometheus").symlink_to(real / "prometheus")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert installed(tmp_path / "nothing") is None
+
+
+def test_a_machine_without_apt_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(DemoError, match=r"Prometheus is not installed; install it"):
+        unpack(tmp_path / "unpacked")
+
+
+def test_the_program_prints_where_the_pair_is(real: Path, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "queuescope.demo.prometheus_binaries", str(tmp_path)]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, env=os.environ)
+    assert done.stdout.strip() == str(real)

@@ -1,0 +1,197 @@
+"""The whole stack, started as a person starts it, with one day of history."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from queuescope.ports import listen, port_of
+
+
+class Stack:
+    """``queuescope demo`` in a process of its own."""
+
+    def __init__(self, data_dir: Path, *arguments: str) -> None:
+        self._data_dir = data_dir
+        self._argv = [sys.executable, "-P", "-m", "queuescope.cli", "demo"]
+        self._argv += ["--data-dir", str(data_dir), "--history-days", "1", *arguments]
+        self._log = data_dir.with_suffix(".said")
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("wb") as out:
+            self._process = subprocess.Popen(self._argv, stdout=out, stderr=subprocess.STDOUT)
+        eventually(lambda: self._has_ended() or "Ready after" in self.said, "a start", self)
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def dashboard_url(self) -> str:
+        return self._told(r"^Dashboard: (http://\S+)$")
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        url = self._told(r"Prometheus: (http://[^;]+);")
+        body = _get(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}")
+        found: list[dict[str, Any]] = json.loads(body)["data"]["result"]
+        return found
+
+    def services(self) -> list[psutil.Process]:
+        """Every process that has to do with this stack: named after it or below one that is."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            own = " ".join(process.info["cmdline"] or ())
+            environment = process.info["environ"] or {}
+            if str(self._data_dir) in own + environment.get("QUEUESCOPE_JOB_STORE_URL", ""):
+                found.append(process)
+        return found
+
+    def leaders(self, *words: str) -> list[int]:
+        """The leader of a service, by words of its command line; empty while it is away."""
+        return [
+            process.pid
+            for process in self.services()
+            if all(word in " ".join(process.info["cmdline"]) for word in words)
+            and os.getpgid(process.pid) == process.pid
+        ]
+
+    def _has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def _told(self, pattern: str) -> str:
+        match = re.search(pattern, self.said, re.MULTILINE)
+        assert match, self.said
+        return match[1]
+
+
+def eventually(condition: Callable[[], Any], what: str, stack: Stack) -> None:
+    deadline = time.monotonic() + 100
+    while True:
+        # What restarts does not answer for a while.
+        with suppress(urllib.error.URLError, ProcessLookupError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, f"never happened: {what}\n{stack.said}"
+        time.sleep(0.1)
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - our own server
+        body: bytes = response.read()
+        return body
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack") / "data", "--port", "0")
+    yield stack
+    stack.signal(signal.SIGKILL)
+    stack.wait()
+    eventually(lambda: not stack.services(), "the end of every process", stack)
+
+
+def test_the_dashboard_answers_at_the_address_that_is_printed(stack: Stack) -> None:
+    assert _get(f"{stack.dashboard_url}/healthz").strip() == b"ok"
+
+
+def test_the_past_and_the_present_are_one_series(stack: Stack) -> None:
+    def joined() -> bool:
+        depth = 'ai_agents_queue_depth{queue="default",job="exporter",instance="exporter"}'
+        [past] = stack.query(f"count_over_time({depth}[1d])")
+        present = stack.query(f"timestamp({depth}) > time() - 20")
+        return int(past["value"][1]) > 4000 and len(present) == 1
+
+    eventually(joined, "samples of the whole day in one series", stack)
+
+
+def test_every_target_is_scraped(stack: Stack) -> None:
+    targets = {"exporter", "worker-1", "worker-2", "dashboard", "prometheus"}
+    up = "up == 1"
+    eventually(
+        lambda: {entry["metric"]["instance"] for entry in stack.query(up)} == targets,
+        "all targets up",
+        stack,
+    )
+
+
+def test_real_jobs_go_through_real_workers(stack: Stack) -> None:
+    done = 'sum(increase(ai_agents_enhancement_jobs_total{outcome="succeeded"}[1m]))'
+    eventually(lambda: stack.query(f"{done} > 0"), "a job that succeeds", stack)
+
+
+def test_the_rules_are_loaded(stack: Stack) -> None:
+    recorded = "platform:ai_agents_enhancement_success:percent10m"
+    eventually(lambda: stack.query(recorded), "a recorded sample", stack)
+
+
+def test_a_second_start_on_the_same_data_says_where_the_first_answers(stack: Stack) -> None:
+    argv = [sys.executable, "-m", "queuescope.cli", "demo", "--data-dir", str(stack._data_dir)]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"answers at {stack.dashboard_url}" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("prometheus", "--config.file"), ("celery", "worker-2@demo")])
+def test_a_killed_service_comes_back(stack: Stack, words: tuple[str, ...]) -> None:
+    [killed] = stack.leaders(*words)
+    os.kill(killed, signal.SIGKILL)
+    name = "prometheus" if "prometheus" in words else "worker-2"
+    eventually(lambda: f"{name} was killed by SIGKILL" in stack.said, "a word of it", stack)
+    eventually(lambda: stack.leaders(*words), "another process", stack)
+    assert stack.leaders(*words) != [killed]
+    eventually(lambda: stack.query("up"), "Prometheus' answer", stack)
+
+
+def test_nothing_is_left_when_the_supervisor_is_killed_and_it_starts_again(stack: Stack) -> None:
+    stack.signal(signal.SIGKILL)
+    stack.wait()
+    eventually(lambda: not stack.services(), "the end of every process", stack)
+    stack.start()
+    assert _get(f"{stack.dashboard_url}/healthz").strip() == b"ok"
+    assert "history" not in stack.said.replace("History", "history").lower()
+    assert stack.query("count_over_time(ai_agents_queue_depth[1d]) > 4000")
+
+
+def test_it_stops_when_it_is_told_to_and_leaves_nothing(stack: Stack) -> None:
+    stack.signal(signal.SIGTERM)
+    assert stack.wait() == 0
+    assert "Stopped; nothing is left running." in stack.said
+    assert stack.services() == []
+
+
+def test_a_busy_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0, may_move=False) as busy:
+        port = port_of(busy)
+        refused = Stack(tmp_path / "data", "--port", str(port))
+    assert refused.wait() == 2
+    assert f"port {port} on 127.0.0.1 is busy" in refused.said
+
+
+def test_a_broker_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    url = "redis://:secret@127.0.0.1:1/0"
+    refused = Stack(tmp_path / "data", "--port", "0", "--broker-url", url)
+    assert refused.wait() == 2
+    assert "the broker of --broker-url does not answer" in refused.said
+    assert "secret" not in refused.said

