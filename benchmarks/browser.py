@@ -1,0 +1,70 @@
+"""What a viewer waits for, measured inside a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+_PROBE = Path(__file__).with_name("probe.js")
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+)
+_PATIENCE_MS = 60_000
+_SETTLE_MS = 1_500
+WEEK_SECONDS = 7 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One cold load: milliseconds to all charts painted, and the bytes of all HTTP answers."""
+
+    drawn_ms: float
+    transferred_bytes: int
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=list(_ARGUMENTS)
+        )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def new_viewer(browser: Browser) -> Iterator[Page]:
+    """A page in a context of its own: nothing is cached."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(_PATIENCE_MS)
+    context.add_init_script(path=_PROBE)
+    yield context.new_page()
+    context.close()
+
+
+def load(page: Page, url: str) -> Load:
+    """Open ``url`` and wait until all charts are painted."""
+    page.goto(url, wait_until="commit")
+    drawn = page.evaluate("benchmark.cold")
+    return Load(float(drawn), int(page.evaluate("benchmark.transferred()")))
+
+
+def switch_range(page: Page, action: str) -> float:
+    """Milliseconds from ``action`` (JavaScript) to the week's curves painted in all charts."""
+    # What still boots behind the drawn charts must not be charged to the switch.
+    page.wait_for_timeout(_SETTLE_MS)
+    taken = page.evaluate(
+        f"""async () => {{
+          const start = performance.now();
+          {action};
+          return await benchmark.whenDrawn({WEEK_SECONDS}) - start;
+        }}"""
+    )
+    return float(taken)

@@ -1,0 +1,125 @@
+"""Medians, spreads and ratios of a run, as JSON and as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("streamlit", "plotly", "pandas", "uvicorn", "playwright")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What was measured of one contender; ``unit`` is that of all ``values``."""
+
+    title: str
+    contender: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def words(self) -> str:
+        digits = 0 if self.median >= 100 else 1 if self.median >= 10 else 2
+        low, high = min(self.values), max(self.values)
+        text = f"{self.median:,.{digits}f} {self.unit}"
+        if len(self.values) == 1:
+            return text
+        return f"{text} ({low:,.{digits}f}–{high:,.{digits}f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """``value`` of two medians against ``target``: at least it, or at most."""
+
+    title: str
+    value: float
+    target: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+@dataclass(slots=True)
+class Results:
+    """A run. ``load`` tells how busy other programs kept the processors, in cores."""
+
+    options: dict[str, Any]
+    browser: str
+    measures: list[Measure] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+    load: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, title: str, contender: str, unit: str, values: Sequence[float]) -> None:
+        self.measures.append(Measure(title, contender, unit, tuple(values)))
+
+    def median(self, title: str, contender: str) -> float:
+        return next(m.median for m in self.measures if (m.title, m.contender) == (title, contender))
+
+    def write(self, directory: Path) -> None:
+        """``page.json`` and ``page.md`` in ``directory``."""
+        directory.mkdir(parents=True, exist_ok=True)
+        content = {
+            "machine": _machine() | {"chromium": self.browser},
+            "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "options": self.options,
+            "load_of_others_cores": self.load,
+            "measures": [asdict(m) | {"median": m.median} for m in self.measures],
+            "ratios": [asdict(ratio) | {"met": ratio.met} for ratio in self.ratios],
+        }
+        (directory / "page.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        (directory / "page.md").write_text(self._table(content), "utf-8")
+
+    def _table(self, content: dict[str, Any]) -> str:
+        contenders = list(dict.fromkeys(m.contender for m in self.measures))
+        lines = [
+            "# The page's speed",
+            "",
+            "Medians (smallest–largest). How it is measured: [README](../README.md).",
+            "",
+            f"| | {' | '.join(contenders)} |",
+            f"|---|{'---:|' * len(contenders)}",
+        ]
+        for title in dict.fromkeys(m.title for m in self.measures):
+            cells = {m.contender: m.words for m in self.measures if m.title == title}
+            row = " | ".join(cells.get(contender, "") for contender in contenders)
+            lines.append(f"| {title} | {row} |")
+        lines += ["", "| | reached | target | |", "|---|---:|---:|---|"]
+        for ratio in self.ratios:
+            sign, verdict = "≥" if ratio.at_least else "≤", "met" if ratio.met else "**missed**"
+            lines.append(
+                f"| {ratio.title} | {ratio.value:.2f} | {sign} {ratio.target:g} | {verdict} |"
+            )
+        loads = [one for part in self.load.values() for one in part]
+        machine = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
+        busy = f"{statistics.median(loads):.2f} cores busy (at most {max(loads):.2f})"
+        lines += ["", f"Taken {content['taken_at']}; {machine}. Other programs kept {busy}.", ""]
+        return "\n".join(lines)
+
+
+def _machine() -> dict[str, Any]:
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    described = {
+        "cores": os.cpu_count(),
+        "cpu": model,
+        "system": platform.freedesktop_os_release()["PRETTY_NAME"],
+        "python": platform.python_version(),
+    }
+    return described | {name: version(name) for name in _PACKAGES}
