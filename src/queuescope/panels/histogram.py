@@ -13,27 +13,43 @@ def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[f
     """The quantiles of cumulative bucket counts, as ``histogram_quantile`` defines them.
 
     ``upper_bounds`` has shape ``(b,)``, ascending, its last value ``+Inf``; ``counts`` has shape
-    ``(b, n)``: cumulative counts or rates per step. Returns shape ``(len(quantiles), n)`` in the
-    unit of the bounds. NaN where nothing was observed, where the ``+Inf`` bucket is missing, or
-    where there is no finite bucket. A quantile that falls into the ``+Inf`` bucket is the highest
-    finite bound: the true value is at least that.
+    ``(b, n)``: cumulative counts or rates per step, NaN where a step lacks a bucket. Returns shape
+    ``(len(quantiles), n)`` in the unit of the bounds. NaN where nothing was observed, where the
+    ``+Inf`` bucket is missing, or where there is no finite bucket. A quantile that falls into the
+    ``+Inf`` bucket is the highest finite bound: the true value is at least that.
 
     The algorithm is ``bucketQuantile`` of Prometheus (promql/quantile.go): linear interpolation
     within the bucket, the first bucket starting at 0 unless its bound is not positive.
     """
-    steps = counts.shape[1]
-    result = np.full((len(quantiles), steps), np.nan)
-    if len(upper_bounds) < 2 or not np.isposinf(upper_bounds[-1]):
+    result = np.full((len(quantiles), counts.shape[1]), np.nan)
+    if not len(upper_bounds) or not np.isposinf(upper_bounds[-1]):
         return result
-    # A bucket that a scrape missed counts as its lower neighbour: cumulative counts never fall.
-    cumulative = np.maximum.accumulate(np.nan_to_num(counts, nan=0.0), axis=0)
-    total = np.where(np.isnan(counts[-1]), np.nan, cumulative[-1])
-    columns = np.arange(steps)
+    # Steps with the same buckets are computed together: nearly always all that have any.
+    present = ~np.isnan(counts)
+    open_steps = np.flatnonzero(present[-1])
+    while open_steps.size:
+        held = present[:, open_steps[0]]
+        alike = (present[:, open_steps] == held[:, None]).all(axis=0)
+        steps = open_steps[alike]
+        if held.sum() > 1:
+            result[:, steps] = _interpolated(
+                upper_bounds[held], counts[np.ix_(held, steps)], quantiles
+            )
+        open_steps = open_steps[~alike]
+    return result
+
+
+def _interpolated(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Floats:
+    """At least two buckets, all of them there at every step."""
+    cumulative = np.maximum.accumulate(counts, axis=0)
+    total = cumulative[-1]
+    columns = np.arange(counts.shape[1])
     last = len(upper_bounds) - 1
+    result = np.empty((len(quantiles), counts.shape[1]))
     with np.errstate(divide="ignore", invalid="ignore"):
         for row, quantile in enumerate(quantiles):
             rank = quantile * total
-            bucket = np.minimum((cumulative[:-1] < rank).sum(axis=0), last)
+            bucket = (cumulative[:-1] < rank).sum(axis=0)
             inside = np.minimum(bucket, last - 1)
             lower_count = np.where(inside > 0, cumulative[np.maximum(inside - 1, 0), columns], 0.0)
             start = np.where(inside > 0, upper_bounds[np.maximum(inside - 1, 0)], 0.0)
