@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from queuescope.panels import Kind, Panel, bucket_quantiles
+from queuescope.errors import ConfigurationError
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, bucket_quantiles
 from queuescope.timeseries import Floats, Frame, Grid
-
-RANKED_QUANTILE = 0.95
-"""The quantile that a latency breakdown shows and ranks by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +25,7 @@ class Curves:
     """What one chart draws. ``hidden`` counts the series of a breakdown that are not shown.
 
     ``at_least`` is the highest finite bucket bound (in the panel's unit) when a value reaches
-    it: the true value may be higher.
+    it: the true value may be higher. Where several label values reach theirs, it is the lowest.
     """
 
     grid: Grid
@@ -45,18 +43,25 @@ def curves_of(panel: Panel, frame: Frame, by: str | None, limit: int) -> Curves:
 
     Without ``by`` there is one curve, or one for each of the panel's quantiles, under the names
     that the page promises. With it there is one for each value of the label, the worst first
-    (largest, or smallest for a percentage), at most ``limit`` of them.
+    (largest, or smallest for a percentage), at most ``limit`` of them. Series without the label
+    are one curve too, unless none has it: there is nothing to break down then. Raises
+    ``ConfigurationError`` for a query that gives several series for one curve.
     """
     if panel.quantiles:
         return _latency(panel, frame, by, limit)
+    found = {
+        dict(pairs).get(by, "") if by else "": frame.values[row] * panel.scale
+        for row, pairs in enumerate(frame.series)
+    }
+    if len(found) < len(frame.series):
+        wanted = f"one for each {by}" if by else "one"
+        raise ConfigurationError(
+            f"panel {panel.id!r}: its query gives {len(frame.series)} series instead of {wanted}; "
+            "aggregate them in the panel file, such as sum$by(…)"
+        )
     if by is None:
-        values = frame.values[0] * panel.scale if frame.series else _nothing(frame.grid)
+        values = found.get("", np.full(len(frame.grid), np.nan))
         return Curves(frame.grid, (Curve(panel.title, panel.id, values),))
-    found: dict[str, Floats] = {}
-    for row, pairs in enumerate(frame.series):
-        name = dict(pairs).get(by)
-        if name is not None:
-            found[name] = frame.values[row] * panel.scale
     return _worst(panel, frame.grid, by, found, limit)
 
 
@@ -64,28 +69,24 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int) -> Curves:
     groups: dict[str, dict[float, Floats]] = {}
     for row, pairs in enumerate(frame.series):
         labels = dict(pairs)
-        group = "" if by is None else labels.get(by)
+        group = "" if by is None else labels.get(by, "")
         bound = _bound(labels.get("le", ""))
-        if group is None or bound is None:
+        if bound is None:
             continue
         buckets = groups.setdefault(group, {})
         held = buckets.get(bound)
         # `le="1"` and `le="1.0"` of two client libraries are one bucket.
-        buckets[bound] = (
-            frame.values[row] if held is None else np.nansum([held, frame.values[row]], axis=0)
-        )
+        buckets[bound] = frame.values[row] if held is None else _sum(held, frame.values[row])
     quantiles = panel.quantiles if by is None else (RANKED_QUANTILE,)
-    top = -np.inf
-    reached = False
+    at_least: float | None = None
     computed: dict[str, Floats] = {}
     for group, buckets in groups.items():
         bounds = np.array(sorted(buckets))
         values = bucket_quantiles(bounds, np.stack([buckets[b] for b in bounds]), quantiles)
-        if len(bounds) > 1:
-            top = max(top, float(bounds[-2]))
-            reached = reached or bool((values >= bounds[-2]).any())
+        if len(bounds) > 1 and (values >= bounds[-2]).any():
+            top = float(bounds[-2]) * panel.scale
+            at_least = top if at_least is None else min(at_least, top)
         computed[group] = values * panel.scale
-    at_least = top * panel.scale if reached else None
     if by is None:
         rows = computed.get("", np.full((len(quantiles), len(frame.grid)), np.nan))
         curves = tuple(
@@ -99,6 +100,9 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int) -> Curves:
 
 
 def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: int) -> Curves:
+    if set(found) <= {""}:
+        return Curves(grid, ())
+
     def badness(item: tuple[str, Floats]) -> tuple[float, str]:
         name, values = item
         if not np.isfinite(values).any():
@@ -115,10 +119,13 @@ def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: i
 
 def _bound(text: str) -> float | None:
     try:
-        return float(text)
+        bound = float(text)
     except ValueError:
         return None
+    return None if np.isnan(bound) else bound
 
 
-def _nothing(grid: Grid) -> Floats:
-    return np.full(len(grid), np.nan)
+def _sum(a: Floats, b: Floats) -> Floats:
+    """The sum where both have a value, the one that has it elsewhere."""
+    total: Floats = np.where(np.isnan(a), b, np.where(np.isnan(b), a, a + b))
+    return total

@@ -31,7 +31,7 @@ def panel_figure(panel: Panel, curves: Curves, *, by: str | None = None) -> dict
     reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
     Values are sent as ``float32`` (seven digits) where that is exact enough.
     """
-    point = panel.point.format(step=step_words(curves.grid.step_seconds))
+    point = panel.point.replace("{step}", step_words(curves.grid.step_seconds))
     data = [_trace(panel, curve, curves, n, by) for n, curve in enumerate(curves.curves)]
     return {"data": data, "layout": _layout(panel, len(data)), "point": point}
 
@@ -72,7 +72,11 @@ def _trace(
 
 def _layout(panel: Panel, traces: int) -> dict[str, Any]:
     yaxis: dict[str, Any] = {
-        "title": {"text": f"{panel.title} ({panel.unit})", "standoff": 8, "font": {"size": 12}},
+        "title": {
+            "text": escape(f"{panel.title} ({panel.unit})", quote=False),
+            "standoff": 8,
+            "font": {"size": 12},
+        },
         "gridcolor": theme.GRID,
         "zerolinecolor": theme.BORDER,
         "automargin": True,

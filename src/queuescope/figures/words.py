@@ -41,8 +41,9 @@ def value_words(kind: Kind, value: float) -> str:
         return f"{shown:.1f} %"
     if kind is Kind.COUNT:
         return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
-    if value < 1_000:
-        return f"{value:,.0f} ms"
-    if value < 60_000:
+    # The limits lie where rounding would write 1,000 ms or 60.0 s.
+    if value < 999.5:
+        return f"{value:.0f} ms"
+    if value < 59_950:
         return f"{value / 1000:.1f} s"
     return duration_words(value / 1000)

@@ -2,9 +2,17 @@
 
 from queuescope.panels.histogram import bucket_quantiles
 from queuescope.panels.loader import load_dashboard, parse_dashboard
-from queuescope.panels.model import Dashboard, Kind, Panel, Resolution, Threshold
+from queuescope.panels.model import (
+    RANKED_QUANTILE,
+    Dashboard,
+    Kind,
+    Panel,
+    Resolution,
+    Threshold,
+)
 
 __all__ = [
+    "RANKED_QUANTILE",
     "Dashboard",
     "Kind",
     "Panel",

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from rapidfuzz import process
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.model import PLACEHOLDERS, Dashboard, Kind, Panel, Threshold
+from queuescope.panels.model import (
+    PLACEHOLDERS,
+    RANKED_QUANTILE,
+    Dashboard,
+    Kind,
+    Panel,
+    Threshold,
+)
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 _OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale", "digits"}
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SERVED = ("queue_depth", "success_rate", "latency")
 
@@ -51,6 +60,8 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
     tables = raw.get("panel")
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{place}: at least one [[panel]] is needed")
+    if not all(isinstance(table, dict) for table in tables):
+        raise ConfigurationError(f"{place}: panels are written as [[panel]] tables")
     panels = tuple(
         _panel(cast("dict[str, Any]", table), f"{place}, panel {number}")
         for number, table in enumerate(tables, start=1)
@@ -76,17 +87,30 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
             raise ConfigurationError(f"{place}: {key!r} must be a text that is not empty")
     if raw["kind"] not in list(Kind):
         raise ConfigurationError(f"{place}: kind must be one of {', '.join(Kind)}")
+    if set("{}") & set(raw["point"].replace("{step}", "")):
+        raise ConfigurationError(f"{place}: 'point' may hold {{step}}, and no other braces")
     for key in ("query", "now"):
         _check_template(raw[key], f"{place}, {key}")
     breakdowns = _texts(raw, "breakdowns", place)
     for label in breakdowns:
         if not _LABEL.fullmatch(label):
             raise ConfigurationError(f"{place}: {label!r} is not a label name")
-    quantiles = tuple(_numbers(raw, "quantiles", place))
-    if any(not 0 < q < 1 for q in quantiles):
-        raise ConfigurationError(f"{place}: quantiles lie between 0 and 1, such as 0.95")
+    metrics = _texts(raw, "metrics", place)
+    if not metrics:
+        raise ConfigurationError(f"{place}: 'metrics' must name at least one metric")
+    for metric in metrics:
+        if not _METRIC.fullmatch(metric):
+            raise ConfigurationError(f"{place}: {metric!r} is not a metric name")
+    quantiles = _numbers(raw, "quantiles", place)
+    if any(not 0 < q < 1 for q in quantiles) or len(set(quantiles)) != len(quantiles):
+        raise ConfigurationError(f"{place}: quantiles differ and lie between 0 and 1, such as 0.95")
+    if quantiles and RANKED_QUANTILE not in quantiles:
+        raise ConfigurationError(
+            f"{place}: quantiles must hold {RANKED_QUANTILE}, "
+            "which the present value and breakdowns show"
+        )
     scale, digits = raw.get("scale", 1), raw.get("digits", 0)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
+    if not _is_finite(scale) or scale <= 0:
         raise ConfigurationError(f"{place}: scale must be a number above 0")
     if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 6:
         raise ConfigurationError(f"{place}: digits must be a whole number from 0 to 6")
@@ -98,7 +122,7 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
         query=" ".join(raw["query"].split()),
         now=" ".join(raw["now"].split()),
         point=raw["point"],
-        metrics=_texts(raw, "metrics", place),
+        metrics=metrics,
         breakdowns=breakdowns,
         thresholds=_thresholds(raw, place),
         quantiles=quantiles,
@@ -118,10 +142,13 @@ def _check_template(text: str, place: str) -> None:
 
 
 def _thresholds(raw: dict[str, Any], place: str) -> tuple[Threshold, ...]:
+    tables = raw.get("thresholds", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigurationError(f"{place}: thresholds are a list such as [{{ value = 100 }}]")
     found = []
-    for table in raw.get("thresholds", []):
-        value = table.get("value") if isinstance(table, dict) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    for table in tables:
+        value = table.get("value")
+        if not _is_finite(value):
             raise ConfigurationError(f"{place}: a threshold needs a number as its value")
         _only(table, {"value", "label"}, f"{place}, threshold {value}")
         found.append(Threshold(float(value), str(table.get("label", f"limit {value:g}"))))
@@ -137,9 +164,13 @@ def _texts(raw: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
 
 def _numbers(raw: dict[str, Any], key: str, place: str) -> tuple[float, ...]:
     values = raw.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(v, float) for v in values):
+    if not isinstance(values, list) or not all(map(_is_finite, values)):
         raise ConfigurationError(f"{place}: {key!r} must be a list of numbers")
-    return tuple(values)
+    return tuple(map(float, values))
+
+
+def _is_finite(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _only(raw: dict[str, Any], known: set[str], place: str) -> None:

@@ -14,6 +14,9 @@ PLACEHOLDERS = frozenset(
 RECENT_SECONDS = 300
 """The span that “now” is read over where a single sample says nothing (rates, quantiles)."""
 
+RANKED_QUANTILE = 0.95
+"""The quantile that a latency breakdown shows and ranks by, and that “now” shows."""
+
 
 class Kind(StrEnum):
     """How values behave: it decides the axis, the direction of “worst” and how points are read."""
@@ -67,7 +70,8 @@ class Resolution:
         return {
             "step": self.window(self.step_seconds),
             "fine": f"{max(1, scrape // 2)}s",
-            "coarse": f"{min(max(1, scrape), self.step_seconds) if dip < 120 else 60}s",
+            # A subquery that is coarser than the step would leave steps without a point.
+            "coarse": f"{min(60 if dip >= 120 else max(1, scrape), self.step_seconds)}s",
             "window": self.window(self.rate_window_seconds),
             "recent": self.window(dip),
             "lookback": f"{self.lookback_seconds}s",

@@ -14,9 +14,9 @@ import numpy as np
 import orjson
 
 from queuescope.cache import CachedReader, FrameStore
-from queuescope.errors import SourceError
+from queuescope.errors import ConfigurationError, SourceError
 from queuescope.figures import curves_of, duration_words, panel_figure, step_words, value_words
-from queuescope.panels import Dashboard, Panel, Resolution
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.absence import explain_absence
@@ -202,9 +202,15 @@ class SnapshotService:
         query = panel.render(panel.query, resolution, self._matchers, by)
         async with self._slots:
             reading = await self._reader.read(query, grid, source_now=source_now)
-        now = await self._present(panel, resolution, source_now)
         frame = reading.frame if reading.frame is not None else Frame.empty(grid)
-        curves = curves_of(panel, frame, by, self._breakdown_limit)
+        try:
+            curves = curves_of(panel, frame, by, self._breakdown_limit)
+            now = await self._present(panel, resolution, source_now)
+        except ConfigurationError as exc:
+            # A panel that cannot be drawn says so; the others stand.
+            reading = replace(reading, state=State.UNAVAILABLE, cause=str(exc))
+            frame, now = Frame.empty(grid), None
+            curves = curves_of(panel, frame, by, self._breakdown_limit)
         state, cause = reading.state, reading.cause
         if state is State.FRESH and not curves.has_numbers:
             state = State.IDLE
@@ -265,7 +271,7 @@ class SnapshotService:
             np.array([[sample.value] for sample in answer.samples]),
         )
         values = [float(curve.values[0]) for curve in curves_of(panel, frame, None, 1).curves]
-        value = values[panel.quantiles.index(0.95)] if panel.quantiles else values[0]
+        value = values[panel.quantiles.index(RANKED_QUANTILE)] if panel.quantiles else values[0]
         if not np.isfinite(value):
             return None
         self._now[panel.id] = _Now(value, source_now)
