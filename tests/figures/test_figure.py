@@ -1,0 +1,164 @@
+"""The figure is one that Plotly draws, and its packed values lose nothing that is shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import orjson
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from queuescope.figures import Curve, Curves, panel_figure, theme
+from queuescope.figures.figure import encode_values
+from queuescope.panels import Panel, load_dashboard
+from queuescope.timeseries import UNDEFINED, Floats, Grid
+
+GRID = Grid(1_700_000_400, 1_700_000_400 + 120, 60)
+NAN = float("nan")
+DASHBOARD = load_dashboard("ai-agents")
+PANELS = {panel.id: panel for panel in DASHBOARD.panels}
+STYLE = (resources.files("queuescope.dashboard") / "static" / "page" / "page.css").read_text(
+    "utf-8"
+)
+TOKEN = re.compile(r"var\((--qs-[\w-]+)\)")
+
+
+def _tokens(theme: str) -> dict[str, str]:
+    """The style sheet's variables in one theme; dark ones are laid over the light ones."""
+    light, _, rest = STYLE.partition('[data-theme="dark"]')
+    found = dict(re.findall(r"(--qs-[\w-]+):\s*([^;]+);", light.partition("}")[0]))
+    if theme == "dark":
+        found |= dict(re.findall(r"(--qs-[\w-]+):\s*([^;]+);", rest.partition("}")[0]))
+    return found
+
+
+def _decoded(packed: dict[str, str]) -> Floats:
+    """As the page's ``decodeValues``: seven digits of a float32, all of a float64."""
+    raw = np.frombuffer(base64.b64decode(packed["bdata"]), f"<{packed['dtype']}")
+    if packed["dtype"] == "f8":
+        return raw.astype(np.float64)
+    return np.array([v if v % 1 == 0 else float(f"{v:.7g}") for v in raw.tolist()])
+
+
+def _resolved(figure: dict[str, Any], theme: str) -> dict[str, Any]:
+    """The figure as the page hands it to Plotly."""
+    tokens = _tokens(theme)
+    sent = json.loads(TOKEN.sub(lambda m: tokens[m[1]].replace('"', "'"), json.dumps(figure)))
+    for trace in sent["data"]:
+        y = [None if np.isnan(v) else v for v in _decoded(trace["y"]).tolist()]
+        start, step = trace.pop("x0"), trace.pop("dx")
+        times = np.datetime64(start, "ms") + np.arange(len(y)) * np.timedelta64(step, "ms")
+        trace |= {"x": [str(time) for time in times], "y": y}
+    resolved: dict[str, Any] = sent
+    return resolved
+
+
+def _figure(panel: Panel, names: list[str], by: str | None = None) -> dict[str, Any]:
+    curves = tuple(
+        Curve(name, f"{panel.id}-{n}", np.array([1.5, NAN, 20.0])) for n, name in enumerate(names)
+    )
+    return panel_figure(panel, Curves(GRID, curves), by=by)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("by", [None, "queue"])
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_the_figure_is_valid_by_plotlys_own_schema(
+    panel: Panel, by: str | None, colours: str
+) -> None:
+    names = [f"q{n}" for n in range(50)] if by else ["P50", "P95", "P99"]
+    figure = _resolved(_figure(panel, names, by), colours)
+    drawn = go.Figure(data=figure["data"], layout=figure["layout"])
+    assert len(drawn.data) == len(names)
+    assert drawn.data[0].y == (1.5, None, 20.0)
+    assert drawn.data[0].x[0] == "2023-11-14T22:20:00.000"
+    assert drawn.layout.shapes[0].y0 == panel.thresholds[0].value
+    assert "var(" not in json.dumps(figure)
+
+
+def test_a_schema_that_accepts_anything_would_prove_nothing() -> None:
+    figure = _resolved(_figure(PANELS["latency"], ["P50"]), "light")
+    figure["layout"]["hovermod"] = "x"
+    with pytest.raises(ValueError, match="hovermod"):
+        go.Figure(data=figure["data"], layout=figure["layout"])
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_colours_of_one_chart_differ_in_both_themes(colours: str) -> None:
+    tokens = _tokens(colours)
+
+    def shades(names: tuple[str, ...]) -> list[str]:
+        return [tokens[name[4:-1]] for name in names]
+
+    assert len(set(shades(theme.BREAKDOWN))) == len(theme.BREAKDOWN)
+    assert len(set(shades(theme.QUANTILES))) == len(theme.QUANTILES)
+
+
+def test_no_two_of_a_breakdowns_curves_look_alike() -> None:
+    figure = _figure(PANELS["queue_depth"], [f"q{n}" for n in range(32)], "queue")
+    looks = {(trace["line"]["color"], trace["line"]["dash"]) for trace in figure["data"]}
+    assert len(looks) == 32
+
+
+def test_what_comes_from_labels_and_panel_files_is_text_and_no_markup() -> None:
+    hostile = "<a href='javascript:alert(1)'>&amp;</a><img src=x onerror=alert(1)>"
+    panel = PANELS["queue_depth"]
+    changed = Panel(
+        panel.id, hostile, panel.kind, hostile, "q", "q", hostile, ("m",),
+        thresholds=(type(panel.thresholds[0])(1.0, hostile),),
+    )  # fmt: skip
+    figure = _figure(changed, [hostile], "queue")
+    del figure["point"]  # the page writes it as text
+    assert "<" not in json.dumps(figure)
+    assert figure["data"][0]["name"].count("&amp;amp;") == 1
+
+
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_identities_do_not_change_over_a_refresh(panel: Panel) -> None:
+    before, after = (_figure(panel, ["P50", "P95"]) for _ in range(2))
+    assert [trace["uid"] for trace in before["data"]] == [trace["uid"] for trace in after["data"]]
+    assert before["layout"] == after["layout"]
+    assert before["layout"]["uirevision"] == "constant"
+
+
+def test_a_point_is_told_with_its_step() -> None:
+    assert _figure(PANELS["queue_depth"], ["x"])["point"] == "peak within 1 min"
+
+
+def test_the_figure_is_ready_for_json() -> None:
+    for panel in DASHBOARD.panels:
+        figure = _figure(panel, ["x"])
+        assert orjson.loads(orjson.dumps(figure)) == figure
+
+
+def test_a_gap_stays_a_gap_and_zero_stays_zero() -> None:
+    values = np.array([0.0, NAN, UNDEFINED, np.inf, -0.0, 3.0])
+    decoded = _decoded(encode_values(values))
+    assert np.isfinite(decoded).tolist() == [True, False, False, False, True, True]
+    assert decoded[[0, 4, 5]].tolist() == [0.0, 0.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(2.0**24, "f4"), (2.0**24 + 1, "f8"), (-(2.0**30), "f8"), (1e300, "f8")]
+)
+def test_what_float32_cannot_hold_is_sent_in_full(value: float, dtype: str) -> None:
+    packed = encode_values(np.array([value, 1.0, NAN]))
+    assert packed["dtype"] == dtype
+    assert _decoded(packed)[0] == value
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1e-6, 1e12) | st.integers(0, 2**50).map(float), min_size=1))
+def test_seven_digits_survive_and_integers_are_exact(numbers: list[float]) -> None:
+    values = np.array(numbers)
+    decoded = _decoded(encode_values(values))
+    np.testing.assert_allclose(decoded, values, rtol=6e-7)
+    whole = values == np.round(values)
+    assert decoded[whole].tolist() == values[whole].tolist()

@@ -1,0 +1,65 @@
+"""Numbers, durations and steps in words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queuescope.figures import duration_words, step_words, value_words
+from queuescope.panels import Kind
+
+COUNT, PERCENT, LATENCY = Kind.COUNT, Kind.PERCENT, Kind.LATENCY
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1, "1 s"), (15, "15 s"), (60, "1 min"), (90, "90 s"), (300, "5 min"), (900, "15 min"),
+        (3600, "1 h"), (5400, "90 min"), (7200, "2 h"), (86_400, "1 d"), (3975, "3975 s"),
+    ],
+)  # fmt: skip
+def test_a_step_is_told_in_one_exact_unit(seconds: int, words: str) -> None:
+    assert step_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"), (0, "0 s"), (0.4, "0 s"), (20, "20 s"), (59.6, "1 min"), (125, "2 min 5 s"),
+        (3600, "1 h"), (3661, "1 h 1 min"), (86_399.9, "1 d"), (3 * 86_400 + 20, "3 d"),
+        (3 * 86_400 + 7_300, "3 d 2 h"), (40 * 86_400, "40 d"),
+    ],
+)  # fmt: skip
+def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str) -> None:
+    assert duration_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        (COUNT, 0, "0"), (COUNT, 42, "42"), (COUNT, 1_234_567, "1,234,567"), (COUNT, 2.5, "2.5"),
+        (PERCENT, 0, "0.0 %"), (PERCENT, 98.23, "98.2 %"), (PERCENT, 99.94, "99.9 %"),
+        (PERCENT, 99.96, "99.9 %"), (PERCENT, 99.999_999, "99.9 %"), (PERCENT, 100, "100.0 %"),
+        (LATENCY, 0.4, "0 ms"), (LATENCY, 840, "840 ms"), (LATENCY, 999.4, "999 ms"),
+        (LATENCY, 999.6, "1.0 s"), (LATENCY, 12_400, "12.4 s"), (LATENCY, 59_940, "59.9 s"),
+        (LATENCY, 59_960, "1 min"), (LATENCY, 200_000, "3 min 20 s"),
+        (COUNT, float("nan"), "–"), (PERCENT, float("inf"), "–"), (LATENCY, float("-inf"), "–"),
+    ],
+)  # fmt: skip
+def test_a_value_is_told_with_its_unit(kind: Kind, value: float, words: str) -> None:
+    assert value_words(kind, value) == words
+
+
+@given(st.floats(0, 100, exclude_max=True))
+def test_less_than_all_is_never_told_as_all(value: float) -> None:
+    assert value_words(PERCENT, value) != "100.0 %"
+
+
+@given(st.floats(0, 1e9))
+def test_a_duration_loses_less_than_the_unit_after_its_last(seconds: float) -> None:
+    sizes = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+    parts = duration_words(seconds).split(" ")
+    told = sum(int(n) * sizes[unit] for n, unit in zip(parts[::2], parts[1::2], strict=True))
+    assert len(parts) <= 4
+    assert -0.5 <= seconds - told < max(1, sizes[parts[1]] / 24)
