@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,8 +114,15 @@ def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: i
 
     ranked = sorted(found.items(), key=badness)
     shown = sorted(ranked[:limit])
-    curves = tuple(Curve(name or "(none)", f"{panel.id}-{by}-{name}", v) for name, v in shown)
+    curves = tuple(
+        Curve(name or "(none)", f"{panel.id}-{by}-{_identity(name)}", v) for name, v in shown
+    )
     return Curves(grid, curves, max(0, len(ranked) - limit))
+
+
+def _identity(name: str) -> str:
+    """Plotly puts a trace's identity into CSS selectors, where a label value may break them."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _bound(text: str) -> float | None:
