@@ -13,7 +13,10 @@ function build() {
 function adopt(slot) {
   const early = document.getElementById("queuescope-early");
   if (!page) page = build();
+  // A node that moves loses the focus: who was tabbing or typing goes on where they were.
+  const focused = page.root.contains(document.activeElement) ? document.activeElement : null;
   slot.replaceChildren(page.root);
+  focused?.focus({ preventScroll: true });
   early?.remove();
   page.trends.applyTheme();
   page.trends.start();
