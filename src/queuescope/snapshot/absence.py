@@ -37,6 +37,9 @@ async def explain_absence(
     first, last = await _extent(client, selectors[0], now)
     if first is None or last is None:
         return f"{metric} has no sample in the last {_SEARCHED_DAYS} days."
+    searched_from = now - _SEARCHED_DAYS * 86_400
+    if grid.end < searched_from:
+        return f"{known[0]} has no sample in this range."
     if grid.end < first:
         return f"The data start at {_moment(first)}; this range lies before."
     ended = f"{known[0]} has no sample in this range; the newest is of {_moment(last)}."

@@ -212,17 +212,18 @@ class SnapshotService:
             frame, now = Frame.empty(grid), None
             curves = curves_of(panel, frame, by, self._breakdown_limit)
         state, cause = reading.state, reading.cause
+        unlabelled = by is not None and bool(frame.series) and not curves.curves
         if state is State.FRESH and not curves.has_numbers:
             state = State.IDLE
-        if state is State.IDLE:
+        if state is State.IDLE and unlabelled:
+            state, cause = State.EMPTY, f"No series here has the label {by}. Break down by another."
+        elif state is State.IDLE:
             cause = "No job finished in this range, so there is nothing to measure."
         elif state is State.EMPTY:
             cause = await self._why_empty(panel, grid, source_now)
         note = ""
         if view.by is not None and by is None:
             note = f"not reported by {view.by}"
-        elif by is not None and frame.series and not curves.curves:
-            note = f"no series has the label {by}"
         return {
             "id": panel.id,
             "title": panel.title,
