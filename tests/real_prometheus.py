@@ -119,7 +119,7 @@ class RealPrometheus:
                     "prometheus",
                     f"--config.file={self._directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._data}",
-                    "--storage.tsdb.retention.time=60d",
+                    "--storage.tsdb.retention.time=400d",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     "--log.level=warn",
                 ],
