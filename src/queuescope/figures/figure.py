@@ -81,7 +81,7 @@ def _layout(panel: Panel, traces: int) -> dict[str, Any]:
         "zerolinecolor": theme.BORDER,
         "automargin": True,
         "fixedrange": False,
-        "tickformat": ",.6~g",
+        "tickformat": ",.12~g",
         "nticks": 6,
     }
     if panel.kind is Kind.PERCENT:
@@ -149,7 +149,7 @@ def _layout(panel: Panel, traces: int) -> dict[str, Any]:
                 "line": {"color": theme.LIMIT, "width": 1, "dash": "dash"},
                 "label": {
                     "text": escape(threshold.label, quote=False),
-                    "textposition": "end",
+                    "textposition": "start",
                     "yanchor": "bottom" if panel.up_is_bad else "top",
                     "font": {"size": 11, "color": theme.LIMIT},
                 },
