@@ -443,10 +443,14 @@ def write_openmetrics(file: Path, to: TextIO) -> None:
         at = stamps_there if is_partial else stamps_all
         if not at:
             continue
-        is_whole = np.all(present == np.floor(present))
-        texts = present.astype(np.int64).tolist() if is_whole else present.tolist()
+        if np.isnan(present).any():
+            texts = ["NaN" if np.isnan(value) else value for value in present.tolist()]
+        elif np.all(present == np.floor(present)):
+            texts = present.astype(np.int64).tolist()
+        else:
+            texts = present.tolist()
         lines = [f"{value} {stamp}" for value, stamp in zip(texts, at, strict=True)]
-        to.write(f"{series} " + f"\n{series} ".join(lines).replace("nan", "NaN") + "\n")
+        to.write(f"{series} " + f"\n{series} ".join(lines) + "\n")
     to.write("# EOF\n")
 
 
