@@ -13,8 +13,13 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from rapidfuzz import process
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from rapidfuzz import fuzz, process
 
 from queuescope.errors import ConfigurationError
 
@@ -40,7 +45,7 @@ class Settings(BaseSettings):
         Field(
             default="http://127.0.0.1:9090",
             validation_alias=AliasChoices("PROMETHEUS_URL", "QUEUESCOPE_PROMETHEUS_URL"),
-            description="Where Prometheus, or a server with its HTTP API, answers; may have a path.",
+            description="Where Prometheus or a server with its HTTP API answers; may have a path.",
         ),
     ]
     prometheus_token: SecretStr | None = Field(
@@ -61,7 +66,7 @@ class Settings(BaseSettings):
     )
     range: Range = Field(default="24h", description="The range that the page opens with.")
     refresh_seconds: RefreshSeconds = Field(
-        default=60, description="How often the page refreshes itself; 0 is off."
+        default=60, description="How often the page refreshes itself: 10, 30, 60 or 300; 0 is off."
     )
     breakdown_limit: int = Field(
         default=8, ge=1, le=50, description="How many series a breakdown shows before “M more”."
@@ -77,12 +82,14 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address that the dashboard listens on.")
     port: int = Field(default=8501, ge=0, le=65_535, description="Port of the dashboard.")
-    allowed_hosts: list[str] = Field(
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Host names that may be asked for, besides the loopback ones; `*` is any.",
+        description="Host names that may be asked for, besides the loopback ones, "
+        "separated by commas; `*` is any.",
     )
-    job_store_url: str = Field(
-        default="", description="Job history database; empty is SQLite in the data directory."
+    job_store_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Job history database; empty is SQLite in the data directory.",
     )
     broker_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="The Celery broker."
@@ -92,13 +99,33 @@ class Settings(BaseSettings):
     @classmethod
     def _is_an_http_address(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError(
                 "must be an http:// or https:// address, such as http://prometheus:9090"
             )
         if parts.username or parts.password:
             raise ValueError("must not hold a user or password; set prometheus_token instead")
         return value.rstrip("/")
+
+    @field_validator("refresh_seconds", mode="before")
+    @classmethod
+    def _is_read_from_text(cls, value: object) -> object:
+        # The environment holds text, and a literal number is not read from text by itself.
+        if not isinstance(value, str):
+            return value
+        return 0 if value == "off" else int(value) if value.isdecimal() else value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _are_host_names(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("must be host names, such as queuescope.example.com")
+        names = [name.strip() for name in names if name.strip()]
+        for name in names:
+            if "/" in name or ":" in name:
+                raise ValueError(f"{name!r} must be a host name alone, without scheme and port")
+        return names
 
     @classmethod
     def settings_customise_sources(  # the signature is pydantic-settings' own
@@ -116,7 +143,7 @@ def load_settings(path: Path | None = None) -> Settings:
     """Read the environment and, below it, a TOML file.
 
     ``path`` defaults to ``$QUEUESCOPE_CONFIG``. Raises ``ConfigurationError`` that names the
-    setting, where it stands and the nearest known name.
+    setting, where it stands and the nearest known name, and never what a secret holds.
     """
     path = path or (Path(p) if (p := os.environ.get("QUEUESCOPE_CONFIG")) else None)
     from_file: dict[str, Any] = {}
@@ -134,14 +161,23 @@ def load_settings(path: Path | None = None) -> Settings:
     try:
         return Settings(**from_file)
     except ValidationError as exc:
+        # Not chained: what pydantic says of an error holds the value, which may be a secret.
         first = exc.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        raise ConfigurationError(f"setting {name}: {first['msg']}") from None
+        name = str(first["loc"][0]).lower().removeprefix("queuescope_")
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{_place(name, path)}: {said}") from None
 
 
 def environment_name(setting: str) -> str:
     """The environment variable that sets ``setting``."""
     return "PROMETHEUS_URL" if setting == "prometheus_url" else f"QUEUESCOPE_{setting.upper()}"
+
+
+def _place(setting: str, path: Path | None) -> str:
+    for variable in (environment_name(setting), f"QUEUESCOPE_{setting.upper()}"):
+        if variable in os.environ:
+            return f"environment: {variable}"
+    return f"{path}: {setting}"
 
 
 def _refuse_unknown_environment() -> None:
@@ -155,7 +191,9 @@ def _refuse_unknown_environment() -> None:
 
 
 def _nearest(name: str, shown: str = "") -> str:
-    found = process.extractOne(name, list(Settings.model_fields), score_cutoff=60)
+    found = process.extractOne(
+        name.lower(), list(Settings.model_fields), scorer=fuzz.ratio, score_cutoff=60
+    )
     if found is None:
         return "; `queuescope settings` lists them"
     best = f"QUEUESCOPE_{found[0].upper()}" if shown else found[0]
