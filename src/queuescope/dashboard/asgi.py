@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import streamlit as st
-from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -108,7 +108,7 @@ class Dashboard:
         )
         # The first viewer finds the default view ready, and what was imported is not
         # walked by every collection from here on.
-        warm_up = asyncio.create_task(self.take("", max_age_seconds=_OLDEST_SECONDS))
+        warm_up = asyncio.create_task(self.take({}, max_age_seconds=_OLDEST_SECONDS))
         gc.collect()
         gc.freeze()
         try:
@@ -117,14 +117,14 @@ class Dashboard:
             warm_up.cancel()
             await self._snapshots.aclose()
 
-    async def take(self, query: str, max_age_seconds: float) -> Snapshot:
-        view = parse_view(QueryParams(query), self.panels.breakdowns, self.settings.range)
+    async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
+        view = parse_view(params, self.panels.breakdowns, self.settings.range)
         return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
 
     async def view(self, request: Request) -> Response:
         try:
             age = _age(request.query_params.get("age"), self.settings.refresh_seconds or 60)
-            snapshot = await self.take(request.url.query, age)
+            snapshot = await self.take(request.query_params, age)
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         self.metrics.viewed(snapshot)
@@ -134,7 +134,7 @@ class Dashboard:
 
     def document(self, request: Request) -> bytes:
         """The index page for ``request``, with its snapshot when one is at hand."""
-        if request.url.path != "/":
+        if request.scope["path"] != "/":
             return self.shell.document(early=False, snapshot=None)
         try:
             view = parse_view(request.query_params, self.panels.breakdowns, self.settings.range)
@@ -171,7 +171,8 @@ class IndexPage:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        path = request.url.path
+        # Not `request.url`, which fails on an address that is not UTF-8.
+        path = str(scope["path"])
         wants_page = path == "/" or "text/html" in request.headers.get("accept", "")
         if not wants_page or path.startswith(("/_stcore", "/static", "/queuescope", "/media")):
             await self._app(scope, receive, send)
@@ -221,7 +222,9 @@ def _age(text: str | None, default: float) -> float:
     try:
         age = float(text) if text else float(default)
     except ValueError:
-        raise ConfigurationError(f"age={text!r}: give seconds") from None
+        age = math.nan
+    if math.isnan(age):
+        raise ConfigurationError(f"age={(text or '')[:40]!r}: give seconds")
     return min(max(age, _YOUNGEST_SECONDS), _OLDEST_SECONDS)
 
 

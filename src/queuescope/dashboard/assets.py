@@ -85,26 +85,29 @@ class CompressedStatic:
 
     def __init__(self, app: ASGIApp, directory: Path) -> None:
         self._app = app
-        self._directory = directory
+        # Only what is listed here can be asked for, under one spelling of its path.
+        self._files = {
+            f"/static/{file.relative_to(directory / 'static').as_posix()}": file
+            for file in (directory / "static").rglob("*")
+            if file.suffix in _COMPRESSED_SUFFIXES
+        }
         self._assets: dict[str, Asset] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
             path = str(scope["path"])
-            if path.startswith("/static/") and Path(path).suffix in _COMPRESSED_SUFFIXES:
+            file = self._files.get(path)
+            if file is not None:
                 asset = self._assets.get(path)
                 if asset is None:
-                    asset = await asyncio.to_thread(self._load, path)
-                if asset is not None:
+                    asset = await asyncio.to_thread(_compressed, file)
                     self._assets[path] = asset
-                    encodings = Request(scope).headers.get("accept-encoding", "")
-                    await asset.response(encodings, _IMMUTABLE)(scope, receive, send)
-                    return
+                encodings = Request(scope).headers.get("accept-encoding", "")
+                await asset.response(encodings, _IMMUTABLE)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
-    def _load(self, path: str) -> Asset | None:
-        file = (self._directory / path.lstrip("/")).resolve()
-        if not file.is_relative_to(self._directory.resolve()) or not file.is_file():
-            return None
-        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        return Asset.of(file.read_bytes(), kind, 5)
+
+def _compressed(file: Path) -> Asset:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return Asset.of(file.read_bytes(), kind, 5)

@@ -3,11 +3,15 @@
 The page's skeleton, style, script and, where one is at hand, its snapshot stand in the document
 itself, ahead of Streamlit's module script. On the dashboard's own address they are drawn at once
 in a holder over Streamlit's root; the component adopts the drawn nodes when it mounts.
+
+There Streamlit's own scripts wait in a template until the charts are drawn: sixty files that
+otherwise take the line and the processor from the one that draws.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,6 +20,20 @@ from queuescope.dashboard.assets import STATIC, Assets
 from queuescope.panels import Dashboard
 
 _EARLY = '<div id="queuescope-early"></div>'
+_STREAMLIT = re.compile(
+    r'<script type="module"[^>]*></script>|<link\s[^>]*rel="(?:module)?preload"[^>]*>'
+)
+_LATEST_START_MS = 2_000
+"""When Streamlit starts at the latest, be the charts drawn or not."""
+_START = Template("""
+  window.queuescopeStartStreamlit = () => {
+    const waiting = document.getElementById("queuescope-streamlit");
+    if (!waiting) return;
+    waiting.remove();
+    document.head.append(waiting.content);
+  };
+  setTimeout(window.queuescopeStartStreamlit, $latest);
+""")
 
 
 class Shell:
@@ -51,32 +69,37 @@ class Shell:
         )
         template = f'<template id="queuescope-shell">{section}</template>'
         html = index.read_text("utf-8").replace("<title>Streamlit</title>", _title(assets))
-        # The browser opens few connections to one host: what draws the charts goes first.
-        html = html.replace('rel="modulepreload"', 'rel="modulepreload" fetchpriority="low"')
-        head, self._tail = html.split("</head>", 1)
+        head, rest = html.split("</head>", 1)
+        waiting = "".join(_STREAMLIT.findall(head))
         charset = '<meta charset="UTF-8" />'
         first = (
             f'{charset}<link rel="preload" as="script" href="{assets.plotly}" fetchpriority="high">'
             f'<link rel="preload" as="script" href="{assets.script}" fetchpriority="high">'
         )
-        self._head = f"{head.replace(charset, first)}<style>{assets.style}</style></head>"
-        body, self._tail = self._tail.split("<body>", 1)
-        self._head += f"{body}<body>{template}"
+        end = f"<style>{assets.style}</style></head>"
+        between, self._tail = rest.split("<body>", 1)
+        end += f"{between}<body>{template}"
+        # Elsewhere Streamlit draws, and ours follows; what is shared goes first all the same.
+        low = head.replace('rel="modulepreload"', 'rel="modulepreload" fetchpriority="low"')
+        self._head = low.replace(charset, first) + end
+        self._early_head = (
+            f"{_STREAMLIT.sub('', head).replace(charset, first)}{end}"
+            f'<template id="queuescope-streamlit">{waiting}</template>'
+            f"<script>{_START.substitute(latest=_LATEST_START_MS)}</script>{_EARLY}"
+        )
         self._scripts = (
             f'<script src="{assets.plotly}"></script><script src="{assets.script}"></script>'
         )
 
     def document(self, *, early: bool, snapshot: bytes | None) -> bytes:
         """The whole page; ``snapshot`` (JSON) is drawn without asking for it."""
-        parts = [self._head]
-        if early:
-            parts.append(_EARLY)
-            if snapshot is not None:
-                # `<` cannot end the element early; JSON reads the escape as the same character.
-                safe = snapshot.decode("utf-8").replace("<", "\\u003c")
-                parts.append(
-                    f'<script type="application/json" id="queuescope-snapshot">{safe}</script>'
-                )
+        parts = [self._early_head if early else self._head]
+        if early and snapshot is not None:
+            # `<` cannot end the element early; JSON reads the escape as the same character.
+            safe = snapshot.decode("utf-8").replace("<", "\\u003c")
+            parts.append(
+                f'<script type="application/json" id="queuescope-snapshot">{safe}</script>'
+            )
         parts += [self._scripts, self._tail]
         return "".join(parts).encode("utf-8")
 

@@ -37,7 +37,10 @@ function drawEarly() {
   early.dataset.theme = currentTheme(root);
   page = { root, trends: new Trends(root) };
   const inline = document.getElementById("queuescope-snapshot");
-  page.trends.start(inline ? JSON.parse(inline.textContent) : null);
+  const started = page.trends.start(inline ? JSON.parse(inline.textContent) : null);
+  const drawn = Promise.resolve(started).then(() => page.trends.drawn());
+  // After the paint: a frame's own callbacks still run before it.
+  drawn.finally(() => requestAnimationFrame(() => setTimeout(window.queuescopeStartStreamlit)));
 }
 
 window.queuescope = { adopt, page: () => page };

@@ -29,13 +29,14 @@ class Trends {
 
   // ---- life
 
-  start(first) {
+  // Resolves once the first answer, where one has to be asked for, has been taken in.
+  async start(first) {
     if (this.running) return;
     this.running = true;
     this.clock = setInterval(() => this.tick(), 1000);
     if (first) this.receive(this.key(), first);
     else if (this.payload) this.wake();
-    else this.load();
+    else await this.load();
   }
 
   stop() {
@@ -197,6 +198,11 @@ class Trends {
     this.showControls();
     this.showBanner();
     this.showStatus();
+  }
+
+  // Resolves when what was shown last stands in all charts.
+  drawn() {
+    return Promise.all(this.charts.map((chart) => chart.drawn));
   }
 
   busy(on) {
