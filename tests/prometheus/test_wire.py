@@ -226,6 +226,9 @@ def test_any_matrix_is_read_as_it_was_written(
         assert [i in points for i in range(5)] == sampled(row).tolist()
 
 
+ONE_SERIES = '{"metric":{},"value":[1,"1"]}'
+
+
 def test_a_vector_and_a_scalar_are_read() -> None:
     vector = {
         "resultType": "vector",
@@ -261,8 +264,7 @@ def test_a_vector_and_a_scalar_are_read() -> None:
         '{"resultType":"vector","result":[{"metric":{},"value":[1,"x"]}]}',
         '{"resultType":"vector","result":[{"metric":{},"histogram":[1,{}]}]}',
         '{"resultType":"vector","result":[{"metric":{},"value":[1,"1"],"value":[1,"2"]}]}',
-        '{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]},'
-        + '{"metric":{},"value":[1,"1"]}]}',
+        f'{{"resultType":"vector","result":[{ONE_SERIES},{ONE_SERIES}]}}',
     ],
 )
 def test_an_instant_answer_of_another_shape_is_refused(data: str) -> None:
