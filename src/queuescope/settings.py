@@ -181,7 +181,9 @@ def _place(setting: str, path: Path | None) -> str:
 
 
 def _refuse_unknown_environment() -> None:
-    known = {f"QUEUESCOPE_{name.upper()}" for name in Settings.model_fields} | {"QUEUESCOPE_CONFIG"}
+    known = {f"QUEUESCOPE_{name.upper()}" for name in Settings.model_fields}
+    # The last two speak to the workers of a project, which may share our environment.
+    known |= {"QUEUESCOPE_CONFIG", "QUEUESCOPE_METRICS_HOST", "QUEUESCOPE_METRICS_PORT"}
     for name in os.environ:
         if name.startswith("QUEUESCOPE_") and name not in known:
             setting = name.removeprefix("QUEUESCOPE_").lower()

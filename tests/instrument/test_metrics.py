@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from prometheus_client import generate_latest
 
 from queuescope.instrument.metrics import (
+    BUCKETS_SECONDS,
     CATALOGUE,
     Outcome,
     RollingSuccess,
@@ -74,3 +76,15 @@ def test_namespace_and_subsystem_name_everything() -> None:
 def test_names_are_declared_once() -> None:
     names = [metric.name() for metric in CATALOGUE]
     assert len(names) == len(set(names)) == 14
+
+
+def test_the_page_of_metrics_tells_every_metric_label_and_bucket() -> None:
+    """People read the page, so it must not fall behind the catalogue."""
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    rows = {
+        cells[1].strip(" `"): (cells[2].strip(), cells[3].strip())
+        for line in page.splitlines()
+        if line.startswith("| `ai_agents") and (cells := line.split("|"))
+    }
+    assert rows == {m.name(): (m.kind.value, ", ".join(m.labels) or "–") for m in CATALOGUE}
+    assert ", ".join(f"{bound:g}" for bound in BUCKETS_SECONDS) in page

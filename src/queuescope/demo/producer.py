@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     producer = Producer(
         World(arguments.seed), np.random.default_rng(), loses_workers=not arguments.keep_workers
     )
-    logger.info("jobs are sent to %s", ", ".join(sorted(app.amqp.queues)) or "the broker")
+    logger.info("jobs are sent until SIGTERM")
     producer.run(stop)
     app.close()
     return 0

@@ -59,7 +59,7 @@ def instrument(
     namespace: str = DEFAULT_NAMESPACE,
     subsystem: str = DEFAULT_SUBSYSTEM,
     metrics_port: int | None = None,
-    metrics_host: str = "0.0.0.0",
+    metrics_host: str | None = None,
     job_store_url: str | None = None,
     tenant_of: TenantOf = default_tenant,
     tenants: Collection[str] = (),
@@ -68,6 +68,7 @@ def instrument(
     """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
 
     ``metrics_port`` defaults to ``$QUEUESCOPE_METRICS_PORT``, then 9540; 0 takes a free one.
+    ``metrics_host`` defaults to ``$QUEUESCOPE_METRICS_HOST``, then every address.
     ``job_store_url`` defaults to ``$QUEUESCOPE_JOB_STORE_URL``; without either there is no job
     history. ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
     Counters of the ``tenants`` and ``queues`` that are named here stand at 0 before the first job.
@@ -83,7 +84,7 @@ def instrument(
         metrics=WorkerMetrics(
             namespace=namespace, subsystem=subsystem, tenants=tenants, queues=queues
         ),
-        host=metrics_host,
+        host=metrics_host or os.environ.get("QUEUESCOPE_METRICS_HOST") or "0.0.0.0",
         port=_port(metrics_port),
         store=JobStore(url) if url else None,
         tenant_of=tenant_of,
