@@ -118,6 +118,10 @@ def test_every_cut_of_a_body_is_refused(length: int) -> None:
         '[1000, " 1"]',
         '[1000, "١"]',
         '[1000, "0x1p-2"]',
+        '[1000, "1,2"]',
+        '[1000, "null"]',
+        '[1000, "true"]',
+        '[1000, "[1]"]',
     ],
 )
 def test_a_point_that_is_not_a_time_and_a_number_in_quotes_is_refused(point: str) -> None:

@@ -97,6 +97,7 @@ _matrix_decoder = msgspec.json.Decoder(_MatrixBody)
 _instant_decoder = msgspec.json.Decoder(_InstantBody)
 _vector_decoder = msgspec.json.Decoder(list[_VectorSeries])
 _scalar_decoder = msgspec.json.Decoder(tuple[float, str])
+_floats_decoder = msgspec.json.Decoder(list[float])
 _any_decoder = msgspec.json.Decoder(_AnyBody)
 _error_decoder = msgspec.json.Decoder(_Envelope)
 _T = TypeVar("_T")
@@ -210,12 +211,19 @@ def _place(points: list[tuple[float, str]], grid: Grid, timestamps: Floats) -> F
 
 
 def _numbers(texts: tuple[str, ...] | list[str]) -> Floats:
-    joined = "".join(texts)
+    joined = ",".join(texts)
     # Python reads more than Go writes: digits of other scripts, spaces, underscores.
     if not joined.isascii() or "_" in joined or " " in joined:
         raise _undecodable("a value is not a number")
     try:
-        return np.array([float(text) for text in texts])
+        # One pass of the JSON decoder is several times faster than a float() for each text.
+        values = _floats_decoder.decode(f"[{joined}]")
+        if len(values) == len(texts):
+            return np.array(values, dtype=np.float64)
+    except msgspec.MsgspecError:
+        pass  # NaN and infinities are not JSON
+    try:
+        return np.array([float(text) for text in texts], dtype=np.float64)
     except ValueError as exc:
         raise _undecodable("a value is not a number", str(exc)) from exc
 
