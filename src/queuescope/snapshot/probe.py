@@ -60,7 +60,8 @@ class Probe:
         In an outage the answer is awaited for one second only: what is known goes on screen, and
         the question goes on in the background.
         """
-        if self._task is None and self._clock() - self._asked_at >= _SHARED_SECONDS:
+        # However far: a clock that was set back must not silence the probe until it catches up.
+        if self._task is None and abs(self._clock() - self._asked_at) >= _SHARED_SECONDS:
             self._task = asyncio.create_task(self._ask())
         if self._task is not None:
             patience = None if self._contact.error is None else _PATIENCE_IN_OUTAGE_SECONDS

@@ -32,6 +32,7 @@ _CONCURRENT_QUERIES = 6
 _FACTS_KEPT_SECONDS = 600
 _UNMEASURED_FACTS_KEPT_SECONDS = 30
 _CLOCK_TOLERANCE_SECONDS = 5
+_INCOMPLETE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +104,16 @@ class SnapshotService:
         snapshot = self._snapshots.get(view)
         if snapshot is None or not snapshot.complete:
             return None
-        return snapshot if self._clock() - snapshot.taken_at <= max_age_seconds else None
+        # A clock that was set back makes a snapshot of the future: that is no young one.
+        return snapshot if 0 <= self._clock() - snapshot.taken_at <= max_age_seconds else None
 
     async def get(self, view: View, *, max_age_seconds: float) -> Snapshot:
         """The snapshot of ``view``, not older than ``max_age_seconds``; never raises for a source.
 
-        However many ask at once, the source is asked once.
+        However many ask at once, the source is asked once; one that is not complete is shared
+        for a second.
         """
-        held = self.held(view, max_age_seconds)
+        held = self.held(view, max_age_seconds) or self._just_taken(view)
         if held is not None:
             return held
         task = self._tasks.get(view)
@@ -119,6 +122,13 @@ class SnapshotService:
             self._tasks[view] = task
             task.add_done_callback(lambda _: self._tasks.pop(view, None))
         return await asyncio.shield(task)
+
+    def _just_taken(self, view: View) -> Snapshot | None:
+        """The newest incomplete one: a fault must not cost a question for each viewer."""
+        snapshot = self._snapshots.get(view)
+        if snapshot is None or snapshot.complete:
+            return None
+        return snapshot if 0 <= self._clock() - snapshot.taken_at < _INCOMPLETE_SECONDS else None
 
     async def aclose(self) -> None:
         tasks = list(self._tasks.values())

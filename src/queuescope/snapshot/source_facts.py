@@ -6,12 +6,14 @@ same queries must be found in the cache.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
 
 from queuescope.prometheus import PrometheusClient
@@ -28,7 +30,7 @@ class SourceFacts:
 
     version: str = ""
     left_open: bool = True
-    scrape_interval_seconds: int = DEFAULT_SCRAPE_INTERVAL_SECONDS
+    scrape_interval_seconds: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_SCRAPE_INTERVAL_SECONDS
     measured: bool = False
 
 
@@ -70,8 +72,8 @@ class FactsFile:
 
     def load(self, identity: str) -> SourceFacts | None:
         try:
-            return SourceFacts(**json.loads(self._path(identity).read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+            return msgspec.json.decode(self._path(identity).read_bytes(), type=SourceFacts)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
     def save(self, identity: str, facts: SourceFacts) -> None:
@@ -79,11 +81,12 @@ class FactsFile:
         temporary = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(facts)), "utf-8")
+            temporary.write_bytes(msgspec.json.encode(facts))
             temporary.replace(path)
         except OSError:
             # Without it only a restart during an outage shows less; reading must go on.
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def _path(self, identity: str) -> Path:
         name = hashlib.sha256(identity.encode()).hexdigest()[:32]

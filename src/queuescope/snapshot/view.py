@@ -96,9 +96,10 @@ def parse_view(params: Mapping[str, str], breakdowns: Sequence[str], default_ran
 def _step(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:9]) <= STEPS[-1]:
+    plain = text.isascii() and text.isdecimal() and len(text) < 10
+    if not plain or not 0 < int(text) <= STEPS[-1]:
         raise ConfigurationError(f"step={text[:40]!r}: give whole seconds, 1 to {STEPS[-1]}")
-    return int(text[:9])
+    return int(text)
 
 
 def _instant(name: str, text: str) -> int:
