@@ -1,0 +1,127 @@
+"""Each reason for an empty panel, on a real Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from tests.real_prometheus import RealPrometheus, free_port
+
+from queuescope.panels import Panel, load_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.absence import explain_absence
+from queuescope.timeseries import Grid
+
+pytestmark = pytest.mark.anyio
+
+NOW = int(time.time())
+FIRST = (NOW - 2 * 86_400) // 300 * 300
+LAST = FIRST + 86_400
+DEPTH = load_dashboard("ai-agents").panels[0]
+
+
+@pytest.fixture(scope="module")
+def down_target() -> str:
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    tmp_path_factory: pytest.TempPathFactory, down_target: str
+) -> Iterator[RealPrometheus]:
+    times = np.arange(FIRST, LAST + 1, 60)
+    server = RealPrometheus(
+        tmp_path_factory.mktemp("prometheus"),
+        series={
+            'ai_agents_queue_depth{queue="a",env="prod"}': (times, np.ones(len(times))),
+            'ai_agents_queue_length{queue="a"}': (times, np.ones(len(times))),
+            "unlike": (times, np.ones(len(times))),
+        },
+        targets=[down_target],
+    )
+    with server:
+        yield server
+
+
+async def _explain(prometheus: RealPrometheus, panel: Panel, matchers: str, grid: Grid) -> str:
+    async with PrometheusClient(prometheus.url) as client:
+        return await explain_absence(client, panel, matchers, grid, float(NOW))
+
+
+def _hours(start: float, end: float) -> Grid:
+    return Grid.covering(start, end, 300)
+
+
+async def test_an_unknown_metric_is_told_with_the_nearest_names(
+    prometheus: RealPrometheus,
+) -> None:
+    panel = replace(DEPTH, metrics=("ai_agent_queue_depth",))
+    text = await _explain(prometheus, panel, "", _hours(FIRST, LAST))
+    assert text.startswith(
+        "Prometheus has no metric ai_agent_queue_depth. The nearest names are ai_agents_queue_depth"
+    )
+    assert "ai_agents_queue_length" in text
+    assert "unlike" not in text
+
+
+async def test_an_unknown_metric_that_resembles_none_is_told_alone(
+    prometheus: RealPrometheus,
+) -> None:
+    panel = replace(DEPTH, metrics=("zzz", "yyy"))
+    text = await _explain(prometheus, panel, "", _hours(FIRST, LAST))
+    assert text == "Prometheus has no metric zzz or yyy."
+
+
+async def test_a_prometheus_without_any_metric_is_told_as_such(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with RealPrometheus(tmp_path_factory.mktemp("bare")) as bare:
+        text = await _explain(bare, DEPTH, "", _hours(FIRST, LAST))
+    assert text.startswith("Prometheus holds no metric at all yet.")
+
+
+async def test_a_label_filter_that_matches_nothing_is_told(prometheus: RealPrometheus) -> None:
+    text = await _explain(prometheus, DEPTH, 'env="dev"', _hours(FIRST, LAST))
+    assert text == (
+        'The label filter {env="dev"} matches no series of ai_agents_queue_depth. '
+        "Widen the setting “selector”."
+    )
+
+
+async def test_a_range_before_the_first_sample_is_told_with_its_time(
+    prometheus: RealPrometheus,
+) -> None:
+    text = await _explain(prometheus, DEPTH, 'env="prod"', _hours(FIRST - 7200, FIRST - 3600))
+    # The first sample is looked for in steps of five minutes.
+    moments = {
+        datetime.fromtimestamp(FIRST + late, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        for late in range(0, 301, 60)
+    }
+    assert text.removeprefix("The data start at ").removesuffix("; this range lies before.") in (
+        moments
+    )
+
+
+async def test_samples_that_ended_are_told_with_the_target_that_is_down(
+    prometheus: RealPrometheus, down_target: str
+) -> None:
+    async with PrometheusClient(prometheus.url) as client:
+        while not (await client.query("up == 0")).samples:
+            time.sleep(0.05)  # noqa: ASYNC251 - nothing else runs here
+    text = await _explain(prometheus, DEPTH, "", _hours(LAST + 7200, NOW))
+    newest = datetime.fromtimestamp(LAST, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    assert text == (
+        f"ai_agents_queue_depth has no sample in this range; the newest is of {newest}. "
+        f"Prometheus cannot scrape {down_target}."
+    )
+
+
+async def test_a_metric_that_only_older_data_hold_is_no_start_of_the_data(
+    prometheus: RealPrometheus,
+) -> None:
+    text = await _explain(prometheus, DEPTH, "", _hours(NOW - 60 * 86_400, NOW - 59 * 86_400))
+    assert text == "ai_agents_queue_depth has no sample in this range."
