@@ -1,6 +1,9 @@
 # Sets up the project's own environment; sourced by ./run and ./test, with $project set.
 # Nothing outside the project's directory is changed.
 
+set -E
+trap 'printf "queuescope: the set-up failed (%s, line %s)\n" "${BASH_SOURCE[0]}" "$LINENO" >&2' ERR
+
 say() { printf '%s\n' "$*"; }
 fail() {
   printf 'queuescope: %s\n' "$*" >&2
@@ -38,7 +41,8 @@ find_uv() {
 find_pip() {
   pip_path=
   if "$python" -m pip --version >/dev/null 2>&1; then return; fi
-  pip_path=$(pip_wheel "$("$python" -c 'import sys; print(sys.prefix)')" /usr/share/python-wheels)
+  pip_path=$(pip_wheel "$("$python" -c 'import sysconfig
+print(sysconfig.get_path("stdlib"))')/ensurepip" /usr/share/python-wheels)
   if [ -n "$pip_path" ]; then return; fi
   if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
     say "This Python has no pip; unpacking the distribution's into .uv/"
@@ -50,7 +54,7 @@ find_pip() {
     fail "this Python has neither pip nor venv; install them (apt-get install python3-venv) or uv."
 }
 
-pip_wheel() { find "$@" -name 'pip-*.whl' 2>/dev/null | sort | tail -n 1; }
+pip_wheel() { { find "$@" -name 'pip-*.whl' 2>/dev/null || true; } | sort | tail -n 1; }
 
 # Unpacks a package of the distribution into ./package, with package lists of its own if need be.
 fetch_package() {
@@ -76,9 +80,14 @@ sync_environment() {
   find_uv
   say "Setting up .venv from uv.lock"
   rm -f "$project"/.venv/.queuescope-*
-  # Inexact: what ./test added must not vanish below a stack that runs.
-  env -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv "$uv" sync --quiet \
-    --project "$project" --frozen --inexact --python "$python" "$@" </dev/null ||
+  # The second try is for machines that reach PyPI through a proxy with a certificate of its own.
+  uv_sync "$@" 2>/dev/null || UV_SYSTEM_CERTS=true uv_sync "$@" ||
     fail "the environment could not be set up; the lines above say why."
   printf '%s' "$wanted $project" >"$stamp"
+}
+
+# Inexact: what ./test added must not vanish below a stack that runs.
+uv_sync() {
+  env -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv "$uv" sync --quiet \
+    --project "$project" --frozen --inexact --python "$python" "$@" </dev/null
 }
