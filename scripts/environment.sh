@@ -31,7 +31,7 @@ find_uv() {
   rm -rf "$project/.uv"
   mkdir -p "$project/.uv"
   find_pip
-  PYTHONPATH=$pip_path "$python" -m pip install --quiet --disable-pip-version-check \
+  PYTHONPATH=$pip_path PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check \
     --no-warn-script-location --target "$project/.uv" 'uv>=0.9,<1' </dev/null ||
     fail "uv could not be fetched from PyPI; check the network, or install uv yourself."
   "$uv" --version >/dev/null 2>&1 || fail "the fetched uv does not run; install uv yourself."
