@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +110,8 @@ def test_readers_do_not_wait_for_a_writer(store: JobStore, tmp_path: Path) -> No
     with sqlite3.connect(tmp_path / "deep" / "jobs.db") as writer:
         writer.execute("BEGIN IMMEDIATE")
         assert store.count() == 1
+        newcomer = JobStore(f"sqlite:///{tmp_path / 'deep' / 'jobs.db'}", timeout_seconds=0.1)
+        assert newcomer.count() == 1
     writer.close()
 
 
@@ -138,3 +142,19 @@ def test_a_database_that_is_down_is_met_at_use_not_at_construction() -> None:
         store.count()
     store.close()
     assert "secret" not in str(caught.value)
+
+
+def test_many_may_open_a_new_history_at_the_same_moment(tmp_path: Path) -> None:
+    """Workers, exporter and dashboard start together."""
+    for round_number in range(15):
+        url = f"sqlite:///{tmp_path / f'jobs-{round_number}.db'}"
+        gate = threading.Barrier(6)
+
+        def first_use(number: int, url: str = url, gate: threading.Barrier = gate) -> int:
+            store = JobStore(url)
+            gate.wait()
+            store.record([replace(FAILED, id=f"j{number}")])
+            return store.count()
+
+        with ThreadPoolExecutor(6) as pool:
+            assert max(pool.map(first_use, range(6))) == 6

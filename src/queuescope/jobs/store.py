@@ -6,8 +6,9 @@ the job first became due, ``wait_seconds`` and ``runtime_seconds`` are those of 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import islice
@@ -34,7 +35,8 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from queuescope.errors import ConfigurationError, JobStoreError
 
@@ -248,13 +250,28 @@ class JobStore:
         """Give the connections back; the store can still be used."""
         self._engine.dispose()
 
+    def _create(self) -> None:
+        """Make the table if it is missing; several processes may try at the same moment."""
+        for is_last in (False, True):
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(CreateTable(_jobs, if_not_exists=True))
+                    for index in _indexes:
+                        connection.execute(CreateIndex(index, if_not_exists=True))
+            except DBAPIError:
+                # PostgreSQL may refuse what another has just made; then it is there now.
+                if is_last:
+                    raise
+            else:
+                return
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
             if not self._is_created:
                 if self._path is not None:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
-                _metadata.create_all(self._engine)
+                self._create()
                 self._is_created = True
             with self._engine.begin() as connection:
                 yield connection
@@ -288,8 +305,11 @@ def _parse(url: str) -> URL:
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    # Readers never wait for the writer, and a crash of the process loses nothing.
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # Readers never wait for the writer, and a crash of the process loses nothing. The switch is
+    # kept in the file; while another connection makes it, SQLite refuses instead of waiting.
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA cache_size=-32000")
     cursor.close()
