@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config as streamlit_config
 
 from queuescope.cache import FrameStore
-from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic
+from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.shell import Shell
@@ -128,7 +128,7 @@ class Dashboard:
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         self.metrics.viewed(snapshot)
-        if "br" in request.headers.get("accept-encoding", ""):
+        if accepts("br", request.headers.get("accept-encoding", "")):
             return _json(snapshot.body_brotli, encoding="br")
         return _json(snapshot.body)
 
@@ -148,11 +148,11 @@ class Dashboard:
         return PlainTextResponse("ok\n")
 
     async def ready(self, _request: Request) -> Response:
-        contact = self.snapshots.contact
-        if contact.error is None and contact.last_seen is not None:
+        # Asked here too: who is not ready gets no viewers, and without them nobody else asks.
+        contact = await self.snapshots.renew_contact()
+        if contact.error is None:
             return PlainTextResponse("ready: Prometheus answers\n")
-        cause = "not asked yet" if contact.error is None else str(contact.error)
-        return PlainTextResponse(f"not ready: {cause}\n", status_code=503)
+        return PlainTextResponse(f"not ready: {contact.error}\n", status_code=503)
 
     async def own_metrics(self, _request: Request) -> Response:
         body, content_type = self.metrics.render(self.snapshots.contact)

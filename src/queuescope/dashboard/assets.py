@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import mimetypes
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,15 @@ PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _SCRIPTS = ("zone", "address", "figure", "chart", "trends", "boot")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
+
+
+def accepts(coding: str, accept_encoding: str) -> bool:
+    """Whether the header names ``coding``, and not with a quality of 0, which forbids it."""
+    for offer in accept_encoding.lower().split(","):
+        name, _, quality = offer.partition(";")
+        if name.strip() == coding:
+            return not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", quality)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,9 @@ class Asset:
     def response(self, accept_encoding: str, cache_control: str) -> Response:
         headers = {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
         body = self.plain
-        if "br" in accept_encoding:
+        if accepts("br", accept_encoding):
             body, headers["Content-Encoding"] = self.brotli, "br"
-        elif "gzip" in accept_encoding:
+        elif accepts("gzip", accept_encoding):
             body, headers["Content-Encoding"] = self.gzip, "gzip"
         return Response(body, media_type=self.content_type, headers=headers)
 

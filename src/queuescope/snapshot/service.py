@@ -99,6 +99,10 @@ class SnapshotService:
     def contact(self) -> Contact:
         return self._probe.contact
 
+    async def renew_contact(self) -> Contact:
+        """Ask whether the source is there, unless somebody just did."""
+        return await self._probe.renew()
+
     def held(self, view: View, max_age_seconds: float) -> Snapshot | None:
         """A snapshot from memory, if it is complete and young enough."""
         snapshot = self._snapshots.get(view)
