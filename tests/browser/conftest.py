@@ -1,0 +1,149 @@
+"""One Prometheus with known samples, dashboards on it, and one browser for all tests here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.known_samples import (
+    DAY,
+    HOUR,
+    Jobs,
+    Landmarks,
+    Platform,
+    known_jobs,
+    known_platform,
+)
+from tests.browser.scenes import crowded_scene, idle_scene
+from tests.browser.trends_page import TrendsPage
+from tests.real_prometheus import RealPrometheus
+
+_CHROMIUM = "/usr/bin/chromium"
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+)
+# The samples reach beyond the present, so that they are all there however long the tests take.
+_AHEAD_SECONDS = HOUR
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The Prometheus that all scenes are in, and what is in them."""
+
+    prometheus: RealPrometheus
+    platform: Platform
+    marks: Landmarks
+    jobs: Jobs
+
+
+Reader = Callable[[dict[str, Any]], BrowserContext]
+OpenPage = Callable[..., TrendsPage]
+DashboardFor = Callable[..., DashboardProcess]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="package")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
+    now = time.time()
+    start, end = now - 7 * DAY - 2 * HOUR, now + _AHEAD_SECONDS
+    platform, marks = known_platform(start, end, now)
+    jobs = known_jobs(now - 7 * DAY - 2 * HOUR, end)
+    series = {
+        **platform.series("known"),
+        **jobs.series("jobs"),
+        **crowded_scene(now - 2 * HOUR, end),
+        **idle_scene(now - 2 * HOUR, end),
+    }
+    directory = tmp_path_factory.mktemp("known")
+    with RealPrometheus(directory, series=series) as prometheus:
+        yield Known(prometheus, platform, marks, jobs)
+
+
+@pytest.fixture(scope="package")
+def dashboard_for(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardFor]:
+    """A dashboard on one scene of the known Prometheus, started when it is first asked for."""
+    with ExitStack() as running:
+        started: dict[str, DashboardProcess] = {}
+
+        def dashboard(scene: str) -> DashboardProcess:
+            if scene not in started:
+                started[scene] = running.enter_context(
+                    DashboardProcess(
+                        tmp_path_factory.mktemp(f"dashboard-{scene}"),
+                        known.prometheus.url,
+                        selector=f'scene="{scene}"',
+                    )
+                )
+            return started[scene]
+
+        yield dashboard
+
+
+@pytest.fixture(scope="package")
+def reader(browser: Browser) -> Iterator[Reader]:
+    """A browser profile for each set of options: what it has downloaded, it keeps."""
+    profiles: dict[str, BrowserContext] = {}
+
+    def profile(options: dict[str, Any]) -> BrowserContext:
+        key = repr(sorted(options.items()))
+        if key not in profiles:
+            profiles[key] = browser.new_context(**options)
+        return profiles[key]
+
+    yield profile
+    for context in profiles.values():
+        context.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, reader: Reader, dashboard_for: DashboardFor) -> Iterator[OpenPage]:
+    """Opens the page of a scene, and waits until it is drawn.
+
+    When the test is over, the page must not have complained. ``at`` opens another dashboard,
+    where complaints about the network may be part of the scene. A ``newcomer`` has a browser
+    that has never seen the page.
+    """
+    with ExitStack() as closing:
+        opened: list[TrendsPage] = []
+
+        def open_one(
+            query: str = "",
+            *,
+            scene: str = "known",
+            at: DashboardProcess | None = None,
+            drawn: bool = True,
+            newcomer: bool = False,
+            before: Callable[[TrendsPage], None] | None = None,
+            **context: Any,
+        ) -> TrendsPage:
+            options = {"viewport": {"width": 1440, "height": 900}, "timezone_id": "UTC", **context}
+            if newcomer:
+                tab = closing.enter_context(browser.new_context(**options)).new_page()
+            else:
+                tab = closing.enter_context(reader(options).new_page())
+            page = TrendsPage(tab, (at or dashboard_for(scene)).url)
+            if at is None:
+                opened.append(page)
+            if before is not None:
+                before(page)
+            return page.open(query, drawn=drawn)
+
+        yield open_one
+        for page in opened:
+            assert page.complaints == []

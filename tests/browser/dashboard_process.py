@@ -1,0 +1,93 @@
+"""The real dashboard server as a process of its own, as ``queuescope serve`` starts it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.real_prometheus import free_port
+
+_READY_WITHIN_SECONDS = 40.0
+
+
+class DashboardProcess:
+    """``queuescope serve`` on a free port, which stays the same over restarts.
+
+    ``settings`` are names and values as the environment gives them, such as
+    ``selector='scene="known"'``.
+    """
+
+    def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")}
+        self._environment = {
+            **inherited,
+            "PROMETHEUS_URL": prometheus_url,
+            "QUEUESCOPE_DATA_DIR": str(directory / "data"),
+            **{f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()},
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it is alive."""
+        with (self._directory / "dashboard.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "queuescope.cli", "serve", f"--port={self.port}"],
+                stdout=log,
+                stderr=log,
+                cwd=self._directory,
+                env=self._environment,
+            )
+        until = time.monotonic() + _READY_WITHIN_SECONDS
+        while self.get("/healthz") != (200, "ok\n"):
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise RuntimeError((self._directory / "dashboard.log").read_text("utf-8"))
+            time.sleep(0.05)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of one page; status 0 when nothing answers."""
+        return get(self.port, path)
+
+    def kill(self) -> None:
+        """End it at once. Does nothing when it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8")
+    except (http.client.HTTPException, OSError):
+        return 0, ""
+    finally:
+        connection.close()

@@ -1,0 +1,52 @@
+"""Small scenes beside the known platform: a crowd of hostile names, and a platform at rest."""
+
+from __future__ import annotations
+
+import numpy as np
+from tests.browser.known_samples import BOUNDS, Floats, bound_text, scrape_times
+
+HOSTILE = (
+    "<img src=x onerror=window.hacked=1>",
+    "<script>window.hacked=1</script>",
+    "<b>bold</b> & <a href='javascript:window.hacked=1'>link</a>",
+    "</script><script>window.hacked=1</script>",
+)
+CROWD = (*HOSTILE, *(f"tenant-{number:02}" for number in range(8)))
+"""Twelve tenants, worst first."""
+
+Series = dict[str, tuple[Floats, Floats]]
+
+
+def crowded_scene(start: float, end: float) -> Series:
+    times = scrape_times(start, end)
+    ones = np.ones(len(times))
+    found: Series = {}
+    for rank, tenant in enumerate(CROWD):
+        labels = f'scene="crowd",tenant="{tenant}"'
+        success = f"ai_agents_enhancement_success_rate{{{labels}}}"
+        found[success] = (times, ones + float(49 + rank))
+        found[f'ai_agents_queue_depth{{scene="crowd",queue="{tenant}"}}'] = (
+            times,
+            ones + float(39 - rank),
+        )
+        for bound in BOUNDS:
+            # All jobs of a tenant fall into one bucket; those of the worst into the slowest.
+            reached = bound >= (30 if rank < 4 else 5)
+            counts = 1e6 + np.arange(len(times)) * (1.0 if reached else 0.0)
+            name = "ai_agents_enhancement_latency_seconds_bucket"
+            found[f'{name}{{{labels},le="{bound_text(bound)}"}}'] = (times, counts)
+    return found
+
+
+def idle_scene(start: float, end: float) -> Series:
+    """Nothing waits and nothing finishes: depth is 0, the success rate of nothing is NaN."""
+    times = scrape_times(start, end)
+    zeros = np.zeros(len(times))
+    found: Series = {
+        'ai_agents_queue_depth{scene="idle",queue="default"}': (times, zeros),
+        'ai_agents_enhancement_success_rate{scene="idle",tenant="acme"}': (times, zeros + np.nan),
+    }
+    for bound in BOUNDS:
+        name = "ai_agents_enhancement_latency_seconds_bucket"
+        found[f'{name}{{scene="idle",le="{bound_text(bound)}"}}'] = (times, zeros + 7)
+    return found

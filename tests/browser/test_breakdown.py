@@ -1,0 +1,96 @@
+"""Breaking a chart down by a label, and names that try to be more than names."""
+
+from __future__ import annotations
+
+import numpy as np
+from playwright.sync_api import Locator, expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.known_samples import INSTANCES, QUEUES, TENANTS, held, latency_ms, peak_depth
+from tests.browser.scenes import CROWD, HOSTILE
+from tests.browser.trends_page import TrendsPage
+
+
+def legend(page: TrendsPage, panel: str) -> Locator:
+    return page.plot(panel).locator(".infolayer .legendtext")
+
+
+def test_queues_and_tenants_are_drawn_apart(open_page: OpenPage, known: Known) -> None:
+    page = open_page("?range=6h&by=queue", drawn=False)
+    expect(legend(page, "queue_depth").first).to_have_text(QUEUES[0])
+    depth = page.traces("queue_depth")
+    assert list(depth) == list(QUEUES)
+    for queue, trace in depth.items():
+        keys = [(queue, instance) for instance in INSTANCES]
+        expected = peak_depth(known.platform, trace.times, 300, keys)
+        np.testing.assert_allclose(trace.values, expected, rtol=2e-6)
+
+    page.choose("Break down by", "tenant")
+    expect(legend(page, "latency").first).to_have_text(TENANTS[0])
+    assert page.parameter("by") == "tenant"
+    latency = page.traces("latency")
+    assert list(latency) == list(TENANTS)
+    for tenant, trace in latency.items():
+        expected = latency_ms(known.platform, trace.times, 300, 0.95, [tenant])
+        np.testing.assert_allclose(trace.values, expected, rtol=2e-6)
+    for tenant, trace in page.traces("success_rate").items():
+        seconds = trace.times[:, None] + np.arange(-299, 1)[None, :]
+        rates = held(known.platform.times, known.platform.success[tenant], seconds.ravel())
+        with np.errstate(invalid="ignore"):
+            lowest = np.fmin.reduce(rates.reshape(seconds.shape), axis=1)
+        np.testing.assert_allclose(trace.values, lowest, rtol=2e-6)
+
+
+def test_a_panel_that_lacks_the_label_says_so(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&by=tenant")
+    expect(page.panel("queue_depth")).to_contain_text("not reported by tenant")
+    assert list(page.traces("queue_depth")) == ["Queue depth"]
+
+    page.choose("Break down by", "queue")
+    expect(page.panel("latency")).to_have_attribute("data-state", "empty")
+    expect(page.panel("latency")).to_contain_text("No series here has the label queue.")
+
+
+def test_instances_are_drawn_apart_by_their_address(open_page: OpenPage, known: Known) -> None:
+    page = open_page("?range=1h&by=instance", drawn=False)
+    expect(legend(page, "queue_depth").first).to_have_text(INSTANCES[0])
+    for instance, trace in page.traces("queue_depth").items():
+        keys = [(queue, instance) for queue in QUEUES]
+        expected = peak_depth(known.platform, trace.times, 60, keys)
+        np.testing.assert_allclose(trace.values, expected, rtol=2e-6)
+
+
+def test_the_worst_eight_are_shown_and_the_rest_are_counted(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&by=tenant", scene="crowd")
+    expect(page.panel("success_rate").locator(".qs-more")).to_have_text("4 more")
+    traces = page.traces("success_rate")
+    assert len(traces) == 8
+    assert sorted(trace.values[-1] for trace in traces.values()) == [50 + n for n in range(8)]
+
+
+def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&by=tenant", scene="crowd")
+    page.wait_until_streamlit_has_taken_over()
+    expect(legend(page, "success_rate")).to_have_count(8)
+    assert set(HOSTILE) <= set(legend(page, "success_rate").all_text_contents())
+    page.hover("success_rate", 0.5)
+    tooltip = page.plot("success_rate").locator(".hoverlayer")
+    for name in HOSTILE:
+        # Long names are cut in the tooltip; their beginning is what would be taken for a tag.
+        expect(tooltip).to_contain_text(name[:20])
+
+    page.choose("Break down by", "queue")
+    expect(legend(page, "queue_depth")).to_have_count(8)
+    assert set(HOSTILE) <= set(legend(page, "queue_depth").all_text_contents())
+    assert page.page.evaluate("window.hacked") is None
+    assert page.page.locator("img[src=x]").count() == 0
+    assert page.page.locator("[data-panel] a[*|href^='javascript']").count() == 0
+    assert len(CROWD) == 12
+
+
+def test_hostile_text_in_the_address_is_not_taken_over(open_page: OpenPage) -> None:
+    payload = "%3Cimg%20src=x%20onerror=window.hacked=1%3E"
+    page = open_page(f"?range={payload}&by={payload}&tz={payload}&refresh={payload}")
+    page.wait_until_streamlit_has_taken_over()
+    assert page.page.evaluate("window.hacked") is None
+    assert page.page.locator("img[src=x]").count() == 0
+    assert page.state("queue_depth") == "fresh"

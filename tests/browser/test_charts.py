@@ -1,0 +1,178 @@
+"""The three charts, and that every number in them is the number of the samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.known_samples import (
+    DAY,
+    HOUR,
+    Floats,
+    latency_ms,
+    lowest_job_success,
+    lowest_mean_success,
+    peak_depth,
+)
+from tests.browser.trends_page import PANELS, iso
+
+RANGES = {"1h": (HOUR, 60), "6h": (6 * HOUR, 300), "24h": (DAY, 900), "7d": (7 * DAY, HOUR)}
+
+
+def assert_same_numbers(expected: Floats, drawn: Floats) -> None:
+    """Equal to seven digits, with the gaps at the same places."""
+    np.testing.assert_allclose(drawn, expected, rtol=2e-6, atol=0, equal_nan=True)
+
+
+def test_there_are_three_charts_with_the_promised_traces(open_page: OpenPage) -> None:
+    page = open_page()
+    assert [list(page.traces(name)) for name in PANELS] == [
+        ["Queue depth"],
+        ["Success rate"],
+        ["P50", "P95", "P99"],
+    ]
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_drawn_numbers_are_those_of_the_samples(
+    name: str, open_page: OpenPage, known: Known
+) -> None:
+    span, step = RANGES[name]
+    page = open_page(f"?range={name}")
+    page.wait_until_drawn(step)
+    [depth] = page.traces("queue_depth").values()
+    [success] = page.traces("success_rate").values()
+    latency = page.traces("latency")
+
+    grid = depth.times
+    assert list(np.unique(np.diff(grid))) == [step]
+    assert grid[-1] - grid[0] == span
+    assert grid[-1] % step == 0
+    for trace in (success, *latency.values()):
+        assert list(trace.times) == list(grid)
+    assert_same_numbers(peak_depth(known.platform, grid, step), depth.values)
+    assert_same_numbers(lowest_mean_success(known.platform, grid, step), success.values)
+    for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
+        assert_same_numbers(latency_ms(known.platform, grid, step, quantile), latency[label].values)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_success_rate_is_weighted_by_jobs_where_they_are_counted(
+    name: str, open_page: OpenPage, known: Known
+) -> None:
+    step = RANGES[name][1]
+    page = open_page(f"?range={name}", scene="jobs", drawn=False)
+    expect(page.panel("success_rate")).to_have_attribute("data-state", "fresh")
+    page.wait_until_drawn(step)
+    [success] = page.traces("success_rate").values()
+    assert_same_numbers(lowest_job_success(known.jobs, success.times, step), success.values)
+
+
+def test_a_single_scrape_of_500_is_seen_as_500_over_seven_days(
+    open_page: OpenPage, known: Known
+) -> None:
+    [depth] = open_page("?range=7d").traces("queue_depth").values()
+    at = int(np.nanargmax(depth.values))
+    assert depth.values[at] == 500
+    assert depth.times[at - 1] <= known.marks.spike + 15
+    assert known.marks.spike <= depth.times[at]
+
+
+def test_a_dip_of_two_minutes_is_seen_as_a_dip_over_seven_days(
+    open_page: OpenPage, known: Known
+) -> None:
+    [success] = open_page("?range=7d").traces("success_rate").values()
+    at = int(np.nanargmin(success.values))
+    assert success.values[at] == 41.5
+    assert success.times[at - 1] <= known.marks.dip + 15
+    assert known.marks.dip <= success.times[at]
+
+
+def test_a_scrape_gap_is_a_gap_that_no_line_crosses(open_page: OpenPage, known: Known) -> None:
+    page = open_page("?range=24h")
+    start, end = known.marks.gap
+    for name in PANELS:
+        for trace in page.traces(name).values():
+            inside = (trace.times > start + 1_100) & (trace.times < end)
+            assert inside.any()
+            assert np.isnan(trace.values[inside]).all()
+    joined = "panel => document.querySelector(`[data-panel=${panel}] .js-plotly-plot`)._fullData"
+    for name in PANELS:
+        assert page.page.evaluate(f"({joined}.map(t => t.connectgaps))", name) in (
+            [False],
+            [False] * 3,
+        )
+
+
+def test_a_quiet_time_is_zero_jobs_waiting_and_no_rate_at_all(
+    open_page: OpenPage, known: Known
+) -> None:
+    page = open_page("?range=24h")
+    start, end = known.marks.quiet
+    [depth] = page.traces("queue_depth").values()
+    inside = (depth.times > start + 1_000) & (depth.times < end)
+    assert inside.sum() >= 3
+    assert list(depth.values[inside]) == [0] * inside.sum()
+    for trace in (*page.traces("success_rate").values(), *page.traces("latency").values()):
+        assert np.isnan(trace.values[inside]).all()
+
+
+def test_a_tenant_without_a_rate_does_not_hide_the_others(
+    open_page: OpenPage, known: Known
+) -> None:
+    page = open_page("?range=1h")
+    [success] = page.traces("success_rate").values()
+    start, end = known.marks.rest
+    inside = (success.times > start) & (success.times < end)
+    assert inside.sum() >= 15
+    assert (success.values[inside] > 90).all()
+
+
+def test_a_platform_at_rest_is_idle_with_a_depth_of_zero(open_page: OpenPage) -> None:
+    page = open_page("?range=1h", scene="idle")
+    expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
+    [depth] = page.traces("queue_depth").values()
+    assert set(depth.values) == {0.0}
+    for name in ("success_rate", "latency"):
+        expect(page.panel(name)).to_have_attribute("data-state", "idle")
+        expect(page.panel(name)).to_contain_text("Idle")
+        for trace in page.traces(name).values():
+            assert np.isnan(trace.values).all()
+
+
+def test_limits_are_drawn_and_named(open_page: OpenPage) -> None:
+    page = open_page()
+    shapes = page.page.evaluate(
+        "[...document.querySelectorAll('[data-panel] .js-plotly-plot')].map("
+        "plot => plot._fullLayout.shapes.map(shape => [shape.y0, shape.label.text]))"
+    )
+    assert shapes == [[[100, "limit 100"]], [[95, "limit 95 %"]], [[60_000, "limit 60 s"]]]
+    expect(page.plot("success_rate").locator(".shapelayer path").first).to_be_attached()
+    expect(page.plot("success_rate")).to_contain_text("limit 95 %")
+
+
+def test_every_axis_names_its_unit(open_page: OpenPage) -> None:
+    page = open_page()
+    for name, words in zip(
+        PANELS, ("Queue depth (jobs)", "Success rate (%)", "Latency (ms)"), strict=True
+    ):
+        expect(page.plot(name).locator(".ytitle")).to_have_text(words)
+
+
+def test_a_thousand_points_a_series_are_drawn_whole(open_page: OpenPage, known: Known) -> None:
+    step = 600
+    end = int(known.platform.times[-1] - HOUR) // step * step
+    start = end - 999 * step
+    page = open_page(f"?from={iso(start)}&to={iso(end)}&step={step}")
+    page.wait_until_drawn(step)
+    for name in PANELS:
+        for trace in page.traces(name).values():
+            assert len(trace.values) == 1_000
+    [depth] = page.traces("queue_depth").values()
+    assert_same_numbers(peak_depth(known.platform, depth.times, step), depth.values)
+    latency = page.traces("latency")
+    for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
+        assert_same_numbers(
+            latency_ms(known.platform, depth.times, step, quantile), latency[label].values
+        )

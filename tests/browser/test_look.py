@@ -1,0 +1,163 @@
+"""How the page looks and behaves at every size, in both themes, and whom it talks to."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import OpenPage
+from tests.browser.trends_page import PANELS, TrendsPage
+
+_FIT = """
+() => {
+  const width = document.documentElement.clientWidth;
+  const wide = [...document.querySelectorAll(".qs-page, .qs-page *")].filter(element => {
+    const box = element.getBoundingClientRect();
+    return box.width > 0 && (box.right > width + 1 || box.left < -1);
+  }).map(element => element.className || element.tagName);
+  return { wide, scrolls: document.documentElement.scrollWidth > width };
+}
+"""
+
+# Every text that is painted, against the nearest opaque backgrounds below it, as WCAG measures.
+_CONTRASTS = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3]));
+  const ground = element => {
+    if (!element) return [255, 255, 255];
+    const own = rgba(getComputedStyle(element).backgroundColor);
+    return own[3] === 1 ? own.slice(0, 3) : over(own, ground(element.parentElement));
+  };
+  const light = rgb => {
+    const [r, g, b] = rgb.map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratio = (a, b) => {
+    const [x, y] = [light(a), light(b)].sort((one, two) => two - one);
+    return (x + 0.05) / (y + 0.05);
+  };
+  const found = [];
+  for (const element of document.querySelectorAll(".qs-page *")) {
+    const text = [...element.childNodes].filter(node => node.nodeType === 3)
+      .map(node => node.textContent.trim()).join("");
+    const box = element.getBoundingClientRect();
+    const style = getComputedStyle(element);
+    if (!text || !box.width || style.visibility === "hidden" || style.opacity === "0") continue;
+    if (element.closest("option, .modebar, defs")) continue;
+    const svg = element instanceof SVGElement;
+    const back = ground(svg ? element.closest("[data-panel]") : element);
+    let front = rgba(svg ? style.fill : style.color);
+    for (let node = element; node && node.closest(".qs-page"); node = node.parentElement) {
+      front[3] *= Number(getComputedStyle(node).opacity);
+    }
+    found.push([Math.round(ratio(over(front, back), back) * 100) / 100, text.slice(0, 40)]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_enough_contrast(scheme: str, open_page: OpenPage) -> None:
+    page = open_page("?range=24h", color_scheme=scheme)
+    page.wait_until_streamlit_has_taken_over()
+    expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", scheme)
+    measured = page.page.evaluate(_CONTRASTS)
+    texts = [text for _, text in measured]
+    assert {"Performance Trends", "24h", "P99", "limit 60 s", "Latency (ms)"} <= set(texts)
+    assert [one for one in measured if one[0] < 4.5] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_theme_and_no_token_is_left_over(
+    scheme: str, open_page: OpenPage
+) -> None:
+    page = open_page("?range=1h", color_scheme=scheme)
+    lines = page.page.evaluate(
+        "[...document.querySelectorAll('.js-plotly-plot')].flatMap("
+        "plot => plot._fullData.map(trace => trace.line.color))"
+    )
+    assert len(lines) == 5
+    assert len(set(lines[2:])) == 3
+    assert all(colour.startswith(("#", "rgb")) for colour in lines)
+    page.wait_until_streamlit_has_taken_over()
+    expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", scheme)
+    page_ground, plot_ground = page.page.evaluate(
+        "['.stApp', '[data-panel]'].map(name =>"
+        " getComputedStyle(document.querySelector(name)).backgroundColor.match(/\\d+/g)"
+        ".slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3)"
+    )
+    # Streamlit's page and ours are dark together, or light together.
+    assert (page_ground < 64, plot_ground < 64) == (scheme == "dark",) * 2
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1100, 1440])
+def test_nothing_is_wider_than_the_screen(width: int, open_page: OpenPage) -> None:
+    page = open_page("?range=24h", viewport={"width": width, "height": 844})
+    page.wait_until_streamlit_has_taken_over()
+    assert page.page.evaluate(_FIT) == {"wide": [], "scrolls": False}
+    tops = [page.panel(name).bounding_box() for name in PANELS]
+    beside = len({box["y"] for box in tops if box}) == 1
+    assert beside == (width >= 1100)
+
+
+def test_the_charts_follow_the_width_of_the_window(open_page: OpenPage) -> None:
+    page = open_page("?range=24h")
+    page.wait_until_streamlit_has_taken_over()
+    page.page.set_viewport_size({"width": 390, "height": 844})
+    page.page.wait_for_function(
+        "[...document.querySelectorAll('.js-plotly-plot')].every(plot => {"
+        "const svg = plot.querySelector('svg.main-svg').getBoundingClientRect();"
+        "return Math.abs(svg.width - plot.clientWidth) <= 1 && svg.width < 390; })"
+    )
+    assert page.page.evaluate(_FIT) == {"wide": [], "scrolls": False}
+
+
+def test_the_page_asks_no_other_host_for_anything(open_page: OpenPage) -> None:
+    sockets: list[str] = []
+
+    def listen(page: TrendsPage) -> None:
+        page.page.on("websocket", lambda socket: sockets.append(socket.url))
+
+    page = open_page("?range=24h", newcomer=True, before=listen)
+    page.wait_until_streamlit_has_taken_over()
+    page.page.wait_for_load_state("networkidle")
+    asked = [urlsplit(url) for url in (*page.requests, *sockets)]
+    # What the page holds itself (data:, blob:) is asked of nobody.
+    hosts = {url.netloc for url in asked if url.scheme not in ("data", "blob")}
+    assert hosts == {urlsplit(page.base_url).netloc}
+    assert sockets
+    assert len(page.requests) > 5
+
+
+def test_the_first_paint_holds_the_charts_without_asking_for_their_data(
+    open_page: OpenPage,
+) -> None:
+    open_page("?range=24h")
+    page = open_page("?range=24h&refresh=off")
+    assert page.views_asked == 0
+
+
+def test_every_control_is_reached_with_the_tab_key(open_page: OpenPage) -> None:
+    page = open_page("?range=24h")
+    page.wait_until_streamlit_has_taken_over()
+    page.radio("24h").focus()
+    reached = []
+    for _ in range(4):
+        page.page.keyboard.press("Tab")
+        reached.append(
+            page.page.evaluate("document.activeElement.getAttribute('data-qs')"),
+        )
+    assert reached == ["by", "zone", "refresh", "refresh-now"]
+    outline = page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"

@@ -1,0 +1,191 @@
+"""Prometheus goes away and comes back: what is known stays, with its age; nothing is made up."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import OpenPage
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.known_samples import HOUR, known_platform
+from tests.browser.trends_page import PANELS, TrendsPage
+from tests.real_prometheus import RealPrometheus, free_port
+
+# One automatic refresh, and what a busy machine needs to draw it.
+_ONE_REFRESH_MS = 10_000 + 6_000
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    prometheus: RealPrometheus
+    dashboard: DashboardProcess
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A Prometheus that a test may stop, and a dashboard that waits for it a second and a half."""
+    now = time.time()
+    platform, _ = known_platform(now - 7 * HOUR, now + HOUR, now)
+    with (
+        RealPrometheus(tmp_path / "prometheus", series=platform.series("known")) as prometheus,
+        DashboardProcess(
+            tmp_path / "dashboard", prometheus.url, prometheus_timeout_seconds="1.5"
+        ) as dashboard,
+    ):
+        yield Stage(prometheus, dashboard)
+
+
+def points(page: TrendsPage) -> dict[str, set[tuple[float, float]]]:
+    """Everything that is drawn, by trace: (time, value); gaps are left out."""
+    return {
+        name: {
+            (at, value)
+            for at, value in zip(trace.times.tolist(), trace.values.tolist(), strict=True)
+            if not np.isnan(value)
+        }
+        for panel in PANELS
+        for name, trace in page.traces(panel).items()
+    }
+
+
+def assert_only_seen_points(page: TrendsPage, seen: dict[str, set[tuple[float, float]]]) -> None:
+    """Nothing is drawn that was not drawn before, and next to nothing of it is missing."""
+    drawn = points(page)
+    assert list(drawn) == list(seen)
+    for name, those in drawn.items():
+        assert those <= seen[name]
+        # The range goes on with the clock: its oldest points leave it.
+        assert len(those) >= len(seen[name]) - 3 > 0
+
+
+def refresh_now(page: TrendsPage) -> None:
+    page.page.get_by_role("button", name="Refresh now").click()
+
+
+def age_in_seconds(page: TrendsPage) -> int:
+    """The age that the warning tells."""
+    found = re.search(r"(?:(\d+) min )?(?:(\d+) s) old\.", page.banner.inner_text())
+    assert found, page.banner.inner_text()
+    return 60 * int(found.group(1) or 0) + int(found.group(2))
+
+
+def assert_warned(page: TrendsPage, cause: re.Pattern[str]) -> None:
+    """The page says what is wrong, as of when the data are, how old, and when it asks again."""
+    page.expect_states("stale")
+    expect(page.banner).to_be_visible()
+    expect(page.banner).to_contain_text(cause)
+    expect(page.banner).to_contain_text(
+        re.compile(r"The charts show the data of \d\d:\d\d:\d\d, .*\d s old\.")
+    )
+    expect(page.status).to_have_text(re.compile(r"^tried \d\d:\d\d:\d\d, (next in|asking now)"))
+    for name in PANELS:
+        expect(page.panel(name).locator(".qs-badge")).to_have_text(re.compile(r"^stale, .* old$"))
+        as_of = datetime.fromisoformat(page.panel(name).get_attribute("data-as-of") or "")
+        assert as_of.utcoffset() is not None
+        assert time.time() - 300 < as_of.timestamp() < time.time()
+
+
+def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_is_back(
+    stage: Stage, open_page: OpenPage
+) -> None:
+    page = open_page("?range=6h&refresh=10", at=stage.dashboard)
+    page.radio("1h").click()
+    page.wait_until_drawn(60)
+    hour = points(page)
+    page.radio("6h").click()
+    page.wait_until_drawn(300)
+    before, as_of = points(page), page.panel("latency").get_attribute("data-as-of")
+
+    stage.prometheus.kill()
+    refresh_now(page)
+    assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
+    assert_only_seen_points(page, before)
+    assert (page.panel("latency").get_attribute("data-as-of") or "") >= (as_of or "")
+
+    first = age_in_seconds(page)
+    page.page.wait_for_timeout(2_100)
+    assert age_in_seconds(page) >= first + 1
+
+    page.radio("1h").click()
+    page.wait_until_drawn(60)
+    assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
+    assert_only_seen_points(page, hour)
+
+    viewer = open_page("?range=6h&refresh=10", at=stage.dashboard, newcomer=True)
+    assert_warned(viewer, re.compile("not accept connections", re.IGNORECASE))
+    assert_only_seen_points(viewer, before)
+
+    stage.dashboard.kill()
+    stage.dashboard.start()
+    after_restart = open_page("?range=6h&refresh=10", at=stage.dashboard, newcomer=True)
+    assert_warned(after_restart, re.compile("not accept connections", re.IGNORECASE))
+    assert_only_seen_points(after_restart, before)
+
+    stage.prometheus.start()
+    for open_one in (after_restart, viewer, page):
+        open_one.expect_states("fresh", timeout=_ONE_REFRESH_MS)
+        expect(open_one.banner).to_be_hidden()
+        expect(open_one.status).to_contain_text("updated")
+
+
+def test_a_frozen_prometheus_is_given_up_within_the_time_limit_and_told(
+    stage: Stage, open_page: OpenPage
+) -> None:
+    page = open_page("?range=1h&refresh=10", at=stage.dashboard)
+    before = points(page)
+    stage.prometheus.stop()
+    try:
+        refresh_now(page)
+        assert_warned(page, re.compile("timed out|in time|not answer", re.IGNORECASE))
+        assert_only_seen_points(page, before)
+        # The page itself still answers at once to what needs no Prometheus.
+        page.choose("Times in", "UTC")
+        page.radio("7d").click()
+        expect(page.panel("queue_depth")).to_have_attribute("data-state", "unavailable")
+        expect(page.panel("queue_depth")).to_contain_text("No data to show")
+    finally:
+        stage.prometheus.cont()
+    page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
+
+
+def test_with_nothing_seen_before_there_is_an_explanation_and_not_one_number(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    port = free_port()
+    with DashboardProcess(tmp_path, f"http://127.0.0.1:{port}") as dashboard:
+        page = open_page(at=dashboard, drawn=False)
+        page.expect_states("unavailable")
+        expect(page.banner).to_contain_text("Check that Prometheus runs and that PROMETHEUS_URL")
+        for name in PANELS:
+            expect(page.panel(name)).to_contain_text("No data to show")
+            assert page.panel(name).get_attribute("data-as-of") is None
+        drawn = page.page.evaluate(
+            "[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data)"
+            ".flatMap(trace => [...trace.y]).filter(value => value !== null)"
+        )
+        assert drawn == []
+        for name in PANELS:
+            expect(page.panel(name).locator(".qs-now")).to_have_text("")
+        expect(page.status).to_contain_text("next in")
+
+
+def test_a_dashboard_that_stops_leaves_the_charts_with_a_warning_and_they_recover(
+    stage: Stage, open_page: OpenPage
+) -> None:
+    page = open_page("?range=1h&refresh=10", at=stage.dashboard)
+    before = points(page)
+    stage.dashboard.kill()
+    refresh_now(page)
+    page.expect_states("stale")
+    expect(page.banner).to_contain_text("The Queuescope server does not answer.")
+    assert_only_seen_points(page, before)
+    stage.dashboard.start()
+    page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
+    expect(page.banner).to_be_hidden()

@@ -1,0 +1,93 @@
+"""How the page stays up to date: its own clock, which the reader sets and sees."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+from tests.browser.conftest import OpenPage
+from tests.browser.trends_page import TrendsPage
+
+
+def with_a_clock_of_its_own(page: TrendsPage) -> None:
+    page.page.clock.install()
+
+
+def show_tab(page: Page, *, hidden: bool) -> None:
+    """What a browser does when the reader turns to another tab, or back."""
+    page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden',"
+        " { configurable: true, get: () => hidden });"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        hidden,
+    )
+
+
+def test_the_page_refreshes_every_minute_unless_told_otherwise(open_page: OpenPage) -> None:
+    page = open_page("?range=1h", before=with_a_clock_of_its_own)
+    expect(page.selector("Refresh")).to_have_value("60")
+    asked = page.views_asked
+    page.page.clock.fast_forward(61_000)
+    page.wait_for_views(asked + 1)
+
+
+def test_the_status_says_when_it_was_updated_and_when_it_will_be(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&refresh=300")
+    expect(page.status).to_have_text(
+        re.compile(r"^updated \d\d:\d\d:\d\d, next in \d min( \d+ s)?$")
+    )
+    first = page.status.inner_text()
+    expect(page.status).not_to_have_text(first)
+    assert page.status.inner_text().partition(",")[0] == first.partition(",")[0]
+
+
+def test_each_choice_of_refresh_takes_effect_at_once_and_stands_in_the_address(
+    open_page: OpenPage,
+) -> None:
+    page = open_page("?range=1h", before=with_a_clock_of_its_own)
+    for label, address, next_in in (
+        ("5 min", "300", r"next in (5 min|4 min \d+ s)$"),
+        ("30 s", "30", r"next in (30|[12]?\d) s$"),
+        ("off", "off", "refresh is off$"),
+        ("10 s", "10", r"next in (10|\d) s$"),
+    ):
+        page.choose("Refresh", label)
+        expect(page.status).to_have_text(re.compile(next_in))
+        assert page.parameter("refresh") == address
+    asked = page.views_asked
+    for number in range(1, 4):
+        page.page.clock.fast_forward(11_000)
+        page.wait_for_views(asked + number)
+
+    page.choose("Refresh", "off")
+    asked = page.views_asked
+    page.page.clock.fast_forward(3_600_000)
+    page.page.wait_for_timeout(300)
+    assert page.views_asked == asked
+
+
+def test_refresh_now_asks_at_once_even_when_refresh_is_off(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&refresh=off")
+    before = page.status.inner_text()
+    asked = page.views_asked
+    page.page.wait_for_timeout(1_100)
+    page.page.get_by_role("button", name="Refresh now").click()
+    page.wait_for_views(asked + 1)
+    expect(page.status).not_to_have_text(before)
+    expect(page.status).to_have_text(re.compile("^updated .* refresh is off$"))
+
+
+def test_a_hidden_tab_does_not_ask_and_catches_up_when_it_is_seen_again(
+    open_page: OpenPage,
+) -> None:
+    page = open_page("?range=1h&refresh=10", before=with_a_clock_of_its_own)
+    asked = page.views_asked
+    show_tab(page.page, hidden=True)
+    page.page.clock.fast_forward(600_000)
+    page.page.wait_for_timeout(300)
+    assert page.views_asked == asked
+    expect(page.status).to_contain_text("paused")
+
+    show_tab(page.page, hidden=False)
+    page.wait_for_views(asked + 1)
+    expect(page.status).to_contain_text("next in")

@@ -1,0 +1,91 @@
+"""Where the numbers come from: the Prometheus that PROMETHEUS_URL names, over its HTTP API."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.dashboard_process import DashboardProcess, get
+from tests.browser.known_samples import DAY, scrape_times
+from tests.real_prometheus import RealPrometheus
+
+
+def range_queries(prometheus: RealPrometheus) -> int:
+    """How many range queries it has answered, by its own count."""
+    _, body = get(prometheus.port, "/metrics")
+    found = re.search(
+        r'prometheus_http_requests_total\{code="200",handler="/api/v1/query_range"\} (\d+)', body
+    )
+    return int(found.group(1)) if found else 0
+
+
+def test_the_url_decides_and_range_queries_are_really_asked(
+    tmp_path: Path, open_page: OpenPage, known: Known
+) -> None:
+    times = scrape_times(time.time() - DAY, time.time())
+    series = {'ai_agents_queue_depth{queue="default"}': (times, np.full(len(times), 77.0))}
+    with (
+        RealPrometheus(tmp_path / "prometheus", series=series) as prometheus,
+        DashboardProcess(tmp_path / "dashboard", prometheus.url) as dashboard,
+    ):
+        elsewhere = range_queries(known.prometheus)
+        page = open_page(at=dashboard)
+        expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
+        [depth] = page.traces("queue_depth").values()
+        assert set(depth.values[1:]) == {77.0}
+        assert range_queries(prometheus) >= 3
+        assert range_queries(known.prometheus) == elsewhere
+        assert page.complaints == []
+
+
+def test_what_prometheus_has_not_is_told_with_the_nearest_name(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    times = scrape_times(time.time() - 3_000, time.time())
+    ones = np.ones(len(times))
+    series = {
+        'agents_queue_depth{queue="default"}': (times, ones),
+        'ai_agents_enhancement_success_rate{tenant="acme"}': (times[:60], ones[:60] * 99),
+        'up{job="workers",instance="worker-7:9100"}': (times, ones * 0),
+    }
+    with (
+        RealPrometheus(tmp_path / "prometheus", series=series) as prometheus,
+        DashboardProcess(tmp_path / "dashboard", prometheus.url) as dashboard,
+    ):
+        page = open_page("?range=1h", at=dashboard, drawn=False)
+        depth = page.panel("queue_depth")
+        expect(depth).to_have_attribute("data-state", "empty")
+        expect(depth).to_contain_text("Prometheus has no metric ai_agents_queue_depth.")
+        expect(depth).to_contain_text("agents_queue_depth.")
+
+        before = "?from=2025-01-01T00:00:00Z&to=2025-01-01T06:00:00Z"
+        page.open(before, drawn=False)
+        success = page.panel("success_rate")
+        expect(success).to_have_attribute("data-state", "empty")
+        expect(success).to_contain_text(re.compile(r"The data start at \d{4}-\d\d-\d\d \d\d:\d\d"))
+
+        after = time.time() - 900
+        page.open(f"?from={_iso(after)}&to={_iso(after + 600)}", drawn=False)
+        expect(success).to_have_attribute("data-state", "empty")
+        expect(success).to_contain_text("has no sample in this range")
+        expect(success).to_contain_text("Prometheus cannot scrape worker-7:9100.")
+
+
+def test_a_label_filter_that_matches_nothing_is_named(
+    tmp_path: Path, open_page: OpenPage, known: Known
+) -> None:
+    with DashboardProcess(
+        tmp_path / "dashboard", known.prometheus.url, selector='scene="knwon"'
+    ) as dashboard:
+        page = open_page(at=dashboard, drawn=False)
+        for name in ("queue_depth", "success_rate", "latency"):
+            expect(page.panel(name)).to_have_attribute("data-state", "empty")
+            expect(page.panel(name)).to_contain_text('The label filter {scene="knwon"} matches')
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,188 @@
+"""Performance Trends as a reader has it before them: what is drawn, and what can be done."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Locator, Page, Request, expect
+from tests.browser.known_samples import Floats
+
+PANELS = ("queue_depth", "success_rate", "latency")
+WAIT_MS = 20_000
+
+_DRAWN = """
+step => {
+  const plots = [...document.querySelectorAll("[data-panel]")].map(
+    panel => panel.hasAttribute("aria-busy") ? null : panel.querySelector(".js-plotly-plot"));
+  return plots.length === 3 && plots.every(plot => plot && plot.data && plot.data.length
+    && plot.querySelector("svg.main-svg")
+    && (!step || Date.parse(plot.data[0].x[1] + "Z") - Date.parse(plot.data[0].x[0] + "Z")
+      === step * 1000));
+}
+"""
+_TRACES = """
+panel => document.querySelector(`[data-panel=${panel}] .js-plotly-plot`).data.map(
+  trace => ({ name: trace.name, x: [...trace.x], y: [...trace.y] }))
+"""
+_RANGES = """
+() => [...document.querySelectorAll("[data-panel] .js-plotly-plot")].map(
+  plot => plot._fullLayout.xaxis.range.map(wall => String(wall).slice(0, 19)))
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One drawn line. ``times`` are epoch seconds, ``values`` hold NaN where a gap is drawn."""
+
+    name: str
+    times: Floats
+    values: Floats
+    walls: Sequence[str]
+
+
+@dataclass(eq=False)
+class TrendsPage:
+    """One open page, and everything it has complained about or asked for."""
+
+    page: Page
+    base_url: str
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+
+    def _heard(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+    # ---- what is asked
+
+    @property
+    def views_asked(self) -> int:
+        """How often the page has asked the dashboard for data."""
+        return sum("/queuescope/view" in url for url in self.requests)
+
+    def wait_for_views(self, count: int) -> None:
+        until = time.monotonic() + WAIT_MS / 1000
+        while self.views_asked < count:
+            assert time.monotonic() < until, f"asked {self.views_asked} times, not {count}"
+            self.page.wait_for_timeout(50)
+
+    # ---- where we are
+
+    def open(self, query: str = "", *, drawn: bool = True) -> TrendsPage:
+        self.page.goto(f"{self.base_url}/{query}", wait_until="domcontentloaded")
+        if drawn:
+            self.wait_until_drawn()
+        return self
+
+    def wait_until_drawn(self, step: int | None = None) -> None:
+        """Until all three charts are drawn, with points ``step`` seconds apart."""
+        self.page.wait_for_function(_DRAWN, arg=step, timeout=WAIT_MS)
+
+    def wait_until_streamlit_has_taken_over(self) -> None:
+        self.page.locator(".qs-slot [data-panel]").first.wait_for(timeout=WAIT_MS)
+        expect(self.page.locator("#queuescope-early")).to_have_count(0)
+
+    def parameter(self, name: str) -> str | None:
+        found = re.search(rf"[?&]{name}=([^&#]*)", self.page.url)
+        return found and found.group(1)
+
+    # ---- what is drawn
+
+    def panel(self, name: str) -> Locator:
+        return self.page.locator(f"[data-panel={name}]")
+
+    def plot(self, name: str) -> Locator:
+        return self.panel(name).locator(".js-plotly-plot")
+
+    def traces(self, panel: str, utc_offset_seconds: int = 0) -> dict[str, Trace]:
+        """The lines of a chart whose axis is ``utc_offset_seconds`` ahead of UTC."""
+        drawn: list[dict[str, Any]] = self.page.evaluate(_TRACES, panel)
+        return {
+            one["name"]: Trace(
+                one["name"],
+                np.array([epoch(wall) - utc_offset_seconds for wall in one["x"]]),
+                np.array([np.nan if y is None else y for y in one["y"]], dtype=np.float64),
+                one["x"],
+            )
+            for one in drawn
+        }
+
+    def shown_ranges(self) -> list[list[str]]:
+        """From and to of each chart's time axis, as on screen."""
+        ranges: list[list[str]] = self.page.evaluate(_RANGES)
+        return ranges
+
+    def state(self, panel: str) -> str | None:
+        return self.panel(panel).get_attribute("data-state")
+
+    def expect_states(self, state: str, timeout: float = WAIT_MS) -> None:
+        for name in PANELS:
+            expect(self.panel(name)).to_have_attribute("data-state", state, timeout=timeout)
+
+    # ---- controls and words
+
+    def radio(self, name: str) -> Locator:
+        return self.page.get_by_role("radio", name=name, exact=True)
+
+    def selector(self, name: str) -> Locator:
+        return self.page.get_by_role("combobox", name=name, exact=True)
+
+    def choose(self, name: str, option: str) -> None:
+        self.selector(name).select_option(label=option)
+
+    @property
+    def status(self) -> Locator:
+        return self.page.locator("[data-qs=status]")
+
+    @property
+    def banner(self) -> Locator:
+        return self.page.locator("[data-qs=banner]")
+
+    # ---- the mouse
+
+    def drag_area(self, panel: str) -> dict[str, float]:
+        box = self.panel(panel).locator(".nsewdrag").first.bounding_box()
+        assert box is not None
+        return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
+
+    def zoom(self, panel: str, start: float, end: float) -> None:
+        """Drag a box over the middle of a chart, from and to being shares of its width."""
+        box = self.drag_area(panel)
+        middle = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + box["width"] * start, middle)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + box["width"] * end, middle + 4, steps=5)
+        self.page.mouse.up()
+
+    def hover(self, panel: str, share: float) -> None:
+        box = self.drag_area(panel)
+        middle = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + box["width"] * share - 3, middle)
+        self.page.mouse.move(box["x"] + box["width"] * share, middle, steps=3)
+
+
+def epoch(wall: str) -> float:
+    """``2026-11-23 12:00:00`` read as UTC."""
+    return float(calendar.timegm(time.strptime(wall[:19], "%Y-%m-%d %H:%M:%S")))
+
+
+def wall(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+
+
+def iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
