@@ -29,6 +29,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
     for interval in INTERVALS:
         times = np.arange(NOW - 3600 + 3, NOW + 1, interval) + 0.4
         series[f"scraped_{interval}"] = (times, np.ones(len(times)))
+    gap = np.array([*range(NOW - 900, NOW - 600, 15), *range(NOW - 60, NOW, 15)]) + 0.5
+    series["interrupted"] = (gap, np.ones(len(gap)))
+    lost = np.array([at for at in range(NOW - 900, NOW, 20) if at != NOW - 40]) + 0.5
+    series["lost"] = (lost, np.ones(len(lost)))
+    young = np.arange(NOW - 45, NOW, 15) + 0.5
+    series["young"] = (young, np.ones(len(young)))
+    series["once"] = (young[-1:], np.ones(1))
     old = np.arange(NOW - 2 * 86_400, NOW - 86_400, 30)
     series['paused{env="prod"}'] = (old, np.ones(len(old)))
     with RealPrometheus(tmp_path_factory.mktemp("prometheus"), series=series) as server:
@@ -63,6 +70,18 @@ async def test_what_is_paused_just_now_is_measured_in_its_past(
 ) -> None:
     facts = await _ask(prometheus, "paused", matchers='env="prod"')
     assert (facts.scrape_interval_seconds, facts.measured) == (30, True)
+
+
+@pytest.mark.parametrize(("metric", "interval"), [("interrupted", 15), ("lost", 20), ("young", 15)])
+async def test_a_gap_a_lost_scrape_and_a_young_series_do_not_mislead(
+    prometheus: RealPrometheus, metric: str, interval: int
+) -> None:
+    facts = await _ask(prometheus, metric)
+    assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
+
+
+async def test_a_single_sample_measures_nothing(prometheus: RealPrometheus) -> None:
+    assert (await _ask(prometheus, "once")).measured is False
 
 
 async def test_without_samples_there_is_a_default_that_says_so(prometheus: RealPrometheus) -> None:

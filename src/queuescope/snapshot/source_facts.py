@@ -17,11 +17,14 @@ import msgspec
 import numpy as np
 
 from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.timeseries import Grid
 
 DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
 _USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300)
 _COUNTED_SECONDS = 900
+_SPACINGS = 3
+_RESOLUTION_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +42,55 @@ async def ask_facts(
 ) -> SourceFacts:
     """Ask for the version and measure the scrape interval of ``metrics``. Raises ``SourceError``.
 
-    The interval is that of the most frequently sampled series in the last 7 days.
+    The interval is that of the first metric that is sampled now, or was in the last 7 days.
     """
     version = (await client.buildinfo()).version
-    grid = Grid.ending_at(now, 7 * 86_400, 6 * 3_600)
-    most = 0.0
+    measured = 0.0
     for metric in metrics:
-        for when in (None, grid):
-            query = f"max(count_over_time({metric}{{{matchers}}}[{_COUNTED_SECONDS}s]))"
-            if when is None:
-                found = await client.query(query, at=now)
-                most = max([most, *(sample.value for sample in found.samples)])
-            elif most == 0:
-                values = (await client.query_range(query, when)).frame.values
-                if np.isfinite(values).any():
-                    most = float(np.nanmax(values))
-        if most > 1:
+        measured = await _newest_spacing(client, metric, matchers, now)
+        measured = measured or await _usual_spacing(client, metric, matchers, now)
+        if measured:
             break
     left_open = await client.ranges_are_left_open()
-    if most <= 1:
+    if not measured:
         return SourceFacts(version, left_open)
-    measured = _COUNTED_SECONDS / most
     interval = min(_USUAL_INTERVALS, key=lambda usual: abs(math.log(usual / measured)))
     return SourceFacts(version, left_open, interval, measured=True)
+
+
+async def _newest_spacing(
+    client: PrometheusClient, metric: str, matchers: str, now: float
+) -> float:
+    """Seconds between the newest samples of the series that was sampled last; 0 is unknown.
+
+    It needs few samples, so that it is right for a source that has only just been started.
+    """
+    newest = await client.query(f"topk(1, timestamp({metric}{{{matchers}}}))", at=now)
+    if not newest.samples:
+        return 0.0
+    labels = render_matchers(Matcher(name, "=", value) for name, value in newest.samples[0].labels)
+    times = [newest.samples[0].value]
+    while len(times) <= _SPACINGS:
+        before = await client.query(
+            f"max(timestamp({metric}{{{labels}}}))", at=times[-1] - _RESOLUTION_SECONDS
+        )
+        if not before.samples:
+            break
+        times.append(before.samples[0].value)
+    # The median, because a lost scrape doubles one of them.
+    return float(np.median(-np.diff(times))) if len(times) > 1 else 0.0
+
+
+async def _usual_spacing(client: PrometheusClient, metric: str, matchers: str, now: float) -> float:
+    """The same from how many samples fell into a window of the last 7 days at most."""
+    grid = Grid.ending_at(now, 7 * 86_400, 6 * 3_600)
+    query = f"max(count_over_time({metric}{{{matchers}}}[{_COUNTED_SECONDS}s]))"
+    found = await client.query(query, at=now)
+    most = max((sample.value for sample in found.samples), default=0.0)
+    if most == 0:
+        values = (await client.query_range(query, grid)).frame.values
+        most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
+    return _COUNTED_SECONDS / most if most > 1 else 0.0
 
 
 class FactsFile:
