@@ -126,7 +126,7 @@ def dashboard(
         directory,
         prometheus.url,
         allowed_hosts="queuescope.example,*.never.example",
-        prometheus_timeout_seconds="2",
+        prometheus_timeout_seconds="30",
     )
     try:
         yield running

@@ -153,7 +153,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_service(tmp_path: Path, clock: Clock) -> StartService:
+def stores() -> Iterator[list[FrameStore]]:
+    """Of the services that were made, the newest last."""
+    made: list[FrameStore] = []
+    yield made
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> StartService:
     """Services over one directory, as of a dashboard that is restarted. Close them."""
 
     def make(
@@ -165,9 +174,10 @@ def make_service(tmp_path: Path, clock: Clock) -> StartService:
         breakdown_limit: int = 8,
         timeout_seconds: float = 5.0,
     ) -> SnapshotService:
+        stores.append(FrameStore(tmp_path / "cache", max_points=1_000_000))
         return SnapshotService(
             PrometheusClient(url, timeout_seconds=timeout_seconds),
-            FrameStore(tmp_path / "cache", max_points=1_000_000),
+            stores[-1],
             FactsFile(tmp_path / "cache"),
             dashboard or load_dashboard("ai-agents"),
             matchers=matchers,

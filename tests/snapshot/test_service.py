@@ -24,6 +24,7 @@ from tests.snapshot.conftest import (
     panels,
 )
 
+from queuescope.cache import FrameStore
 from queuescope.panels import Dashboard, load_dashboard
 from queuescope.snapshot import Snapshot, SnapshotService, View
 
@@ -197,12 +198,13 @@ async def test_a_range_that_was_never_seen_shows_nothing_invented_in_an_outage(
 
 
 async def test_after_a_restart_in_an_outage_the_data_are_still_there(
-    proxy: CountingProxy, make_service: StartService, tmp_path: Path
+    proxy: CountingProxy, make_service: StartService, tmp_path: Path, stores: list[FrameStore]
 ) -> None:
     """The text of the queries depends on what was learnt of the source: it must survive too."""
     async with _closing(make_service(proxy.url)) as service:
         good = await service.get(HOUR, max_age_seconds=60)
     assert list((tmp_path / "cache").glob("source-*.json"))
+    stores[-1].flush()
     await proxy.refuse()
     async with _closing(make_service(proxy.url)) as service:
         stale = await service.get(HOUR, max_age_seconds=60)

@@ -95,9 +95,10 @@ class Dashboard:
             token=token.get_secret_value() if token else None,
             timeout_seconds=settings.prometheus_timeout_seconds,
         )
+        store = FrameStore(cache, max_points=_CACHED_POINTS)
         self._snapshots = SnapshotService(
             client,
-            FrameStore(cache, max_points=_CACHED_POINTS),
+            store,
             FactsFile(cache),
             self.panels,
             matchers=self.matchers,
@@ -116,6 +117,8 @@ class Dashboard:
         finally:
             warm_up.cancel()
             await self._snapshots.aclose()
+            # The signal that ends the server leaves no other moment to finish writing.
+            await asyncio.to_thread(store.flush)
 
     async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
         view = parse_view(params, self.panels.breakdowns, self.settings.range)
