@@ -19,15 +19,14 @@ Series = dict[str, tuple[Floats, Floats]]
 
 def crowded_scene(start: float, end: float) -> Series:
     times = scrape_times(start, end)
-    ones = np.ones(len(times))
     found: Series = {}
     for rank, tenant in enumerate(CROWD):
         labels = f'scene="crowd",tenant="{tenant}"'
         success = f"ai_agents_enhancement_success_rate{{{labels}}}"
-        found[success] = (times, ones + float(49 + rank))
+        found[success] = (times, np.full(len(times), 50.0 + rank, dtype=np.float64))
         found[f'ai_agents_queue_depth{{scene="crowd",queue="{tenant}"}}'] = (
             times,
-            ones + float(39 - rank),
+            np.full(len(times), 40.0 - rank, dtype=np.float64),
         )
         for bound in BOUNDS:
             # All jobs of a tenant fall into one bucket; those of the worst into the slowest.
