@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.prometheus.matrix import read_matrix
 from queuescope.timeseries import UNDEFINED, Answer, Floats, Frame, Grid, Labels, labels_of
 
 PARTIAL_RESPONSE = "the source marked its answer as partial"
@@ -108,6 +109,14 @@ def parse_matrix(body: bytes, grid: Grid) -> Answer:
 
     ``NaN`` and ``±Inf`` become ``UNDEFINED``, a gap. Raises ``SourceError`` (``DECODE``).
     """
+    frame = read_matrix(body, grid)
+    if frame is not None:
+        return Answer(frame)
+    return parse_any_matrix(body, grid)
+
+
+def parse_any_matrix(body: bytes, grid: Grid) -> Answer:
+    """``parse_matrix`` for every form that JSON allows, with warnings and errors."""
     envelope = _decode(_matrix_decoder, body)
     data = _successful(envelope, envelope.data)
     _refuse_repeated_keys(body, series=len(data.result), per_series=(b'"metric"', b'"values"'))
