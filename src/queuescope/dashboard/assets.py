@@ -65,7 +65,7 @@ class Assets:
     def __init__(self) -> None:
         page = STATIC / "page"
         script = "\n".join((page / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
-        library = (STATIC / "vendor" / "plotly-basic.min.js").read_bytes()
+        library = _compiled_at_once((STATIC / "vendor" / "plotly-basic.min.js").read_bytes())
         self._assets: dict[str, Asset] = {}
         self.plotly = self._add("plotly-basic", ".js", library, 9)
         wrapped = f'"use strict";(() => {{\n{script}\n}})();\n'.encode()
@@ -85,6 +85,19 @@ class Assets:
         if asset is None:
             return Response("No such file.\n", status_code=404, media_type="text/plain")
         return asset.response(request.headers.get("accept-encoding", ""), _IMMUTABLE)
+
+
+def _compiled_at_once(library: bytes) -> bytes:
+    """The chart library with brackets around the one function that holds it all.
+
+    Browsers take a function in brackets for one that is called at once. They compile it while it
+    arrives instead of skimming it then, and parsing it again before anything can be drawn.
+    """
+    before, opening, rest = library.partition(b"this, () => {")
+    body, closing, after = rest.rpartition(b"}));")
+    if not opening or not closing:
+        return library
+    return before + b"this, (() => {" + body + b"})));" + after
 
 
 class CompressedStatic:
