@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,8 +93,9 @@ def test_garbage_is_counted_as_lost_and_does_no_harm(
 
 
 def test_a_job_whose_process_is_gone_does_not_stay_in_flight(
-    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch
+    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
     idle = Collector(metrics, None, "w1@shop")
@@ -105,6 +107,18 @@ def test_a_job_whose_process_is_gone_does_not_stay_in_flight(
     assert in_flight(metrics) == 0.0
     assert outcome(metrics, "retried") == 1.0
     idle._socket.close()
+
+
+def test_what_a_killed_worker_left_is_cleared_and_a_living_one_is_spared(
+    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, living = Collector(metrics, None, "w1"), Collector(metrics, None, "w2")
+    killed._socket.close()
+    third = Collector(metrics, None, "w3")
+    assert set(tmp_path.glob("*/*.sock")) == {living.path, third.path}
+    living._socket.close()
+    third._socket.close()
 
 
 def test_rows_survive_an_outage_of_the_history(metrics: WorkerMetrics, tmp_path: Path) -> None:

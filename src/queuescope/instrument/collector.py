@@ -26,6 +26,8 @@ from queuescope.jobs.store import Job, JobStatus
 
 logger = logging.getLogger(__name__)
 
+_FOLDER_PREFIX = "queuescope-"
+_SOCKET_NAME = "observations.sock"
 _DATAGRAM_BYTES = 65_536
 _ENDED_LIMIT = 20_000
 _ROWS_LIMIT = 20_000
@@ -128,8 +130,9 @@ class Collector:
         self._metrics = metrics
         self._worker = worker
         self._history = History(store, metrics) if store is not None else None
-        self._folder = Path(tempfile.mkdtemp(prefix="queuescope-"))
-        self.path = self._folder / "observations.sock"
+        _remove_sockets_of_the_dead()
+        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
+        self.path = self._folder / _SOCKET_NAME
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
         self._socket.settimeout(1.0)
@@ -318,6 +321,19 @@ class Collector:
             )
             if self._stop.wait(_SAMPLE_SECONDS):
                 return
+
+
+def _remove_sockets_of_the_dead() -> None:
+    """A worker that is killed cannot clear up after itself; the next one does."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/{_SOCKET_NAME}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                shutil.rmtree(path.parent, ignore_errors=True)
+            except OSError:
+                # Another user's, or gone meanwhile.
+                continue
 
 
 def _wait_seconds(seen: Observation) -> float | None:
