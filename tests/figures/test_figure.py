@@ -132,6 +132,24 @@ def test_a_point_is_told_with_its_step() -> None:
     assert _figure(PANELS["queue_depth"], ["x"])["point"] == "peak within 1 min"
 
 
+@pytest.mark.parametrize(
+    ("values", "digits"),
+    [
+        ([98.2, 100.0, NAN], 1),
+        ([99.94, 100.0], 1),
+        ([50.0, 99.96, 100.0], 2),
+        ([99.9996], 4),
+        ([NAN], 1),
+        ([100.0], 1),
+    ],
+)
+def test_the_tooltip_never_rounds_up_to_a_perfect_score(values: list[float], digits: int) -> None:
+    grid = Grid(0, 60 * (len(values) - 1), 60)
+    curves = Curves(grid, (Curve("x", "x", np.array(values)),))
+    (trace,) = panel_figure(PANELS["success_rate"], curves)["data"]
+    assert trace["hovertemplate"] == f"%{{y:,.{digits}f}} %"
+
+
 def test_the_figure_is_ready_for_json() -> None:
     for panel in DASHBOARD.panels:
         figure = _figure(panel, ["x"])

@@ -21,6 +21,7 @@ from queuescope.panels import Kind, Panel
 from queuescope.timeseries import Floats
 
 _EXACT_IN_FLOAT32 = 2**24
+_MOST_DIGITS = 5
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -54,7 +55,7 @@ def _trace(
         colour, dash = theme.QUANTILES[number % 3], "solid"
     else:
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
-    digits = f",.{panel.digits}f" if panel.kind is not Kind.COUNT else ",.6~g"
+    digits = f",.{_digits(panel, curve.values)}f" if panel.kind is not Kind.COUNT else ",.6~g"
     return {
         "type": "scatter",
         "mode": "lines",
@@ -68,6 +69,16 @@ def _trace(
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
         "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",
     }
+
+
+def _digits(panel: Panel, values: Floats) -> int:
+    """The panel's digits, or as many more as keep a percentage from being told as 100."""
+    digits = panel.digits
+    if panel.kind is Kind.PERCENT:
+        lacking = 100 - float(np.max(values, initial=0, where=values < 100))
+        while digits < _MOST_DIGITS and lacking <= 0.5 * 10**-digits:
+            digits += 1
+    return digits
 
 
 def _layout(panel: Panel, traces: int) -> dict[str, Any]:
