@@ -41,8 +41,8 @@ def assert_equal_to_the_general_decoder(frame: Frame, body: bytes) -> None:
     expected = parse_any_matrix(body, GRID).frame
     assert expected.series == frame.series
     # Bit by bit, because a gap and an undefined sample are both NaN; but "-0" is 0.
-    bits = [(values + 0.0).view(np.int64) for values in (expected.values, frame.values)]
-    assert np.array_equal(*bits)
+    wanted, found = ((values + 0.0).view(np.int64) for values in (expected.values, frame.values))
+    assert np.array_equal(wanted, found)
 
 
 @given(series)

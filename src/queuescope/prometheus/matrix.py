@@ -114,7 +114,7 @@ def _read(numbers: bytes) -> Floats | None:
             if isinstance(array, simdjson.Array)
             else None
         )
-    except ValueError:
+    except (ValueError, RuntimeError):  # the latter for whole numbers beyond 64 bits
         return None
     finally:
         # The parser refuses further work while what it read is still looked at.
