@@ -123,7 +123,7 @@ class Frame:
                 :, part.grid.index(first) : part.grid.index(last) + 1
             ]
         kept = sampled(values).any(axis=1)
-        series = tuple(labels for labels, keep in zip(names, kept, strict=True) if keep)
+        series = tuple(labels for labels, keep in zip(names, kept.tolist(), strict=True) if keep)
         return cls(grid, series, values[kept])
 
     @property
