@@ -23,7 +23,7 @@ def crowded_scene(start: float, end: float) -> Series:
     for rank, tenant in enumerate(CROWD):
         labels = f'scene="crowd",tenant="{tenant}"'
         success = f"ai_agents_enhancement_success_rate{{{labels}}}"
-        found[success] = (times, np.full(len(times), 50.0 + rank, dtype=np.float64))
+        found[success] = (times, np.full_like(times, 50 + rank))
         found[f'ai_agents_queue_depth{{scene="crowd",queue="{tenant}"}}'] = (
             times,
             np.full(len(times), 40.0 - rank, dtype=np.float64),

@@ -179,13 +179,22 @@ def test_with_nothing_seen_before_there_is_an_explanation_and_not_one_number(
 def test_a_dashboard_that_stops_leaves_the_charts_with_a_warning_and_they_recover(
     stage: Stage, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=1h&refresh=10", at=stage.dashboard)
+    page = open_page(
+        "?range=1h&refresh=10", at=stage.dashboard, before=lambda page: page.page.clock.install()
+    )
     before = points(page)
     stage.dashboard.kill()
     refresh_now(page)
     page.expect_states("stale")
     expect(page.banner).to_contain_text("The Queuescope server does not answer.")
     assert_only_seen_points(page, before)
+
+    # Three days and some seconds are told as days.
+    page.page.clock.fast_forward(3 * 86_400_000 + 20_000)
+    expect(page.banner).to_contain_text(re.compile(r", 3 d old\."))
+    for name in PANELS:
+        expect(page.panel(name).locator(".qs-badge")).to_have_text("stale, 3 d old")
+
     stage.dashboard.start()
     page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
     expect(page.banner).to_be_hidden()
