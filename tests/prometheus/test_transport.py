@@ -16,7 +16,7 @@ from tests.real_prometheus import free_port
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.transport import plain_text
+from queuescope.prometheus.failures import plain_text
 from queuescope.timeseries import Grid
 
 pytestmark = pytest.mark.anyio

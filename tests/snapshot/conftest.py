@@ -176,7 +176,7 @@ def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> Star
     ) -> SnapshotService:
         stores.append(FrameStore(tmp_path / "cache", max_points=1_000_000))
         return SnapshotService(
-            PrometheusClient(url, timeout_seconds=timeout_seconds),
+            PrometheusClient(url, timeout_seconds=timeout_seconds, clock=clock),
             stores[-1],
             FactsFile(tmp_path / "cache"),
             dashboard or load_dashboard("ai-agents"),

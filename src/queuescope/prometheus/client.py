@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
 
 from queuescope.errors import SourceError, SourceErrorKind
-from queuescope.prometheus import promql, wire
-from queuescope.prometheus.transport import Form, Transport
+from queuescope.prometheus import failures, promql, wire
+from queuescope.prometheus.breaker import BreakerState, CircuitBreaker
+from queuescope.prometheus.credentials import Credentials, tls_context
+from queuescope.prometheus.retry import Retry
+from queuescope.prometheus.transport import Call, Form, Transport
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.timeseries import Answer, Frame, Grid, Labels, labels_of
 
@@ -95,33 +101,63 @@ class _Alerts(msgspec.Struct):
 class PrometheusClient:
     """Asks one Prometheus, or a server with its API. Every method may raise ``SourceError``.
 
-    Each call takes at most ``timeout_seconds`` in total, whatever the server does, and holds at
-    most ``max_body_bytes`` of inflated answer per response. Nothing is retried, redirects are
-    not followed, and proxies of the environment are not used. A client belongs to one event loop.
+    Each call takes at most ``timeout_seconds`` in total, whatever the server does, holds at most
+    ``max_body_bytes`` of inflated answer per response, and gives at most ``max_points`` points
+    (series times steps). Within that time a request that found no server, or a busy one, is made
+    again (see ``Retry``); while the source is known to be away a call fails at once (see
+    ``CircuitBreaker``; ``clock`` is its clock). Redirects are not followed, and proxies of the
+    environment are not used.
+
+    ``username`` and ``password``, ``token``, or ``token_file``, which is read for each request,
+    say who asks; ``ca_file``, ``client_cert`` and ``client_key`` are PEM files, read once. Raises
+    ``ConfigurationError`` for what contradicts itself. A client belongs to one event loop.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        username: str | None = None,
+        password: str | None = None,
         token: str | None = None,
-        timeout_seconds: float = 5.0,
+        token_file: Path | None = None,
         headers: Mapping[str, str] | None = None,
+        ca_file: Path | None = None,
+        client_cert: Path | None = None,
+        client_key: Path | None = None,
+        timeout_seconds: float = 5.0,
         max_body_bytes: int = 64 * _MEBIBYTE,
+        max_points: int = 10_000_000,
+        retry: Retry | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = promql.duration(timeout_seconds)
+        self._max_points = max_points
+        self._breaker = CircuitBreaker(clock=clock)
         self._transport = Transport(
             url,
-            token=token,
+            credentials=Credentials(
+                username=username,
+                password=password,
+                token=token,
+                token_file=token_file,
+                headers=headers,
+            ),
+            tls=tls_context(url, ca_file=ca_file, client_cert=client_cert, client_key=client_key),
             timeout_seconds=timeout_seconds,
-            headers=headers or {},
             max_body_bytes=max_body_bytes,
+            retry=retry or Retry(),
         )
 
     @property
     def identity(self) -> str:
-        """The URL, and a fingerprint of extra headers if there are any; holds no secret."""
+        """The URL, and a fingerprint of user and extra headers if any; holds no secret."""
         return self._transport.identity
+
+    @property
+    def breaker_state(self) -> BreakerState:
+        """Whether questions reach the source now."""
+        return self._breaker.state
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,17 +171,27 @@ class PrometheusClient:
 
     async def query(self, promql: str, at: float | None = None) -> InstantAnswer:
         """The value of an expression at ``at``, or at the server's now."""
+        return await self._query(promql, at)
+
+    async def _query(
+        self, promql: str, at: float | None = None, *, telling: bool = False
+    ) -> InstantAnswer:
         form = [("query", promql), ("timeout", self._timeout)]
         if at is not None:
             form.append(("time", f"{at:.3f}"))
-        async with self._transport.deadline():
-            return wire.parse_vector(await self._transport.post_form("/api/v1/query", form))
+        async with self._call(telling=telling) as call:
+            return wire.parse_vector(await call.post_form("/api/v1/query", form))
 
     async def query_range(self, promql: str, grid: Grid) -> Answer:
         """The series of an expression on ``grid``; a grid too long for one request is split."""
-        pieces = _pieces(grid)
-        async with self._transport.deadline():
-            answers = [await self._query_range(promql, piece) for piece in pieces]
+        answers: list[Answer] = []
+        series: set[Labels] = set()
+        async with self._call() as call:
+            for piece in _pieces(grid):
+                answer = await self._piece(call, promql, piece)
+                series.update(answer.frame.series)
+                self._refuse_too_many(len(series), grid)
+                answers.append(answer)
         if len(answers) == 1:
             return answers[0]
         return Answer(
@@ -154,7 +200,7 @@ class PrometheusClient:
             tuple(dict.fromkeys(i for answer in answers for i in answer.infos)),
         )
 
-    async def _query_range(self, promql: str, grid: Grid) -> Answer:
+    async def _piece(self, call: Call, promql: str, grid: Grid) -> Answer:
         form = [
             ("query", promql),
             ("start", str(grid.start)),
@@ -162,12 +208,21 @@ class PrometheusClient:
             ("step", str(grid.step_seconds)),
             ("timeout", self._timeout),
         ]
-        body = await self._transport.post_form("/api/v1/query_range", form)
+        body = await call.post_form("/api/v1/query_range", form)
+        # A series of one point is small on the wire and takes a whole row of the frame.
+        self._refuse_too_many(body.count(b'"values"'), grid)
         return wire.parse_matrix(body, grid)
+
+    def _refuse_too_many(self, series: int, grid: Grid) -> None:
+        if series * len(grid) > self._max_points:
+            raise failures.too_large(
+                f"{series} series on {len(grid)} steps, limit {self._max_points} points"
+            )
 
     async def now(self) -> float:
         """The server's clock, epoch seconds."""
-        answer = await self.query("time()")
+        # The cheapest question: a source that cannot answer it answers nothing.
+        answer = await self._query("time()", telling=True)
         if len(answer.samples) != 1:
             raise SourceError(
                 SourceErrorKind.DECODE,
@@ -231,9 +286,17 @@ class PrometheusClient:
         return await self._ask("/api/v1/status/buildinfo", BuildInfo)
 
     async def _ask(self, path: str, kind: type[_T], form: Form = (), *, post: bool = False) -> _T:
-        ask = self._transport.post_form if post else self._transport.get
-        async with self._transport.deadline():
+        async with self._call() as call:
+            ask = call.post_form if post else call.get
             return wire.parse_data(await ask(path, form), kind)
+
+    @asynccontextmanager
+    async def _call(self, *, telling: bool = False) -> AsyncIterator[Call]:
+        async with (
+            self._breaker.guard(telling=telling) as trial,
+            self._transport.call(may_repeat=not trial) as call,
+        ):
+            yield call
 
 
 def _selection(matchers: Sequence[str], start: float, end: float) -> list[tuple[str, str]]:

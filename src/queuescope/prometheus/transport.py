@@ -1,4 +1,4 @@
-"""One HTTP exchange with a source, bounded in time and size, with failures as ``SourceError``.
+"""Exchanges with a source, bounded in time and size, with failures as ``SourceError``.
 
 The HTTP client bounds each read, not the whole call, inflates a body before anyone can object,
 and takes a cut gzip stream for a whole one. So the deadline and the inflating are done here.
@@ -7,120 +7,107 @@ and takes a cut gzip stream for a whole one. So the deadline and the inflating a
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import hashlib
-import math
-import time
+import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx2
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
-from queuescope.prometheus.wire import parse_error
+from queuescope.prometheus import failures
+from queuescope.prometheus.credentials import Credentials
+from queuescope.prometheus.failures import PassingError, Response, plain_text
+from queuescope.prometheus.retry import Retry
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
 Form = Sequence[tuple[str, str]]
 
 _PIECE_BYTES = 256 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
-_DETAIL_CHARACTERS = 300
-_RETRY_AFTER_LIMIT_SECONDS = 300.0
 _DEFAULT_LIMITS = httpx2.Limits(
     max_connections=16, max_keepalive_connections=8, keepalive_expiry=60
 )
-
-
-def plain_text(text: str) -> str:
-    """Foreign text for a log line: control and direction characters escaped, length capped."""
-    escaped = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in text[:_DETAIL_CHARACTERS]
-    )
-    return escaped[:_DETAIL_CHARACTERS]
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    status: int
-    content_type: str
-    retry_after_seconds: float | None
-    body: bytes
+_FIXED_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "queuescope",
+}
 
 
 class Transport:
-    """Sends requests to the API below one URL. Belongs to the event loop that first uses it.
-
-    ``deadline()`` bounds everything inside it to ``timeout_seconds`` of wall time.
-    """
+    """Sends requests to the API below one URL. Belongs to the event loop that first uses it."""
 
     def __init__(
         self,
         url: str,
         *,
-        token: str | None,
+        credentials: Credentials,
+        tls: ssl.SSLContext,
         timeout_seconds: float,
-        headers: Mapping[str, str],
         max_body_bytes: int,
+        retry: Retry,
     ) -> None:
-        self._base = _base_url(url)
-        self._token = token
+        self._base = base_url(url)
+        self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
+        self._retry = retry
         self._get_only = False
-        self.identity = self._base + _fingerprint(headers)
-        try:
-            self._client = httpx2.AsyncClient(
-                headers={**headers, **_fixed_headers(token)},
-                timeout=None,  # the deadline bounds the whole call instead
-                trust_env=False,
-                follow_redirects=False,
-                limits=_DEFAULT_LIMITS,
-            )
-        except (UnicodeEncodeError, TypeError) as exc:
-            raise ConfigurationError("headers for Prometheus must be plain ASCII text") from exc
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
+        self.identity = self._base + credentials.fingerprint()
+        self._client = httpx2.AsyncClient(
+            headers=_FIXED_HEADERS,
+            timeout=None,  # the deadline bounds the whole call instead
+            trust_env=False,
+            follow_redirects=False,
+            verify=tls,
+            limits=_DEFAULT_LIMITS,
+        )
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def deadline(self) -> AsyncIterator[None]:
-        """Raises ``SourceError`` (``TIMEOUT``) when the block takes too long."""
+    async def call(self, *, may_repeat: bool = True) -> AsyncIterator[Call]:
+        """One call, of as many requests as it needs, that ends within ``timeout_seconds``.
+
+        What fails in the block leaves it without secrets and with harmless text. With
+        ``may_repeat`` a request that failed for a passing reason is made again.
+        """
+        until = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
+            async with asyncio.timeout_at(until):
+                yield Call(self, until, self._retry if may_repeat else Retry(attempts=1))
         except TimeoutError as exc:
             raise SourceError(
                 SourceErrorKind.TIMEOUT,
                 f"Prometheus did not answer within {self._timeout_seconds:g} s",
             ) from exc
+        except SourceError as exc:
+            exc.detail = plain_text(self._credentials.hide(exc.detail))
+            if _tells(exc, self._credentials):
+                exc.__cause__, exc.__suppress_context__ = None, True
+            raise
 
     async def post_form(self, path: str, form: Form) -> bytes:
         """The body of a successful answer; by GET when the source refuses POST."""
         if not self._get_only:
             response = await self._exchange("POST", path, form)
             if response.status != httpx2.codes.METHOD_NOT_ALLOWED:
-                return self._successful(response)
+                return _successful(response)
             self._get_only = True
         return await self.get(path, form)
 
     async def get(self, path: str, form: Form = ()) -> bytes:
         """The body of a successful answer."""
-        return self._successful(await self._exchange("GET", path, form))
+        return _successful(await self._exchange("GET", path, form))
 
-    async def _exchange(self, method: str, path: str, form: Form) -> _Response:
+    async def _exchange(self, method: str, path: str, form: Form) -> Response:
         try:
             return await self._send(method, path, form)
         except _StaleConnectionError:
@@ -129,9 +116,9 @@ class Transport:
             try:
                 return await self._send(method, path, form)
             except _StaleConnectionError as exc:
-                raise self._cannot_connect(exc) from exc
+                raise failures.broken_off(exc) from exc
 
-    async def _send(self, method: str, path: str, form: Form) -> _Response:
+    async def _send(self, method: str, path: str, form: Form) -> Response:
         connected_anew = False
 
         async def trace(event: str, _info: Mapping[str, object]) -> None:
@@ -143,6 +130,7 @@ class Transport:
             self._base + path,
             params=list(form) if method == "GET" and form else None,
             data=_fields(form) if method == "POST" else None,
+            headers=self._credentials.headers(),
             extensions={"trace": trace},
         )
         try:
@@ -150,17 +138,19 @@ class Transport:
         except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError) as exc:
             if not connected_anew:
                 raise _StaleConnectionError(str(exc)) from exc
-            raise self._no_http(exc) from exc
+            if isinstance(exc, httpx2.NetworkError) or "disconnected" in str(exc):
+                raise failures.broken_off(exc) from exc
+            raise failures.not_prometheus(str(exc)) from exc
         except (httpx2.NetworkError, httpx2.TimeoutException) as exc:
-            raise self._cannot_connect(exc) from exc
+            raise failures.no_connection(exc) from exc
         except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-            raise self._no_http(exc) from exc
+            raise failures.not_prometheus(str(exc)) from exc
         try:
             return await self._received(response)
         finally:
             await response.aclose()
 
-    async def _received(self, response: httpx2.Response) -> _Response:
+    async def _received(self, response: httpx2.Response) -> Response:
         body = b""
         if response.status_code == httpx2.codes.OK:
             body = await self._body(response, self._max_body_bytes)
@@ -169,17 +159,17 @@ class Transport:
                 body = await self._body(response, min(_ERROR_BODY_BYTES, self._max_body_bytes))
             except SourceError:
                 body = b""  # the status alone says enough
-        return _Response(
+        return Response(
             response.status_code,
             response.headers.get("content-type", "").partition(";")[0].strip().lower(),
-            _retry_after_seconds(response.headers.get("retry-after")),
+            response.headers.get("retry-after"),
             body,
         )
 
     async def _body(self, response: httpx2.Response, limit_bytes: int) -> bytes:
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip", "x-gzip", ""):
-            raise _undecodable(f"content encoding {plain_text(encoding)}")
+            raise failures.undecodable(f"content encoding {encoding}")
         if int(response.headers.get("content-length", "0")) > limit_bytes:
             raise _too_large(limit_bytes)
         out = bytearray()
@@ -191,7 +181,7 @@ class Transport:
                     if inflater is None:
                         piece, rest = rest, b""
                     elif inflater.eof:
-                        raise _undecodable("bytes after the end of the gzip stream")
+                        raise failures.undecodable("bytes after the end of the gzip stream")
                     else:
                         piece = inflater.decompress(rest, _PIECE_BYTES)
                         rest = inflater.unconsumed_tail or inflater.unused_data
@@ -202,9 +192,9 @@ class Transport:
             if inflater is not None:
                 await self._drain(inflater, out, limit_bytes)
         except zlib.error as exc:
-            raise _undecodable(f"broken gzip stream: {exc}") from exc
+            raise failures.undecodable(f"broken gzip stream: {exc}") from exc
         except httpx2.HTTPError as exc:
-            raise _undecodable(f"the body ended early: {plain_text(str(exc))}") from exc
+            raise failures.cut(exc) from exc
         return bytes(out)
 
     @staticmethod
@@ -213,75 +203,68 @@ class Transport:
         while not inflater.eof:
             piece = inflater.decompress(b"", _PIECE_BYTES)
             if not piece:
-                raise _undecodable("the gzip stream is cut")
+                raise failures.undecodable("the gzip stream is cut")
             out += piece
             if len(out) > limit_bytes:
                 raise _too_large(limit_bytes)
             await asyncio.sleep(0)
 
-    def _successful(self, response: _Response) -> bytes:
-        if response.status == httpx2.codes.OK:
-            if response.content_type != "application/json":
-                raise _not_prometheus(f"content type {plain_text(response.content_type)!r}")
-            return response.body
-        kind, message = _failure(response)
-        error = parse_error(response.body)
-        raw = f"{error.error_type}: {error.error}" if error else ""
-        raw = raw or response.body.decode("utf-8", "replace")
-        detail = plain_text(self._redacted(f"HTTP {response.status}: {raw}"))
-        wait = response.retry_after_seconds if kind is SourceErrorKind.BUSY else None
-        raise SourceError(kind, message, detail=detail, retry_after_seconds=wait)
 
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._token, "***") if self._token else text
+class Call:
+    """Questions that share one deadline; ``until`` is the event loop's time."""
 
-    def _cannot_connect(self, exc: Exception) -> SourceError:
-        return SourceError(
-            SourceErrorKind.CANNOT_CONNECT,
-            "Prometheus does not accept connections",
-            detail=plain_text(self._redacted(str(exc))),
-        )
+    def __init__(self, transport: Transport, until: float, retry: Retry) -> None:
+        self._transport = transport
+        self._until = until
+        self._retry = retry
 
-    def _no_http(self, exc: Exception) -> SourceError:
-        if isinstance(exc, httpx2.NetworkError) or "disconnected" in str(exc):
-            return SourceError(
-                SourceErrorKind.CANNOT_CONNECT,
-                "Prometheus closed the connection without an answer",
-                detail=plain_text(self._redacted(str(exc))),
-            )
-        return _not_prometheus(plain_text(self._redacted(str(exc))))
+    async def post_form(self, path: str, form: Form) -> bytes:
+        """The body of a successful answer; by GET when the source refuses POST."""
+        return await self._repeated(self._transport.post_form, path, form)
+
+    async def get(self, path: str, form: Form = ()) -> bytes:
+        """The body of a successful answer."""
+        return await self._repeated(self._transport.get, path, form)
+
+    async def _repeated(
+        self, ask: Callable[[str, Form], Awaitable[bytes]], path: str, form: Form
+    ) -> bytes:
+        for failed in itertools.count(1):
+            try:
+                return await ask(path, form)
+            except PassingError as exc:
+                remaining = self._until - asyncio.get_running_loop().time()
+                wait = self._retry.wait_seconds(failed, exc.retry_after_seconds, remaining)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+        raise AssertionError  # the count has no end
 
 
 class _StaleConnectionError(Exception):
     """A kept connection turned out to be closed before any answer came."""
 
 
-def _failure(response: _Response) -> tuple[SourceErrorKind, str]:
-    """The kind and the sentence for an answer that is not a success."""
-    status = response.status
-    named = parse_error(response.body)
-    kind = SourceErrorKind
-    if status in (401, 403):
-        return kind.AUTHENTICATION, "Prometheus refused access; its token must be checked"
-    if status == 429:
-        return kind.BUSY, "Prometheus is busy and asked to be left alone for a while"
-    if status == 504 or (named and named.error_type in ("timeout", "canceled")):
-        return kind.TIMEOUT, "Prometheus gave up on a query that took too long"
-    if status == 503:
-        return kind.BUSY, "Prometheus is busy or still starting"
-    if status == 502:
-        return kind.CANNOT_CONNECT, "The gateway in front of Prometheus does not reach it"
-    if named and named.error_type == "execution":
-        return kind.EXECUTION, "Prometheus could not compute this query"
-    if status in (400, 422) and named:
-        return kind.BAD_DATA, "Prometheus refused this query as wrong"
-    if status >= 500:
-        return kind.SERVER_ERROR, "Prometheus failed while answering"
-    error = _not_prometheus("")
-    return error.kind, str(error)
+def _successful(response: Response) -> bytes:
+    if response.status != httpx2.codes.OK:
+        raise failures.refused(response)
+    if response.content_type != "application/json":
+        raise failures.not_prometheus(f"content type {response.content_type!r}")
+    return response.body
 
 
-def _base_url(url: str) -> str:
+def _tells(error: BaseException, credentials: Credentials) -> bool:
+    """Whether what ``error`` was raised from holds a secret, as an echo in a bad number may."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        text = f"{cause!r}{cause}"
+        if credentials.hide(text) != text:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def base_url(url: str) -> str:
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -294,28 +277,11 @@ def _base_url(url: str) -> str:
         )
     if parts.username or parts.password:
         raise ConfigurationError(
-            "the Prometheus URL must not hold a user or password; use a token instead"
+            "the Prometheus URL must not hold a user or password; set them apart from it"
         )
     if parts.query or parts.fragment:
         raise ConfigurationError("the Prometheus URL must end with its path, without ? or #")
     return url.rstrip("/")
-
-
-def _fingerprint(headers: Mapping[str, str]) -> str:
-    """Extra headers may choose a tenant, and tenants must not share cached data."""
-    if not headers:
-        return ""
-    named = repr(sorted((name.lower(), value) for name, value in headers.items()))
-    return "#" + hashlib.sha256(named.encode()).hexdigest()[:12]
-
-
-def _fixed_headers(token: str | None) -> dict[str, str]:
-    fixed = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "queuescope"}
-    if token is None:
-        return fixed
-    if not token.isascii() or not token.isprintable() or " " in token or not token:
-        raise ConfigurationError("the Prometheus token must be ASCII text without spaces")
-    return {**fixed, "Authorization": f"Bearer {token}"}
 
 
 def _fields(form: Form) -> dict[str, list[str]]:
@@ -325,40 +291,5 @@ def _fields(form: Form) -> dict[str, list[str]]:
     return fields
 
 
-def _retry_after_seconds(text: str | None) -> float | None:
-    """Seconds from now, between 0 and five minutes; None when it cannot be understood."""
-    if not text:
-        return None
-    try:
-        wait = float(text)
-    except ValueError:
-        parsed = email.utils.parsedate_tz(text)
-        if parsed is None:
-            return None
-        try:
-            wait = email.utils.mktime_tz(parsed) - time.time()
-        except (OverflowError, ValueError):
-            return None
-    return None if math.isnan(wait) else min(max(wait, 0.0), _RETRY_AFTER_LIMIT_SECONDS)
-
-
-def _undecodable(detail: str) -> SourceError:
-    return SourceError(
-        SourceErrorKind.DECODE, "Prometheus sent an answer that cannot be read", detail=detail
-    )
-
-
 def _too_large(limit_bytes: int) -> SourceError:
-    return SourceError(
-        SourceErrorKind.TOO_LARGE,
-        "Prometheus sent more data than this page accepts",
-        detail=f"more than {limit_bytes} bytes inflated",
-    )
-
-
-def _not_prometheus(detail: str) -> SourceError:
-    return SourceError(
-        SourceErrorKind.NOT_PROMETHEUS,
-        "The address answers, but not as a Prometheus API",
-        detail=detail,
-    )
+    return failures.too_large(f"more than {limit_bytes} bytes inflated")

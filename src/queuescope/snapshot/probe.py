@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from queuescope.errors import SourceError
 from queuescope.prometheus import PrometheusClient
-from queuescope.timeseries import Answer, Grid
 
 _SHARED_SECONDS = 0.5
 _PATIENCE_IN_OUTAGE_SECONDS = 1.0
@@ -28,10 +27,10 @@ class Contact:
 
 
 class Probe:
-    """Keeps contact with one source and stands before it as a range source.
+    """Keeps contact with one source, by asking for its time.
 
-    While the source is known to be away, range queries fail at once with the known error
-    instead of each waiting for its own time-out: a dead source costs one question a try.
+    The client's circuit breaker takes the answer as telling: when this question fails, the
+    panels' questions fail at once instead of each waiting for its own time-out.
     """
 
     def __init__(self, client: PrometheusClient, clock: Callable[[], float]) -> None:
@@ -42,17 +41,8 @@ class Probe:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def identity(self) -> str:
-        return self._client.identity
-
-    @property
     def contact(self) -> Contact:
         return self._contact
-
-    async def query_range(self, query: str, grid: Grid) -> Answer:
-        if self._contact.error is not None:
-            raise self._contact.error
-        return await self._client.query_range(query, grid)
 
     async def renew(self) -> Contact:
         """Ask now, unless somebody just did.

@@ -74,9 +74,7 @@ class SnapshotService:
     ) -> None:
         self._client = client
         self._probe = Probe(client, clock)
-        self._reader = CachedReader(
-            self._probe, store, horizon_seconds=horizon_seconds, clock=clock
-        )
+        self._reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
         self._facts_file = facts_file
         self._dashboard = dashboard
         self._matchers = matchers

@@ -1,0 +1,210 @@
+"""Who asks: the credentials and headers that go with every request, and their secrecy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import httpx2
+
+from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+
+_TOKEN_FILE_BYTES = 65_536
+_SHORTEST_SECRET_HEADER = 4
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_HEADERS = frozenset(
+    {
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length"),
+        *("content-type", "host", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+
+
+class Credentials:
+    """A user and password, a token, or a file with a token, and extra headers.
+
+    A token file is read again for each request, so that a token that is renewed is used at once.
+    Raises ``ConfigurationError`` for what contradicts itself or cannot be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        token_file: Path | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._headers = dict(headers or {})
+        _refuse_contradictions(username, password, token, token_file, self._headers)
+        self._token_file = token_file
+        self._username = username
+        self._authorization: str | None = None
+        self._tokens: tuple[str, ...] = ()
+        self._secrets = [v for v in self._headers.values() if len(v) >= _SHORTEST_SECRET_HEADER]
+        if username is not None and password is not None:
+            pair = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
+            self._authorization = f"Basic {pair}"
+            self._secrets += [pair, *filter(None, [password])]
+        elif token is not None:
+            self._use(_checked_token(token, "the Prometheus token"))
+        elif token_file is not None:
+            self._use(_token_in(token_file))
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+    def headers(self) -> dict[str, str]:
+        """What goes with one request now. Raises ``SourceError`` when the token cannot be read."""
+        if self._token_file is not None:
+            try:
+                self._use(_token_in(self._token_file))
+            except ConfigurationError as exc:
+                raise SourceError(
+                    SourceErrorKind.AUTHENTICATION,
+                    "The token for Prometheus cannot be read; its file must be checked",
+                    detail=str(exc),
+                ) from exc
+        if self._authorization is None:
+            return self._headers
+        return {**self._headers, "Authorization": self._authorization}
+
+    def fingerprint(self) -> str:
+        """Tells apart those who may see different data; empty for no user and no headers.
+
+        Headers may choose a tenant, and tenants must not share cached data. Tokens and passwords
+        are left out: they are renewed while the data stay the same.
+        """
+        told = sorted((name.lower(), value) for name, value in self._headers.items())
+        told = [pair for pair in told if pair[0] != "authorization"]
+        if self._username is not None:
+            told.append(("user", self._username))
+        if not told:
+            return ""
+        return "#" + hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+
+    def hide(self, text: str) -> str:
+        """``text`` with every secret replaced, also where an echo of it is escaped."""
+        for secret in (*self._tokens, *self._secrets):
+            for form in _written_forms(secret):
+                text = text.replace(form, "***")
+        return text
+
+    def _use(self, token: str) -> None:
+        if token not in self._tokens[:1]:
+            # The one before may still be echoed by an answer that is under way.
+            self._tokens = (token, *self._tokens[:1])
+            self._authorization = f"Bearer {token}"
+
+
+def tls_context(
+    url: str, *, ca_file: Path | None, client_cert: Path | None, client_key: Path | None
+) -> ssl.SSLContext:
+    """Verifies against ``ca_file``, or what the system trusts, and may show a certificate.
+
+    The files are read once. Raises ``ConfigurationError`` that names the file.
+    """
+    if (client_cert is None) != (client_key is None):
+        raise ConfigurationError(
+            "a client certificate for Prometheus needs both prometheus_client_cert and "
+            "prometheus_client_key; where one file holds both, name it twice"
+        )
+    if not url.startswith("https:") and (ca_file or client_cert):
+        raise ConfigurationError(
+            "a CA file or client certificate for Prometheus needs an https:// address"
+        )
+    if ca_file is None:
+        context = httpx2.create_ssl_context(trust_env=False)
+    else:
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigurationError(f"the CA file {ca_file} {_not_read(exc)}") from exc
+    if client_cert is not None:
+        try:
+            # The empty password keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(client_cert, client_key, password="")
+        except (OSError, ssl.SSLError, ValueError) as exc:
+            raise ConfigurationError(
+                f"the client certificate {client_cert} with the key {client_key} {_not_read(exc)}"
+            ) from exc
+    return context
+
+
+def _not_read(exc: OSError | ValueError) -> str:
+    if isinstance(exc, ssl.SSLError | ValueError):
+        return "cannot be used: both must be PEM, belong together and have no password"
+    return f"cannot be read: {exc.strerror}"
+
+
+def _refuse_contradictions(
+    username: str | None,
+    password: str | None,
+    token: str | None,
+    token_file: Path | None,
+    headers: Mapping[str, str],
+) -> None:
+    if (username is None) != (password is None):
+        raise ConfigurationError(
+            "prometheus_username and prometheus_password belong together; set both or none"
+        )
+    if username is not None and (":" in username or not username.isprintable()):
+        raise ConfigurationError("prometheus_username must be plain text without a colon")
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"prometheus_headers: {name!a} is not the name of a header")
+        if name.lower() in _OWN_HEADERS:
+            raise ConfigurationError(f"prometheus_headers: {name} is set by Queuescope itself")
+        if not value.isascii() or not value.isprintable() or value != value.strip():
+            raise ConfigurationError(
+                f"prometheus_headers: the value of {name} must be plain ASCII text"
+            )
+    lower = [name.lower() for name in headers]
+    if len(set(lower)) < len(lower):
+        raise ConfigurationError("prometheus_headers: a header is named twice")
+    given = {
+        "prometheus_password": password is not None,
+        "prometheus_token": token is not None,
+        "prometheus_token_file": token_file is not None,
+        "prometheus_headers with Authorization": "authorization" in lower,
+    }
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise ConfigurationError(f"{' and '.join(names)} contradict each other; set one of them")
+
+
+def _token_in(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_TOKEN_FILE_BYTES)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"the token file {path} cannot be read: {exc.strerror or exc}"
+        ) from exc
+    return _checked_token(raw.decode("latin-1").strip(), f"the token in {path}")
+
+
+def _checked_token(token: str, name: str) -> str:
+    if not token.isascii() or not token.isprintable() or " " in token or not token:
+        raise ConfigurationError(f"{name} must be ASCII text without spaces")
+    return token
+
+
+def _written_forms(secret: str) -> set[str]:
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        html.escape(secret),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+    }

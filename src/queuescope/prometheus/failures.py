@@ -1,0 +1,173 @@
+"""What went wrong in an exchange with a source, as ``SourceError`` in plain words."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import ssl
+import time
+from dataclasses import dataclass
+
+from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.prometheus.wire import ErrorBody, parse_error
+
+_DETAIL_CHARACTERS = 300
+_RETRY_AFTER_LIMIT_SECONDS = 300.0
+_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+
+
+class PassingError(SourceError):
+    """A failure that may be over a moment later: asking again can help, and changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer over HTTP; ``body`` is inflated, and empty where only the status counts."""
+
+    status: int
+    content_type: str
+    retry_after: str | None
+    body: bytes
+
+
+def plain_text(text: str) -> str:
+    """Foreign text for a log line: control and direction characters escaped, length capped."""
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in text[:_DETAIL_CHARACTERS]
+    )
+    return escaped[:_DETAIL_CHARACTERS]
+
+
+def refused(response: Response) -> SourceError:
+    """The error for an answer whose status is no success."""
+    named = parse_error(response.body)
+    kind, message = _kind_and_message(response.status, named)
+    raw = f"{named.error_type}: {named.error}" if named else ""
+    raw = raw or response.body.decode("utf-8", "replace")
+    wait = retry_after_seconds(response.retry_after) if kind is SourceErrorKind.BUSY else None
+    # A query that the source itself gave up would only take as long again.
+    gave_up = named is not None and named.error_type in ("timeout", "canceled")
+    passing = response.status in _PASSING_STATUSES and not gave_up
+    return (PassingError if passing else SourceError)(
+        kind, message, detail=f"HTTP {response.status}: {raw}", retry_after_seconds=wait
+    )
+
+
+def _kind_and_message(status: int, named: ErrorBody | None) -> tuple[SourceErrorKind, str]:
+    kind = SourceErrorKind
+    if status in (401, 403):
+        return kind.AUTHENTICATION, "Prometheus refused access; its credentials must be checked"
+    if status == 429:
+        return kind.BUSY, "Prometheus is busy and asked to be left alone for a while"
+    if status == 504 or (named and named.error_type in ("timeout", "canceled")):
+        return kind.TIMEOUT, "Prometheus gave up on a query that took too long"
+    if status == 503:
+        return kind.BUSY, "Prometheus is busy or still starting"
+    if status == 502:
+        return kind.CANNOT_CONNECT, "The gateway in front of Prometheus does not reach it"
+    if named and named.error_type == "execution":
+        return kind.EXECUTION, "Prometheus could not compute this query"
+    if status in (400, 422) and named:
+        return kind.BAD_DATA, "Prometheus refused this query as wrong"
+    if status >= 500:
+        return kind.SERVER_ERROR, "Prometheus failed while answering"
+    error = not_prometheus("")
+    return error.kind, str(error)
+
+
+def no_connection(exc: Exception) -> SourceError:
+    """The error for a connection that did not come about."""
+    tls = _cause(exc, ssl.SSLError)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return SourceError(
+            SourceErrorKind.CANNOT_CONNECT,
+            "The certificate of Prometheus is not trusted; its CA file must be checked",
+            detail=f"{tls.verify_message or tls}",
+        )
+    if tls is not None:
+        return _tls(tls)
+    return PassingError(
+        SourceErrorKind.CANNOT_CONNECT, "Prometheus does not accept connections", detail=str(exc)
+    )
+
+
+def broken_off(exc: Exception) -> SourceError:
+    """The error for a connection that ended before any answer came."""
+    tls = _cause(exc, ssl.SSLError)
+    if tls is not None:
+        return _tls(tls)
+    return PassingError(
+        SourceErrorKind.CANNOT_CONNECT,
+        "Prometheus closed the connection without an answer",
+        detail=str(exc),
+    )
+
+
+def _tls(exc: ssl.SSLError) -> SourceError:
+    """A server says by alerts that it wants a client certificate, or another one."""
+    reason = exc.reason or str(exc)
+    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return SourceError(
+            SourceErrorKind.AUTHENTICATION,
+            "Prometheus refused access; its client certificate must be checked",
+            detail=reason,
+        )
+    return SourceError(
+        SourceErrorKind.CANNOT_CONNECT,
+        "No secure connection to Prometheus could be made",
+        detail=reason,
+    )
+
+
+def not_prometheus(detail: str) -> SourceError:
+    return SourceError(
+        SourceErrorKind.NOT_PROMETHEUS,
+        "The address answers, but not as a Prometheus API",
+        detail=detail,
+    )
+
+
+def undecodable(detail: str) -> SourceError:
+    return SourceError(SourceErrorKind.DECODE, _UNREADABLE, detail=detail)
+
+
+def cut(exc: Exception) -> SourceError:
+    """The error for a body that broke off."""
+    return PassingError(SourceErrorKind.DECODE, _UNREADABLE, detail=f"the body ended early: {exc}")
+
+
+def too_large(detail: str) -> SourceError:
+    return SourceError(
+        SourceErrorKind.TOO_LARGE,
+        "Prometheus sent more data than this page accepts",
+        detail=detail,
+    )
+
+
+def retry_after_seconds(text: str | None) -> float | None:
+    """Seconds from now, between 0 and five minutes; None when it cannot be understood."""
+    if not text:
+        return None
+    try:
+        wait = float(text)
+    except ValueError:
+        parsed = email.utils.parsedate_tz(text)
+        if parsed is None:
+            return None
+        try:
+            wait = email.utils.mktime_tz(parsed) - time.time()
+        except (OverflowError, ValueError):
+            return None
+    return None if math.isnan(wait) else min(max(wait, 0.0), _RETRY_AFTER_LIMIT_SECONDS)
+
+
+def _cause(exc: BaseException, kind: type[ssl.SSLError]) -> ssl.SSLError | None:
+    """The first TLS error among an exception and what it was raised from."""
+    seen: BaseException | None = exc
+    while seen is not None and not isinstance(seen, kind):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+_UNREADABLE = "Prometheus sent an answer that cannot be read"
