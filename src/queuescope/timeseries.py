@@ -122,8 +122,8 @@ class Frame:
             values[rows, target] = part.values[
                 :, part.grid.index(first) : part.grid.index(last) + 1
             ]
-        kept = sampled(values).any(axis=1)
-        series = tuple(labels for labels, keep in zip(names, kept.tolist(), strict=True) if keep)
+        kept = np.flatnonzero(sampled(values).any(axis=1))
+        series = tuple(names[row] for row in kept)
         return cls(grid, series, values[kept])
 
     @property
