@@ -108,16 +108,16 @@ class IncidentKind(StrEnum):
 
 
 _MINUTES = {
-    IncidentKind.SLOW_UPSTREAM: (8, 22),
+    IncidentKind.SLOW_UPSTREAM: (6, 16),
     IncidentKind.RATE_LIMIT_STORM: (8, 25),
     IncidentKind.WORKER_LOSS: (4, 9),
-    IncidentKind.BURST: (5, 12),
+    IncidentKind.BURST: (3, 8),
 }
 _SEVERITY = {
-    IncidentKind.SLOW_UPSTREAM: (1.8, 2.6),  # runtimes are so many times longer
+    IncidentKind.SLOW_UPSTREAM: (1.3, 1.9),  # runtimes are so many times longer
     IncidentKind.RATE_LIMIT_STORM: (0.5, 0.8),  # this share of attempts is refused
     IncidentKind.WORKER_LOSS: (1.0, 1.0),  # so many workers are gone
-    IncidentKind.BURST: (3.0, 6.0),  # so many times the jobs of one tenant
+    IncidentKind.BURST: (2.5, 5.0),  # so many times the jobs of one tenant
 }
 
 
