@@ -109,7 +109,7 @@ def test_every_instance_and_every_queue_counts(start_prometheus: StartPrometheus
     series: Samples = {
         f'ai_agents_queue_depth{{instance="{instance}",queue="{queue}"}}': (
             times,
-            times * 0 + depth,
+            times * 0 + n,
         )
         for instance, queue, n in (("a", "x", 1), ("a", "y", 20), ("b", "x", 300))
     }

@@ -26,7 +26,7 @@ def crowded_scene(start: float, end: float) -> Series:
         found[success] = (times, np.full_like(times, 50 + rank))
         found[f'ai_agents_queue_depth{{scene="crowd",queue="{tenant}"}}'] = (
             times,
-            np.full(len(times), 40.0 - rank, dtype=np.float64),
+            np.full_like(times, 40 - rank),
         )
         for bound in BOUNDS:
             # All jobs of a tenant fall into one bucket; those of the worst into the slowest.
