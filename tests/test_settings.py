@@ -153,7 +153,7 @@ def test_an_unknown_name_in_the_file_is_refused(name: str, expected: str, tmp_pa
         ("PROMETHEUS_URL", "ftp://x", "must be an http:// or https:// address"),
         ("PROMETHEUS_URL", "http://", "must be an http:// or https:// address"),
         ("PROMETHEUS_URL", "http://x:99999", "Port out of range"),
-        ("QUEUESCOPE_PROMETHEUS_URL", "http://u:p@x", "set prometheus_token instead"),
+        ("QUEUESCOPE_PROMETHEUS_URL", "http://u:p@x", "set prometheus_username instead"),
     ],
 )
 def test_a_bad_value_is_told_with_its_name_and_place(
@@ -184,6 +184,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 SECRETS = {
+    "prometheus_password": CANARY,
     "prometheus_token": CANARY,
     "broker_url": f"redis://:{CANARY}@broker/0",
     "job_store_url": f"postgresql://queuescope:{CANARY}@db/jobs",
@@ -193,6 +194,7 @@ SECRETS = {
 def test_secrets_do_not_show_in_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(environment_name(name), value)
+    monkeypatch.setenv("QUEUESCOPE_PROMETHEUS_HEADERS", f"X-Api-Key={CANARY}")
     settings = load_settings()
     for shown in (repr(settings), str(settings), settings.model_dump_json(), f"{settings!r:s}"):
         assert CANARY not in shown

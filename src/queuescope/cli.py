@@ -148,18 +148,13 @@ def check(prometheus_url: str | None) -> None:
 
 
 async def _check(settings: Any) -> bool:
+    from queuescope.connect import connect
     from queuescope.panels import load_dashboard
-    from queuescope.prometheus import PrometheusClient
     from queuescope.prometheus.promql import parse_matchers, render_matchers
 
     dashboard = load_dashboard(settings.preset)
     matchers = render_matchers(parse_matchers(settings.selector))
-    token = settings.prometheus_token
-    async with PrometheusClient(
-        settings.prometheus_url,
-        token=token.get_secret_value() if token else None,
-        timeout_seconds=settings.prometheus_timeout_seconds,
-    ) as client:
+    async with connect(settings) as client:
         asked_at = time.time()
         there = await client.now()
         ahead = there - (asked_at + time.time()) / 2
@@ -225,7 +220,7 @@ def _setting_rows() -> Iterable[tuple[str, str, str]]:
         if default is None:
             value = setting.get_default(call_default_factory=True, validated_data={})
             value = getattr(value, "get_secret_value", lambda v=value: v)()
-            default = "none" if value in (None, "", []) else str(value)
+            default = "none" if value in (None, "", [], {}) else str(value)
         yield environment_name(name), default, setting.description or ""
 
 

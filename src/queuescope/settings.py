@@ -48,8 +48,34 @@ class Settings(BaseSettings):
             description="Where Prometheus or a server with its HTTP API answers; may have a path.",
         ),
     ]
+    prometheus_username: str | None = Field(
+        default=None, description="User that is named to Prometheus (basic authentication)."
+    )
+    prometheus_password: SecretStr | None = Field(
+        default=None, description="The password of that user."
+    )
     prometheus_token: SecretStr | None = Field(
         default=None, description="Bearer token that is sent to Prometheus."
+    )
+    prometheus_token_file: Path | None = Field(
+        default=None,
+        description="File that holds the bearer token; it is read again for each question.",
+    )
+    prometheus_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict,
+        description="Headers that are sent to Prometheus, such as `X-Scope-OrgID=blue`, "
+        "separated by commas; in the file also a table.",
+    )
+    prometheus_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that may sign the certificate of Prometheus, "
+        "instead of those that the system trusts.",
+    )
+    prometheus_client_cert: Path | None = Field(
+        default=None, description="PEM file of the certificate that is shown to Prometheus."
+    )
+    prometheus_client_key: Path | None = Field(
+        default=None, description="PEM file of that certificate's key, without a password."
     )
     prometheus_timeout_seconds: float = Field(
         default=5.0, gt=0, le=60, description="Total time one question to Prometheus may take."
@@ -104,8 +130,26 @@ class Settings(BaseSettings):
                 "must be an http:// or https:// address, such as http://prometheus:9090"
             )
         if parts.username or parts.password:
-            raise ValueError("must not hold a user or password; set prometheus_token instead")
+            raise ValueError("must not hold a user or password; set prometheus_username instead")
         return value.rstrip("/")
+
+    @field_validator("prometheus_headers", mode="before")
+    @classmethod
+    def _are_headers(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return value
+        headers: dict[str, str] = {}
+        for pair in str(value).split(","):
+            name, found, text = pair.partition("=")
+            if not pair.strip():
+                continue
+            # The text itself is not shown: what stands before a forgotten “=” may be secret.
+            if not found or not name.strip() or name.strip() in headers:
+                raise ValueError(
+                    "must be different headers with their values, such as X-Scope-OrgID=blue"
+                )
+            headers[name.strip()] = text.strip()
+        return headers
 
     @field_validator("refresh_seconds", mode="before")
     @classmethod

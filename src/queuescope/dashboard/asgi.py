@@ -25,13 +25,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config as streamlit_config
 
 from queuescope.cache import FrameStore
+from queuescope.connect import connect
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.shell import Shell
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
-from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parse_matchers, render_matchers
 from queuescope.settings import Settings, load_settings
 from queuescope.snapshot import Snapshot, SnapshotService, parse_view
@@ -77,6 +77,7 @@ class Dashboard:
             default_range=settings.range,
             refresh_seconds=settings.refresh_seconds,
         )
+        self._client = connect(settings)
         self._snapshots: SnapshotService | None = None
 
     @property
@@ -89,15 +90,9 @@ class Dashboard:
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         settings = self.settings
         cache = settings.data_dir / "cache"
-        token = settings.prometheus_token
-        client = PrometheusClient(
-            settings.prometheus_url,
-            token=token.get_secret_value() if token else None,
-            timeout_seconds=settings.prometheus_timeout_seconds,
-        )
         store = FrameStore(cache, max_points=_CACHED_POINTS)
         self._snapshots = SnapshotService(
-            client,
+            self._client,
             store,
             FactsFile(cache),
             self.panels,

@@ -1,0 +1,34 @@
+"""The client that the settings ask for; shared by the dashboard and the command line."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from queuescope.prometheus import PrometheusClient
+from queuescope.settings import Settings
+
+
+def connect(settings: Settings) -> PrometheusClient:
+    """A client of the configured Prometheus, which has not asked anything yet.
+
+    Raises ``ConfigurationError`` for settings that contradict each other and for files that
+    cannot be used.
+    """
+    return PrometheusClient(
+        settings.prometheus_url,
+        username=settings.prometheus_username,
+        password=_revealed(settings.prometheus_password),
+        token=_revealed(settings.prometheus_token),
+        token_file=settings.prometheus_token_file,
+        headers={
+            name: value.get_secret_value() for name, value in settings.prometheus_headers.items()
+        },
+        ca_file=settings.prometheus_ca_file,
+        client_cert=settings.prometheus_client_cert,
+        client_key=settings.prometheus_client_key,
+        timeout_seconds=settings.prometheus_timeout_seconds,
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

@@ -1,0 +1,110 @@
+"""From settings to a client: what is set is sent, contradictions are refused, secrets stay."""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from pathlib import Path
+
+import pytest
+from tests.fault_server import FaultServer, http_response
+
+from queuescope.connect import connect
+from queuescope.errors import ConfigurationError
+from queuescope.settings import environment_name, load_settings
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = b'{"status":"success","data":{"resultType":"scalar","result":[1000,"42"]}}'
+CANARY = "c4n4ry-w0rd"
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(environment_name(name), value)
+
+
+async def _request_of(monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
+    """The head of the request that these settings lead to."""
+    async with FaultServer(http_response(ANSWER)) as server:
+        _set(monkeypatch, prometheus_url=f"{server.url}/metrics/prometheus", **settings)
+        async with connect(load_settings()) as client:
+            assert (await client.query("up")).samples[0].value == 42.0
+    return server.requests[0].partition(b"\r\n\r\n")[0].decode().lower()
+
+
+async def test_a_user_and_a_password_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = await _request_of(monkeypatch, prometheus_username="ops", prometheus_password=CANARY)
+    pair = base64.b64encode(f"ops:{CANARY}".encode()).decode().lower()
+    assert head.startswith("post /metrics/prometheus/api/v1/query http/1.1")
+    assert f"authorization: basic {pair}" in head
+
+
+async def test_a_token_and_headers_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = "X-Scope-OrgID=blue|green, X-Empty=,X-Sum=a=b"
+    head = await _request_of(monkeypatch, prometheus_token=CANARY, prometheus_headers=headers)
+    assert f"authorization: bearer {CANARY}" in head
+    assert "x-scope-orgid: blue|green" in head
+    assert "x-empty: " in head
+    assert "x-sum: a=b" in head
+
+
+async def test_the_token_of_a_file_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{CANARY}\n", "utf-8")
+    head = await _request_of(monkeypatch, prometheus_token_file=str(tmp_path / "token"))
+    assert f"authorization: bearer {CANARY}\r\n" in f"{head}\r\n"
+
+
+async def test_headers_may_be_a_table_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "queuescope.toml"
+    path.write_text('[prometheus_headers]\nX-Scope-OrgID = "a, b"\n', "utf-8")
+    settings = load_settings(path)
+    assert settings.prometheus_headers["X-Scope-OrgID"].get_secret_value() == "a, b"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"prometheus_token": CANARY, "prometheus_username": "u", "prometheus_password": CANARY},
+            "prometheus_password and prometheus_token contradict each other",
+        ),
+        (
+            {"prometheus_token": CANARY, "prometheus_token_file": "/dev/null"},
+            "prometheus_token and prometheus_token_file contradict each other",
+        ),
+        (
+            {"prometheus_token": CANARY, "prometheus_headers": f"authorization=Key {CANARY}"},
+            "prometheus_token and prometheus_headers with Authorization contradict each other",
+        ),
+        ({"prometheus_username": "u"}, "username and prometheus_password belong together"),
+        ({"prometheus_password": CANARY}, "username and prometheus_password belong together"),
+        (
+            {"prometheus_username": "u:v", "prometheus_password": CANARY},
+            "must be plain text without a colon",
+        ),
+        ({"prometheus_client_cert": "/c.pem"}, "needs both prometheus_client_cert and"),
+        ({"prometheus_client_key": "/k.pem"}, "needs both prometheus_client_cert and"),
+        ({"prometheus_ca_file": "/ca.pem"}, "needs an https:// address"),
+        ({"prometheus_token_file": "/no/such/token"}, "/no/such/token cannot be read: No such"),
+        ({"prometheus_token_file": "/dev/null"}, "the token in /dev/null must be ASCII text"),
+        ({"prometheus_headers": f"X Y={CANARY}"}, "'X Y' is not the name of a header"),
+        ({"prometheus_headers": f"Host={CANARY}"}, "Host is set by Queuescope itself"),
+        ({"prometheus_headers": f"X-A={CANARY}\n"}, None),
+        ({"prometheus_headers": f"X-A={CANARY}\nX-B: 1"}, "the value of X-A must be plain ASCII"),
+        ({"prometheus_headers": f"X-A={CANARY}é"}, "the value of X-A must be plain ASCII"),
+        ({"prometheus_headers": "X-A=1,x-a=2"}, "a header is named twice"),
+        ({"prometheus_headers": "X-A=1,X-A=2"}, "must be different headers with their values"),
+        ({"prometheus_headers": CANARY}, "must be different headers with their values"),
+    ],
+)
+async def test_contradictions_are_refused_without_telling_a_secret(
+    settings: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _set(monkeypatch, prometheus_url="http://prometheus:9090", **settings)
+    if expected is None:
+        await connect(load_settings()).aclose()
+        return
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        connect(load_settings())
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
