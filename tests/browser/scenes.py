@@ -31,7 +31,7 @@ def crowded_scene(start: float, end: float) -> Series:
         for bound in BOUNDS:
             # All jobs of a tenant fall into one bucket; those of the worst into the slowest.
             reached = bound >= (30 if rank < 4 else 5)
-            counts = 1e6 + np.arange(len(times)) * (1.0 if reached else 0.0)
+            counts = np.linspace(1e6, 1e6 + len(times) if reached else 1e6, len(times))
             name = "ai_agents_enhancement_latency_seconds_bucket"
             found[f'{name}{{{labels},le="{bound_text(bound)}"}}'] = (times, counts)
     return found

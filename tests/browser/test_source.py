@@ -10,7 +10,8 @@ import numpy as np
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess, get
-from tests.browser.known_samples import DAY, scrape_times
+from tests.browser.known_samples import DAY, HOUR, scrape_times
+from tests.browser.trends_page import iso
 from tests.real_prometheus import RealPrometheus
 
 
@@ -62,14 +63,14 @@ def test_what_prometheus_has_not_is_told_with_the_nearest_name(
         expect(depth).to_contain_text("Prometheus has no metric ai_agents_queue_depth.")
         expect(depth).to_contain_text("agents_queue_depth.")
 
-        before = "?from=2025-01-01T00:00:00Z&to=2025-01-01T06:00:00Z"
-        page.open(before, drawn=False)
+        before = time.time() - 3 * DAY
+        page.open(f"?from={iso(before)}&to={iso(before + 6 * HOUR)}", drawn=False)
         success = page.panel("success_rate")
         expect(success).to_have_attribute("data-state", "empty")
         expect(success).to_contain_text(re.compile(r"The data start at \d{4}-\d\d-\d\d \d\d:\d\d"))
 
         after = time.time() - 900
-        page.open(f"?from={_iso(after)}&to={_iso(after + 600)}", drawn=False)
+        page.open(f"?from={iso(after)}&to={iso(after + 600)}", drawn=False)
         expect(success).to_have_attribute("data-state", "empty")
         expect(success).to_contain_text("has no sample in this range")
         expect(success).to_contain_text("Prometheus cannot scrape worker-7:9100.")
@@ -85,7 +86,3 @@ def test_a_label_filter_that_matches_nothing_is_named(
         for name in ("queue_depth", "success_rate", "latency"):
             expect(page.panel(name)).to_have_attribute("data-state", "empty")
             expect(page.panel(name)).to_contain_text('The label filter {scene="knwon"} matches')
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
