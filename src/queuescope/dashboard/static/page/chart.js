@@ -121,6 +121,9 @@ class Chart {
     const touch = matchMedia("(pointer: coarse)").matches;
     if (touch) layout.dragmode = false;
     layout.xaxis.nticks = Math.max(3, Math.min(8, Math.round(this.plot.clientWidth / 75)));
+    // Found once: what stands under the pointer must not move with a refresh.
+    this.room ??= roomForLabels(data, layout.showlegend);
+    layout.margin = { ...layout.margin, ...this.room };
     layout.width = this.plot.clientWidth;
     layout.height = this.plot.clientHeight;
     this.width = layout.width;

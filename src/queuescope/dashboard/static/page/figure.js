@@ -81,6 +81,17 @@ function visibleRange(kind, data, [from, to]) {
   return [0, high > 0 ? high * 1.06 : 1];
 }
 
+// Margins that hold the usual labels from the start: one that has to grow while Plotly draws makes
+// it draw the whole chart a second time. An unusual label still gets its room that way.
+function roomForLabels(data, legend) {
+  let high = 0;
+  for (const { y } of data) {
+    for (const value of y) if (value > high) high = value;
+  }
+  const widest = Math.max(3, Math.round(high * 1.06).toLocaleString("en-US").length);
+  return { l: 32 + 7 * widest, b: 64, t: legend ? 47 : 18 };
+}
+
 // `var(--name)` anywhere in a figure, by the theme in force.
 function tokenResolver(element) {
   const css = getComputedStyle(element);
