@@ -7,7 +7,7 @@ from enum import StrEnum
 from string import Template
 
 PLACEHOLDERS = frozenset(
-    {"matchers", "by", "le_by", "step", "fine", "coarse", "window", "lookback", "recent"}
+    {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "lookback", "recent"}
 )
 """What a query template may hold, each written as ``$name``; see ``Resolution``."""
 
@@ -41,11 +41,15 @@ class Resolution:
     ``left_open`` says that the source leaves out a range selector's left end (Prometheus 3,
     VictoriaMetrics). Prometheus 2 includes it, so there the windows are shortened by a
     millisecond: a sample that stands exactly on a grid point is then read in one step only.
+
+    ``phase_seconds``, more than 0 and at most the scrape interval, is how far after a multiple of
+    the interval the samples stand; None: not known, or different among targets.
     """
 
     step_seconds: int
     scrape_interval_seconds: int
     left_open: bool = True
+    phase_seconds: float | None = None
 
     def window(self, seconds: int) -> str:
         return f"{seconds}s" if self.left_open else f"{seconds * 1000 - 1}ms"
@@ -64,12 +68,27 @@ class Resolution:
         """How long a gauge's sample speaks for its series: one lost scrape is no gap, more are."""
         return max(self.scrape_interval_seconds * 9 // 2, 1)
 
+    def _sampling(self) -> tuple[str, str]:
+        """The resolution of a subquery over raw samples, and the offset of what it reads.
+
+        Where the phase is known each sample is read once, halfway to the next one, so that no
+        jitter of the scrapes can hide it and none is counted in the step after its own. Else the
+        subquery looks twice within an interval.
+        """
+        scrape = self.scrape_interval_seconds
+        if self.phase_seconds is None:
+            return f"{max(1, scrape // 2)}s", ""
+        offset_ms = round(scrape * 500 - self.phase_seconds * 1000)
+        return f"{scrape}s", f" offset {offset_ms}ms"
+
     def placeholders(self) -> dict[str, str]:
         scrape = self.scrape_interval_seconds
         dip = min(self.rate_window_seconds, max(RECENT_SECONDS, 4 * scrape))
+        fine, shift = self._sampling()
         return {
             "step": self.window(self.step_seconds),
-            "fine": f"{max(1, scrape // 2)}s",
+            "fine": fine,
+            "shift": shift,
             # A subquery that is coarser than the step would leave steps without a point.
             "coarse": f"{min(60 if dip >= 120 else max(1, scrape), self.step_seconds)}s",
             "window": self.window(self.rate_window_seconds),

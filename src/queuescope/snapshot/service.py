@@ -146,10 +146,22 @@ class SnapshotService:
         source_now = self._clock() + contact.offset_seconds
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         grid = view.grid(source_now, scrape)
-        resolution = Resolution(grid.step_seconds, scrape, facts.left_open)
         panels = await asyncio.gather(
             *(
-                self._panel(panel, view, grid, resolution, source_now)
+                self._panel(
+                    panel,
+                    view,
+                    grid,
+                    Resolution(
+                        grid.step_seconds,
+                        scrape,
+                        facts.left_open,
+                        facts.phases.get(panel.metrics[0])
+                        if scrape == facts.scrape_interval_seconds
+                        else None,
+                    ),
+                    source_now,
+                )
                 for panel in self._dashboard.panels
             )
         )
@@ -194,13 +206,10 @@ class SnapshotService:
     async def _renew_facts(self, source_now: float) -> None:
         names = tuple(panel.metrics[0] for panel in self._dashboard.panels)
         try:
-            facts = await ask_facts(self._client, names, self._matchers, source_now)
+            facts = await ask_facts(self._client, names, self._matchers, source_now, self._facts)
         except SourceError as exc:
             _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
             return
-        if not facts.measured and self._facts is not None and self._facts.measured:
-            # Nothing is scraped just now: that does not change how often it was.
-            facts = replace(self._facts, version=facts.version, left_open=facts.left_open)
         if facts != self._facts:
             await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
         self._facts = facts

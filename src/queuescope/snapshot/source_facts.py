@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
+from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.timeseries import Grid
@@ -24,48 +25,117 @@ DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
 _USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300)
 _COUNTED_SECONDS = 900
 _SPACINGS = 3
+_PHASES = 8
 _RESOLUTION_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """``left_open``: see ``panels.Resolution``. ``measured`` is False for a mere default."""
+    """``left_open``: see ``panels.Resolution``, where a metric's entry in ``phases`` is
+    ``phase_seconds``. ``measured`` is False for a mere default.
+    """
 
     version: str = ""
     left_open: bool = True
     scrape_interval_seconds: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_SCRAPE_INTERVAL_SECONDS
+    phases: dict[str, float] = field(default_factory=dict)
     measured: bool = False
 
 
 async def ask_facts(
-    client: PrometheusClient, metrics: tuple[str, ...], matchers: str, now: float
+    client: PrometheusClient,
+    metrics: tuple[str, ...],
+    matchers: str,
+    now: float,
+    known: SourceFacts | None = None,
 ) -> SourceFacts:
-    """Ask for the version and measure the scrape interval of ``metrics``. Raises ``SourceError``.
+    """Ask for the version and measure how ``metrics`` are scraped. Raises ``SourceError``.
 
-    The interval is that of the first metric that is sampled now, or was in the last 7 days.
+    The interval is that of the first metric that is sampled now, or was in the last 7 days. What
+    cannot be measured stays as it was ``known``.
     """
-    version = (await client.buildinfo()).version
-    measured = 0.0
-    for metric in metrics:
-        measured = await _newest_spacing(client, metric, matchers, now)
-        measured = measured or await _usual_spacing(client, metric, matchers, now)
-        if measured:
-            break
+    known = known or SourceFacts()
+    version = await _version(client)
     left_open = await client.ranges_are_left_open()
-    if not measured:
-        return SourceFacts(version, left_open)
-    interval = min(_USUAL_INTERVALS, key=lambda usual: abs(math.log(usual / measured)))
-    return SourceFacts(version, left_open, interval, measured=True)
+    newest = {m: await _newest_moment(client, f"{m}{{{matchers}}}", now) for m in metrics}
+    sampled = {metric: at for metric, at in newest.items() if at is not None}
+    spacing = 0.0
+    for metric, at in sampled.items():
+        spacing = await _newest_spacing(client, metric, matchers, at)
+        spacing = spacing or await _usual_spacing(client, f"{metric}{{{matchers}}}", at)
+        if spacing:
+            break
+    if not spacing:
+        return replace(known, version=version, left_open=left_open)
+    interval = min(_USUAL_INTERVALS, key=lambda usual: abs(math.log(usual / spacing)))
+    phases = {}
+    for metric, at in sampled.items():
+        phase = await _phase(client, f"{metric}{{{matchers}}}", interval, at)
+        if phase is not None:
+            before = known.phases.get(metric) if interval == known.scrape_interval_seconds else None
+            phases[metric] = _steadied(phase, before, interval)
+    return SourceFacts(version, left_open, interval, phases, measured=True)
 
 
-async def _newest_spacing(
-    client: PrometheusClient, metric: str, matchers: str, now: float
-) -> float:
+async def _version(client: PrometheusClient) -> str:
+    try:
+        return (await client.buildinfo()).version
+    except SourceError as exc:
+        if exc.kind in (SourceErrorKind.CANNOT_CONNECT, SourceErrorKind.TIMEOUT):
+            raise
+        # Not every server with this API tells its version, and nothing depends on it.
+        return ""
+
+
+def _steadied(phase: float, before: float | None, interval_seconds: int) -> float:
+    """``before`` while the new measure is next to it: each change asks for all history anew."""
+    if before is None:
+        return phase
+    apart = abs(phase - before)
+    return before if min(apart, interval_seconds - apart) <= interval_seconds / _PHASES else phase
+
+
+async def _newest_moment(client: PrometheusClient, selector: str, now: float) -> float | None:
+    """When the newest sample was taken: just now, or at some time in the last 7 days."""
+    for query in (
+        f"max(timestamp({selector}))",
+        f"max(max_over_time(timestamp({selector})[7d:4m]))",
+    ):
+        found = await client.query(query, at=now)
+        if found.samples:
+            return found.samples[0].value
+    return None
+
+
+async def _phase(
+    client: PrometheusClient, selector: str, interval_seconds: int, at: float
+) -> float | None:
+    """How far after a multiple of the interval samples are taken; None when targets differ.
+
+    Counted in eighths of the interval, which steadies the answer against jitter. A sample exactly
+    on a multiple belongs to the last eighth: it ends the interval before it.
+    """
+    eighth = interval_seconds / _PHASES
+    found = await client.query(
+        f'count_values("phase", floor((timestamp({selector}) - {_RESOLUTION_SECONDS / 2})'
+        f" / {eighth}) % {_PHASES})",
+        at=at,
+    )
+    seen = sorted(int(float(dict(sample.labels)["phase"])) for sample in found.samples)
+    if len(seen) == 1:
+        return (seen[0] + 0.5) * eighth
+    if len(seen) == 2 and (seen[1] - seen[0]) % _PHASES in (1, _PHASES - 1):
+        # Jitter over the border of two: the border itself.
+        return interval_seconds if seen == [0, _PHASES - 1] else seen[1] * eighth
+    return None
+
+
+async def _newest_spacing(client: PrometheusClient, metric: str, matchers: str, at: float) -> float:
     """Seconds between the newest samples of the series that was sampled last; 0 is unknown.
 
     It needs few samples, so that it is right for a source that has only just been started.
     """
-    newest = await client.query(f"topk(1, timestamp({metric}{{{matchers}}}))", at=now)
+    newest = await client.query(f"topk(1, timestamp({metric}{{{matchers}}}))", at=at)
     if not newest.samples:
         return 0.0
     labels = render_matchers(Matcher(name, "=", value) for name, value in newest.samples[0].labels)
@@ -81,13 +151,13 @@ async def _newest_spacing(
     return float(np.median(-np.diff(times))) if len(times) > 1 else 0.0
 
 
-async def _usual_spacing(client: PrometheusClient, metric: str, matchers: str, now: float) -> float:
-    """The same from how many samples fell into a window of the last 7 days at most."""
-    grid = Grid.ending_at(now, 7 * 86_400, 6 * 3_600)
-    query = f"max(count_over_time({metric}{{{matchers}}}[{_COUNTED_SECONDS}s]))"
-    found = await client.query(query, at=now)
+async def _usual_spacing(client: PrometheusClient, selector: str, at: float) -> float:
+    """The same from how many samples fell into a window of the 7 days before at most."""
+    grid = Grid.ending_at(at, 7 * 86_400, 6 * 3_600)
+    query = f"max(count_over_time({selector}[{_COUNTED_SECONDS}s]))"
+    found = await client.query(query, at=at)
     most = max((sample.value for sample in found.samples), default=0.0)
-    if most == 0:
+    if most <= 1:
         values = (await client.query_range(query, grid)).frame.values
         most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
     return _COUNTED_SECONDS / most if most > 1 else 0.0
