@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -28,11 +29,13 @@ def http_response(
 class FaultServer:
     """Calls ``respond`` for each request, with its head and body, on kept connections.
 
-    ``requests`` holds what came; ``connections`` counts how often somebody connected.
+    ``requests`` holds what came; ``connections`` counts how often somebody connected (over TLS:
+    with a handshake that succeeded).
     """
 
-    def __init__(self, respond: Respond | bytes) -> None:
+    def __init__(self, respond: Respond | bytes, *, tls: ssl.SSLContext | None = None) -> None:
         self._respond = respond
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -40,8 +43,9 @@ class FaultServer:
         self.connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(
@@ -71,7 +75,7 @@ class FaultServer:
                     await writer.drain()
                 else:
                     await self._respond(head + body, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass  # the client has left, or the test is over
         finally:
             self._tasks.discard(task)

@@ -55,8 +55,10 @@ def free_port() -> int:
 class RealPrometheus:
     """A Prometheus process in ``directory`` on a free port of the loopback interface.
 
-    ``targets`` (``host:port``) are scraped every ``scrape_interval_seconds``. Use it as a context
-    manager, or call ``start`` and ``kill``. The port and the data stay the same over restarts.
+    ``targets`` (``host:port``) are scraped every ``scrape_interval_seconds``. ``web_config`` is a
+    file of Prometheus's own for TLS and users, ``prefix`` the path below which it answers. Use it
+    as a context manager, or call ``start`` and ``kill``. The port and the data stay the same over
+    restarts.
     """
 
     def __init__(
@@ -67,8 +69,14 @@ class RealPrometheus:
         targets: Sequence[str] = (),
         rule_files: Sequence[Path] = (),
         scrape_interval_seconds: int = 1,
+        program: str | Path = "prometheus",
+        web_config: Path | None = None,
+        prefix: str = "",
     ) -> None:
         self._directory = directory
+        self._program = program
+        self._web_config = web_config
+        self._prefix = prefix
         self._data = directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -89,7 +97,8 @@ class RealPrometheus:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self._web_config is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}{self._prefix}"
 
     @property
     def pid(self) -> int:
@@ -113,15 +122,18 @@ class RealPrometheus:
     def start(self) -> None:
         """Start it, and wait until it is ready."""
         log = (self._directory / "prometheus.log").open("ab")
+        options = [f"--web.route-prefix={self._prefix}"] if self._prefix else []
+        options += [f"--web.config.file={self._web_config}"] if self._web_config else []
         with log:
             self._process = subprocess.Popen(
                 [
-                    "prometheus",
+                    self._program,
                     f"--config.file={self._directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._data}",
                     "--storage.tsdb.retention.time=400d",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     "--log.level=warn",
+                    *options,
                 ],
                 stdout=log,
                 stderr=log,
@@ -135,9 +147,13 @@ class RealPrometheus:
             time.sleep(0.02)
 
     def _is_ready(self) -> bool:
+        if self._web_config is not None:
+            # Its readiness cannot be asked for without a certificate; it listens when it is so.
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
-            connection.request("GET", "/-/ready")
+            connection.request("GET", f"{self._prefix}/-/ready")
             return connection.getresponse().status == 200
         except (http.client.HTTPException, OSError):
             return False

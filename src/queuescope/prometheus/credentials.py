@@ -92,10 +92,10 @@ class Credentials:
         return "#" + hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
     def hide(self, text: str) -> str:
-        """``text`` with every secret replaced, also where an echo of it is escaped."""
+        """``text`` with every secret replaced, also where an echo of it is escaped or lowered."""
         for secret in (*self._tokens, *self._secrets):
             for form in _written_forms(secret):
-                text = text.replace(form, "***")
+                text = re.sub(re.escape(form), "***", text, flags=re.IGNORECASE)
         return text
 
     def _use(self, token: str) -> None:

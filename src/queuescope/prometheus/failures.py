@@ -95,18 +95,22 @@ def no_connection(exc: Exception) -> SourceError:
 def broken_off(exc: Exception) -> SourceError:
     """The error for a connection that ended before any answer came."""
     tls = _cause(exc, ssl.SSLError)
-    if tls is not None:
-        return _tls(tls)
+    return _closed(str(exc)) if tls is None else _tls(tls)
+
+
+def _closed(detail: str) -> SourceError:
     return PassingError(
         SourceErrorKind.CANNOT_CONNECT,
         "Prometheus closed the connection without an answer",
-        detail=str(exc),
+        detail=detail,
     )
 
 
 def _tls(exc: ssl.SSLError) -> SourceError:
     """A server says by alerts that it wants a client certificate, or another one."""
     reason = exc.reason or str(exc)
+    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return _closed(reason)
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return SourceError(
             SourceErrorKind.AUTHENTICATION,

@@ -33,6 +33,8 @@ _ERROR_BODY_BYTES = 64 * 1024
 _DEFAULT_LIMITS = httpx2.Limits(
     max_connections=16, max_keepalive_connections=8, keepalive_expiry=60
 )
+# The HTTP client lets the alerts of TLS 1.3, which come after the handshake, through as they are.
+_BROKEN_OFF = (httpx2.ReadError, httpx2.WriteError, OSError)
 _FIXED_HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
@@ -135,10 +137,10 @@ class Transport:
         )
         try:
             response = await self._client.send(request, stream=True)
-        except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError) as exc:
+        except (*_BROKEN_OFF, httpx2.RemoteProtocolError) as exc:
             if not connected_anew:
                 raise _StaleConnectionError(str(exc)) from exc
-            if isinstance(exc, httpx2.NetworkError) or "disconnected" in str(exc):
+            if isinstance(exc, _BROKEN_OFF) or "disconnected" in str(exc):
                 raise failures.broken_off(exc) from exc
             raise failures.not_prometheus(str(exc)) from exc
         except (httpx2.NetworkError, httpx2.TimeoutException) as exc:
@@ -193,7 +195,7 @@ class Transport:
                 await self._drain(inflater, out, limit_bytes)
         except zlib.error as exc:
             raise failures.undecodable(f"broken gzip stream: {exc}") from exc
-        except httpx2.HTTPError as exc:
+        except (httpx2.HTTPError, OSError) as exc:
             raise failures.cut(exc) from exc
         return bytes(out)
 
