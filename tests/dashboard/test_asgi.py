@@ -238,6 +238,13 @@ def test_other_pages_and_probes_get_the_page_without_the_early_charts(
     assert (head.status, head.body) == (200, b"")
 
 
+def test_no_other_site_may_frame_the_page(dashboard: RunningDashboard) -> None:
+    for path in ("/", "/jobs"):
+        headers = dashboard.ask(path, PAGE).headers
+        assert headers["content-security-policy"] == "frame-ancestors 'self'"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_the_page_names_its_files_by_their_content(dashboard: RunningDashboard) -> None:
     page = dashboard.ask("/", PAGE).text
     paths = set(re.findall(r'"(/queuescope/static/[^"]+)"', page))

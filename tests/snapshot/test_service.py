@@ -326,6 +326,18 @@ async def test_an_empty_panel_is_explained(
     assert found["latency"]["now"] is None
 
 
+async def test_the_search_for_a_reason_is_not_made_with_every_refresh(
+    proxy: CountingProxy, make_service: StartService
+) -> None:
+    async with _closing(make_service(proxy.url, matchers='env="prod"')) as service:
+        await service.get(HOUR, max_age_seconds=0)
+        searched = proxy.asked["series"]
+        found = panels(await service.get(HOUR, max_age_seconds=0))
+    assert searched > 0
+    assert proxy.asked["series"] == searched
+    assert "matches no series" in found["latency"]["cause"]
+
+
 async def test_a_range_without_a_job_is_idle_and_not_zero(
     prometheus: RealPrometheus, make_service: StartService
 ) -> None:

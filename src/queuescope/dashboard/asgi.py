@@ -42,6 +42,14 @@ _CACHED_POINTS = 20_000_000
 _YOUNGEST_SECONDS = 1.0
 _OLDEST_SECONDS = 600.0
 
+_PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    # No other site may show the page in a frame and lead its reader's clicks.
+    "Content-Security-Policy": "frame-ancestors 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
 _STREAMLIT_OPTIONS: dict[str, Any] = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",
@@ -181,7 +189,7 @@ class IndexPage:
         response = Response(
             self._dashboard.document(request),
             media_type="text/html",
-            headers={"Cache-Control": "no-store"},
+            headers=_PAGE_HEADERS,
         )
         await response(scope, receive, send)
 

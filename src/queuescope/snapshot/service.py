@@ -33,6 +33,7 @@ _FACTS_KEPT_SECONDS = 600
 _UNMEASURED_FACTS_KEPT_SECONDS = 30
 _CLOCK_TOLERANCE_SECONDS = 5
 _INCOMPLETE_SECONDS = 1.0
+_ABSENCE_KEPT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class SnapshotService:
         self._facts_until = 0.0
         self._facts_lock = asyncio.Lock()
         self._now: dict[str, _Now] = {}
+        self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
     @property
     def dashboard(self) -> Dashboard:
@@ -241,7 +243,7 @@ class SnapshotService:
         elif state is State.IDLE:
             cause = "No job finished in this range, so there is nothing to measure."
         elif state is State.EMPTY:
-            cause = await self._why_empty(panel, grid, source_now)
+            cause = await self._why_empty(panel, view, grid, source_now)
         note = ""
         if view.by is not None and by is None:
             note = f"not reported by {view.by}"
@@ -262,12 +264,20 @@ class SnapshotService:
             "figure": panel_figure(panel, curves, by=by),
         }
 
-    async def _why_empty(self, panel: Panel, grid: Grid, source_now: float) -> str:
+    async def _why_empty(self, panel: Panel, view: View, grid: Grid, source_now: float) -> str:
+        """The reason, kept for a while: it takes a search through weeks of samples."""
+        known = self._absences.get((panel.id, view))
+        if known is not None and 0 <= self._clock() - known[0] < _ABSENCE_KEPT_SECONDS:
+            return known[1]
         try:
             async with self._slots:
-                return await explain_absence(self._client, panel, self._matchers, grid, source_now)
+                why = await explain_absence(self._client, panel, self._matchers, grid, source_now)
         except SourceError as exc:
             return f"Prometheus has no such series here. Why could not be found out: {exc}"
+        self._absences[panel.id, view] = (self._clock(), why)
+        while len(self._absences) > MAX_VIEWS:
+            self._absences.popitem(last=False)
+        return why
 
     async def _present(
         self, panel: Panel, resolution: Resolution, source_now: float
