@@ -173,6 +173,8 @@ class TrendsPage:
         middle = box["y"] + box["height"] / 2
         self.page.mouse.move(box["x"] + box["width"] * share - 3, middle)
         self.page.mouse.move(box["x"] + box["width"] * share, middle, steps=3)
+        # Plotly follows the mouse some 50 ms behind.
+        self.page.wait_for_timeout(300)
 
 
 def epoch(wall: str) -> float:
