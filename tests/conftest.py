@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 
 StartPrometheus = Callable[..., RealPrometheus]
@@ -26,6 +28,22 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
             return running.enter_context(server)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[RealPostgreSQL]:
+    """One server for all; whoever stops it starts it again."""
+    with RealPostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: RealPostgreSQL) -> Iterator[str]:
+    """A database of the test's own."""
+    name = f"jobs_{secrets.token_hex(4)}"
+    postgresql.execute(f"CREATE DATABASE {name}")
+    yield postgresql.url(name)
+    postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

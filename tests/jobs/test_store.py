@@ -1,15 +1,22 @@
-"""The job history on a real SQLite file, and on PostgreSQL's dialect where only text is needed."""
+"""The job history, on a real SQLite file and on a real PostgreSQL."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from traceback import format_exception
+from typing import Any
 
 import pytest
+from sqlalchemy import make_url
+from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import ConfigurationError, JobStoreError
 from queuescope.jobs.store import MESSAGE_LIMIT, Job, JobStatus, JobStore
@@ -36,11 +43,34 @@ FAILED = replace(
 )
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new history."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'jobs.db'}"
+    found: str = request.getfixturevalue("postgresql_url")
+    return found
+
+
+OpenStore = Callable[..., JobStore]
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    made = JobStore(f"sqlite:///{tmp_path / 'deep' / 'jobs.db'}")
-    yield made
-    made.close()
+def open_store() -> Iterator[OpenStore]:
+    """Opens histories that are closed after the test."""
+    with ExitStack() as opened:
+
+        def open_one(url: str, **arguments: Any) -> JobStore:
+            made = JobStore(url, **arguments)
+            opened.callback(made.close)
+            return made
+
+        yield open_one
+
+
+@pytest.fixture
+def store(url: str, open_store: OpenStore) -> JobStore:
+    return open_store(url)
 
 
 def test_a_row_comes_back_as_it_was_recorded(store: JobStore) -> None:
@@ -105,7 +135,150 @@ def test_hostile_text_is_kept_as_text_within_limits(store: JobStore) -> None:
     assert len(kept.error_message) == MESSAGE_LIMIT
 
 
-def test_readers_do_not_wait_for_a_writer(store: JobStore, tmp_path: Path) -> None:
+def test_text_that_no_database_takes_costs_no_row(store: JobStore) -> None:
+    """One such row would keep all that wait with it from being written."""
+    odd = "caf\udce9\x00"
+    store.record(
+        [
+            replace(FAILED, id=f"j{odd}", tenant=odd, queue=odd, attempts=2**40),
+            replace(FAILED, error_message="\udce9" * 2000),
+        ]
+    )
+    kept = store.get(f"j{odd}")
+    assert kept is not None
+    assert (kept.id, kept.tenant, kept.attempts) == ("jcaf\\udce9", "caf\\udce9", 2**31 - 1)
+    assert store.recent(tenant=odd, queue=odd) == [kept]
+    other = store.get("j1")
+    assert other is not None
+    assert len(other.error_message) == MESSAGE_LIMIT
+
+
+def test_ids_that_are_equal_within_the_limit_are_one_job(store: JobStore) -> None:
+    store.record([replace(STARTED, id="x" * 300), replace(FAILED, id="x" * 299)])
+    assert store.recent() == [replace(FAILED, id="x" * 255)]
+    assert store.get("x" * 300) == store.get("x" * 255)
+
+
+def test_jobs_of_the_same_moment_have_one_order(store: JobStore) -> None:
+    store.record([replace(FAILED, id=f"j{n}") for n in (3, 1, 4, 2, 0)])
+    assert [job.id for job in store.recent(3)] == ["j4", "j3", "j2"]
+
+
+def test_two_writers_of_the_same_jobs_do_not_stop_each_other(
+    url: str, open_store: OpenStore
+) -> None:
+    rows = [replace(FAILED, id=f"j{n:03}") for n in range(300)]
+    writers = [open_store(url), open_store(url)]
+    writers[0].record(rows)
+    gate = threading.Barrier(2)
+
+    def write(number: int) -> None:
+        for turn in range(10):
+            gate.wait()
+            # One goes up and the other down, as redelivered jobs may come.
+            writers[number].record(rows[:: 1 if (turn + number) % 2 else -1])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+    assert writers[0].count() == 300
+
+
+def test_a_history_that_was_made_anew_is_taken_up(
+    url: str, store: JobStore, postgresql: RealPostgreSQL
+) -> None:
+    store.record([FAILED])
+    parsed = make_url(url)
+    assert parsed.database is not None
+    if parsed.get_backend_name() == "sqlite":
+        for part in Path(parsed.database).parent.iterdir():
+            part.unlink()
+    else:
+        postgresql.execute("DROP TABLE jobs", database=parsed.database)
+    with pytest.raises(JobStoreError):
+        store.record([FAILED])
+    store.record([FAILED])
+    assert store.get("j1") == FAILED
+
+
+FORKED = """
+import os, sys
+from dataclasses import replace
+from queuescope.jobs.store import Job, JobStatus, JobStore
+
+store = JobStore(sys.argv[1])
+job = Job("j0", "n", "t", "q", "w", JobStatus.FAILED, finished_at=1.0)
+store.record([job])
+children = []
+for child in range(2):
+    pid = os.fork()
+    if pid == 0:
+        for turn in range(10):
+            store.record([replace(job, id=f"c{child}-{turn}")])
+            assert store.get(f"c{child}-{turn}") is not None
+        os._exit(0)
+    children.append(pid)
+for turn in range(10):
+    store.record([replace(job, id=f"p-{turn}")])
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
+assert store.count() == 31, store.count()
+store.close()
+"""
+
+
+def test_children_that_are_forked_later_may_use_the_same_store(url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORKED, url],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+FIRST_USE = """
+import sys
+from queuescope.jobs.store import Job, JobStatus, JobStore
+
+urls, number = sys.argv[2:], sys.argv[1]
+print("ready", flush=True)
+sys.stdin.readline()
+for url in urls:
+    store = JobStore(url)
+    store.record([Job(f"j{number}", "n", "t", "q", "w", JobStatus.FAILED, finished_at=1.0)])
+    store.close()
+"""
+
+
+def test_processes_may_make_a_new_history_at_the_same_moment(
+    tmp_path: Path, postgresql: RealPostgreSQL, open_store: OpenStore
+) -> None:
+    """Workers, exporter and dashboard start together."""
+    names = [f"race_{n}" for n in range(4)]
+    for name in names:
+        postgresql.execute(f"CREATE DATABASE {name}")
+    urls = [url for n in names for url in (postgresql.url(n), f"sqlite:///{tmp_path / n}.db")]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST_USE, str(number), *urls],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    assert [p.communicate()[1] for p in processes] == [b"", b""]
+    assert [open_store(url).count() for url in urls] == [2] * 8
+
+
+def test_readers_do_not_wait_for_a_writer(tmp_path: Path, open_store: OpenStore) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'deep' / 'jobs.db'}")
     store.record([FAILED])
     with sqlite3.connect(tmp_path / "deep" / "jobs.db") as writer:
         writer.execute("BEGIN IMMEDIATE")
@@ -129,19 +302,171 @@ def test_a_locked_or_broken_database_is_a_job_store_error(tmp_path: Path) -> Non
         broken.count()
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "mysql://u:secret@h/d", "oracle+nix://u:secret@h"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nonsense",
+        "mysql://u:secret@h/d",
+        "oracle+nix://u:secret@h",
+        "postgresql://u:p@secret@h/d",
+        "postgresql://u@h:secret/d",
+        "postgresql+asyncpg://u:secret@h/d",
+        "sqlite+aiosqlite:///secret.db",
+    ],
+)
 def test_an_unusable_address_is_refused_without_repeating_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="job_store_url") as caught:
         JobStore(url)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in "".join(format_exception(caught.value))
 
 
-def test_a_database_that_is_down_is_met_at_use_not_at_construction() -> None:
-    store = JobStore("postgresql://nobody:secret@127.0.0.1:9/none", timeout_seconds=1)
-    with pytest.raises(JobStoreError) as caught:
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigurationError, match=r"install queuescope\[postgresql\]"):
+        JobStore("postgresql://u@h/d")
+
+
+def test_a_database_that_is_down_is_met_at_use_not_at_construction(open_store: OpenStore) -> None:
+    store = open_store("postgresql://nobody:secret@127.0.0.1:9/none", timeout_seconds=1)
+    with pytest.raises(JobStoreError, match=r"database none at 127.0.0.1:9\) cannot be opened"):
         store.count()
-    store.close()
-    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def keeper(postgresql: RealPostgreSQL) -> Iterator[str]:
+    """A user who owns nothing, with the password ``s3cret``."""
+    postgresql.execute("CREATE ROLE keeper LOGIN PASSWORD 's3cret'")
+    yield "keeper"
+    postgresql.execute("DROP ROLE keeper")
+
+
+def as_keeper(url: str) -> str:
+    return make_url(url).set(username="keeper", password="s3cret").render_as_string(False)
+
+
+def owned_by(server: RealPostgreSQL, url: str, sql: str) -> None:
+    server.execute(sql, database=make_url(url).database or "")
+
+
+@pytest.mark.parametrize("form", ["{user}:{password}@{rest}", "{user}@{rest}?password={password}"])
+def test_a_wrong_password_is_told_and_never_repeated(
+    form: str, postgresql_url: str, keeper: str, open_store: OpenStore
+) -> None:
+    rest = postgresql_url.partition("@")[2]
+    address = form.format(user=keeper, password="hunter2", rest=rest)
+    store = open_store(f"postgresql://{address}")
+    with pytest.raises(JobStoreError, match=r"cannot be opened.*password") as caught:
+        store.record([FAILED])
+    told = "".join(format_exception(caught.value))
+    assert "hunter2" not in told + repr(store)
+    assert "password authentication failed" in told
+
+
+def test_a_user_without_the_right_to_make_the_table_is_told_what_to_grant(
+    postgresql_url: str, keeper: str, open_store: OpenStore
+) -> None:
+    with pytest.raises(JobStoreError, match=r"42501.*grant SELECT.*CREATE on the schema"):
+        open_store(as_keeper(postgresql_url)).record([FAILED])
+
+
+def test_a_user_may_read_or_write_a_table_that_another_made(
+    postgresql: RealPostgreSQL, postgresql_url: str, keeper: str, open_store: OpenStore
+) -> None:
+    open_store(postgresql_url).record([FAILED])
+    owned_by(postgresql, postgresql_url, "GRANT SELECT ON jobs TO keeper")
+    reader = open_store(as_keeper(postgresql_url))
+    assert reader.get("j1") == FAILED
+    assert reader.recent() == [FAILED]
+    with pytest.raises(JobStoreError, match="42501"):
+        reader.record([replace(FAILED, id="j2")])
+    assert reader.count() == 1
+    owned_by(postgresql, postgresql_url, "GRANT INSERT, UPDATE ON jobs TO keeper")
+    reader.record([replace(FAILED, id="j2")])
+    assert reader.count() == 2
+    owned_by(postgresql, postgresql_url, "DROP OWNED BY keeper")
+
+
+def test_a_standby_is_told_apart(
+    postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
+) -> None:
+    open_store(postgresql_url).record([FAILED])
+    query = "?options=-c%20default_transaction_read_only%3Don"
+    standby = open_store(postgresql_url + query)
+    assert standby.count() == 1
+    with pytest.raises(JobStoreError, match=r"25006.*for reading only"):
+        standby.record([STARTED])
+
+
+def test_another_programs_table_of_that_name_is_left_alone(
+    postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
+) -> None:
+    owned_by(postgresql, postgresql_url, "CREATE TABLE jobs (id int, title text)")
+    store = open_store(postgresql_url)
+    with pytest.raises(JobStoreError, match="not Queuescope's"):
+        store.record([FAILED])
+    owned_by(postgresql, postgresql_url, "CREATE SCHEMA history")
+    apart = open_store(f"{postgresql_url}?options=-csearch_path%3Dhistory")
+    apart.record([FAILED])
+    assert apart.get("j1") == FAILED
+
+
+def test_a_row_that_another_keeps_locked_is_a_job_store_error(
+    postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
+) -> None:
+    store = open_store(postgresql_url, timeout_seconds=0.1)
+    store.record([STARTED])
+    with postgresql.connect(make_url(postgresql_url).database or "") as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM jobs FOR UPDATE")
+        with pytest.raises(JobStoreError, match="55P03"):
+            store.record([FAILED])
+        assert store.get("j1") == STARTED
+        other.execute("ROLLBACK")
+    store.record([FAILED])
+    assert store.get("j1") == FAILED
+
+
+def test_connections_tell_whose_they_are(
+    postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
+) -> None:
+    named = open_store(f"{postgresql_url}?application_name=shop")
+    for store in (open_store(postgresql_url), named):
+        store.record([FAILED])
+    database = make_url(postgresql_url).database or ""
+    seen = postgresql.execute(
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() ORDER BY 1",
+        database=database,
+    )
+    assert seen == [("queuescope",), ("shop",)]
+
+
+def test_a_server_that_goes_away_in_mid_work_is_told_and_its_return_is_noticed(
+    postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
+) -> None:
+    store = open_store(postgresql_url, timeout_seconds=2)
+    store.record([FAILED])
+
+    def rows_until_the_server_is_gone() -> Iterator[Job]:
+        yield replace(FAILED, id="j2")
+        postgresql.kill()
+        yield replace(FAILED, id="j3")
+
+    try:
+        with pytest.raises(JobStoreError):
+            store.load(rows_until_the_server_is_gone())
+        with pytest.raises(JobStoreError, match="cannot be opened"):
+            store.record([STARTED])
+    finally:
+        postgresql.start()
+    # The whole load was one transaction: nothing of it is there.
+    assert store.recent() == [FAILED]
+    postgresql.kill()
+    postgresql.start()
+    # A restart between two uses costs none of them.
+    store.record([replace(FAILED, id="j2")])
+    assert store.count() == 2
 
 
 def test_many_may_open_a_new_history_at_the_same_moment(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ the job first became due, ``wait_seconds`` and ``runtime_seconds`` are those of 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from sqlalchemy import (
     URL,
     Column,
     Connection,
+    Engine,
     Float,
     Index,
     Integer,
@@ -30,19 +32,37 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    inspect,
     make_url,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from queuescope.errors import ConfigurationError, JobStoreError
 
 MESSAGE_LIMIT = 1000
 _LABEL_LIMIT = 255
+_ATTEMPTS_LIMIT = 2**31 - 1
 _LOAD_BATCH = 20_000
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+_REMEDIES = {
+    "25006": "it is open for reading only; name the primary server",
+    "42501": "its user lacks a right; grant SELECT, INSERT and UPDATE on the table jobs, "
+    "or, where that table is missing, CREATE on the schema",
+    "42703": "its table jobs is not Queuescope's; give the job history a database or schema "
+    "of its own",
+    "55P03": "another holds the rows locked; try again",
+}
+"""What may be said of an SQLSTATE, the error code of the SQL standard."""
 
 
 class JobStatus(StrEnum):
@@ -108,27 +128,34 @@ class JobStore:
     ``postgresql://user@host/database``.
 
     Nothing is opened before the first use; the table is created then if it is missing. Every
-    method raises ``JobStoreError`` when the database does not give a usable answer.
+    method raises ``JobStoreError`` when the database does not give a usable answer, and the next
+    call tries anew. The error names the database and never a password. Threads, and processes
+    that are forked later, may use the same store.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0) -> None:
-        """Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL."""
+        """``timeout_seconds`` bounds the wait for a connection and for a lock.
+
+        Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
+        its driver is not installed.
+        """
         parsed = _parse(url)
         self._is_sqlite = parsed.get_backend_name() == "sqlite"
         self._path = Path(parsed.database) if self._is_sqlite and parsed.database else None
+        self._place = _place(parsed)
+        self._timeout_seconds = timeout_seconds
         if self._is_sqlite:
             # A connection per use: a pool would be shared with the children that a worker forks.
             self._engine = create_engine(
-                parsed, poolclass=NullPool, connect_args={"timeout": timeout_seconds}
+                parsed,
+                poolclass=NullPool,
+                connect_args={"timeout": timeout_seconds},
+                hide_parameters=True,
             )
             event.listen(self._engine, "connect", _tune_sqlite)
         else:
-            self._engine = create_engine(
-                parsed,
-                pool_pre_ping=True,
-                pool_size=2,
-                connect_args={"connect_timeout": max(2, round(timeout_seconds))},
-            )
+            self._engine = _postgresql_engine(parsed, timeout_seconds)
+        self._pid = os.getpid()
         self._is_created = False
 
     def record(self, jobs: Sequence[Job]) -> None:
@@ -139,12 +166,14 @@ class JobStore:
         """
         newest: dict[str, Job] = {}
         for job in jobs:
-            known = newest.get(job.id)
+            job_id = _clean(job.id, _LABEL_LIMIT)
+            known = newest.get(job_id)
             if known is None or _news_time(job) >= _news_time(known):
-                newest[job.id] = job
+                newest[job_id] = job
         if not newest:
             return
-        rows = [_as_row(job) for job in newest.values()]
+        # Always in the same order, or two writers of the same jobs would wait for each other.
+        rows = [_as_row(newest[job_id]) for job_id in sorted(newest)]
         dialect = sqlite if self._is_sqlite else postgresql
         statement = dialect.insert(_jobs)
         new = statement.excluded
@@ -193,7 +222,9 @@ class JobStore:
     def get(self, job_id: str) -> Job | None:
         """The job with this id, or ``None``."""
         with self._transaction() as connection:
-            row = connection.execute(select(_jobs).where(_jobs.c.id == job_id)).one_or_none()
+            row = connection.execute(
+                select(_jobs).where(_jobs.c.id == _clean(job_id, _LABEL_LIMIT))
+            ).one_or_none()
         return None if row is None else _as_job(row)
 
     def recent(
@@ -215,14 +246,14 @@ class JobStore:
         if status is not None:
             statement = statement.where(_jobs.c.status == status.value)
         if tenant is not None:
-            statement = statement.where(_jobs.c.tenant == tenant)
+            statement = statement.where(_jobs.c.tenant == _clean(tenant, _LABEL_LIMIT))
         if queue is not None:
-            statement = statement.where(_jobs.c.queue == queue)
+            statement = statement.where(_jobs.c.queue == _clean(queue, _LABEL_LIMIT))
         if since is not None:
             statement = statement.where(moment >= since)
         if until is not None:
             statement = statement.where(moment < until)
-        statement = statement.order_by(moment.desc()).limit(limit)
+        statement = statement.order_by(moment.desc(), _jobs.c.id.desc()).limit(limit)
         with self._transaction() as connection:
             return [_as_job(row) for row in connection.execute(statement)]
 
@@ -234,7 +265,8 @@ class JobStore:
         """
         statement = (
             update(_jobs)
-            .where(_jobs.c.worker == worker, _jobs.c.status == JobStatus.STARTED.value)
+            .where(_jobs.c.worker == _clean(worker, _LABEL_LIMIT))
+            .where(_jobs.c.status == JobStatus.STARTED.value)
             .where(_jobs.c.started_at < before)
             .values(
                 status=status.value,
@@ -251,32 +283,51 @@ class JobStore:
         self._engine.dispose()
 
     def _create(self) -> None:
-        """Make the table if it is missing; several processes may try at the same moment."""
+        """Make the table if it is missing; several processes may try at the same moment.
+
+        One that is there is left alone: whoever may only read or write it may not create it.
+        """
         for is_last in (False, True):
             try:
-                with self._engine.begin() as connection:
+                with self._begin() as connection:
+                    if inspect(connection).has_table(_jobs.name):
+                        return
                     connection.execute(CreateTable(_jobs, if_not_exists=True))
                     for index in _indexes:
                         connection.execute(CreateIndex(index, if_not_exists=True))
-            except DBAPIError:
+            except DBAPIError as exc:
                 # PostgreSQL may refuse what another has just made; then it is there now.
-                if is_last:
+                if is_last or _is_unopened(exc):
                     raise
             else:
                 return
 
     @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            if not self._is_sqlite:
+                milliseconds = max(1, round(self._timeout_seconds * 1000))
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+            yield connection
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
+        if self._pid != os.getpid():
+            # The connections of the process that forked this one stay its own.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
         try:
             if not self._is_created:
                 if self._path is not None:
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._create()
                 self._is_created = True
-            with self._engine.begin() as connection:
+            with self._begin() as connection:
                 yield connection
         except SQLAlchemyError as exc:
-            raise JobStoreError(f"the job history did not answer ({type(exc).__name__})") from exc
+            # The table may have gone with a database that was made anew.
+            self._is_created = False
+            raise JobStoreError(f"the job history ({self._place}) {_failure(exc)}") from exc
         except OSError as exc:
             raise JobStoreError(
                 f"cannot create the folder of the job history: {exc.strerror}"
@@ -284,23 +335,91 @@ class JobStore:
 
 
 def _parse(url: str) -> URL:
+    # The text of a cause may hold the password, so causes are not kept.
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-        if backend == "postgresql" and "+" not in parsed.drivername:
-            parsed = parsed.set(drivername="postgresql+psycopg")
+        if "+" not in parsed.drivername:
+            parsed = parsed.set(drivername=_DRIVERS.get(backend, backend))
         parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError) as exc:
-        # The text of the cause may hold the password.
+    except (ArgumentError, NoSuchModuleError, ValueError):
         raise ConfigurationError(
             "job_store_url is not a database address; "
             "use sqlite:////path/to/jobs.db or postgresql://user@host/database"
-        ) from exc
-    if backend not in ("sqlite", "postgresql"):
+        ) from None
+    if backend not in _DRIVERS:
         raise ConfigurationError(
             f"job_store_url names {backend!r}, which is not supported; use sqlite or postgresql"
         )
+    if parsed.drivername != _DRIVERS[backend]:
+        raise ConfigurationError(
+            f"job_store_url names the driver {parsed.drivername!r}, which is not supported; "
+            f"use {backend}:// or {_DRIVERS[backend]}://"
+        )
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError(
+            "job_store_url has two @; write an @ in the password as %40, and a / as %2F"
+        )
     return parsed
+
+
+def _place(url: URL) -> str:
+    """The database in words, without user, password and options."""
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite, {url.database or 'in memory'}"
+    words = ["PostgreSQL"]
+    if url.database:
+        words.append(f"database {url.database}")
+    if url.host:
+        words.append(f"at {url.host}:{url.port or 5432}")
+    return " ".join(words)
+
+
+def _postgresql_engine(url: URL, timeout_seconds: float) -> Engine:
+    seconds = max(2, round(timeout_seconds))
+    options = {
+        "application_name": "queuescope",
+        "connect_timeout": seconds,
+        # A server that vanished without a word is given up, not waited for.
+        "tcp_user_timeout": seconds * 1000,
+        "keepalives_idle": 30,
+        "keepalives_interval": seconds,
+        "keepalives_count": 3,
+    }
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=2,
+            hide_parameters=True,
+            connect_args={k: v for k, v in options.items() if k not in url.query},
+        )
+    except ImportError as exc:
+        raise ConfigurationError(
+            "job_store_url names PostgreSQL, whose driver is not installed; "
+            "install queuescope[postgresql]"
+        ) from exc
+
+
+def _is_unopened(exc: DBAPIError) -> bool:
+    """Whether the connection failed, rather than a statement."""
+    return isinstance(exc, OperationalError) and exc.statement is None
+
+
+def _failure(exc: SQLAlchemyError) -> str:
+    """What went wrong in plain words; the database's own text stays in the cause."""
+    kind = type(exc).__name__
+    if not isinstance(exc, DBAPIError):
+        return f"did not answer ({kind})"
+    state = getattr(exc.orig, "sqlstate", None)
+    if state in _REMEDIES:
+        return f"refused ({kind} {state}): {_REMEDIES[state]}"
+    if _is_unopened(exc):
+        return (
+            f"cannot be opened ({kind}): check that it runs and is reachable, "
+            "and that the address names it rightly, with its user and password"
+        )
+    return f"did not answer ({kind}{f' {state}' if state else ''})"
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
@@ -320,13 +439,14 @@ def _news_time(job: Job) -> float:
 
 
 def _clean(text: str, limit: int) -> str:
-    """Cut to ``limit``; NUL is dropped because PostgreSQL refuses it."""
-    return text.replace("\x00", "")[:limit]
+    """Cut to ``limit``, without what no database takes: NUL, and surrogates of undecoded bytes."""
+    text = text.replace("\x00", "")[:limit]
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
 
 
 def _as_row(job: Job) -> dict[str, Any]:
     return {
-        "id": job.id[:_LABEL_LIMIT],
+        "id": _clean(job.id, _LABEL_LIMIT),
         "name": _clean(job.name, _LABEL_LIMIT),
         "tenant": _clean(job.tenant, _LABEL_LIMIT),
         "queue": _clean(job.queue, _LABEL_LIMIT),
@@ -337,7 +457,7 @@ def _as_row(job: Job) -> dict[str, Any]:
         "finished_at": job.finished_at,
         "wait_seconds": job.wait_seconds,
         "runtime_seconds": job.runtime_seconds,
-        "attempts": job.attempts,
+        "attempts": min(job.attempts, _ATTEMPTS_LIMIT),
         "error_class": _clean(job.error_class, _LABEL_LIMIT),
         "error_message": _clean(job.error_message, MESSAGE_LIMIT),
     }

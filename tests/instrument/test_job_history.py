@@ -1,0 +1,46 @@
+"""The job history of real workers in a real PostgreSQL, through its restart."""
+
+from __future__ import annotations
+
+import pytest
+from tests.instrument.conftest import Shop, until
+from tests.real_postgresql import RealPostgreSQL
+
+from queuescope.jobs.store import Job, JobStatus, JobStore
+
+
+def test_a_worker_keeps_its_history_in_postgresql_through_a_restart_of_the_server(
+    shop: Shop, postgresql: RealPostgreSQL, postgresql_url: str
+) -> None:
+    worker = shop.start_worker(SHOP_OPTIONS=f"dict(job_store_url={postgresql_url!r})")
+    store = JobStore(postgresql_url)
+
+    def row(job_id: str) -> Job:
+        found = until(lambda: store.get(job_id), lambda job: job is not None and ended(job))
+        assert found is not None
+        return found
+
+    good = row(shop.send("nap", seconds=0.1, tenant="acme"))
+    bad = row(shop.send("fail", tenant="globex"))
+    assert (good.status, good.tenant, good.queue) == (JobStatus.SUCCEEDED, "acme", "orders")
+    assert good.runtime_seconds == pytest.approx(0.1, abs=0.5)
+    assert (bad.status, bad.error_class, bad.error_message) == (
+        JobStatus.FAILED,
+        "LookupError",
+        "no such order",
+    )
+    try:
+        postgresql.kill()
+        meanwhile = shop.send("nap", tenant="acme")
+        worker.ended(3)
+        until(worker.log.read_text, lambda text: "rows wait in memory" in text)
+    finally:
+        postgresql.start()
+    assert row(meanwhile).status is JobStatus.SUCCEEDED
+    until(worker.log.read_text, lambda text: "the job history answers again" in text)
+    assert {job.worker for job in store.recent()} == {good.worker}
+    store.close()
+
+
+def ended(job: Job) -> bool:
+    return job.status not in (JobStatus.STARTED, JobStatus.RETRYING)
