@@ -1,7 +1,7 @@
 """Samples whose every drawn number is known: made here, and read here, without the product.
 
 The readers of this module (``peak_depth`` and its like) say what a chart must draw at given
-timestamps. They look at the samples second by second and share no code with the product.
+timestamps. They look at every scrape within the step and share no code with the product.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 SCRAPE_SECONDS = 15
-# Samples lie off every grid, so that each speaks for at least seven whole seconds of a step.
+# Samples lie off every grid, so that there is no doubt to which step each belongs.
 SCRAPE_OFFSET_SECONDS = 8
-# A sample speaks for its series until the next one, but for no longer than this.
-SPEAKS_SECONDS = 67
+# A sample that is not followed by the next speaks for its series, but for no longer than this.
+SPEAKS_SECONDS = 4 * SCRAPE_SECONDS
 
 BOUNDS = (0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, float("inf"))
 TENANTS = ("acme", "globex")
@@ -184,8 +184,8 @@ def peak_depth(
     """The peak of the sum over the queues within ``(t - step, t]``."""
     chosen = list(platform.depth) if keys is None else list(keys)
 
-    def total(seconds: Floats) -> Floats:
-        parts = np.array([held(platform.times, platform.depth[key], seconds) for key in chosen])
+    def total(moments: Floats) -> Floats:
+        parts = np.array([held(platform.times, platform.depth[key], moments) for key in chosen])
         return np.where(np.isnan(parts).all(axis=0), np.nan, np.nansum(parts, axis=0))
 
     return _over_steps(total, at, step, np.nanmax)
@@ -194,9 +194,9 @@ def peak_depth(
 def lowest_mean_success(platform: Platform, at: Floats, step: int) -> Floats:
     """The lowest of the mean over those tenants who have a rate, within ``(t - step, t]``."""
 
-    def mean(seconds: Floats) -> Floats:
+    def mean(moments: Floats) -> Floats:
         tenants = platform.success.values()
-        parts = np.array([held(platform.times, values, seconds) for values in tenants])
+        parts = np.array([held(platform.times, values, moments) for values in tenants])
         some = np.count_nonzero(~np.isnan(parts), axis=0)
         return np.where(some > 0, np.nansum(parts, axis=0) / np.maximum(some, 1), np.nan)
 
@@ -263,8 +263,8 @@ def _increase(times: Floats, counts: Floats, at: Floats, window: float) -> Float
 def _over_steps(
     curve: Callable[[Floats], Floats], at: Floats, step: int, pick: Callable[..., Floats]
 ) -> Floats:
-    seconds = at[:, None] + np.arange(1 - step, 1, dtype=np.float64)[None, :]
-    values = curve(seconds.ravel()).reshape(seconds.shape)
+    moments = at[:, None] + np.arange(SCRAPE_SECONDS - step, 1, SCRAPE_SECONDS)[None, :]
+    values = curve(moments.ravel()).reshape(moments.shape)
     result = np.full(len(at), np.nan)
     some = ~np.isnan(values).all(axis=1)
     result[some] = pick(values[some], axis=1)
