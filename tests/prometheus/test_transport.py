@@ -390,3 +390,10 @@ async def test_an_unusable_url_is_refused(url: str, reason: str) -> None:
 async def test_a_token_that_is_no_header_value_is_refused(token: str) -> None:
     with pytest.raises(ConfigurationError, match="token must be ASCII"):
         PrometheusClient("http://prometheus", token=token)
+
+
+def test_plain_text_keeps_the_beginning_and_the_end_of_a_long_text() -> None:
+    shown = plain_text("error when executing " + "x" * 1000 + ": too many points")
+    assert shown.startswith("error when executing x")
+    assert shown.endswith("x: too many points")
+    assert len(shown) == 300

@@ -183,12 +183,24 @@ class PrometheusClient:
             return wire.parse_vector(await call.post_form("/api/v1/query", form))
 
     async def query_range(self, promql: str, grid: Grid) -> Answer:
-        """The series of an expression on ``grid``; a grid too long for one request is split."""
+        """The series of an expression on ``grid``.
+
+        A grid that is too long for one request is split, as is one for which the source says
+        that the query makes too many points: VictoriaMetrics counts those of subqueries, too.
+        """
         answers: list[Answer] = []
         series: set[Labels] = set()
         async with self._call() as call:
-            for piece in _pieces(grid):
-                answer = await self._piece(call, promql, piece)
+            pieces = _pieces(grid)
+            while pieces:
+                piece = pieces.pop(0)
+                try:
+                    answer = await self._piece(call, promql, piece)
+                except SourceError as exc:
+                    if len(piece) == 1 or not failures.too_many_points(exc):
+                        raise
+                    pieces[:0] = _halves(piece)
+                    continue
                 series.update(answer.frame.series)
                 self._refuse_too_many(len(series), grid)
                 answers.append(answer)
@@ -302,6 +314,12 @@ class PrometheusClient:
 def _selection(matchers: Sequence[str], start: float, end: float) -> list[tuple[str, str]]:
     times = [("start", f"{start:.3f}"), ("end", f"{end:.3f}")]
     return [("match[]", matcher) for matcher in matchers] + times
+
+
+def _halves(grid: Grid) -> tuple[Grid, Grid]:
+    step = grid.step_seconds
+    middle = grid.start + len(grid) // 2 * step
+    return Grid(grid.start, middle - step, step), Grid(middle, grid.end, step)
 
 
 def _pieces(grid: Grid) -> list[Grid]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import math
+import re
 import ssl
 import time
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from queuescope.prometheus.wire import ErrorBody, parse_error
 
 _DETAIL_CHARACTERS = 300
 _RETRY_AFTER_LIMIT_SECONDS = 300.0
+# In the words of VictoriaMetrics, and of Prometheus where a server has a lower limit than its.
+_POINT_LIMIT = re.compile(r"too many points for the given step|exceeded maximum resolution")
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
 
 
@@ -31,12 +34,22 @@ class Response:
 
 
 def plain_text(text: str) -> str:
-    """Foreign text for a log line: control and direction characters escaped, length capped."""
+    """Foreign text for a log line: control and direction characters escaped, length capped.
+
+    Of a long text the beginning and the end stay, where servers put the reason.
+    """
     escaped = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in text[:_DETAIL_CHARACTERS]
+        for c in _shortened(text)
     )
-    return escaped[:_DETAIL_CHARACTERS]
+    return _shortened(escaped)
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _DETAIL_CHARACTERS:
+        return text
+    end = _DETAIL_CHARACTERS // 2
+    return f"{text[: _DETAIL_CHARACTERS - end - 3]} … {text[-end:]}"
 
 
 def refused(response: Response) -> SourceError:
@@ -52,6 +65,12 @@ def refused(response: Response) -> SourceError:
     return (PassingError if passing else SourceError)(
         kind, message, detail=f"HTTP {response.status}: {raw}", retry_after_seconds=wait
     )
+
+
+def too_many_points(error: SourceError) -> bool:
+    """Whether a source refused a range for its number of points, so that a part of it may pass."""
+    refused_as = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
+    return error.kind in refused_as and _POINT_LIMIT.search(error.detail) is not None
 
 
 def _kind_and_message(status: int, named: ErrorBody | None) -> tuple[SourceErrorKind, str]:
