@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,29 @@ async def test_windows_of_neighbouring_steps_count_each_sample_once(
     query = f'count_over_time(ai_agents_queue_depth{{queue="a"}}[{window}])'
     counts = (await client.query_range(query, grid)).frame.values
     assert counts.tolist() == [[HOUR / SCRAPE] * 4]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_the_newest_samples_are_read_but_for_short_steps_of_victoria_metrics(
+    engine: str, tmp_path: Path
+) -> None:
+    now = int(time.time()) // 60 * 60
+    times = np.arange(now - 600, now + 601, 5)
+    with running(engine, tmp_path, {"clock": (times, times.astype(float))}) as server:
+        async with PrometheusClient(server.url) as client:
+            at = int(await client.now()) // 5 * 5
+            answer = await client.query("clock", at=float(at))
+            assert [at] == [sample.value for sample in answer.samples]
+
+            for step in (60, 15):
+                grid = Grid.ending_at(at, 10 * step, step)
+                values = (await client.query_range("clock", grid)).frame.values[0]
+                lag = grid.timestamps() - values
+                # It repeats the newest point before the last 30 s; see docs/engines.md.
+                repeats = engine == "victoria-metrics" and step < 60
+                settled = grid.timestamps() < at - 60
+                assert not lag[settled].any()
+                assert bool(lag[-1] > 0) == repeats
 
 
 PANELS = {panel.id: panel for panel in load_dashboard("ai-agents").panels}
