@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import sys
 import tempfile
 import time
 import urllib.parse
@@ -363,6 +365,8 @@ def _options() -> Options:
 
 def main() -> None:
     given = _options()
+    # A run that is ended takes its servers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="queuescope-benchmark-") as name:
         directory = Path(name)
         print("Backfilling Prometheus …", flush=True)
@@ -375,6 +379,7 @@ def main() -> None:
             run = Run(prometheus.url, directory, browser, given)
             print("Loads and range switches …", flush=True)
             run.loads()
+            run.results.write(given.output)
             if given.first_loads:
                 print("First loads …", flush=True)
                 run.first_loads()
