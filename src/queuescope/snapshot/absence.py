@@ -10,6 +10,7 @@ from rapidfuzz import process
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import quote
+from queuescope.snapshot.sample_extent import newest_sample, oldest_sample
 from queuescope.timeseries import Grid
 
 _SEARCHED_DAYS = 30
@@ -34,7 +35,8 @@ async def explain_absence(
             f"The label filter {{{matchers}}} matches no series of {known[0]}. "
             "Widen the setting “selector”."
         )
-    first, last = await _extent(client, selectors[0], now)
+    first = await oldest_sample(client, selectors[0], now, _SEARCHED_DAYS)
+    last = await newest_sample(client, selectors[0], now, _SEARCHED_DAYS)
     if first is None or last is None:
         return f"{metric} has no sample in the last {_SEARCHED_DAYS} days."
     searched_from = now - _SEARCHED_DAYS * 86_400
@@ -54,17 +56,6 @@ async def _unknown_metric(client: PrometheusClient, panel: Panel, now: float) ->
     near = [name for name, *_ in process.extract(panel.metrics[0], names, limit=3, score_cutoff=55)]
     text = f"Prometheus has no metric {wanted}."
     return f"{text} The nearest names are {', '.join(near)}." if near else text
-
-
-async def _extent(
-    client: PrometheusClient, selector: str, now: float
-) -> tuple[float | None, float | None]:
-    window = f"[{_SEARCHED_DAYS}d:5m]"
-    found: list[float | None] = []
-    for over, outer in (("min_over_time", "min"), ("max_over_time", "max")):
-        answer = await client.query(f"{outer}({over}(timestamp({selector}){window}))", at=now)
-        found.append(answer.samples[0].value if answer.samples else None)
-    return found[0], found[1]
 
 
 async def _down_targets(client: PrometheusClient) -> str:

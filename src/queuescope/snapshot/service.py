@@ -86,8 +86,9 @@ class SnapshotService:
         self._tasks: dict[View, asyncio.Task[Snapshot]] = {}
         self._slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._facts: SourceFacts | None = None
-        self._facts_until = 0.0
-        self._facts_lock = asyncio.Lock()
+        self._facts_at = float("-inf")
+        self._facts_kept = 0.0
+        self._facts_task: asyncio.Task[None] | None = None
         self._now: dict[str, _Now] = {}
         self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
@@ -135,7 +136,9 @@ class SnapshotService:
         return snapshot if 0 <= self._clock() - snapshot.taken_at < _INCOMPLETE_SECONDS else None
 
     async def aclose(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks: list[asyncio.Task[Any]] = list(self._tasks.values())
+        if self._facts_task is not None:
+            tasks.append(self._facts_task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,15 +201,26 @@ class SnapshotService:
         return snapshot
 
     async def _current_facts(self, contact: Contact) -> SourceFacts:
-        async with self._facts_lock:
-            if self._facts is None:
-                self._facts = self._facts_file.load(self._client.identity)
-            if contact.error is None and self._clock() >= self._facts_until:
-                await self._renew_facts(self._clock() + contact.offset_seconds)
-            return self._facts or SourceFacts()
+        """What is known of the source; only the very first reader waits for it."""
+        if self._facts is None:
+            self._facts = self._facts_file.load(self._client.identity)
+        due = contact.error is None and not 0 <= self._clock() - self._facts_at < self._facts_kept
+        if due and self._facts_task is None:
+            task = asyncio.create_task(self._renew_facts(self._clock() + contact.offset_seconds))
+            task.add_done_callback(self._facts_renewed)
+            self._facts_task = task
+        if self._facts is None and self._facts_task is not None:
+            await asyncio.wait([self._facts_task])
+        return self._facts or SourceFacts()
+
+    def _facts_renewed(self, _task: asyncio.Task[None]) -> None:
+        self._facts_task = None
 
     async def _renew_facts(self, source_now: float) -> None:
-        names = tuple(panel.metrics[0] for panel in self._dashboard.panels)
+        panels = self._dashboard.panels
+        # Only what reads raw samples need know when they are taken.
+        shifted = tuple(p.metrics[0] for p in panels if "$shift" in p.query)
+        names = shifted or tuple(p.metrics[0] for p in panels)
         try:
             facts = await ask_facts(self._client, names, self._matchers, source_now, self._facts)
         except SourceError as exc:
@@ -215,8 +229,8 @@ class SnapshotService:
         if facts != self._facts:
             await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
         self._facts = facts
-        kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
-        self._facts_until = self._clock() + kept
+        self._facts_kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
+        self._facts_at = self._clock()
 
     async def _panel(
         self, panel: Panel, view: View, grid: Grid, resolution: Resolution, source_now: float

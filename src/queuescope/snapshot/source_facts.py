@@ -19,11 +19,13 @@ import numpy as np
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, render_matchers
+from queuescope.snapshot.sample_extent import newest_sample
 from queuescope.timeseries import Grid
 
 DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
 _USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300)
 _COUNTED_SECONDS = 900
+_SEARCHED_DAYS = 7
 _SPACINGS = 3
 _PHASES = 8
 _RESOLUTION_SECONDS = 0.001
@@ -57,7 +59,10 @@ async def ask_facts(
     known = known or SourceFacts()
     version = await _version(client)
     left_open = await client.ranges_are_left_open()
-    newest = {m: await _newest_moment(client, f"{m}{{{matchers}}}", now) for m in metrics}
+    newest = {
+        metric: await newest_sample(client, f"{metric}{{{matchers}}}", now, _SEARCHED_DAYS)
+        for metric in metrics
+    }
     sampled = {metric: at for metric, at in newest.items() if at is not None}
     spacing = 0.0
     for metric, at in sampled.items():
@@ -93,18 +98,6 @@ def _steadied(phase: float, before: float | None, interval_seconds: int) -> floa
         return phase
     apart = abs(phase - before)
     return before if min(apart, interval_seconds - apart) <= interval_seconds / _PHASES else phase
-
-
-async def _newest_moment(client: PrometheusClient, selector: str, now: float) -> float | None:
-    """When the newest sample was taken: just now, or at some time in the last 7 days."""
-    for query in (
-        f"max(timestamp({selector}))",
-        f"max(max_over_time(timestamp({selector})[7d:4m]))",
-    ):
-        found = await client.query(query, at=now)
-        if found.samples:
-            return found.samples[0].value
-    return None
 
 
 async def _phase(
