@@ -140,8 +140,8 @@ def _layout(panel: Panel, traces: int) -> dict[str, Any]:
             "nticks": 7,
             "tickangle": 0,
             "tickformatstops": [
-                {"dtickrange": [None, 59_999], "value": "%H:%M:%S\n%a %d %b"},
-                {"dtickrange": [60_000, 86_399_999], "value": "%H:%M\n%a %d %b"},
+                {"dtickrange": [None, 59_999], "value": "%H:%M:%S\n%d %b"},
+                {"dtickrange": [60_000, 86_399_999], "value": "%H:%M\n%d %b"},
                 {"dtickrange": [86_400_000, None], "value": "%a %d\n%b %Y"},
             ],
             "hoverformat": "%a %d %b %H:%M:%S",
