@@ -170,7 +170,7 @@ def test_two_writers_of_the_same_jobs_do_not_stop_each_other(
     rows = [replace(FAILED, id=f"j{n:03}") for n in range(300)]
     writers = [open_store(url), open_store(url)]
     writers[0].record(rows)
-    gate = threading.Barrier(2)
+    gate = threading.Barrier(2, timeout=20)
 
     def write(number: int) -> None:
         for turn in range(10):
