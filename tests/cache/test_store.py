@@ -109,6 +109,34 @@ def test_a_restart_finds_everything_again(tmp_path: Path) -> None:
     assert spans(again, numbered(1)) == [(0, 20)]
 
 
+def test_a_key_is_not_written_with_every_put_but_always_in_the_end(tmp_path: Path) -> None:
+    store = FrameStore(tmp_path, 10_000, write_seconds=3600)
+    store.put(KEY, extent(0, 50))
+    store.flush()
+    file = next(tmp_path.glob("*.frames"))
+    first = file.read_bytes()
+    for end in range(60, 200, 10):
+        store.put(KEY, extent(0, end))
+    store.put(numbered(1), extent(0, 50))
+    while len(list(tmp_path.glob("*.frames"))) < 2:
+        pass  # another key does not wait, and is written after anything that was due before it
+    assert file.read_bytes() == first
+    store.close()
+    assert spans(FrameStore(tmp_path, 10_000)) == [(0, 190)]
+
+
+def test_what_leaves_memory_unwritten_is_written_then(tmp_path: Path) -> None:
+    store = FrameStore(tmp_path, 1_000, write_seconds=3600)
+    store.put(KEY, extent(0, 500))
+    store.flush()
+    store.put(KEY, extent(0, 600))
+    for number in range(20):
+        store.put(numbered(number), extent(0, 1000))
+    assert spans(store) == [(0, 600)]
+    store.close()
+    assert spans(FrameStore(tmp_path, 1_000)) == [(0, 600)]
+
+
 def test_what_is_forgotten_is_gone_from_disk_too(tmp_path: Path) -> None:
     store = FrameStore(tmp_path, 10_000)
     store.put(KEY, extent(0, 50))

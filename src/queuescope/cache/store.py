@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,12 +23,15 @@ _OVERHEAD_POINTS = 64
 class FrameStore:
     """Extents per key: the least recently used leave memory when there are too many points.
 
-    ``directory`` None keeps nothing on disk. Otherwise a background thread writes there; ``flush``
-    waits for it. What has left memory is loaded again when it is asked for. Safe to use from
-    several threads. No method raises for a disk that fails: see ``last_error``.
+    ``directory`` None keeps nothing on disk. Otherwise a background thread writes there, a key at
+    most every ``write_seconds``: a crash loses that much of the newest, which is asked for again.
+    ``flush`` writes the rest and waits. What has left memory is loaded again when it is asked for.
+    Safe to use from several threads. No method raises for a disk that fails: see ``last_error``.
     """
 
-    def __init__(self, directory: Path | None, max_points: int) -> None:
+    def __init__(
+        self, directory: Path | None, max_points: int, *, write_seconds: float = 0.0
+    ) -> None:
         if max_points <= 0:
             raise ValueError(f"max_points must be positive, not {max_points}")
         self._max_points = max_points
@@ -37,6 +41,9 @@ class FrameStore:
         self._lock = threading.Lock()
         self._held: OrderedDict[FrameKey, Extents] = OrderedDict()
         self._unwritten: dict[FrameKey, Extents] = {}
+        self._write_seconds = write_seconds
+        self._written_at: dict[FrameKey, float] = {}
+        self._under_way: set[FrameKey] = set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="frame-store")
         self._last_write: Future[None] | None = None
 
@@ -84,18 +91,22 @@ class FrameStore:
         with self._lock:
             self._held.pop(key, None)
             self._unwritten.pop(key, None)
+            self._written_at.pop(key, None)
             if self._files is not None:
                 self._last_write = self._writer.submit(self._files.remove, key)
 
     def flush(self) -> None:
         """Wait until everything that was put stands on disk."""
         with self._lock:
+            for key in self._unwritten:
+                self._submit(key)
             pending = self._last_write
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
         """Finish writing and end the writer's thread. Nothing may be put afterwards."""
+        self.flush()
         self._writer.shutdown(wait=True)
 
     @property
@@ -107,29 +118,39 @@ class FrameStore:
             self._keep(key, extents)
             if self._files is None:
                 return
-            waits = key in self._unwritten
             self._unwritten[key] = extents
-            if not waits:
-                self._last_write = self._writer.submit(self._write, key)
+            written_at = self._written_at.get(key, float("-inf"))
+            if time.monotonic() - written_at >= self._write_seconds:
+                self._submit(key)
+
+    def _submit(self, key: FrameKey) -> None:
+        if key not in self._under_way:
+            self._under_way.add(key)
+            self._last_write = self._writer.submit(self._write, key)
 
     def _keep(self, key: FrameKey, extents: Extents) -> None:
         self._held[key] = extents
         self._held.move_to_end(key)
         points = sum(map(_size, self._held.values()))
         while points > self._max_points and self._held:
-            _, evicted = self._held.popitem(last=False)
+            gone, evicted = self._held.popitem(last=False)
             points -= _size(evicted)
+            if gone in self._unwritten:
+                # It must not stay in memory by waiting to be written.
+                self._submit(gone)
 
     def _write(self, key: FrameKey) -> None:
-        written: Extents | None = None
-        while self._files is not None:
-            with self._lock:
-                extents = self._unwritten.get(key)
-                if extents is None or extents is written:
-                    self._unwritten.pop(key, None)
-                    return
-            self._files.save(key, extents)
-            written = extents
+        with self._lock:
+            self._under_way.discard(key)
+            extents = self._unwritten.get(key)
+            self._written_at[key] = time.monotonic()
+        if self._files is None or extents is None:
+            return
+        self._files.save(key, extents)
+        with self._lock:
+            # Until it stands on disk, what was evicted from memory is found here.
+            if self._unwritten.get(key) is extents:
+                del self._unwritten[key]
 
 
 def _size(extents: Extents) -> int:

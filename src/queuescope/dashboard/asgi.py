@@ -39,6 +39,7 @@ from queuescope.snapshot.source_facts import FactsFile
 
 _STREAMLIT_STATIC = Path(st.__file__).parent / "static"
 _CACHED_POINTS = 20_000_000
+_WRITE_SECONDS = 30.0
 _YOUNGEST_SECONDS = 1.0
 _OLDEST_SECONDS = 600.0
 
@@ -98,7 +99,7 @@ class Dashboard:
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         settings = self.settings
         cache = settings.data_dir / "cache"
-        store = FrameStore(cache, max_points=_CACHED_POINTS)
+        store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
         self._snapshots = SnapshotService(
             self._client,
             store,

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from queuescope.cache import CachedReader, FrameStore
-from queuescope.errors import ConfigurationError, SourceError
+from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import curves_of, duration_words, panel_figure, step_words, value_words
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
@@ -34,6 +34,8 @@ _UNMEASURED_FACTS_KEPT_SECONDS = 30
 _CLOCK_TOLERANCE_SECONDS = 5
 _INCOMPLETE_SECONDS = 1.0
 _ABSENCE_KEPT_SECONDS = 60
+_NOW_SHARED_SECONDS = 1.0
+_PANEL_LABEL = "queuescope_panel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class SnapshotService:
         self._facts_kept = 0.0
         self._facts_task: asyncio.Task[None] | None = None
         self._now: dict[str, _Now] = {}
+        self._now_at = float("-inf")
         self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
     @property
@@ -151,25 +154,24 @@ class SnapshotService:
         source_now = self._clock() + contact.offset_seconds
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         grid = view.grid(source_now, scrape)
-        panels = await asyncio.gather(
+        phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
+        present, *panels = await asyncio.gather(
+            self._present(Resolution(RECENT_SECONDS, scrape, facts.left_open), source_now),
             *(
                 self._panel(
                     panel,
                     view,
                     grid,
                     Resolution(
-                        grid.step_seconds,
-                        scrape,
-                        facts.left_open,
-                        facts.phases.get(panel.metrics[0])
-                        if scrape == facts.scrape_interval_seconds
-                        else None,
+                        grid.step_seconds, scrape, facts.left_open, phases.get(panel.metrics[0])
                     ),
                     source_now,
                 )
                 for panel in self._dashboard.panels
-            )
+            ),
         )
+        for panel in panels:
+            panel["now"] = present.get(panel["id"])
         taken_at = self._clock()
         # The panels may have learnt that the source is away, or back, since the probe.
         content = {
@@ -242,11 +244,10 @@ class SnapshotService:
         frame = reading.frame if reading.frame is not None else Frame.empty(grid)
         try:
             curves = curves_of(panel, frame, by, self._breakdown_limit)
-            now = await self._present(panel, resolution, source_now)
         except ConfigurationError as exc:
             # A panel that cannot be drawn says so; the others stand.
             reading = replace(reading, state=State.UNAVAILABLE, cause=str(exc))
-            frame, now = Frame.empty(grid), None
+            frame = Frame.empty(grid)
             curves = curves_of(panel, frame, by, self._breakdown_limit)
         state, cause = reading.state, reading.cause
         unlabelled = by is not None and bool(frame.series) and not curves.curves
@@ -270,7 +271,6 @@ class SnapshotService:
             "cause": cause,
             "warnings": reading.warnings,
             "asOf": reading.as_of,
-            "now": now and {"words": value_words(panel.kind, now.value), "asOf": now.as_of},
             "nowLabel": "P95 now" if panel.quantiles else "now",
             "atLeast": curves.at_least and value_words(panel.kind, curves.at_least),
             "hidden": curves.hidden,
@@ -294,34 +294,61 @@ class SnapshotService:
         return why
 
     async def _present(
-        self, panel: Panel, resolution: Resolution, source_now: float
-    ) -> _Now | None:
-        """The present value; while the source is away the last one, with its own time."""
-        recent = replace(resolution, step_seconds=RECENT_SECONDS)
-        query = panel.render(panel.now, recent, self._matchers, None)
-        if self._probe.contact.error is not None:
-            return self._now.get(panel.id)
-        try:
-            async with self._slots:
-                answer = await self._client.query(query, at=source_now)
-        except SourceError as exc:
-            _log.warning("cannot read the present %s: %s (%s)", panel.title, exc, exc.detail)
-            return self._now.get(panel.id)
-        self._now.pop(panel.id, None)
-        if not answer.samples:
-            return None
-        at = Grid(int(source_now), int(source_now), 1)
-        frame = Frame(
-            at,
-            tuple(sample.labels for sample in answer.samples),
-            np.array([[sample.value] for sample in answer.samples]),
+        self, resolution: Resolution, source_now: float
+    ) -> dict[str, dict[str, Any]]:
+        """The present values by panel; while the source is away the last ones, with their time.
+
+        They are the same for every view. All are asked for in one question; should the source
+        refuse it, each panel asks its own, so that none takes the others along.
+        """
+        just_asked = 0 <= self._clock() - self._now_at < _NOW_SHARED_SECONDS
+        if self._probe.contact.error is None and not just_asked:
+            self._now_at = self._clock()
+            panels = self._dashboard.panels
+            try:
+                await self._ask_present(panels, resolution, source_now)
+            except SourceError as exc:
+                if exc.kind in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
+                    await asyncio.gather(
+                        *(self._ask_present((p,), resolution, source_now) for p in panels),
+                        return_exceptions=True,
+                    )
+                _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
+        return {
+            panel.id: {"words": value_words(panel.kind, now.value), "asOf": now.as_of}
+            for panel in self._dashboard.panels
+            if (now := self._now.get(panel.id)) is not None
+        }
+
+    async def _ask_present(
+        self, panels: tuple[Panel, ...], resolution: Resolution, source_now: float
+    ) -> None:
+        query = " or ".join(
+            f"label_replace(({panel.render(panel.now, resolution, self._matchers, None)}), "
+            f'"{_PANEL_LABEL}", "{panel.id}", "", "")'
+            for panel in panels
         )
-        values = [float(curve.values[0]) for curve in curves_of(panel, frame, None, 1).curves]
-        value = values[panel.quantiles.index(RANKED_QUANTILE)] if panel.quantiles else values[0]
-        if not np.isfinite(value):
-            return None
-        self._now[panel.id] = _Now(value, source_now)
-        return self._now[panel.id]
+        async with self._slots:
+            answer = await self._client.query(query, at=source_now)
+        at = Grid(int(source_now), int(source_now), 1)
+        for panel in panels:
+            mine = [s for s in answer.samples if dict(s.labels).get(_PANEL_LABEL) == panel.id]
+            labels = tuple(
+                tuple(pair for pair in s.labels if pair[0] != _PANEL_LABEL) for s in mine
+            )
+            frame = Frame(at, labels, np.array([s.value for s in mine]).reshape(-1, 1))
+            try:
+                curves = curves_of(panel, frame, None, 1).curves
+            except ConfigurationError:
+                # Its chart says why.
+                self._now.pop(panel.id, None)
+                continue
+            values = [float(curve.values[0]) for curve in curves]
+            value = values[panel.quantiles.index(RANKED_QUANTILE)] if panel.quantiles else values[0]
+            if np.isfinite(value):
+                self._now[panel.id] = _Now(value, source_now)
+            else:
+                self._now.pop(panel.id, None)
 
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
         banner = ""
