@@ -23,6 +23,7 @@ from tests.real_prometheus import RealPrometheus
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.retry import Retry
 
 pytestmark = pytest.mark.anyio
 
