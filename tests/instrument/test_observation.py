@@ -38,6 +38,20 @@ def test_a_full_socket_delays_observations_and_keeps_their_order(
     assert received[:601] == [str(number) for number in range(601)]
 
 
+def test_an_error_that_quotes_bytes_which_are_no_text_holds_nothing_up(
+    listener: socket.socket, tmp_path: Path
+) -> None:
+    sender = Sender(tmp_path / "s")
+    sender.send(
+        Observation(event=Event.FAILED, id="1", at=1.0, error_message="no file 'caf\udce9'")
+    )
+    sender.send(seen(2))
+    received = [decode(listener.recv(65_536)) for _ in range(2)]
+    sender.close()
+    assert received[0].error_message == "no file 'caf\\udce9'"
+    assert received[1].id == "2"
+
+
 def test_what_cannot_be_delivered_is_counted_in_the_next_observation(tmp_path: Path) -> None:
     sender = Sender(tmp_path / "s")
     for number in range(3):

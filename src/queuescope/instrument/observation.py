@@ -64,6 +64,19 @@ def decode(datagram: bytes) -> Observation:
     return _decoder.decode(datagram)
 
 
+def _encode(observation: Observation) -> bytes:
+    try:
+        return _encoder.encode(observation)
+    except UnicodeEncodeError:
+        # A file name that is no text, quoted in an error message, comes as lone surrogates.
+        texts = {
+            field: value.encode("utf-8", "backslashreplace").decode("utf-8")
+            for field in observation.__struct_fields__
+            if isinstance(value := getattr(observation, field), str) and field != "event"
+        }
+        return _encoder.encode(msgspec.structs.replace(observation, **texts))
+
+
 def label(value: object) -> str:
     """A label value of bounded length, printable on one line."""
     text = str(value)[:_LABEL_LIMIT]
@@ -111,7 +124,7 @@ class Sender:
             if self._lost:
                 oldest = msgspec.structs.replace(oldest, lost=self._lost)
             try:
-                self._socket.sendto(_encoder.encode(oldest), self._path)
+                self._socket.sendto(_encode(oldest), self._path)
             except BlockingIOError:
                 return
             except OSError:
