@@ -223,7 +223,10 @@ async def test_a_real_prometheus_behind_all_of_it_is_read(
         "client_cert": files.client_cert,
         "client_key": files.client_key,
     }
-    async with PrometheusClient(guarded.url, username="ops", password="Ungeheuer", **tls) as client:
+    patience = Retry(attempts=50, base_seconds=1)  # it listens before it is ready
+    async with PrometheusClient(
+        guarded.url, username="ops", password="Ungeheuer", retry=patience, **tls
+    ) as client:
         assert guarded.url.endswith("/deep/metrics")
         assert (await client.query("vector(7)")).samples[0].value == 7.0
         assert (await client.buildinfo()).version
