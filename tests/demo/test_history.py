@@ -125,7 +125,7 @@ def test_the_success_rate_is_that_of_the_last_five_minutes_of_rows(made: Made, a
 def test_depth_is_what_the_rows_say_was_waiting(made: Made) -> None:
     """A row tells when its last attempt began, so a retried job may or may not have waited."""
     seen_backlog = 0.0
-    for at in range(START, END + 1, 900):
+    for at in range(START, END + 1, 300):
         for queue in QUEUES:
             waiting = [
                 job.attempts
