@@ -121,8 +121,12 @@ class Chart {
     const touch = matchMedia("(pointer: coarse)").matches;
     if (touch) layout.dragmode = false;
     layout.xaxis.nticks = Math.max(3, Math.min(8, Math.round(this.plot.clientWidth / 75)));
-    // Found once: what stands under the pointer must not move with a refresh.
-    this.room ??= roomForLabels(data, layout.showlegend);
+    // It grows with its labels, but shrinks only with another view: what stands under the pointer
+    // must not move with a refresh.
+    const room = roomForLabels(data, layout.showlegend);
+    const sameView = this.roomFor === `${view.range} ${view.step} ${view.by}`;
+    this.roomFor = `${view.range} ${view.step} ${view.by}`;
+    this.room = sameView ? { ...room, l: Math.max(room.l, this.room.l) } : room;
     layout.margin = { ...layout.margin, ...this.room };
     layout.width = this.plot.clientWidth;
     layout.height = this.plot.clientHeight;
