@@ -106,7 +106,8 @@ class Results:
         loads = [one for part in self.load.values() for one in part]
         machine = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
         busy = f"{statistics.median(loads):.2f} cores busy (at most {max(loads):.2f})"
-        lines += ["", f"Taken {content['taken_at']}; {machine}. Other programs kept {busy}.", ""]
+        # Measured between the parts, so what a contender still does after its turn counts too.
+        lines += ["", f"Taken {content['taken_at']}; {machine}. Between the parts {busy}.", ""]
         return "\n".join(lines)
 
 

@@ -194,7 +194,7 @@ class SnapshotService:
             panel["state"] in (State.STALE, State.UNAVAILABLE) for panel in panels
         )
         body = orjson.dumps(content)
-        compressed = brotli.compress(body, quality=4)
+        compressed = brotli.compress(body, quality=3)
         snapshot = Snapshot(view, taken_at, complete, body, compressed)
         self._snapshots[view] = snapshot
         self._snapshots.move_to_end(view)
