@@ -55,7 +55,7 @@ class Ratio:
 
 @dataclass(slots=True)
 class Results:
-    """A run. ``load`` tells how busy other programs kept the processors, in cores."""
+    """A run. ``load`` tells how many cores were busy between its parts."""
 
     options: dict[str, Any]
     browser: str
