@@ -13,6 +13,7 @@ from tests.conftest import StartPrometheus
 from tests.real_prometheus import RealPrometheus
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.panels import Resolution
 from queuescope.prometheus import PrometheusClient, promql
 from queuescope.timeseries import Grid, labels_of, sampled
 
@@ -141,7 +142,7 @@ async def test_the_server_is_asked_whether_its_ranges_hold_their_left_end(
 async def test_windows_of_neighbouring_steps_count_each_sample_once(
     client: PrometheusClient,
 ) -> None:
-    window = promql.range_selector(3600, left_open=await client.ranges_are_left_open())
+    window = Resolution(3600, SCRAPE, await client.ranges_are_left_open()).window(3600)
     grid = Grid(END - 4 * 3600, END, 3600)
     query = f'count_over_time(depth{{queue="a"}}[{window}])'
     counts = (await client.query_range(query, grid)).frame.values

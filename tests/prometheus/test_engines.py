@@ -203,7 +203,7 @@ async def test_windows_of_neighbouring_steps_count_each_sample_once(
 ) -> None:
     left_open = await client.ranges_are_left_open()
     assert left_open == (server.name != "prometheus-2")
-    window = promql.range_selector(HOUR, left_open=left_open)
+    window = Resolution(HOUR, SCRAPE, left_open).window(HOUR)
     grid = Grid(END - 3 * HOUR, END, HOUR)
     query = f'count_over_time(ai_agents_queue_depth{{queue="a"}}[{window}])'
     counts = (await client.query_range(query, grid)).frame.values

@@ -94,15 +94,6 @@ def test_a_matcher_cannot_be_built_from_what_would_break_out_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "scrape", "expected"), [(60, 15, 75), (15, 15, 60), (3600, 15, 3615), (10, 60, 240)]
-)
-def test_a_rate_looks_over_the_whole_step_and_over_missed_scrapes(
-    step: int, scrape: int, expected: int
-) -> None:
-    assert expected == promql.rate_window_seconds(step, scrape)
-
-
-@pytest.mark.parametrize(
     ("seconds", "expected"),
     [
         (3600, "1h"),
@@ -122,11 +113,6 @@ def test_a_duration_is_written_in_its_largest_exact_unit(seconds: float, expecte
 def test_a_duration_is_at_least_a_millisecond(seconds: float) -> None:
     with pytest.raises(ValueError, match="at least 1 ms"):
         promql.duration(seconds)
-
-
-def test_a_closed_range_stops_short_of_its_left_end() -> None:
-    assert promql.range_selector(3600, left_open=True) == "1h"
-    assert promql.range_selector(3600, left_open=False) == "3599999ms"
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ class PrometheusClient:
         return answer.samples[0].timestamp
 
     async def ranges_are_left_open(self) -> bool:
-        """Whether a range selector leaves its left end out (see ``promql.range_selector``).
+        """Whether a range selector leaves its left end out, as Prometheus 2 does not.
 
         The server is asked for its behaviour, because a version number does not tell for those
         that only speak the API.

@@ -98,11 +98,6 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
     return tuple(matchers)
 
 
-def rate_window_seconds(step_seconds: int, scrape_interval_seconds: int) -> int:
-    """The shortest window of a rate that loses no scrape between steps and survives missed ones."""
-    return max(step_seconds + scrape_interval_seconds, 4 * scrape_interval_seconds)
-
-
 def duration(seconds: float) -> str:
     """A PromQL duration in the largest unit that is exact: ``1h``, ``90s``, ``3599999ms``."""
     milliseconds = round(seconds * 1000)
@@ -110,15 +105,6 @@ def duration(seconds: float) -> str:
         raise ValueError(f"a duration must be at least 1 ms, not {seconds} s")
     size, unit = next(u for u in _UNITS if milliseconds % u[0] == 0)
     return f"{milliseconds // size}{unit}"
-
-
-def range_selector(seconds: int, *, left_open: bool) -> str:
-    """The window that covers ``seconds`` up to a grid point without the one before it.
-
-    Prometheus 2 includes both ends of a range, so a sample that stands exactly on a grid point
-    would be counted in two steps; Prometheus 3 and VictoriaMetrics leave the left end out.
-    """
-    return duration(seconds if left_open else seconds - 0.001)
 
 
 def metric_names(query: str) -> set[str]:
