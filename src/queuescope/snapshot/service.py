@@ -173,7 +173,6 @@ class SnapshotService:
         for panel in panels:
             panel["now"] = present.get(panel["id"])
         taken_at = self._clock()
-        # The panels may have learnt that the source is away, or back, since the probe.
         content = {
             "view": {
                 "range": view.range,
@@ -310,15 +309,23 @@ class SnapshotService:
             except SourceError as exc:
                 if exc.kind in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
                     await asyncio.gather(
-                        *(self._ask_present((p,), resolution, source_now) for p in panels),
-                        return_exceptions=True,
+                        *(self._ask_present_alone(p, resolution, source_now) for p in panels)
                     )
-                _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
+                else:
+                    _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
         return {
             panel.id: {"words": value_words(panel.kind, now.value), "asOf": now.as_of}
             for panel in self._dashboard.panels
             if (now := self._now.get(panel.id)) is not None
         }
+
+    async def _ask_present_alone(
+        self, panel: Panel, resolution: Resolution, source_now: float
+    ) -> None:
+        try:
+            await self._ask_present((panel,), resolution, source_now)
+        except SourceError as exc:
+            _log.warning("cannot read the present %s: %s (%s)", panel.title, exc, exc.detail)
 
     async def _ask_present(
         self, panels: tuple[Panel, ...], resolution: Resolution, source_now: float
