@@ -11,9 +11,10 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 
 STOREYS: dict[str, int] = {
-    **dict.fromkeys(["errors", "ports", "settings", "timeseries"], 0),
+    **dict.fromkeys(["database", "errors", "ports", "settings", "timeseries"], 0),
     **dict.fromkeys(
-        ["prometheus", "cache", "panels", "anomaly", "jobs", "instrument", "operations"], 1
+        ["prometheus", "cache", "panels", "anomaly", "health", "jobs", "instrument", "operations"],
+        1,
     ),
     "figures": 2,
     "snapshot": 3,
@@ -23,7 +24,7 @@ STOREYS: dict[str, int] = {
 }
 # Within storey 0 the exceptions lie deepest; workers write the job history that jobs keeps.
 ALSO_ALLOWED = {
-    *((part, "errors") for part in ("ports", "settings", "timeseries")),
+    *((part, "errors") for part in ("database", "ports", "settings", "timeseries")),
     ("instrument", "jobs"),
 }
 WALLS: dict[str, set[str]] = {
@@ -37,7 +38,7 @@ WALLS: dict[str, set[str]] = {
     "celery": {"instrument", "operations", "demo"},
     "kombu": {"instrument", "operations", "demo"},
     "redis": {"instrument", "operations", "demo"},
-    "sqlalchemy": {"jobs", "operations.audit"},
+    "sqlalchemy": {"database", "jobs", "operations"},
     "plotly": {"figures"},
     "streamlit": {"dashboard"},
     "prometheus_client": {"instrument", "dashboard"},

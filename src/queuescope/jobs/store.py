@@ -6,54 +6,37 @@ the job first became due, ``wait_seconds`` and ``runtime_seconds`` are those of 
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    URL,
     Column,
     Connection,
-    Engine,
     Float,
     Index,
     Integer,
     MetaData,
-    NullPool,
     Row,
     String,
     Table,
-    create_engine,
-    event,
     func,
     inspect,
-    make_url,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-)
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from queuescope.errors import ConfigurationError, JobStoreError
+from queuescope.database import Database
+from queuescope.errors import JobStoreError
 
 MESSAGE_LIMIT = 1000
 _LABEL_LIMIT = 255
 _ATTEMPTS_LIMIT = 2**31 - 1
 _LOAD_BATCH = 20_000
-_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _REMEDIES = {
     "25006": "it is open for reading only; name the primary server",
     "42501": "its user lacks a right; grant SELECT, INSERT and UPDATE on the table jobs, "
@@ -139,24 +122,15 @@ class JobStore:
         Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
         its driver is not installed.
         """
-        parsed = _parse(url)
-        self._is_sqlite = parsed.get_backend_name() == "sqlite"
-        self._path = Path(parsed.database) if self._is_sqlite and parsed.database else None
-        self._place = _place(parsed)
-        self._timeout_seconds = timeout_seconds
-        if self._is_sqlite:
-            # A connection per use: a pool would be shared with the children that a worker forks.
-            self._engine = create_engine(
-                parsed,
-                poolclass=NullPool,
-                connect_args={"timeout": timeout_seconds},
-                hide_parameters=True,
-            )
-            event.listen(self._engine, "connect", _tune_sqlite)
-        else:
-            self._engine = _postgresql_engine(parsed, timeout_seconds)
-        self._pid = os.getpid()
-        self._is_created = False
+        self._database = Database(
+            url,
+            setting="job_store_url",
+            title="the job history",
+            error=JobStoreError,
+            remedies=_REMEDIES,
+            create=_create,
+            timeout_seconds=timeout_seconds,
+        )
 
     def record(self, jobs: Sequence[Job]) -> None:
         """Insert or update the rows of ``jobs`` in one transaction.
@@ -174,7 +148,7 @@ class JobStore:
             return
         # Always in the same order, or two writers of the same jobs would wait for each other.
         rows = [_as_row(newest[job_id]) for job_id in sorted(newest)]
-        dialect = sqlite if self._is_sqlite else postgresql
+        dialect = sqlite if self._database.is_sqlite else postgresql
         statement = dialect.insert(_jobs)
         new = statement.excluded
         statement = statement.on_conflict_do_update(
@@ -183,7 +157,7 @@ class JobStore:
             where=func.coalesce(new.finished_at, new.started_at, new.enqueued_at, 0.0)
             >= func.coalesce(_jobs.c.finished_at, _jobs.c.started_at, _jobs.c.enqueued_at, 0.0),
         )
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             connection.execute(statement, rows)
 
     def load(self, jobs: Iterable[Job]) -> int:
@@ -193,13 +167,13 @@ class JobStore:
         """
         entries = iter(jobs)
         loaded = 0
-        mark = "?" if self._is_sqlite else "%s"
+        mark = "?" if self._database.is_sqlite else "%s"
         # Plain tuples to the driver: half the time of the same through insert().
         statement = (
             f"INSERT INTO {_jobs.name} ({', '.join(_COLUMNS)}) "  # noqa: S608 - own names only
             f"VALUES ({', '.join([mark] * len(_COLUMNS))})"
         )
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             # Indexes are built faster once than row by row.
             for index in _indexes:
                 index.drop(connection, checkfirst=True)
@@ -216,12 +190,12 @@ class JobStore:
         statement = select(func.count()).select_from(_jobs)
         if status is not None:
             statement = statement.where(_jobs.c.status == status.value)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def get(self, job_id: str) -> Job | None:
         """The job with this id, or ``None``."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(
                 select(_jobs).where(_jobs.c.id == _clean(job_id, _LABEL_LIMIT))
             ).one_or_none()
@@ -254,7 +228,7 @@ class JobStore:
         if until is not None:
             statement = statement.where(moment < until)
         statement = statement.order_by(moment.desc(), _jobs.c.id.desc()).limit(limit)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return [_as_job(row) for row in connection.execute(statement)]
 
     def abandon(self, worker: str, *, before: float, status: JobStatus) -> int:
@@ -275,163 +249,24 @@ class JobStore:
                 error_message="The worker ended while it ran this job.",
             )
         )
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return int(connection.execute(statement).rowcount)
 
     def close(self) -> None:
         """Give the connections back; the store can still be used."""
-        self._engine.dispose()
-
-    def _create(self) -> None:
-        """Make the table if it is missing; several processes may try at the same moment.
-
-        One that is there is left alone: whoever may only read or write it may not create it.
-        """
-        for is_last in (False, True):
-            try:
-                with self._begin() as connection:
-                    if inspect(connection).has_table(_jobs.name):
-                        return
-                    connection.execute(CreateTable(_jobs, if_not_exists=True))
-                    for index in _indexes:
-                        connection.execute(CreateIndex(index, if_not_exists=True))
-            except DBAPIError as exc:
-                # PostgreSQL may refuse what another has just made; then it is there now.
-                if is_last or _is_unopened(exc):
-                    raise
-            else:
-                return
-
-    @contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            if not self._is_sqlite:
-                milliseconds = max(1, round(self._timeout_seconds * 1000))
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
-            yield connection
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        if self._pid != os.getpid():
-            # The connections of the process that forked this one stay its own.
-            self._engine.dispose(close=False)
-            self._pid = os.getpid()
-        try:
-            if not self._is_created:
-                if self._path is not None:
-                    self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._create()
-                self._is_created = True
-            with self._begin() as connection:
-                yield connection
-        except SQLAlchemyError as exc:
-            # The table may have gone with a database that was made anew.
-            self._is_created = False
-            raise JobStoreError(f"the job history ({self._place}) {_failure(exc)}") from exc
-        except OSError as exc:
-            raise JobStoreError(
-                f"cannot create the folder of the job history: {exc.strerror}"
-            ) from exc
+        self._database.close()
 
 
-def _parse(url: str) -> URL:
-    # The text of a cause may hold the password, so causes are not kept.
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-        if "+" not in parsed.drivername:
-            parsed = parsed.set(drivername=_DRIVERS.get(backend, backend))
-        parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        raise ConfigurationError(
-            "job_store_url is not a database address; "
-            "use sqlite:////path/to/jobs.db or postgresql://user@host/database"
-        ) from None
-    if backend not in _DRIVERS:
-        raise ConfigurationError(
-            f"job_store_url names {backend!r}, which is not supported; use sqlite or postgresql"
-        )
-    if parsed.drivername != _DRIVERS[backend]:
-        raise ConfigurationError(
-            f"job_store_url names the driver {parsed.drivername!r}, which is not supported; "
-            f"use {backend}:// or {_DRIVERS[backend]}://"
-        )
-    if "@" in (parsed.host or ""):
-        raise ConfigurationError(
-            "job_store_url has two @; write an @ in the password as %40, and a / as %2F"
-        )
-    return parsed
+def _create(connection: Connection) -> None:
+    """Make the table if it is missing.
 
-
-def _place(url: URL) -> str:
-    """The database in words, without user, password and options."""
-    if url.get_backend_name() == "sqlite":
-        return f"SQLite, {url.database or 'in memory'}"
-    words = ["PostgreSQL"]
-    if url.database:
-        words.append(f"database {url.database}")
-    if url.host:
-        words.append(f"at {url.host}:{url.port or 5432}")
-    return " ".join(words)
-
-
-def _postgresql_engine(url: URL, timeout_seconds: float) -> Engine:
-    seconds = max(2, round(timeout_seconds))
-    options = {
-        "application_name": "queuescope",
-        "connect_timeout": seconds,
-        # A server that vanished without a word is given up, not waited for.
-        "tcp_user_timeout": seconds * 1000,
-        "keepalives_idle": 30,
-        "keepalives_interval": seconds,
-        "keepalives_count": 3,
-    }
-    try:
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_size=2,
-            hide_parameters=True,
-            connect_args={k: v for k, v in options.items() if k not in url.query},
-        )
-    except ImportError as exc:
-        raise ConfigurationError(
-            "job_store_url names PostgreSQL, whose driver is not installed; "
-            "install queuescope[postgresql]"
-        ) from exc
-
-
-def _is_unopened(exc: DBAPIError) -> bool:
-    """Whether the connection failed, rather than a statement."""
-    return isinstance(exc, OperationalError) and exc.statement is None
-
-
-def _failure(exc: SQLAlchemyError) -> str:
-    """What went wrong in plain words; the database's own text stays in the cause."""
-    kind = type(exc).__name__
-    if not isinstance(exc, DBAPIError):
-        return f"did not answer ({kind})"
-    state = getattr(exc.orig, "sqlstate", None)
-    if state in _REMEDIES:
-        return f"refused ({kind} {state}): {_REMEDIES[state]}"
-    if _is_unopened(exc):
-        return (
-            f"cannot be opened ({kind}): check that it runs and is reachable, "
-            "and that the address names it rightly, with its user and password"
-        )
-    return f"did not answer ({kind}{f' {state}' if state else ''})"
-
-
-def _tune_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    # Readers never wait for the writer, and a crash of the process loses nothing. The switch is
-    # kept in the file; while another connection makes it, SQLite refuses instead of waiting.
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        with suppress(sqlite3.OperationalError):
-            cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA cache_size=-32000")
-    cursor.close()
+    One that is there is left alone: whoever may only read or write it may not create it.
+    """
+    if inspect(connection).has_table(_jobs.name):
+        return
+    connection.execute(CreateTable(_jobs, if_not_exists=True))
+    for index in _indexes:
+        connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _news_time(job: Job) -> float:

@@ -1,0 +1,247 @@
+"""How the databases of Queuescope are opened, asked, and told of in words: SQLite or PostgreSQL.
+
+What is kept there, and under which tables, is said by the parts that keep it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+
+from queuescope.errors import ConfigurationError, QueuescopeError
+
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+
+
+class Database:
+    """The database behind ``url``, such as ``sqlite:////var/lib/queuescope/jobs.db`` or
+    ``postgresql://user@host/database``.
+
+    Nothing is opened before the first use. Threads, and processes that are forked later, may use
+    the same one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        setting: str,
+        title: str,
+        error: Callable[[str], QueuescopeError],
+        remedies: Mapping[str, str],
+        create: Callable[[Connection], None],
+        timeout_seconds: float,
+        serial_writes: bool = False,
+        pool_size: int = 2,
+    ) -> None:
+        """``title`` names it in sentences, ``setting`` is where its address stands, ``error``
+        makes what is raised, and ``remedies`` says what may be said of an SQLSTATE, the error
+        code of the SQL standard. ``create`` makes the tables that are missing; it is called
+        before the first use, by several processes at once. ``timeout_seconds`` bounds the wait
+        for a connection and for a lock. With ``serial_writes`` a transaction of SQLite holds the
+        only right to write from its beginning, and is on the disk when it ends.
+
+        Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
+        its driver is not installed.
+        """
+        parsed = _parse(url, setting)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self.place = _place(parsed)
+        self._title = title
+        self._error = error
+        self._remedies = remedies
+        self._create = create
+        self._path = Path(parsed.database) if self.is_sqlite and parsed.database else None
+        self._timeout_seconds = timeout_seconds
+        # Of the threads of one process the next in line goes on, which SQLite does not promise.
+        self._turn = threading.Lock() if self.is_sqlite and serial_writes else nullcontext()
+        if self.is_sqlite:
+            # A connection per use: a pool would be shared with the children that a worker forks.
+            self._engine = create_engine(
+                parsed,
+                poolclass=NullPool,
+                connect_args={"timeout": timeout_seconds},
+                hide_parameters=True,
+            )
+            event.listen(self._engine, "connect", _tune_sqlite)
+            if serial_writes:
+                event.listen(self._engine, "connect", _write_through)
+                event.listen(self._engine, "begin", _begin_to_write)
+        else:
+            self._engine = _postgresql_engine(parsed, setting, timeout_seconds, pool_size)
+        self._pid = os.getpid()
+        self._is_created = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction, which is undone when its block raises.
+
+        Raises what ``error`` makes when the database does not give a usable answer; the next
+        call tries anew. The error names the database and never a password.
+        """
+        if self._pid != os.getpid():
+            # The connections of the process that forked this one stay its own.
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        try:
+            with self._turn:
+                if not self._is_created:
+                    if self._path is not None:
+                        self._path.parent.mkdir(parents=True, exist_ok=True)
+                    self._create_tables()
+                    self._is_created = True
+                with self._begin() as connection:
+                    yield connection
+        except SQLAlchemyError as exc:
+            # The tables may have gone with a database that was made anew.
+            self._is_created = False
+            raise self._error(f"{self._title} ({self.place}) {self._failure(exc)}") from exc
+        except OSError as exc:
+            raise self._error(f"cannot create the folder of {self._title}: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Give the connections back; the database can still be used."""
+        self._engine.dispose()
+
+    def _create_tables(self) -> None:
+        for is_last in (False, True):
+            try:
+                with self._begin() as connection:
+                    self._create(connection)
+            except DBAPIError as exc:
+                # PostgreSQL may refuse what another has just made; then it is there now.
+                if is_last or _is_unopened(exc):
+                    raise
+            else:
+                return
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            if not self.is_sqlite:
+                milliseconds = max(1, round(self._timeout_seconds * 1000))
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+            yield connection
+
+    def _failure(self, exc: SQLAlchemyError) -> str:
+        """What went wrong in plain words; the database's own text stays in the cause."""
+        kind = type(exc).__name__
+        if not isinstance(exc, DBAPIError):
+            return f"did not answer ({kind})"
+        state = getattr(exc.orig, "sqlstate", None) or ""
+        if state in self._remedies:
+            return f"refused ({kind} {state}): {self._remedies[state]}"
+        if _is_unopened(exc):
+            return (
+                f"cannot be opened ({kind}): check that it runs and is reachable, "
+                "and that the address names it rightly, with its user and password"
+            )
+        return f"did not answer ({kind}{f' {state}' if state else ''})"
+
+
+def _parse(url: str, setting: str) -> URL:
+    # The text of a cause may hold the password, so causes are not kept.
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        if "+" not in parsed.drivername:
+            parsed = parsed.set(drivername=_DRIVERS.get(backend, backend))
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise ConfigurationError(
+            f"{setting} is not a database address; "
+            "use sqlite:////path/to/file.db or postgresql://user@host/database"
+        ) from None
+    if backend not in _DRIVERS:
+        raise ConfigurationError(
+            f"{setting} names {backend!r}, which is not supported; use sqlite or postgresql"
+        )
+    if parsed.drivername != _DRIVERS[backend]:
+        raise ConfigurationError(
+            f"{setting} names the driver {parsed.drivername!r}, which is not supported; "
+            f"use {backend}:// or {_DRIVERS[backend]}://"
+        )
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError(
+            f"{setting} has two @; write an @ in the password as %40, and a / as %2F"
+        )
+    return parsed
+
+
+def _place(url: URL) -> str:
+    """The database in words, without user, password and options."""
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite, {url.database or 'in memory'}"
+    words = ["PostgreSQL"]
+    if url.database:
+        words.append(f"database {url.database}")
+    if url.host:
+        words.append(f"at {url.host}:{url.port or 5432}")
+    return " ".join(words)
+
+
+def _postgresql_engine(url: URL, setting: str, timeout_seconds: float, pool_size: int) -> Engine:
+    seconds = max(2, round(timeout_seconds))
+    options = {
+        "application_name": "queuescope",
+        "connect_timeout": seconds,
+        # A server that vanished without a word is given up, not waited for.
+        "tcp_user_timeout": seconds * 1000,
+        "keepalives_idle": 30,
+        "keepalives_interval": seconds,
+        "keepalives_count": 3,
+    }
+    try:
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=pool_size,
+            hide_parameters=True,
+            connect_args={k: v for k, v in options.items() if k not in url.query},
+        )
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"{setting} names PostgreSQL, whose driver is not installed; "
+            "install queuescope[postgresql]"
+        ) from exc
+
+
+def _is_unopened(exc: DBAPIError) -> bool:
+    """Whether the connection failed, rather than a statement."""
+    return isinstance(exc, OperationalError) and exc.statement is None
+
+
+def _tune_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # Readers never wait for the writer, and a crash of the process loses nothing. The switch is
+    # kept in the file; while another connection makes it, SQLite refuses instead of waiting.
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA cache_size=-32000")
+    cursor.close()
+
+
+def _write_through(connection: Any, _record: object) -> None:
+    # The driver would begin by itself, and only at the first write.
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_to_write(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
