@@ -88,7 +88,7 @@ def test_the_workers_that_are_said_to_clear_it_would(
     assert found.workers_needed * per_worker >= found.arrival_per_second * (1 - 1e-9)
 
 
-@given(st.floats(0, 1e6), st.floats(-100, 100), RATES)
+@given(st.integers(0, 10**6), st.floats(-100, 100), RATES)
 def test_only_a_clearing_queue_has_a_time_and_it_is_within_a_week(
     depth: float, growth: float, completion: float
 ) -> None:
