@@ -10,7 +10,7 @@ import pytest
 from tests.cache.model_source import ModelSource, Points, queue
 
 from queuescope.cache import CachedReader, FrameStore
-from queuescope.cache.reader import SEAM_POINTS
+from queuescope.cache.history import SEAM_POINTS
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.timeseries import UNDEFINED, Grid, LookupStatus, Reading, State
 

@@ -174,7 +174,7 @@ def test_a_damaged_file_is_dropped_counted_and_written_anew(tmp_path: Path) -> N
         whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 5)
     ]
     longer = [whole + b"\0", whole * 2]
-    other_version = [whole.replace(b"frames 1", b"frames 0")]
+    other_version = [whole.replace(b"frames 2", b"frames 1")]
     for damaged in cuts + flips + longer + other_version:
         file.write_bytes(damaged)
         store = FrameStore(tmp_path, 10_000)

@@ -90,6 +90,10 @@ class CountingProxy:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
             self._port = self._server.sockets[0].getsockname()[1]
 
+    def lead_to(self, port: int) -> None:
+        """Another server stands behind the address; connections to the former one are gone."""
+        self._upstream = port
+
     async def swallow(self) -> None:
         self._swallows = True
 

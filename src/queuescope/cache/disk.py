@@ -19,7 +19,7 @@ import numpy as np
 
 from queuescope.timeseries import Floats, Frame, Grid
 
-_MAGIC = b"queuescope frames 1\n"
+_MAGIC = b"queuescope frames 2\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _SUFFIX = ".frames"
 
@@ -36,12 +36,14 @@ class Extent(NamedTuple):
     """Contiguous data of one key.
 
     Points up to ``final_until`` (epoch seconds) can no longer change; later ones are as they were
-    at ``as_of``, the source's time of the answer.
+    at ``as_of``, the source's time of the answer. ``epochs`` are those of the source in which it
+    held these data.
     """
 
     frame: Frame
     final_until: float
     as_of: float
+    epochs: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -62,6 +64,7 @@ class _StoredExtent(msgspec.Struct, array_like=True):
     as_of: float
     series: list[tuple[tuple[str, str], ...]]
     values: bytes
+    epochs: tuple[str, ...]
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -172,6 +175,7 @@ def _encode(key: FrameKey, extents: Extents) -> bytes:
                 e.as_of,
                 list(e.frame.series),
                 np.ascontiguousarray(e.frame.values, dtype="<f8").tobytes(),
+                e.epochs,
             )
             for e in extents
         ],
@@ -199,4 +203,4 @@ def _extent(stored: _StoredExtent, step_seconds: int) -> Extent:
     grid = Grid(stored.start, stored.end, step_seconds)
     values: Floats = np.frombuffer(stored.values, dtype="<f8").astype(np.float64, copy=False)
     frame = Frame(grid, tuple(stored.series), values.reshape(len(stored.series), len(grid)))
-    return Extent(frame, stored.final_until, stored.as_of)
+    return Extent(frame, stored.final_until, stored.as_of, stored.epochs)

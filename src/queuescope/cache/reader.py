@@ -12,18 +12,18 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
+from queuescope.cache import history
 from queuescope.cache.disk import Extent, Extents, FrameKey
 from queuescope.cache.extents import crop, gaps, overlap
 from queuescope.cache.store import FrameStore
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.timeseries import Answer, Frame, Grid, LookupStatus, RangeSource, Reading, State
 
-SEAM_POINTS = 3
-"""How many held points are fetched again beside a gap, to see that the history is still the same:
-another server, or lost data, behind the same address must not be stitched to what is held."""
+CHECK_SECONDS = 60.0
+"""How often a few held points are compared where the source does not tell its epoch."""
 
+_MAX_EPOCHS = 8
+_MAX_CHECKED = 4_096
 _JITTER_RATIO = 0.1
 _NO_NUMBER = "The series exist, but nothing happened that could be measured"
 _NO_SERIES = "The source has no such series in this range"
@@ -40,12 +40,18 @@ class _Flight:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which held parts serve a read, and what must be fetched beside them."""
+    """Which held parts serve a read, and what must be fetched beside them.
+
+    ``final`` are the held parts that the answers must agree with; ``epochs`` those in which all of
+    them were seen.
+    """
 
     status: LookupStatus
     usable: tuple[Frame, ...] = ()
     missing: tuple[Grid, ...] = ()
     as_of: float = float("-inf")
+    final: tuple[Frame, ...] = ()
+    epochs: tuple[str, ...] = ()
 
 
 class CachedReader:
@@ -69,6 +75,7 @@ class CachedReader:
         self._horizon_seconds = horizon_seconds
         self._clock = clock
         self._flights: dict[FrameKey, _Flight] = {}
+        self._checked_at: dict[FrameKey, float] = {}
         self._left_alone_until = float("-inf")
         self._left_alone_because: SourceError | None = None
 
@@ -77,8 +84,13 @@ class CachedReader:
         """Until when (our clock) a busy source is not asked, or None."""
         return self._left_alone_until if self._clock() < self._left_alone_until else None
 
-    async def read(self, query: str, grid: Grid, *, source_now: float) -> Reading:
+    async def read(
+        self, query: str, grid: Grid, *, source_now: float, epoch: str | None = None
+    ) -> Reading:
         """The series of ``query`` on ``grid``, ``source_now`` being the source's clock.
+
+        ``epoch`` is whatever changes when another server, or the same one started anew, answers.
+        Where it is not told, a few held points are compared once a minute instead.
 
         Never raises for a source that fails: the reading is then stale, or unavailable when
         nothing is held. However many read a key at once, one fetch is under way for it.
@@ -93,7 +105,7 @@ class CachedReader:
                 return self._fallen_back(
                     key, grid, reading.cause, reading.cause_kind, reading.detail
                 )
-        task = asyncio.create_task(self._read(key, grid, source_now))
+        task = asyncio.create_task(self._read(key, grid, source_now, epoch))
         self._flights[key] = _Flight(grid, task)
         task.add_done_callback(lambda _: self._flights.pop(key, None))
         return await asyncio.shield(task)
@@ -113,54 +125,89 @@ class CachedReader:
         """Hold nothing of this key any more, so that its whole history is read anew."""
         self._store.forget(FrameKey(self._source.identity, query, step_seconds))
 
-    async def _read(self, key: FrameKey, grid: Grid, source_now: float) -> Reading:
-        plan = self._plan(self._store.get(key), grid, source_now)
-        if plan.status is LookupStatus.HIT:
-            return _reading(Frame.assembled(grid, plan.usable), plan.as_of, plan.status)
+    async def _read(
+        self, key: FrameKey, grid: Grid, source_now: float, epoch: str | None
+    ) -> Reading:
+        plan = self._plan(self._store.get(key), grid, source_now, epoch)
         try:
             if self.left_alone_until and self._left_alone_because:
                 raise self._left_alone_because
-            answers = await self._fetch(key.query, plan.missing)
-            rewritten = _history_differs(plan, [answer.frame for answer in answers])
-            if rewritten:
+            due = epoch is None and bool(plan.usable) and self._is_check_due(key)
+            rewritten = due and await self._is_other_history(key, plan)
+            if plan.status is LookupStatus.HIT and not rewritten:
+                return _reading(Frame.assembled(grid, plan.usable), plan.as_of, plan.status)
+            answers = [] if rewritten else await self._fetch(key.query, plan.missing)
+            rewritten = rewritten or history.differs(plan.final, [a.frame for a in answers])
+            if rewritten and (not answers or plan.missing != (grid,)):
                 answers = await self._fetch(key.query, (grid,))
         except SourceError as exc:
             self._leave_alone(exc)
+            if plan.status is LookupStatus.HIT:
+                # What is final needs no source.
+                return _reading(Frame.assembled(grid, plan.usable), plan.as_of, plan.status)
             return self._fallen_back(key, grid, str(exc), exc.kind, exc.detail)
         held = () if rewritten else plan.usable
         frame = Frame.assembled(grid, (*held, *(answer.frame for answer in answers)))
         warnings = tuple(dict.fromkeys(text for answer in answers for text in answer.warnings))
         infos = tuple(dict.fromkeys(text for answer in answers for text in answer.infos))
         if not warnings:
-            extent = Extent(frame, source_now - self._horizon_seconds, source_now)
+            epochs = _with_epoch(() if rewritten else plan.epochs, epoch)
+            extent = Extent(frame, source_now - self._horizon_seconds, source_now, epochs)
             (self._store.replace if rewritten else self._store.put)(key, extent)
+            if not plan.usable or rewritten:
+                self._note_check(key)
         status = LookupStatus.RANGE_MISS if rewritten else plan.status
         return _reading(frame, source_now, status, warnings, infos)
 
-    def _plan(self, held: Extents, grid: Grid, source_now: float) -> _Plan:
+    def _plan(self, held: Extents, grid: Grid, source_now: float, epoch: str | None) -> _Plan:
         if not held:
             return _Plan(LookupStatus.KEY_MISS, missing=(grid,))
-        usable: list[Grid] = []
-        frames: list[Frame] = []
+        usable: list[Frame] = []
+        final: list[Frame] = []
+        epochs: list[tuple[str, ...]] = []
         as_of = float("-inf")
         for extent in held:
-            # What was fetched at this very moment of the source needs no second fetch. A source
-            # whose clock went back is not believed beyond its present horizon.
-            last = (
-                extent.grid.end
-                if extent.as_of == source_now
-                else min(extent.final_until, source_now - self._horizon_seconds)
-            )
+            # A source whose clock went back is not believed beyond its present horizon.
+            until = min(extent.final_until, source_now - self._horizon_seconds)
+            known = crop(extent.grid, first=grid.start, last=min(grid.end, until))
+            if known is not None:
+                final.append(Frame.assembled(known, (extent.frame,)))
+                epochs.append(extent.epochs)
+            if epoch is not None and epoch not in extent.epochs:
+                continue
+            # What was fetched at this very moment of the source needs no second fetch.
+            last = extent.grid.end if extent.as_of == source_now else until
             part = crop(extent.grid, first=grid.start, last=min(grid.end, last))
             if part is not None:
-                usable.append(part)
-                frames.append(Frame.assembled(part, (extent.frame,)))
+                usable.append(Frame.assembled(part, (extent.frame,)))
                 as_of = max(as_of, extent.as_of)
+        shared = (
+            tuple(name for name in epochs[0] if all(name in e for e in epochs)) if epochs else ()
+        )
+        grids = [frame.grid for frame in usable]
         if not usable:
-            return _Plan(LookupStatus.RANGE_MISS, missing=(grid,))
-        missing = tuple(_with_seam(gap, grid, usable) for gap in gaps(grid, usable))
+            return _Plan(LookupStatus.RANGE_MISS, (), (grid,), as_of, tuple(final), shared)
+        missing = tuple(history.with_seam(gap, grid, grids) for gap in gaps(grid, grids))
         status = LookupStatus.PARTIAL_HIT if missing else LookupStatus.HIT
-        return _Plan(status, tuple(frames), missing, as_of)
+        return _Plan(status, tuple(usable), missing, as_of, tuple(final), shared)
+
+    def _is_check_due(self, key: FrameKey) -> bool:
+        checked_at = self._checked_at.get(key, float("-inf"))
+        return not 0 <= self._clock() - checked_at < CHECK_SECONDS
+
+    def _note_check(self, key: FrameKey) -> None:
+        self._checked_at.pop(key, None)
+        self._checked_at[key] = self._clock()
+        while len(self._checked_at) > _MAX_CHECKED:
+            del self._checked_at[next(iter(self._checked_at))]
+
+    async def _is_other_history(self, key: FrameKey, plan: _Plan) -> bool:
+        """Whether a few of the final points that are held have other values now."""
+        answers = await self._fetch(
+            key.query, tuple(spot for frame in plan.final for spot in history.spots(frame))
+        )
+        self._note_check(key)
+        return history.differs(plan.final, [answer.frame for answer in answers])
 
     async def _fetch(self, query: str, missing: tuple[Grid, ...]) -> list[Answer]:
         tasks = [asyncio.create_task(self._source.query_range(query, g)) for g in missing]
@@ -212,31 +259,20 @@ def _reading(
     return Reading(state, frame, as_of, status, cause=cause, warnings=(*warnings, *infos))
 
 
-def _with_seam(gap: Grid, grid: Grid, usable: list[Grid]) -> Grid:
-    """``gap`` widened over a few of the held points that it touches, but not over all of them."""
-    step = gap.step_seconds
-    before = next((part for part in usable if part.end == gap.start - step), None)
-    after = next((part for part in usable if part.start == gap.end + step), None)
-    start = gap.start if before is None else max(before.start, gap.start - SEAM_POINTS * step)
-    end = gap.end if after is None else min(after.end, gap.end + SEAM_POINTS * step)
-    return Grid(max(grid.start, start), min(grid.end, end), step)
+def _with_epoch(seen: tuple[str, ...], epoch: str | None) -> tuple[str, ...]:
+    if epoch is None:
+        return ()
+    return seen if epoch in seen else (*seen, epoch)[-_MAX_EPOCHS:]
 
 
-def _history_differs(plan: _Plan, fetched: list[Frame]) -> bool:
-    """Whether a point that was final has another value now."""
-    for held in plan.usable:
-        for frame in fetched:
-            common = overlap(held.grid, frame.grid)
-            if common is None:
-                continue
-            was = Frame.assembled(common, (held,))
-            now = Frame.assembled(common, (frame,))
-            # Sums over series may differ in the last bits when blocks are written.
-            if was.series != now.series or not np.allclose(
-                was.values, now.values, rtol=1e-9, atol=1e-12, equal_nan=True
-            ):
-                return True
-    return False
+def _of_one_history(parts: list[Extent]) -> list[Extent]:
+    """Those that were seen in an epoch of the part that was read last."""
+    newest = max(parts, key=lambda extent: extent.as_of)
+    return [
+        extent
+        for extent in parts
+        if extent.epochs == newest.epochs or not set(extent.epochs).isdisjoint(newest.epochs)
+    ]
 
 
 def _covering(held: Extents, grid: Grid) -> Extent | None:
@@ -244,6 +280,7 @@ def _covering(held: Extents, grid: Grid) -> Extent | None:
     parts = [extent for extent in held if overlap(extent.grid, grid) is not None]
     if not parts:
         return None
+    parts = _of_one_history(parts)
     first = max(grid.start, parts[0].grid.start)
     last = min(grid.end, parts[-1].grid.end)
     cropped = Grid(first, last, grid.step_seconds)
@@ -255,9 +292,9 @@ def _newest(held: Extents, span_seconds: int) -> Extent | None:
     """The newest held window of at most ``span_seconds``; None when nothing is held."""
     if not held:
         return None
-    newest = held[-1]
+    newest = _of_one_history(list(held))[-1]
     step = newest.grid.step_seconds
     first = newest.grid.end - span_seconds // step * step
-    parts = [extent for extent in held if extent.grid.end >= first]
+    parts = [extent for extent in _of_one_history(list(held)) if extent.grid.end >= first]
     window = Grid(max(first, parts[0].grid.start), newest.grid.end, step)
     return newest._replace(frame=Frame.assembled(window, (extent.frame for extent in parts)))

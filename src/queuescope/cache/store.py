@@ -169,7 +169,8 @@ def _laid_over(held: Extents, new: Extent) -> Extents:
     merged: list[Extent] = []
     for extent in parts:
         # Only final data may join what follows: joined data have one time of answer.
-        if merged and merged[-1].is_final and touches(merged[-1].grid, extent.grid):
+        joins = merged and merged[-1].is_final and merged[-1].epochs == extent.epochs
+        if joins and touches(merged[-1].grid, extent.grid):
             before = merged.pop()
             grid = Grid(before.grid.start, extent.grid.end, extent.grid.step_seconds)
             extent = extent._replace(frame=Frame.assembled(grid, (before.frame, extent.frame)))  # noqa: PLW2901

@@ -33,6 +33,13 @@ class BuildInfo(msgspec.Struct, frozen=True):
     revision: str = ""
 
 
+class RuntimeInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """Since when the server runs (its own RFC 3339 text), and how long it keeps samples."""
+
+    start_time: str = ""
+    storage_retention: str = ""
+
+
 class MetricMetadata(msgspec.Struct, frozen=True):
     """What a target says of one of its metrics."""
 
@@ -297,6 +304,10 @@ class PrometheusClient:
     async def buildinfo(self) -> BuildInfo:
         """The server's version."""
         return await self._ask("/api/v1/status/buildinfo", BuildInfo)
+
+    async def runtimeinfo(self) -> RuntimeInfo:
+        """Since when the server runs. Only Prometheus itself tells."""
+        return await self._ask("/api/v1/status/runtimeinfo", RuntimeInfo)
 
     async def _ask(self, path: str, kind: type[_T], form: Form = (), *, post: bool = False) -> _T:
         async with self._call() as call:

@@ -1,29 +1,40 @@
-"""Is the source there, and what time is it there? Asked once for all views."""
+"""Is the source there, what time is it there, is it still the same? Asked once for all views."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from queuescope.errors import SourceError
+from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient
 
 _SHARED_SECONDS = 0.5
 _PATIENCE_IN_OUTAGE_SECONDS = 1.0
+_UNTOLD_KEPT_SECONDS = 600.0
+_FAILED_KEPT_SECONDS = 30.0
+_PASSING = (
+    SourceErrorKind.CANNOT_CONNECT,
+    SourceErrorKind.TIMEOUT,
+    SourceErrorKind.BUSY,
+    SourceErrorKind.SERVER_ERROR,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
     """The newest knowledge of the source: its clock minus ours, and the error if it is away.
 
-    ``failing_since`` and ``last_seen`` are epoch seconds of our clock.
+    ``failing_since`` and ``last_seen`` are epoch seconds of our clock. ``epoch`` changes when
+    another server answers, or the same one that was started anew; None where the source does not
+    tell (VictoriaMetrics, and proxies that pass questions for data only).
     """
 
     offset_seconds: float = 0.0
     error: SourceError | None = None
     failing_since: float | None = None
     last_seen: float | None = None
+    epoch: str | None = None
 
 
 class Probe:
@@ -38,6 +49,8 @@ class Probe:
         self._clock = clock
         self._contact = Contact()
         self._asked_at = float("-inf")
+        self._epoch_asked_at = float("-inf")
+        self._epoch_kept_seconds = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -67,15 +80,29 @@ class Probe:
         asked_at = self._clock()
         try:
             source_now = await self._client.now()
+            answered_at = self._clock()
+            epoch = await self._epoch()
         except SourceError as exc:
             since = self._contact.failing_since or asked_at
-            self._contact = Contact(
-                self._contact.offset_seconds, exc, since, self._contact.last_seen
-            )
+            self._contact = replace(self._contact, error=exc, failing_since=since)
         else:
-            answered_at = self._clock()
             offset = source_now - (asked_at + answered_at) / 2
-            self._contact = Contact(offset, None, None, answered_at)
+            self._contact = Contact(offset, None, None, answered_at, epoch)
         finally:
             self._asked_at = self._clock()
             self._task = None
+
+    async def _epoch(self) -> str | None:
+        """Asked with every contact, but seldom of a source that does not tell it."""
+        if 0 <= self._clock() - self._epoch_asked_at < self._epoch_kept_seconds:
+            return self._contact.epoch
+        try:
+            started = (await self._client.runtimeinfo()).start_time or None
+            self._epoch_kept_seconds = 0.0 if started else _UNTOLD_KEPT_SECONDS
+        except SourceError as exc:
+            # It answers questions for data: what was known of it is known still.
+            passing = exc.kind in _PASSING
+            started = self._contact.epoch if passing else None
+            self._epoch_kept_seconds = _FAILED_KEPT_SECONDS if passing else _UNTOLD_KEPT_SECONDS
+        self._epoch_asked_at = self._clock()
+        return started

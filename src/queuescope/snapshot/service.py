@@ -239,7 +239,9 @@ class SnapshotService:
         by = view.by if view.by in panel.breakdowns else None
         query = panel.render(panel.query, resolution, self._matchers, by)
         async with self._slots:
-            reading = await self._reader.read(query, grid, source_now=source_now)
+            reading = await self._reader.read(
+                query, grid, source_now=source_now, epoch=self._probe.contact.epoch
+            )
         frame = reading.frame if reading.frame is not None else Frame.empty(grid)
         try:
             curves = curves_of(panel, frame, by, self._breakdown_limit)

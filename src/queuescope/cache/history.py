@@ -1,0 +1,56 @@
+"""Whether what is held is still the history of the source; pure.
+
+Another server behind the same address, or lost data, must not be stitched to what is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from queuescope.cache.extents import overlap
+from queuescope.timeseries import Frame, Grid
+
+SEAM_POINTS = 3
+"""How many held points are fetched again beside a gap."""
+
+
+def with_seam(gap: Grid, grid: Grid, held: Iterable[Grid]) -> Grid:
+    """``gap`` widened over a few of the held points that it touches, but not over all of them."""
+    step = gap.step_seconds
+    parts = tuple(held)
+    before = next((part for part in parts if part.end == gap.start - step), None)
+    after = next((part for part in parts if part.start == gap.end + step), None)
+    start = gap.start if before is None else max(before.start, gap.start - SEAM_POINTS * step)
+    end = gap.end if after is None else min(after.end, gap.end + SEAM_POINTS * step)
+    return Grid(max(grid.start, start), min(grid.end, end), step)
+
+
+def spots(held: Frame) -> tuple[Grid, ...]:
+    """A few points of ``held`` that tell histories apart: both ends, and its largest jump."""
+    grid, step = held.grid, held.grid.step_seconds
+    last = len(grid) - 2
+    if last < 2 * SEAM_POINTS:
+        return (grid,)
+    jumps = np.abs(np.diff(np.nan_to_num(held.values), axis=1)).sum(axis=0)
+    starts = sorted({0, min(int(jumps.argmax()), last), last})
+    return tuple(Grid(grid.start + n * step, grid.start + (n + 1) * step, step) for n in starts)
+
+
+def differs(held: Iterable[Frame], fetched: Iterable[Frame]) -> bool:
+    """Whether a held point, which was final, has another value now."""
+    answers = tuple(fetched)
+    for part in held:
+        for frame in answers:
+            common = overlap(part.grid, frame.grid)
+            if common is None:
+                continue
+            was = Frame.assembled(common, (part,))
+            now = Frame.assembled(common, (frame,))
+            # Sums over series may differ in the last bits when blocks are written.
+            if was.series != now.series or not np.allclose(
+                was.values, now.values, rtol=1e-9, atol=1e-12, equal_nan=True
+            ):
+                return True
+    return False
