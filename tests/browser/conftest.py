@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,14 @@ from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import (
     DAY,
     HOUR,
+    Floats,
     Jobs,
     Landmarks,
     Platform,
     known_jobs,
     known_platform,
 )
-from tests.browser.scenes import crowded_scene, idle_scene
+from tests.browser.scenes import crowded_scene, idle_scene, many_queues
 from tests.browser.trends_page import TrendsPage
 from tests.real_prometheus import RealPrometheus
 
@@ -43,6 +44,7 @@ class Known:
     platform: Platform
     marks: Landmarks
     jobs: Jobs
+    queues: Mapping[str, tuple[Floats, Floats]]
 
 
 Reader = Callable[[dict[str, Any]], BrowserContext]
@@ -64,15 +66,20 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     start, end = now - 7 * DAY - 2 * HOUR, now + _AHEAD_SECONDS
     platform, marks = known_platform(start, end, now)
     jobs = known_jobs(now - 7 * DAY - 2 * HOUR, end)
+    queues = many_queues(now - DAY - HOUR, end)
     series = {
         **platform.series("known"),
         **jobs.series("jobs"),
         **crowded_scene(now - 2 * HOUR, end),
         **idle_scene(now - 2 * HOUR, end),
+        **{
+            f'ai_agents_queue_depth{{scene="many",queue="{queue}"}}': samples
+            for queue, samples in queues.items()
+        },
     }
     directory = tmp_path_factory.mktemp("known")
     with RealPrometheus(directory, series=series) as prometheus:
-        yield Known(prometheus, platform, marks, jobs)
+        yield Known(prometheus, platform, marks, jobs, queues)
 
 
 @pytest.fixture(scope="package")

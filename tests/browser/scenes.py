@@ -1,4 +1,4 @@
-"""Small scenes beside the known platform: a crowd of hostile names, and a platform at rest."""
+"""Small scenes beside the known platform: hostile names, a platform at rest, many queues."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ def crowded_scene(start: float, end: float) -> Series:
             counts = np.linspace(1e6, 1e6 + len(times) if reached else 1e6, len(times))
             name = "ai_agents_enhancement_latency_seconds_bucket"
             found[f'{name}{{{labels},le="{bound_text(bound)}"}}'] = (times, counts)
+    return found
+
+
+def many_queues(start: float, end: float) -> dict[str, tuple[Floats, Floats]]:
+    """Restless depths by queue, each once full and empty the next moment, and once not scraped."""
+    rng = np.random.default_rng(22)
+    times = scrape_times(start, end)
+    found = {}
+    for number in range(8):
+        depth = np.round(rng.normal(60, 5, len(times)))
+        moment = len(times) // 2 + 300 * number
+        depth[moment - 4 : moment] = 900 + number
+        depth[moment : moment + 8] = 1
+        scraped = (times < times[moment - 960]) | (times > times[moment - 900])
+        found[f"queue-{number}"] = (times[scraped], depth[scraped])
     return found
 
 

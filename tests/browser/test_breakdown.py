@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
-from tests.browser.known_samples import INSTANCES, QUEUES, TENANTS, held, latency_ms, peak_depth
+from tests.browser.known_samples import (
+    DAY,
+    INSTANCES,
+    QUEUES,
+    TENANTS,
+    held,
+    latency_ms,
+    peak_depth,
+)
 from tests.browser.scenes import CROWD, HOSTILE
 from tests.browser.trends_page import TrendsPage
 
@@ -38,6 +46,27 @@ def test_queues_and_tenants_are_drawn_apart(open_page: OpenPage, known: Known) -
         with np.errstate(invalid="ignore"):
             lowest = np.fmin.reduce(rates.reshape(moments.shape), axis=1)
         np.testing.assert_allclose(trace.values, lowest, rtol=2e-6)
+
+
+def test_many_long_curves_are_drawn_by_their_highs_and_lows(
+    open_page: OpenPage, known: Known
+) -> None:
+    page = open_page("?range=24h&step=60&by=queue&tz=Asia/Kolkata", scene="many", drawn=False)
+    expect(legend(page, "queue_depth")).to_have_count(8)
+    expect(page.panel("queue_depth")).to_contain_text("peak within 1 min, highs and lows only")
+    for queue, trace in page.traces("queue_depth", utc_offset_seconds=19_800).items():
+        assert 900 < len(trace.times) <= 1_000
+        assert trace.times[-1] - trace.times[0] == DAY
+        moments = trace.times[:, None] + np.arange(-45, 1, 15)[None, :]
+        peaks = held(*known.queues[queue], moments.ravel()).reshape(moments.shape)
+        np.testing.assert_array_equal(trace.values, np.fmax.reduce(peaks, axis=1))
+        assert np.nanmin(trace.values) == 1
+        assert np.nanmax(trace.values) == 900 + int(queue[-1])
+        assert np.isnan(trace.values).any()
+    page.hover("queue_depth", 0.8)
+    tooltip = page.plot("queue_depth").locator(".hoverlayer")
+    for queue in known.queues:
+        expect(tooltip).to_contain_text(queue)
 
 
 def test_a_panel_that_lacks_the_label_says_so(open_page: OpenPage) -> None:

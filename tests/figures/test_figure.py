@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from queuescope.figures import Curve, Curves, panel_figure, theme
 from queuescope.figures.figure import encode_values
@@ -47,6 +48,11 @@ def _decoded(packed: dict[str, str]) -> Floats:
     return np.array([v if v % 1 == 0 else float(f"{v:.7g}") for v in raw.tolist()])
 
 
+def _positions(packed: dict[str, str]) -> NDArray[np.int64]:
+    assert packed["dtype"] == "u4"
+    return np.frombuffer(base64.b64decode(packed["bdata"]), "<u4").astype(np.int64)
+
+
 def _resolved(figure: dict[str, Any], theme: str) -> dict[str, Any]:
     """The figure as the page hands it to Plotly."""
     tokens = _tokens(theme)
@@ -54,7 +60,8 @@ def _resolved(figure: dict[str, Any], theme: str) -> dict[str, Any]:
     for trace in sent["data"]:
         y = [None if np.isnan(v) else v for v in _decoded(trace["y"]).tolist()]
         start, step = trace.pop("x0"), trace.pop("dx")
-        times = np.datetime64(start, "ms") + np.arange(len(y)) * np.timedelta64(step, "ms")
+        at = _positions(trace.pop("at")) if "at" in trace else np.arange(len(y))
+        times = np.datetime64(start, "ms") + at * np.timedelta64(step, "ms")
         trace |= {"x": [str(time) for time in times], "y": y}
     resolved: dict[str, Any] = sent
     return resolved
@@ -130,6 +137,24 @@ def test_identities_do_not_change_over_a_refresh(panel: Panel) -> None:
 
 def test_a_point_is_told_with_its_step() -> None:
     assert _figure(PANELS["queue_depth"], ["x"])["point"] == "peak within 1 min"
+
+
+@pytest.mark.parametrize(("names", "points"), [(3, 2_002), (8, 2_000), (50, 2_000), (50, 400)])
+def test_a_chart_of_many_long_curves_draws_the_extremes_of_each(names: int, points: int) -> None:
+    grid = Grid(0, 60 * (points - 1), 60)
+    noise = np.random.default_rng(1).normal(100, 9, (names, points))
+    noise[:, 300], noise[:, 301] = 1_000, -1_000
+    curves = tuple(Curve(f"q{n}", f"q{n}", values) for n, values in enumerate(noise))
+    figure = panel_figure(PANELS["queue_depth"], Curves(grid, curves), by="queue")
+    drawn = go.Figure(_resolved({"data": figure["data"]}, "light")).data
+    assert sum(len(trace.y) for trace in drawn) <= max(8_000, 400 * names)
+    is_thinned = names * points > 8_008 and points > 400
+    assert figure["point"].endswith(", highs and lows only") == is_thinned
+    for trace, values in zip(drawn, noise, strict=True):
+        at = (np.array(trace.x, "datetime64[s]").astype(int) // 60).tolist()
+        assert (len(at) < points) == is_thinned
+        assert {0, 300, 301, points - 1} <= set(at)
+        np.testing.assert_allclose(trace.y, values[at], rtol=6e-7)
 
 
 @pytest.mark.parametrize(

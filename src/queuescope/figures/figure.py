@@ -2,8 +2,9 @@
 
 Plotly's Python objects are not used: building and serialising them costs a few hundred times as
 much. What a trace needs beyond Plotly's own schema is resolved by the page before drawing:
-``x0`` and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``y`` becomes
-plain numbers, and ``var(--…)`` colours those of the reader's theme.
+``x0`` and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``at``, if it
+is there, says which of them the points have, ``y`` becomes plain numbers, and ``var(--…)`` colours
+those of the reader's theme.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from queuescope.figures import theme
-from queuescope.figures.curves import Curve, Curves
+from queuescope.figures.curves import Curves
+from queuescope.figures.downsample import downsample
 from queuescope.figures.words import step_words
 from queuescope.panels import Kind, Panel
 from queuescope.timeseries import Floats
 
 _EXACT_IN_FLOAT32 = 2**24
 _MOST_DIGITS = 5
+_MOST_POINTS_OF_CHART = 8_000
+_FEWEST_OF_CURVE = 400
+"""More than the chart has pixels to tell apart, and few enough to be drawn in a tenth of a second;
+a curve, however many there are, keeps a high and a low for every other pixel."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -30,10 +37,13 @@ def panel_figure(panel: Panel, curves: Curves, *, by: str | None = None) -> dict
 
     Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the
     reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
-    Values are sent as ``float32`` (seven digits) where that is exact enough.
+    Values are sent as ``float32`` (seven digits) where that is exact enough. Of many long curves
+    only the extremes are sent (see ``downsample``), and ``point`` says so.
     """
     point = panel.point.replace("{step}", step_words(curves.grid.step_seconds))
-    data = [_trace(panel, curve, curves, n, by) for n, curve in enumerate(curves.curves)]
+    data = [_trace(panel, curves, number, by) for number in range(len(curves.curves))]
+    if any("at" in trace for trace in data):
+        point += ", highs and lows only"
     return {"data": data, "layout": _layout(panel, len(data)), "point": point}
 
 
@@ -41,14 +51,16 @@ def encode_values(values: Floats) -> dict[str, str]:
     """Base64 of the little-endian values: ``f4`` unless a value needs more digits."""
     finite = values[np.isfinite(values)]
     wide = finite.size and float(np.abs(finite).max()) > _EXACT_IN_FLOAT32
-    dtype = "<f8" if wide else "<f4"
-    packed = base64.b64encode(values.astype(dtype).tobytes()).decode("ascii")
-    return {"dtype": dtype[1:], "bdata": packed}
+    return _packed(values, "f8" if wide else "f4")
 
 
-def _trace(
-    panel: Panel, curve: Curve, curves: Curves, number: int, by: str | None
-) -> dict[str, Any]:
+def _packed(numbers: NDArray[Any], dtype: str) -> dict[str, str]:
+    content = base64.b64encode(numbers.astype(f"<{dtype}").tobytes()).decode("ascii")
+    return {"dtype": dtype, "bdata": content}
+
+
+def _trace(panel: Panel, curves: Curves, number: int, by: str | None) -> dict[str, Any]:
+    curve = curves.curves[number]
     if by is not None:
         colour, dash = theme.BREAKDOWN[number % 8], _DASHES[number // 8 % 4]
     elif panel.quantiles:
@@ -56,6 +68,9 @@ def _trace(
     else:
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
     digits = f",.{_digits(panel, curve.values)}f" if panel.kind is not Kind.COUNT else ",.6~g"
+    most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))
+    kept = downsample(curve.values, most)
+    is_thinned = len(kept) < len(curve.values)
     return {
         "type": "scatter",
         "mode": "lines",
@@ -64,7 +79,8 @@ def _trace(
         "uid": curve.uid,
         "x0": curves.grid.start * 1000,
         "dx": curves.grid.step_seconds * 1000,
-        "y": encode_values(curve.values),
+        **({"at": _packed(kept, "u4")} if is_thinned else {}),
+        "y": encode_values(curve.values[kept]),
         "connectgaps": False,
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
         "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",

@@ -1,11 +1,17 @@
 // From the server's figure (packed values, UTC, colour tokens) to what Plotly draws.
 
-// Seven digits: what float32 holds, without the noise of its binary fractions.
-function decodeValues({ dtype, bdata }) {
+const PACKED = { f4: Float32Array, f8: Float64Array, u4: Uint32Array };
+
+function unpack({ dtype, bdata }) {
   const text = atob(bdata);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
-  const packed = dtype === "f8" ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
+  return new PACKED[dtype](bytes.buffer);
+}
+
+// Seven digits: what float32 holds, without the noise of its binary fractions.
+function decodeValues({ dtype, bdata }) {
+  const packed = unpack({ dtype, bdata });
   const values = new Array(packed.length);
   for (let i = 0; i < packed.length; i += 1) {
     const value = packed[i];
@@ -20,7 +26,8 @@ function decodeValues({ dtype, bdata }) {
 function decodeTraces(figure) {
   return figure.data.map((trace) => {
     const values = decodeValues(trace.y);
-    const times = values.map((_, i) => (trace.x0 + i * trace.dx) / 1000);
+    const at = trace.at && unpack(trace.at);
+    const times = values.map((_, i) => (trace.x0 + (at ? at[i] : i) * trace.dx) / 1000);
     return { trace, times, values };
   });
 }
@@ -54,7 +61,7 @@ function isolatedSizes(values) {
 }
 
 function plotlyTrace({ trace, times, values }, offset, resolve) {
-  const { x0, dx, y, ...rest } = trace;
+  const { x0, dx, at, y, ...rest } = trace;
   const sizes = isolatedSizes(values);
   return resolve({
     ...rest,

@@ -1,0 +1,65 @@
+"""Which points of a long curve are drawn, so that its extremes and its gaps survive."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from tsdownsample import MinMaxDownsampler, NaNMinMaxDownsampler
+
+from queuescope.timeseries import Floats
+
+Positions = NDArray[np.int64]
+
+FEWEST_POINTS = 8
+_SKIPPING_GAPS = MinMaxDownsampler()
+_TELLING_GAPS = NaNMinMaxDownsampler()
+
+
+def downsample(values: Floats, points: int) -> Positions:
+    """The positions of at most ``points`` of ``values``, in order; all, if there are no more.
+
+    The values are cut into ``(points - 2) // 2`` stretches of equal length, of each of which the
+    largest and the smallest are kept: a spike and a dip of one sample each are drawn whole even
+    where both fall into one stretch. The first and the last position are always kept.
+
+    NaN and infinities are gaps. They hide no value of their stretch, and wherever there is one
+    between two kept values, one is kept, so that a line that is broken stays broken. Where the
+    gaps are too many for that, the stretches are twice as long. A gap may begin or end up to a
+    stretch beside its place.
+
+    Raises ``ValueError`` for fewer than 8 points.
+    """
+    if points < FEWEST_POINTS:
+        raise ValueError(f"{points} points cannot hold a curve; give at least {FEWEST_POINTS}")
+    if len(values) <= points:
+        return np.arange(len(values))
+    values = np.ascontiguousarray(values)
+    # It keeps a NaN of each stretch that has one, and so tells without a second walk through all
+    # values that there is no gap.
+    kept = _extremes(_TELLING_GAPS, values, points)
+    if np.isfinite(values[kept]).all():
+        return kept
+    is_gap = ~np.isfinite(values)
+    values = np.where(is_gap, np.nan, values)
+    kept = _with_breaks(_extremes(_SKIPPING_GAPS, values, points), is_gap)
+    if len(kept) > points:
+        # There are fewer breaks than values, so that half as many values leave room for all.
+        kept = _with_breaks(_extremes(_SKIPPING_GAPS, values, points // 2), is_gap)
+    return kept
+
+
+def _extremes(
+    downsampler: MinMaxDownsampler | NaNMinMaxDownsampler, values: Floats, points: int
+) -> Positions:
+    inner = downsampler.downsample(values, n_out=(points - 2) // 2 * 2)
+    kept: Positions = np.concatenate(([0], inner.astype(np.int64), [len(values) - 1]))
+    # In order already: what stands twice stands beside itself.
+    return kept[np.diff(kept, prepend=-1) > 0]
+
+
+def _with_breaks(kept: Positions, is_gap: NDArray[np.bool_]) -> Positions:
+    """``kept``, and the first of the gaps that lie between two neighbours that are none."""
+    left, right = kept[:-1], kept[1:]
+    gaps = np.append(np.flatnonzero(is_gap), len(is_gap))
+    first = gaps[np.searchsorted(gaps, left)]
+    return np.union1d(kept, first[~is_gap[left] & ~is_gap[right] & (first < right)])
