@@ -182,6 +182,19 @@ def test_a_key_that_stands_twice_is_refused(part: bytes, doubled: bytes) -> None
     refused(body)
 
 
+def test_a_key_that_stands_twice_is_refused_in_a_scalar_and_in_any_other_data() -> None:
+    scalar = b'{"status":"success","data":{"resultType":"scalar","result":[1000,"1"]}}'
+    listed = b'{"status":"success","data":["data"]}'
+    assert wire.parse_vector(scalar).samples[0].value == 1
+    assert wire.parse_data(listed, list[str]) == ["data"]
+    for body, read in (
+        (scalar, wire.parse_vector),
+        (listed, lambda body: wire.parse_data(body, list[str])),
+    ):
+        with pytest.raises(SourceError, match="cannot be read"):
+            read(body.replace(b'"data":', b'"data":null,"data":', 1))
+
+
 def test_labels_that_are_called_like_keys_are_no_repetition() -> None:
     labels = {"values": "metric", "data": "result", "x": "<&>", "status": "values"}
     frame = wire.parse_matrix(matrix((labels, [[1000, "1"]])), GRID).frame

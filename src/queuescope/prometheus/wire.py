@@ -141,6 +141,7 @@ def parse_vector(body: bytes) -> InstantAnswer:
     data = _successful(envelope, envelope.data)
     samples: list[InstantSample] = []
     if data.result_type == "scalar":
+        _refuse_repeated_keys(body)
         timestamp, text = _decode(_scalar_decoder, bytes(data.result))
         samples.append(InstantSample((), timestamp, _numbers([text]).item()))
     else:
@@ -164,6 +165,7 @@ def parse_vector(body: bytes) -> InstantAnswer:
 def parse_data(body: bytes, kind: type[_T]) -> _T:
     """``data`` of any other answer, as ``kind``. Raises ``SourceError`` (``DECODE``)."""
     envelope = _decode(_any_decoder, body)
+    _refuse_repeated_keys(body)
     raw = bytes(envelope.data)
     return _decode(
         msgspec.json.Decoder(kind), _successful(envelope, None if raw in _NO_JSON else raw)
@@ -259,7 +261,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_repeated_keys(body: bytes, *, series: int, per_series: tuple[bytes, ...]) -> None:
+def _refuse_repeated_keys(
+    body: bytes, *, series: int = 0, per_series: tuple[bytes, ...] = ()
+) -> None:
     """A decoder keeps the last of two equal keys, which would hide half of a spliced answer.
 
     Counting the keys is enough nearly always; where a label makes the count ambiguous, or keys
