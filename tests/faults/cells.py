@@ -1,0 +1,142 @@
+"""One cell of the table: a trouble befalls a dashboard, is seen, and ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from tests.faults import oracles
+from tests.faults.conftest import Dashboard, Lab
+from tests.faults.troubles import HOSTILE, Scope
+from tests.faults.world import PANELS, Page
+
+_VIEWERS = 20
+_LONGEST_PAUSE_SECONDS = 400
+"""Beyond the longest time for which a source can ask to be left alone."""
+
+Act = Callable[[], Awaitable[None]]
+
+
+def hit_by(scope: Scope) -> tuple[str, ...]:
+    """The panels whose charts the trouble befalls."""
+    return {Scope.SOURCE: PANELS, Scope.PANEL: ("latency",), Scope.PRESENT: ()}[scope]
+
+
+async def live_through(
+    lab: Lab,
+    log: pytest.LogCaptureFixture,
+    *,
+    begin: Act,
+    end: Act,
+    warm: bool,
+    scope: Scope,
+    kind: str,
+    words: str,
+    timeout_seconds: float,
+    most_spoilt: int,
+) -> None:
+    """Let forty viewers look at the page before, during and after a trouble."""
+    async with lab.dashboard(timeout_seconds=timeout_seconds) as dashboard:
+        good = await _good_reading(lab, dashboard) if warm else None
+        lab.proxy.forget()
+        await begin()
+        pages = [await dashboard.read()]
+        pages += await dashboard.crowd(_VIEWERS)
+        lab.forward(2)
+        pages += await dashboard.crowd(_VIEWERS)
+        spoilt = lab.proxy.spoilt
+        oracles.questions_are_few(
+            spoilt, len(lab.proxy.seen), most_spoilt=most_spoilt, most=most_spoilt + 60
+        )
+        for page in {page.body: page for page in pages}.values():
+            _seen(lab, page, good, scope, words)
+            if scope is Scope.SOURCE:
+                assert page.source["kind"] == kind
+            _says_nothing_foreign(page, dashboard, log)
+
+        dashboard.store.flush()
+        await lab.proxy.refuse()
+        await _restarted(lab, good, hit_by(scope))
+
+        await lab.proxy.heal()
+        await end()
+        lab.forward(_LONGEST_PAUSE_SECONDS)
+        await reads_the_truth(lab, dashboard)
+        dashboard.store.flush()
+    lab.forward(61)
+    async with lab.dashboard() as restarted:
+        await reads_the_truth(lab, restarted)
+
+
+async def reads_the_truth(lab: Lab, dashboard: Dashboard) -> Page:
+    """The next reading is fresh, and all of it is what Prometheus says."""
+    page = await dashboard.read()
+    oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
+    oracles.drawn_is_true(page, lab.truth)
+    oracles.nothing_is_missing(page, lab.truth)
+    oracles.old_values_carry_their_time(page, {}, {})
+    assert page.source["reachable"]
+    assert all(panel["now"] is not None for panel in page.panels.values())
+    return page
+
+
+async def _good_reading(lab: Lab, dashboard: Dashboard) -> Page:
+    good = await reads_the_truth(lab, dashboard)
+    lab.forward(61)
+    return good
+
+
+def _seen(lab: Lab, page: Page, good: Page | None, scope: Scope, words: str) -> None:
+    hit = hit_by(scope)
+    lost = "unavailable" if good is None else "stale"
+    oracles.states_are(page, {name: lost if name in hit else "fresh" for name in PANELS})
+    oracles.unknown_is_not_zero(page)
+    oracles.drawn_is_true(page, lab.truth)
+    oracles.nothing_is_missing(page, lab.truth, [name for name in PANELS if name not in hit])
+    oracles.old_values_carry_their_time(page, *_times(good))
+    for name in hit:
+        assert words in page.panels[name]["cause"], page.panels[name]["cause"]
+        if good is not None:
+            oracles.same_data(page, good, name)
+    assert page.source["reachable"] == (scope is not Scope.SOURCE)
+    if scope is not Scope.PANEL:
+        for name, panel in page.panels.items():
+            assert panel["now"] == (None if good is None else good.panels[name]["now"])
+
+
+async def _restarted(lab: Lab, good: Page | None, hit: Sequence[str]) -> None:
+    """What was kept shows when the dashboard is restarted while Prometheus is away: only what was
+    good."""
+    async with lab.dashboard() as dashboard:
+        page = await dashboard.read()
+    oracles.unknown_is_not_zero(page)
+    oracles.drawn_is_true(page, lab.truth)
+    for name, state in page.states.items():
+        if good is not None:
+            assert state == "stale"
+        elif name in hit:
+            assert state == "unavailable", f"{name}: a failed answer was kept"
+    if good is not None:
+        for name in hit:
+            assert page.panels[name]["asOf"] == good.panels[name]["asOf"]
+            oracles.same_data(page, good, name)
+
+
+def _times(good: Page | None) -> tuple[dict[str, float], dict[str, float]]:
+    if good is None:
+        return {}, {}
+    panels = good.panels.items()
+    return (
+        {name: panel["asOf"] for name, panel in panels},
+        {name: panel["now"]["asOf"] for name, panel in panels if panel["now"]},
+    )
+
+
+def _says_nothing_foreign(page: Page, dashboard: Dashboard, log: pytest.LogCaptureFixture) -> None:
+    lines = [record.getMessage() for record in log.records if record.levelno >= logging.INFO]
+    told = dashboard.told()
+    oracles.no_secret_is_told([page.body.decode(), told, *lines])
+    oracles.no_upstream_text_is_shown(page, told)
+    oracles.log_lines_are_harmless(lines)
+    assert HOSTILE not in "\n".join(lines)

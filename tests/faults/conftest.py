@@ -1,0 +1,143 @@
+"""One Prometheus for all cells, and a dashboard on it that can be restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from tests.faults.oracles import CANARY
+from tests.faults.proxy import FaultProxy
+from tests.faults.world import PANELS, Page, Truth, panel_of, this_moment, world
+from tests.real_prometheus import RealPrometheus
+from tests.snapshot.conftest import Clock
+
+from queuescope.cache import FrameStore
+from queuescope.dashboard.own_metrics import OwnMetrics
+from queuescope.panels import Dashboard as Panels
+from queuescope.panels import load_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot import SnapshotService, View
+from queuescope.snapshot.source_facts import FactsFile
+
+HOUR = View("1h")
+HANG_SECONDS = 30.0
+"""No reading may take that long, whatever happens; it guards against hanging, not slowness."""
+_MEBIBYTE = 1024 * 1024
+
+
+@dataclass
+class Dashboard:
+    """A running one: its service, its cache, and what it told on ``/metrics``."""
+
+    service: SnapshotService
+    store: FrameStore
+    metrics: OwnMetrics = field(default_factory=OwnMetrics)
+
+    async def read(self, view: View = HOUR, max_age_seconds: float = 60) -> Page:
+        async with asyncio.timeout(HANG_SECONDS):
+            snapshot = await self.service.get(view, max_age_seconds=max_age_seconds)
+        self.metrics.viewed(snapshot)
+        return Page.of(snapshot)
+
+    async def crowd(self, size: int, view: View = HOUR) -> list[Page]:
+        """``size`` viewers at once."""
+        return await asyncio.gather(*(self.read(view) for _ in range(size)))
+
+    def told(self) -> str:
+        return self.metrics.render(self.service.contact)[0].decode()
+
+
+class Lab:
+    """Dashboards over one cache directory before one proxy, with a clock of their own."""
+
+    def __init__(self, proxy: FaultProxy, cache: Path, truth: Truth, host: str) -> None:
+        self.proxy = proxy
+        self.cache = cache
+        self.truth = truth
+        self.clock = Clock()
+        self.url = f"http://{host}:{proxy.port}"
+
+    def forward(self, seconds: float) -> None:
+        self.clock.offset_seconds += seconds
+
+    @asynccontextmanager
+    async def dashboard(
+        self, *, timeout_seconds: float = 10.0, env: str = "prod"
+    ) -> AsyncIterator[Dashboard]:
+        store = FrameStore(self.cache, max_points=1_000_000)
+        service = SnapshotService(
+            PrometheusClient(
+                self.url,
+                token=CANARY,
+                timeout_seconds=timeout_seconds,
+                max_body_bytes=4 * _MEBIBYTE,
+                clock=self.clock,
+            ),
+            store,
+            FactsFile(self.cache),
+            _charts(),
+            matchers=f'env="{env}"',
+            scrape_interval_seconds=0,
+            breakdown_limit=8,
+            horizon_seconds=300,
+            clock=self.clock,
+        )
+        try:
+            yield Dashboard(service, store)
+        finally:
+            await service.aclose()
+            store.close()
+
+
+def _charts() -> Panels:
+    """The three panels that the truth is known of."""
+    preset = load_dashboard("ai-agents")
+    return replace(preset, panels=tuple(p for p in preset.panels if p.id in PANELS))
+
+
+@pytest.fixture(scope="session")
+def moment() -> int:
+    """The instant around which the samples lie."""
+    return this_moment()
+
+
+@pytest.fixture(scope="package")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterator[RealPrometheus]:
+    directory = tmp_path_factory.mktemp("prometheus")
+    with RealPrometheus(directory, series=world(moment)) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def truth(
+    prometheus: RealPrometheus, moment: int, tmp_path_factory: pytest.TempPathFactory
+) -> Truth:
+    """Prometheus's own answers to what a dashboard asks when nothing is wrong."""
+
+    async def asked() -> Truth:
+        async with FaultProxy(prometheus.port) as proxy:
+            nothing = Truth(prometheus.port, {}, "", moment)
+            lab = Lab(proxy, tmp_path_factory.mktemp("healthy"), nothing, "127.0.0.1")
+            async with lab.dashboard() as dashboard:
+                assert (await dashboard.read()).complete
+            ranges = [r.query for r in proxy.seen if r.endpoint == "query_range"]
+            [present] = [r.query for r in proxy.seen if "queuescope_panel" in r.query]
+        queries = {panel_of(query): query for query in ranges}
+        assert len(ranges) == len(queries) == 3
+        return Truth(prometheus.port, queries, present, moment)
+
+    return asyncio.run(asked())
+
+
+@pytest.fixture
+async def lab(
+    prometheus: RealPrometheus, truth: Truth, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Lab]:
+    caplog.set_level(logging.INFO)
+    async with FaultProxy(prometheus.port) as proxy:
+        yield Lab(proxy, tmp_path / "cache", truth, "127.0.0.1")
