@@ -1,0 +1,179 @@
+"""What workers and the dashboard agree on in the broker: reports, desired state, revocations.
+
+Workers write reports and read what is desired; the dashboard does the reverse. Everything lies
+in the broker's own database, below the project's ``global_keyprefix``:
+
+    queuescope:workers     hash     worker → ``WorkerReport`` as JSON
+    queuescope:desired     hash     revision, paused (JSON list), revocations (a counter)
+    queuescope:revoked     zset     job id → until when it is remembered
+    queuescope:arguments   zset     job id → until when its arguments are kept
+    queuescope:arguments:… string   ``KeptJob`` as JSON, expires by itself
+    queuescope:purged:…    hash, lists   what a purge took out, until it is exported
+
+Unless said otherwise a time is epoch seconds by the broker's own clock, so hosts' clocks do not
+matter. Nothing here talks to the broker.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+REPORT_SECONDS = 2.0
+"""How often a worker reports."""
+LOST_SECONDS = 15.0
+"""A worker that has not reported for so long is lost."""
+DROP_SECONDS = 600.0
+"""A lost worker is forgotten after so long."""
+STALL_SECONDS = 30.0
+"""A worker that could take work which waits, and has not for so long, is stalled."""
+ACTIVE_LIMIT = 200
+"""So many active jobs at most are named in a report, the oldest first."""
+ALL_QUEUES = "*"
+"""Stands for every queue among the paused ones."""
+
+_PREFIX = "queuescope:"
+
+
+class Pool(StrEnum):
+    """How a worker runs jobs."""
+
+    PREFORK = "prefork"
+    THREADS = "threads"
+    SOLO = "solo"
+    OTHER = "other"
+
+
+class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that a worker runs now; ``started_at`` is by the worker's clock."""
+
+    id: str
+    name: str
+    queue: str
+    tenant: str
+    started_at: float
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker as it was ``at`` that moment.
+
+    ``at`` is by the broker's clock, ``clock_at`` the same moment by the worker's own, by which
+    ``started_at`` and every other time here is measured. ``boot_id`` differs between two lives of
+    one worker. ``revision`` is that of the desired state it has applied, 0 if it knows none.
+    ``reserved`` counts jobs by queue that it has fetched and not begun, ``scheduled`` those of
+    them that wait for their time. ``processed`` counts ended attempts since the start and includes
+    ``failed`` and ``retried``. ``memory_limit_bytes`` is ``None`` without a limit; ``cpu_ratio``
+    is 1 for one busy core. ``loop_at`` is when the thread that fetches jobs last did something.
+    """
+
+    worker: str
+    boot_id: str
+    pid: int
+    at: float
+    clock_at: float
+    started_at: float
+    queues: tuple[str, ...]
+    consuming: tuple[str, ...]
+    paused: tuple[str, ...]
+    revision: int
+    pool: Pool
+    pool_size: int
+    prefetch_limit: int
+    reserved: dict[str, int]
+    scheduled: int
+    active: tuple[ActiveJob, ...]
+    active_count: int
+    processed: int
+    failed: int
+    retried: int
+    last_started_at: float | None
+    last_ended_at: float | None
+    loop_at: float
+    cpu_ratio: float
+    memory_bytes: int
+    memory_limit_bytes: int | None
+    redelivers: bool
+    """Whether the broker delivers a job again that this worker was killed in."""
+    retries: bool
+    """Whether it can send a failed job again."""
+    priority_steps: tuple[int, ...]
+    separator: str
+
+
+class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operators want; a higher ``revision`` is newer, 0 means that nothing was said.
+
+    ``paused`` holds names of queues in alphabetical order, or ``ALL_QUEUES``.
+    """
+
+    revision: int = 0
+    paused: tuple[str, ...] = ()
+
+    def pauses(self, queue: str) -> bool:
+        return ALL_QUEUES in self.paused or queue in self.paused
+
+
+class KeptJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to send a failed job again."""
+
+    id: str
+    name: str
+    queue: str
+    args: list[object]
+    kwargs: dict[str, object]
+    priority: int | None = None
+
+
+class Keys:
+    """The names of everything, below a project's ``global_keyprefix``."""
+
+    def __init__(self, key_prefix: str = "") -> None:
+        own = f"{key_prefix}{_PREFIX}"
+        self.workers = f"{own}workers"
+        self.desired = f"{own}desired"
+        self.revoked = f"{own}revoked"
+        self.arguments = f"{own}arguments"
+        self._own = own
+
+    def arguments_of(self, job_id: str) -> str:
+        return f"{self._own}arguments:{job_id}"
+
+    def sent_again(self, act_id: str, job_id: str) -> str:
+        """Marks that an act has sent a job again, so that it does so once."""
+        return f"{self._own}sent:{act_id}:{job_id}"
+
+    def purged(self, purge_id: str) -> str:
+        """The record of a purge; its lists stand below it."""
+        return f"{self._own}purged:{purge_id}"
+
+    def purges(self) -> str:
+        """The ids of purges that are not exported yet, a set."""
+        return f"{self._own}purges"
+
+    def purged_list(self, purge_id: str, step: int) -> str:
+        return f"{self._own}purged:{purge_id}:{step}"
+
+
+_encoder = msgspec.json.Encoder()
+_report_decoder = msgspec.json.Decoder(WorkerReport)
+_kept_decoder = msgspec.json.Decoder(KeptJob)
+
+
+def encode(value: WorkerReport | KeptJob) -> bytes:
+    return _encoder.encode(value)
+
+
+def decode_report(raw: bytes) -> WorkerReport:
+    """Raises ``ValueError`` when it is none, as of another version."""
+    return _report_decoder.decode(raw)
+
+
+def decode_kept_job(raw: bytes) -> KeptJob:
+    """Raises ``ValueError`` when it is none."""
+    return _kept_decoder.decode(raw)
+
+
+def list_key(queue: str, step: int, *, key_prefix: str, separator: str) -> str:
+    """Where kombu keeps the messages of one priority step of ``queue``."""
+    return f"{key_prefix}{queue}{separator}{step}" if step else f"{key_prefix}{queue}"
