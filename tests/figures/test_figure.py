@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from queuescope.figures import Curve, Curves, panel_figure, theme
+from queuescope.figures import Curve, Curves, common_layout, panel_figure, theme
 from queuescope.figures.figure import encode_values
 from queuescope.panels import Panel, load_dashboard
 from queuescope.timeseries import UNDEFINED, Floats, Grid
@@ -56,6 +56,9 @@ def _positions(packed: dict[str, str]) -> NDArray[np.int64]:
 def _resolved(figure: dict[str, Any], theme: str) -> dict[str, Any]:
     """The figure as the page hands it to Plotly."""
     tokens = _tokens(theme)
+    common, own = common_layout(), figure.get("layout", {})
+    whole = {**common, **own, "yaxis": {**common["yaxis"], **own.get("yaxis", {})}}
+    figure = {**figure, "layout": whole}
     sent = json.loads(TOKEN.sub(lambda m: tokens[m[1]].replace('"', "'"), json.dumps(figure)))
     for trace in sent["data"]:
         y = [None if np.isnan(v) else v for v in _decoded(trace["y"]).tolist()]
@@ -132,7 +135,8 @@ def test_identities_do_not_change_over_a_refresh(panel: Panel) -> None:
     before, after = (_figure(panel, ["P50", "P95"]) for _ in range(2))
     assert [trace["uid"] for trace in before["data"]] == [trace["uid"] for trace in after["data"]]
     assert before["layout"] == after["layout"]
-    assert before["layout"]["uirevision"] == "constant"
+    assert "uirevision" not in before["layout"]
+    assert common_layout()["uirevision"] == "constant"
 
 
 def test_a_point_is_told_with_its_step() -> None:
@@ -146,7 +150,7 @@ def test_a_chart_of_many_long_curves_draws_the_extremes_of_each(names: int, poin
     noise[:, 300], noise[:, 301] = 1_000, -1_000
     curves = tuple(Curve(f"q{n}", f"q{n}", values) for n, values in enumerate(noise))
     figure = panel_figure(PANELS["queue_depth"], Curves(grid, curves), by="queue")
-    drawn = go.Figure(_resolved({"data": figure["data"]}, "light")).data
+    drawn = go.Figure(data=_resolved(figure, "light")["data"]).data
     assert sum(len(trace.y) for trace in drawn) <= max(8_000, 400 * names)
     is_thinned = names * points > 8_008 and points > 400
     assert figure["point"].endswith(", highs and lows only") == is_thinned

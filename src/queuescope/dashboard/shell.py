@@ -17,6 +17,7 @@ from pathlib import Path
 from string import Template
 
 from queuescope.dashboard.assets import STATIC, Assets
+from queuescope.figures import common_layout
 from queuescope.panels import Dashboard
 
 _EARLY = '<div id="queuescope-early"></div>'
@@ -55,6 +56,7 @@ class Shell:
             "refresh": refresh_seconds,
             "breakdowns": list(dashboard.breakdowns),
             "base": "",
+            "layout": common_layout(),
         }
         options = "".join(
             f'<option value="{name}">{name}</option>' for name in ("none", *dashboard.breakdowns)

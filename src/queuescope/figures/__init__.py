@@ -1,12 +1,13 @@
 """How it looks: curves of a panel, and the Plotly figure that draws them."""
 
 from queuescope.figures.curves import Curve, Curves, curves_of
-from queuescope.figures.figure import panel_figure
+from queuescope.figures.figure import common_layout, panel_figure
 from queuescope.figures.words import duration_words, step_words, value_words
 
 __all__ = [
     "Curve",
     "Curves",
+    "common_layout",
     "curves_of",
     "duration_words",
     "panel_figure",

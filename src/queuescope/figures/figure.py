@@ -33,7 +33,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def panel_figure(panel: Panel, curves: Curves, *, by: str | None = None) -> dict[str, Any]:
-    """``{"data": […], "layout": {…}}`` for one chart.
+    """``{"data": […], "layout": {…}}`` for one chart; see ``common_layout`` for the rest of it.
 
     Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the
     reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
@@ -97,25 +97,11 @@ def _digits(panel: Panel, values: Floats) -> int:
     return digits
 
 
-def _layout(panel: Panel, traces: int) -> dict[str, Any]:
-    yaxis: dict[str, Any] = {
-        "title": {
-            "text": escape(f"{panel.title} ({panel.unit})", quote=False),
-            "standoff": 8,
-            "font": {"size": 12},
-        },
-        "gridcolor": theme.GRID,
-        "zerolinecolor": theme.BORDER,
-        "automargin": True,
-        "fixedrange": False,
-        "tickformat": ",.12~g",
-        "nticks": 6,
-    }
-    if panel.kind is Kind.PERCENT:
-        # The line at 100 keeps its full width; nothing above it can exist.
-        yaxis |= {"autorangeoptions": {"include": [100], "clipmax": 100.5}}
-    else:
-        yaxis |= {"rangemode": "tozero"}
+def common_layout() -> dict[str, Any]:
+    """What the layouts of all charts have in common; the page is told it once.
+
+    A figure's own ``layout`` goes over it, and its ``yaxis`` over this one's.
+    """
     return {
         "uirevision": "constant",
         "hovermode": "x unified",
@@ -131,7 +117,6 @@ def _layout(panel: Panel, traces: int) -> dict[str, Any]:
             "color": theme.MUTED,
             "activecolor": theme.TEXT,
         },
-        "showlegend": traces > 1,
         "legend": {
             "orientation": "h",
             "x": 0,
@@ -140,7 +125,7 @@ def _layout(panel: Panel, traces: int) -> dict[str, Any]:
             "yanchor": "bottom",
             "font": {"size": 12},
         },
-        "margin": {"l": 8, "r": 12, "t": 26 if traces > 1 else 8, "b": 8, "pad": 0},
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8, "pad": 0},
         "font": {"color": theme.MUTED, "family": theme.FONT, "size": 12},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -162,6 +147,32 @@ def _layout(panel: Panel, traces: int) -> dict[str, Any]:
             ],
             "hoverformat": "%a %d %b %H:%M:%S",
         },
+        "yaxis": {
+            "gridcolor": theme.GRID,
+            "zerolinecolor": theme.BORDER,
+            "automargin": True,
+            "fixedrange": False,
+            "tickformat": ",.12~g",
+            "nticks": 6,
+        },
+    }
+
+
+def _layout(panel: Panel, traces: int) -> dict[str, Any]:
+    yaxis: dict[str, Any] = {
+        "title": {
+            "text": escape(f"{panel.title} ({panel.unit})", quote=False),
+            "standoff": 8,
+            "font": {"size": 12},
+        }
+    }
+    if panel.kind is Kind.PERCENT:
+        # The line at 100 keeps its full width; nothing above it can exist.
+        yaxis |= {"autorangeoptions": {"include": [100], "clipmax": 100.5}}
+    else:
+        yaxis |= {"rangemode": "tozero"}
+    return {
+        "showlegend": traces > 1,
         "yaxis": yaxis,
         "shapes": [
             {

@@ -16,8 +16,10 @@ const STATE_WORDS = {
 };
 
 class Chart {
-  constructor(element, { onZoom, onReset, onHover, onUnhover }) {
+  // `layout` is what all charts have in common.
+  constructor(element, layout, { onZoom, onReset, onHover, onUnhover }) {
     this.element = element;
+    this.layout = layout;
     this.plot = element.querySelector(".qs-plot");
     this.part = (name) => element.querySelector(`.qs-${name}`);
     this.events = { onZoom, onReset, onHover, onUnhover };
@@ -105,7 +107,10 @@ class Chart {
     const data = coarse.map((curve) => plotlyTrace(
       fine ? splice(curve, byUid.get(curve.trace.uid)) : curve, offset, resolve,
     ));
-    const layout = resolve(panel.figure.layout);
+    const own = panel.figure.layout;
+    const layout = resolve({
+      ...this.layout, ...own, yaxis: { ...this.layout.yaxis, ...own.yaxis },
+    });
     const [from, to] = zoom || [view.from, view.to];
     layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
     const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range);

@@ -15,7 +15,7 @@ class Trends {
     this.payload = null;
     this.fine = null;
     this.problem = "";
-    this.charts = [...root.querySelectorAll("[data-panel]")].map((element) => new Chart(element, {
+    this.charts = [...root.querySelectorAll("[data-panel]")].map((element) => new Chart(element, this.defaults.layout, {
       onZoom: (window) => this.zoomed(window),
       onReset: () => this.unzoom(),
       onHover: (source, at) => this.pointed(source, at),
