@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -16,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from benchmarks.browser import chromium, load, new_viewer, switch_range
-from benchmarks.report import Ratio, Results
+from benchmarks.report import Ratio, Results, busy_cores, versions
 from benchmarks.samples import platform_samples
 from benchmarks.servers import PROJECT, Server, line_to
 from playwright.sync_api import Browser, Page, Response
@@ -142,7 +140,10 @@ class Run:
         self._browser = browser
         self._given = given
         options = {"points": 1000, "repetitions": given.repetitions, "refreshes": given.refreshes}
-        self.results = Results(options, browser.version)
+        machine = versions("streamlit", "plotly", "pandas", "uvicorn", "playwright")
+        self.results = Results(
+            "page", "The page's speed", options, machine | {"chromium": browser.version}
+        )
 
     def loads(self) -> None:
         """Cold loads and range switches."""
@@ -211,9 +212,7 @@ class Run:
             _ask(view, range="7d", step=WEEK_STEP_SECONDS)
 
     def _note_load(self, part: str) -> None:
-        """How many cores are busy while we only wait."""
-        share = psutil.cpu_percent(interval=0.5) / 100
-        self.results.load.setdefault(part, []).append(round(share * (os.cpu_count() or 1), 3))
+        self.results.load.setdefault(part, []).append(busy_cores())
 
     def first_loads(self) -> None:
         """The very first page of a server that has just started, with nothing cached."""

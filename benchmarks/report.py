@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("streamlit", "plotly", "pandas", "uvicorn", "playwright")
+import psutil
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,15 @@ class Ratio:
 
 @dataclass(slots=True)
 class Results:
-    """A run. ``load`` tells how many cores were busy between its parts."""
+    """A run. ``load`` tells how many cores were busy between its parts.
 
+    ``name`` is that of the files, ``machine`` the versions of what is measured.
+    """
+
+    name: str
+    title: str
     options: dict[str, Any]
-    browser: str
+    machine: dict[str, str]
     measures: list[Measure] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     load: dict[str, list[float]] = field(default_factory=dict)
@@ -70,23 +75,24 @@ class Results:
         return next(m.median for m in self.measures if (m.title, m.contender) == (title, contender))
 
     def write(self, directory: Path) -> None:
-        """``page.json`` and ``page.md`` in ``directory``."""
+        """A JSON file and a table in ``directory``."""
         directory.mkdir(parents=True, exist_ok=True)
         content = {
-            "machine": _machine() | {"chromium": self.browser},
+            "machine": _machine() | self.machine,
             "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "options": self.options,
             "load_of_others_cores": self.load,
             "measures": [asdict(m) | {"median": m.median} for m in self.measures],
             "ratios": [asdict(ratio) | {"met": ratio.met} for ratio in self.ratios],
         }
-        (directory / "page.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        (directory / "page.md").write_text(self._table(content), "utf-8")
+        text = json.dumps(content, indent=1) + "\n"
+        (directory / f"{self.name}.json").write_text(text, "utf-8")
+        (directory / f"{self.name}.md").write_text(self._table(content), "utf-8")
 
     def _table(self, content: dict[str, Any]) -> str:
         contenders = list(dict.fromkeys(m.contender for m in self.measures))
         lines = [
-            "# The page's speed",
+            f"# {self.title}",
             "",
             "Medians (smallest–largest). How it is measured: [README](../README.md).",
             "",
@@ -123,4 +129,14 @@ def _machine() -> dict[str, Any]:
         "system": platform.freedesktop_os_release()["PRETTY_NAME"],
         "python": platform.python_version(),
     }
-    return described | {name: version(name) for name in _PACKAGES}
+    return {name: str(value) for name, value in described.items()}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {package: version(package) for package in packages}
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """How many cores are busy while we only wait."""
+    percent = float(psutil.cpu_percent(interval=seconds))
+    return round(percent / 100 * (os.cpu_count() or 1), 3)

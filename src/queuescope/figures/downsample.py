@@ -23,9 +23,9 @@ def downsample(values: Floats, points: int) -> Positions:
     where both fall into one stretch. The first and the last position are always kept.
 
     NaN and infinities are gaps. They hide no value of their stretch, and wherever there is one
-    between two kept values, one is kept, so that a line that is broken stays broken. Where the
-    gaps are too many for that, the stretches are twice as long. A gap may begin or end up to a
-    stretch beside its place.
+    between two kept values, one is kept, so that a line that is broken stays broken; for each gap
+    there is a point less for the stretches, but never less than half of them. A gap may begin or
+    end up to a stretch beside its place.
 
     Raises ``ValueError`` for fewer than 8 points.
     """
@@ -41,11 +41,10 @@ def downsample(values: Floats, points: int) -> Positions:
         return kept
     is_gap = ~np.isfinite(values)
     values = np.where(is_gap, np.nan, values)
-    kept = _with_breaks(_extremes(_SKIPPING_GAPS, values, points), is_gap)
-    if len(kept) > points:
-        # There are fewer breaks than values, so that half as many values leave room for all.
-        kept = _with_breaks(_extremes(_SKIPPING_GAPS, values, points // 2), is_gap)
-    return kept
+    gaps = int(np.count_nonzero(is_gap[1:] & ~is_gap[:-1]))
+    # Among n values there are fewer than n breaks, so that half of the points do for any gaps.
+    room = max(points - gaps, points // 2)
+    return _with_breaks(_extremes(_SKIPPING_GAPS, values, room), is_gap)
 
 
 def _extremes(

@@ -49,13 +49,12 @@ def panel_figure(panel: Panel, curves: Curves, *, by: str | None = None) -> dict
 
 def encode_values(values: Floats) -> dict[str, str]:
     """Base64 of the little-endian values: ``f4`` unless a value needs more digits."""
-    finite = values[np.isfinite(values)]
-    wide = finite.size and float(np.abs(finite).max()) > _EXACT_IN_FLOAT32
+    wide = np.fmax.reduce(np.abs(values), initial=0) > _EXACT_IN_FLOAT32
     return _packed(values, "f8" if wide else "f4")
 
 
 def _packed(numbers: NDArray[Any], dtype: str) -> dict[str, str]:
-    content = base64.b64encode(numbers.astype(f"<{dtype}").tobytes()).decode("ascii")
+    content = base64.b64encode(numbers.astype(f"<{dtype}").data).decode("ascii")
     return {"dtype": dtype, "bdata": content}
 
 
@@ -69,8 +68,10 @@ def _trace(panel: Panel, curves: Curves, number: int, by: str | None) -> dict[st
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
     digits = f",.{_digits(panel, curve.values)}f" if panel.kind is not Kind.COUNT else ",.6~g"
     most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))
-    kept = downsample(curve.values, most)
-    is_thinned = len(kept) < len(curve.values)
+    values, thinned = curve.values, {}
+    if len(values) > most:
+        kept = downsample(values, most)
+        values, thinned = values[kept], {"at": _packed(kept, "u4")}
     return {
         "type": "scatter",
         "mode": "lines",
@@ -79,8 +80,8 @@ def _trace(panel: Panel, curves: Curves, number: int, by: str | None) -> dict[st
         "uid": curve.uid,
         "x0": curves.grid.start * 1000,
         "dx": curves.grid.step_seconds * 1000,
-        **({"at": _packed(kept, "u4")} if is_thinned else {}),
-        "y": encode_values(curve.values[kept]),
+        **thinned,
+        "y": encode_values(values),
         "connectgaps": False,
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
         "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",
