@@ -77,16 +77,26 @@ def test_buckets_that_differ_only_in_spelling_are_one() -> None:
 
 def test_a_bucket_of_which_one_spelling_is_missing_counts_what_is_there() -> None:
     rows: Rows = [
-        ({"le": "1"}, [10, NAN, NAN]),
+        ({"le": "1"}, [10, NAN, 10]),
         ({"le": "1.0"}, [NAN, 10, NAN]),
         ({"le": "2"}, [20, 20, 20]),
         ({"le": "+Inf"}, [20, 20, 20]),
     ]
     p50, _, _ = curves_of(LATENCY, _frame(rows), None, 8).curves
     np.testing.assert_allclose(p50.values, [1000, 1000, 1000])
-    p95 = curves_of(LATENCY, _frame(rows), None, 8).curves[1]
+
+
+def test_where_the_buckets_change_there_is_a_break_and_its_time() -> None:
+    rows: Rows = [
+        ({"le": "1"}, [10, NAN, NAN]),
+        ({"le": "2"}, [20, 20, 20]),
+        ({"le": "+Inf"}, [20, 20, 20]),
+    ]
+    curves = curves_of(LATENCY, _frame(rows), None, 8)
     # Without the bucket at 1 s the lowest one reaches from 0 to 2 s.
-    np.testing.assert_allclose(p95.values, [1900, 1900, 1900])
+    np.testing.assert_allclose(curves.curves[1].values, [NAN, 1900, 1900])
+    assert curves.relaid_at == curves.grid.start
+    assert curves_of(LATENCY, _frame(rows[1:]), None, 8).relaid_at is None
 
 
 @pytest.mark.parametrize("le", ["", "x", "NaN"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.real_prometheus import RealPrometheus, Samples
 
 from queuescope.panels import bucket_quantiles
+from queuescope.panels.histogram import layout_breaks
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Floats, Frame, Grid
 
@@ -155,3 +156,31 @@ def test_quantiles_lie_within_the_buckets_and_never_fall(
     counts = np.cumsum(increments, dtype=float)[:, None]
     low, high = bucket_quantiles(bounds, counts, sorted([a, b]))[:, 0]
     assert 0 <= low <= high <= len(increments) - 1
+
+
+@pytest.mark.parametrize(
+    ("layouts", "window", "expected"),
+    [
+        ("aaaaaaaa", 2, "........"),
+        ("aaabbbbb", 1, "..XX...."),
+        ("aaaUbbbb", 1, "...X...."),
+        ("aaaUUbbb", 2, "...XX..."),
+        ("aUUUUUbb", 2, ".XXXXX.."),
+        ("aaafffff", 1, "...X...."),
+        ("aaafffff", 2, "...XX..."),
+        ("fffaaaaa", 1, "..X....."),
+        ("fffaaaaa", 2, ".XX....."),
+        ("aaa bbbb", 2, "........"),
+        ("  aaa  a", 2, "........"),
+    ],
+)
+def test_a_change_of_the_buckets_breaks_the_curve_where_two_layouts_mix(
+    layouts: str, window: int, expected: str
+) -> None:
+    """a and b have different bounds, U is both, f is a with a finer one, a space is nothing."""
+    held = {"a": (0, 2, 4), "b": (1, 3, 4), "U": (0, 1, 2, 3, 4), "f": (0, 1, 2, 4), " ": ()}
+    counts = np.full((5, len(layouts)), np.nan)
+    for step, layout in enumerate(layouts):
+        counts[list(held[layout]), step] = 1.0
+    found = layout_breaks(counts, window)
+    assert "".join("X" if broken else "." for broken in found) == expected

@@ -120,8 +120,14 @@ async def test_samples_that_ended_are_told_with_the_target_that_is_down(
     )
 
 
-async def test_a_metric_that_only_older_data_hold_is_no_start_of_the_data(
+async def test_the_search_reaches_as_far_back_as_the_range(prometheus: RealPrometheus) -> None:
+    text = await _explain(prometheus, DEPTH, "", _hours(NOW - 60 * 86_400, NOW - 59 * 86_400))
+    assert text.startswith("The data start at ")
+    assert text.endswith("; this range lies before.")
+
+
+async def test_a_range_too_long_ago_to_be_searched_names_no_start(
     prometheus: RealPrometheus,
 ) -> None:
-    text = await _explain(prometheus, DEPTH, "", _hours(NOW - 60 * 86_400, NOW - 59 * 86_400))
+    text = await _explain(prometheus, DEPTH, "", _hours(NOW - 500 * 86_400, NOW - 499 * 86_400))
     assert text == "ai_agents_queue_depth has no sample in this range."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from queuescope.timeseries import Floats
 
@@ -37,6 +38,35 @@ def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[f
             )
         open_steps = open_steps[~alike]
     return result
+
+
+def layout_breaks(counts: Floats, window_steps: int) -> NDArray[np.bool_]:
+    """The steps whose counts mix two bucket layouts, so that any quantile of them would be false.
+
+    ``counts`` are those of ``bucket_quantiles``; returns shape ``(n,)``. The window that a rate is
+    taken over reaches back ``window_steps`` steps: so long after a bucket appeared, and before one
+    vanished, some buckets hold what others lack. What lies between an appearance and the
+    disappearance after it is a mixture throughout, such as of workers that are replaced in turn.
+    """
+    present = ~np.isnan(counts)
+    broken = np.zeros(counts.shape[1], dtype=bool)
+    # Beside a step without any bucket there is a gap already.
+    some: NDArray[np.bool_] = np.logical_or.reduce(present, axis=0)
+    beside = some[:-1] & some[1:]
+    came = (present[:, 1:] & ~present[:, :-1]).any(axis=0) & beside
+    gone = (present[:, :-1] & ~present[:, 1:]).any(axis=0) & beside
+    appeared: int | None = None
+    for before in np.flatnonzero(came | gone):
+        after = int(before) + 1
+        if gone[before]:
+            first = max(0, after - window_steps)
+            broken[first if appeared is None else min(first, appeared) : after] = True
+            appeared = None
+        if came[before]:
+            broken[after : after + window_steps] = True
+            appeared = after
+    broken &= some
+    return broken
 
 
 def _interpolated(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Floats:

@@ -10,10 +10,9 @@ from rapidfuzz import process
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import quote
+from queuescope.snapshot.data_start import searched_days
 from queuescope.snapshot.sample_extent import newest_sample, oldest_sample
 from queuescope.timeseries import Grid
-
-_SEARCHED_DAYS = 30
 
 
 async def explain_absence(
@@ -35,11 +34,12 @@ async def explain_absence(
             f"The label filter {{{matchers}}} matches no series of {known[0]}. "
             "Widen the setting “selector”."
         )
-    first = await oldest_sample(client, selectors[0], now, _SEARCHED_DAYS)
-    last = await newest_sample(client, selectors[0], now, _SEARCHED_DAYS)
+    days = searched_days(grid, now)
+    first = await oldest_sample(client, selectors[0], now, days)
+    last = await newest_sample(client, selectors[0], now, days)
     if first is None or last is None:
-        return f"{metric} has no sample in the last {_SEARCHED_DAYS} days."
-    searched_from = now - _SEARCHED_DAYS * 86_400
+        return f"{metric} has no sample in the last {days} days."
+    searched_from = now - days * 86_400
     if grid.end < searched_from:
         return f"{known[0]} has no sample in this range."
     if grid.end < first:
