@@ -38,7 +38,8 @@ class Dashboard:
     store: FrameStore
     metrics: OwnMetrics = field(default_factory=OwnMetrics)
 
-    async def read(self, view: View = HOUR, max_age_seconds: float = 60) -> Page:
+    async def read(self, view: View = HOUR, max_age_seconds: float = 1) -> Page:
+        """All of it asked for anew, but for what others asked for within the same second."""
         async with asyncio.timeout(HANG_SECONDS):
             snapshot = await self.service.get(view, max_age_seconds=max_age_seconds)
         self.metrics.viewed(snapshot)
@@ -55,19 +56,23 @@ class Dashboard:
 class Lab:
     """Dashboards over one cache directory before one proxy, with a clock of their own."""
 
-    def __init__(self, proxy: FaultProxy, cache: Path, truth: Truth, host: str) -> None:
+    def __init__(self, proxy: FaultProxy, cache: Path, truth: Truth) -> None:
         self.proxy = proxy
         self.cache = cache
         self.truth = truth
         self.clock = Clock()
-        self.url = f"http://{host}:{proxy.port}"
+        self.url = f"http://127.0.0.1:{proxy.port}"
 
     def forward(self, seconds: float) -> None:
         self.clock.offset_seconds += seconds
 
     @asynccontextmanager
     async def dashboard(
-        self, *, timeout_seconds: float = 10.0, env: str = "prod"
+        self,
+        *,
+        timeout_seconds: float = 10.0,
+        env: str = "prod",
+        charts: Panels | None = None,
     ) -> AsyncIterator[Dashboard]:
         store = FrameStore(self.cache, max_points=1_000_000)
         service = SnapshotService(
@@ -80,7 +85,7 @@ class Lab:
             ),
             store,
             FactsFile(self.cache),
-            _charts(),
+            charts or three_charts(),
             matchers=f'env="{env}"',
             scrape_interval_seconds=0,
             breakdown_limit=8,
@@ -94,7 +99,7 @@ class Lab:
             store.close()
 
 
-def _charts() -> Panels:
+def three_charts() -> Panels:
     """The three panels that the truth is known of."""
     preset = load_dashboard("ai-agents")
     return replace(preset, panels=tuple(p for p in preset.panels if p.id in PANELS))
@@ -114,6 +119,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterato
 
 
 @pytest.fixture(scope="package")
+def mortal(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterator[RealPrometheus]:
+    """The same once more, to be frozen and killed."""
+    directory = tmp_path_factory.mktemp("mortal")
+    with RealPrometheus(directory, series=world(moment)) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
 def truth(
     prometheus: RealPrometheus, moment: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Truth:
@@ -122,7 +135,7 @@ def truth(
     async def asked() -> Truth:
         async with FaultProxy(prometheus.port) as proxy:
             nothing = Truth(prometheus.port, {}, "", moment)
-            lab = Lab(proxy, tmp_path_factory.mktemp("healthy"), nothing, "127.0.0.1")
+            lab = Lab(proxy, tmp_path_factory.mktemp("healthy"), nothing)
             async with lab.dashboard() as dashboard:
                 assert (await dashboard.read()).complete
             ranges = [r.query for r in proxy.seen if r.endpoint == "query_range"]
@@ -140,4 +153,4 @@ async def lab(
 ) -> AsyncIterator[Lab]:
     caplog.set_level(logging.INFO)
     async with FaultProxy(prometheus.port) as proxy:
-        yield Lab(proxy, tmp_path / "cache", truth, "127.0.0.1")
+        yield Lab(proxy, tmp_path / "cache", truth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from tests.faults.world import CURVES, PANELS, Page, Truth
@@ -24,7 +23,7 @@ _FLOAT32 = 2e-6
 
 def states_are(page: Page, expected: Mapping[str, str]) -> None:
     """Every panel is in the state that the fault must be seen as, and says why."""
-    assert page.states == expected
+    assert page.states == expected, [panel["cause"] for panel in page.panels.values()]
     for name, panel in page.panels.items():
         assert bool(panel["cause"]) == (panel["state"] != "fresh"), f"{name}: {panel['cause']!r}"
     spoilt = {"stale", "unavailable"} & set(expected.values())
@@ -144,10 +143,6 @@ def same_data(page: Page, good: Page, panel: str) -> None:
         assert points == kept, f"{panel} {curve} differs from the last good data"
         held = {at for at in before[curve] if at >= page.grid[0]}
         assert held <= set(points), f"{panel} {curve} lost {sorted(held - set(points))}"
-
-
-def foreign_text_is_escaped(text: str) -> None:
-    assert re.search(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text) is None, repr(text)
 
 
 def _equal(a: float, b: float) -> bool:

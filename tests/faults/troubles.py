@@ -50,6 +50,7 @@ class Scope(StrEnum):
 EVERYWHERE = tuple(Scope)
 WHOLE = (Scope.SOURCE,)
 NOT_PRESENT = (Scope.SOURCE, Scope.PANEL)
+ONE_PANEL = (Scope.PANEL,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,26 @@ def _mostly(share: float) -> Callable[[bytes], bytes]:
     return lambda body: body[: int(len(body) * share)]
 
 
+_LAST_POINT = re.compile(rb'\[(\d+),"[^"]*"\]\]\}')
+
+
+def _last_point(text: bytes) -> Callable[[bytes], bytes]:
+    """``text`` in the place of each series' last point, ``@`` standing for its time."""
+
+    def changed(body: bytes) -> bytes:
+        return http_response(_LAST_POINT.sub(lambda m: text.replace(b"@", m[1]) + b"]}", body))
+
+    return changed
+
+
+def _series_twice(body: bytes) -> bytes:
+    return http_response(re.sub(rb'("result":\[)(\{.*?\]\]\})', rb"\1\2,\2", body, count=1))
+
+
+def _native_histograms(body: bytes) -> bytes:
+    return http_response(body.replace(b'"values":', b'"histograms":[[1,{}]],"values":', 1))
+
+
 _NESTED = b'{"status":"success","data":' + b"[" * 200_000
 
 TROUBLES = (
@@ -154,7 +175,7 @@ TROUBLES = (
         "timeout",
         "did not answer within",
         _late,
-        NOT_PRESENT,
+        ONE_PANEL,
         timeout_seconds=_IMPATIENT_SECONDS,
     ),
     Trouble(
@@ -416,5 +437,37 @@ TROUBLES = (
         "cannot be read",
         say(_error("200 OK", "internal")),
         NOT_PRESENT,
+    ),
+    Trouble(
+        "two values at one time",
+        "duplicate or unsorted samples",
+        "decode",
+        "cannot be read",
+        alter(_last_point(b'[@,"1"],[@,"2"]')),
+        ONE_PANEL,
+    ),
+    Trouble(
+        "a point off the steps",
+        "duplicate or unsorted samples",
+        "decode",
+        "cannot be read",
+        alter(_last_point(b'[@.5,"1"]')),
+        ONE_PANEL,
+    ),
+    Trouble(
+        "a series twice",
+        "duplicate or unsorted samples",
+        "decode",
+        "cannot be read",
+        alter(_series_twice),
+        ONE_PANEL,
+    ),
+    Trouble(
+        "native histograms",
+        "duplicate or unsorted samples",
+        "decode",
+        "cannot be read",
+        alter(_native_histograms),
+        ONE_PANEL,
     ),
 )

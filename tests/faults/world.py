@@ -150,7 +150,9 @@ class Truth:
             query = f"1000 * histogram_quantile(0.95, ({query}))"
         found = self._ask("query", {"query": query, "time": f"{at:.3f}"})
         values = [
-            float(one["value"][1]) for one in found if one["metric"]["queuescope_panel"] == panel
+            float(one["value"][1])
+            for one in found
+            if one["metric"].get("queuescope_panel") == panel
         ]
         return values[0] if values and np.isfinite(values[0]) else None
 

@@ -53,6 +53,17 @@ async def test_the_scrape_interval_is_measured(prometheus: RealPrometheus, inter
     assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
 
 
+async def test_the_interval_of_another_metric_serves_where_the_wanted_are_not_there(
+    prometheus: RealPrometheus,
+) -> None:
+    async with PrometheusClient(prometheus.url) as client:
+        for wanted, interval in ((("no_such_metric",), 60), (("scraped_15",), 15)):
+            facts = await ask_facts(
+                client, wanted, "", NOW, otherwise=("nor_this", "scraped_60", "scraped_30")
+            )
+            assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
+
+
 async def test_the_version_and_the_ends_of_its_ranges_are_learnt(
     prometheus: RealPrometheus,
 ) -> None:
@@ -96,6 +107,19 @@ def test_facts_are_kept_for_each_source(tmp_path: Path) -> None:
     assert FactsFile(tmp_path / "new").load("http://other:9090") is None
     (file,) = (tmp_path / "new").iterdir()
     assert "prometheus" not in file.name
+
+
+def test_facts_that_could_not_be_kept_are_kept_with_the_next_call(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    directory.write_text("a file in its place")
+    facts = FactsFile(directory)
+    facts.save(IDENTITY, FACTS)
+    directory.unlink()
+    facts.save(IDENTITY, FACTS)
+    (file,) = directory.iterdir()
+    file.unlink()
+    facts.save(IDENTITY, FACTS)  # they are known to be kept, so nothing is written
+    assert not list(directory.iterdir())
 
 
 @pytest.mark.parametrize(

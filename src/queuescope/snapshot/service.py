@@ -221,14 +221,21 @@ class SnapshotService:
         panels = self._dashboard.panels
         # Only what reads raw samples need know when they are taken.
         shifted = tuple(p.metrics[0] for p in panels if "$shift" in p.query)
-        names = shifted or tuple(p.metrics[0] for p in panels)
+        every = tuple(dict.fromkeys(name for panel in panels for name in panel.metrics))
+        names = shifted or every
         try:
-            facts = await ask_facts(self._client, names, self._matchers, source_now, self._facts)
+            facts = await ask_facts(
+                self._client,
+                names,
+                self._matchers,
+                source_now,
+                self._facts,
+                otherwise=every,
+            )
         except SourceError as exc:
             _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
             return
-        if facts != self._facts:
-            await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
+        await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
         self._facts = facts
         self._facts_kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
         self._facts_at = self._clock()

@@ -50,11 +50,14 @@ async def ask_facts(
     matchers: str,
     now: float,
     known: SourceFacts | None = None,
+    *,
+    otherwise: tuple[str, ...] = (),
 ) -> SourceFacts:
     """Ask for the version and measure how ``metrics`` are scraped. Raises ``SourceError``.
 
-    The interval is that of the first metric that is sampled now, or was in the last 7 days. What
-    cannot be measured stays as it was ``known``.
+    The interval is that of the first metric that is sampled now, or was in the last 7 days, and
+    where none of them was, that of the first among ``otherwise``. What cannot be measured stays
+    as it was ``known``.
     """
     known = known or SourceFacts()
     version = await _version(client)
@@ -65,9 +68,8 @@ async def ask_facts(
     }
     sampled = {metric: at for metric, at in newest.items() if at is not None}
     spacing = 0.0
-    for metric, at in sampled.items():
-        spacing = await _newest_spacing(client, metric, matchers, at)
-        spacing = spacing or await _usual_spacing(client, f"{metric}{{{matchers}}}", at)
+    for metric in (*sampled, *(otherwise if not sampled else ())):
+        spacing = await _spacing(client, metric, matchers, now, sampled.get(metric))
         if spacing:
             break
     if not spacing:
@@ -123,6 +125,18 @@ async def _phase(
     return None
 
 
+async def _spacing(
+    client: PrometheusClient, metric: str, matchers: str, now: float, newest: float | None
+) -> float:
+    """Seconds between samples of ``metric``; 0 is unknown."""
+    selector = f"{metric}{{{matchers}}}"
+    at = newest or await newest_sample(client, selector, now, _SEARCHED_DAYS)
+    if at is None:
+        return 0.0
+    spacing = await _newest_spacing(client, metric, matchers, at)
+    return spacing or await _usual_spacing(client, selector, at)
+
+
 async def _newest_spacing(client: PrometheusClient, metric: str, matchers: str, at: float) -> float:
     """Seconds between the newest samples of the series that was sampled last; 0 is unknown.
 
@@ -161,20 +175,29 @@ class FactsFile:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._saved: dict[str, SourceFacts] = {}
 
     def load(self, identity: str) -> SourceFacts | None:
         try:
-            return msgspec.json.decode(self._path(identity).read_bytes(), type=SourceFacts)
+            found = msgspec.json.decode(self._path(identity).read_bytes(), type=SourceFacts)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
+        self._saved[identity] = found
+        return found
 
     def save(self, identity: str, facts: SourceFacts) -> None:
+        """Keep ``facts``, unless they are kept already. Never raises; what failed is tried again
+        with the next call.
+        """
+        if self._saved.get(identity) == facts:
+            return
         path = self._path(identity)
         temporary = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(msgspec.json.encode(facts))
             temporary.replace(path)
+            self._saved[identity] = facts
         except OSError:
             # Without it only a restart during an outage shows less; reading must go on.
             with contextlib.suppress(OSError):
