@@ -44,6 +44,7 @@ class Database:
         error: Callable[[str], QueuescopeError],
         remedies: Mapping[str, str],
         create: Callable[[Connection], None],
+        exists: Callable[[Connection], bool] = lambda _connection: False,
         timeout_seconds: float,
         serial_writes: bool = False,
         pool_size: int = 2,
@@ -51,9 +52,10 @@ class Database:
         """``title`` names it in sentences, ``setting`` is where its address stands, ``error``
         makes what is raised, and ``remedies`` says what may be said of an SQLSTATE, the error
         code of the SQL standard. ``create`` makes the tables that are missing; it is called
-        before the first use, by several processes at once. ``timeout_seconds`` bounds the wait
-        for a connection and for a lock. With ``serial_writes`` a transaction of SQLite holds the
-        only right to write from its beginning, and is on the disk when it ends.
+        before the first use, by several processes at once, unless all ``exists``.
+        ``timeout_seconds`` bounds the wait for a connection and for a lock. With
+        ``serial_writes`` a transaction of SQLite holds the only right to write from its
+        beginning, and is on the disk when it ends.
 
         Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
         its driver is not installed.
@@ -65,7 +67,8 @@ class Database:
         self._error = error
         self._remedies = remedies
         self._create = create
-        self._path = Path(parsed.database) if self.is_sqlite and parsed.database else None
+        self._exists = exists
+        self._path = _file(parsed)
         self._timeout_seconds = timeout_seconds
         # Of the threads of one process the next in line goes on, which SQLite does not promise.
         self._turn = threading.Lock() if self.is_sqlite and serial_writes else nullcontext()
@@ -93,19 +96,31 @@ class Database:
         Raises what ``error`` makes when the database does not give a usable answer; the next
         call tries anew. The error names the database and never a password.
         """
+        with self._turn, self._opened(reads_only=False) as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that sees one state, waits for no writer, and needs no right to write
+        where the tables are there. Raises as ``transaction`` does.
+        """
+        with self._opened(reads_only=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _opened(self, *, reads_only: bool) -> Iterator[Connection]:
         if self._pid != os.getpid():
             # The connections of the process that forked this one stay its own.
             self._engine.dispose(close=False)
             self._pid = os.getpid()
         try:
-            with self._turn:
-                if not self._is_created:
-                    if self._path is not None:
-                        self._path.parent.mkdir(parents=True, exist_ok=True)
-                    self._create_tables()
-                    self._is_created = True
-                with self._begin() as connection:
-                    yield connection
+            if not self._is_created:
+                if self._path is not None:
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._create_tables()
+                self._is_created = True
+            with self._begin(reads_only=reads_only) as connection:
+                yield connection
         except SQLAlchemyError as exc:
             # The tables may have gone with a database that was made anew.
             self._is_created = False
@@ -118,9 +133,12 @@ class Database:
         self._engine.dispose()
 
     def _create_tables(self) -> None:
+        with self._begin(reads_only=True) as connection:
+            if self._exists(connection):
+                return
         for is_last in (False, True):
             try:
-                with self._begin() as connection:
+                with self._begin(reads_only=False) as connection:
                     self._create(connection)
             except DBAPIError as exc:
                 # PostgreSQL may refuse what another has just made; then it is there now.
@@ -130,12 +148,20 @@ class Database:
                 return
 
     @contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            if not self.is_sqlite:
+    def _begin(self, *, reads_only: bool) -> Iterator[Connection]:
+        with self._engine.connect() as opened:
+            connection = opened
+            if reads_only and self.is_sqlite:
+                connection = opened.execution_options(queuescope_reads_only=True)
+            elif reads_only:
+                connection = opened.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                if self.is_sqlite:
+                    yield connection
+                    return
                 milliseconds = max(1, round(self._timeout_seconds * 1000))
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
-            yield connection
+                yield connection
 
     def _failure(self, exc: SQLAlchemyError) -> str:
         """What went wrong in plain words; the database's own text stays in the cause."""
@@ -180,6 +206,14 @@ def _parse(url: str, setting: str) -> URL:
             f"{setting} has two @; write an @ in the password as %40, and a / as %2F"
         )
     return parsed
+
+
+def _file(url: URL) -> Path | None:
+    """The file of SQLite, unless it is none or one in SQLite's own spelling (``file:…``)."""
+    name = url.database or ""
+    if url.get_backend_name() != "sqlite" or not name or name.startswith((":", "file:")):
+        return None
+    return Path(name)
 
 
 def _place(url: URL) -> str:
@@ -244,4 +278,5 @@ def _write_through(connection: Any, _record: object) -> None:
 
 
 def _begin_to_write(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads_only = connection.get_execution_options().get("queuescope_reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

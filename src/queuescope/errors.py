@@ -5,6 +5,10 @@
     ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
     ├── BrokerError             the broker did not give a usable answer
     ├── JobStoreError           the job history could not be read or written
+    ├── OperationError           an operation was not, or not surely, carried out
+    │   ├── RefusedError        it was not allowed, and nothing was done (see RefusalReason)
+    │   ├── AuditError          the audit cannot be read or written; without it nothing is done
+    │   └── OutcomeUnknownError it was asked for, and nobody knows what became of it
     └── DemoError               the local stack could not be set up or kept running
 
 Foreign exceptions are translated once, where the foreign library is called, with
@@ -66,6 +70,44 @@ class BrokerError(QueuescopeError):
 
 class JobStoreError(QueuescopeError):
     """The job history could not be read or written."""
+
+
+class OperationError(QueuescopeError):
+    """An operation was not, or not surely, carried out; the message may be shown to anyone."""
+
+
+class RefusalReason(StrEnum):
+    """Why an operation was refused; the strings appear in the audit and in logs."""
+
+    NO_RIGHT = "no_right"
+    IDENTITY_EXPIRED = "identity_expired"
+    CHALLENGE_UNKNOWN = "challenge_unknown"
+    CHALLENGE_USED = "challenge_used"
+    CHALLENGE_EXPIRED = "challenge_expired"
+    CHALLENGE_FOREIGN = "challenge_foreign"
+    WRONG_TARGET = "wrong_target"
+    WRONG_PHRASE = "wrong_phrase"
+    GROWN = "grown"
+    OVERTAKEN = "overtaken"
+    UNDERWAY = "underway"
+    NOTHING_TO_DO = "nothing_to_do"
+    NOT_POSSIBLE = "not_possible"
+
+
+class RefusedError(OperationError):
+    """An operation was not allowed, and nothing was done."""
+
+    def __init__(self, reason: RefusalReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class AuditError(OperationError):
+    """The audit cannot be read or written; without it nothing is done."""
+
+
+class OutcomeUnknownError(OperationError):
+    """An operation was asked for, and nobody knows what became of it."""
 
 
 class DemoError(QueuescopeError):

@@ -1,0 +1,113 @@
+"""Who may do what. Rights are asked for at the moment of the effect, never remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from queuescope.errors import RefusalReason, RefusedError
+from queuescope.operations.request import Operation, Request
+
+EVERYBODY = "*"
+GROUP_PREFIX = "group:"
+
+
+class Role(StrEnum):
+    """Each may do what the one before may. ``nobody`` may not even look."""
+
+    NOBODY = "nobody"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def covers(self, needed: Role) -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class Origin(StrEnum):
+    """How it became known who asks."""
+
+    LOOPBACK = "loopback"
+    PUBLIC = "public"
+    PROXY = "proxy"
+    OIDC = "oidc"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, as far as it was proven; carries no role. ``expires_at`` is in epoch seconds."""
+
+    name: str
+    how: Origin
+    groups: frozenset[str] = frozenset()
+    expires_at: float | None = None
+
+
+class Access:
+    """The roles of the configured people and groups.
+
+    An entry is a name as the identity provider writes it, ``group:`` with a group's name, or
+    ``*`` for everybody who proved a name. Whoever stands in several lists has the highest role,
+    whoever stands in none is ``nobody``. Without authentication a visitor from this machine
+    (``loopback``) is an admin, and in public mode everybody is a viewer, whatever the lists say.
+    """
+
+    def __init__(
+        self,
+        *,
+        viewers: Collection[str] = (EVERYBODY,),
+        operators: Collection[str] = (),
+        admins: Collection[str] = (),
+    ) -> None:
+        self._lists = (
+            (Role.ADMIN, frozenset(admins)),
+            (Role.OPERATOR, frozenset(operators)),
+            (Role.VIEWER, frozenset(viewers)),
+        )
+
+    def role_of(self, actor: Actor) -> Role:
+        if actor.how is Origin.LOOPBACK:
+            return Role.ADMIN
+        if actor.how is Origin.PUBLIC:
+            return Role.VIEWER
+        # A user called like a group, or like the sign for everybody, is none of them.
+        is_plain = actor.name != EVERYBODY and not actor.name.startswith(GROUP_PREFIX)
+        known_as = {actor.name} if actor.name and is_plain else set()
+        known_as |= {f"{GROUP_PREFIX}{group}" for group in actor.groups}
+        for role, entries in self._lists:
+            if known_as & entries or (known_as and EVERYBODY in entries):
+                return role
+        return Role.NOBODY
+
+    def demand(self, actor: Actor, request: Request, now: float) -> Role:
+        """The role by which ``actor`` may have ``request`` at ``now`` (epoch seconds).
+
+        Raises ``RefusedError``.
+        """
+        if actor.expires_at is not None and now >= actor.expires_at:
+            raise RefusedError(
+                RefusalReason.IDENTITY_EXPIRED, "Your login has expired; log in again."
+            )
+        role = self.role_of(actor)
+        needed = needed_role(request)
+        if not role.covers(needed):
+            raise RefusedError(
+                RefusalReason.NO_RIGHT,
+                f"To {request.words()} takes the role {needed}; yours is {role}.",
+            )
+        return role
+
+
+def needed_role(request: Request) -> Role:
+    """What touches one thing and can be undone is an operator's, the rest an admin's."""
+    match request.operation:
+        case Operation.PAUSE | Operation.RESUME:
+            return Role.ADMIN if request.is_for_all else Role.OPERATOR
+        case Operation.RETRY:
+            return Role.OPERATOR
+        case Operation.REVOKE:
+            return Role.ADMIN if request.terminate else Role.OPERATOR
+        case Operation.PURGE | Operation.RESTORE | Operation.SCALE:
+            return Role.ADMIN

@@ -1,0 +1,318 @@
+"""The audit: what was meant and what became of it, append-only, each entry chained to the last.
+
+An entry's hash covers all of its fields and the hash before it, and the head of the chain stands
+in a table of its own. So an edit, a removal, an insertion, another order and a cut tail are
+found. Whoever may write to the database and knows this file can compute a whole new chain; only
+a head that was noted elsewhere shows that.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from queuescope.errors import AuditError
+
+TEXT_LIMIT = 255
+DETAIL_LIMIT = 1000
+NO_HASH = "0" * 64
+_BATCH = 1000
+
+
+class Phase(StrEnum):
+    """An intent stands before its effect, its outcome after it. A refusal has only an outcome."""
+
+    INTENT = "intent"
+    OUTCOME = "outcome"
+
+
+class Result(StrEnum):
+    """What became of an act. ``unknown``: it was asked for, and no answer tells what happened."""
+
+    PENDING = "pending"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is written: ``act`` is shared by an intent and its outcome; ``at_ms`` is UTC epoch
+    milliseconds; ``count`` is how many jobs, queues or places it touches, -1 when unknown.
+    """
+
+    at_ms: int
+    act: str
+    phase: Phase
+    actor: str
+    role: str
+    operation: str
+    target: str
+    count: int
+    result: Result
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as it stands in the chain."""
+
+    seq: int
+    event: Event
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How the chain was found: ``fault`` is a sentence, or empty when it is whole."""
+
+    entries: int
+    head: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which entries are meant; ``text`` is looked for in every column of text."""
+
+    text: str = ""
+    operation: str = ""
+    actor: str = ""
+    result: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+metadata = MetaData()
+_audit = Table(
+    "operations_audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("act", String(TEXT_LIMIT), nullable=False, index=True),
+    Column("phase", String(16), nullable=False),
+    Column("actor", String(TEXT_LIMIT), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("operation", String(16), nullable=False),
+    Column("target", String(TEXT_LIMIT), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("result", String(16), nullable=False),
+    Column("detail", String(DETAIL_LIMIT), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+_head = Table(
+    "operations_audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+_COLUMNS = [field.name for field in fields(Event)]
+_SQLITE_REFUSES = """
+CREATE TRIGGER IF NOT EXISTS operations_audit_no_{verb} BEFORE {verb} ON operations_audit
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END
+"""
+_POSTGRESQL_REFUSES = """
+CREATE OR REPLACE FUNCTION operations_audit_refuse() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$;
+CREATE OR REPLACE TRIGGER operations_audit_append_only
+BEFORE UPDATE OR DELETE OR TRUNCATE ON operations_audit
+FOR EACH STATEMENT EXECUTE FUNCTION operations_audit_refuse()
+"""
+_APPEND_ONLY = {
+    "sqlite": [_SQLITE_REFUSES.format(verb=verb) for verb in ("update", "delete")],
+    "postgresql": [_POSTGRESQL_REFUSES],
+}
+
+
+def prepare(connection: Connection) -> None:
+    """Begin the chain, and let the database itself refuse changes; the tables are there."""
+    for statement in _APPEND_ONLY[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+    if connection.execute(select(_head.c.id)).first() is None:
+        connection.execute(insert(_head).values(id=1, seq=0, hash=NO_HASH))
+
+
+def append(connection: Connection, event: Event) -> Entry:
+    """Write ``event`` at the end of the chain; it is there when the transaction ends."""
+    # The row lock lets only one writer of PostgreSQL continue the chain; SQLite has one anyway.
+    head = connection.execute(select(_head).with_for_update()).one_or_none()
+    if head is None:
+        raise AuditError("the head of the audit is missing; run `queuescope audit verify`")
+    event = _cleaned(event)
+    seq = int(head.seq) + 1
+    entry = Entry(seq, event, head.hash, _hash(seq, astuple(event), head.hash))
+    row: dict[str, Any] = dict(zip(_COLUMNS, astuple(event), strict=True))
+    row |= {"seq": seq, "previous": entry.previous, "hash": entry.hash}
+    connection.execute(insert(_audit).values(row))
+    connection.execute(update(_head).values(seq=seq, hash=entry.hash))
+    return entry
+
+
+def verify(connection: Connection, *, expected_head: str = "") -> Verification:
+    """Walk the whole chain. ``expected_head`` is a head (``seq:hash``) that was noted before: it
+    must still stand in the chain.
+    """
+    count, previous, fault = 0, NO_HASH, ""
+    wanted = expected_head.strip()
+    is_met = not wanted
+    for row in _rows(connection):
+        fault = _fault(row, count + 1, previous)
+        if fault:
+            break
+        count, previous = count + 1, row.hash
+        is_met = is_met or f"{count}:{previous}" == wanted
+    head = connection.execute(select(_head)).all()
+    if not fault and len(head) != 1:
+        fault = "the head of the chain is missing"
+    if not fault and tuple(head[0]) != (1, count, previous):
+        fault = f"the chain ends at entry {count}, but its head says entry {head[0].seq}"
+        if head[0].seq == count:
+            fault = f"entry {count} is not the one that the head of the chain was made for"
+    if not fault and not is_met:
+        fault = "the head that was noted is not in the chain: it was made anew or cut"
+    return Verification(count, f"{count}:{previous}", fault)
+
+
+def find(
+    connection: Connection, search: Search, *, limit: int, before: int | None = None
+) -> list[Entry]:
+    """The newest entries that match, newest first; ``before`` is the seq where a page ended."""
+    statement = select(_audit).where(*_conditions(search))
+    if before is not None:
+        statement = statement.where(_audit.c.seq < before)
+    return [
+        _entry(row)
+        for row in connection.execute(statement.order_by(_audit.c.seq.desc()).limit(limit))
+    ]
+
+
+def of_acts(connection: Connection, acts: Iterable[str]) -> list[Entry]:
+    """Every entry of these acts, oldest first."""
+    statement = select(_audit).where(_audit.c.act.in_(list(acts))).order_by(_audit.c.seq)
+    return [_entry(row) for row in connection.execute(statement)]
+
+
+def export_csv(connection: Connection, search: Search) -> Iterator[str]:
+    """The matching entries, oldest first, line by line; no cell starts a formula."""
+    yield _csv_line(["seq", *_COLUMNS, "previous", "hash"])
+    statement = select(_audit).where(*_conditions(search)).order_by(_audit.c.seq)
+    result = connection.execution_options(yield_per=_BATCH).execute(statement)
+    for row in result:
+        entry = _entry(row)
+        yield _csv_line([entry.seq, *astuple(entry.event), entry.previous, entry.hash])
+
+
+def clean(text: str, limit: int = TEXT_LIMIT) -> str:
+    """``text`` as one printable line of at most ``limit`` characters."""
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit]
+    )
+    return shown[:limit]
+
+
+def _cleaned(event: Event) -> Event:
+    return replace(
+        event,
+        act=clean(event.act),
+        actor=clean(event.actor),
+        role=clean(event.role),
+        operation=clean(event.operation),
+        target=clean(event.target),
+        detail=clean(event.detail, DETAIL_LIMIT),
+    )
+
+
+def _rows(connection: Connection) -> Iterator[Row[Any]]:
+    if connection.dialect.name == "sqlite":
+        # Text that is not UTF-8 was not written by us: it must be seen, not fail the reading.
+        driver = connection.connection.driver_connection
+        assert driver is not None  # noqa: S101 - an open connection has one
+        driver.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    statement = select(_audit).order_by(_audit.c.seq)
+    yield from connection.execution_options(yield_per=_BATCH).execute(statement)
+
+
+def _fault(row: Row[Any], seq: int, previous: str) -> str:
+    if type(row.seq) is not int or row.seq != seq:
+        return f"entry {seq} is missing, or another stands in its place"
+    values = [getattr(row, name) for name in _COLUMNS]
+    kinds = [int if name in ("at_ms", "count") else str for name in _COLUMNS]
+    if [type(value) for value in values] != kinds or row.hash != _hash(seq, values, row.previous):
+        return f"entry {seq} was changed"
+    if row.previous != previous:
+        return f"entry {seq} does not follow the entry before it"
+    return ""
+
+
+def _hash(seq: int, values: Iterable[object], previous: object) -> str:
+    # A list in JSON: no two different entries have one text.
+    text = json.dumps([1, seq, *values, previous], ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _entry(row: Row[Any]) -> Entry:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    values |= {"phase": Phase(row.phase), "result": Result(row.result)}
+    return Entry(row.seq, Event(**values), row.previous, row.hash)
+
+
+def _conditions(search: Search) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [
+        _audit.c[name] == value
+        for name in ("operation", "actor", "result")
+        if (value := getattr(search, name))
+    ]
+    if search.since_ms is not None:
+        found.append(_audit.c.at_ms >= search.since_ms)
+    if search.until_ms is not None:
+        found.append(_audit.c.at_ms < search.until_ms)
+    if search.text:
+        words = search.text.lower()
+        found.append(
+            or_(
+                *(
+                    func.lower(_audit.c[name]).contains(words, autoescape=True)
+                    for name in ("act", "actor", "role", "operation", "target", "result", "detail")
+                )
+            )
+        )
+    return found
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow([_csv_cell(cell) for cell in cells])
+    return line.getvalue()
+
+
+def _csv_cell(cell: object) -> object:
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{cell}"
+    return cell
