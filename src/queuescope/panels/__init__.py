@@ -5,19 +5,25 @@ from queuescope.panels.loader import load_dashboard, parse_dashboard
 from queuescope.panels.model import (
     RANKED_QUANTILE,
     Dashboard,
+    Flow,
     Kind,
+    Measure,
     Panel,
     Resolution,
     Threshold,
+    Worse,
 )
 
 __all__ = [
     "RANKED_QUANTILE",
     "Dashboard",
+    "Flow",
     "Kind",
+    "Measure",
     "Panel",
     "Resolution",
     "Threshold",
+    "Worse",
     "bucket_quantiles",
     "load_dashboard",
     "parse_dashboard",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from string import Template
-from typing import Any, TypeGuard, cast
-
-from rapidfuzz import process
+from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
+from queuescope.panels.checks import check_template, is_finite, meant, numbers, only, texts
+from queuescope.panels.measures import parse_flow, parse_measures
 from queuescope.panels.model import (
-    PLACEHOLDERS,
     RANKED_QUANTILE,
     Dashboard,
     Kind,
@@ -44,7 +41,7 @@ def load_dashboard(preset: str) -> Dashboard:
     known = sorted(p.name.removesuffix(".toml") for p in directory.iterdir())
     if preset not in known:
         raise ConfigurationError(
-            f"unknown preset {preset!r}{_meant(preset, known)}; there are: {', '.join(known)}"
+            f"unknown preset {preset!r}{meant(preset, known)}; there are: {', '.join(known)}"
         )
     text = (directory / f"{preset}.toml").read_text("utf-8")
     return parse_dashboard(text, preset, f"preset {preset}")
@@ -56,7 +53,7 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{place} is not valid TOML: {exc}") from exc
-    _only(raw, {"title", "panel"}, place)
+    only(raw, {"title", "panel", "measure", "flow"}, place)
     tables = raw.get("panel")
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{place}: at least one [[panel]] is needed")
@@ -69,18 +66,20 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
     ids = [panel.id for panel in panels]
     if len(set(ids)) != len(ids):
         raise ConfigurationError(f"{place}: two panels have the same id among {', '.join(ids)}")
-    return Dashboard(name, str(raw.get("title", name)), panels)
+    measures = parse_measures(raw.get("measure", []), place, {p.id: p for p in panels})
+    flow = parse_flow(raw["flow"], f"{place}, flow") if "flow" in raw else None
+    return Dashboard(name, str(raw.get("title", name)), panels, measures, flow)
 
 
 def _panel(raw: dict[str, Any], place: str) -> Panel:
     if isinstance(raw.get("id"), str):
         place = f"{place.rsplit(',', 1)[0]}, panel {raw['id']!r}"
-    _only(raw, _REQUIRED | _OPTIONAL, place)
+    only(raw, _REQUIRED | _OPTIONAL, place)
     for key in sorted(_REQUIRED - raw.keys()):
         raise ConfigurationError(f"{place}: {key!r} is missing")
     if raw["id"] not in _SERVED:
         raise ConfigurationError(
-            f"{place}: id must be one of {', '.join(_SERVED)}{_meant(str(raw['id']), _SERVED)}"
+            f"{place}: id must be one of {', '.join(_SERVED)}{meant(str(raw['id']), _SERVED)}"
         )
     for key in ("title", "kind", "unit", "query", "now", "point"):
         if not isinstance(raw[key], str) or not raw[key].strip():
@@ -90,18 +89,18 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
     if set("{}") & set(raw["point"].replace("{step}", "")):
         raise ConfigurationError(f"{place}: 'point' may hold {{step}}, and no other braces")
     for key in ("query", "now"):
-        _check_template(raw[key], f"{place}, {key}")
-    breakdowns = _texts(raw, "breakdowns", place)
+        check_template(raw[key], f"{place}, {key}")
+    breakdowns = texts(raw, "breakdowns", place)
     for label in breakdowns:
         if not _LABEL.fullmatch(label):
             raise ConfigurationError(f"{place}: {label!r} is not a label name")
-    metrics = _texts(raw, "metrics", place)
+    metrics = texts(raw, "metrics", place)
     if not metrics:
         raise ConfigurationError(f"{place}: 'metrics' must name at least one metric")
     for metric in metrics:
         if not _METRIC.fullmatch(metric):
             raise ConfigurationError(f"{place}: {metric!r} is not a metric name")
-    quantiles = _numbers(raw, "quantiles", place)
+    quantiles = numbers(raw, "quantiles", place)
     if any(not 0 < q < 1 for q in quantiles) or len(set(quantiles)) != len(quantiles):
         raise ConfigurationError(f"{place}: quantiles differ and lie between 0 and 1, such as 0.95")
     if quantiles and RANKED_QUANTILE not in quantiles:
@@ -110,7 +109,7 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
             "which the present value and breakdowns show"
         )
     scale, digits = raw.get("scale", 1), raw.get("digits", 0)
-    if not _is_finite(scale) or scale <= 0:
+    if not is_finite(scale) or scale <= 0:
         raise ConfigurationError(f"{place}: scale must be a number above 0")
     if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 6:
         raise ConfigurationError(f"{place}: digits must be a whole number from 0 to 6")
@@ -131,16 +130,6 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
     )
 
 
-def _check_template(text: str, place: str) -> None:
-    template = Template(text)
-    if not template.is_valid():
-        raise ConfigurationError(f"{place}: a lone $ stands in the template; write $$ for a dollar")
-    for name in template.get_identifiers():
-        if name not in PLACEHOLDERS:
-            known = sorted(PLACEHOLDERS)
-            raise ConfigurationError(f"{place}: unknown placeholder ${name}{_meant(name, known)}")
-
-
 def _thresholds(raw: dict[str, Any], place: str) -> tuple[Threshold, ...]:
     tables = raw.get("thresholds", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -148,37 +137,8 @@ def _thresholds(raw: dict[str, Any], place: str) -> tuple[Threshold, ...]:
     found = []
     for table in tables:
         value = table.get("value")
-        if not _is_finite(value):
+        if not is_finite(value):
             raise ConfigurationError(f"{place}: a threshold needs a number as its value")
-        _only(table, {"value", "label"}, f"{place}, threshold {value}")
+        only(table, {"value", "label"}, f"{place}, threshold {value}")
         found.append(Threshold(float(value), str(table.get("label", f"limit {value:g}"))))
     return tuple(found)
-
-
-def _texts(raw: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
-    values = raw.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise ConfigurationError(f"{place}: {key!r} must be a list of texts")
-    return tuple(values)
-
-
-def _numbers(raw: dict[str, Any], key: str, place: str) -> tuple[float, ...]:
-    values = raw.get(key, [])
-    if not isinstance(values, list) or not all(map(_is_finite, values)):
-        raise ConfigurationError(f"{place}: {key!r} must be a list of numbers")
-    return tuple(map(float, values))
-
-
-def _is_finite(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _only(raw: dict[str, Any], known: set[str], place: str) -> None:
-    for key in raw:
-        if key not in known:
-            raise ConfigurationError(f"{place}: unknown key {key!r}{_meant(key, sorted(known))}")
-
-
-def _meant(given: str, known: list[str] | tuple[str, ...]) -> str:
-    found = process.extractOne(given, known, score_cutoff=60)
-    return f", did you mean {found[0]!r}?" if found else ""

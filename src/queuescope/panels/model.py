@@ -138,13 +138,58 @@ class Panel:
         )
 
 
+class Worse(StrEnum):
+    """On which side of its limits a measure is bad."""
+
+    ABOVE = "above"
+    BELOW = "below"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One present figure, on its card and, where it has limits, as a rule of the health verdict.
+
+    ``panel`` shows how the figure got there: its answer (of panels with quantiles the
+    ``RANKED_QUANTILE``) is the card's history and its present value is what is judged. ``now`` is
+    what the card shows, where that is something else, such as the rate of a whole day.
+    ``degraded`` and ``down`` are limits in the panel's unit.
+    """
+
+    panel: Panel
+    title: str
+    now: str
+    worse: Worse | None = None
+    degraded: float | None = None
+    down: float | None = None
+    note: str = ""
+    on_page: bool = False
+
+    @property
+    def id(self) -> str:
+        return "p95_latency" if self.panel.id == "latency" else self.panel.id
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What goes through the queue, in jobs per second over the last ``window_seconds``.
+
+    ``growth`` is the slope of the depth; ``completion`` are the jobs that left for good.
+    """
+
+    growth: str
+    completion: str
+    window_seconds: int
+
+
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Panels in the order in which they stand."""
+    """Panels and measures in the order in which they stand."""
 
     name: str
     title: str
     panels: tuple[Panel, ...]
+    measures: tuple[Measure, ...] = ()
+    flow: Flow | None = None
 
     @property
     def breakdowns(self) -> tuple[str, ...]:

@@ -1,0 +1,52 @@
+"""What every table of a panel file is checked for, with errors that say where and what instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from string import Template
+from typing import Any, TypeGuard
+
+from rapidfuzz import process
+
+from queuescope.errors import ConfigurationError
+from queuescope.panels.model import PLACEHOLDERS
+
+
+def check_template(text: str, place: str) -> None:
+    template = Template(text)
+    if not template.is_valid():
+        raise ConfigurationError(f"{place}: a lone $ stands in the template; write $$ for a dollar")
+    for name in template.get_identifiers():
+        if name not in PLACEHOLDERS:
+            known = sorted(PLACEHOLDERS)
+            raise ConfigurationError(f"{place}: unknown placeholder ${name}{meant(name, known)}")
+
+
+def texts(raw: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
+    values = raw.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise ConfigurationError(f"{place}: {key!r} must be a list of texts")
+    return tuple(values)
+
+
+def numbers(raw: dict[str, Any], key: str, place: str) -> tuple[float, ...]:
+    values = raw.get(key, [])
+    if not isinstance(values, list) or not all(map(is_finite, values)):
+        raise ConfigurationError(f"{place}: {key!r} must be a list of numbers")
+    return tuple(map(float, values))
+
+
+def is_finite(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def only(raw: dict[str, Any], known: set[str], place: str) -> None:
+    for key in raw:
+        if key not in known:
+            raise ConfigurationError(f"{place}: unknown key {key!r}{meant(key, sorted(known))}")
+
+
+def meant(given: str, known: Collection[str]) -> str:
+    found = process.extractOne(given, known, score_cutoff=60)
+    return f", did you mean {found[0]!r}?" if found else ""

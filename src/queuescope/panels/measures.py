@@ -1,0 +1,142 @@
+"""The ``[[measure]]`` and ``[flow]`` tables of a panel file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from queuescope.errors import ConfigurationError
+from queuescope.panels.checks import check_template, is_finite, meant, only, texts
+from queuescope.panels.model import Flow, Kind, Measure, Panel, Worse
+
+CARDS = (
+    *("queue_depth", "success_rate", "p95_latency"),
+    *("active_workers", "throughput", "oldest_waiting"),
+)
+"""The cards that the page has room for."""
+
+_OF_PANEL = {"panel", "now"}
+_OF_OWN = {"kind", "unit", "query", "now", "metrics", "scale"}
+_SHARED = {"id", "title", "worse", "degraded", "down", "note"}
+_PANEL_OF = {"p95_latency": "latency"}
+
+
+def parse_measures(tables: Any, place: str, panels: Mapping[str, Panel]) -> tuple[Measure, ...]:
+    """Validate the measures; ``panels`` are those of the same file, by their id.
+
+    A measure reads what ``panel`` names, or has a ``kind``, ``unit``, ``query``, ``now`` and
+    ``metrics`` of its own. Raises ``ConfigurationError``.
+    """
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigurationError(f"{place}: measures are written as [[measure]] tables")
+    measures = tuple(
+        _measure(table, f"{place}, measure {table.get('id', number)!r}", panels)
+        for number, table in enumerate(tables, start=1)
+    )
+    ids = [measure.id for measure in measures]
+    if len(set(ids)) != len(ids):
+        raise ConfigurationError(f"{place}: two measures have the same id among {', '.join(ids)}")
+    return measures
+
+
+def parse_flow(raw: Any, place: str) -> Flow:
+    """Validate the table that the drain verdict reads. Raises ``ConfigurationError``."""
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{place} is written as a [flow] table")
+    only(raw, {"growth", "completion", "window_seconds"}, place)
+    for key in ("growth", "completion"):
+        if not isinstance(raw.get(key), str) or not raw[key].strip():
+            raise ConfigurationError(f"{place}: {key!r} must be a text that is not empty")
+        check_template(raw[key], f"{place}, {key}")
+    seconds = raw.get("window_seconds", 600)
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 60 <= seconds <= 86_400:
+        raise ConfigurationError(f"{place}: window_seconds must be whole seconds, 60 to 86400")
+    return Flow(_one_line(raw["growth"]), _one_line(raw["completion"]), seconds)
+
+
+def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Measure:
+    only(raw, _SHARED | _OF_PANEL | _OF_OWN, place)
+    given = str(raw.get("id", ""))
+    if given not in CARDS:
+        raise ConfigurationError(
+            f"{place}: id must be one of {', '.join(CARDS)}{meant(given, CARDS)}"
+        )
+    if not isinstance(raw.get("title"), str) or not raw["title"].strip():
+        raise ConfigurationError(f"{place}: 'title' must be a text that is not empty")
+    if "panel" in raw:
+        only(raw, _SHARED | _OF_PANEL, place)
+        panel = panels.get(str(raw["panel"]))
+        if panel is None:
+            raise ConfigurationError(f"{place}: there is no panel {raw['panel']!r} in this file")
+        if panel.id != _PANEL_OF.get(given, given):
+            raise ConfigurationError(f"{place}: the panel {panel.id!r} tells of something else")
+    else:
+        panel = _own_panel(raw, place)
+    now = _text(raw, "now", place) if "now" in raw else panel.now
+    check_template(now, f"{place}, now")
+    return Measure(
+        panel,
+        raw["title"],
+        _one_line(now),
+        *_limits(raw, place),
+        note=str(raw.get("note", "")),
+        on_page="panel" in raw,
+    )
+
+
+def _own_panel(raw: dict[str, Any], place: str) -> Panel:
+    for key in ("kind", "unit", "query", "now"):
+        _text(raw, key, place)
+    if raw["kind"] not in list(Kind):
+        raise ConfigurationError(f"{place}: kind must be one of {', '.join(Kind)}")
+    check_template(raw["query"], f"{place}, query")
+    metrics = texts(raw, "metrics", place)
+    if not metrics:
+        raise ConfigurationError(f"{place}: 'metrics' must name at least one metric")
+    scale = raw.get("scale", 1)
+    if not is_finite(scale) or scale <= 0:
+        raise ConfigurationError(f"{place}: scale must be a number above 0")
+    return Panel(
+        id=raw["id"],
+        title=raw["title"],
+        kind=Kind(raw["kind"]),
+        unit=raw["unit"],
+        query=_one_line(raw["query"]),
+        now=_one_line(raw["now"]),
+        point="",
+        metrics=metrics,
+        scale=float(scale),
+    )
+
+
+def _limits(raw: dict[str, Any], place: str) -> tuple[Worse | None, float | None, float | None]:
+    worse = raw.get("worse")
+    if worse is not None and worse not in list(Worse):
+        raise ConfigurationError(f"{place}: worse must be one of {', '.join(Worse)}")
+    limits: list[float | None] = []
+    for key in ("degraded", "down"):
+        value = raw.get(key)
+        if value is not None and not is_finite(value):
+            raise ConfigurationError(f"{place}: {key!r} must be a number")
+        if value is not None and worse is None:
+            raise ConfigurationError(f"{place}: a limit needs 'worse', which says above or below")
+        limits.append(None if value is None else float(value))
+    degraded, down = limits
+    if degraded is not None and down is not None:
+        in_order = degraded <= down if worse == Worse.ABOVE else degraded >= down
+        if not in_order:
+            raise ConfigurationError(
+                f"{place}: 'down' ({down:g}) lies on the better side of 'degraded' ({degraded:g})"
+            )
+    return (None if worse is None else Worse(worse)), degraded, down
+
+
+def _text(raw: dict[str, Any], key: str, place: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{place}: {key!r} must be a text that is not empty")
+    return value
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
