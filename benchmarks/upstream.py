@@ -1,0 +1,224 @@
+"""What a refresh of the page costs Prometheus, against five full queries, as ratios in one run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+from benchmarks.report import Ratio, Results, busy_cores, versions
+from benchmarks.servers import PROJECT
+from tests.real_prometheus import RealPrometheus
+
+from queuescope.cache import CachedReader, FrameStore
+from queuescope.demo.history import FINE_STEP_SECONDS, import_history, write_history
+from queuescope.panels import Dashboard, Resolution, load_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.wire import InstantAnswer
+from queuescope.snapshot import SnapshotService, View
+from queuescope.snapshot.source_facts import FactsFile
+from queuescope.timeseries import Grid, State
+
+PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"
+CHARTS, WHOLE = "Queuescope's charts", "Queuescope's whole refresh"
+FINE_STEPS = {"24h": 86, "7d": 604}
+"""In seconds: at them a range has 1,000 points, instead of those of its own step."""
+_TARGETS = {"24h": 40, "7d": 140}
+_REFRESH_SECONDS = 60
+_HORIZON_SECONDS = 300
+_CACHED_POINTS = 20_000_000
+_QUANTILES = (0.5, 0.95, 0.99)
+_BUCKETS = "ai_agents_enhancement_latency_seconds_bucket"
+
+
+class ShiftedClient(PrometheusClient):
+    """Asks as if it were ``present``, so that an hour of refreshes need not take an hour."""
+
+    present = 0.0
+
+    async def now(self) -> float:
+        await super().now()
+        return self.present
+
+    async def query(self, promql: str, at: float | None = None) -> InstantAnswer:
+        return await super().query(promql, self.present if at is None else at)
+
+
+def plain_queries() -> tuple[str, ...]:
+    """What most would ask: see ``contenders/plain_streamlit.py``."""
+    rates = f"sum by (le) (rate({_BUCKETS}[5m]))"
+    return (
+        "sum(ai_agents_queue_depth)",
+        "avg(ai_agents_enhancement_success_rate)",
+        *(f"histogram_quantile({quantile}, {rates}) * 1000" for quantile in _QUANTILES),
+    )
+
+
+def own_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
+    """The panels' own, as for a Prometheus 2 that scraped at multiples of its interval."""
+    scrape = FINE_STEP_SECONDS
+    resolution = Resolution(step_seconds, scrape, left_open=False, phase_seconds=scrape)
+    charts = ("queue_depth", "success_rate", "latency")
+    panels = {panel.id: panel for panel in dashboard.panels}
+    return tuple(panels[name].render(panels[name].query, resolution, "", None) for name in charts)
+
+
+def equal_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
+    """The same, but each quantile by Prometheus."""
+    depth, success, latency = own_queries(dashboard, step_seconds)
+    quantiles = (f"histogram_quantile({quantile}, {latency}) * 1000" for quantile in _QUANTILES)
+    return (depth, success, *quantiles)
+
+
+class Measured:
+    """One view of one Prometheus, by all contenders."""
+
+    def __init__(self, prometheus: RealPrometheus, directory: Path, view: View, now: float) -> None:
+        self._process = psutil.Process(prometheus.pid)
+        self._view = view
+        self._step = view.step(FINE_STEP_SECONDS)
+        self._dashboard = load_dashboard("ai-agents")
+        self._client = ShiftedClient(prometheus.url, timeout_seconds=60)
+        self._client.present = now
+        self._reader = CachedReader(
+            self._client,
+            FrameStore(None, _CACHED_POINTS),
+            horizon_seconds=_HORIZON_SECONDS,
+            clock=self._clock,
+        )
+        self._service = SnapshotService(
+            self._client,
+            FrameStore(None, _CACHED_POINTS),
+            FactsFile(directory),
+            self._dashboard,
+            matchers="",
+            scrape_interval_seconds=0,
+            breakdown_limit=8,
+            horizon_seconds=_HORIZON_SECONDS,
+            clock=self._clock,
+        )
+
+    @property
+    def title(self) -> str:
+        return f"{self._view.range}, {len(self._grid())} points"
+
+    async def take_turns(self, results: Results, *, turns: int, refreshes: int) -> None:
+        plain, equal = plain_queries(), equal_queries(self._dashboard, self._step)
+        full = max(1, refreshes // 10)
+        contenders: dict[str, tuple[Callable[[], Awaitable[object]], int]] = {
+            PLAIN: (lambda: self._ask_all(plain), full),
+            EQUAL: (lambda: self._ask_all(equal), full),
+            CHARTS: (self._read_charts, refreshes),
+            WHOLE: (self._refresh, refreshes),
+        }
+        names = list(contenders)
+        taken: dict[str, list[float]] = {name: [] for name in names}
+        # The first turn fills the caches and counts for nothing.
+        for turn in range(-1, turns):
+            results.load.setdefault(self.title, []).append(busy_cores())
+            first = turn % len(names)
+            begin = self._client.present
+            for name in names[first:] + names[:first]:
+                ask, times = contenders[name]
+                # All live through the same minutes.
+                self._client.present = begin
+                before = self._cpu_seconds()
+                for _ in range(times):
+                    self._client.present += _REFRESH_SECONDS
+                    await ask()
+                if turn >= 0:
+                    taken[name].append((self._cpu_seconds() - before) / times * 1000)
+            self._client.present = begin + refreshes * _REFRESH_SECONDS
+        for name, values in taken.items():
+            results.add(self.title, name, "ms", values)
+
+    async def aclose(self) -> None:
+        await self._service.aclose()
+
+    def _clock(self) -> float:
+        return self._client.present
+
+    def _cpu_seconds(self) -> float:
+        return float(sum(self._process.cpu_times()[:2]))
+
+    def _grid(self) -> Grid:
+        return self._view.grid(self._client.present, FINE_STEP_SECONDS)
+
+    async def _ask_all(self, queries: tuple[str, ...]) -> None:
+        for query in queries:
+            answer = await self._client.query_range(query, self._grid())
+            assert len(answer.frame.series) == 1
+            assert answer.frame.has_numbers
+
+    async def _read_charts(self) -> None:
+        for query in own_queries(self._dashboard, self._step):
+            reading = await self._reader.read(
+                query, self._grid(), source_now=self._client.present, epoch="the same"
+            )
+            assert reading.state is State.FRESH
+
+    async def _refresh(self) -> None:
+        # As a page does that refreshes every minute.
+        young = 0.95 * _REFRESH_SECONDS
+        snapshot = await self._service.get(self._view, max_age_seconds=young)
+        assert snapshot.complete
+        assert snapshot.taken_at == self._client.present
+
+
+async def _measure(prometheus: RealPrometheus, results: Results, given: argparse.Namespace) -> None:
+    for name, step in FINE_STEPS.items():
+        for view in (View(name), View(name, step_seconds=step)):
+            with tempfile.TemporaryDirectory() as directory:
+                measured = Measured(prometheus, Path(directory), view, given.start)
+                print(f"{measured.title} …", flush=True)
+                await measured.take_turns(results, turns=given.turns, refreshes=given.refreshes)
+                await measured.aclose()
+
+
+def _platform(directory: Path, end: int, days: int) -> RealPrometheus:
+    """A Prometheus with the history of the platform that ``./run`` starts."""
+    jobs = f"sqlite:///{directory / 'jobs.sqlite3'}"
+    files = write_history(directory / "samples", jobs, days=days, end=end, seed=3)
+    prometheus = RealPrometheus(directory, scrape_interval_seconds=FINE_STEP_SECONDS)
+    import_history(directory / "data", files)
+    return prometheus
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./benchmarks/run upstream", description=__doc__)
+    parser.add_argument("--turns", type=int, default=5, help="[%(default)s]")
+    parser.add_argument(
+        "--refreshes", type=int, default=60, help="refreshes in each turn [%(default)s]"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=PROJECT / "benchmarks/results", help="[%(default)s]"
+    )
+    given = parser.parse_args()
+    options = {"turns": given.turns, "refreshes": given.refreshes}
+    results = Results("upstream", "Cost to Prometheus", options, versions("numpy"))
+    # Every contender moves on through samples that are all there already.
+    span = (given.turns + 1) * given.refreshes * _REFRESH_SECONDS
+    end = int(time.time()) // 60 * 60
+    given.start = end - span - 60
+    with tempfile.TemporaryDirectory(prefix="queuescope-benchmark-") as name:
+        print("Backfilling Prometheus …", flush=True)
+        prometheus = _platform(Path(name), end, days=8 + span // 86_400)
+        with prometheus:
+            asyncio.run(_measure(prometheus, results, given))
+    for title in dict.fromkeys(measure.title for measure in results.measures):
+        target = _TARGETS[title.partition(",")[0]]
+        for own, other in itertools.product((CHARTS, WHOLE), (EQUAL, PLAIN)):
+            ratio = results.median(title, other) / results.median(title, own)
+            words = f"{title}: {own}, times cheaper than {other}"
+            results.ratios.append(Ratio(words, ratio, target, at_least=True))
+    results.write(given.output)
+    print((given.output / "upstream.md").read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()
