@@ -11,7 +11,6 @@ from queuescope.panels.model import (
     Panel,
     Resolution,
     Threshold,
-    Worse,
 )
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "Panel",
     "Resolution",
     "Threshold",
-    "Worse",
     "bucket_quantiles",
     "load_dashboard",
     "parse_dashboard",

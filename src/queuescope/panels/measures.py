@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from queuescope.errors import ConfigurationError
+from queuescope.health import Limits, Worse
 from queuescope.panels.checks import check_template, is_finite, meant, only, texts
-from queuescope.panels.model import Flow, Kind, Measure, Panel, Worse
+from queuescope.panels.model import Flow, Kind, Measure, Panel
 
 CARDS = (
     *("queue_depth", "success_rate", "p95_latency"),
@@ -78,7 +79,7 @@ def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Me
         panel,
         raw["title"],
         _one_line(now),
-        *_limits(raw, place),
+        _limits(raw, place),
         note=str(raw.get("note", "")),
         on_page="panel" in raw,
     )
@@ -109,26 +110,21 @@ def _own_panel(raw: dict[str, Any], place: str) -> Panel:
     )
 
 
-def _limits(raw: dict[str, Any], place: str) -> tuple[Worse | None, float | None, float | None]:
+def _limits(raw: dict[str, Any], place: str) -> Limits | None:
     worse = raw.get("worse")
-    if worse is not None and worse not in list(Worse):
-        raise ConfigurationError(f"{place}: worse must be one of {', '.join(Worse)}")
-    limits: list[float | None] = []
-    for key in ("degraded", "down"):
-        value = raw.get(key)
-        if value is not None and not is_finite(value):
-            raise ConfigurationError(f"{place}: {key!r} must be a number")
-        if value is not None and worse is None:
+    if worse is None:
+        if {"degraded", "down"} & raw.keys():
             raise ConfigurationError(f"{place}: a limit needs 'worse', which says above or below")
-        limits.append(None if value is None else float(value))
-    degraded, down = limits
-    if degraded is not None and down is not None:
-        in_order = degraded <= down if worse == Worse.ABOVE else degraded >= down
-        if not in_order:
-            raise ConfigurationError(
-                f"{place}: 'down' ({down:g}) lies on the better side of 'degraded' ({degraded:g})"
-            )
-    return (None if worse is None else Worse(worse)), degraded, down
+        return None
+    if worse not in list(Worse):
+        raise ConfigurationError(f"{place}: worse must be one of {', '.join(Worse)}")
+    for key in ("degraded", "down"):
+        if key in raw and not is_finite(raw[key]):
+            raise ConfigurationError(f"{place}: {key!r} must be a number")
+    try:
+        return Limits(Worse(worse), raw.get("degraded"), raw.get("down"))
+    except ValueError as exc:
+        raise ConfigurationError(f"{place}: {exc}") from exc
 
 
 def _text(raw: dict[str, Any], key: str, place: str) -> str:

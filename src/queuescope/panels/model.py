@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from string import Template
 
+from queuescope.health import Limits
+
 PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "lookback", "recent"}
 )
@@ -138,13 +140,6 @@ class Panel:
         )
 
 
-class Worse(StrEnum):
-    """On which side of its limits a measure is bad."""
-
-    ABOVE = "above"
-    BELOW = "below"
-
-
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One present figure, on its card and, where it has limits, as a rule of the health verdict.
@@ -152,15 +147,13 @@ class Measure:
     ``panel`` shows how the figure got there: its answer (of panels with quantiles the
     ``RANKED_QUANTILE``) is the card's history and its present value is what is judged. ``now`` is
     what the card shows, where that is something else, such as the rate of a whole day.
-    ``degraded`` and ``down`` are limits in the panel's unit.
+    ``limits`` are in the panel's unit. ``on_page`` says that the panel is one of the charts.
     """
 
     panel: Panel
     title: str
     now: str
-    worse: Worse | None = None
-    degraded: float | None = None
-    down: float | None = None
+    limits: Limits | None = None
     note: str = ""
     on_page: bool = False
 
