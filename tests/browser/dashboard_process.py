@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,16 @@ class DashboardProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one page; status 0 when nothing answers."""
         return get(self.port, path)
+
+    def stop(self) -> None:
+        """Freeze it: connections are accepted by the kernel, and no answer comes."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Let a frozen one run on."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once. Does nothing when it does not run."""

@@ -20,6 +20,8 @@ from tests.real_prometheus import RealPrometheus, free_port
 
 # One automatic refresh, and what a busy machine needs to draw it.
 _ONE_REFRESH_MS = 10_000 + 6_000
+# How long the page waits for its own server.
+_PAGE_LIMIT_MS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,13 +182,19 @@ def test_a_dashboard_that_stops_leaves_the_charts_with_a_warning_and_they_recove
     stage: Stage, open_page: OpenPage
 ) -> None:
     page = open_page(
-        "?range=1h&refresh=10", at=stage.dashboard, before=lambda page: page.page.clock.install()
+        "?range=1h&refresh=10",
+        at=stage.dashboard,
+        before=lambda page: page.page.clock.install(),
+        newcomer=True,  # a browser's clock is that of all its pages
     )
     before = points(page)
     stage.dashboard.kill()
     refresh_now(page)
     page.expect_states("stale")
-    expect(page.banner).to_contain_text("The Queuescope server does not answer.")
+    expect(page.banner).to_contain_text(
+        re.compile(r"The Queuescope server does not answer\. Disconnected since \d\d:\d\d:\d\d\.")
+    )
+    expect(page.panel("latency").locator(".qs-foot")).to_contain_text("does not answer")
     assert_only_seen_points(page, before)
 
     # Three days and some seconds are told as days.
@@ -197,4 +205,50 @@ def test_a_dashboard_that_stops_leaves_the_charts_with_a_warning_and_they_recove
 
     stage.dashboard.start()
     page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
+    expect(page.banner).not_to_contain_text("does not answer")
+
+
+def test_a_frozen_dashboard_is_told_after_the_time_limit_and_the_page_recovers_by_itself(
+    stage: Stage, open_page: OpenPage
+) -> None:
+    page = open_page("?range=1h&refresh=10", at=stage.dashboard)
+    before = points(page)
+    stage.dashboard.stop()
+    try:
+        page.expect_states("stale", timeout=_ONE_REFRESH_MS + _PAGE_LIMIT_MS)
+        expect(page.banner).to_contain_text("Disconnected since")
+        assert_only_seen_points(page, before)
+    finally:
+        stage.dashboard.cont()
+    page.expect_states("fresh", timeout=_ONE_REFRESH_MS + _PAGE_LIMIT_MS)
+    expect(page.banner).to_be_hidden()
+
+
+@pytest.mark.parametrize("refresh", ["10", "off"])
+def test_a_range_chosen_while_the_dashboard_is_away_is_not_answered_by_another(
+    refresh: str, stage: Stage, open_page: OpenPage
+) -> None:
+    page = open_page(f"?range=1h&refresh={refresh}", at=stage.dashboard)
+    before = points(page)
+    page.wait_until_streamlit_has_taken_over()
+    stage.dashboard.kill()
+    # Told as soon as the connection is gone, and not in a dialog that takes the controls away.
+    page.expect_states("stale")
+    expect(page.banner).to_contain_text("Disconnected since")
+    expect(page.page.get_by_role("dialog")).to_have_count(0)
+    page.radio("6h").click()
+    page.expect_states("unavailable")
+    expect(page.radio("6h")).to_be_checked()
+    for name in PANELS:
+        expect(page.panel(name)).to_contain_text("No data to show")
+        assert page.panel(name).get_attribute("data-as-of") is None
+    page.radio("1h").click()
+    page.expect_states("stale")
+    assert_only_seen_points(page, before)
+    page.radio("6h").click()
+    page.expect_states("unavailable")
+    stage.dashboard.start()
+    page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
+    page.wait_until_drawn(300)
+    expect(page.radio("6h")).to_be_checked()
     expect(page.banner).to_be_hidden()

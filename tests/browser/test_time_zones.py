@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,7 +14,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import DAY, HOUR, scrape_times
-from tests.browser.trends_page import PANELS, iso, wall
+from tests.browser.trends_page import PANELS, epoch, iso, wall
 from tests.real_prometheus import RealPrometheus
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -87,3 +88,39 @@ def test_a_change_of_the_clocks_neither_doubles_nor_drops_an_hour(
     )
     expect(page.banner).to_contain_text("The clocks change within this range")
     expect(page.banner).to_contain_text(f"UTC+{to_hours}")
+
+
+@pytest.mark.parametrize("to_hours", [1, 2])
+def test_a_zoom_over_a_change_of_the_clocks_asks_for_the_window_that_is_seen(
+    to_hours: int, over_the_changes: DashboardProcess, open_page: OpenPage
+) -> None:
+    """The axis keeps one offset, so the repeated hour stands on it twice as long, not twice."""
+    change = newest_change_of_clocks(to_hours)
+    start, end = change - 6 * HOUR, change + 6 * HOUR
+    page = open_page(
+        f"?from={iso(start)}&to={iso(end)}&step=900",
+        at=over_the_changes,
+        timezone_id="Europe/Berlin",
+    )
+    asked = page.views_asked
+    page.zoom("queue_depth", 0.4, 0.6)
+    page.wait_for_views(asked + 1)
+    shown = [epoch(text) - to_hours * HOUR for text in page.shown_ranges()[0]]
+    assert shown[0] < change < shown[1]
+    query = parse_qs(
+        urlsplit([url for url in page.requests if "/queuescope/view" in url][-1]).query
+    )
+    window = [datetime.fromisoformat(query[name][0]).timestamp() for name in ("from", "to")]
+    span = shown[1] - shown[0]
+    # Half a window more on each side.
+    np.testing.assert_allclose(window, [shown[0] - span / 2, shown[1] + span / 2], atol=2)
+    page.radio("Custom").click()
+    fields = [
+        page.page.locator(f"[data-qs=custom-{name}]").input_value() for name in ("from", "to")
+    ]
+    berlin = [datetime.fromtimestamp(at, BERLIN).strftime("%Y-%m-%dT%H:%M") for at in shown]
+    assert fields == berlin
+    page.page.get_by_role("button", name="Show", exact=True).click()
+    page.wait_until_drawn()
+    there = [datetime.fromisoformat(page.parameter(n) or "").timestamp() for n in ("from", "to")]
+    np.testing.assert_allclose(there, shown, atol=60)

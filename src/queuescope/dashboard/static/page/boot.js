@@ -43,5 +43,23 @@ function drawEarly() {
   drawn.finally(() => requestAnimationFrame(() => setTimeout(window.queuescopeStartStreamlit)));
 }
 
+// Streamlit tells of a lost connection in a dialog that covers and disables everything. The page
+// tells it itself, with the age of what it shows, and can still be used; it asks at once.
+function dismissConnectionError(dialog) {
+  if (!page?.root.isConnected) return;
+  if (dialog.querySelector("h2")?.textContent !== "Connection error") return;
+  dialog.style.visibility = "hidden";
+  dialog.querySelector("button[aria-label=Close]")?.click();
+  page.trends.load({ quiet: true });
+}
+
+new MutationObserver((changes) => {
+  for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+    const found = node.nodeType === 1 && (node.matches("[data-testid=stDialog]")
+      ? node : node.querySelector("[data-testid=stDialog]"));
+    if (found) dismissConnectionError(found);
+  }
+}).observe(document.body, { childList: true });
+
 window.queuescope = { adopt, page: () => page };
 drawEarly();

@@ -26,6 +26,14 @@ class Chart {
     this.drawn = Promise.resolve();
     this.silent = 0;
     this.crosshair = this.part("crosshair");
+    this.about = this.part("about");
+    this.details = this.part("details");
+    this.about.addEventListener("click", () => this.openDetails(this.details.hidden));
+    element.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || this.details.hidden) return;
+      this.openDetails(false);
+      this.about.focus();
+    });
     this.width = 0;
     new ResizeObserver(() => this.resized()).observe(this.plot);
   }
@@ -42,8 +50,7 @@ class Chart {
     this.part("point").textContent = [shown.figure.point, shown.note].filter(Boolean).join(", ");
     this.part("more").textContent = panel.hidden ? `${panel.hidden} more` : "";
     this.part("more").hidden = !panel.hidden;
-    this.part("atleast").textContent = shown.atLeast
-      ? `reaches the top bucket: the true value may be above ${shown.atLeast}` : "";
+    this.shown = shown;
     const now = this.part("now");
     now.replaceChildren();
     if (panel.now) {
@@ -72,7 +79,11 @@ class Chart {
     badge.title = panel.cause || panel.warnings.join("\n");
     const hasCurves = panel.state === "fresh" || panel.state === "partial"
       || panel.state === "stale";
-    if (hasCurves) this.message("", panel.warnings.join(" "));
+    const said = panel.warnings.join(" ");
+    this.part("notes").textContent = hasCurves ? chartNotes(panel, this.shown, context) : "";
+    this.part("warning").dataset.tone = panel.state === "partial" ? "bad" : "note";
+    if (panel.state === "fresh") this.message("", said && `Prometheus remarks: ${said}`);
+    else if (hasCurves) this.message("", [panel.cause && sentence(panel.cause), said].filter(Boolean).join(" "));
     else if (panel.state === "unavailable") {
       this.message(
         "No data to show",
@@ -80,6 +91,28 @@ class Chart {
       );
     } else if (panel.state === "idle") this.message("Idle", panel.cause);
     else this.message("No data in this range", panel.cause);
+    this.showDetails();
+  }
+
+  openDetails(open) {
+    this.details.hidden = !open;
+    this.about.setAttribute("aria-expanded", String(open));
+    if (open) this.showDetails();
+  }
+
+  showDetails() {
+    if (this.details.hidden || !this.panel) return;
+    const step = this.context.stepWords(this.shown);
+    const shown = { ...this.shown, stepWords: step };
+    fillDetails(
+      this.details.firstElementChild, chartDetails(this.panel, shown, this.context, this.context.page()),
+    );
+  }
+
+  // Before the first answer there is nothing but the reason why.
+  fail(cause) {
+    this.element.dataset.state = "unavailable";
+    this.message("No data to show", cause);
   }
 
   message(title, text) {
@@ -113,6 +146,9 @@ class Chart {
     });
     const [from, to] = zoom || [view.from, view.to];
     layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
+    if (panel.dataStart > from && panel.state !== "stale") {
+      layout.shapes = [...(layout.shapes ?? []), resolve(beforeData(from, panel.dataStart, offset))];
+    }
     const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range);
     if (visible) layout.yaxis.range = visible;
     layout.xaxis.title = {

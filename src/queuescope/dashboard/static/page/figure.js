@@ -71,6 +71,15 @@ function plotlyTrace({ trace, times, values }, offset, resolve) {
   });
 }
 
+// The time before the data begin, so that nothing drawn there is not taken for nothing waiting.
+function beforeData(from, start, offset) {
+  return {
+    type: "rect", xref: "x", yref: "paper", y0: 0, y1: 1, layer: "below",
+    x0: wallText(from, offset), x1: wallText(start, offset),
+    fillcolor: "var(--qs-raised)", line: { width: 0 },
+  };
+}
+
 // The value axis for what a zoom shows: Plotly's own would be stretched by what lies outside.
 function visibleRange(kind, data, [from, to]) {
   let low = Infinity;

@@ -2,6 +2,7 @@
 
 const RETRY_SECONDS = 10;
 const ANSWER_SECONDS = 20;
+const CLOCK_TOLERANCE_SECONDS = 5;
 
 class Trends {
   constructor(root) {
@@ -15,6 +16,9 @@ class Trends {
     this.payload = null;
     this.fine = null;
     this.problem = "";
+    this.triedAt = null;
+    this.failingSince = null;
+    this.deviceAhead = 0;
     this.charts = [...root.querySelectorAll("[data-panel]")].map((element) => new Chart(element, this.defaults.layout, {
       onZoom: (window) => this.zoomed(window),
       onReset: () => this.unzoom(),
@@ -81,10 +85,7 @@ class Trends {
       if (this.zoom) this.loadFine({ now });
     } catch (error) {
       if (pending.signal.aborted && this.pending !== pending) return;
-      this.problem = error.words || "The Queuescope server does not answer.";
-      this.busy(false);
-      this.showBanner();
-      this.schedule(RETRY_SECONDS);
+      this.fail(key, error.words);
     } finally {
       if (this.pending === pending) {
         this.pending = null;
@@ -102,9 +103,37 @@ class Trends {
     if (!response.headers.get("content-type")?.includes("application/json")) {
       throw new Error("not an answer of Queuescope");
     }
+    const sentAt = Date.parse(response.headers.get("date") ?? "") / 1000;
     const answer = await response.json();
     if (!response.ok) throw Object.assign(new Error(answer.error), { words: answer.error });
+    // A shared answer may have been made a while ago: the time is that of its sending.
+    if (sentAt > answer.serverNow) answer.serverNow = sentAt;
+    this.deviceAhead = Date.now() / 1000 - answer.serverNow;
     return answer;
+  }
+
+  // No answer from our own server. What is drawn must not pass for what was asked for.
+  fail(key, words) {
+    this.busy(false);
+    // A refusal in words is an answer.
+    if (words) this.failingSince = null;
+    else if (this.payload) this.failingSince ??= this.serverNow();
+    this.problem = words || "The Queuescope server does not answer.";
+    if (this.payload) {
+      this.triedAt = this.serverNow();
+      const kept = this.payloadKey === key ? this.payload : this.answers.get(key);
+      this.payload = kept ?? emptied(this.payload, sentence(this.problem));
+      this.payloadKey = key;
+      for (const panel of this.payload.panels) {
+        panel.state = panel.asOf ? "stale" : "unavailable";
+        panel.cause = sentence(this.problem);
+      }
+      this.draw();
+    } else {
+      for (const chart of this.charts) chart.fail(sentence(this.problem));
+      this.showBanner();
+    }
+    this.schedule(RETRY_SECONDS);
   }
 
   maxAge() {
@@ -115,7 +144,10 @@ class Trends {
     answer.receivedAt = performance.now();
     this.answers.set(key, answer);
     this.payload = answer;
+    this.payloadKey = key;
     this.problem = "";
+    this.failingSince = null;
+    this.triedAt = null;
     this.busy(false);
     this.draw();
     this.schedule();
@@ -150,7 +182,8 @@ class Trends {
   schedule(seconds) {
     clearTimeout(this.timer);
     this.dueAt = null;
-    if (!this.running || !this.state.refresh) return this.showStatus();
+    // Without our own server the page is of no use: it looks for it even with refresh off.
+    if (!this.running || !(this.state.refresh || this.problem)) return this.showStatus();
     let delay = seconds;
     if (delay === undefined) {
       const age = this.payload ? this.serverNow() - this.payload.takenAt : 0;
@@ -186,13 +219,19 @@ class Trends {
     const context = {
       view, zone: this.state.zone, offset: this.offset, zoom: this.zoom,
       now: () => this.serverNow() + payload.source.offset,
+      stepWords: (panel) => (fine?.panels.includes(panel) ? fine : payload).view.stepWords,
+      page: () => ({
+        problem: this.problem,
+        next: this.nextWords(),
+        lastSeen: payload.source.lastSeen && payload.source.lastSeen + payload.source.offset,
+        version: payload.source.version,
+      }),
     };
     for (const chart of this.charts) {
       const id = chart.element.dataset.panel;
       const panel = payload.panels.find((one) => one.id === id);
       chart.element.hidden = !panel;
       if (!panel) continue;
-      if (this.problem) panel.state = panel.asOf ? "stale" : "unavailable";
       chart.show(panel, fine?.panels.find((one) => one.id === id), context);
     }
     this.showControls();
@@ -242,22 +281,24 @@ class Trends {
   showStatus() {
     const line = this.find("status");
     const dot = this.find("dot");
-    const next = () => {
-      if (this.pending) return "asking now";
-      if (!this.state.refresh) return "refresh is off";
-      if (document.hidden) return "paused";
-      const left = this.dueAt === null ? 0 : (this.dueAt - performance.now()) / 1000;
-      return `next in ${durationText(Math.max(0, left))}`;
-    };
+    const next = this.nextWords();
     if (!this.payload) {
       dot.dataset.tone = this.problem ? "bad" : "wait";
-      line.textContent = this.problem ? next() : "Asking Prometheus…";
+      line.textContent = this.problem ? next : "Asking Prometheus…";
       return;
     }
     dot.dataset.tone = this.healthy() ? "good" : "bad";
-    const at = momentText(this.payload.takenAt, this.state.zone, this.serverNow());
-    line.textContent = this.healthy() ? `updated ${at}, ${next()}` : `tried ${at}, ${next()}`;
+    const at = momentText(this.triedAt ?? this.payload.takenAt, this.state.zone, this.serverNow());
+    line.textContent = this.healthy() ? `updated ${at}, ${next}` : `tried ${at}, ${next}`;
     this.countBanner();
+  }
+
+  nextWords() {
+    if (this.pending) return "asking now";
+    if (!this.state.refresh && !this.problem) return "refresh is off";
+    if (document.hidden) return "paused";
+    const left = this.dueAt === null ? 0 : (this.dueAt - performance.now()) / 1000;
+    return `next in ${durationText(Math.max(0, left))}`;
   }
 
   showBanner() {
@@ -267,14 +308,10 @@ class Trends {
     this.bannerParts = null;
     if (this.problem) {
       tone = "bad";
-      this.bannerParts = { text: sentence(this.problem), asOf: this.newest() };
-      for (const chart of this.charts) {
-        if (chart.panel) {
-          chart.panel.state = chart.panel.asOf ? "stale" : "unavailable";
-          chart.element.dataset.state = chart.panel.state;
-          chart.showState();
-        }
-      }
+      const since = this.failingSince;
+      const text = sentence(this.problem) + (since
+        ? ` Disconnected since ${momentText(since, this.state.zone, this.serverNow())}.` : "");
+      this.bannerParts = { text, asOf: this.newest() };
     } else if (source && !source.reachable) {
       tone = "bad";
       const since = source.lastSeen ?? null;
@@ -294,14 +331,9 @@ class Trends {
         text: `${names.map((panel) => panel.title).join(", ")}: ${sentence(names[0].cause)}`,
         asOf: Math.min(...names.map((panel) => panel.asOf)),
       };
-    } else if (source?.notice) {
+    } else if (this.payload && this.notices()) {
       tone = "note";
-      this.bannerParts = { text: source.notice };
-    } else if (this.payload && this.zoneChanges()) {
-      tone = "note";
-      this.bannerParts = {
-        text: `The clocks change within this range; all times are ${offsetWords(this.offset)}.`,
-      };
+      this.bannerParts = { text: this.notices() };
     }
     banner.hidden = !this.bannerParts;
     banner.dataset.tone = tone;
@@ -323,6 +355,22 @@ class Trends {
     const text = this.find("banner-text");
     const joined = words.join(" ");
     if (text.textContent !== joined) text.textContent = joined;
+  }
+
+  // What a reader should know although nothing is wrong with the data.
+  notices() {
+    const notices = [this.payload.source.notice];
+    const ahead = this.deviceAhead;
+    if (Math.abs(ahead) > CLOCK_TOLERANCE_SECONDS) {
+      notices.push(
+        `The clock of this device is ${durationText(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"}`
+        + " the server's. All times here are the server's.",
+      );
+    }
+    if (this.zoneChanges()) {
+      notices.push(`The clocks change within this range; all times are ${offsetWords(this.offset)}.`);
+    }
+    return notices.filter(Boolean).join(" ");
   }
 
   newest() {
@@ -374,6 +422,7 @@ class Trends {
       this.pending?.abort();
       this.pending = null;
       this.payload = seen;
+      this.payloadKey = this.key();
       this.draw();
       this.busy(false);
       this.schedule();
@@ -481,6 +530,17 @@ class Trends {
     this.root.dataset.theme = theme;
     if (this.payload) this.draw();
   }
+}
+
+// The page of another view, of which nothing is known.
+function emptied(payload, cause) {
+  const panels = payload.panels.map((panel) => ({
+    ...panel, state: "unavailable", asOf: null, now: null, cause, warnings: [], hidden: 0,
+    dataStart: null, relaidAt: null, atLeast: null, decoded: null,
+    details: { ...panel.details, series: 0, lookup: "source_error" },
+    figure: { ...panel.figure, data: [] },
+  }));
+  return { ...payload, panels };
 }
 
 // Streamlit's own theme once it is there; until then its stored choice, or the system's.

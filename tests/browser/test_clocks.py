@@ -1,0 +1,89 @@
+"""Three clocks: the reader's, the dashboard's and that of Prometheus. Each may be wrong."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.known_samples import HOUR
+from tests.browser.rewriting_proxy import RewritingProxy
+from tests.browser.trends_page import PANELS, TrendsPage, epoch
+
+_TODAY = re.compile(r"(\d\d):(\d\d):(\d\d)")
+
+
+def told_seconds_ago(page: TrendsPage, text: str) -> float:
+    """How long ago the time of day in ``text`` was, by the clock of this machine (UTC)."""
+    found = _TODAY.search(text)
+    assert found, text
+    hours, minutes, seconds = map(int, found.groups())
+    return (time.time() - (hours * HOUR + minutes * 60 + seconds)) % (24 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [(-2 * 86_400 - 1_800, "2 d behind"), (5_400 + 30, "1 h 30 min ahead of")]
+)
+def test_a_wrong_clock_of_the_reader_changes_no_time_age_or_countdown(
+    ahead: float, words: str, open_page: OpenPage
+) -> None:
+    def shift(page: TrendsPage) -> None:
+        page.page.clock.install(time=time.time() + ahead)
+
+    page = open_page("?range=1h&refresh=10", before=shift, newcomer=True)
+    page.page.get_by_role("button", name="Refresh now").click()
+    expect(page.banner).to_contain_text(f"The clock of this device is {words} the server's")
+    page.expect_states("fresh")
+    expect(page.status).to_have_text(re.compile(r"^updated \d\d:\d\d:\d\d, next in (\d|10) s$"))
+    assert told_seconds_ago(page, page.status.inner_text()) < 60
+    for shown in page.shown_ranges():
+        assert 0 <= time.time() - epoch(shown[1]) < 120
+
+
+def test_a_right_clock_of_the_reader_is_not_spoken_of(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&refresh=10")
+    page.page.get_by_role("button", name="Refresh now").click()
+    expect(page.status).to_contain_text("updated")
+    expect(page.banner).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [(-1_800, "30 min behind"), (2_400, "40 min ahead of")]
+)
+def test_a_prometheus_whose_clock_differs_is_told_and_its_time_rules_the_range(
+    ahead: int, words: str, known: Known, tmp_path: Path, open_page: OpenPage
+) -> None:
+    def shift(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
+        if form.get("query") == "time()":
+            result = answer["data"]["result"]
+            result[0] += ahead
+            result[1] = str(float(result[1]) + ahead)
+
+    with (
+        RewritingProxy(known.prometheus.port, shift) as proxy,
+        DashboardProcess(tmp_path, proxy.url, selector='scene="known"') as dashboard,
+    ):
+        page = open_page("?range=1h&refresh=10", at=dashboard)
+        expect(page.banner).to_contain_text(f"The clock of Prometheus is {words} this server's")
+        page.expect_states("fresh")
+        for shown in page.shown_ranges():
+            assert 0 <= time.time() + ahead - epoch(shown[1]) < 120
+        assert told_seconds_ago(page, page.status.inner_text()) < 60
+        for name in PANELS:
+            as_of = datetime.fromisoformat(page.panel(name).get_attribute("data-as-of") or "")
+            assert abs(as_of.timestamp() - ahead - datetime.now(UTC).timestamp()) < 60
+        known.prometheus.stop()
+        try:
+            page.page.get_by_role("button", name="Refresh now").click()
+            page.expect_states("stale")
+            expect(page.panel("latency").locator(".qs-badge")).to_have_text(
+                re.compile(r"^stale, \d+ s old$")
+            )
+        finally:
+            known.prometheus.cont()

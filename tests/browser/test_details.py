@@ -1,0 +1,184 @@
+"""Each chart tells its state in plain words, and the particulars to who asks for them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.known_samples import HOUR, scrape_times
+from tests.browser.rewriting_proxy import RewritingProxy
+from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage, epoch
+from tests.real_prometheus import RealPrometheus
+
+_HOSTILE = "<img src=x onerror=window.hacked=1> <b>bold</b>"
+
+
+def unchanged(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
+    pass
+
+
+def details_of(page: TrendsPage, panel: str) -> Locator:
+    return page.panel(panel).locator(".qs-details")
+
+
+def told(page: TrendsPage, panel: str) -> dict[str, str]:
+    """The particulars of a chart, by their names."""
+    rows: list[tuple[str, str]] = details_of(page, panel).evaluate(
+        "box => [...box.querySelectorAll('dt')].map(dt => [dt.textContent,"
+        " dt.nextElementSibling.textContent])"
+    )
+    return dict(rows)
+
+
+def test_the_particulars_open_and_close_by_keyboard_and_move_nothing(open_page: OpenPage) -> None:
+    page = open_page("?range=6h&refresh=60")
+    page.wait_until_streamlit_has_taken_over()
+    about = page.page.get_by_role("button", name="Details of Queue depth")
+    before = [page.panel(name).bounding_box() for name in PANELS]
+    about.focus()
+    page.page.keyboard.press("Enter")
+    expect(details_of(page, "queue_depth")).to_be_visible()
+    expect(about).to_have_attribute("aria-expanded", "true")
+    assert [page.panel(name).bounding_box() for name in PANELS] == before
+    rows = told(page, "queue_depth")
+    assert rows["State"].startswith("fresh. ")
+    assert re.fullmatch(r"(.* )?\d\d:\d\d:\d\d, .* ago", rows["Data as of"])
+    assert rows["Step"] == "5 min"
+    assert re.match(r"next in |asking now", rows["Next try"])
+    assert rows["Source"].startswith("version ")
+    assert "ai_agents_queue_depth{scene=" in rows["Query"]
+    page.page.keyboard.press("Escape")
+    expect(details_of(page, "queue_depth")).to_be_hidden()
+    expect(about).to_be_focused()
+    assert [page.panel(name).bounding_box() for name in PANELS] == before
+
+
+def test_in_an_outage_the_particulars_name_the_kind_of_error_and_the_next_try(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    now = time.time()
+    times = scrape_times(now - 2 * HOUR, now + HOUR)
+    series = {'ai_agents_queue_depth{queue="a"}': (times, times * 0 + 4)}
+    with (
+        RealPrometheus(tmp_path / "p", series=series) as prometheus,
+        DashboardProcess(
+            tmp_path / "d", prometheus.url, prometheus_timeout_seconds="1.5"
+        ) as dashboard,
+    ):
+        page = open_page("?range=1h&refresh=10", at=dashboard, drawn=False)
+        expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
+        prometheus.kill()
+        page.page.get_by_role("button", name="Refresh now").click()
+        expect(page.panel("queue_depth")).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
+        # Whoever looks at the chart sees the cause without asking.
+        expect(page.panel("queue_depth").locator(".qs-foot")).to_contain_text(
+            "Prometheus does not accept connections."
+        )
+        page.page.get_by_role("button", name="Details of Queue depth").click()
+        rows = told(page, "queue_depth")
+        assert rows["Kind"] == "cannot_connect"
+        assert rows["State"].startswith("stale. ")
+        assert re.search(r"\d\d:\d\d:\d\d", rows["Last answer"])
+        assert re.match(r"next in |asking now", rows["Next try"])
+
+
+@pytest.fixture
+def proxied(known: Known, tmp_path: Path) -> Iterator[tuple[RewritingProxy, DashboardProcess]]:
+    with (
+        RewritingProxy(known.prometheus.port, unchanged) as proxy,
+        DashboardProcess(tmp_path, proxy.url, selector='scene="known"') as dashboard,
+    ):
+        yield proxy, dashboard
+
+
+@pytest.mark.parametrize(("key", "state"), [("warnings", "partial"), ("infos", "fresh")])
+def test_what_a_source_says_beside_its_data_is_shown_as_text(
+    key: str, state: str, proxied: tuple[RewritingProxy, DashboardProcess], open_page: OpenPage
+) -> None:
+    """A warning makes the answer partial, and nothing of it is kept; an info leaves it whole."""
+    proxy, dashboard = proxied
+
+    def hostile(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
+        if path.startswith("/api/v1/query_range"):
+            answer[key] = [_HOSTILE]
+
+    proxy.rewrite = hostile
+    page = open_page("?range=6h&refresh=10", at=dashboard)
+    page.expect_states(state)
+    for name in PANELS:
+        expect(page.panel(name).locator(".qs-warning")).to_contain_text(_HOSTILE)
+    page.page.get_by_role("button", name="Details of Latency").click()
+    assert told(page, "latency")["Said"] == _HOSTILE
+    assert page.page.evaluate("window.hacked") is None
+    assert page.panel("latency").locator("img, b").count() == 0
+
+    proxy.rewrite = unchanged
+    proxy.ranges.clear()
+    for name in PANELS:
+        expect(page.panel(name).locator(".qs-warning")).to_be_hidden(timeout=WAIT_MS)
+    page.expect_states("fresh")
+    spans = [float(form["end"]) - float(form["start"]) for form in proxy.ranges]
+    assert spans, "nothing was asked for"
+    assert all((span >= 6 * HOUR) == (key == "warnings") for span in spans)
+
+
+@pytest.fixture
+def young(tmp_path: Path) -> Iterator[DashboardProcess]:
+    """Data of three hours, in which every job takes longer than the top bucket can tell."""
+    now = time.time()
+    times = scrape_times(_young_since(now), now + HOUR)
+    name = "ai_agents_enhancement_latency_seconds_bucket"
+    series = {
+        'ai_agents_queue_depth{queue="a"}': (times, times * 0 + 4),
+        f'{name}{{le="60"}}': (times, times * 0 + 1),
+        f'{name}{{le="120"}}': (times, times * 0 + 1),
+        f'{name}{{le="+Inf"}}': (times, np.arange(len(times)) + 1.0),
+    }
+    with (
+        RealPrometheus(tmp_path / "p", series=series) as prometheus,
+        DashboardProcess(tmp_path / "d", prometheus.url) as dashboard,
+    ):
+        yield dashboard
+
+
+def _young_since(now: float) -> float:
+    return now // HOUR * HOUR - 3 * HOUR
+
+
+def test_the_time_before_the_data_is_marked_and_their_start_is_told(
+    young: DashboardProcess, open_page: OpenPage
+) -> None:
+    since = _young_since(time.time())
+    page = open_page("?range=24h", at=young)
+    panel = page.panel("queue_depth")
+    expect(panel).to_have_attribute("data-state", "fresh")
+    expect(panel.locator(".qs-notes")).to_have_text(
+        re.compile(r"^The data start at (.* )?\d\d:0[0-5]; nothing is known before\.$")
+    )
+    [depth] = page.traces("queue_depth").values()
+    assert np.isnan(depth.values[depth.times < since]).all()
+    [marked] = page.plot("queue_depth").evaluate(
+        "plot => plot.layout.shapes.filter(shape => shape.type === 'rect').map(s => [s.x0, s.x1])"
+    )
+    assert 0 <= epoch(marked[1]) - since <= 300
+
+    page.radio("1h").click()
+    page.wait_until_drawn(60)
+    expect(panel.locator(".qs-notes")).to_have_text("")
+
+
+def test_a_quantile_in_the_top_bucket_is_told_as_a_lower_limit(
+    young: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page("?range=1h", at=young)
+    expect(page.panel("latency").locator(".qs-notes")).to_have_text(
+        "Reaches the top bucket: the true value may be above 2 min."
+    )
