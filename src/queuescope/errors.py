@@ -3,11 +3,12 @@
     QueuescopeError
     ├── ConfigurationError      a setting, panel file or argument is wrong
     ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
-    ├── BrokerError             the broker did not give a usable answer
+    ├── BrokerError             the broker did not give a usable answer (see BrokerErrorKind)
     ├── JobStoreError           the job history could not be read or written
     ├── OperationError           an operation was not, or not surely, carried out
     │   ├── RefusedError        it was not allowed, and nothing was done (see RefusalReason)
     │   ├── AuditError          the audit cannot be read or written; without it nothing is done
+    │   ├── PurgeError          what a purge took out cannot be written or read; nothing is lost
     │   └── OutcomeUnknownError it was asked for, and nobody knows what became of it
     └── DemoError               the local stack could not be set up or kept running
 
@@ -64,8 +65,33 @@ class SourceError(QueuescopeError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class BrokerErrorKind(StrEnum):
+    """Why the broker gave no usable answer; the strings appear on screen, in logs and metrics."""
+
+    DOWN = "down"
+    SLOW = "slow"
+    LOADING = "loading"
+    READ_ONLY = "read_only"
+    FULL = "full"
+    NO_PERMISSION = "no_permission"
+    AUTHENTICATION = "authentication"
+    UNUSABLE = "unusable"
+
+
 class BrokerError(QueuescopeError):
-    """The broker did not give a usable answer."""
+    """The broker did not give a usable answer.
+
+    ``str(error)`` is one plain sentence that may be shown to anyone: it never holds the address, a
+    credential or raw upstream text. ``may_have_acted`` tells of a write that it is unknown whether
+    it took effect; otherwise it had none.
+    """
+
+    def __init__(
+        self, kind: BrokerErrorKind, message: str, *, may_have_acted: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.may_have_acted = may_have_acted
 
 
 class JobStoreError(QueuescopeError):
@@ -104,6 +130,10 @@ class RefusedError(OperationError):
 
 class AuditError(OperationError):
     """The audit cannot be read or written; without it nothing is done."""
+
+
+class PurgeError(OperationError):
+    """What a purge took out cannot be written to its file, or read from it; nothing is lost."""
 
 
 class OutcomeUnknownError(OperationError):

@@ -164,12 +164,12 @@ def encode(value: WorkerReport | KeptJob) -> bytes:
     return _encoder.encode(value)
 
 
-def decode_report(raw: bytes) -> WorkerReport:
+def decode_report(raw: bytes | str) -> WorkerReport:
     """Raises ``ValueError`` when it is none, as of another version."""
     return _report_decoder.decode(raw)
 
 
-def decode_kept_job(raw: bytes) -> KeptJob:
+def decode_kept_job(raw: bytes | str) -> KeptJob:
     """Raises ``ValueError`` when it is none."""
     return _kept_decoder.decode(raw)
 

@@ -1,0 +1,202 @@
+"""The file of a purge: JSON lines, whole or not there at all.
+
+A head, one line for each message in the order of the lists from left to right (the last is
+consumed first), and a tail with count and digest that proves it complete. Messages are kept to
+the byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from queuescope.errors import PurgeError
+
+SUFFIX = ".jsonl"
+RESTORED_SUFFIX = ".restored.jsonl"
+_DRAFT_PREFIX = ".draft-"
+_DRAFT_SECONDS = 3600.0
+_PIECE_MESSAGES = 2000
+_PIECE_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What one purge removed, and where it is kept."""
+
+    id: str
+    queue: str
+    at: float
+    count: int
+    is_restored: bool
+    path: Path
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line."""
+
+    id: str
+    queue: str
+    at: float
+    lists: list[str]
+    """The keys that the messages came from, with every prefix."""
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    list: int
+    message: str = ""
+    base64: str = ""
+    """Instead of ``message``, for what is not UTF-8."""
+
+
+class _Tail(msgspec.Struct, frozen=True, kw_only=True):
+    count: int
+    sha256: str
+
+
+class Draft:
+    """A file in the making, which nobody sees before it is published; used in a ``with`` block.
+
+    Every method raises ``PurgeError``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with _disk("write"):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=_DRAFT_PREFIX, dir=folder)
+        self._path = Path(name)
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+
+    def write(self, head: Head, messages: Iterable[tuple[int, bytes]]) -> None:
+        """Write all of it, down to the disk; a message comes with the index of its list."""
+        digest, count = hashlib.sha256(), 0
+        with _disk("write"), os.fdopen(self._descriptor, "wb") as file:
+            file.write(msgspec.json.encode(head) + b"\n")
+            for index, raw in messages:
+                line = msgspec.json.encode(_line(index, raw))
+                digest.update(line)
+                file.write(line + b"\n")
+                count += 1
+            file.write(msgspec.json.encode(_Tail(count=count, sha256=digest.hexdigest())) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def publish(self, path: Path) -> None:
+        move(self._path, path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts that processes which were killed left behind."""
+    for path in folder.glob(f"{_DRAFT_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
+                path.unlink()
+
+
+def move(path: Path, to: Path) -> None:
+    """Rename for good. Raises ``PurgeError``."""
+    with _disk("rename"):
+        path.rename(to)
+        descriptor = os.open(to.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def prove_writable(folder: Path) -> None:
+    """Raises ``PurgeError`` when no file can be written there."""
+    with _disk("write"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+
+
+def _line(index: int, raw: bytes) -> _Message:
+    try:
+        return _Message(list=index, message=raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return _Message(list=index, base64=base64.b64encode(raw).decode("ascii"))
+
+
+def read_purge(path: Path) -> Purge:
+    """Raises ``PurgeError`` when the file is not complete."""
+    with _disk("read"), path.open("rb") as file:
+        try:
+            head = msgspec.json.decode(file.readline(), type=Head)
+            file.seek(max(0, path.stat().st_size - 200))
+            tail = msgspec.json.decode(file.read().rstrip(b"\n").rsplit(b"\n", 1)[-1], type=_Tail)
+        except ValueError as exc:
+            raise PurgeError(f"the file of a purge is damaged: {path.name}") from exc
+    is_restored = path.name.endswith(RESTORED_SUFFIX)
+    return Purge(head.id, head.queue, head.at, tail.count, is_restored, path)
+
+
+def pieces(path: Path) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
+    """The messages in pieces of at most 2,000, each with how many messages came before it.
+
+    A message has the key it came from. Raises ``PurgeError`` before the first piece when the file
+    is damaged.
+    """
+    _verify(path)
+    with _disk("read"), path.open("rb") as file:
+        head = msgspec.json.decode(file.readline(), type=Head)
+        offset, size, piece = 0, 0, list[tuple[str, bytes]]()
+        line = file.readline()
+        for following in file:
+            entry = msgspec.json.decode(line, type=_Message)
+            raw = base64.b64decode(entry.base64) if entry.base64 else entry.message.encode("utf-8")
+            if piece and (len(piece) == _PIECE_MESSAGES or size + len(raw) > _PIECE_BYTES):
+                yield offset, piece
+                offset, size, piece = offset + len(piece), 0, []
+            piece.append((head.lists[entry.list], raw))
+            size += len(raw)
+            line = following
+    if piece:
+        yield offset, piece
+
+
+def _verify(path: Path) -> None:
+    digest, count = hashlib.sha256(), 0
+    with _disk("read"), path.open("rb") as file:
+        file.readline()
+        line = file.readline()
+        for following in file:
+            digest.update(line.rstrip(b"\n"))
+            count += 1
+            line = following
+    try:
+        tail = msgspec.json.decode(line, type=_Tail)
+    except ValueError as exc:
+        raise PurgeError(f"the file of a purge is damaged: {path.name}") from exc
+    if (tail.count, tail.sha256) != (count, digest.hexdigest()):
+        raise PurgeError(f"the file of a purge is damaged: {path.name}")
+
+
+@contextmanager
+def _disk(verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise PurgeError(
+            f"cannot {verb} the file of a purge in the data directory: {exc.strerror}"
+        ) from exc

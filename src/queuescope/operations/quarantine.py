@@ -1,0 +1,260 @@
+"""Purging a queue so that nothing is lost: out of the queue, into a file, and back if wanted.
+
+A purge renames the queue's lists in one transaction, writes them to a file that is on the disk
+before the lists are deleted, and can be killed anywhere: each message is in the queue, in the
+renamed lists, or in the file, and ``recover`` completes what was begun. A restore puts messages
+back piece by piece, and counts them in the broker in the transaction of each piece, so that none
+comes back twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import redis
+
+from queuescope.errors import BrokerError, PurgeError
+from queuescope.heartbeats import Keys
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.desired import broker_time
+from queuescope.operations.purge_file import (
+    RESTORED_SUFFIX,
+    SUFFIX,
+    Draft,
+    Head,
+    Purge,
+    move,
+    pieces,
+    prove_writable,
+    read_purge,
+    sweep,
+)
+from queuescope.operations.redis_failures import translated
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PAGE = 2000
+_REMEMBERED_SECONDS = 30 * 86_400
+_TAKEN = b"taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """The result of purging. Workers still hold ``still_reserved`` jobs of the queue, which were
+    delivered before and may run; ``None`` is unknown.
+    """
+
+    purge: Purge
+    still_reserved: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """``count`` messages of the purge are back, ``now`` of them by this very call."""
+
+    purge: Purge
+    count: int
+    now: int
+
+
+class Quarantine:
+    """Purges of one broker, kept in one folder.
+
+    Methods raise ``BrokerError``, and ``PurgeError`` when a file cannot be written or read. After
+    either, messages are where they were or wait for ``recover``.
+    """
+
+    def __init__(self, broker: RedisBroker, folder: Path) -> None:
+        self._broker = broker
+        self._folder = folder
+        self._keys: Keys = broker.keys
+
+    def purge(self, queue: str, purge_id: str) -> Purged:
+        """Remove all that waits in ``queue`` now, every priority of it, and nothing else.
+
+        ``purge_id`` makes it happen once: a second call with it completes the first.
+        """
+        self._check(purge_id)
+        prove_writable(self._folder)
+        self._broker.learn(self._broker.workers().reports)
+        self._take_out(queue, purge_id)
+        purge = self._complete(purge_id)
+        try:
+            still_reserved = self._broker.read([queue])[0].unacknowledged
+        except BrokerError:
+            still_reserved = None
+        return Purged(purge, still_reserved)
+
+    def recover(self) -> list[Purge]:
+        """Complete the purges that were cut off, here or in another process."""
+        sweep(self._folder)
+        with translated():
+            ids = self._broker.reader.smembers(self._keys.purges())
+        names = (raw.decode("utf-8", "replace") for raw in ids if isinstance(raw, bytes))
+        return [self._complete(name) for name in sorted(names)]
+
+    def restore(self, purge_id: str) -> Restored:
+        """Put what was purged back where it will be consumed next, in its old order.
+
+        A call after one that was cut off goes on where that ended; after a complete one it does
+        nothing. Up to 2,000 messages come back all at once.
+        """
+        self._check(purge_id)
+        with translated():
+            stage = self._broker.reader.hget(self._keys.purged(purge_id), "stage")
+        if stage == _TAKEN:
+            self._complete(purge_id)
+        purge = self._find(purge_id)
+        if purge.is_restored:
+            return Restored(purge, purge.count, 0)
+        now = 0
+        with translated(writes=True), self._broker.writing() as client:
+            for offset, piece in pieces(purge.path):
+                now += self._put_back(client, purge, offset, piece)
+        try:
+            move(purge.path, self._path(purge_id, is_restored=True))
+        except PurgeError:
+            # Another that restored the same may have been first.
+            if not self._find(purge_id).is_restored:
+                raise
+        return Restored(self._find(purge_id), purge.count, now)
+
+    def purges(self) -> list[Purge]:
+        """What was purged and is in the folder, the newest first."""
+        found = [read_purge(path) for path in self._folder.glob(f"*{SUFFIX}")]
+        return sorted(found, key=lambda purge: purge.at, reverse=True)
+
+    # The steps of a purge; a process may be killed between and within them ------------------
+
+    def _take_out(self, queue: str, purge_id: str) -> None:
+        """Rename the lists of ``queue``; done before, it does nothing."""
+        record = self._keys.purged(purge_id)
+        lists = self._broker.list_keys(queue)
+        with translated(writes=True), self._broker.writing() as client:
+            at = broker_time(client)
+            with client.pipeline() as pipe:
+                pipe.watch(record)  # type: ignore[no-untyped-call]
+                if pipe.exists(record):
+                    return
+                pipe.multi()
+                pipe.hset(record, "queue", queue)
+                pipe.hset(record, "at", repr(at))
+                pipe.hset(record, "lists", msgspec.json.encode(lists))
+                pipe.hset(record, "stage", _TAKEN)
+                pipe.sadd(self._keys.purges(), purge_id)
+                for step, key in enumerate(lists):
+                    pipe.rename(key, self._keys.purged_list(purge_id, step))
+                try:
+                    answers = pipe.execute(raise_on_error=False)
+                except redis.WatchError:
+                    # The same act, elsewhere, at the same moment.
+                    return
+        for answer in answers:
+            # A list that is empty does not exist, and cannot be renamed.
+            if isinstance(answer, redis.ResponseError) and "no such key" not in str(answer):
+                with translated(writes=True):
+                    raise answer
+
+    def _complete(self, purge_id: str) -> Purge:
+        self._check(purge_id)
+        path = self._path(purge_id)
+        with translated():
+            queue, at, lists, stage = self._broker.reader.hmget(
+                self._keys.purged(purge_id), "queue", "at", "lists", "stage"
+            )
+        if stage != _TAKEN or queue is None or at is None or lists is None:
+            return self._find(purge_id)
+        if path.exists():
+            if read_purge(path).at != float(at):
+                raise PurgeError("the id of this purge was used before; nothing was deleted")
+        else:
+            name = queue.decode("utf-8") if isinstance(queue, bytes) else queue
+            keys = msgspec.json.decode(lists, type=list[str])
+            self._export(Head(id=purge_id, queue=name, at=float(at), lists=keys), path)
+        self._forget(purge_id)
+        return self._find(purge_id)
+
+    def _export(self, head: Head, path: Path) -> None:
+        """Write the renamed lists to ``path``, whole or not at all."""
+        with Draft(self._folder) as draft:
+            draft.write(head, self._messages(head))
+            # Another process may have completed this purge and deleted what we were reading.
+            with translated():
+                stage = self._broker.reader.hget(self._keys.purged(head.id), "stage")
+            if stage == _TAKEN:
+                draft.publish(path)
+
+    def _messages(self, head: Head) -> Iterator[tuple[int, bytes]]:
+        """Every renamed message with the index of its list, from left to right."""
+        for index in range(len(head.lists)):
+            key = self._keys.purged_list(head.id, index)
+            start = 0
+            while True:
+                with translated():
+                    messages = self._broker.reader.lrange(key, start, start + _PAGE - 1)
+                if not messages:
+                    break
+                for message in messages:
+                    yield index, message if isinstance(message, bytes) else message.encode()
+                start += len(messages)
+
+    def _forget(self, purge_id: str) -> None:
+        """Delete the renamed lists, now that the file holds them."""
+        record = self._keys.purged(purge_id)
+        with translated(writes=True), self._broker.writing() as client:
+            raw = client.hget(record, "lists")
+            count = len(msgspec.json.decode(raw or b"[]", type=list[str]))
+            with client.pipeline() as pipe:
+                pipe.hset(record, "stage", "exported")
+                pipe.srem(self._keys.purges(), purge_id)
+                for index in range(count):
+                    pipe.unlink(self._keys.purged_list(purge_id, index))
+                pipe.execute()
+
+    # Restoring ------------------------------------------------------------------------------
+
+    def _put_back(
+        self, client: redis.Redis, purge: Purge, offset: int, piece: list[tuple[str, bytes]]
+    ) -> int:
+        """Push one piece unless it was pushed before; returns how many were."""
+        record = self._keys.purged(purge.id)
+        end = offset + len(piece)
+        while True:
+            with client.pipeline() as pipe:
+                pipe.watch(record)  # type: ignore[no-untyped-call]
+                if int(pipe.hget(record, "restored") or 0) >= end:
+                    return 0
+                pipe.multi()
+                for key, message in piece:
+                    pipe.rpush(key, message)
+                pipe.hset(record, "restored", str(end))
+                if end == purge.count:
+                    pipe.expire(record, _REMEMBERED_SECONDS)
+                try:
+                    pipe.execute()
+                except redis.WatchError:
+                    # Another restores the same; look again how far it came.
+                    continue
+                return len(piece)
+
+    # Files ----------------------------------------------------------------------------------
+
+    def _check(self, purge_id: str) -> None:
+        if not _ID.fullmatch(purge_id):
+            raise PurgeError("this is not the id of a purge")
+
+    def _path(self, purge_id: str, *, is_restored: bool = False) -> Path:
+        return self._folder / f"{purge_id}{RESTORED_SUFFIX if is_restored else SUFFIX}"
+
+    def _find(self, purge_id: str) -> Purge:
+        for is_restored in (True, False):
+            path = self._path(purge_id, is_restored=is_restored)
+            if path.exists():
+                return read_purge(path)
+        raise PurgeError(
+            "the file of this purge is not in the data directory of this dashboard; "
+            "look for it where the purge was carried out"
+        )

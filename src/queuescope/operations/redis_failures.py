@@ -1,0 +1,79 @@
+"""What redis-py raises, said as a ``BrokerError`` whose sentence may be shown to anyone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis import exceptions
+
+from queuescope.errors import BrokerError, BrokerErrorKind
+
+_SENTENCES = {
+    BrokerErrorKind.DOWN: "the broker did not answer: no connection could be made or kept",
+    BrokerErrorKind.SLOW: "the broker did not answer in time",
+    BrokerErrorKind.LOADING: "the broker is still loading its data from disk",
+    BrokerErrorKind.READ_ONLY: "the broker refuses to write: it is a replica, lacks replicas, or "
+    "cannot save to its disk",
+    BrokerErrorKind.FULL: "the broker refuses to write: its memory is full",
+    BrokerErrorKind.NO_PERMISSION: "the broker forbids this to the user of broker_url; "
+    "docs/operations.md lists the rights that it needs",
+    BrokerErrorKind.AUTHENTICATION: "the broker does not accept the user or password of broker_url",
+    BrokerErrorKind.UNUSABLE: "the broker gave an answer that cannot be used",
+}
+# The first word of the server's answer, where redis-py has no class of its own for it.
+_WORDS = {
+    "NOREPLICAS": BrokerErrorKind.READ_ONLY,
+    "MISCONF": BrokerErrorKind.READ_ONLY,
+    "MASTERDOWN": BrokerErrorKind.READ_ONLY,
+    "READONLY": BrokerErrorKind.READ_ONLY,
+    "OOM": BrokerErrorKind.FULL,
+    "NOPERM": BrokerErrorKind.NO_PERMISSION,
+    "NOAUTH": BrokerErrorKind.AUTHENTICATION,
+    "WRONGPASS": BrokerErrorKind.AUTHENTICATION,
+    "LOADING": BrokerErrorKind.LOADING,
+}
+# From the special to the general: redis-py derives the first three from its ConnectionError.
+_CLASSES: tuple[tuple[type[Exception], BrokerErrorKind], ...] = (
+    (exceptions.BusyLoadingError, BrokerErrorKind.LOADING),
+    (exceptions.AuthenticationError, BrokerErrorKind.AUTHENTICATION),
+    (exceptions.AuthenticationWrongNumberOfArgsError, BrokerErrorKind.AUTHENTICATION),
+    (exceptions.NoPermissionError, BrokerErrorKind.NO_PERMISSION),
+    (exceptions.ReadOnlyError, BrokerErrorKind.READ_ONLY),
+    (exceptions.MasterDownError, BrokerErrorKind.READ_ONLY),
+    (exceptions.OutOfMemoryError, BrokerErrorKind.FULL),
+    (exceptions.TimeoutError, BrokerErrorKind.SLOW),
+    (TimeoutError, BrokerErrorKind.SLOW),
+    (exceptions.ConnectionError, BrokerErrorKind.DOWN),
+    (OSError, BrokerErrorKind.DOWN),
+)
+# The request may have reached the server, whose answer did not reach us.
+_UNANSWERED = frozenset({BrokerErrorKind.SLOW, BrokerErrorKind.DOWN})
+
+
+@contextmanager
+def translated(*, writes: bool = False) -> Iterator[None]:
+    """Turn what redis-py and the socket raise into ``BrokerError``.
+
+    ``writes`` is for a block in which an answer that never came leaves open what happened.
+    """
+    try:
+        yield
+    except (redis.RedisError, OSError) as exc:
+        kind = kind_of(exc)
+        raise BrokerError(
+            kind, _SENTENCES[kind], may_have_acted=writes and kind in _UNANSWERED
+        ) from exc
+
+
+def kind_of(error: Exception) -> BrokerErrorKind:
+    for known, kind in _CLASSES:
+        if isinstance(error, known):
+            return kind
+    # A refused transaction tells its causes as text: “… caused by: NOPERM …”.
+    words = str(error).replace(":", " ").split()
+    for word in words[:1] if not isinstance(error, exceptions.ExecAbortError) else words:
+        if word in _WORDS:
+            return _WORDS[word]
+    return BrokerErrorKind.UNUSABLE
