@@ -154,6 +154,20 @@ async def test_where_the_epoch_is_not_told_a_few_points_are_compared_once_a_minu
     assert scene.source.asked == []
 
 
+@pytest.mark.parametrize(
+    "next_to_it", [Grid(1_510, 1_800, STEP), Grid(600, 990, STEP), Grid(1_400, 1_900, STEP)]
+)
+async def test_a_range_that_begins_or_ends_where_held_points_do_is_not_joined_to_another_history(
+    scene: Scene, next_to_it: Grid
+) -> None:
+    """Without a point in common, the points next to the range tell the histories apart."""
+    await scene.read(LONG_AGO, None)
+    scene.source.points = {queue("b"): samples()}
+    await scene.read(next_to_it, None)
+    assert await scene.shows_the_source(next_to_it, None)
+    assert await scene.shows_the_source(Grid.covering(1_000, 1_500, STEP), None)
+
+
 async def test_a_comparison_that_fails_leaves_what_is_final_as_it_is(scene: Scene) -> None:
     await scene.read(LONG_AGO, None)
     go_on(scene)

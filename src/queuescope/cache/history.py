@@ -9,14 +9,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from queuescope.cache.extents import overlap
+from queuescope.cache.extents import crop, overlap
 from queuescope.timeseries import Frame, Grid
 
 SEAM_POINTS = 3
 """How many held points are fetched again beside a gap."""
 
 
-def with_seam(gap: Grid, grid: Grid, held: Iterable[Grid]) -> Grid:
+def with_seam(gap: Grid, held: Iterable[Grid]) -> Grid:
     """``gap`` widened over a few of the held points that it touches, but not over all of them."""
     step = gap.step_seconds
     parts = tuple(held)
@@ -24,7 +24,20 @@ def with_seam(gap: Grid, grid: Grid, held: Iterable[Grid]) -> Grid:
     after = next((part for part in parts if part.start == gap.end + step), None)
     start = gap.start if before is None else max(before.start, gap.start - SEAM_POINTS * step)
     end = gap.end if after is None else min(after.end, gap.end + SEAM_POINTS * step)
-    return Grid(max(grid.start, start), min(grid.end, end), step)
+    return Grid(start, end, step)
+
+
+def beside(held: Grid, grid: Grid, *, until: float) -> tuple[Grid, ...]:
+    """The points of ``held`` up to ``until`` that stand just before ``grid`` or just after it.
+
+    What is read of ``grid`` will be joined to them, so that they must be of one history.
+    """
+    step, reach = grid.step_seconds, SEAM_POINTS * grid.step_seconds
+    parts = (
+        crop(held, first=grid.start - reach, last=min(grid.start - step, until)),
+        crop(held, first=grid.end + step, last=min(grid.end + reach, until)),
+    )
+    return tuple(part for part in parts if part is not None)
 
 
 def spots(held: Frame) -> tuple[Grid, ...]:

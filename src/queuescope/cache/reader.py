@@ -42,8 +42,8 @@ class _Flight:
 class _Plan:
     """Which held parts serve a read, and what must be fetched beside them.
 
-    ``final`` are the held parts that the answers must agree with; ``epochs`` those in which all of
-    them were seen.
+    ``final`` are the held parts of the range that the answers must agree with, and ``beside`` those
+    next to it; ``epochs`` are those in which all of ``final`` were seen.
     """
 
     status: LookupStatus
@@ -51,6 +51,7 @@ class _Plan:
     missing: tuple[Grid, ...] = ()
     as_of: float = float("-inf")
     final: tuple[Frame, ...] = ()
+    beside: tuple[Frame, ...] = ()
     epochs: tuple[str, ...] = ()
 
 
@@ -137,7 +138,8 @@ class CachedReader:
             if plan.status is LookupStatus.HIT and not rewritten:
                 return _reading(Frame.assembled(grid, plan.usable), plan.as_of, plan.status)
             answers = [] if rewritten else await self._fetch(key.query, plan.missing)
-            rewritten = rewritten or history.differs(plan.final, [a.frame for a in answers])
+            held_parts = (*plan.final, *plan.beside)
+            rewritten = rewritten or history.differs(held_parts, [a.frame for a in answers])
             if rewritten and (not answers or plan.missing != (grid,)):
                 answers = await self._fetch(key.query, (grid,))
         except SourceError as exc:
@@ -164,6 +166,7 @@ class CachedReader:
             return _Plan(LookupStatus.KEY_MISS, missing=(grid,))
         usable: list[Frame] = []
         final: list[Frame] = []
+        beside: list[Frame] = []
         epochs: list[tuple[str, ...]] = []
         as_of = float("-inf")
         for extent in held:
@@ -175,6 +178,10 @@ class CachedReader:
                 epochs.append(extent.epochs)
             if epoch is not None and epoch not in extent.epochs:
                 continue
+            beside += [
+                Frame.assembled(part, (extent.frame,))
+                for part in history.beside(extent.grid, grid, until=until)
+            ]
             # What was fetched at this very moment of the source needs no second fetch.
             last = extent.grid.end if extent.as_of == source_now else until
             part = crop(extent.grid, first=grid.start, last=min(grid.end, last))
@@ -184,12 +191,20 @@ class CachedReader:
         shared = (
             tuple(name for name in epochs[0] if all(name in e for e in epochs)) if epochs else ()
         )
-        grids = [frame.grid for frame in usable]
-        if not usable:
-            return _Plan(LookupStatus.RANGE_MISS, (), (grid,), as_of, tuple(final), shared)
-        missing = tuple(history.with_seam(gap, grid, grids) for gap in gaps(grid, grids))
+        seams = [frame.grid for frame in (*usable, *beside)]
+        missing = tuple(
+            history.with_seam(gap, seams) for gap in gaps(grid, (part.grid for part in usable))
+        )
         status = LookupStatus.PARTIAL_HIT if missing else LookupStatus.HIT
-        return _Plan(status, tuple(usable), missing, as_of, tuple(final), shared)
+        return _Plan(
+            status if usable else LookupStatus.RANGE_MISS,
+            usable=tuple(usable),
+            missing=missing,
+            as_of=as_of,
+            final=tuple(final),
+            beside=tuple(beside),
+            epochs=shared,
+        )
 
     def _is_check_due(self, key: FrameKey) -> bool:
         checked_at = self._checked_at.get(key, float("-inf"))
