@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 
 STOREYS: dict[str, int] = {
-    **dict.fromkeys(["database", "errors", "ports", "settings", "timeseries"], 0),
+    **dict.fromkeys(["database", "errors", "ports", "settings", "telemetry", "timeseries"], 0),
     **dict.fromkeys(
         ["prometheus", "cache", "panels", "anomaly", "health", "jobs", "instrument", "operations"],
         1,
@@ -25,7 +25,8 @@ STOREYS: dict[str, int] = {
 # Within storey 0 the exceptions lie deepest; workers write the job history that jobs keeps, and read
 # the broker and obey as operations do.
 ALSO_ALLOWED = {
-    *((part, "errors") for part in ("database", "ports", "settings", "timeseries")),
+    *((part, "errors") for part in ("database", "ports", "settings", "telemetry", "timeseries")),
+    ("telemetry", "timeseries"),
     ("instrument", "jobs"),
     ("instrument", "operations"),
 }

@@ -6,9 +6,10 @@ from pydantic import SecretStr
 
 from queuescope.prometheus import PrometheusClient
 from queuescope.settings import Settings
+from queuescope.telemetry import Telemetry
 
 
-def connect(settings: Settings) -> PrometheusClient:
+def connect(settings: Settings, telemetry: Telemetry | None = None) -> PrometheusClient:
     """A client of the configured Prometheus, which has not asked anything yet.
 
     Raises ``ConfigurationError`` for settings that contradict each other and for files that
@@ -27,6 +28,7 @@ def connect(settings: Settings) -> PrometheusClient:
         client_cert=settings.prometheus_client_cert,
         client_key=settings.prometheus_client_key,
         timeout_seconds=settings.prometheus_timeout_seconds,
+        telemetry=telemetry,
     )
 
 

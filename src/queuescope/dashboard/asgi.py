@@ -34,7 +34,8 @@ from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
 from queuescope.prometheus.promql import parse_matchers, render_matchers
 from queuescope.settings import Settings, load_settings
-from queuescope.snapshot import Snapshot, SnapshotService, parse_view
+from queuescope.snapshot import RANGES, Snapshot, SnapshotService, View, parse_view
+from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
 
 _STREAMLIT_STATIC = Path(st.__file__).parent / "static"
@@ -42,6 +43,7 @@ _CACHED_POINTS = 20_000_000
 _WRITE_SECONDS = 30.0
 _YOUNGEST_SECONDS = 1.0
 _OLDEST_SECONDS = 600.0
+_READ_AHEAD_AFTER_SECONDS = 3.0
 
 _PAGE_HEADERS = {
     "Cache-Control": "no-store",
@@ -86,7 +88,7 @@ class Dashboard:
             default_range=settings.range,
             refresh_seconds=settings.refresh_seconds,
         )
-        self._client = connect(settings)
+        self._client = connect(settings, self.metrics)
         self._snapshots: SnapshotService | None = None
 
     @property
@@ -110,10 +112,11 @@ class Dashboard:
             breakdown_limit=settings.breakdown_limit,
             horizon_seconds=settings.late_sample_horizon_seconds,
             clock=time.time,
+            telemetry=self.metrics,
         )
-        # The first viewer finds the default view ready, and what was imported is not
-        # walked by every collection from here on.
-        warm_up = asyncio.create_task(self.take({}, max_age_seconds=_OLDEST_SECONDS))
+        self.metrics.tell_of(self._snapshots, lambda: self._client.breaker_state)
+        warm_up = asyncio.create_task(self._warm_up())
+        # What was imported is not walked by every collection from here on.
         gc.collect()
         gc.freeze()
         try:
@@ -124,20 +127,37 @@ class Dashboard:
             # The signal that ends the server leaves no other moment to finish writing.
             await asyncio.to_thread(store.flush)
 
+    async def _warm_up(self) -> None:
+        """The first viewer finds the default view ready, and whoever changes the range then finds
+        what does not change of the others. Viewers who come at once go first.
+        """
+        await self.take({}, max_age_seconds=_OLDEST_SECONDS)
+        await asyncio.sleep(_READ_AHEAD_AFTER_SECONDS)
+        await self.snapshots.read_ahead(View(name) for name in RANGES)
+
     async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
         view = parse_view(params, self.panels.breakdowns, self.settings.range)
         return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
 
     async def view(self, request: Request) -> Response:
         try:
-            age = _age(request.query_params.get("age"), self.settings.refresh_seconds or 60)
+            interval = _interval(request.query_params.get("refresh"))
+            usual = interval or self.settings.refresh_seconds or 60
+            age = _age(request.query_params.get("age"), usual)
             snapshot = await self.take(request.query_params, age)
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
+        if interval:
+            self.metrics.audience.polled(interval)
+            self.snapshots.watch(snapshot.view, interval)
         self.metrics.viewed(snapshot)
         if accepts("br", request.headers.get("accept-encoding", "")):
-            return _json(snapshot.body_brotli, encoding="br")
-        return _json(snapshot.body)
+            response = _json(snapshot.body_brotli, encoding="br")
+        else:
+            response = _json(snapshot.body)
+        # Beside the body, which is the same for all: by it the page knows how old that is.
+        response.headers["Queuescope-Now"] = f"{time.time():.3f}"
+        return response
 
     def document(self, request: Request) -> bytes:
         """The index page for ``request``, with its snapshot when one is at hand."""
@@ -162,7 +182,7 @@ class Dashboard:
         return PlainTextResponse(f"not ready: {contact.error}\n", status_code=503)
 
     async def own_metrics(self, _request: Request) -> Response:
-        body, content_type = self.metrics.render(self.snapshots.contact)
+        body, content_type = self.metrics.render()
         return Response(body, headers={"Content-Type": content_type})
 
 
@@ -220,9 +240,7 @@ def create_app(settings: Settings) -> st.App:
 
 def _inline(snapshot: Snapshot) -> bytes:
     """The snapshot as of this moment: its age is told by ``serverNow``."""
-    content = orjson.loads(snapshot.body)
-    content["serverNow"] = time.time()
-    return orjson.dumps(content)
+    return b'{"serverNow":%.3f,%b' % (time.time(), snapshot.body.removeprefix(b"{"))
 
 
 def _age(text: str | None, default: float) -> float:
@@ -233,6 +251,16 @@ def _age(text: str | None, default: float) -> float:
     if math.isnan(age):
         raise ConfigurationError(f"age={(text or '')[:40]!r}: give seconds")
     return min(max(age, _YOUNGEST_SECONDS), _OLDEST_SECONDS)
+
+
+def _interval(text: str | None) -> int | None:
+    """How often a page asks, in whole seconds; None when it does not."""
+    if not text or text == "off":
+        return None
+    plain = text.isascii() and text.isdecimal() and len(text) < 10
+    if not plain:
+        raise ConfigurationError(f"refresh={text[:40]!r}: give whole seconds, or off")
+    return min(max(int(text), SHORTEST_SECONDS), LONGEST_SECONDS) if int(text) else None
 
 
 def _json(body: bytes, *, status_code: int = 200, encoding: str | None = None) -> Response:

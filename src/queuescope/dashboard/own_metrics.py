@@ -3,44 +3,173 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
-from queuescope.snapshot import Snapshot
-from queuescope.snapshot.probe import Contact
+from queuescope.errors import SourceErrorKind
+from queuescope.prometheus.breaker import BreakerState
+from queuescope.snapshot import Snapshot, SnapshotService
+from queuescope.telemetry import Occasion, Question
+from queuescope.timeseries import LookupStatus
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_OK = "ok"
+_MAX_POLLS = 100_000
+
+
+class Audience:
+    """How many pages look: each asks once in its own refresh interval.
+
+    ``clock`` is monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._polls: dict[int, deque[float]] = {}
+
+    def polled(self, interval_seconds: int) -> None:
+        """A page that refreshes every ``interval_seconds`` has asked."""
+        polls = self._polls.setdefault(interval_seconds, deque(maxlen=_MAX_POLLS))
+        polls.append(self._clock())
+        self._forget(interval_seconds)
+
+    def count(self) -> int:
+        for interval in list(self._polls):
+            self._forget(interval)
+        return sum(map(len, self._polls.values()))
+
+    def _forget(self, interval_seconds: int) -> None:
+        polls = self._polls[interval_seconds]
+        while polls and self._clock() - polls[0] > interval_seconds:
+            polls.popleft()
 
 
 class OwnMetrics:
-    """``/metrics`` of the dashboard, in a registry of its own."""
+    """``/metrics`` of the dashboard, in a registry of its own; takes note as ``Telemetry``."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._views = Counter(
+        self.audience = Audience(time.monotonic)
+        self._views = self._counter(
             "queuescope_views",
             "Answers given to pages, by whether the snapshot was complete.",
-            ["complete"],
+            complete=("true", "false"),
+        )
+        self._queries = self._counter(
+            "queuescope_upstream_queries",
+            "Questions that were sent to Prometheus, by what was asked and what came of it.",
+            kind=Question,
+            outcome=(_OK, *SourceErrorKind),
+        )
+        self._query_seconds = Histogram(
+            "queuescope_upstream_query_duration_seconds",
+            "How long Prometheus took to answer, retries included.",
+            ["kind"],
+            buckets=_SECONDS,
             registry=self._registry,
         )
-        for complete in ("true", "false"):
-            self._views.labels(complete)
-        self._source_up = Gauge(
-            "queuescope_source_up",
-            "1 when Prometheus answered the newest question, else 0.",
+        for kind in Question:
+            self._query_seconds.labels(kind)
+        self._lookups = self._counter(
+            "queuescope_cache_lookups",
+            "Reads of a panel's series through the cache, by what the cache could do.",
+            status=LookupStatus,
+        )
+        self._refresh_seconds = Histogram(
+            "queuescope_refresh_duration_seconds",
+            "How long it took to read and draw a view, by what it was done for.",
+            ["occasion"],
+            buckets=_SECONDS,
             registry=self._registry,
         )
-        self._source_age = Gauge(
-            "queuescope_source_last_answer_age_seconds",
-            "Seconds since Prometheus last answered.",
+        for occasion in Occasion:
+            self._refresh_seconds.labels(occasion)
+        self._joins = Counter(
+            "queuescope_snapshot_joins",
+            "Answers that waited for a view being read for somebody else.",
             registry=self._registry,
         )
+        self._viewers = Gauge(
+            "queuescope_viewers",
+            "Pages that asked within their own refresh interval.",
+            registry=self._registry,
+        )
+        self._viewers.set_function(self.audience.count)
+
+    def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
+        """With every series at 0, so that ``rate`` sees the first event."""
+        counter = Counter(name, text, list(labels), registry=self._registry)
+        combined: list[tuple[str, ...]] = [()]
+        for values in labels.values():
+            combined = [(*before, value) for before in combined for value in values]
+        for values in combined:
+            counter.labels(*values)
+        return counter
+
+    def tell_of(self, snapshots: SnapshotService, breaker: Callable[[], BreakerState]) -> None:
+        """Tell the state of ``snapshots`` and of its source with each scrape from now on."""
+        self._registry.register(_State(snapshots, breaker))
 
     def viewed(self, snapshot: Snapshot) -> None:
         self._views.labels("true" if snapshot.complete else "false").inc()
 
-    def render(self, contact: Contact) -> tuple[bytes, str]:
+    def asked(self, kind: Question, error: SourceErrorKind | None, seconds: float) -> None:
+        self._queries.labels(kind, error or _OK).inc()
+        self._query_seconds.labels(kind).observe(seconds)
+
+    def looked_up(self, status: LookupStatus) -> None:
+        self._lookups.labels(status).inc()
+
+    def took(self, occasion: Occasion, seconds: float) -> None:
+        self._refresh_seconds.labels(occasion).observe(seconds)
+
+    def joined(self) -> None:
+        self._joins.inc()
+
+    def render(self) -> tuple[bytes, str]:
         """The exposition and its content type."""
-        self._source_up.set(contact.error is None and contact.last_seen is not None)
-        if contact.last_seen is not None:
-            self._source_age.set(time.time() - contact.last_seen)
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _State(Collector):
+    """What is so at the moment of the scrape; what is not known has no sample."""
+
+    def __init__(self, snapshots: SnapshotService, breaker: Callable[[], BreakerState]) -> None:
+        self._snapshots = snapshots
+        self._breaker = breaker
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        contact = self._snapshots.contact
+        up = GaugeMetricFamily(
+            "queuescope_source_up", "1 when Prometheus answered the newest question, else 0."
+        )
+        up.add_metric([], contact.error is None and contact.last_seen is not None)
+        age = GaugeMetricFamily(
+            "queuescope_source_last_answer_age_seconds", "Seconds since Prometheus last answered."
+        )
+        if contact.last_seen is not None:
+            age.add_metric([], time.time() - contact.last_seen)
+        breaker = GaugeMetricFamily(
+            "queuescope_source_breaker_state",
+            "1 for the state of the circuit breaker before Prometheus, 0 for the others.",
+            labels=["state"],
+        )
+        for state in BreakerState:
+            breaker.add_metric([state], self._breaker() is state)
+        watched = GaugeMetricFamily(
+            "queuescope_watched_views", "Views that are kept fresh because somebody looks at them."
+        )
+        watched.add_metric([], len(self._snapshots.watched))
+        data = GaugeMetricFamily(
+            "queuescope_data_age_seconds",
+            "Seconds since Prometheus last answered for a panel of a watched view, at most.",
+            labels=["panel"],
+        )
+        for panel, seconds in self._snapshots.ages_seconds().items():
+            data.add_metric([panel], seconds)
+        return (up, age, breaker, watched, data)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -17,6 +17,7 @@ from queuescope.prometheus.credentials import Credentials, tls_context
 from queuescope.prometheus.retry import Retry
 from queuescope.prometheus.transport import Call, Form, Transport
 from queuescope.prometheus.wire import InstantAnswer
+from queuescope.telemetry import Question, Telemetry, Untold
 from queuescope.timeseries import Answer, Frame, Grid, Labels, labels_of
 
 MAX_STEPS = 11_000
@@ -137,9 +138,11 @@ class PrometheusClient:
         max_points: int = 10_000_000,
         retry: Retry | None = None,
         clock: Callable[[], float] = time.monotonic,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._timeout = promql.duration(timeout_seconds)
         self._max_points = max_points
+        self._telemetry = telemetry or Untold()
         self._breaker = CircuitBreaker(clock=clock)
         self._transport = Transport(
             url,
@@ -160,6 +163,11 @@ class PrometheusClient:
     def identity(self) -> str:
         """The URL, and a fingerprint of user and extra headers if any; holds no secret."""
         return self._transport.identity
+
+    @property
+    def connections(self) -> int:
+        """How many connections were begun: a server that was started anew needs a new one."""
+        return self._transport.connections
 
     @property
     def breaker_state(self) -> BreakerState:
@@ -187,7 +195,7 @@ class PrometheusClient:
         form = [("query", promql), ("timeout", self._timeout), ("nocache", "1")]
         if at is not None:
             form.append(("time", f"{at:.3f}"))
-        async with self._call(telling=telling) as call:
+        async with self._call(Question.QUERY, telling=telling) as call:
             return wire.parse_vector(await call.post_form("/api/v1/query", form))
 
     async def query_range(self, promql: str, grid: Grid) -> Answer:
@@ -198,7 +206,7 @@ class PrometheusClient:
         """
         answers: list[Answer] = []
         series: set[Labels] = set()
-        async with self._call() as call:
+        async with self._call(Question.QUERY_RANGE) as call:
             pieces = _pieces(grid)
             while pieces:
                 piece = pieces.pop(0)
@@ -265,7 +273,9 @@ class PrometheusClient:
     async def series(self, matchers: Sequence[str], start: float, end: float) -> tuple[Labels, ...]:
         """The label sets that match any of the selectors, in label order."""
         form = _selection(matchers, start, end)
-        found = await self._ask("/api/v1/series", list[dict[str, str]], form, post=True)
+        found = await self._ask(
+            Question.SERIES, "/api/v1/series", list[dict[str, str]], form, post=True
+        )
         return tuple(sorted(map(labels_of, found)))
 
     async def label_values(
@@ -274,53 +284,80 @@ class PrometheusClient:
         """The values of one label among the series that match, sorted."""
         label = promql.Matcher(name, "=", "").name  # a name that is none must not become a path
         form = _selection(matchers, start, end)
-        return tuple(sorted(await self._ask(f"/api/v1/label/{label}/values", list[str], form)))
+        return tuple(
+            sorted(
+                await self._ask(Question.LABELS, f"/api/v1/label/{label}/values", list[str], form)
+            )
+        )
 
     async def label_names(
         self, matchers: Sequence[str], start: float, end: float
     ) -> tuple[str, ...]:
         """The label names among the series that match, sorted."""
         form = _selection(matchers, start, end)
-        return tuple(sorted(await self._ask("/api/v1/labels", list[str], form, post=True)))
+        return tuple(
+            sorted(await self._ask(Question.LABELS, "/api/v1/labels", list[str], form, post=True))
+        )
 
     async def metadata(self) -> Mapping[str, tuple[MetricMetadata, ...]]:
         """Type and help per metric name, as the targets that are up now give them."""
-        found = await self._ask("/api/v1/metadata", dict[str, list[MetricMetadata]])
+        found = await self._ask(
+            Question.METADATA, "/api/v1/metadata", dict[str, list[MetricMetadata]]
+        )
         return {name: tuple(entries) for name, entries in found.items()}
 
     async def targets(self) -> tuple[Target, ...]:
         """The active scrape targets."""
-        found = await self._ask("/api/v1/targets", _Targets, [("state", "active")])
+        found = await self._ask(
+            Question.TARGETS, "/api/v1/targets", _Targets, [("state", "active")]
+        )
         return tuple(found.active_targets)
 
     async def rules(self) -> tuple[RuleGroup, ...]:
         """The rule groups, alerting rules with their active alerts."""
-        return tuple((await self._ask("/api/v1/rules", _Groups)).groups)
+        return tuple((await self._ask(Question.RULES, "/api/v1/rules", _Groups)).groups)
 
     async def alerts(self) -> tuple[Alert, ...]:
         """The alerts that are pending or firing."""
-        return tuple((await self._ask("/api/v1/alerts", _Alerts)).alerts)
+        return tuple((await self._ask(Question.ALERTS, "/api/v1/alerts", _Alerts)).alerts)
 
     async def buildinfo(self) -> BuildInfo:
         """The server's version."""
-        return await self._ask("/api/v1/status/buildinfo", BuildInfo)
+        return await self._ask(Question.BUILDINFO, "/api/v1/status/buildinfo", BuildInfo)
 
     async def runtimeinfo(self) -> RuntimeInfo:
         """Since when the server runs. Only Prometheus itself tells."""
-        return await self._ask("/api/v1/status/runtimeinfo", RuntimeInfo)
+        return await self._ask(Question.RUNTIMEINFO, "/api/v1/status/runtimeinfo", RuntimeInfo)
 
-    async def _ask(self, path: str, kind: type[_T], form: Form = (), *, post: bool = False) -> _T:
-        async with self._call() as call:
+    async def _ask(
+        self,
+        question: Question,
+        path: str,
+        kind: type[_T],
+        form: Form = (),
+        *,
+        post: bool = False,
+    ) -> _T:
+        async with self._call(question) as call:
             ask = call.post_form if post else call.get
             return wire.parse_data(await ask(path, form), kind)
 
     @asynccontextmanager
-    async def _call(self, *, telling: bool = False) -> AsyncIterator[Call]:
-        async with (
-            self._breaker.guard(telling=telling) as trial,
-            self._transport.call(may_repeat=not trial) as call,
-        ):
-            yield call
+    async def _call(self, kind: Question, *, telling: bool = False) -> AsyncIterator[Call]:
+        async with self._breaker.guard(telling=telling) as trial:
+            with self._timed(kind):
+                async with self._transport.call(may_repeat=not trial) as call:
+                    yield call
+
+    @contextmanager
+    def _timed(self, kind: Question) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        except SourceError as exc:
+            self._telemetry.asked(kind, exc.kind, time.monotonic() - started)
+            raise
+        self._telemetry.asked(kind, None, time.monotonic() - started)
 
 
 def _selection(matchers: Sequence[str], start: float, end: float) -> list[tuple[str, str]]:

@@ -61,6 +61,7 @@ class Transport:
         self._max_body_bytes = max_body_bytes
         self._retry = retry
         self._get_only = False
+        self.connections = 0
         self.identity = self._base + credentials.fingerprint()
         self._client = httpx2.AsyncClient(
             headers=_FIXED_HEADERS,
@@ -125,7 +126,9 @@ class Transport:
 
         async def trace(event: str, _info: Mapping[str, object]) -> None:
             nonlocal connected_anew
-            connected_anew = connected_anew or event == "connection.connect_tcp.started"
+            if event == "connection.connect_tcp.started":
+                connected_anew = True
+                self.connections += 1
 
         request = self._client.build_request(
             method,

@@ -11,6 +11,7 @@ from queuescope.prometheus import PrometheusClient
 
 _SHARED_SECONDS = 0.5
 _PATIENCE_IN_OUTAGE_SECONDS = 1.0
+_TOLD_SECONDS = 30.0
 _UNTOLD_KEPT_SECONDS = 600.0
 _FAILED_KEPT_SECONDS = 30.0
 _PASSING = (
@@ -49,6 +50,8 @@ class Probe:
         self._clock = clock
         self._contact = Contact()
         self._asked_at = float("-inf")
+        self._met_at = float("-inf")
+        self._met_connections = 0
         self._epoch_asked_at = float("-inf")
         self._epoch_kept_seconds = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -71,6 +74,20 @@ class Probe:
             await asyncio.wait([self._task], timeout=patience)
         return self._contact
 
+    def told(self, source_now: float, asked_at: float, answered_at: float) -> None:
+        """The answer to another question said that the source is there, and what time it is.
+
+        It stands for a question of our own, but for the epoch: that is asked for at times, and
+        whenever there is a new connection, as after each restart of what we are connected to.
+        """
+        if not 0 <= answered_at - self._met_at < _TOLD_SECONDS:
+            return
+        if self._client.connections != self._met_connections or self._contact.error is not None:
+            return
+        offset = source_now - (asked_at + answered_at) / 2
+        self._contact = replace(self._contact, offset_seconds=offset, last_seen=answered_at)
+        self._asked_at = answered_at
+
     async def aclose(self) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -88,6 +105,8 @@ class Probe:
         else:
             offset = source_now - (asked_at + answered_at) / 2
             self._contact = Contact(offset, None, None, answered_at, epoch)
+            self._met_at = answered_at
+            self._met_connections = self._client.connections
         finally:
             self._asked_at = self._clock()
             self._task = None

@@ -5,43 +5,51 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import brotli
-import numpy as np
 import orjson
 
 from queuescope.cache import CachedReader, FrameStore
-from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
-from queuescope.figures import curves_of, duration_words, panel_figure, step_words, value_words
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution
+from queuescope.errors import SourceError
+from queuescope.figures import duration_words, step_words
+from queuescope.panels import Dashboard, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.chart import Charts
+from queuescope.snapshot.present import PresentValues
 from queuescope.snapshot.probe import Contact, Probe
+from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
 from queuescope.snapshot.view import View
-from queuescope.timeseries import Frame, Grid, State
+from queuescope.telemetry import Occasion, Telemetry, Untold
+from queuescope.timeseries import State
 
 _log = logging.getLogger(__name__)
 
 MAX_VIEWS = 256
-_CONCURRENT_QUERIES = 6
+
+FRESH_SECONDS = 1.0
+"""Who wants nothing older has everything asked of the source anew."""
+
 _FACTS_KEPT_SECONDS = 600
 _UNMEASURED_FACTS_KEPT_SECONDS = 30
 _CLOCK_TOLERANCE_SECONDS = 5
-_INCOMPLETE_SECONDS = 1.0
-_ABSENCE_KEPT_SECONDS = 60
-_NOW_SHARED_SECONDS = 1.0
-_PANEL_LABEL = "queuescope_panel"
+_SOURCE_FAILED_SECONDS = 1.0
+_PANEL_FAILED_SECONDS = 5.0
+_PRESENT_PATIENCE_SECONDS = 0.5
+_READ_AHEAD_RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The JSON of one view. ``taken_at`` is epoch seconds of our clock; ``complete`` is False
     when something in it is stale or missing because the source did not answer.
+
+    ``as_of`` are the panels with the source's time of their newest answer; ``reachable`` says
+    whether the source answered at all, ``thorough`` whether it was asked for every panel.
     """
 
     view: View
@@ -49,18 +57,21 @@ class Snapshot:
     complete: bool
     body: bytes
     body_brotli: bytes
+    as_of: tuple[tuple[str, float | None], ...] = ()
+    reachable: bool = True
+    thorough: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class _Now:
-    """The present value of a panel, and when it was so (source time)."""
+class _Flight:
+    """A snapshot that is being taken; ``fresh`` when all of it is asked for anew."""
 
-    value: float
-    as_of: float
+    task: asyncio.Task[Snapshot]
+    fresh: bool
 
 
 class SnapshotService:
-    """Makes snapshots on request, at most one at a time for equal views."""
+    """Makes snapshots, one at a time for equal views, and keeps those that are watched fresh."""
 
     def __init__(
         self,
@@ -74,26 +85,35 @@ class SnapshotService:
         breakdown_limit: int,
         horizon_seconds: float,
         clock: Callable[[], float],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._client = client
         self._probe = Probe(client, clock)
-        self._reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
         self._facts_file = facts_file
         self._dashboard = dashboard
         self._matchers = matchers
         self._scrape_interval_seconds = scrape_interval_seconds
-        self._breakdown_limit = breakdown_limit
         self._clock = clock
+        self._telemetry = telemetry or Untold()
+        self._present = PresentValues(
+            client, self._probe, dashboard, matchers=matchers, clock=clock
+        )
+        self.reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
+        self._charts = Charts(
+            client,
+            self.reader,
+            matchers=matchers,
+            breakdown_limit=breakdown_limit,
+            telemetry=self._telemetry,
+            clock=clock,
+        )
+        self._refresher = Refresher(self._renew, clock)
         self._snapshots: OrderedDict[View, Snapshot] = OrderedDict()
-        self._tasks: dict[View, asyncio.Task[Snapshot]] = {}
-        self._slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
+        self._flights: dict[View, _Flight] = {}
         self._facts: SourceFacts | None = None
         self._facts_at = float("-inf")
         self._facts_kept = 0.0
         self._facts_task: asyncio.Task[None] | None = None
-        self._now: dict[str, _Now] = {}
-        self._now_at = float("-inf")
-        self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
     @property
     def dashboard(self) -> Dashboard:
@@ -102,6 +122,24 @@ class SnapshotService:
     @property
     def contact(self) -> Contact:
         return self._probe.contact
+
+    @property
+    def watched(self) -> tuple[View, ...]:
+        """The views that are kept fresh now."""
+        return self._refresher.watched
+
+    def ages_seconds(self) -> Mapping[str, float]:
+        """By panel, how long ago the source last answered for it; the oldest of all views that
+        are watched. A panel without any answer is left out.
+        """
+        source_now = self._clock() + self._probe.contact.offset_seconds
+        ages: dict[str, float] = {}
+        for view in self.watched:
+            snapshot = self._snapshots.get(view)
+            for panel, as_of in () if snapshot is None else snapshot.as_of:
+                if as_of is not None:
+                    ages[panel] = max(ages.get(panel, 0.0), source_now - as_of)
+        return ages
 
     async def renew_contact(self) -> Contact:
         """Ask whether the source is there, unless somebody just did."""
@@ -112,53 +150,102 @@ class SnapshotService:
         snapshot = self._snapshots.get(view)
         if snapshot is None or not snapshot.complete:
             return None
-        # A clock that was set back makes a snapshot of the future: that is no young one.
-        return snapshot if 0 <= self._clock() - snapshot.taken_at <= max_age_seconds else None
+        return snapshot if 0 <= self._age_seconds(snapshot) <= max_age_seconds else None
 
     async def get(self, view: View, *, max_age_seconds: float) -> Snapshot:
         """The snapshot of ``view``, not older than ``max_age_seconds``; never raises for a source.
 
         However many ask at once, the source is asked once; one that is not complete is shared
-        for a second.
+        for a moment. See ``FRESH_SECONDS``.
         """
-        held = self.held(view, max_age_seconds) or self._just_taken(view)
-        if held is not None:
-            return held
-        task = self._tasks.get(view)
-        if task is None:
-            task = asyncio.create_task(self._take(view))
-            self._tasks[view] = task
-            task.add_done_callback(lambda _: self._tasks.pop(view, None))
-        return await asyncio.shield(task)
+        fresh = max_age_seconds <= FRESH_SECONDS
+        while True:
+            held = self.held(view, max_age_seconds) or self._just_failed(view, max_age_seconds)
+            if held is not None and (held.thorough or not fresh):
+                return held
+            flight = self._flights.get(view)
+            if flight is None:
+                return await asyncio.shield(self._launch(view, Occasion.VIEWER, fresh=fresh))
+            self._telemetry.joined()
+            snapshot = await asyncio.shield(flight.task)
+            if flight.fresh or not fresh:
+                return snapshot
 
-    def _just_taken(self, view: View) -> Snapshot | None:
-        """The newest incomplete one: a fault must not cost a question for each viewer."""
+    def watch(self, view: View, interval_seconds: float) -> None:
+        """Somebody looks at ``view``, of which there is a snapshot, every ``interval_seconds``:
+        from now on it is renewed in time for that, until nobody comes any more.
+        """
         snapshot = self._snapshots.get(view)
-        if snapshot is None or snapshot.complete:
-            return None
-        return snapshot if 0 <= self._clock() - snapshot.taken_at < _INCOMPLETE_SECONDS else None
+        if snapshot is not None:
+            self._refresher.watch(view, interval_seconds, snapshot.taken_at)
+
+    async def read_ahead(self, views: Iterable[View]) -> None:
+        """Read each view once, one after another, as soon as the source answers, so that what
+        does not change of them is held when somebody looks.
+        """
+        waiting = list(views)
+        while waiting:
+            snapshot = await self.get(waiting[0], max_age_seconds=float("inf"))
+            if snapshot.reachable:
+                del waiting[0]
+            else:
+                await asyncio.sleep(_READ_AHEAD_RETRY_SECONDS)
 
     async def aclose(self) -> None:
-        tasks: list[asyncio.Task[Any]] = list(self._tasks.values())
+        await self._refresher.aclose()
+        tasks: list[asyncio.Task[Any]] = [flight.task for flight in self._flights.values()]
         if self._facts_task is not None:
             tasks.append(self._facts_task)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._present.aclose()
         await self._probe.aclose()
         await self._client.aclose()
 
-    async def _take(self, view: View) -> Snapshot:
-        contact = await self._probe.renew()
+    def _age_seconds(self, snapshot: Snapshot) -> float:
+        """Negative after a clock was set back: a snapshot of the future is no young one."""
+        return self._clock() - snapshot.taken_at
+
+    def _just_failed(self, view: View, max_age_seconds: float) -> Snapshot | None:
+        """The newest incomplete one: a fault must not cost a question for each viewer."""
+        snapshot = self._snapshots.get(view)
+        if snapshot is None or snapshot.complete:
+            return None
+        # The probe makes an outage cheap to ask about; a panel that fails is asked in full.
+        shared = (
+            min(max_age_seconds, _PANEL_FAILED_SECONDS)
+            if snapshot.reachable
+            else _SOURCE_FAILED_SECONDS
+        )
+        return snapshot if 0 <= self._age_seconds(snapshot) < shared else None
+
+    def _launch(self, view: View, occasion: Occasion, *, fresh: bool) -> asyncio.Task[Snapshot]:
+        task = asyncio.create_task(self._take(view, occasion, fresh=fresh))
+        self._flights[view] = _Flight(task, fresh)
+        task.add_done_callback(lambda _: self._flights.pop(view, None))
+        return task
+
+    async def _renew(self, view: View) -> None:
+        """Its turn has come; what is being taken for a viewer serves as well."""
+        flight = self._flights.get(view)
+        await asyncio.shield(
+            self._launch(view, Occasion.SCHEDULE, fresh=False) if flight is None else flight.task
+        )
+
+    async def _take(self, view: View, occasion: Occasion, *, fresh: bool) -> Snapshot:
+        started = asyncio.get_running_loop().time()
+        contact = await self._meet(fresh=fresh)
         facts = await self._current_facts(contact)
         source_now = self._clock() + contact.offset_seconds
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         grid = view.grid(source_now, scrape)
         phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
-        present, *panels = await asyncio.gather(
-            self._present(Resolution(RECENT_SECONDS, scrape, facts.left_open), source_now),
+        reachable = contact.error is None
+        present = asyncio.create_task(self._renew_present(facts))
+        charts = await asyncio.gather(
             *(
-                self._panel(
+                self._charts.draw(
                     panel,
                     view,
                     grid,
@@ -166,12 +253,14 @@ class SnapshotService:
                         grid.step_seconds, scrape, facts.left_open, phases.get(panel.metrics[0])
                     ),
                     source_now,
+                    epoch=contact.epoch,
+                    may_keep=reachable and not fresh,
                 )
                 for panel in self._dashboard.panels
             ),
         )
-        for panel in panels:
-            panel["now"] = present.get(panel["id"])
+        await present
+        now = self._present.words()
         taken_at = self._clock()
         content = {
             "view": {
@@ -183,23 +272,53 @@ class SnapshotService:
                 "by": view.by,
                 "follows": view.range is not None,
             },
-            "serverNow": taken_at,
             "takenAt": taken_at,
             "scrapeInterval": scrape,
             "source": self._source(contact, facts),
-            "panels": panels,
+            "panels": [
+                {**chart.content, "now": now.get(panel.id)}
+                for panel, chart in zip(self._dashboard.panels, charts, strict=True)
+            ],
         }
-        complete = contact.error is None and not any(
-            panel["state"] in (State.STALE, State.UNAVAILABLE) for panel in panels
-        )
         body = orjson.dumps(content)
-        compressed = brotli.compress(body, quality=3)
-        snapshot = Snapshot(view, taken_at, complete, body, compressed)
-        self._snapshots[view] = snapshot
-        self._snapshots.move_to_end(view)
+        snapshot = Snapshot(
+            view,
+            taken_at,
+            reachable and all(c.state not in (State.STALE, State.UNAVAILABLE) for c in charts),
+            body,
+            brotli.compress(body, quality=3),
+            tuple((p.id, c.as_of) for p, c in zip(self._dashboard.panels, charts, strict=True)),
+            reachable,
+            all(chart.checked_at == source_now for chart in charts),
+        )
+        self._hold(snapshot)
+        self._telemetry.took(occasion, asyncio.get_running_loop().time() - started)
+        return snapshot
+
+    def _hold(self, snapshot: Snapshot) -> None:
+        self._snapshots[snapshot.view] = snapshot
+        self._snapshots.move_to_end(snapshot.view)
         while len(self._snapshots) > MAX_VIEWS:
             self._snapshots.popitem(last=False)
-        return snapshot
+        self._refresher.taken(snapshot.view, snapshot.taken_at, complete=snapshot.complete)
+
+    async def _meet(self, *, fresh: bool) -> Contact:
+        """The contact as of now; where nothing is unusual, from the present values' answer."""
+        contact = self._probe.contact
+        usual = contact.error is None and contact.last_seen is not None
+        if usual and not fresh and self._facts is not None:
+            # A source that hangs, or finds these hard, is asked what costs it nothing.
+            patience = _PRESENT_PATIENCE_SECONDS
+            await self._present.renew(self._recent(self._facts), patience_seconds=patience)
+        return await self._probe.renew()
+
+    async def _renew_present(self, facts: SourceFacts) -> None:
+        if self._probe.contact.error is None:
+            await self._present.renew(self._recent(facts))
+
+    def _recent(self, facts: SourceFacts) -> Resolution:
+        scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
+        return Resolution(RECENT_SECONDS, scrape, facts.left_open)
 
     async def _current_facts(self, contact: Contact) -> SourceFacts:
         """What is known of the source; only the very first reader waits for it."""
@@ -239,132 +358,6 @@ class SnapshotService:
         self._facts = facts
         self._facts_kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
         self._facts_at = self._clock()
-
-    async def _panel(
-        self, panel: Panel, view: View, grid: Grid, resolution: Resolution, source_now: float
-    ) -> dict[str, Any]:
-        by = view.by if view.by in panel.breakdowns else None
-        query = panel.render(panel.query, resolution, self._matchers, by)
-        async with self._slots:
-            reading = await self._reader.read(
-                query, grid, source_now=source_now, epoch=self._probe.contact.epoch
-            )
-        frame = reading.frame if reading.frame is not None else Frame.empty(grid)
-        try:
-            curves = curves_of(panel, frame, by, self._breakdown_limit)
-        except ConfigurationError as exc:
-            # A panel that cannot be drawn says so; the others stand.
-            reading = replace(reading, state=State.UNAVAILABLE, cause=str(exc))
-            frame = Frame.empty(grid)
-            curves = curves_of(panel, frame, by, self._breakdown_limit)
-        state, cause = reading.state, reading.cause
-        unlabelled = by is not None and bool(frame.series) and not curves.curves
-        if state is State.FRESH and not curves.has_numbers:
-            state = State.IDLE
-        if state is State.IDLE and unlabelled:
-            state, cause = State.EMPTY, f"No series here has the label {by}. Break down by another."
-        elif state is State.IDLE:
-            cause = "No job finished in this range, so there is nothing to measure."
-        elif state is State.EMPTY:
-            cause = await self._why_empty(panel, view, grid, source_now)
-        note = ""
-        if view.by is not None and by is None:
-            note = f"not reported by {view.by}"
-        return {
-            "id": panel.id,
-            "title": panel.title,
-            "kind": panel.kind,
-            "unit": panel.unit,
-            "state": state,
-            "cause": cause,
-            "warnings": reading.warnings,
-            "asOf": reading.as_of,
-            "nowLabel": "P95 now" if panel.quantiles else "now",
-            "atLeast": curves.at_least and value_words(panel.kind, curves.at_least),
-            "hidden": curves.hidden,
-            "note": note,
-            "figure": panel_figure(panel, curves, by=by),
-        }
-
-    async def _why_empty(self, panel: Panel, view: View, grid: Grid, source_now: float) -> str:
-        """The reason, kept for a while: it takes a search through weeks of samples."""
-        known = self._absences.get((panel.id, view))
-        if known is not None and 0 <= self._clock() - known[0] < _ABSENCE_KEPT_SECONDS:
-            return known[1]
-        try:
-            async with self._slots:
-                why = await explain_absence(self._client, panel, self._matchers, grid, source_now)
-        except SourceError as exc:
-            return f"Prometheus has no such series here. Why could not be found out: {exc}"
-        self._absences[panel.id, view] = (self._clock(), why)
-        while len(self._absences) > MAX_VIEWS:
-            self._absences.popitem(last=False)
-        return why
-
-    async def _present(
-        self, resolution: Resolution, source_now: float
-    ) -> dict[str, dict[str, Any]]:
-        """The present values by panel; while the source is away the last ones, with their time.
-
-        They are the same for every view. All are asked for in one question; should the source
-        refuse it, each panel asks its own, so that none takes the others along.
-        """
-        just_asked = 0 <= self._clock() - self._now_at < _NOW_SHARED_SECONDS
-        if self._probe.contact.error is None and not just_asked:
-            self._now_at = self._clock()
-            panels = self._dashboard.panels
-            try:
-                await self._ask_present(panels, resolution, source_now)
-            except SourceError as exc:
-                if exc.kind in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
-                    await asyncio.gather(
-                        *(self._ask_present_alone(p, resolution, source_now) for p in panels)
-                    )
-                else:
-                    _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
-        return {
-            panel.id: {"words": value_words(panel.kind, now.value), "asOf": now.as_of}
-            for panel in self._dashboard.panels
-            if (now := self._now.get(panel.id)) is not None
-        }
-
-    async def _ask_present_alone(
-        self, panel: Panel, resolution: Resolution, source_now: float
-    ) -> None:
-        try:
-            await self._ask_present((panel,), resolution, source_now)
-        except SourceError as exc:
-            _log.warning("cannot read the present %s: %s (%s)", panel.title, exc, exc.detail)
-
-    async def _ask_present(
-        self, panels: tuple[Panel, ...], resolution: Resolution, source_now: float
-    ) -> None:
-        query = " or ".join(
-            f"label_replace(({panel.render(panel.now, resolution, self._matchers, None)}), "
-            f'"{_PANEL_LABEL}", "{panel.id}", "", "")'
-            for panel in panels
-        )
-        async with self._slots:
-            answer = await self._client.query(query, at=source_now)
-        at = Grid(int(source_now), int(source_now), 1)
-        for panel in panels:
-            mine = [s for s in answer.samples if dict(s.labels).get(_PANEL_LABEL) == panel.id]
-            labels = tuple(
-                tuple(pair for pair in s.labels if pair[0] != _PANEL_LABEL) for s in mine
-            )
-            frame = Frame(at, labels, np.array([s.value for s in mine]).reshape(-1, 1))
-            try:
-                curves = curves_of(panel, frame, None, 1).curves
-            except ConfigurationError:
-                # Its chart says why.
-                self._now.pop(panel.id, None)
-                continue
-            values = [float(curve.values[0]) for curve in curves]
-            value = values[panel.quantiles.index(RANKED_QUANTILE)] if panel.quantiles else values[0]
-            if np.isfinite(value):
-                self._now[panel.id] = _Now(value, source_now)
-            else:
-                self._now.pop(panel.id, None)
 
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
         banner = ""

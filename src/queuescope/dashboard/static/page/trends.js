@@ -2,6 +2,7 @@
 
 const RETRY_SECONDS = 10;
 const ANSWER_SECONDS = 20;
+const SPREAD_SECONDS = 0.5;
 const CLOCK_TOLERANCE_SECONDS = 5;
 
 class Trends {
@@ -29,6 +30,8 @@ class Trends {
     this.listen();
     this.showControls();
     this.running = false;
+    // The server renews a view for all who look at it; they must not all ask at once then.
+    this.phase = Math.random() * SPREAD_SECONDS;
   }
 
   // ---- life
@@ -79,7 +82,9 @@ class Trends {
     this.dueAt = null;
     this.showStatus();
     try {
-      const answer = await this.ask(key, pending.signal, now ? 1 : this.maxAge());
+      // The interval lets the server have the next answer ready when it is asked for.
+      const query = `${key}&refresh=${this.state.refresh || "off"}`;
+      const answer = await this.ask(query, pending.signal, now ? 1 : this.maxAge());
       if (this.pending !== pending) return;
       this.receive(key, answer);
       if (this.zoom) this.loadFine({ now });
@@ -103,11 +108,10 @@ class Trends {
     if (!response.headers.get("content-type")?.includes("application/json")) {
       throw new Error("not an answer of Queuescope");
     }
-    const sentAt = Date.parse(response.headers.get("date") ?? "") / 1000;
     const answer = await response.json();
     if (!response.ok) throw Object.assign(new Error(answer.error), { words: answer.error });
-    // A shared answer may have been made a while ago: the time is that of its sending.
-    if (sentAt > answer.serverNow) answer.serverNow = sentAt;
+    // The answer is shared and may have been made a while ago.
+    answer.serverNow = Number(response.headers.get("queuescope-now")) || answer.takenAt;
     this.deviceAhead = Date.now() / 1000 - answer.serverNow;
     return answer;
   }
@@ -137,7 +141,7 @@ class Trends {
   }
 
   maxAge() {
-    return Math.max(1, (this.state.refresh || 60) * 0.95).toFixed(1);
+    return this.state.refresh || 60;
   }
 
   receive(key, answer) {
@@ -188,7 +192,7 @@ class Trends {
     if (delay === undefined) {
       const age = this.payload ? this.serverNow() - this.payload.takenAt : 0;
       delay = this.healthy()
-        ? Math.max(1, this.state.refresh - Math.max(0, age))
+        ? Math.max(1, this.state.refresh - Math.max(0, age)) + this.phase
         : Math.min(RETRY_SECONDS, this.state.refresh);
     }
     this.dueAt = performance.now() + delay * 1000;
