@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 import httpx2
 
@@ -117,10 +117,13 @@ def tls_context(
             "a client certificate for Prometheus needs both prometheus_client_cert and "
             "prometheus_client_key; where one file holds both, name it twice"
         )
-    if not url.startswith("https:") and (ca_file or client_cert):
-        raise ConfigurationError(
-            "a CA file or client certificate for Prometheus needs an https:// address"
-        )
+    if urlsplit(url).scheme != "https":
+        if ca_file or client_cert:
+            raise ConfigurationError(
+                "a CA file or client certificate for Prometheus needs an https:// address"
+            )
+        # It is not used, and to read all that the system trusts takes longer than an answer.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_file is None:
         context = httpx2.create_ssl_context(trust_env=False)
     else:
