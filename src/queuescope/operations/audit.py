@@ -62,7 +62,7 @@ class Result(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Event:
     """What is written: ``act`` is shared by an intent and its outcome; ``at_ms`` is UTC epoch
-    milliseconds; ``count`` is how many jobs, queues or places it touches, -1 when unknown.
+    milliseconds; ``touched`` is how many jobs, queues or places it touches, -1 when unknown.
     """
 
     at_ms: int
@@ -72,7 +72,7 @@ class Event:
     role: str
     operation: str
     target: str
-    count: int
+    touched: int
     result: Result
     detail: str
 
@@ -120,7 +120,7 @@ _audit = Table(
     Column("role", String(16), nullable=False),
     Column("operation", String(16), nullable=False),
     Column("target", String(TEXT_LIMIT), nullable=False),
-    Column("count", BigInteger, nullable=False),
+    Column("touched", BigInteger, nullable=False),
     Column("result", String(16), nullable=False),
     Column("detail", String(DETAIL_LIMIT), nullable=False),
     Column("previous", String(64), nullable=False),
@@ -263,7 +263,7 @@ def _fault(row: Row[Any], seq: int, previous: str) -> str:
     if type(row.seq) is not int or row.seq != seq:
         return f"entry {seq} is missing, or another stands in its place"
     values = [getattr(row, name) for name in _COLUMNS]
-    kinds = [int if name in ("at_ms", "count") else str for name in _COLUMNS]
+    kinds = [int if name in ("at_ms", "touched") else str for name in _COLUMNS]
     if [type(value) for value in values] != kinds or row.hash != _hash(seq, values, row.previous):
         return f"entry {seq} was changed"
     if row.previous != previous:
