@@ -90,41 +90,72 @@ Action = Pass | Late | Read | ReadTogether | Restart | Forget | Switch
 
 
 def random_actions(chance: Random, *, others: bool, rewrites: bool = True) -> list[Action]:
-    """A history of 10 to 50 actions.
+    """A history of 10 to 50 turns, most of which are one action.
 
     With ``others`` the server changes; then the first series is a number at every step, because
     nobody can tell servers apart where both hold nothing. Without ``rewrites`` no sample is changed
     or removed, as in a source that refuses that.
     """
-    return [_random_action(chance, others, rewrites) for _ in range(chance.randint(10, 50))]
+    actions: list[Action] = []
+    for _ in range(chance.randint(10, 50)):
+        actions += _random_turn(chance, others=others, rewrites=rewrites)
+    return actions
 
 
-def _random_action(chance: Random, others: bool, rewrites: bool) -> Action:
-    kinds = ("read", "together", "pass", "late", "restart", "forget", "switch")
-    (kind,) = chance.choices(kinds, (40, 5, 30, 14, 5, 1, 5 if others else 0))
-    match kind:
+_TURNS = {
+    "read": 40,
+    "read together": 5,
+    "pass": 30,
+    "late": 10,
+    "late at the horizon": 3,
+    "restart": 5,
+    "forget": 1,
+}
+_TURNS_OF_OTHERS = {"switch": 4, "switch between neighbours": 2}
+
+
+def _random_turn(chance: Random, *, others: bool, rewrites: bool) -> tuple[Action, ...]:
+    turns = _TURNS | _TURNS_OF_OTHERS if others else _TURNS
+    (turn,) = chance.choices(list(turns), list(turns.values()))
+    late_ones = QUEUES[1:] if others else QUEUES
+    match turn:
         case "read":
-            return _random_read(chance)
-        case "together":
-            return ReadTogether(tuple(_random_read(chance) for _ in range(chance.randint(2, 4))))
+            return (_random_read(chance),)
+        case "read together":
+            return (ReadTogether(tuple(_random_read(chance) for _ in range(chance.randint(2, 4)))),)
         case "pass":
             seconds = chance.randint(1, 30 if chance.random() < 0.7 else 400)
             scraped = {q: chance.choice(VALUES) for q in QUEUES if chance.random() < 0.6}
             if others:
                 scraped[QUEUES[0]] = chance.choice(VALUES[:-1])
-            return Pass(seconds, tuple(scraped.items()))
+            return (Pass(seconds, tuple(scraped.items())),)
         case "late":
             age_steps = chance.randint(0, 12 if chance.random() < 0.9 else 60)
-            series = chance.choice(QUEUES[1:] if others else QUEUES)
             vanishes = rewrites and chance.random() < 0.2
-            return Late(series, age_steps, None if vanishes else chance.choice(VALUES))
+            value = None if vanishes else chance.choice(VALUES)
+            return (Late(chance.choice(late_ones), age_steps, value),)
+        case "late at the horizon":
+            late = Late(chance.choice(late_ones), chance.choice((11, 12)), chance.choice(VALUES))
+            # The seam would show it to a read that asks for anything; one that asks for nothing
+            # ends there.
+            return (Read(0, 30), late, Read(chance.choice((0, 11, 12, 12)), chance.randint(3, 20)))
         case "restart":
-            (disk,) = chance.choices(_DISK, (4, 2, 1, 2))
-            return Restart(disk, chance.randrange(1 << 16))
+            (disk,) = chance.choices(_DISK, (4, 2, 1, 3))
+            return (Restart(disk, chance.randrange(1 << 16)),)
         case "forget":
-            return Forget(chance.randrange(KEYS))
+            return (Forget(chance.randrange(KEYS)),)
+        case "switch":
+            return (_random_switch(chance),)
         case _:
-            return Switch(chance.choice(("first", "other", "wiped")))
+            ago, steps = chance.randint(13, 20), chance.randint(3, 15)
+            older = Read(ago + steps + 1, steps)
+            both = Read(ago, 2 * steps + 1)
+            pair = chance.choice(((Read(ago, steps), older), (older, Read(ago, steps))))
+            return (pair[0], _random_switch(chance), pair[1], both)
+
+
+def _random_switch(chance: Random) -> Switch:
+    return Switch(chance.choice(("first", "other", "wiped")))
 
 
 def _random_read(chance: Random) -> Read:

@@ -444,8 +444,8 @@ def damage(files: Sequence[Path], seed: int) -> None:
     """Hurt each file in one of five ways."""
     for number, file in enumerate(files):
         content = bytearray(file.read_bytes()) or bytearray(b" ")
-        match (seed + number) % 5:
-            case 0:
+        match (seed + number) % 7:
+            case 0 | 5 | 6:
                 content[seed * 7919 % len(content)] ^= 1 << seed % 8
             case 1:
                 del content[seed * 7919 % len(content) :]
