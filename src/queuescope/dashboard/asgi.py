@@ -37,6 +37,7 @@ from queuescope.settings import Settings, load_settings
 from queuescope.snapshot import RANGES, Snapshot, SnapshotService, View, parse_view
 from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
+from queuescope.snapshot.standing import StandingService
 
 _STREAMLIT_STATIC = Path(st.__file__).parent / "static"
 _CACHED_POINTS = 20_000_000
@@ -90,6 +91,7 @@ class Dashboard:
         )
         self._client = connect(settings, self.metrics)
         self._snapshots: SnapshotService | None = None
+        self._standing: StandingService | None = None
 
     @property
     def snapshots(self) -> SnapshotService:
@@ -115,6 +117,14 @@ class Dashboard:
             telemetry=self.metrics,
         )
         self.metrics.tell_of(self._snapshots, lambda: self._client.breaker_state)
+        self._standing = StandingService(
+            self._client,
+            self._snapshots.reader,
+            self._snapshots,
+            self.panels,
+            matchers=self.matchers,
+            clock=time.time,
+        )
         warm_up = asyncio.create_task(self._warm_up())
         # What was imported is not walked by every collection from here on.
         gc.collect()
@@ -123,6 +133,7 @@ class Dashboard:
             yield
         finally:
             warm_up.cancel()
+            await self._standing.aclose()
             await self._snapshots.aclose()
             # The signal that ends the server leaves no other moment to finish writing.
             await asyncio.to_thread(store.flush)
@@ -158,6 +169,15 @@ class Dashboard:
         # Beside the body, which is the same for all: by it the page knows how old that is.
         response.headers["Queuescope-Now"] = f"{time.time():.3f}"
         return response
+
+    async def standing(self, request: Request) -> Response:
+        if self._standing is None:
+            raise RuntimeError("the application has not been started")
+        try:
+            age = _age(request.query_params.get("age"), self.settings.refresh_seconds or 60)
+        except ConfigurationError as exc:
+            return _json(orjson.dumps({"error": str(exc)}), status_code=400)
+        return _json(await self._standing.get(max_age_seconds=age))
 
     def document(self, request: Request) -> bytes:
         """The index page for ``request``, with its snapshot when one is at hand."""
@@ -228,6 +248,7 @@ def create_app(settings: Settings) -> st.App:
             Route("/readyz", dashboard.ready),
             Route("/metrics", dashboard.own_metrics),
             Route("/queuescope/view", dashboard.view),
+            Route("/queuescope/standing", dashboard.standing),
             Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
         ],
         middleware=[

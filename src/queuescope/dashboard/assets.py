@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 STATIC = Path(__file__).parent / "static"
 PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
-_SCRIPTS = ("zone", "address", "figure", "details", "chart", "trends", "boot")
+_SCRIPTS = ("zone", "address", "figure", "details", "chart", "standing", "trends", "boot")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 
 
@@ -70,7 +70,9 @@ class Assets:
         self.plotly = self._add("plotly-basic", ".js", library, 9)
         wrapped = f'"use strict";(() => {{\n{script}\n}})();\n'.encode()
         self.script = self._add("page", ".js", wrapped, 11)
-        self.style = (page / "page.css").read_text("utf-8")
+        self.style = "".join(
+            (page / f"{name}.css").read_text("utf-8") for name in ("page", "standing")
+        )
         self.icon = self._add("queuescope", ".svg", (STATIC / "queuescope.svg").read_bytes(), 11)
 
     def _add(self, name: str, suffix: str, content: bytes, quality: int) -> str:

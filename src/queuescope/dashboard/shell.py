@@ -51,6 +51,13 @@ class Shell:
     ) -> None:
         page = STATIC / "page"
         chart = Template((page / "chart.html").read_text("utf-8"))
+        card = Template((page / "card.html").read_text("utf-8"))
+        standing = Template((page / "standing.html").read_text("utf-8")).substitute(
+            cards="".join(
+                card.substitute(id=m.id, title=escape(m.title), note=escape(m.note))
+                for m in dashboard.measures
+            )
+        )
         defaults = {
             "range": default_range,
             "refresh": refresh_seconds,
@@ -64,6 +71,7 @@ class Shell:
         section = Template((page / "shell.html").read_text("utf-8")).substitute(
             defaults=escape(json.dumps(defaults)),
             breakdowns=options,
+            standing=standing if dashboard.measures else "",
             charts="".join(
                 chart.substitute(id=panel.id, title=escape(panel.title))
                 for panel in dashboard.panels

@@ -23,6 +23,7 @@ from queuescope.snapshot.present import PresentValues
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
+from queuescope.snapshot.standing import Bearings
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Occasion, Telemetry, Untold
 from queuescope.timeseries import State
@@ -190,6 +191,21 @@ class SnapshotService:
                 del waiting[0]
             else:
                 await asyncio.sleep(_READ_AHEAD_RETRY_SECONDS)
+
+    async def bearings(self) -> Bearings:
+        """Where the source stands now."""
+        contact = await self._probe.renew()
+        facts = await self._current_facts(contact)
+        scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
+        return Bearings(
+            self._clock() + contact.offset_seconds,
+            scrape,
+            facts.left_open,
+            dict(facts.phases) if scrape == facts.scrape_interval_seconds else {},
+            contact.epoch,
+            contact.error,
+            contact.failing_since,
+        )
 
     async def aclose(self) -> None:
         await self._refresher.aclose()

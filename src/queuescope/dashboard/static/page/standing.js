@@ -1,6 +1,5 @@
 // What is going on now: the verdict, the cards and the alerts above the charts.
 
-const LEVEL_WORDS = { warn: "beyond its limit", bad: "far beyond its limit" };
 const DIRECTION_SIGNS = { up: "▲", down: "▼", same: "", none: "" };
 
 class Standing {
@@ -138,7 +137,7 @@ class Standing {
     part(".qs-figure span").textContent = kpi?.words === "–" ? "" : kpi?.unit ?? "";
     const badge = part(".qs-badge");
     const old = state === "stale" && kpi?.asOf ? `, ${durationText(Math.max(0, this.page.now() - kpi.asOf))} old` : "";
-    badge.textContent = STATE_WORDS[state] ? STATE_WORDS[state] + old : LEVEL_WORDS[card.dataset.level] ?? "";
+    badge.textContent = STATE_WORDS[state] ? STATE_WORDS[state] + old : card.dataset.level === "none" ? "" : kpi.levelWords;
     badge.hidden = !badge.textContent;
     const cause = this.problem || kpi?.cause || "";
     card.title = cause ? sentence(cause) : "";

@@ -26,6 +26,12 @@ class Trends {
       onHover: (source, at) => this.pointed(source, at),
       onUnhover: (source) => this.pointed(source, null),
     }));
+    this.standing = new Standing(root, {
+      base: () => this.base,
+      now: () => (this.payload ? this.serverNow() + this.payload.source.offset : Date.now() / 1000),
+      moment: (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at),
+      reveal: (panel) => this.reveal(panel),
+    });
     this.applyTheme();
     this.listen();
     this.showControls();
@@ -41,7 +47,10 @@ class Trends {
     if (this.running) return;
     this.running = true;
     this.clock = setInterval(() => this.tick(), 1000);
-    if (first) this.receive(this.key(), first);
+    if (first) {
+      this.receive(this.key(), first);
+      this.standing.load(this.maxAge());
+    }
     else if (this.payload) this.wake();
     else await this.load();
   }
@@ -81,6 +90,7 @@ class Trends {
     this.find("refresh-now").classList.toggle("qs-turning", now);
     this.dueAt = null;
     this.showStatus();
+    this.standing.load(now ? 1 : this.maxAge());
     try {
       // The interval lets the server have the next answer ready when it is asked for.
       const query = `${key}&refresh=${this.state.refresh || "off"}`;
@@ -280,6 +290,13 @@ class Trends {
     }
   }
 
+  reveal(panel) {
+    const { element } = this.charts.find((chart) => chart.element.dataset.panel === panel);
+    element.scrollIntoView({ block: "center", behavior: "smooth" });
+    element.tabIndex = -1;
+    element.focus({ preventScroll: true });
+  }
+
   // ---- words
 
   showStatus() {
@@ -476,6 +493,7 @@ class Trends {
     this.find("by").addEventListener("change", (event) => this.chooseView({ by: event.target.value }));
     this.find("zone").addEventListener("change", (event) => {
       this.change({ zone: event.target.value === "UTC" ? "UTC" : browserZone() });
+      this.standing.show();
       if (this.payload) this.draw();
     });
     this.find("refresh-now").addEventListener("click", () => this.load({ quiet: true, now: true }));

@@ -1,0 +1,273 @@
+"""The standing in the words and numbers that the page shows.
+
+A reason is a list of texts and instants (``{"at": epoch seconds}``, source time), which the page
+writes in its reader's zone.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from queuescope.figures import duration_words, value_words
+from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
+from queuescope.panels import Kind, Measure
+from queuescope.snapshot.alerts import Alerts
+from queuescope.timeseries import Floats, Reading, State
+
+Reason = list[str | dict[str, float]]
+
+_MINUTE = 60
+_SAME_RATIO = 0.005
+_BEYOND = {Worse.ABOVE: "over limit", Worse.BELOW: "under limit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measure's figure: what its card shows, and what the verdict judges.
+
+    None: it is not known, for the reason in ``cause``; NaN: nothing happened to be measured.
+    ``stale`` says that the figure is of ``as_of`` (source time) and no newer one can be had.
+    """
+
+    shown: float | None
+    judged: float | None
+    as_of: float | None
+    cause: str = ""
+    stale: bool = False
+
+
+def verdict_content(
+    verdict: Verdict, measures: dict[str, Measure], depth: float | None
+) -> dict[str, Any]:
+    """The verdict with the reason of its worst finding, and every finding."""
+    findings = [
+        {
+            "rule": finding.measure,
+            "state": finding.health,
+            "reason": _reason(finding, measures.get(finding.measure), depth),
+            "since": finding.since,
+            "panel": _panel_of(measures.get(finding.measure)),
+        }
+        for finding in verdict.findings
+    ]
+    if findings:
+        reason = findings[0]["reason"]
+    else:
+        limited = sum(_is_judged(m.limits) for m in measures.values())
+        reason = [f"all {limited} checks are within their limits"]
+    return {
+        "state": verdict.health,
+        "words": verdict.health.capitalize(),
+        "reason": reason,
+        "findings": findings,
+    }
+
+
+def card_content(
+    measure: Measure,
+    figure: Figure,
+    changes: dict[str, float | None],
+    history: Reading,
+    spark: Floats | None,
+) -> dict[str, Any]:
+    """One card."""
+    kind, limits = measure.panel.kind, measure.limits
+    worse = None if limits is None else limits.worse
+    state, level = _state(figure, history), _level(figure, limits)
+    return {
+        "id": measure.id,
+        "title": measure.title,
+        "state": state,
+        "cause": figure.cause if state is not State.IDLE else "Nothing happened to be measured.",
+        "asOf": figure.as_of,
+        "level": level,
+        "levelWords": "" if level in ("none", "good") or worse is None else _BEYOND[worse],
+        "words": _words(kind, figure.shown),
+        "unit": measure.panel.unit if kind is Kind.COUNT else "",
+        "note": measure.note,
+        "changes": [
+            {"against": name, **_change(kind, worse, change, figure.shown)}
+            for name, change in changes.items()
+        ],
+        "spark": None
+        if spark is None or history.frame is None
+        else {
+            "values": base64.b64encode(spark.astype(np.float32).tobytes()).decode(),
+            "from": history.frame.grid.start,
+            "to": history.frame.grid.end,
+        },
+        "limit": None if limits is None else limits.degraded,
+        "panel": _panel_of(measure),
+    }
+
+
+def drain_content(found: Drain) -> dict[str, Any]:
+    """The drain verdict in a sentence's words, with its numbers."""
+    per_minute = None if found.growth_per_second is None else found.growth_per_second * _MINUTE
+    return {
+        "state": found.state,
+        "words": _drain_words(found, per_minute),
+        "seconds": found.seconds,
+        "arrivalPerMinute": _per_minute(found.arrival_per_second),
+        "completionPerMinute": _per_minute(found.completion_per_second),
+    }
+
+
+def alert_content(alerts: Alerts) -> dict[str, Any]:
+    """The alerts and how far they can be trusted."""
+    return {
+        "alerts": [
+            {
+                "name": alert.name,
+                "state": alert.state,
+                "severity": alert.severity,
+                "summary": alert.summary,
+                "since": alert.since,
+                "panel": alert.panel,
+                "labels": dict(alert.labels),
+            }
+            for alert in alerts.active
+        ],
+        "alertsMore": alerts.more,
+        "alertsState": alerts.state,
+        "alertsCause": alerts.cause,
+        "alertsAsOf": alerts.as_of,
+    }
+
+
+def _words(kind: Kind, value: float | None) -> str:
+    if value == 0 and kind is Kind.LATENCY:
+        return "0 s"
+    return "–" if value is None else value_words(kind, value)
+
+
+def _state(figure: Figure, history: Reading) -> State:
+    if figure.shown is None:
+        if figure.stale or figure.as_of is None:
+            return State.UNAVAILABLE
+        return State.EMPTY
+    if figure.stale:
+        return State.STALE
+    if math.isnan(figure.shown):
+        return State.IDLE
+    return State.PARTIAL if history.state is State.PARTIAL else State.FRESH
+
+
+def _level(figure: Figure, limits: Limits | None) -> str:
+    """``good``, ``warn`` or ``bad`` by the limits; ``none`` where nothing is judged or known."""
+    value = figure.judged
+    if limits is None or not _is_judged(limits) or value is None:
+        return "none"
+    if math.isnan(value) or figure.stale:
+        return "none"
+    broken = limits.broken(value)
+    if broken is None:
+        return "good"
+    return "bad" if broken[0] is Health.DOWN else "warn"
+
+
+def _is_judged(limits: Limits | None) -> bool:
+    return limits is not None and (limits.degraded, limits.down) != (None, None)
+
+
+def _change(
+    kind: Kind, worse: Worse | None, change: float | None, shown: float | None
+) -> dict[str, str]:
+    if change is None or shown is None:
+        return {"words": "no data", "direction": "none", "tone": "neutral"}
+    if abs(change) <= _SAME_RATIO * max(abs(shown), abs(shown - change)) or _is_small(kind, change):
+        return {"words": "the same", "direction": "same", "tone": "neutral"}
+    direction = "up" if change > 0 else "down"
+    if worse is None:
+        tone = "neutral"
+    else:
+        tone = "worse" if (change > 0) == (worse is Worse.ABOVE) else "better"
+    sign = "+" if change > 0 else "−"
+    size = abs(change)
+    words = (
+        f"{size:.1f} points" if kind is Kind.PERCENT else value_words(kind, _rounded(kind, size))
+    )
+    return {"words": sign + words, "direction": direction, "tone": tone}
+
+
+def _is_small(kind: Kind, change: float) -> bool:
+    """Whether it would be written as 0."""
+    return abs(change) < {Kind.PERCENT: 0.05, Kind.COUNT: 0.05, Kind.LATENCY: 0.5}[kind]
+
+
+def _rounded(kind: Kind, value: float) -> float:
+    return round(value) if kind is Kind.COUNT and value >= 10 else value
+
+
+def _reason(finding: Finding, measure: Measure | None, depth: float | None) -> Reason:
+    if finding.health is Health.STALLED:
+        jobs = "work waits" if depth is None else f"{_jobs(depth)} and none has been completed"
+        return [f"{jobs} for 10 min"]
+    if finding.health is Health.UNKNOWN:
+        what = "" if measure is None else f"{measure.title} is not known: "
+        return [what + finding.cause, *_since(finding)]
+    if measure is None or measure.limits is None or finding.value is None or finding.limit is None:
+        return [finding.cause, *_since(finding)]
+    kind, unit = measure.panel.kind, measure.panel.unit
+    value, limit = value_words(kind, finding.value), value_words(kind, finding.limit)
+    if kind is Kind.COUNT:
+        value, limit = f"{value} {unit}", f"{limit}"
+    side = "limit" if measure.limits.worse is Worse.ABOVE else "should be at least"
+    title = measure.title
+    if measure.id == "active_workers" and finding.value == 0:
+        return ["no worker is up", *_since(finding)]
+    return [f"{title} is {value}, {side} {limit}", *_since(finding)]
+
+
+def _since(finding: Finding) -> Reason:
+    if finding.since is None:
+        return []
+    return [", since before " if finding.began_before else ", since ", {"at": finding.since}]
+
+
+def _jobs(count: float) -> str:
+    return "1 job waits" if count == 1 else f"{value_words(Kind.COUNT, count)} jobs wait"
+
+
+def _panel_of(measure: Measure | None) -> str | None:
+    return measure.panel.id if measure is not None and measure.on_page else None
+
+
+def _per_minute(rate: float | None) -> float | None:
+    return None if rate is None else rate * _MINUTE
+
+
+def _drain_words(found: Drain, growth_per_minute: float | None) -> str:
+    state = found.state
+    if state is DrainState.EMPTY:
+        return "nothing waits"
+    if state is DrainState.CLEARING and found.seconds is not None:
+        return f"clears in about {duration_words(_round_duration(found.seconds))}"
+    if state is DrainState.STALLED:
+        return "work waits and none is completed"
+    if state is DrainState.UNKNOWN or growth_per_minute is None:
+        return "whether it clears is not known"
+    if state is DrainState.STEADY:
+        words = "holds its length: as much arrives as is completed"
+    else:
+        rate = value_words(Kind.COUNT, _rounded(Kind.COUNT, round(growth_per_minute, 1)))
+        words = f"growing by {rate} a minute"
+    if not found.workers or not found.workers_needed:
+        return words
+    will = "will not clear with" if state is DrainState.GROWING else "would clear with more than"
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    needed = f"; {found.workers_needed} would" if state is DrainState.GROWING else ""
+    return f"{words}: {will} {workers}{needed}"
+
+
+def _round_duration(seconds: float) -> float:
+    """A forecast has no seconds: to the minute, and beyond an hour to five."""
+    if seconds < _MINUTE:
+        return max(10.0, round(seconds, -1))
+    unit = _MINUTE if seconds < 3_600 else 5 * _MINUTE
+    return round(seconds / unit) * unit

@@ -1,0 +1,232 @@
+"""Verdict, cards and alerts from a real Prometheus: right, shared, and honest in an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from tests.real_prometheus import RealPrometheus, Samples
+from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService
+
+from queuescope.panels import load_dashboard, parse_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.standing import StandingService
+
+pytestmark = pytest.mark.anyio
+
+PRESET = Path(__file__).parents[2] / "src/queuescope/panels/presets/ai-agents.toml"
+RULES = """
+groups:
+  - name: test
+    interval: 1s
+    rules:
+      - record: waiting:sum
+        expr: sum(ai_agents_queue_depth)
+      - alert: TooDeep
+        expr: waiting:sum > 100
+        labels: {severity: critical}
+        annotations: {summary: "<b>{{ $value }}</b> jobs wait"}
+      - alert: NotYet
+        expr: sum(ai_agents_workers_up) < 10
+        for: 1h
+"""
+
+
+def samples(end: int) -> Samples:
+    """Eight days: the queue holds 12 jobs, and 130 since an hour ago; a job in ten fails."""
+    times = np.arange(end - 8 * 86_400, end + 1, SCRAPE)
+    jobs = np.arange(len(times), dtype=float)
+    depth = np.where(times > end - 3600, 130.0, 12.0)
+    found: dict[str, tuple[Any, Any]] = {
+        'ai_agents_queue_depth{queue="a"}': (times, depth),
+        "ai_agents_workers_up": (times, np.full(len(times), 4.0)),
+        'ai_agents_queue_oldest_age_seconds{queue="a"}': (times, np.full(len(times), 8.0)),
+    }
+    for outcome, share in (("succeeded", 9), ("failed", 1)):
+        name = f'ai_agents_enhancement_jobs_total{{outcome="{outcome}",tenant="acme"}}'
+        found[name] = (times, jobs * share)
+    for le, share in (("1", 5), ("2", 10), ("+Inf", 10)):
+        name = f'ai_agents_enhancement_latency_seconds_bucket{{le="{le}",tenant="acme"}}'
+        found[name] = (times, jobs * share)
+    return found
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
+    directory = tmp_path_factory.mktemp("standing")
+    rules = directory / "rules.yml"
+    rules.write_text(RULES)
+    series = samples(int(time.time()))
+    with RealPrometheus(directory, series=series, rule_files=[rules]) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(platform: RealPrometheus) -> AsyncIterator[CountingProxy]:
+    async with CountingProxy(platform.port) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def standing(
+    url: str, make_service: StartService, clock: Clock, preset: str = ""
+) -> AsyncIterator[StandingService]:
+    dashboard = parse_dashboard(preset, "t", "test") if preset else load_dashboard("ai-agents")
+    service = make_service(url, dashboard=dashboard, timeout_seconds=2)
+    client = PrometheusClient(url, timeout_seconds=2, clock=clock)
+    made = StandingService(client, service.reader, service, dashboard, matchers="", clock=clock)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+        await client.aclose()
+        await service.aclose()
+
+
+async def told(service: StandingService, max_age_seconds: float = 1e9) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(await service.get(max_age_seconds=max_age_seconds))
+    return found
+
+
+def cards(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {card["id"]: card for card in found["kpis"]}
+
+
+async def test_the_cards_show_the_samples_own_numbers(
+    platform: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    async with standing(platform.url, make_service, clock) as service:
+        found = await told(service)
+    shown = {name: (card["state"], card["words"]) for name, card in cards(found).items()}
+    assert shown == {
+        "queue_depth": ("fresh", "130"),
+        "success_rate": ("fresh", "90.0 %"),
+        # Half below 1 s and all below 2 s: 1 + 0.9 s.
+        "p95_latency": ("fresh", "1.9 s"),
+        "active_workers": ("fresh", "4"),
+        # Ten jobs in each of two scrapes a minute.
+        "throughput": ("fresh", "20"),
+        "oldest_waiting": ("fresh", "8.0 s"),
+    }
+    changes = {change["against"]: change for change in cards(found)["queue_depth"]["changes"]}
+    assert {name: change["words"] for name, change in changes.items()} == {
+        "yesterday": "+118",
+        "last week": "+118",
+    }
+    assert {change["tone"] for change in changes.values()} == {"worse"}
+    packed = cards(found)["queue_depth"]["spark"]["values"]
+    spark = np.frombuffer(base64.b64decode(packed), "<f4")
+    assert set(spark.tolist()) == {12.0, 130.0}
+
+
+async def test_the_verdict_names_the_figure_its_limit_and_since_when(
+    platform: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    async with standing(platform.url, make_service, clock) as service:
+        verdict = (await told(service))["verdict"]
+    assert verdict["state"] == "degraded"
+    by_rule = {finding["rule"]: finding for finding in verdict["findings"]}
+    assert set(by_rule) == {"queue_depth", "success_rate"}
+    text, when = by_rule["queue_depth"]["reason"][0], by_rule["queue_depth"]["reason"][-1]
+    assert text == "Queue depth is 130 jobs, limit 100"
+    # The depth rose an hour before the newest sample; the history tells it to its step.
+    assert abs(when["at"] - (time.time() - 3600)) <= 900 + 120
+    assert by_rule["success_rate"]["reason"][0] == (
+        "Success rate is 90.0 %, should be at least 95.0 %"
+    )
+
+
+async def test_alerts_are_told_with_their_chart_and_when_they_began(
+    platform: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    deadline = time.monotonic() + 30
+    async with standing(platform.url, make_service, clock) as service:
+        found = await told(service)
+        while len(found["alerts"]) < 2:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.3)
+            clock.offset_seconds += 2
+            found = await told(service, 1)
+    firing, pending = found["alerts"]
+    assert found["alertsState"] == "fresh"
+    assert (firing["name"], firing["state"], firing["severity"]) == (
+        "TooDeep",
+        "firing",
+        "critical",
+    )
+    # Through the recording rule that it reads.
+    assert firing["panel"] == "queue_depth"
+    assert firing["summary"] == "<b>130</b> jobs wait"
+    assert abs(firing["since"] - time.time()) < 120
+    assert (pending["name"], pending["state"], pending["panel"]) == ("NotYet", "pending", None)
+
+
+async def test_in_an_outage_old_figures_keep_their_time_and_nothing_is_green(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    async with standing(proxy.url, make_service, clock) as service:
+        before = await told(service)
+        await proxy.refuse()
+        clock.offset_seconds += 60
+        after = await told(service, 1)
+        await proxy.serve()
+        clock.offset_seconds += 120
+        again = await told(service, 1)
+    assert {card["state"] for card in after["kpis"]} == {"stale"}
+    assert [card["words"] for card in after["kpis"]] == [card["words"] for card in before["kpis"]]
+    assert {card["asOf"] for card in after["kpis"]} == {before["asOf"]}
+    assert {card["level"] for card in after["kpis"]} == {"none"}
+    assert after["verdict"]["state"] == "unknown"
+    assert "connect" in after["verdict"]["reason"][0]
+    assert after["drain"]["state"] == "unknown"
+    assert (after["alertsState"], after["alertsAsOf"]) == ("stale", before["alertsAsOf"])
+    assert {card["state"] for card in again["kpis"]} == {"fresh"}
+
+
+async def test_without_any_answer_nothing_is_shown_as_a_number(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    await proxy.refuse()
+    async with standing(proxy.url, make_service, clock) as service:
+        found = await told(service)
+    assert {(card["state"], card["words"]) for card in found["kpis"]} == {("unavailable", "–")}
+    assert found["verdict"]["state"] == "unknown"
+    assert found["alertsState"] == "unavailable"
+    assert found["asOf"] is None
+
+
+async def test_however_many_ask_the_source_is_asked_once(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    async with standing(proxy.url, make_service, clock) as service:
+        await told(service)
+        clock.offset_seconds += 30
+        proxy.asked.clear()
+        await told(service, 1)
+        alone = dict(proxy.asked)
+        clock.offset_seconds += 30
+        proxy.asked.clear()
+        await asyncio.gather(*(told(service, 1) for _ in range(100)))
+    assert sum(proxy.asked.values()) <= sum(alone.values())
+    assert alone["rules"] == 1
+
+
+async def test_a_question_that_is_refused_takes_no_other_card_along(
+    platform: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    broken = PRESET.read_text("utf-8").replace(
+        "now = 'max(last_over_time(ai_agents_queue_oldest",
+        "now = 'max(nonsense(ai_agents_queue_oldest",
+    )
+    async with standing(platform.url, make_service, clock, broken) as service:
+        found = cards(await told(service))
+    assert found["oldest_waiting"]["state"] == "empty"
+    assert {card["state"] for name, card in found.items() if name != "oldest_waiting"} == {"fresh"}
