@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ class Dashboard:
 
     service: SnapshotService
     store: FrameStore
-    metrics: OwnMetrics = field(default_factory=OwnMetrics)
+    metrics: OwnMetrics
 
     async def read(self, view: View = HOUR, max_age_seconds: float = 1) -> Page:
         """All of it asked for anew, but for what others asked for within the same second."""
@@ -50,7 +50,7 @@ class Dashboard:
         return await asyncio.gather(*(self.read(view) for _ in range(size)))
 
     def told(self) -> str:
-        return self.metrics.render(self.service.contact)[0].decode()
+        return self.metrics.render()[0].decode()
 
 
 class Lab:
@@ -74,15 +74,18 @@ class Lab:
         env: str = "prod",
         charts: Panels | None = None,
     ) -> AsyncIterator[Dashboard]:
+        metrics = OwnMetrics()
         store = FrameStore(self.cache, max_points=1_000_000)
+        client = PrometheusClient(
+            self.url,
+            token=CANARY,
+            timeout_seconds=timeout_seconds,
+            max_body_bytes=4 * _MEBIBYTE,
+            clock=self.clock,
+            telemetry=metrics,
+        )
         service = SnapshotService(
-            PrometheusClient(
-                self.url,
-                token=CANARY,
-                timeout_seconds=timeout_seconds,
-                max_body_bytes=4 * _MEBIBYTE,
-                clock=self.clock,
-            ),
+            client,
             store,
             FactsFile(self.cache),
             charts or three_charts(),
@@ -91,9 +94,11 @@ class Lab:
             breakdown_limit=8,
             horizon_seconds=300,
             clock=self.clock,
+            telemetry=metrics,
         )
+        metrics.tell_of(service, lambda: client.breaker_state)
         try:
-            yield Dashboard(service, store)
+            yield Dashboard(service, store, metrics)
         finally:
             await service.aclose()
             store.close()

@@ -57,7 +57,7 @@ ONE_PANEL = (Scope.PANEL,)
 class Trouble:
     """A bad way to answer. ``kind`` and ``words`` are the cause that the page must tell.
 
-    ``most_spoilt`` bounds the questions that forty viewers may put to it over a few seconds.
+    ``most_spoilt`` bounds the questions that forty-one viewers may put to it over a few seconds.
     """
 
     name: str
@@ -167,6 +167,7 @@ TROUBLES = (
         "timeout",
         "did not answer within",
         swallow,
+        NOT_PRESENT,
         timeout_seconds=_IMPATIENT_SECONDS,
     ),
     Trouble(
@@ -193,7 +194,7 @@ TROUBLES = (
         "timeout",
         "did not answer within",
         trickle(100),
-        NOT_PRESENT,
+        ONE_PANEL,
         timeout_seconds=_IMPATIENT_SECONDS,
     ),
     Trouble(
