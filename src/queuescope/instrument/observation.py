@@ -35,7 +35,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One event; times are UTC epoch seconds, ``None`` is unknown.
 
     ``due_at`` is when this attempt could have begun, ``first_due_at`` when the job's first one
-    could have. ``lost`` counts observations that this sender could not deliver before.
+    could have. ``arguments`` is a ``KeptJob`` as JSON, or nothing. ``lost`` counts observations
+    that this sender could not deliver before.
     """
 
     event: Event
@@ -52,6 +53,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     pid: int = 0
     error_class: str = ""
     error_message: str = ""
+    arguments: str = ""
     lost: int = 0
 
 

@@ -88,11 +88,14 @@ class RedisBroker:
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
 
-    def read(self, queues: Sequence[str]) -> list[QueueReading]:
-        """The state of ``queues``, all at one instant."""
+    def read(self, queues: Sequence[str], *, with_delivered: bool = True) -> list[QueueReading]:
+        """The state of ``queues``, all at one instant.
+
+        Without ``with_delivered``, ``unacknowledged`` stays unknown, and needs no right to be read.
+        """
         lists = {queue: self.list_keys(queue) for queue in queues}
         with translated():
-            looks = self._reader.hlen(self._unacked) <= _UNACKNOWLEDGED_LIMIT
+            looks = with_delivered and self._reader.hlen(self._unacked) <= _UNACKNOWLEDGED_LIMIT
             with self._reader.pipeline() as pipe:
                 pipe.time()
                 for key in (key for keys in lists.values() for key in keys):

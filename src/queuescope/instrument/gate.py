@@ -1,0 +1,212 @@
+"""What keeps the jobs of a paused queue from starting in this worker.
+
+A pause takes effect at once for every job that has not begun: nothing of the queue gets past the
+gate. Then, on the thread that fetches jobs, the queue is no longer consumed, and what was fetched
+and not begun goes back to the broker, to the end that is consumed next and in its old order.
+A job that waits for its time (a countdown) stays and meets the gate when its time has come.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from celery.concurrency.base import apply_target
+from celery.concurrency.thread import ApplyResult
+from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.worker import state
+
+from queuescope.heartbeats import ALL_QUEUES, DesiredState
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """Admits jobs to the pool of one worker; closed for all until the desired state is known."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._desired = DesiredState(paused=(ALL_QUEUES,))
+        self._is_applied = False
+        self._worker: Any = None
+        self._consumer: Any = None
+        self._passing: Any = None
+        self._lock = threading.Lock()
+        # Weak, as Celery holds its own: a request lives as long as somebody works with it.
+        self._begun: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._given_back: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._cancelled: set[str] = set()
+
+    @property
+    def desired(self) -> DesiredState:
+        """What is in force now."""
+        return self._desired
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The queues that this worker is there for, paused or not."""
+        return tuple(sorted({*self._selected(), *self._cancelled}))
+
+    @property
+    def consuming(self) -> tuple[str, ...]:
+        """The queues that it fetches from at this moment."""
+        consumer = getattr(self._consumer, "task_consumer", None)
+        if consumer is None or self._consumer.connection is None:
+            return ()
+        return tuple(sorted(name for name in self._selected() if consumer.consuming_from(name)))
+
+    def install(self, worker: Any) -> None:
+        """Stand between ``worker`` and its pool, which must not exist yet."""
+        self._worker = worker
+        let_through = worker._process_task  # noqa: SLF001
+
+        def process(request: Any) -> None:
+            if not self._begins(request, at_once=not self._is_threaded):
+                self._skip(request)
+                return
+            self._passing = request
+            try:
+                let_through(request)
+            finally:
+                self._passing = None
+
+        worker._process_task = process  # noqa: SLF001
+
+    def attach(self, consumer: Any) -> None:
+        """Take over a consumer that has connected and not fetched anything yet."""
+        self._consumer = consumer
+        pool = consumer.pool
+        if isinstance(pool, ThreadPool) and "on_apply" not in vars(pool):
+            pool.on_apply = self._submit
+        self._is_applied = False
+        self.apply()
+
+    def set(self, desired: DesiredState) -> None:
+        """Let ``desired`` be in force; any thread may call it. ``apply`` must follow."""
+        if desired != self._desired:
+            self._desired = desired
+            self._is_applied = False
+
+    def apply(self) -> None:
+        """Consume what is not paused, give back what is; on the consumer's thread only."""
+        if self._is_applied:
+            return
+        self._is_applied = True
+        desired = self._desired
+        for queue in self._selected():
+            if desired.pauses(queue):
+                self._cancel(queue)
+        for queue in sorted(self._cancelled):
+            if not desired.pauses(queue):
+                self._cancelled.discard(queue)
+                self._consumer.add_task_queue(queue)
+        self._give_back_reserved(desired)
+
+    def queue_of(self, request: Any) -> str:
+        """The name of the queue that ``request`` came from."""
+        delivery = request.delivery_info or {}
+        exchange, routing_key = delivery.get("exchange") or "", delivery.get("routing_key") or ""
+        for name, queue in list(self._app.amqp.queues.items()):
+            if queue.routing_key == routing_key and queue.exchange.name == exchange:
+                return str(name)
+        return str(routing_key or self._app.conf.task_default_queue)
+
+    # Starting -------------------------------------------------------------------------------
+
+    @property
+    def _is_threaded(self) -> bool:
+        return isinstance(self._worker.pool, ThreadPool)
+
+    def _begins(self, request: Any, *, at_once: bool) -> bool:
+        """Whether ``request`` may go on; with ``at_once`` nothing can hold it any more."""
+        with self._lock:
+            if request in self._given_back:
+                return False
+            if self._desired.pauses(self.queue_of(request)):
+                return False
+            if at_once:
+                self._begun.add(request)
+            return True
+
+    def _skip(self, request: Any) -> None:
+        """Leave out a request whose turn it was, on the consumer's thread."""
+        if request not in self._given_back:
+            # While its queue is still consumed, what is given back would come again.
+            self._is_applied = False
+            self.apply()
+            self._return(request)
+        worker = self._worker
+        if worker.process_task == getattr(worker, "_process_task_sem", None):
+            # Later, since many may be left out in a row, each from within the last.
+            self._consumer.call_soon(worker._quick_release)  # noqa: SLF001
+
+    def _submit(  # the signature is that of Celery's pools
+        self,
+        target: Callable[..., Any],
+        args: Any = None,
+        kwargs: Any = None,
+        callback: Any = None,
+        accept_callback: Any = None,
+        **_: Any,
+    ) -> ApplyResult:
+        """For the thread pool, where jobs queue up: the gate is where a thread begins one."""
+        request = self._passing
+
+        def begin() -> None:
+            if request is not None and request.id in state.revoked and request.revoked():
+                return
+            if request is None or self._begins(request, at_once=True):
+                apply_target(target, args, kwargs, callback, accept_callback)
+            else:
+                self._consumer.call_soon(self._return, request)
+
+        return ApplyResult(self._worker.pool.executor.submit(begin))
+
+    # Giving back, on the consumer's thread ----------------------------------------------------
+
+    def _selected(self) -> list[str]:
+        return list(self._app.amqp.queues.consume_from)
+
+    def _cancel(self, queue: str) -> None:
+        self._cancelled.add(queue)
+        if self._consumer.task_consumer is None:
+            self._app.amqp.queues.deselect([queue])
+        else:
+            self._consumer.cancel_task_queue(queue)
+
+    def _give_back_reserved(self, desired: DesiredState) -> None:
+        waiting = [
+            request
+            for request in list(state.requests.values())
+            if request in state.reserved_requests
+            and request not in state.active_requests
+            and desired.pauses(self.queue_of(request))
+        ]
+        # The last that was fetched goes first, so that the first is consumed next again.
+        for request in reversed(waiting):
+            self._return(request)
+
+    def _return(self, request: Any) -> None:
+        with self._lock:
+            if request in self._begun or request in self._given_back:
+                return
+            self._given_back.add(request)
+        state.task_ready(request)
+        message = request.message
+        try:
+            restore = getattr(message.channel.qos, "restore_by_tag", None)
+            if restore is None:
+                message.reject(requeue=True)
+            else:
+                # A plain rejection would put it behind all others.
+                restore(message.delivery_tag)
+                message.channel.qos.ack(message.delivery_tag)
+        except request.connection_errors as exc:
+            # It is not acknowledged, so the broker delivers it again by itself.
+            logger.warning("a job of a paused queue could not be given back: %s", exc)
+            return
+        request.acknowledged = True
+        logger.info("gave job %s back to the broker: its queue is paused", request.id)

@@ -1,0 +1,350 @@
+"""A worker's pulse: what it reports to the broker, and what it reads there and obeys.
+
+A thread of the worker's main process reports every two seconds and reads the desired state. The
+desired state is read once more, by the thread that fetches jobs, each time that it has connected
+and before it fetches anything. Where the broker cannot be asked, the last known state stays in
+force; a worker that has never known one begins nothing until it does. Nothing here fails a job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import redis
+from celery import bootsteps
+from celery.worker import state
+from kombu.exceptions import KombuError
+
+from queuescope.errors import BrokerError, BrokerErrorKind
+from queuescope.heartbeats import (
+    REPORT_SECONDS,
+    DesiredState,
+    Keys,
+    Pool,
+    WorkerReport,
+    encode,
+)
+from queuescope.instrument.collector import Collector
+from queuescope.instrument.gate import Gate
+from queuescope.instrument.kept_jobs import KeptJobs
+from queuescope.operations.desired import (
+    broker_time,
+    publish_desired,
+    read_desired,
+    read_revoked,
+)
+from queuescope.operations.redis_failures import translated
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_SECONDS = 3.0
+_REVOKED_SECONDS = 600.0
+_POOLS = {
+    "celery.concurrency.prefork": Pool.PREFORK,
+    "celery.concurrency.thread": Pool.THREADS,
+    "celery.concurrency.solo": Pool.SOLO,
+}
+_TRANSPORTS = frozenset({"redis", "rediss", "redis+socket", "valkey", "sentinel"})
+# These do not pass by themselves, and a project must not stand still for them.
+_LASTING = frozenset({BrokerErrorKind.NO_PERMISSION, BrokerErrorKind.UNUSABLE})
+
+
+class Link:
+    """The worker's own connection to its broker, made by the project's own settings."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._connection: Any = None
+        self._client: redis.Redis | None = None
+        self.keys = Keys()
+        self.priority_steps: tuple[int, ...] = ()
+        self.separator = ""
+
+    @contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """Raises ``BrokerError``, after which the next call connects anew."""
+        try:
+            with translated(writes=True):
+                try:
+                    yield self._connected()
+                except KombuError as exc:
+                    _raise_cause(exc)
+        except BrokerError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        connection, self._connection, self._client = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.release()
+            except (OSError, redis.RedisError, KombuError):
+                logger.debug("closing a broken connection failed", exc_info=True)
+
+    def _connected(self) -> redis.Redis:
+        if self._client is None:
+            self._connection = self._app.connection_for_write(
+                connect_timeout=_TIMEOUT_SECONDS,
+                transport_options={
+                    "socket_timeout": _TIMEOUT_SECONDS,
+                    "socket_connect_timeout": _TIMEOUT_SECONDS,
+                },
+            )
+            channel = self._connection.ensure_connection(
+                max_retries=1, timeout=_TIMEOUT_SECONDS
+            ).default_channel
+            self.keys = Keys(channel.global_keyprefix)
+            self.priority_steps = tuple(int(step) for step in channel.priority_steps)
+            self.separator = channel.sep
+            # Kombu's own client would put the prefix before some keys and not before others.
+            self._client = redis.Redis(connection_pool=channel.pool)
+        return self._client
+
+
+class Heartbeat:
+    """Reports and obeys, from before a worker's first job until after its last."""
+
+    def __init__(
+        self, worker: Any, collector: Collector, gate: Gate, *, can_retry: bool, keeps: bool
+    ) -> None:
+        self._worker = worker
+        self._collector = collector
+        self._gate = gate
+        self._can_retry = can_retry
+        self.link = Link(worker.app)
+        self.kept = KeptJobs() if keeps else None
+        self._boot_id = uuid.uuid4().hex
+        self._started_at = time.time()
+        self._loop_at = self._started_at
+        self._is_known = False
+        self._is_down = False
+        self._revocations: int | None = None
+        self._revocations_at = 0.0
+        self._timer: Any = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="queuescope-pulse", daemon=True)
+
+    def on_connected(self, consumer: Any) -> None:
+        """The consumer has connected, and fetches nothing before this returns."""
+        self._obey_now()
+        self._loop_at = time.time()
+        self._gate.attach(consumer)
+        self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._tick)
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def on_disconnected(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def stop(self) -> None:
+        """End; a worker that ends in good order leaves no report behind."""
+        if os.getpid() != self._pid or self._stop.is_set():
+            return
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=2 * _TIMEOUT_SECONDS)
+        try:
+            with self._lock, self.link.client() as client:
+                client.hdel(self.link.keys.workers, str(self._worker.hostname))
+        except BrokerError as exc:
+            logger.info("the last report stays in the broker: %s", exc)
+        self.link.close()
+
+    def broker_now(self) -> float:
+        """Epoch seconds by the broker's clock. Raises ``BrokerError``."""
+        with self._lock, self.link.client() as client:
+            return broker_time(client)
+
+    @contextmanager
+    def client(self) -> Iterator[redis.Redis]:
+        """For commands of the same worker. Raises ``BrokerError``."""
+        with self._lock, self.link.client() as client:
+            yield client
+
+    def _tick(self) -> None:
+        self._loop_at = time.time()
+        self._gate.apply()
+
+    def _run(self) -> None:
+        while True:
+            self._beat()
+            if self._stop.wait(REPORT_SECONDS):
+                return
+
+    def _beat(self) -> None:
+        try:
+            with self._lock, self.link.client() as client:
+                self._obey(client)
+                self._report(client)
+                if self.kept is not None:
+                    self.kept.flush(client, self.link.keys)
+        except BrokerError as exc:
+            if not self._is_down:
+                logger.warning("this worker cannot report, nor see what is paused: %s", exc)
+            self._is_down = True
+            self._open_for_good(exc)
+        else:
+            if self._is_down:
+                logger.info("this worker reports again")
+            self._is_down = False
+
+    # Obeying --------------------------------------------------------------------------------
+
+    def _obey_now(self) -> None:
+        try:
+            with self._lock, self.link.client() as client:
+                self._revocations = None
+                self._obey(client)
+        except BrokerError as exc:
+            logger.warning("what is paused could not be read: %s", exc)
+            self._open_for_good(exc)
+            if not self._is_known:
+                logger.warning("no job begins until it is known what is paused")
+
+    def _obey(self, client: redis.Redis) -> None:
+        keys, mine = self.link.keys, self._gate.desired
+        held = read_desired(client, keys)
+        if self._is_known and held.revision < mine.revision:
+            # The broker has lost its data; what was paused stays so, for other workers, too.
+            held = publish_desired(client, keys, mine)
+        self._is_known = True
+        self._let(held)
+        counter = int(client.hget(keys.desired, "revocations") or 0)
+        is_due = time.monotonic() - self._revocations_at > _REVOKED_SECONDS
+        if counter != self._revocations or is_due:
+            self._revocations, ids = read_revoked(client, keys)
+            self._revocations_at = time.monotonic()
+            state.revoked.update(ids)
+
+    def _let(self, desired: DesiredState) -> None:
+        self._gate.set(desired)
+        consumer = getattr(self._worker, "consumer", None)
+        if consumer is not None and threading.get_ident() == self._thread.ident:
+            consumer.call_soon(self._gate.apply)
+
+    def _open_for_good(self, exc: BrokerError) -> None:
+        if exc.kind in _LASTING and not self._is_known:
+            logger.error(
+                "this worker will not obey a pause: %s; or leave operations out with "
+                "instrument(app, operations=False)",
+                exc,
+            )
+            self._is_known = True
+            self._let(DesiredState())
+
+    # Reporting ------------------------------------------------------------------------------
+
+    def _report(self, client: redis.Redis) -> None:
+        report = self._look(broker_time(client))
+        client.hset(self.link.keys.workers, report.worker, encode(report))
+
+    def _look(self, at: float) -> WorkerReport:
+        consumer, pool = self._worker.consumer, self._worker.pool
+        desired, activity = self._gate.desired, self._collector.activity()
+        reserved: Counter[str] = Counter()
+        scheduled = 0
+        # list() of a dict is one step for other threads, unlike the weak sets beside it.
+        for request in list(state.requests.values()):
+            if request not in state.active_requests:
+                reserved[self._gate.queue_of(request)] += 1
+                scheduled += request in state.scheduled_requests
+        served = self._gate.served
+        return WorkerReport(
+            worker=str(self._worker.hostname),
+            boot_id=self._boot_id,
+            pid=self._pid,
+            at=at,
+            clock_at=time.time(),
+            started_at=self._started_at,
+            queues=served,
+            consuming=self._gate.consuming,
+            paused=tuple(queue for queue in served if desired.pauses(queue)),
+            revision=desired.revision,
+            pool=_POOLS.get(type(pool).__module__, Pool.OTHER),
+            pool_size=int(pool.num_processes or 0),
+            prefetch_limit=int(consumer.qos.value if consumer.qos else 0),
+            reserved=dict(reserved),
+            scheduled=scheduled,
+            active=activity.active,
+            active_count=activity.active_count,
+            processed=activity.processed,
+            failed=activity.failed,
+            retried=activity.retried,
+            last_started_at=activity.last_started_at,
+            last_ended_at=activity.last_ended_at,
+            loop_at=self._loop_at,
+            cpu_ratio=activity.cpu_ratio,
+            memory_bytes=activity.memory_bytes,
+            memory_limit_bytes=_memory_limit_bytes(),
+            redelivers=bool(self._worker.app.conf.task_acks_late),
+            retries=self._can_retry,
+            priority_steps=self.link.priority_steps,
+            separator=self.link.separator,
+        )
+
+
+def obeys(app: Any) -> bool:
+    """Whether the broker of ``app`` is of the kind that this module speaks to."""
+    return bool(app.connection_for_read().transport_cls in _TRANSPORTS)
+
+
+class ObeyStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """After the queues are selected and before the loop consumes them, at each connection."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    name = "queuescope-obey"
+
+    def include_if(self, parent: Any) -> bool:
+        return _heartbeat_of(parent) is not None
+
+    def start(self, parent: Any) -> None:
+        heartbeat = _heartbeat_of(parent)
+        if heartbeat is not None:
+            heartbeat.on_connected(parent)
+
+    def stop(self, parent: Any) -> None:
+        heartbeat = _heartbeat_of(parent)
+        if heartbeat is not None:
+            heartbeat.on_disconnected()
+
+
+def _heartbeat_of(consumer: Any) -> Heartbeat | None:
+    return getattr(getattr(consumer.app, "queuescope", None), "heartbeat", None)
+
+
+def _raise_cause(error: Exception) -> NoReturn:
+    """Kombu wraps what redis-py said."""
+    cause = error.__cause__
+    if isinstance(cause, redis.RedisError | OSError):
+        raise cause from error
+    raise redis.ConnectionError("no connection") from error
+
+
+def _memory_limit_bytes() -> int | None:
+    """The limit of this control group, of either version."""
+    for path in (
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ):
+        try:
+            text = Path(path).read_text("ascii").strip()
+        except OSError:
+            continue
+        # Without a limit, version 2 says “max” and version 1 the largest number of pages.
+        if text.isdecimal() and int(text) < 2**60:
+            return int(text)
+        return None
+    return None

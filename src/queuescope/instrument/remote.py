@@ -1,0 +1,140 @@
+"""Orders to this worker, which arrive through Celery's remote control and are answered.
+
+``queuescope_scale`` gives the pool a size; ``queuescope_retry`` sends failed jobs again by the
+project's own code. An order says until when it holds by the broker's clock, so that one which a
+busy worker reads late has no late effect. Whoever may write to the broker may give orders, as
+Celery's own: they do nothing that Celery's own do not allow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from celery.worker.control import control_command
+from kombu.exceptions import KombuError
+
+from queuescope.errors import BrokerError
+from queuescope.heartbeats import KeptJob, RetryAnswer, decode_kept_job
+from queuescope.instrument.heartbeat import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+_SENT_SECONDS = 86_400
+_SIZE_LIMIT = 1000
+
+RetryJob = Callable[[str, str], None]
+"""A project's own retry: it gets the id and the name of a job, and sends it again or raises."""
+
+
+class Retrier:
+    """Sends failed jobs again: by the project's function, or with the arguments that were kept."""
+
+    def __init__(self, app: Any, heartbeat: Heartbeat, retry: RetryJob | None) -> None:
+        self._app = app
+        self._heartbeat = heartbeat
+        self._retry = retry
+
+    def send(self, job_id: str, name: str, act_id: str) -> RetryAnswer:
+        """Once for each act and job, however often it is asked. Raises ``BrokerError``."""
+        keys = self._heartbeat.link.keys
+        with self._heartbeat.client() as client:
+            raw = None if self._retry is not None else client.get(keys.arguments_of(job_id))
+            if self._retry is None and raw is None:
+                return RetryAnswer.NOT_KEPT
+            mark = keys.sent_again(act_id, job_id)
+            if not client.set(mark, "1", nx=True, ex=_SENT_SECONDS):
+                return RetryAnswer.ALREADY
+        try:
+            if self._retry is not None:
+                self._retry(job_id, name)
+            elif raw is not None:
+                self._send(decode_kept_job(raw))
+        except (KombuError, OSError):
+            # The message may be with the broker all the same.
+            logger.warning("job %s was perhaps not sent again", job_id, exc_info=True)
+            return RetryAnswer.UNKNOWN
+        except Exception:  # a project's own function may raise anything
+            logger.warning("job %s was not sent again", job_id, exc_info=True)
+            return RetryAnswer.FAILED
+        return RetryAnswer.SENT
+
+    def _send(self, job: KeptJob) -> None:
+        options = {} if job.priority is None else {"priority": job.priority}
+        self._app.send_task(
+            job.name,
+            args=job.args,
+            kwargs=job.kwargs,
+            task_id=job.id,
+            queue=job.queue,
+            retry=False,
+            **options,
+        )
+
+
+@control_command(name="queuescope_scale")  # type: ignore[untyped-decorator]
+def scale(panel: Any, size: int = 0, until: float = 0.0, **_: Any) -> dict[str, Any]:
+    """Give the pool so many processes."""
+    heartbeat, refusal = _heartbeat(panel, until)
+    if heartbeat is None:
+        return {"refused": refusal}
+    consumer = panel.consumer
+    pool = consumer.pool
+    before = int(pool.num_processes)
+    if not 1 <= int(size) <= _SIZE_LIMIT:
+        return {"refused": f"a pool has from 1 to {_SIZE_LIMIT} places"}
+    if consumer.controller.autoscaler:
+        return {"refused": "this worker scales itself (--autoscale)"}
+    if not hasattr(pool, "grow") or not hasattr(pool, "shrink"):
+        return {"refused": "the size of this kind of pool is fixed"}
+    change = int(size) - before
+    if change > 0:
+        pool.grow(change)
+    elif change < 0:
+        try:
+            pool.shrink(-change)
+        except ValueError:
+            # Celery ends idle processes only, and says so after it has ended those.
+            logger.info("not all processes that should end are idle")
+    after = int(pool.num_processes)
+    if after != before:
+        consumer._update_prefetch_count(after - before)  # noqa: SLF001
+    return {"before": before, "after": after}
+
+
+@control_command(name="queuescope_retry")  # type: ignore[untyped-decorator]
+def retry(
+    panel: Any,
+    jobs: Sequence[Sequence[str]] = (),
+    act_id: str = "",
+    until: float = 0.0,
+    **_: Any,
+) -> Mapping[str, Any]:
+    """Send failed jobs again; ``jobs`` are pairs of id and name."""
+    heartbeat, refusal = _heartbeat(panel, until)
+    retrier: Retrier | None = getattr(panel.app.queuescope, "retrier", None)
+    if heartbeat is None:
+        return {"refused": refusal}
+    if retrier is None:
+        return {"refused": "the project has not said how its jobs are sent again"}
+    answers: dict[str, str] = {}
+    for job_id, name in jobs:
+        try:
+            answers[str(job_id)] = retrier.send(str(job_id), str(name), str(act_id))
+        except BrokerError:
+            answers[str(job_id)] = RetryAnswer.UNKNOWN
+    return {"answers": answers}
+
+
+def _heartbeat(panel: Any, until: float) -> tuple[Heartbeat | None, str]:
+    heartbeat: Heartbeat | None = getattr(getattr(panel.app, "queuescope", None), "heartbeat", None)
+    if heartbeat is None:
+        return None, "this worker takes no orders"
+    try:
+        now = heartbeat.broker_now()
+    except BrokerError as exc:
+        return None, str(exc)
+    if now > float(until):
+        return None, "the order came too late, and nothing was done"
+    return heartbeat, ""
