@@ -163,7 +163,8 @@ def cut(exc: Exception) -> SourceError:
 def too_large(detail: str) -> SourceError:
     return SourceError(
         SourceErrorKind.TOO_LARGE,
-        "Prometheus sent more data than this page accepts",
+        "Prometheus sent more data than this page accepts; choose a shorter range, or let the "
+        "panel's query aggregate its series",
         detail=detail,
     )
 

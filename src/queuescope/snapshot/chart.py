@@ -14,6 +14,7 @@ from queuescope.figures import curves_of, panel_figure, value_words
 from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Telemetry
@@ -44,9 +45,13 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """A chart, and what it was made of at ``kept_at`` (our clock)."""
+
     query: str
     grid: Grid
+    epoch: str | None
     chart: Chart
+    kept_at: float
 
 
 class Charts:
@@ -71,6 +76,7 @@ class Charts:
         self._slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
         self._data_starts = DataStarts(client, matchers=matchers, clock=clock)
+        self._crowds = Crowds(client, matchers=matchers, limit=breakdown_limit, clock=clock)
         self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
     async def draw(
@@ -91,13 +97,16 @@ class Charts:
         longer ago than ``RECHECK_SECONDS``. ``epoch`` is the source's (see ``Contact``).
         """
         by = view.by if view.by in panel.breakdowns else None
-        query = panel.render(panel.query, resolution, self._matchers, by)
+        crowd = await self._crowd(panel, by, grid, resolution)
+        matchers = self._matchers if crowd is None else crowd.matchers(self._matchers)
+        query = panel.render(panel.query, resolution, matchers, by)
         key = (panel.id, view)
         kept = self._kept.get(key)
-        if may_keep and kept is not None and (kept.query, kept.grid) == (query, grid):
+        same = kept is not None and (kept.query, kept.grid, kept.epoch) == (query, grid, epoch)
+        if may_keep and kept is not None and same:
             settled = grid.end + resolution.scrape_interval_seconds + _SETTLING_SECONDS
-            checked_at = kept.chart.checked_at
-            if settled <= checked_at and 0 <= source_now - checked_at < RECHECK_SECONDS:
+            young = 0 <= self._clock() - kept.kept_at < RECHECK_SECONDS
+            if young and settled <= kept.chart.checked_at:
                 return kept.chart
         async with self._slots:
             reading = await self._reader.read(query, grid, source_now=source_now, epoch=epoch)
@@ -105,12 +114,27 @@ class Charts:
         chart = await self._drawn(
             panel, view, by, grid, reading, query, resolution.rate_window_seconds, source_now
         )
+        if crowd is not None:
+            chart.content["hidden"] = max(0, crowd.total - len(chart.content["figure"]["data"]))
+            chart.content["note"] = "ranked by their present values"
         self._kept.pop(key, None)
         if chart.state in (State.FRESH, State.IDLE):
-            self._kept[key] = _Kept(query, grid, chart)
+            self._kept[key] = _Kept(query, grid, epoch, chart, self._clock())
             if len(self._kept) > _MAX_CHARTS:
                 self._kept.popitem(last=False)
         return chart
+
+    async def _crowd(
+        self, panel: Panel, by: str | None, grid: Grid, resolution: Resolution
+    ) -> Crowd | None:
+        if by is None:
+            return None
+        try:
+            async with self._slots:
+                return await self._crowds.of(panel, by, grid, resolution)
+        except SourceError:
+            # The reading itself says what is wrong with the source.
+            return None
 
     async def _drawn(  # noqa: PLR0917
         self,

@@ -16,7 +16,7 @@ from queuescope.timeseries import Frame, Grid, sampled
 _DAY = 86_400
 _FEWEST_DAYS = 30
 _MOST_DAYS = 400
-_KEPT_SECONDS = 600.0
+_KEPT_SECONDS = 3_600.0
 _FAILED_KEPT_SECONDS = 60.0
 
 

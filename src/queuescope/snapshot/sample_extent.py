@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from queuescope.prometheus import PrometheusClient
 
-_WINDOW_SECONDS = 6 * 3_600
-_LOOKED_AT = "4m"
-"""Below the five minutes for which a server lets a sample stand."""
+_WINDOWS_SECONDS = (6 * 3_600, 900, 60)
+"""Each a multiple of the next; the last is below the five minutes for which a sample stands."""
 
 
 async def newest_sample(
@@ -35,15 +34,18 @@ async def oldest_sample(
 async def _searched(
     client: PrometheusClient, which: str, selector: str, now: float, days: int
 ) -> float | None:
-    """First the window that holds the sample, then the sample within it."""
-    ends = -int(-now // _WINDOW_SECONDS) * _WINDOW_SECONDS
-    held = f"time() * group(present_over_time({selector}[{_WINDOW_SECONDS}s]))"
-    window = await client.query(
-        f"{which}_over_time(({held})[{days * 86_400}s:{_WINDOW_SECONDS}s])", at=ends
-    )
-    if not window.samples:
-        return None
-    within = f"timestamp({selector})[{_WINDOW_SECONDS}s:{_LOOKED_AT}]"
-    end = window.samples[0].value
-    found = await client.query(f"{which}({which}_over_time({within}))", at=end)
-    return found.samples[0].value if found.samples else end
+    """First the longest window that holds the sample, then ever shorter ones within it.
+
+    Windows without samples cost next to nothing, and no window is read twice, so that this stays
+    quick for many series. Within the last one the newest sample of each series is looked at.
+    """
+    end: float = -int(-now // _WINDOWS_SECONDS[0]) * _WINDOWS_SECONDS[0]
+    span = days * 86_400
+    for window in _WINDOWS_SECONDS:
+        held = f"time() * group(present_over_time({selector}[{window}s]))"
+        found = await client.query(f"{which}_over_time(({held})[{span}s:{window}s])", at=end)
+        if not found.samples:
+            return None
+        end, span = found.samples[0].value, window
+    exact = await client.query(f"{which}(timestamp({selector}))", at=end)
+    return exact.samples[0].value if exact.samples else end
