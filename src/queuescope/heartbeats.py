@@ -60,7 +60,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``at`` is by the broker's clock, ``clock_at`` the same moment by the worker's own, by which
     ``started_at`` and every other time here is measured. ``boot_id`` differs between two lives of
-    one worker. ``revision`` is that of the desired state it has applied, 0 if it knows none.
+    one worker. ``revision`` is that of the desired state it has applied, 0 if it knows none, and
+    ``revised_at`` since when.
     ``reserved`` counts jobs by queue that it has fetched and not begun, ``scheduled`` those of
     them that wait for their time. ``processed`` counts ended attempts since the start and includes
     ``failed`` and ``retried``. ``memory_limit_bytes`` is ``None`` without a limit; ``cpu_ratio``
@@ -77,6 +78,7 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     consuming: tuple[str, ...]
     paused: tuple[str, ...]
     revision: int
+    revised_at: float
     pool: Pool
     pool_size: int
     prefetch_limit: int

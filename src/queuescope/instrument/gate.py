@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,8 @@ class Gate:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._desired = DesiredState(paused=(ALL_QUEUES,))
+        self.set_at = time.time()
+        """Since when ``desired`` is in force."""
         self._is_applied = False
         self._worker: Any = None
         self._consumer: Any = None
@@ -88,6 +91,7 @@ class Gate:
         """Let ``desired`` be in force; any thread may call it. ``apply`` must follow."""
         if desired != self._desired:
             self._desired = desired
+            self.set_at = time.time()
             self._is_applied = False
 
     def apply(self) -> None:

@@ -273,6 +273,7 @@ class Heartbeat:
             consuming=self._gate.consuming,
             paused=tuple(queue for queue in served if desired.pauses(queue)),
             revision=desired.revision,
+            revised_at=self._gate.set_at,
             pool=_POOLS.get(type(pool).__module__, Pool.OTHER),
             pool_size=int(pool.num_processes or 0),
             prefetch_limit=int(consumer.qos.value if consumer.qos else 0),

@@ -125,6 +125,11 @@ class RedisBroker:
             for r in readings
         ]
 
+    def now(self) -> float:
+        """Epoch seconds by the broker's clock."""
+        with translated():
+            return desired.broker_time(self._reader)
+
     def workers(self) -> WorkersReading:
         """The reports of the workers, those of the last ``DROP_SECONDS``."""
         with translated(), self._reader.pipeline() as pipe:

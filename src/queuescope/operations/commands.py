@@ -1,0 +1,149 @@
+"""Orders to running workers, through Celery's remote control, each with an end to its waiting.
+
+Nothing is sent twice. A worker that does not answer leaves open what happened, which is an
+``OutcomeUnknownError``; what it refuses is a ``RefusedError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import celery
+import redis
+from kombu.exceptions import KombuError
+
+from queuescope.errors import OutcomeUnknownError, RefusalReason, RefusedError
+from queuescope.heartbeats import RetryAnswer
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.redis_failures import translated
+
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """The size of a worker's pool before and after; Celery ends idle processes only, so that a
+    busy pool may be larger than was asked for.
+    """
+
+    worker: str
+    before: int
+    after: int
+
+
+class WorkerCommands:
+    """Speaks to the workers of one broker.
+
+    Methods raise ``BrokerError``; one whose ``may_have_acted`` is set leaves open what happened.
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        broker: RedisBroker,
+        *,
+        timeout_seconds: float = 5.0,
+    ) -> None:
+        """``broker`` is that of ``broker_url``; it tells the time until which an order holds."""
+        self._broker = broker
+        self._timeout_seconds = timeout_seconds
+        self._app = celery.Celery("queuescope-commands", broker=broker_url, set_as_current=False)
+        self._app.conf.update(
+            accept_content=["json"],
+            broker_connection_timeout=timeout_seconds,
+            broker_transport_options={
+                "socket_timeout": timeout_seconds,
+                "socket_connect_timeout": timeout_seconds,
+                "global_keyprefix": broker.key_prefix,
+            },
+        )
+
+    def scale(self, worker: str, size: int) -> Scaled:
+        """Give the pool of ``worker`` so many processes."""
+        answer = self._ask(worker, "queuescope_scale", {"size": size})
+        return Scaled(worker, int(answer["before"]), int(answer["after"]))
+
+    def retry(
+        self, worker: str, jobs: Sequence[tuple[str, str]], act_id: str
+    ) -> dict[str, RetryAnswer]:
+        """Let ``worker`` send failed jobs again, given by id and name, once for each ``act_id``.
+
+        A job of which nothing is known has ``UNKNOWN``, for instance when the worker stopped
+        answering half-way.
+        """
+        results: dict[str, RetryAnswer] = {}
+        for start in range(0, len(jobs), _BATCH):
+            batch = jobs[start : start + _BATCH]
+            order = {"jobs": [list(job) for job in batch], "act_id": act_id}
+            try:
+                answer = self._ask(worker, "queuescope_retry", order)
+            except OutcomeUnknownError:
+                results |= {job_id: RetryAnswer.UNKNOWN for job_id, _ in jobs[start:]}
+                break
+            said: Mapping[str, str] = answer["answers"]
+            results |= {
+                job_id: RetryAnswer(said.get(job_id, RetryAnswer.UNKNOWN)) for job_id, _ in batch
+            }
+        return results
+
+    def revoke(self, job_ids: Iterable[str], *, terminate: bool = False) -> tuple[str, ...]:
+        """Tell all running workers at once; returns those that answered.
+
+        ``RedisBroker.revoke`` lasts and must come first. ``terminate`` ends the job where it
+        runs, which only a pool of processes can.
+        """
+        with self._connection() as connection:
+            replies = self._app.control.revoke(
+                list(job_ids),
+                terminate=terminate,
+                reply=True,
+                timeout=self._timeout_seconds / 2,
+                connection=connection,
+            )
+        return tuple(sorted(worker for reply in replies or () for worker in reply))
+
+    def close(self) -> None:
+        self._app.close()
+
+    def _ask(self, worker: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        until = self._broker.now() + self._timeout_seconds
+        with self._connection() as connection:
+            replies = self._app.control.broadcast(
+                command,
+                arguments={**arguments, "until": until},
+                destination=[worker],
+                reply=True,
+                limit=1,
+                timeout=self._timeout_seconds,
+                connection=connection,
+            )
+        for reply in replies or ():
+            answer = reply.get(worker)
+            if not isinstance(answer, dict):
+                continue
+            if "refused" in answer:
+                raise RefusedError(RefusalReason.NOT_POSSIBLE, _sentence(str(answer["refused"])))
+            if "error" in answer:
+                raise OutcomeUnknownError(f"Worker {worker} failed while it obeyed.")
+            return answer
+        raise OutcomeUnknownError(f"Worker {worker} did not answer.")
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        with translated(writes=True):
+            try:
+                with self._app.connection_for_write() as connection:
+                    connection.ensure_connection(max_retries=1, timeout=self._timeout_seconds)
+                    yield connection
+            except KombuError as exc:
+                cause = exc.__cause__
+                if isinstance(cause, redis.RedisError | OSError):
+                    raise cause from exc
+                raise redis.ConnectionError("no connection") from exc
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else "The worker refused."
