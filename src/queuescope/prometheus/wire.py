@@ -63,7 +63,7 @@ class _Envelope(msgspec.Struct):
 
 class _MatrixSeries(msgspec.Struct):
     metric: msgspec.Raw
-    values: list[tuple[float, str]] = []
+    values: list[tuple[float, str]] | None = None
     histograms: msgspec.Raw = _NOTHING
 
 
@@ -125,6 +125,8 @@ def parse_any_matrix(body: bytes, grid: Grid) -> Answer:
     for series in data.result:
         if bytes(series.histograms) not in _NO_JSON:
             raise _undecodable("the answer holds native histograms, which are not read here")
+        if series.values is None:
+            raise _undecodable("a series has no values")
         labels = _labels(series.metric)
         if labels in rows:
             raise _undecodable("two series have the same labels")
@@ -175,6 +177,7 @@ def parse_data(body: bytes, kind: type[_T]) -> _T:
 def parse_error(body: bytes) -> ErrorBody | None:
     """The error that ``body`` names, or None when it is not an error of the Prometheus API."""
     try:
+        str(body, "utf-8")
         envelope = _error_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
@@ -284,6 +287,7 @@ def _refuse_repeated_keys(
 
 def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
+        str(body, "utf-8")  # the decoder does not look into what it passes over
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise _undecodable("the answer is not what the API promises", str(exc)) from exc
