@@ -256,15 +256,20 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
         assert driver is not None  # noqa: S101 - an open connection has one
         driver.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     statement = select(_audit).order_by(_audit.c.seq)
-    yield from connection.execution_options(yield_per=_BATCH).execute(statement)
+    # Closed at its end: a walk may stop at the first fault, and the connection is asked again.
+    with connection.execution_options(yield_per=_BATCH).execute(statement) as result:
+        yield from result
 
 
 def _fault(row: Row[Any], seq: int, previous: str) -> str:
     if type(row.seq) is not int or row.seq != seq:
         return f"entry {seq} is missing, or another stands in its place"
     values = [getattr(row, name) for name in _COLUMNS]
-    kinds = [int if name in ("at_ms", "touched") else str for name in _COLUMNS]
-    if [type(value) for value in values] != kinds or row.hash != _hash(seq, values, row.previous):
+    numbers = ("at_ms", "touched")
+    if not all(
+        type(value) is (int if name in numbers else str)
+        for name, value in zip([*_COLUMNS, "previous"], [*values, row.previous], strict=True)
+    ) or row.hash != _hash(seq, values, row.previous):
         return f"entry {seq} was changed"
     if row.previous != previous:
         return f"entry {seq} does not follow the entry before it"

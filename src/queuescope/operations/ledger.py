@@ -227,23 +227,29 @@ class Ledger:
             return _desired_state(connection.execute(select(_desired)).one_or_none())
 
     def change_desired(
-        self, change: Callable[[frozenset[str]], frozenset[str]], *, above: int = 0
-    ) -> tuple[DesiredState, DesiredState]:
-        """Apply ``change`` to the paused queues; returns the state before and after.
+        self,
+        change: Callable[[frozenset[str]], frozenset[str]],
+        publish: Callable[[DesiredState], DesiredState],
+    ) -> DesiredState:
+        """Apply ``change`` to the paused queues, and ``publish`` the new state; returns it.
 
-        The new revision is above the old one and ``above``. What ``change`` raises undoes it.
+        One at a time does this in all processes. What either raises undoes it. ``publish``
+        returns what is held where it was told; a state that is no older goes before ours, which
+        is then told anew with a higher revision.
         """
         with self._database.transaction() as connection:
             row = connection.execute(select(_desired).with_for_update()).one_or_none()
             before = _desired_state(row)
             paused = tuple(sorted(change(frozenset(before.paused))))
-            after = DesiredState(revision=max(before.revision, above) + 1, paused=paused)
+            after = DesiredState(revision=before.revision + 1, paused=paused)
+            while (held := publish(after)) != after:
+                after = DesiredState(revision=held.revision + 1, paused=paused)
             connection.execute(
                 update(_desired).values(
                     revision=after.revision, paused=msgspec.json.encode(paused).decode()
                 )
             )
-        return before, after
+        return after
 
     def find(self, search: Search, *, limit: int = 20, before: int | None = None) -> list[Entry]:
         """The newest entries that match, newest first; ``before`` is where the last page ended."""
@@ -292,14 +298,16 @@ def _move(
             dialect.insert(_targets)
             .values(target=request.target, **values)
             .on_conflict_do_nothing(index_elements=["target"])
+            .returning(_targets.c.revision)
         )
     else:
         moved = connection.execute(
             update(_targets)
             .where(_targets.c.target == request.target, _targets.c.revision == revision)
             .values(values)
+            .returning(_targets.c.revision)
         )
-    if moved.rowcount != 1:
+    if moved.one_or_none() is None:
         last = _last(connection, request.target)
         said = "Somebody else was first" if last is None else _who_and_when(last)
         raise RefusedError(

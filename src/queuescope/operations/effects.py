@@ -1,0 +1,198 @@
+"""How each operation is carried out on the queues: what it touches, what it did, what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from queuescope.errors import (
+    AuditError,
+    BrokerError,
+    OutcomeUnknownError,
+    PurgeError,
+    RefusalReason,
+    RefusedError,
+)
+from queuescope.heartbeats import DesiredState
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.control import Done
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.purge_file import Purge
+from queuescope.operations.quarantine import Quarantine
+from queuescope.operations.redis_failures import translated
+from queuescope.operations.request import ALL_QUEUES, Operation, Request
+
+QueueNames = Callable[[], Sequence[str]]
+"""The queues that there are; raises ``BrokerError``."""
+
+
+class PauseAndResume:
+    """Changes what the operators want of the queues; workers follow it.
+
+    What they want is right in the ledger, and the broker holds a copy. A pause is done when the
+    copy is written: how many workers have followed is read from their reports.
+    """
+
+    def __init__(self, ledger: Ledger, broker: RedisBroker, queues: QueueNames) -> None:
+        self._ledger = ledger
+        self._broker = broker
+        self._queues = queues
+
+    def count(self, request: Request) -> int:
+        """How many queues; how much waits in them does not matter to a pause."""
+        known = self._queues()
+        _change(request, frozenset(self._ledger.desired().paused))
+        if request.is_for_all:
+            return len(known)
+        _demand_known(request.subject, known)
+        return 1
+
+    def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - the same for all
+        count = len(self._queues()) if request.is_for_all else 1
+        self._tell(lambda paused: _change(request, paused))
+        verb = "paused" if request.operation is Operation.PAUSE else "resumed"
+        thing = "All queues are" if request.is_for_all else f"Queue {request.subject} is"
+        return Done(count, f"{thing} to be {verb}; workers follow within seconds.")
+
+    def reconcile(self) -> bool:
+        """Give the broker its copy anew where it is missing, older, or not ours; returns whether.
+
+        Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
+        """
+        wanted = self._ledger.desired()
+        if self._broker.desired() == wanted or (
+            wanted.revision == 0 and self._broker.desired().revision == 0
+        ):
+            return False
+        self._tell(lambda paused: paused)
+        return True
+
+    def _tell(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
+        is_told = False
+        unanswered: BrokerError | None = None
+
+        def publish(state: DesiredState) -> DesiredState:
+            nonlocal is_told, unanswered
+            try:
+                held = self._broker.publish(state)
+            except BrokerError as exc:
+                if not exc.may_have_acted:
+                    raise
+                # It stays wanted, so that ledger and broker agree in the end.
+                unanswered, held = exc, state
+            is_told = True
+            return held
+
+        try:
+            self._ledger.change_desired(change, publish)
+        except AuditError as exc:
+            if not is_told:
+                raise
+            raise OutcomeUnknownError(
+                f"The workers were told, but {exc}: they will be told the former state again."
+            ) from exc
+        if unanswered is not None:
+            raise OutcomeUnknownError(
+                f"It is wanted now, but {unanswered}; workers are told as soon as it answers."
+            ) from unanswered
+
+
+class PurgeQueue:
+    """Takes what waits in one queue into a file."""
+
+    def __init__(self, broker: RedisBroker, quarantine: Quarantine, queues: QueueNames) -> None:
+        self._broker = broker
+        self._quarantine = quarantine
+        self._queues = queues
+
+    def count(self, request: Request) -> int:
+        _demand_known(request.subject, self._queues())
+        depth = self._broker.read([request.subject])[0].depth
+        if depth == 0:
+            raise RefusedError(
+                RefusalReason.NOTHING_TO_DO, f"Nothing waits in queue {request.subject}."
+            )
+        return depth
+
+    def carry_out(self, request: Request, act: str) -> Done:
+        try:
+            purged = self._quarantine.purge(request.subject, act)
+        except (BrokerError, PurgeError) as exc:
+            if self._has_taken(act) is False:
+                raise
+            raise OutcomeUnknownError(
+                f"The queue may have been emptied, but {exc}; nothing is lost: "
+                "what was taken out is kept, and is exported as soon as that is possible."
+            ) from exc
+        count, held = purged.purge.count, purged.still_reserved
+        words = f"Removed {count:,} jobs, kept as purge {act}."
+        if held is None:
+            words += " How many the workers hold is not known; those may still run."
+        elif held:
+            words += f" Workers hold {held:,} more, which may still run."
+        return Done(count, words)
+
+    def _has_taken(self, purge_id: str) -> bool | None:
+        """Whether this purge has touched the queue; ``None`` if the broker does not say."""
+        try:
+            with translated():
+                return bool(self._broker.reader.exists(self._broker.keys.purged(purge_id)))
+        except BrokerError:
+            return None
+
+
+class RestorePurge:
+    """Puts back what a purge took out."""
+
+    def __init__(self, quarantine: Quarantine) -> None:
+        self._quarantine = quarantine
+
+    def count(self, request: Request) -> int:
+        purge = self._find(request.subject)
+        if purge.is_restored:
+            raise RefusedError(
+                RefusalReason.NOTHING_TO_DO, f"Purge {request.subject} was restored already."
+            )
+        return purge.count
+
+    def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - the purge's id holds
+        try:
+            restored = self._quarantine.restore(request.subject)
+        except (BrokerError, PurgeError) as exc:
+            raise OutcomeUnknownError(
+                f"Not all may be back, for {exc}; restore it again, which brings back no job twice."
+            ) from exc
+        return Done(
+            restored.now, f"{restored.now:,} jobs are back in queue {restored.purge.queue}."
+        )
+
+    def _find(self, purge_id: str) -> Purge:
+        for purge in self._quarantine.purges():
+            if purge.id == purge_id:
+                return purge
+        raise RefusedError(RefusalReason.NOT_POSSIBLE, f"There is no purge {purge_id} here.")
+
+
+def _change(request: Request, paused: frozenset[str]) -> frozenset[str]:
+    """The queues that are paused after ``request``. Raises ``RefusedError`` for no change."""
+    is_pause = request.operation is Operation.PAUSE
+    if request.is_for_all:
+        if (ALL_QUEUES in paused) if is_pause else not paused:
+            state = "paused already" if is_pause else "not paused"
+            raise RefusedError(RefusalReason.NOTHING_TO_DO, f"The queues are {state}.")
+        return frozenset({ALL_QUEUES}) if is_pause else frozenset()
+    if ALL_QUEUES in paused:
+        raise RefusedError(
+            RefusalReason.NOTHING_TO_DO, "All queues are paused; they can be resumed together."
+        )
+    if (request.subject in paused) == is_pause:
+        state = "paused already" if is_pause else "not paused"
+        raise RefusedError(RefusalReason.NOTHING_TO_DO, f"Queue {request.subject} is {state}.")
+    own = frozenset({request.subject})
+    return paused | own if is_pause else paused - own
+
+
+def _demand_known(queue: str, known: Sequence[str]) -> None:
+    if queue not in known:
+        raise RefusedError(
+            RefusalReason.NOT_POSSIBLE, f"No worker and no setting names a queue {queue}."
+        )

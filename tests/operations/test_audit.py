@@ -1,0 +1,318 @@
+"""The audit on a real SQLite file and a real PostgreSQL: what is in it, and what is found."""
+
+# ruff: noqa: S608 - the names in these statements are our own
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, make_url, text
+from tests.real_postgresql import RealPostgreSQL
+
+from queuescope.errors import AuditError, ConfigurationError
+from queuescope.operations.access import Actor, Origin, Role
+from queuescope.operations.audit import Phase, Result, Search
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Request
+
+ADA = Actor("ada", Origin.OIDC)
+ROWS = 12
+COLUMNS = [
+    *("seq", "at_ms", "act", "phase", "actor", "role", "operation", "target", "touched"),
+    *("result", "detail", "previous", "hash"),
+]
+
+
+FORGED = """
+INSERT INTO operations_audit SELECT 13, at_ms, act, phase, actor, role, operation, target, touched,
+result, detail, hash, previous FROM operations_audit WHERE seq = 12
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'operations.db'}"
+    found: str = request.getfixturevalue("postgresql_url")
+    return found
+
+
+@pytest.fixture
+def open_ledger() -> Iterator[Callable[[str], Ledger]]:
+    with ExitStack() as opened:
+
+        def open_one(url: str) -> Ledger:
+            made = Ledger(url, timeout_seconds=1)
+            opened.callback(made.close)
+            return made
+
+        yield open_one
+
+
+@pytest.fixture
+def ledger(url: str, open_ledger: Callable[[str], Ledger]) -> Ledger:
+    return open_ledger(url)
+
+
+def perform(ledger: Ledger, request: Request, result: Result = Result.DONE) -> str:
+    token, _ = ledger.plan(ADA, request, 3)
+    act = ledger.begin(token, ADA, Role.ADMIN, request, 3)
+    ledger.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail="three of them")
+    return act
+
+
+def filled(ledger: Ledger) -> Ledger:
+    """With ``ROWS`` entries of six acts."""
+    for number in range(ROWS // 2):
+        perform(ledger, Request.purge(f"q{number}"))
+    return ledger
+
+
+def change(url: str, *statements: str) -> None:
+    """What somebody with all rights to the database can do, the append-only triggers aside."""
+    engine = create_engine(make_url(url))
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.execute(text("DROP TRIGGER IF EXISTS operations_audit_no_update"))
+            connection.execute(text("DROP TRIGGER IF EXISTS operations_audit_no_delete"))
+        else:
+            connection.execute(text("ALTER TABLE operations_audit DISABLE TRIGGER USER"))
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_an_intent_stands_before_its_outcome(ledger: Ledger) -> None:
+    act = perform(ledger, Request.pause("default"))
+    outcome, intent = ledger.find(Search())
+    assert [intent.seq, outcome.seq] == [1, 2]
+    assert {intent.event.act, outcome.event.act} == {act}
+    assert (intent.event.phase, intent.event.result) == (Phase.INTENT, Result.PENDING)
+    assert (outcome.event.phase, outcome.event.result) == (Phase.OUTCOME, Result.DONE)
+    assert intent.event.actor == "ada"
+    assert intent.event.target == "queue default"
+    assert outcome.previous == intent.hash
+    assert not ledger.verify().fault
+
+
+def test_an_empty_audit_is_whole(ledger: Ledger) -> None:
+    found = ledger.verify()
+    assert (found.entries, found.fault) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE operations_audit SET actor = 'eve' WHERE seq = 1",
+        "DELETE FROM operations_audit WHERE seq = 2",
+        "DELETE FROM operations_audit",
+    ],
+)
+def test_the_database_itself_refuses_to_change_an_entry(
+    ledger: Ledger, url: str, statement: str
+) -> None:
+    filled(ledger)
+    engine = create_engine(make_url(url))
+    with pytest.raises(Exception, match="append-only"), engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+    found = ledger.verify()
+    assert (found.entries, found.fault) == (ROWS, "")
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["UPDATE operations_audit SET actor = 'eve' WHERE seq = 5"], "entry 5 was changed"),
+        (["DELETE FROM operations_audit WHERE seq = 5"], "entry 5 is missing"),
+        (["DELETE FROM operations_audit WHERE seq = 1"], "entry 1 is missing"),
+        (["DELETE FROM operations_audit WHERE seq > 10"], "ends at entry 10"),
+        (["DELETE FROM operations_audit"], "ends at entry 0"),
+        (["DELETE FROM operations_audit_head"], "head of the chain is missing"),
+        (
+            [
+                "UPDATE operations_audit SET seq = 99 WHERE seq = 5",
+                "UPDATE operations_audit SET seq = 5 WHERE seq = 6",
+                "UPDATE operations_audit SET seq = 6 WHERE seq = 99",
+            ],
+            "entry 5 was changed",
+        ),
+        (
+            [FORGED],
+            "entry 13 was changed",
+        ),
+    ],
+    ids=["edit", "delete", "first", "tail", "all", "head", "reorder", "insert"],
+)
+def test_a_change_behind_its_back_is_found(
+    ledger: Ledger, url: str, statements: list[str], words: str
+) -> None:
+    filled(ledger)
+    change(url, *statements)
+    assert words in ledger.verify().fault
+
+
+def test_a_chain_made_anew_is_found_by_a_head_that_was_noted(
+    ledger: Ledger, url: str, tmp_path: Path
+) -> None:
+    """Nothing inside the database can tell: this is why a head should be noted elsewhere."""
+    noted = filled(ledger).verify().head
+    perform(ledger, Request.pause("later"))
+    assert not ledger.verify(expected_head=noted).fault
+    change(
+        url,
+        "DELETE FROM operations_audit",
+        f"UPDATE operations_audit_head SET seq = 0, hash = '{'0' * 64}'",
+    )
+    ledger.refuse(ADA, Role.ADMIN, Request.pause("forged"), "")
+    assert not ledger.verify().fault
+    assert "made anew or cut" in ledger.verify(expected_head=noted).fault
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a whole chain, its triggers gone."""
+    path = tmp_path_factory.mktemp("audit") / "operations.db"
+    made = filled(Ledger(f"sqlite:///{path}"))
+    made.close()
+    change(f"sqlite:///{path}")
+    return path
+
+
+@given(data=st.data())
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_single_change_of_what_is_stored_is_found(
+    whole: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    table = data.draw(st.sampled_from(["operations_audit", "operations_audit_head"]))
+    columns = COLUMNS if table == "operations_audit" else ["id", "seq", "hash"]
+    seq = data.draw(st.integers(1, ROWS)) if table == "operations_audit" else ROWS
+    column = data.draw(st.sampled_from(columns))
+    path = tmp_path / "copy.db"
+    with closing(sqlite3.connect(whole)) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+        before = content(copy, table)
+        old = copy.execute(f"SELECT {column} FROM {table} WHERE seq = ?", (seq,)).fetchone()[0]
+        # SQLite keeps any kind of value in any column, and bytes that are no text as text.
+        value, place = data.draw(
+            st.one_of(
+                st.integers(-(2**63), 2**63 - 1).map(lambda v: (v, "?")),
+                st.floats(allow_nan=False).map(lambda v: (v, "?")),
+                st.text(st.characters(exclude_categories=["Cs"])).map(lambda v: (v, "?")),
+                st.binary(max_size=80).map(lambda v: (v, "?")),
+                st.binary(max_size=80).map(lambda v: (v, "CAST(? AS TEXT)")),
+                one_bit_of(str(old)).map(lambda v: (v, "CAST(? AS TEXT)")),
+                st.just((None, "delete")),
+            )
+        )
+        try:
+            if place == "delete":
+                copy.execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))
+            else:
+                copy.execute(f"UPDATE {table} SET {column} = {place} WHERE seq = ?", (value, seq))
+        except sqlite3.IntegrityError:
+            return  # it is the key of another entry
+        copy.commit()
+        is_changed = content(copy, table) != before
+    ledger = Ledger(f"sqlite:///{path}")
+    try:
+        assert bool(ledger.verify().fault) == is_changed
+    finally:
+        ledger.close()
+
+
+def one_bit_of(value: str) -> st.SearchStrategy[bytes]:
+    """The same with one bit flipped."""
+    raw = value.encode()
+    return st.integers(0, 8 * len(raw) - 1).map(
+        lambda bit: bytes(c ^ (1 << bit % 8) if i == bit // 8 else c for i, c in enumerate(raw))
+    )
+
+
+def content(connection: sqlite3.Connection, table: str) -> set[tuple[object, ...]]:
+    """Every row with the kind and the bytes of each of its values."""
+    columns = COLUMNS if table == "operations_audit" else ["id", "seq", "hash"]
+    shown = ", ".join(f"typeof({column}), CAST({column} AS BLOB)" for column in columns)
+    return set(connection.execute(f"SELECT {shown} FROM {table}"))
+
+
+def test_text_from_elsewhere_stays_one_printable_line(ledger: Ledger) -> None:
+    eve = Actor("eve\n2026 \u202eadmin\x00\udce9" + "x" * 500, Origin.PROXY)
+    ledger.refuse(eve, Role.VIEWER, Request.pause("default"), "a\tb")
+    (entry,) = ledger.find(Search())
+    assert entry.event.actor.startswith("eve\\n2026 \\u202eadmin\\x00\\udce9xxx")
+    assert entry.event.actor.isprintable()
+    assert len(entry.event.actor) <= 255
+    assert not ledger.verify().fault
+
+
+def test_it_is_searched_paged_and_exported(ledger: Ledger) -> None:
+    for number in range(30):
+        perform(ledger, Request.purge(f"q{number}"), Result.FAILED if number % 3 else Result.DONE)
+    ledger.refuse(ADA, Role.VIEWER, Request.pause("100%"), "=SUM(A1)")
+    newest = ledger.find(Search(), limit=20)
+    assert [entry.seq for entry in newest] == list(range(61, 41, -1))
+    assert ledger.find(Search(), limit=20, before=42)[0].seq == 41
+    assert {e.event.target for e in ledger.find(Search(text="QUEUE Q7"))} == {"queue q7"}
+    assert len(ledger.find(Search(text="0%"))) == 1
+    assert len(ledger.find(Search(result="done", operation="purge"), limit=99)) == 10
+    assert ledger.find(Search(actor="eve")) == []
+    assert ledger.find(Search(until_ms=newest[0].event.at_ms + 1), limit=1) == newest[:1]
+    assert ledger.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
+    lines = list(csv.DictReader(ledger.export_csv(Search(result="refused"))))
+    assert [line["detail"] for line in lines] == ["'=SUM(A1)"]
+    assert len(list(ledger.export_csv(Search()))) == 62
+
+
+@pytest.mark.parametrize(
+    "bad", ["nonsense", "mysql://h/d", "postgresql://u:canary@p@host/d"], ids=["none", "other", "@"]
+)
+def test_an_address_that_cannot_be_used_is_refused_without_being_shown(bad: str) -> None:
+    with pytest.raises(ConfigurationError, match="operations_store_url") as caught:
+        Ledger(bad)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_database_without_the_right_is_said_with_the_remedy(
+    postgresql: RealPostgreSQL, postgresql_url: str, open_ledger: Callable[[str], Ledger]
+) -> None:
+    filled(open_ledger(postgresql_url))
+    database = make_url(postgresql_url).database
+    assert database
+    postgresql.execute("DROP ROLE IF EXISTS reader")
+    postgresql.execute("CREATE ROLE reader LOGIN PASSWORD 'canary'")
+    tables = "operations_audit, operations_audit_head, operations_targets, operations_open, "
+    tables += "operations_challenges, operations_desired"
+    postgresql.execute(f"GRANT SELECT ON {tables} TO reader", database=database)
+    reader = open_ledger(postgresql.url(database, user="reader", password="canary"))
+    assert reader.verify().entries == ROWS
+    with pytest.raises(AuditError, match=r"42501.*grant SELECT and INSERT") as caught:
+        reader.plan(ADA, Request.pause("default"), 1)
+    assert "canary" not in str(caught.value)
+    postgresql.execute(f"GRANT INSERT ON {tables} TO reader", database=database)
+    others = tables.removeprefix("operations_audit, ")
+    postgresql.execute(f"GRANT UPDATE, DELETE ON {others} TO reader", database=database)
+    perform(reader, Request.pause("default"))
+    assert not reader.verify().fault
+    postgresql.execute("DROP OWNED BY reader; DROP ROLE reader", database=database)
+
+
+def test_reading_needs_no_right_to_write(
+    tmp_path: Path, open_ledger: Callable[[str], Ledger]
+) -> None:
+    path = tmp_path / "operations.db"
+    filled(open_ledger(f"sqlite:///{path}"))
+    reader = open_ledger(f"sqlite:///file:{path}?mode=ro&uri=true")
+    assert reader.verify().entries == ROWS
+    with pytest.raises(AuditError):
+        reader.plan(ADA, Request.pause("default"), 1)
+    assert list(tmp_path.glob("file:*")) == []
