@@ -14,6 +14,7 @@ from queuescope.figures import curves_of, panel_figure, value_words
 from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Telemetry
@@ -75,6 +76,7 @@ class Charts:
         self._slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
         self._data_starts = DataStarts(client, matchers=matchers, clock=clock)
+        self._crowds = Crowds(client, matchers=matchers, limit=breakdown_limit, clock=clock)
         self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
     async def draw(
@@ -95,7 +97,9 @@ class Charts:
         longer ago than ``RECHECK_SECONDS``. ``epoch`` is the source's (see ``Contact``).
         """
         by = view.by if view.by in panel.breakdowns else None
-        query = panel.render(panel.query, resolution, self._matchers, by)
+        crowd = await self._crowd(panel, by, grid, resolution)
+        matchers = self._matchers if crowd is None else crowd.matchers(self._matchers)
+        query = panel.render(panel.query, resolution, matchers, by)
         key = (panel.id, view)
         kept = self._kept.get(key)
         same = kept is not None and (kept.query, kept.grid, kept.epoch) == (query, grid, epoch)
@@ -110,12 +114,27 @@ class Charts:
         chart = await self._drawn(
             panel, view, by, grid, reading, query, resolution.rate_window_seconds, source_now
         )
+        if crowd is not None:
+            chart.content["hidden"] = max(0, crowd.total - len(chart.content["figure"]["data"]))
+            chart.content["note"] = "ranked by their present values"
         self._kept.pop(key, None)
         if chart.state in (State.FRESH, State.IDLE):
             self._kept[key] = _Kept(query, grid, epoch, chart, self._clock())
             if len(self._kept) > _MAX_CHARTS:
                 self._kept.popitem(last=False)
         return chart
+
+    async def _crowd(
+        self, panel: Panel, by: str | None, grid: Grid, resolution: Resolution
+    ) -> Crowd | None:
+        if by is None:
+            return None
+        try:
+            async with self._slots:
+                return await self._crowds.of(panel, by, grid, resolution)
+        except SourceError:
+            # The reading itself says what is wrong with the source.
+            return None
 
     async def _drawn(  # noqa: PLR0917
         self,
