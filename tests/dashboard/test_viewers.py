@@ -1,0 +1,106 @@
+"""What Prometheus is asked does not depend on how many look at the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.dashboard.conftest import RunningDashboard
+from tests.real_prometheus import RealPrometheus
+from tests.snapshot.conftest import CountingProxy
+
+pytestmark = pytest.mark.anyio
+
+REFRESH = 10
+REFRESHES = 3
+VIEWERS = 100
+PATH = f"/queuescope/view?range=24h&refresh={REFRESH}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One answer: when what it shows was taken, and how old that was."""
+
+    taken_at: float
+    age_seconds: float
+    body: bytes
+
+
+async def ask(client: httpx2.AsyncClient, path: str) -> Seen:
+    answer = await client.get(path)
+    assert answer.status_code == 200
+    taken_at = json.loads(answer.content)["takenAt"]
+    return Seen(taken_at, float(answer.headers["queuescope-now"]) - taken_at, answer.content)
+
+
+async def view_page(client: httpx2.AsyncClient, chance: random.Random) -> list[Seen]:
+    """A page that comes at some moment, asks when it is time, and is never quite punctual."""
+    await asyncio.sleep(chance.uniform(0, 3))
+    seen = [await ask(client, f"{PATH}&age={REFRESH}")]
+    for _ in range(REFRESHES):
+        await asyncio.sleep(REFRESH - seen[-1].age_seconds + chance.uniform(0, 0.5))
+        seen.append(await ask(client, f"{PATH}&age={REFRESH}"))
+    return seen
+
+
+async def audience(
+    running: RunningDashboard, proxy: CountingProxy, viewers: int
+) -> tuple[list[list[Seen]], Counter[str]]:
+    """What each of ``viewers`` saw, and what Prometheus was asked meanwhile."""
+    limits = httpx2.Limits(max_connections=viewers)
+    url = f"http://127.0.0.1:{running.port}"
+    async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=30) as client:
+        # Whatever has been read before, all begin with this snapshot.
+        await ask(client, f"{PATH}&age=1")
+        proxy.asked.clear()
+        crowd = [view_page(client, random.Random(number)) for number in range(viewers)]
+        seen = await asyncio.gather(*crowd)
+    return list(seen), proxy.asked.copy()
+
+
+async def test_a_hundred_viewers_cost_prometheus_what_one_costs(
+    prometheus: RealPrometheus, tmp_path: Path
+) -> None:
+    directories = [tmp_path / "one", tmp_path / "many"]
+    async with CountingProxy(prometheus.port) as first, CountingProxy(prometheus.port) as second:
+        dashboards = []
+        try:
+            for directory, proxy in zip(directories, (first, second), strict=True):
+                directory.mkdir()
+                dashboards.append(await asyncio.to_thread(RunningDashboard, directory, proxy.url))
+            # What is read ahead after the start is asked for once and is no viewer's cost.
+            for proxy in (first, second):
+                while proxy.asked["query_range"] < 4 * 3:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.1)
+            (alone, asked_by_one), (crowd, asked_by_many) = await asyncio.gather(
+                audience(dashboards[0], first, 1), audience(dashboards[1], second, VIEWERS)
+            )
+            told = (await asyncio.to_thread(dashboards[1].ask, "/metrics")).text
+        finally:
+            for dashboard in dashboards:
+                dashboard.close()
+    assert sum(asked_by_one.values()) >= REFRESHES
+    assert sum(asked_by_many.values()) <= 1.05 * sum(asked_by_one.values())
+
+    for pages in (alone, crowd):
+        for seen in pages:
+            assert len({answer.taken_at for answer in seen}) == REFRESHES + 1
+            assert all(0 <= answer.age_seconds <= REFRESH for answer in seen)
+    answers = [answer for seen in crowd for answer in seen]
+    assert len({answer.body for answer in answers}) == REFRESHES + 1
+
+    values = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(told)
+        for sample in family.samples
+        if not sample.labels
+    }
+    assert values["queuescope_viewers"] == VIEWERS
+    assert values["queuescope_watched_views"] == 1
