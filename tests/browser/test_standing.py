@@ -1,0 +1,159 @@
+"""Verdict, cards and alerts: right, in their place from the start, and never green by guess."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Route, expect
+from tests.browser.conftest import OpenPage
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.trends_page import TrendsPage
+from tests.real_prometheus import RealPrometheus
+
+CARDS = (
+    *("queue_depth", "success_rate", "p95_latency"),
+    *("active_workers", "throughput", "oldest_waiting"),
+)
+WAIT_MS = 30_000
+PAYLOAD = "<img src=x onerror=window.pwned=1>"
+RULES = f"""
+groups:
+  - name: test
+    interval: 1s
+    rules:
+      - alert: QueueDepthHigh
+        expr: sum by (team) (ai_agents_queue_depth) > 100
+        labels: {{severity: warning}}
+        annotations: {{summary: "{PAYLOAD} 130 jobs wait"}}
+"""
+
+
+@pytest.fixture
+def firing(tmp_path: Path) -> Iterator[tuple[RealPrometheus, DashboardProcess]]:
+    """130 jobs wait, in a queue whose label is hostile, and an alert says so."""
+    rules = tmp_path / "rules.yml"
+    rules.write_text(RULES)
+    now = int(time.time())
+    times = np.arange(now - 26 * 3600, now + 1, 15)
+    series = {
+        f'ai_agents_queue_depth{{team="{PAYLOAD}"}}': (times, np.full(len(times), 130.0)),
+        "ai_agents_workers_up": (times, np.full(len(times), 4.0)),
+    }
+    with (
+        RealPrometheus(tmp_path / "prometheus", series=series, rule_files=[rules]) as prometheus,
+        DashboardProcess(
+            tmp_path / "dashboard", prometheus.url, prometheus_timeout_seconds="1.5"
+        ) as dashboard,
+    ):
+        yield prometheus, dashboard
+
+
+def card(page: TrendsPage, name: str) -> Locator:
+    return page.page.locator(f'[data-kpi="{name}"]')
+
+
+def verdict(page: TrendsPage) -> Locator:
+    return page.page.locator(".qs-verdict")
+
+
+def test_the_cards_and_the_verdict_tell_what_is_known_and_what_is_not(
+    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+) -> None:
+    _, dashboard = firing
+    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+    expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
+    expect(card(page, "queue_depth")).to_have_attribute("data-level", "warn")
+    expect(card(page, "active_workers").locator("strong")).to_have_text("4")
+    for name in ("success_rate", "p95_latency", "throughput", "oldest_waiting"):
+        expect(card(page, name)).to_have_attribute("data-state", "empty")
+        expect(card(page, name).locator("strong")).to_have_text("–")
+        expect(card(page, name)).to_have_attribute("data-level", "none")
+    expect(verdict(page)).to_have_attribute("data-health", "degraded")
+    expect(verdict(page)).to_contain_text("Queue depth is 130 jobs, limit 100, since before")
+    page.page.get_by_text("and 3 more").click()
+    expect(verdict(page)).to_contain_text("Success rate is not known")
+
+
+def test_an_alert_leads_to_its_chart_and_its_texts_are_only_texts(
+    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+) -> None:
+    _, dashboard = firing
+    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    summary = page.page.get_by_text("1 alert firing")
+    expect(summary).to_be_visible(timeout=WAIT_MS)
+    summary.click()
+    listed = page.page.locator(".qs-alerts li")
+    expect(listed).to_contain_text(f"{PAYLOAD} 130 jobs wait")
+    expect(listed).to_contain_text(f"team={PAYLOAD}")
+    expect(listed).to_contain_text("since")
+    assert page.page.evaluate("window.pwned") is None
+    assert page.page.locator(".qs-verdict img").count() == 0
+    listed.get_by_role("button", name="Show its chart").click()
+    expect(page.panel("queue_depth")).to_be_focused()
+    summary.focus()
+    page.page.keyboard.press("Enter")
+    expect(listed).to_be_visible()
+    page.page.keyboard.press("Escape")
+    expect(listed).not_to_be_visible()
+    expect(summary).to_be_focused()
+
+
+def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(
+    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+) -> None:
+    prometheus, dashboard = firing
+    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+    as_of = card(page, "queue_depth").get_attribute("data-as-of")
+    prometheus.kill()
+    expect(card(page, "queue_depth")).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
+    assert (card(page, "queue_depth").get_attribute("data-as-of") or "") >= (as_of or "")
+    expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
+    expect(card(page, "queue_depth").locator(".qs-badge")).to_contain_text("old")
+    expect(verdict(page)).to_have_attribute("data-health", "unknown")
+    expect(card(page, "success_rate").locator("strong")).to_have_text("–")
+
+
+def test_without_the_dashboards_own_server_nothing_stays_green(
+    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+) -> None:
+    _, dashboard = firing
+    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+    dashboard.kill()
+    expect(verdict(page)).to_have_attribute("data-health", "unknown", timeout=WAIT_MS)
+    expect(verdict(page)).to_contain_text("The Queuescope server does not answer.")
+    for name in CARDS:
+        state = card(page, name).get_attribute("data-state")
+        assert state in ("stale", "unavailable")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_cards_stand_in_their_place_before_their_figures_arrive(
+    width: int, open_page: OpenPage
+) -> None:
+    held: list[Route] = []
+
+    def keep(route: Route) -> None:
+        held.append(route)
+
+    def hold(page: TrendsPage) -> None:
+        page.page.route("**/queuescope/standing*", keep)
+
+    page = open_page(before=hold, viewport={"width": width, "height": 900})
+    before = {name: card(page, name).bounding_box() for name in CARDS}
+    chart_before = page.panel("queue_depth").bounding_box()
+    assert held
+    for route in held:
+        route.continue_()
+    expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+    assert {name: card(page, name).bounding_box() for name in CARDS} == before
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.page.evaluate(overflow) == 0
+    if width == 1440:
+        assert page.panel("queue_depth").bounding_box() == chart_before
