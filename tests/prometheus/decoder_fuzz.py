@@ -12,6 +12,7 @@ import collections
 import faulthandler
 import json
 import math
+import re
 import time
 import warnings
 from collections import Counter
@@ -155,6 +156,19 @@ def _join_at_a_seam(chance: Random, body: bytes) -> bytes:
     return body if at < 0 or there < 0 else body[:at] + other[there:]
 
 
+def _say_a_key_twice(chance: Random, body: bytes) -> bytes:
+    keys = [*re.finditer(rb'"(\w+)":', body)]
+    if not keys:
+        return body
+    key = chance.choice(keys)
+    name = key[1]
+    if chance.random() < 0.3:
+        at = chance.randrange(len(name))
+        name = name[:at] + b"\\u%04x" % name[at] + name[at + 1 :]
+    value = chance.choice((b"[]", b'"x"', b"null", b"{}", b'[[1700000040,"1"]]', b'{"a":"b"}'))
+    return body[: key.start()] + b'"%b":%b,' % (name, value) + body[key.start() :]
+
+
 def _write_anew(chance: Random, body: bytes) -> bytes:
     """The same JSON in another form, or with a part of it changed."""
     try:
@@ -171,6 +185,7 @@ def _write_anew(chance: Random, body: bytes) -> bytes:
 
 def _change_a_part(chance: Random, part: Any) -> None:
     """Go down by chance, and change, remove or repeat what stands there."""
+    new: Any
     while isinstance(part, dict | list) and part:
         keys = [*part] if isinstance(part, dict) else [*range(len(part))]
         key = chance.choice(keys)
@@ -197,6 +212,8 @@ def _nest_deeply(chance: Random, body: bytes) -> bytes:
 _CHANGES = (
     *(_flip_a_bit, _remove_a_piece, _repeat_a_piece, _put_in_a_token, _replace_a_number) * 4,
     *(_replace_a_time, _splice_two, _join_at_a_seam, _write_anew) * 3,
+    _say_a_key_twice,
+    _say_a_key_twice,
     _cut_the_end,
     _nest_deeply,
 )

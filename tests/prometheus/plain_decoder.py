@@ -1,8 +1,8 @@
 """Answers read in the plainest way, point by point: what the decoder's answers must equal.
 
 Where the product must refuse a body, this reader may do anything; where the product accepts one,
-both must say the same. ``is_valid`` is stricter than JSON libraries are: it tells the bodies that
-the product has no reason to refuse.
+both must say the same, and no key may stand twice in it. ``is_valid`` is stricter than JSON
+libraries are: it tells the bodies that the product has no reason to refuse.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|NaN|[
 def matrix(body: bytes, grid: Grid) -> dict[Labels, list[Point]]:
     """Each series with its point at each step. Raises nearly anything for another form."""
     found: dict[Labels, list[Point]] = {}
-    for one in json.loads(body)["data"]["result"]:
+    for one in json.loads(body, object_pairs_hook=_unique)["data"]["result"]:
         if one.get("values"):
             labels = tuple(sorted(one["metric"].items()))
             row = found.setdefault(labels, [MISSING] * len(grid))
@@ -37,7 +37,7 @@ def matrix(body: bytes, grid: Grid) -> dict[Labels, list[Point]]:
 
 def vector(body: bytes) -> list[tuple[Labels, float, float]]:
     """Each sample with its labels, time and value. Raises nearly anything, as ``matrix`` does."""
-    data = json.loads(body)["data"]
+    data = json.loads(body, object_pairs_hook=_unique)["data"]
     if data["resultType"] == "scalar":
         at, text = data["result"]
         return [((), at, float(text))]
