@@ -40,10 +40,10 @@ def vector(body: bytes) -> list[tuple[Labels, float, float]]:
     data = json.loads(body, object_pairs_hook=_unique)["data"]
     if data["resultType"] == "scalar":
         at, text = data["result"]
-        return [((), at, float(text))]
+        return [((), float(at), float(text))]
     result = data["result"]
     return sorted(
-        (tuple(sorted(one["metric"].items())), one["value"][0], float(one["value"][1]))
+        (tuple(sorted(one["metric"].items())), float(one["value"][0]), float(one["value"][1]))
         for one in result
     )
 

@@ -47,6 +47,25 @@ def test_every_proper_prefix_of_a_real_answer_is_refused() -> None:
     assert refuse_every_prefix() > 20_000
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        b'{"a":null,"a":"2"}',
+        b'{"a" :null,"a":"2"}',
+        b'{"a":{"b":"c"},"a":"2"}',
+        b'{"b":null,"b":"\\\\","a":"\\\\"}',
+        b'{"a":"1","\\u0061":"2"}',
+    ],
+)
+def test_a_label_that_stands_twice_is_refused_whatever_it_is(labels: bytes) -> None:
+    body = BODIES["prometheus-2.one.json"]
+    damaged = body.replace(b'"metric":{}', b'"metric":' + labels)
+    assert damaged != body
+    tally = Tally()
+    check(damaged, tally)
+    assert not any(became.startswith("range answer read") for became in tally.became)
+
+
 @settings(max_examples=300)
 @given(
     st.sampled_from(sorted(BODIES)),

@@ -8,6 +8,7 @@ accounted for: whatever is not exactly of the known form is left to the general 
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 
 import numpy as np
@@ -69,8 +70,15 @@ def _labels(text: bytes) -> Labels | None:
         return None
     if not isinstance(pairs, dict) or not all(type(value) is str for value in pairs.values()):
         return None
-    # A repeated name would be lost silently: each pair shows as this text, which no label holds.
-    return labels_of(pairs) if text.count(b'":"') == len(pairs) else None
+    return labels_of(pairs) if _is_without_repetition(text, len(pairs)) else None
+
+
+def _is_without_repetition(text: bytes, pairs: int) -> bool:
+    """Whether the labels hold no name twice, of which a decoder would keep the last silently."""
+    if b"\\" in text:
+        return len(json.loads(text, object_pairs_hook=list)) == pairs
+    # Every pair of texts has four quotation marks, and a pair that was lost had two at least.
+    return text.count(b'"') == 4 * pairs
 
 
 def _row(points: bytes, grid: Grid) -> Floats | None:
