@@ -72,7 +72,8 @@ sync_environment() {
   local set=$1 stamp wanted
   shift
   stamp=$project/.venv/.queuescope-$set
-  wanted=$(cat "$project/uv.lock" "$project/pyproject.toml" | cksum)
+  wanted=$(cd "$project" && cat uv.lock pyproject.toml hatch_build.py \
+    src/queuescope/prometheus/points.c | cksum)
   if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted $project" ] && "$project/.venv/bin/python" -c ''; then
     return
   fi

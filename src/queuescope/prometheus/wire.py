@@ -232,7 +232,8 @@ def _numbers(texts: tuple[str, ...] | list[str]) -> Floats:
     try:
         # One pass of the JSON decoder is several times faster than a float() for each text.
         values = _floats_decoder.decode(f"[{joined}]")
-        if len(values) == len(texts):
+        # It takes "-0" for the whole number 0, which has no sign.
+        if len(values) == len(texts) and "-0" not in texts:
             return np.array(values, dtype=np.float64)
     except msgspec.MsgspecError:
         pass  # NaN and infinities are not JSON
