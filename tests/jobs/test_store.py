@@ -127,6 +127,20 @@ def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> 
     assert store.get("j2") == other
 
 
+def test_a_failed_job_is_claimed_by_one(store: JobStore) -> None:
+    """Of several that retry the same jobs at the same moment, each job has one."""
+    ids = [f"j{n}" for n in range(60)]
+    store.record([replace(FAILED, id=job_id) for job_id in ids])
+    store.record([replace(STARTED, id="running")])
+    with ThreadPoolExecutor(4) as pool:
+        claims = list(pool.map(lambda _: store.claim([*ids, "running", "unknown"]), range(8)))
+    assert sorted(job_id for claim in claims for job_id in claim) == sorted(ids)
+    assert {name for claim in claims for name in claim.values()} == {"enhance"}
+    assert store.count(status=JobStatus.RETRYING) == 60
+    assert store.release(["j1", "running"]) == {"j1": "enhance"}
+    assert store.claim(ids) == {"j1": "enhance"}
+
+
 def test_hostile_text_is_kept_as_text_within_limits(store: JobStore) -> None:
     store.record([replace(FAILED, error_message="'; DROP TABLE jobs; --\x00" + "x" * 10_000)])
     kept = store.get("j1")

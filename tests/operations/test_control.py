@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,7 @@ def test_a_foreign_challenge_does_nothing_and_stays_its_owners(scene: Scene) -> 
     scene.access = Access(admins=["ada", "bob"])
     plan = scene.plan()
     for thief in (BOB, replace(ADA, how=Origin.PROXY)):
-        refused(scene, RefusalReason.CHALLENGE_FOREIGN, lambda who=thief: scene.act(plan, who))
+        refused(scene, RefusalReason.CHALLENGE_FOREIGN, partial(scene.act, plan, thief))
     assert scene.act(plan).result is Result.DONE
 
 
@@ -228,9 +229,9 @@ def test_without_the_right_there_is_no_effect(scene: Scene, role: Role) -> None:
             assert scene.act(scene.plan(request, actor), actor).result is Result.DONE
             assert len(scene.effect.done) == 1
             continue
-        refused(scene, RefusalReason.NO_RIGHT, lambda wish=request: scene.plan(wish, actor))
+        refused(scene, RefusalReason.NO_RIGHT, partial(scene.plan, request, actor))
         plan = scene.plan(request)
-        refused(scene, RefusalReason.NO_RIGHT, lambda foreign=plan: scene.act(foreign, actor))
+        refused(scene, RefusalReason.NO_RIGHT, partial(scene.act, plan, actor))
         assert scene.results()[-1] == (Phase.OUTCOME, Result.REFUSED)
         # Whoever was given the challenge can still use it: nothing was lost to the other.
         assert scene.act(plan).result is Result.DONE

@@ -37,6 +37,7 @@ MESSAGE_LIMIT = 1000
 _LABEL_LIMIT = 255
 _ATTEMPTS_LIMIT = 2**31 - 1
 _LOAD_BATCH = 20_000
+_MOVE_BATCH = 500
 _REMEDIES = {
     "25006": "it is open for reading only; name the primary server",
     "42501": "its user lacks a right; grant SELECT, INSERT and UPDATE on the table jobs, "
@@ -251,6 +252,31 @@ class JobStore:
         )
         with self._database.transaction() as connection:
             return int(connection.execute(statement).rowcount)
+
+    def claim(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """Make failed jobs retrying, so that nobody else retries them; returns id → name of those
+        that were failed until now.
+        """
+        return self._move(job_ids, JobStatus.FAILED, JobStatus.RETRYING)
+
+    def release(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """Make jobs failed again that were claimed and have not been sent."""
+        return self._move(job_ids, JobStatus.RETRYING, JobStatus.FAILED)
+
+    def _move(self, job_ids: Iterable[str], old: JobStatus, new: JobStatus) -> dict[str, str]:
+        ids = sorted({_clean(job_id, _LABEL_LIMIT) for job_id in job_ids})
+        moved: dict[str, str] = {}
+        with self._database.transaction() as connection:
+            for start in range(0, len(ids), _MOVE_BATCH):
+                rows = connection.execute(
+                    update(_jobs)
+                    .where(_jobs.c.id.in_(ids[start : start + _MOVE_BATCH]))
+                    .where(_jobs.c.status == old.value)
+                    .values(status=new.value)
+                    .returning(_jobs.c.id, _jobs.c.name)
+                )
+                moved |= {row.id: row.name for row in rows}
+        return moved
 
     def close(self) -> None:
         """Give the connections back; the store can still be used."""

@@ -1,0 +1,171 @@
+"""A thousand pairs of the same act at the same moment: one effect each, the other is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from queuescope.errors import RefusalReason, RefusedError
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.audit import Phase, Result, Search
+from queuescope.operations.control import Done, Operations
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Operation, Request
+
+PAIRS = 1000
+# SQLite puts each of them on the disk; the thousand passed there, too, in two minutes.
+FEWER_PAIRS = 200
+ACCESS = Access(admins=["ada", "bob"])
+
+
+class Effects:
+    """Counts its effects by target."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+
+    def count(self, request: Request) -> int:
+        return 1
+
+    def carry_out(self, request: Request, act: str) -> Done:
+        self.done[request.target] += 1
+        return Done(1, "done")
+
+
+def test_of_two_threads_one_acts(tmp_path: Path) -> None:
+    effects = Effects()
+    ledger = Ledger(f"sqlite:///{tmp_path / 'operations.db'}", timeout_seconds=30)
+    operations = Operations(ledger, ACCESS, {Operation.PAUSE: effects})
+    actors = [Actor(name, Origin.OIDC) for name in ("ada", "bob")]
+    told: list[tuple[str, RefusalReason, str]] = []
+    barrier = threading.Barrier(2)
+
+    def run(actor: Actor) -> None:
+        for number in range(FEWER_PAIRS):
+            # Every other pair meets at a target that was moved before.
+            request = Request.pause(f"q{number // 2}")
+            plan = operations.plan(actor, request)
+            barrier.wait(60)
+            try:
+                operations.act(actor, request, plan.token)
+            except RefusedError as exc:
+                told.append((actor.name, exc.reason, str(exc)))
+            barrier.wait(60)
+
+    threads = [threading.Thread(target=run, args=(actor,)) for actor in actors]
+    with closing(ledger):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(effects.done.values()) == {2}
+        assert len(effects.done) == FEWER_PAIRS // 2
+        assert len(told) == FEWER_PAIRS
+        for name, reason, sentence in told:
+            assert reason is RefusalReason.OVERTAKEN
+            other = "bob" if name == "ada" else "ada"
+            assert sentence.startswith(f"{other} began to pause queue q")
+        assert whole(ledger) == {"done": FEWER_PAIRS, "pending": FEWER_PAIRS}
+
+
+def whole(ledger: Ledger) -> dict[str, int]:
+    """The results of the entries, refusals aside; every outcome has its intent before it."""
+    assert not ledger.verify().fault
+    intents: set[str] = set()
+    results: Counter[str] = Counter()
+    for entry in reversed(ledger.find(Search(), limit=100_000)):
+        if entry.event.result is Result.REFUSED:
+            continue
+        results[entry.event.result.value] += 1
+        if entry.event.phase is Phase.INTENT:
+            intents.add(entry.event.act)
+        else:
+            assert entry.event.act in intents
+    return dict(results)
+
+
+OPERATOR = """
+import json, sys, time
+from pathlib import Path
+from queuescope.errors import RefusedError
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.control import Done, Operations
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Operation, Request
+
+url, name, pairs, meeting = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+
+class Effects:
+    def count(self, request): return 1
+    def carry_out(self, request, act):
+        done.append(request.target)
+        return Done(1, "done")
+
+done, told = [], []
+actor = Actor(name, Origin.OIDC)
+ledger = Ledger(url, timeout_seconds=30)
+operations = Operations(ledger, Access(admins=["ada", "bob"]), {Operation.PAUSE: Effects()})
+for number in range(pairs):
+    request = Request.pause(f"q{number // 2}")
+    plan = operations.plan(actor, request)
+    print("planned", flush=True)
+    sys.stdin.readline()
+    try:
+        operations.act(actor, request, plan.token)
+    except RefusedError as exc:
+        told.append([exc.reason, str(exc)])
+    print("acted", flush=True)
+    sys.stdin.readline()
+print(json.dumps({"done": done, "told": told}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "pairs"),
+    [("sqlite", FEWER_PAIRS), ("postgresql", PAIRS)],
+    ids=["sqlite", "postgresql"],
+)
+@pytest.mark.timeout(600)
+def test_of_two_processes_one_acts(
+    tmp_path: Path, kind: str, pairs: int, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'operations.db'}"
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgresql_url")
+    operators = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPERATOR, url, name, str(pairs), str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("ada", "bob")
+    ]
+    for _ in range(2 * pairs):
+        for operator in operators:
+            assert operator.stdout is not None
+            assert operator.stdout.readline().strip() in ("planned", "acted")
+        for operator in operators:
+            assert operator.stdin is not None
+            operator.stdin.write("\n")
+            operator.stdin.flush()
+    told, effects = [], Counter[str]()
+    for operator in operators:
+        said, _ = operator.communicate()
+        answer = json.loads(said)
+        effects.update(answer["done"])
+        told += answer["told"]
+    assert set(effects.values()) == {2}
+    assert len(effects) == pairs // 2
+    assert len(told) == pairs
+    assert {reason for reason, _ in told} == {"overtaken"}
+    assert all(words.startswith(("ada began to", "bob began to")) for _, words in told)
+    with closing(Ledger(url)) as ledger:
+        assert whole(ledger) == {"done": pairs, "pending": pairs}
