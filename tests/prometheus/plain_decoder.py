@@ -1,8 +1,8 @@
 """Answers read in the plainest way, point by point: what the decoder's answers must equal.
 
 Where the product must refuse a body, this reader may do anything; where the product accepts one,
-both must say the same, and no key may stand twice in it. ``is_valid`` is stricter than JSON
-libraries are: it tells the bodies that the product has no reason to refuse.
+both must say the same, and no key that means something may stand twice in it. ``is_valid`` is
+stricter than JSON libraries are: it tells the bodies that the product has no reason to refuse.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import partial
 from typing import Any
 
 from queuescope.timeseries import Grid, Labels
@@ -20,13 +21,18 @@ Point = float | str
 MISSING = "missing"
 UNDEFINED = "undefined"
 
+_KNOWN = (
+    *("status", "errorType", "error", "warnings", "infos", "isPartial", "data", "resultType"),
+    *("result", "metric"),
+)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|NaN|[+-]?Inf")
 
 
 def matrix(body: bytes, grid: Grid) -> dict[Labels, list[Point]]:
     """Each series with its point at each step. Raises nearly anything for another form."""
     found: dict[Labels, list[Point]] = {}
-    for one in json.loads(body, object_pairs_hook=_unique)["data"]["result"]:
+    hook = partial(_known_once, of_series=("values", "histograms"))
+    for one in json.loads(body, object_pairs_hook=hook)["data"]["result"]:
         if one.get("values"):
             labels = tuple(sorted(one["metric"].items()))
             row = found.setdefault(labels, [MISSING] * len(grid))
@@ -37,7 +43,8 @@ def matrix(body: bytes, grid: Grid) -> dict[Labels, list[Point]]:
 
 def vector(body: bytes) -> list[tuple[Labels, float, float]]:
     """Each sample with its labels, time and value. Raises nearly anything, as ``matrix`` does."""
-    data = json.loads(body, object_pairs_hook=_unique)["data"]
+    hook = partial(_known_once, of_series=("value",))
+    data = json.loads(body, object_pairs_hook=hook)["data"]
     if data["resultType"] == "scalar":
         at, text = data["result"]
         return [((), float(at), float(text))]
@@ -107,6 +114,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice")
     return dict(pairs)
+
+
+def _known_once(pairs: list[tuple[str, Any]], *, of_series: tuple[str, ...]) -> dict[str, Any]:
+    """Refuse a repeated label, and a repeated key that means something where it stands."""
+    found = dict(pairs)
+    names = [name for name, _ in pairs]
+    known = (*_KNOWN, *of_series) if "metric" in found else _KNOWN
+    is_labels = all(isinstance(value, str) for value in found.values())
+    return _unique(pairs) if is_labels or any(names.count(n) > 1 for n in known) else found
 
 
 def _refuse(name: str) -> Any:

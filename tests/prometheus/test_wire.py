@@ -177,6 +177,10 @@ def test_a_body_that_contradicts_itself_or_the_api_is_refused(body: bytes) -> No
         (b'"values": [', b'"v\\u0061lues": [], "values": ['),
         (b'"metric": {', b'"metric": {}, "metric": {'),
         (b'"queue": "a"', b'"queue": "b", "queue": "a"'),
+        (b'"status"', b'"warnings": ["half"], "warnings": [], "status"'),
+        (b'"status"', b'"isPartial": true, "isPartial": false, "status"'),
+        (b'"status"', b'"error": "half", "error": "", "status"'),
+        (b'"values"', b'"histograms": [[1000, {}]], "histograms": null, "values"'),
     ],
 )
 def test_a_key_that_stands_twice_is_refused(part: bytes, doubled: bytes) -> None:

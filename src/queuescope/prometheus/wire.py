@@ -50,6 +50,12 @@ class ErrorBody(NamedTuple):
 
 _NOTHING = msgspec.Raw(b"")
 _NO_JSON = (b"", b"null")
+_ONCE = (
+    *(b'"status"', b'"data"', b'"resultType"', b'"result"'),
+    *(b'"errorType"', b'"error"', b'"warnings"', b'"infos"', b'"isPartial"'),
+)
+_PER_SERIES = (b'"metric"', b'"values"', b'"histograms"')
+_PER_SAMPLE = (b'"metric"', b'"value"', b'"histogram"')
 
 
 class _Envelope(msgspec.Struct):
@@ -119,7 +125,7 @@ def parse_any_matrix(body: bytes, grid: Grid) -> Answer:
     """``parse_matrix`` for every form that JSON allows, with warnings and errors."""
     envelope = _decode(_matrix_decoder, body)
     data = _successful(envelope, envelope.data)
-    _refuse_repeated_keys(body, series=len(data.result), per_series=(b'"metric"', b'"values"'))
+    _refuse_repeated_keys(body, series=len(data.result), per_series=_PER_SERIES)
     rows: dict[Labels, Floats] = {}
     timestamps = grid.timestamps()
     for series in data.result:
@@ -148,7 +154,7 @@ def parse_vector(body: bytes) -> InstantAnswer:
         samples.append(InstantSample((), timestamp, _numbers([text]).item()))
     else:
         result = _decode(_vector_decoder, bytes(data.result))
-        _refuse_repeated_keys(body, series=len(result), per_series=(b'"metric"', b'"value"'))
+        _refuse_repeated_keys(body, series=len(result), per_series=_PER_SAMPLE)
         for series in result:
             if series.value is None:
                 raise _undecodable("the answer holds native histograms, which are not read here")
@@ -273,10 +279,9 @@ def _refuse_repeated_keys(
     Counting the keys is enough nearly always; where a label makes the count ambiguous, or keys
     may be written in escapes, the body is read again by a slower parser that sees every pair.
     """
-    once = (b'"status"', b'"data"', b'"resultType"', b'"result"')
     if (
         b"\\u00" not in body
-        and all(body.count(key) <= 1 for key in once)
+        and all(body.count(key) <= 1 for key in _ONCE)
         and all(body.count(key) <= series for key in per_series)
     ):
         return
