@@ -118,7 +118,8 @@ class Charts:
             chart.content["hidden"] = max(0, crowd.total - len(chart.content["figure"]["data"]))
             chart.content["note"] = "ranked by their present values"
         self._kept.pop(key, None)
-        if chart.state in (State.FRESH, State.IDLE):
+        # What a source remarks is not repeated longer than it says so.
+        if chart.state in (State.FRESH, State.IDLE) and not reading.warnings:
             self._kept[key] = _Kept(query, grid, epoch, chart, self._clock())
             if len(self._kept) > _MAX_CHARTS:
                 self._kept.popitem(last=False)
