@@ -11,7 +11,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 
 STOREYS: dict[str, int] = {
-    **dict.fromkeys(["database", "errors", "ports", "settings", "telemetry", "timeseries"], 0),
+    **dict.fromkeys(
+        ["database", "errors", "heartbeats", "ports", "settings", "telemetry", "timeseries"], 0
+    ),
     **dict.fromkeys(
         ["prometheus", "cache", "panels", "anomaly", "health", "jobs", "instrument", "operations"],
         1,
@@ -22,12 +24,13 @@ STOREYS: dict[str, int] = {
     **dict.fromkeys(["dashboard", "demo"], 4),
     "cli": 5,  # it starts the two below
 }
-# Within storey 0 the exceptions lie deepest; workers write the job history that jobs keeps, and read
-# the broker and obey as operations do.
+# Within storey 0 the exceptions lie deepest; workers write the job history that jobs keeps, and
+# read the broker and obey as operations do; a panel file states limits as the verdict reads them.
 ALSO_ALLOWED = {
     *((part, "errors") for part in ("database", "ports", "settings", "telemetry", "timeseries")),
     ("telemetry", "timeseries"),
     ("instrument", "jobs"),
+    ("panels", "health"),
     ("instrument", "operations"),
 }
 WALLS: dict[str, set[str]] = {
