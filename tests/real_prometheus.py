@@ -56,8 +56,9 @@ class RealPrometheus:
     """A Prometheus process in ``directory`` on a free port of the loopback interface.
 
     ``targets`` (``host:port``) are scraped every ``scrape_interval_seconds``. ``web_config`` is a
-    file of Prometheus's own for TLS and users, ``prefix`` the path below which it answers. Use it
-    as a context manager, or call ``start`` and ``kill``. The port and the data stay the same over
+    file of Prometheus's own for TLS and users, ``prefix`` the path below which it answers. With
+    ``takes_samples`` it takes what is written to it, a month late and out of order. Use it as a
+    context manager, or call ``start`` and ``kill``. The port and the data stay the same over
     restarts.
     """
 
@@ -72,8 +73,10 @@ class RealPrometheus:
         program: str | Path = "prometheus",
         web_config: Path | None = None,
         prefix: str = "",
+        takes_samples: bool = False,
     ) -> None:
         self._directory = directory
+        self._takes_samples = takes_samples
         self._program = program
         self._web_config = web_config
         self._prefix = prefix
@@ -89,7 +92,8 @@ class RealPrometheus:
             f" evaluation_interval: {scrape_interval_seconds}s}}\n"
             f"rule_files: [{rules}]\n"
             "scrape_configs:\n"
-            f"- {{job_name: under_test, static_configs: [{{targets: [{listed}]}}]}}\n",
+            f"- {{job_name: under_test, static_configs: [{{targets: [{listed}]}}]}}\n"
+            + ("storage: {tsdb: {out_of_order_time_window: 30d}}\n" if takes_samples else ""),
             encoding="utf-8",
         )
         if series:
@@ -123,6 +127,7 @@ class RealPrometheus:
         """Start it, and wait until it is ready."""
         log = (self._directory / "prometheus.log").open("ab")
         options = [f"--web.route-prefix={self._prefix}"] if self._prefix else []
+        options += ["--web.enable-remote-write-receiver"] if self._takes_samples else []
         options += [f"--web.config.file={self._web_config}"] if self._web_config else []
         with log:
             self._process = subprocess.Popen(
