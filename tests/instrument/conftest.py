@@ -33,7 +33,8 @@ from celery.exceptions import Ignore, Reject
 app = Celery("shop", broker=os.environ["SHOP_BROKER"])
 app.conf.update(
     accept_content=["json"], task_default_queue="orders", task_ignore_result=True,
-    worker_prefetch_multiplier=1, worker_lost_wait=0.5, broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=int(os.environ.get("SHOP_PREFETCH", "1")),
+    worker_lost_wait=0.5, broker_connection_retry_on_startup=True,
     task_acks_late="SHOP_ACKS_LATE" in os.environ,
     task_reject_on_worker_lost="SHOP_ACKS_LATE" in os.environ,
 )
@@ -63,6 +64,20 @@ def hang(tenant=None):
 @app.task(name="set_aside")
 def set_aside(tenant=None):
     raise Ignore
+
+@app.task(name="mark")
+def mark(path, word, seconds=0.0):
+    with open(path, "a") as file:
+        file.write(word + "\\n")
+    time.sleep(seconds)
+
+@app.task(name="fail_once")
+def fail_once(path, word):
+    first = not os.path.exists(path)
+    with open(path, "a") as file:
+        file.write(word + "\\n")
+    if first:
+        raise LookupError("not the first time")
 
 @app.task(name="die_once")
 def die_once(marker, tenant=None):

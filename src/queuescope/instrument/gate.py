@@ -37,6 +37,7 @@ class Gate:
         self._worker: Any = None
         self._consumer: Any = None
         self._passing: Any = None
+        self._releases = 0
         self._lock = threading.Lock()
         # Weak, as Celery holds its own: a request lives as long as somebody works with it.
         self._begun: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -144,8 +145,16 @@ class Gate:
             self._return(request)
         worker = self._worker
         if worker.process_task == getattr(worker, "_process_task_sem", None):
-            # Later, since many may be left out in a row, each from within the last.
-            self._consumer.call_soon(worker._quick_release)  # noqa: SLF001
+            self._release()
+
+    def _release(self) -> None:
+        """Let the next take the place in the pool; a loop, since it may be left out as well."""
+        self._releases += 1
+        if self._releases > 1:
+            return
+        while self._releases:
+            self._worker._quick_release()  # noqa: SLF001
+            self._releases -= 1
 
     def _submit(  # the signature is that of Celery's pools
         self,

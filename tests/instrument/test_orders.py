@@ -1,0 +1,228 @@
+"""Orders to real workers, and what is said of one that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from tests.instrument.conftest import Shop, until
+
+from queuescope.errors import OutcomeUnknownError, RefusedError
+from queuescope.heartbeats import DROP_SECONDS, LOST_SECONDS, DesiredState, RetryAnswer
+from queuescope.jobs.store import JobStatus
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.commands import WorkerCommands
+from queuescope.operations.workers import Fleet, WorkerStatus, judge
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[RedisBroker]:
+    with redis.Redis.from_url(broker_url) as client:
+        client.flushall()
+    made = RedisBroker(broker_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def commands(broker: RedisBroker, broker_url: str) -> Iterator[WorkerCommands]:
+    made = WorkerCommands(broker_url, broker)
+    yield made
+    made.close()
+
+
+def fleet(broker: RedisBroker) -> Fleet:
+    return judge(broker.workers(), broker.desired(), broker.read(["orders", "express"]))
+
+
+def name_of(shop: Shop) -> str:
+    return f"w{shop._count}@shop"
+
+
+def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
+    shop: Shop, broker: RedisBroker, commands: WorkerCommands
+) -> None:
+    worker = shop.start_worker("-c", "2")
+    name = name_of(shop)
+    grown = commands.scale(name, 4)
+    assert (grown.before, grown.after) == (2, 4)
+    seen = until(lambda: fleet(broker).get(name), lambda w: w is not None and _size(w) == 4)
+    assert seen is not None
+    # All four run at once.
+    for _ in range(4):
+        shop.send("nap", seconds=4.0)
+    until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 4)
+    busy = commands.scale(name, 1)
+    # Only idle processes are ended, and it is said how many are left.
+    assert busy.after == 4
+    worker.ended(4)
+    shrunk = commands.scale(name, 1)
+    assert (shrunk.before, shrunk.after) == (4, 1)
+    shop.send("nap")
+    worker.ended(5)
+
+
+def _size(worker: object) -> int:
+    return int(worker.report.pool_size)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_of_fixed_size_refuses(shop: Shop, commands: WorkerCommands, pool: str) -> None:
+    shop.start_worker("--pool", pool)
+    with pytest.raises(RefusedError, match="fixed"):
+        commands.scale(name_of(shop), 4)
+
+
+def test_a_worker_that_is_not_there_leaves_the_outcome_unknown(
+    broker: RedisBroker, broker_url: str
+) -> None:
+    commands = WorkerCommands(broker_url, broker, timeout_seconds=1.0)
+    with pytest.raises(OutcomeUnknownError, match="did not answer"):
+        commands.scale("nobody@shop", 4)
+    assert commands.retry("nobody@shop", [("a", "nap")], "act") == {"a": RetryAnswer.UNKNOWN}
+    commands.close()
+
+
+def test_an_order_that_is_read_too_late_has_no_effect(
+    shop: Shop, broker: RedisBroker, broker_url: str
+) -> None:
+    """A worker of the solo pool reads orders between jobs."""
+    worker = shop.start_worker("--pool", "solo", SHOP_OPTIONS="dict(keep_arguments=True)")
+    shop.send("fail", tenant="acme")
+    worker.ended(1)
+    name = name_of(shop)
+    job_id = _failed(broker, broker_url)
+    shop.send("nap", seconds=4.0)
+    until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
+    commands = WorkerCommands(broker_url, broker, timeout_seconds=1.0)
+    assert commands.retry(name, [(job_id, "fail")], "late") == {job_id: RetryAnswer.UNKNOWN}
+    worker.ended(2)
+    shop.send("nap")
+    worker.ended(3)
+    with redis.Redis.from_url(broker_url) as client:
+        assert not client.exists(broker.keys.sent_again("late", job_id))
+    commands.close()
+
+
+def _failed(broker: RedisBroker, broker_url: str) -> str:
+    with redis.Redis.from_url(broker_url) as client:
+        kept = until(
+            lambda: client.zrange(broker.keys.arguments, 0, -1), lambda found: len(found) == 1
+        )
+    return bytes(kept[0]).decode()
+
+
+def test_a_failed_job_is_sent_again_once_with_the_arguments_that_were_kept(
+    shop: Shop, broker: RedisBroker, commands: WorkerCommands, broker_url: str, tmp_path: Path
+) -> None:
+    worker = shop.start_worker(SHOP_OPTIONS="dict(keep_arguments=True)")
+    path = tmp_path / "evidence"
+    job_id = shop.send("fail_once", {"priority": 3}, path=str(path), word="grüße")
+    worker.ended(1)
+    assert _failed(broker, broker_url) == job_id
+    name = name_of(shop)
+    for _ in range(2):
+        answers = commands.retry(name, [(job_id, "fail_once"), ("unknown", "nap")], "act1")
+        assert answers["unknown"] is RetryAnswer.NOT_KEPT
+    assert answers[job_id] is RetryAnswer.ALREADY
+    worker.ended(2)
+    assert path.read_text("utf-8").split() == ["grüße", "grüße"]
+    row = until(lambda: worker.store.get(job_id), lambda job: job is not None and job.attempts == 1)
+    assert row is not None
+    until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status == "succeeded"
+    )
+    # Another act may do it again.
+    assert commands.retry(name, [(job_id, "fail_once")], "act2")[job_id] is RetryAnswer.SENT
+    worker.ended(3)
+
+
+def test_arguments_are_not_kept_unless_the_project_wants_it(
+    shop: Shop, broker: RedisBroker, commands: WorkerCommands, broker_url: str
+) -> None:
+    worker = shop.start_worker()
+    job_id = shop.send("fail", tenant="acme")
+    worker.ended(1)
+    with pytest.raises(RefusedError, match="has not said"):
+        commands.retry(name_of(shop), [(job_id, "fail")], "act1")
+    with redis.Redis.from_url(broker_url) as client:
+        assert client.keys("queuescope:arguments*") == []
+
+
+def test_a_projects_own_function_sends_a_job_again(
+    shop: Shop, commands: WorkerCommands, tmp_path: Path
+) -> None:
+    path = tmp_path / "evidence"
+    own = (
+        f"dict(retry=lambda job_id, name: "
+        f"app.send_task('mark', kwargs=dict(path={str(path)!r}, word=job_id + name)) "
+        f"if job_id == 'a' else 1 / 0)"
+    )
+    worker = shop.start_worker(SHOP_OPTIONS=own)
+    answers = commands.retry(name_of(shop), [("a", "fail"), ("b", "fail")], "act1")
+    assert answers == {"a": RetryAnswer.SENT, "b": RetryAnswer.FAILED}
+    worker.ended(1)
+    assert path.read_text("utf-8") == "afail\n"
+
+
+def test_a_revoked_job_is_ended_where_it_runs(
+    shop: Shop, broker: RedisBroker, commands: WorkerCommands
+) -> None:
+    worker = shop.start_worker()
+    job_id = shop.send("nap", seconds=120)
+    name = name_of(shop)
+    until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
+    broker.revoke([job_id])
+    assert commands.revoke([job_id], terminate=True) == (name,)
+    worker.ended(1)
+    row = until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status != "started"
+    )
+    assert row is not None
+    assert row.status is JobStatus.REVOKED
+
+
+def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
+    shop: Shop, broker: RedisBroker, broker_url: str
+) -> None:
+    """Its rows end, its report goes after the stated time, and a new life starts afresh."""
+    worker = shop.start_worker()
+    name = name_of(shop)
+    job_id = shop.send("nap", seconds=120, tenant="acme")
+    row = until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status == "started"
+    )
+    assert row is not None
+    assert row.started_at is not None
+    until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
+    alive = fleet(broker)
+    assert alive.workers[0].status is WorkerStatus.ACTIVE
+    assert alive.has_lost(name, job_id, row.started_at) is False
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+    seen = until(lambda: fleet(broker), lambda seen: len(seen.lost) == 1)
+    lost = seen.workers[0]
+    assert (lost.status, lost.is_alive) == (WorkerStatus.LOST, False)
+    assert lost.silent_seconds > LOST_SECONDS
+    assert lost.report.active[0].id == job_id
+    assert seen.has_lost(name, job_id, row.started_at) is True
+    assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
+    (left,) = seen.abandonments()
+    assert not left.redelivers
+    assert worker.store.abandon(left.worker, before=left.before, status=JobStatus.FAILED) == 1
+    closed = worker.store.get(job_id)
+    assert closed is not None
+    assert (closed.status, closed.error_class) == (JobStatus.FAILED, "WorkerLostError")
+    # As it will be when the stated time has passed.
+    assert broker.drop_workers() == 0
+    with redis.Redis.from_url(broker_url) as client:
+        old = msgspec.structs.replace(lost.report, at=lost.report.at - DROP_SECONDS)
+        client.hset(broker.keys.workers, name, msgspec.json.encode(old))
+        assert broker.workers().reports == ()
+        assert broker.drop_workers() == 1
+        assert client.hlen(broker.keys.workers) == 0
