@@ -48,6 +48,7 @@ class PauseAndResume:
 
     def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - the same for all
         count = len(self._queues()) if request.is_for_all else 1
+        self.reconcile()
         self._tell(lambda paused: _change(request, paused))
         verb = "paused" if request.operation is Operation.PAUSE else "resumed"
         thing = "All queues are" if request.is_for_all else f"Queue {request.subject} is"
@@ -56,14 +57,15 @@ class PauseAndResume:
     def reconcile(self) -> bool:
         """Give the broker its copy anew where it is missing, older, or not ours; returns whether.
 
-        Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
+        A ledger in which nothing was ever said takes over what the broker holds: a database that
+        was lost resumes nothing. Raises ``BrokerError``, ``AuditError`` and
+        ``OutcomeUnknownError``.
         """
-        wanted = self._ledger.desired()
-        if self._broker.desired() == wanted or (
-            wanted.revision == 0 and self._broker.desired().revision == 0
-        ):
+        wanted, held = self._ledger.desired(), self._broker.desired()
+        if held == wanted:
             return False
-        self._tell(lambda paused: paused)
+        kept = frozenset(held.paused) if wanted.revision == 0 else frozenset()
+        self._tell(lambda paused: paused | kept)
         return True
 
     def _tell(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:

