@@ -45,11 +45,11 @@ function chartDetails(panel, shown, context, page) {
     ? `${moment(panel.asOf)}, ${durationText(context.now() - panel.asOf)} ago` : "none"]);
   if (page.lastSeen) rows.push(["Last answer", moment(page.lastSeen)]);
   rows.push(["Next try", page.next]);
-  rows.push(["Step", shown.stepWords]);
+  if (shown.details.query) rows.push(["Step", shown.stepWords]);
   rows.push(["Series", String(panel.details.series)]);
   rows.push(["Cache", LOOKUPS[panel.details.lookup] ?? panel.details.lookup]);
   if (page.version) rows.push(["Source", `version ${page.version}`]);
-  rows.push(["Query", shown.details.query]);
+  if (shown.details.query) rows.push(["Query", shown.details.query]);
   return rows;
 }
 

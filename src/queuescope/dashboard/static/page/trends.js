@@ -559,8 +559,8 @@ function emptied(payload, cause) {
   const panels = payload.panels.map((panel) => ({
     ...panel, state: "unavailable", asOf: null, now: null, cause, warnings: [], hidden: 0,
     dataStart: null, relaidAt: null, atLeast: null, decoded: null,
-    details: { ...panel.details, series: 0, lookup: "source_error" },
-    figure: { ...panel.figure, data: [] },
+    details: { series: 0, lookup: "source_error" },
+    figure: { ...panel.figure, data: [], point: "" },
   }));
   return { ...payload, panels };
 }
