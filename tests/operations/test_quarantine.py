@@ -104,7 +104,10 @@ def broker(url: str) -> Iterator[RedisBroker]:
 
 
 def contents(client: redis.Redis) -> list[list[bytes]]:
-    return [[bytes(m) for m in client.lrange(key, 0, -1)] for key in KEYS]
+    return [
+        [m if isinstance(m, bytes) else m.encode() for m in client.lrange(key, 0, -1)]
+        for key in KEYS
+    ]
 
 
 def fill(client: redis.Redis, count: int) -> list[list[bytes]]:
@@ -121,7 +124,10 @@ def fill(client: redis.Redis, count: int) -> list[list[bytes]]:
 def in_quarantine(client: redis.Redis, purge_id: str) -> list[list[bytes]]:
     keys = Keys()
     return [
-        [bytes(m) for m in client.lrange(keys.purged_list(purge_id, step), 0, -1)]
+        [
+            m if isinstance(m, bytes) else m.encode()
+            for m in client.lrange(keys.purged_list(purge_id, step), 0, -1)
+        ]
         for step in range(len(KEYS))
     ]
 

@@ -22,15 +22,15 @@ def compiled_reader(library: Path = LIBRARY) -> PointsReader | None:
     except (OSError, AttributeError):
         return None
     whole = ctypes.c_int64
-    read.argtypes = [ctypes.c_char_p, *[whole] * 5, ctypes.c_void_p]
+    read.argtypes = [ctypes.c_char_p, *[whole] * 5, ctypes.POINTER(ctypes.c_double)]
     read.restype = whole
 
     def read_points(body: bytes, at: int, grid: Grid, row: Floats) -> int:
-        if len(row) != len(grid) or not row.flags.c_contiguous or not row.flags.writeable:
-            raise ValueError("the row does not fit the grid")
-        end: int = read(
-            body, len(body), at, grid.start, grid.step_seconds, len(row), row.ctypes.data
-        )
+        if len(row) != len(grid):
+            raise ValueError(f"the row has {len(row)} places, not {len(grid)}")
+        # This refuses a row that is not contiguous, or not to be written to.
+        first = ctypes.byref(ctypes.c_double.from_buffer(row.data))
+        end: int = read(body, len(body), at, grid.start, grid.step_seconds, len(row), first)
         return end
 
     return read_points
