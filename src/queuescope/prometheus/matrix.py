@@ -55,7 +55,8 @@ def read_matrix(
     if body[at:] not in _TAILS:
         return None
     names = tuple(sorted(rows))
-    return Frame(grid, names, np.vstack([rows[name] for name in names]))
+    values = np.concatenate([rows[name] for name in names])
+    return Frame(grid, names, values.reshape(len(names), len(grid)))
 
 
 def _labels(text: bytes) -> Labels | None:
@@ -63,7 +64,7 @@ def _labels(text: bytes) -> Labels | None:
         pairs = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(pairs, dict) or not all(type(value) is str for value in pairs.values()):
+    if not isinstance(pairs, dict) or not {str}.issuperset(map(type, pairs.values())):
         return None
     return labels_of(pairs) if _is_without_repetition(text, len(pairs)) else None
 
