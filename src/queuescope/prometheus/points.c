@@ -128,7 +128,7 @@ static inline const char *value(const char *at, const char *end, double *place) 
   if (*at == '.') {
     const char *point = ++at;
     if (!is_digit(*at)) return NULL;
-    if (number == 0) {
+    if (number == 0 && length <= 19) { /* more digits may have wrapped around to zero */
       while (*at == '0') at++;
       length = point - at; /* zeros in front are no digits of the number */
     }
