@@ -80,7 +80,7 @@ viewers = st.lists(
         Viewer,
         view=st.sampled_from("abc"),
         interval=intervals,
-        first=st.floats(0, 600),
+        first=st.integers(0, 4_800).map(lambda eighths: eighths / 8),
         visits=st.integers(1, 20),
     ),
     min_size=1,
