@@ -28,7 +28,7 @@ from queuescope.heartbeats import (
     list_key,
 )
 from queuescope.operations import desired
-from queuescope.operations.redis_failures import translated
+from queuescope.operations.redis_failures import is_overtaken, translated
 
 DUE_HEADER = "queuescope_enqueued_at"
 """The header of a message that tells when it became due, in epoch seconds."""
@@ -165,7 +165,9 @@ class RedisBroker:
                     pipe.hdel(self.keys.workers, name)
                     try:
                         dropped += pipe.execute()[0]
-                    except redis.WatchError:
+                    except redis.WatchError as exc:
+                        if not is_overtaken(exc):
+                            raise
                         # Others report all the time; the next call finds it again.
                         continue
         return dropped

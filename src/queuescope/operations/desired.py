@@ -11,6 +11,7 @@ import msgspec
 import redis
 
 from queuescope.heartbeats import DesiredState, Keys
+from queuescope.operations.redis_failures import is_overtaken
 
 REVOKED_SECONDS = 7 * 86_400.0
 """How long a revocation is remembered: no message should wait longer than that."""
@@ -40,8 +41,8 @@ def publish_desired(client: redis.Redis, keys: Keys, state: DesiredState) -> Des
             )
             try:
                 pipe.execute()
-            except redis.WatchError:
-                if attempt == _ATTEMPTS - 1:
+            except redis.WatchError as exc:
+                if attempt == _ATTEMPTS - 1 or not is_overtaken(exc):
                     raise
             else:
                 return state

@@ -33,7 +33,7 @@ from queuescope.operations.purge_file import (
     read_purge,
     sweep,
 )
-from queuescope.operations.redis_failures import translated
+from queuescope.operations.redis_failures import is_overtaken, translated
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PAGE = 2000
@@ -149,7 +149,9 @@ class Quarantine:
                     pipe.rename(key, self._keys.purged_list(purge_id, step))
                 try:
                     answers = pipe.execute(raise_on_error=False)
-                except redis.WatchError:
+                except redis.WatchError as exc:
+                    if not is_overtaken(exc):
+                        raise
                     # The same act, elsewhere, at the same moment.
                     return
         for answer in answers:
@@ -235,7 +237,9 @@ class Quarantine:
                     pipe.expire(record, _REMEMBERED_SECONDS)
                 try:
                     pipe.execute()
-                except redis.WatchError:
+                except redis.WatchError as exc:
+                    if not is_overtaken(exc):
+                        raise
                     # Another restores the same; look again how far it came.
                     continue
                 return len(piece)

@@ -48,6 +48,7 @@ _CLASSES: tuple[tuple[type[Exception], BrokerErrorKind], ...] = (
     (exceptions.ConnectionError, BrokerErrorKind.DOWN),
     (OSError, BrokerErrorKind.DOWN),
 )
+_BREAKS = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 # The request may have reached the server, whose answer did not reach us.
 _UNANSWERED = frozenset({BrokerErrorKind.SLOW, BrokerErrorKind.DOWN})
 
@@ -67,7 +68,16 @@ def translated(*, writes: bool = False) -> Iterator[None]:
         ) from exc
 
 
-def kind_of(error: Exception) -> BrokerErrorKind:
+def is_overtaken(error: redis.WatchError) -> bool:
+    """Whether another has written what was watched: redis-py raises the same when the connection
+    breaks meanwhile, and then nobody knows whether the transaction took effect.
+    """
+    return not isinstance(error.__context__, _BREAKS)
+
+
+def kind_of(error: BaseException) -> BrokerErrorKind:
+    if isinstance(error, redis.WatchError) and isinstance(error.__context__, _BREAKS):
+        return kind_of(error.__context__)
     for known, kind in _CLASSES:
         if isinstance(error, known):
             return kind
