@@ -3,16 +3,21 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.conftest import StartPrometheus
 
+from queuescope.operations.access import Actor, Origin, Role
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Request
 from queuescope.ports import listen, port_of
 from queuescope.settings import Settings, environment_name
 
@@ -29,7 +34,7 @@ def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("command", ["demo", "serve", "check", "settings"])
+@pytest.mark.parametrize("command", ["demo", "serve", "check", "settings", "audit"])
 def test_each_command_has_help(command: str) -> None:
     done = run_cli(command, "--help")
     assert done.returncode == 0
@@ -199,3 +204,61 @@ def test_a_setting_that_the_dashboard_refuses_is_one_line(tmp_path: Path) -> Non
     done = run_cli("serve", "--port", "0", "--data-dir", str(tmp_path), QUEUESCOPE_PRESET="flowr")
     assert done.returncode == 2
     assert done.stderr.startswith("queuescope: unknown preset 'flowr'")
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> str:
+    """The address of an audit with two entries, one of which would be a formula."""
+    url = f"sqlite:///{tmp_path / 'operations.db'}"
+    with closing(Ledger(url)) as ledger:
+        for name, words in (("ada", "too late"), ("bob", "=SUM(A1)")):
+            actor = Actor(name, Origin.OIDC)
+            ledger.refuse(actor, Role.VIEWER, Request.pause("default"), words)
+    return url
+
+
+def test_a_whole_audit_is_verified_listed_and_exported(audited: str, tmp_path: Path) -> None:
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_cli("audit", *arguments, QUEUESCOPE_OPERATIONS_STORE_URL=audited)
+
+    verified = ask("verify")
+    assert verified.returncode == 0, verified.stderr
+    said, head = verified.stdout.splitlines()
+    assert said == "2 entries, all in place."
+    assert ask("verify", "--head", head.removeprefix("head ")).returncode == 0
+    assert ask("verify", "--head", f"2:{'0' * 64}").returncode == 1
+    listed = ask("list", "--actor", "ada").stdout.splitlines()
+    assert len(listed) == 1
+    assert "ada (viewer)  pause queue default  outcome: refused  too late" in listed[0]
+    assert ask("export", "--text", "sum").stdout.count("'=SUM(A1)") == 1
+    assert ask("export", "--output", str(tmp_path / "audit.csv")).returncode == 0
+    assert len((tmp_path / "audit.csv").read_text("utf-8").splitlines()) == 3
+    assert ask("export", "--output", str(tmp_path / "none" / "x")).returncode == 2
+
+
+def test_a_changed_audit_is_told_by_the_exit_status(audited: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as forger:
+        forger.execute("DROP TRIGGER operations_audit_no_update")
+        forger.execute("UPDATE operations_audit SET actor = 'eve' WHERE seq = 2")
+        forger.commit()
+    done = run_cli("audit", "verify", QUEUESCOPE_OPERATIONS_STORE_URL=audited)
+    assert done.returncode == 1
+    assert done.stderr == "The audit was changed: entry 2 was changed.\n"
+
+
+def test_an_audit_that_cannot_be_read_is_no_whole_one() -> None:
+    done = run_cli(
+        "audit",
+        "verify",
+        QUEUESCOPE_OPERATIONS_STORE_URL="postgresql://user:c4n4ry@127.0.0.1:9/none",
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("queuescope: the audit (PostgreSQL database none at 127.0.0.1:9)")
+    assert "c4n4ry" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_an_open_address_without_authentication_is_refused(command: str) -> None:
+    done = run_cli(command, QUEUESCOPE_HOST="0.0.0.0")
+    assert done.returncode == 2
+    assert "QUEUESCOPE_AUTHENTICATION=public" in done.stderr

@@ -11,7 +11,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def demo(
     from queuescope.settings import load_settings
 
     settings = load_settings()
+    _demand_guarded(settings)
     try:
         from queuescope.demo.stack import StackOptions, run_stack
     except ModuleNotFoundError as exc:
@@ -104,6 +106,7 @@ def serve(
     from queuescope.settings import load_settings
 
     settings = load_settings()
+    _demand_guarded(settings)
     may_move = "port" not in settings.model_fields_set
     with listen(settings.host, settings.port, may_move=may_move) as listener:
         found = port_of(listener)
@@ -124,6 +127,8 @@ def serve(
             create_app(load_settings()),
             log_level="warning",
             access_log=False,
+            # Who is at the other end decides what may be done: no header may say otherwise.
+            proxy_headers=False,
             # Pages keep their connection open for as long as they are looked at.
             timeout_graceful_shutdown=2,
             # A page that refreshes every minute finds its connection still there.
@@ -252,6 +257,106 @@ def exporter(ctx: click.Context) -> None:
             f"the exporter needs {exc.name}, which is not installed; install queuescope[celery]"
         ) from exc
     sys.exit(run(ctx.args))
+
+
+@main.group()
+def audit() -> None:
+    """Read the record of what operators did, and prove that it is whole."""
+
+
+@audit.command("verify")
+@click.option("--head", metavar="SEQ:HASH", default="", help="A head that was noted before.")
+def audit_verify(head: str) -> None:
+    """Walk the whole chain, and say where it was changed.
+
+    Prints the head; noted elsewhere, it proves later that no entry before it was exchanged. Exit
+    status: 0 whole, 1 changed, 2 it cannot be read.
+    """
+    with _ledger() as ledger:
+        found = ledger.verify(expected_head=head)
+    if found.fault:
+        click.echo(f"The audit was changed: {found.fault}.", err=True)
+        sys.exit(1)
+    if not found.entries:
+        click.echo("The audit is empty: nothing was done yet, or this is another database.")
+        return
+    click.echo(f"{found.entries:,} entries, all in place.\nhead {found.head}")
+
+
+_search_options = [
+    click.option("--text", default="", help="Words in any column."),
+    click.option("--operation", default="", help="Such as pause or purge."),
+    click.option("--actor", default="", help="Who did it."),
+    click.option("--result", default="", help="done, refused, failed, unknown or pending."),
+]
+
+
+def _searching(command: Any) -> Any:
+    for option in reversed(_search_options):
+        command = option(command)
+    return command
+
+
+@audit.command("list")
+@_searching
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+def audit_list(limit: int, **search: Any) -> None:
+    """Print the newest entries, newest first."""
+    from queuescope.operations.audit import Search
+
+    with _ledger() as ledger:
+        for entry in ledger.find(Search(**search), limit=limit):
+            event = entry.event
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.at_ms / 1000))
+            click.echo(
+                f"{entry.seq}  {at}  {event.actor} ({event.role})  {event.operation} "
+                f"{event.target}  {event.phase}: {event.result}  {event.detail}"
+            )
+
+
+@audit.command("export")
+@_searching
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; without it, standard output.",
+)
+def audit_export(output: Path | None, **search: Any) -> None:
+    """Write the entries as CSV, oldest first."""
+    from queuescope.operations.audit import Search
+
+    with _ledger() as ledger:
+        lines = ledger.export_csv(Search(**search))
+        if output is None:
+            for line in lines:
+                click.echo(line, nl=False)
+            return
+        try:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
+        except OSError as exc:
+            raise QueuescopeError(f"cannot write {output}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _ledger() -> Iterator[Any]:
+    from queuescope.settings import load_settings, operations_store_address
+
+    settings = load_settings()
+    try:
+        from queuescope.operations.ledger import Ledger
+    except ModuleNotFoundError as exc:
+        raise QueuescopeError(
+            f"the audit needs {exc.name}, which is not installed; install queuescope[celery]"
+        ) from exc
+    with closing(Ledger(operations_store_address(settings))) as ledger:
+        yield ledger
+
+
+def _demand_guarded(settings: Any) -> None:
+    from queuescope.dashboard.identity import demand_guarded
+
+    demand_guarded(settings)
 
 
 def _override(**options: object) -> None:

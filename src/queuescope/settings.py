@@ -7,7 +7,9 @@ arguments. ``docs/reference/settings.md`` is generated from this module.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ from queuescope.errors import ConfigurationError
 RefreshSeconds = Literal[0, 10, 30, 60, 300]
 REFRESH_CHOICES: tuple[int, ...] = get_args(RefreshSeconds)
 Range = Literal["1h", "6h", "24h", "7d"]
+Authentication = Literal["none", "public", "proxy", "oidc"]
 
 
 def _default_data_dir() -> Path:
@@ -117,6 +120,49 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Job history database; empty is SQLite in the data directory.",
     )
+    operations_store_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Database of the audit and of what operators want; empty is SQLite in the "
+        "data directory. Replicas of the dashboard share one in PostgreSQL.",
+    )
+    authentication: Authentication = Field(
+        default="none",
+        description="How it is known who looks: `none` (this machine only, and whoever is on it "
+        "may do all), `public` (everybody may look, nobody may act), `proxy` (a header from "
+        "`trusted_proxies`), `oidc` (Streamlit’s login).",
+    )
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Addresses or networks, such as `10.0.0.7,192.168.4.0/24`, whose header is "
+        "believed.",
+    )
+    proxy_user_header: str = Field(
+        default="X-Forwarded-User", description="The header in which the proxy names the user."
+    )
+    proxy_groups_header: str = Field(
+        default="",
+        description="The header in which the proxy names the user’s groups, separated by commas; "
+        "empty reads none.",
+    )
+    oidc_user_claim: str = Field(
+        default="email", description="The claim of the login that names the user."
+    )
+    oidc_groups_claim: str = Field(
+        default="groups", description="The claim of the login that names the user’s groups."
+    )
+    viewers: Annotated[list[str], NoDecode] = Field(
+        default=["*"],
+        description="Who may look: users, `group:` with the name of a group, `*` for everybody "
+        "who is logged in; separated by commas.",
+    )
+    operators: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Who may also pause and resume a queue, retry, and revoke.",
+    )
+    admins: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Who may also purge, restore, pause all queues, end jobs and scale.",
+    )
     broker_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="The Celery broker."
     )
@@ -150,6 +196,37 @@ class Settings(BaseSettings):
                 )
             headers[name.strip()] = text.strip()
         return headers
+
+    @field_validator("viewers", "operators", "admins", mode="before")
+    @classmethod
+    def _are_names(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("must be names, such as ada@example.com,group:ops")
+        return [name.strip() for name in names if name.strip()]
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _are_networks(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("must be addresses or networks, such as 10.0.0.7,192.168.4.0/24")
+        names = [name.strip() for name in names if name.strip()]
+        for name in names:
+            try:
+                ip_network(name)
+            except ValueError:
+                raise ValueError(
+                    f"{name!r} must be an address or a network, such as 192.168.4.0/24"
+                ) from None
+        return names
+
+    @field_validator("proxy_user_header", "proxy_groups_header")
+    @classmethod
+    def _is_a_header(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9-]+", value):
+            raise ValueError("must be a header of letters, digits and -, such as X-Forwarded-User")
+        return value
 
     @field_validator("refresh_seconds", mode="before")
     @classmethod
@@ -215,6 +292,14 @@ def load_settings(path: Path | None = None) -> Settings:
 def environment_name(setting: str) -> str:
     """The environment variable that sets ``setting``."""
     return "PROMETHEUS_URL" if setting == "prometheus_url" else f"QUEUESCOPE_{setting.upper()}"
+
+
+def operations_store_address(settings: Settings) -> str:
+    """Where the audit is: what is set, or SQLite in the data directory."""
+    return (
+        settings.operations_store_url.get_secret_value()
+        or f"sqlite:///{settings.data_dir.absolute() / 'operations.db'}"
+    )
 
 
 def _place(setting: str, path: Path | None) -> str:

@@ -176,7 +176,7 @@ def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
         room.operations.plan(ADA, wish)
         for wish in (Request.purge("orders"), Request.pause("express"))
     ]
-    room.broker.reader.execute_command("REPLICAOF", "127.0.0.1", "1")
+    room.broker.reader.replicaof("127.0.0.1", "1")
     for plan in plans:
         outcome = room.operations.act(ADA, plan.request, plan.token, plan.phrase)
         assert outcome.result is Result.FAILED

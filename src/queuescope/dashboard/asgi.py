@@ -28,6 +28,7 @@ from queuescope.cache import FrameStore
 from queuescope.connect import connect
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
+from queuescope.dashboard.identity import demand_guarded
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.shell import Shell
 from queuescope.errors import ConfigurationError
@@ -237,6 +238,7 @@ class IndexPage:
 
 def create_app(settings: Settings) -> st.App:
     """The ASGI application. Raises ``ConfigurationError``."""
+    demand_guarded(settings)
     for name, value in _STREAMLIT_OPTIONS.items():
         streamlit_config.set_option(name, value)
     dashboard = Dashboard(settings)

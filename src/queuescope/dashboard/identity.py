@@ -1,0 +1,199 @@
+"""Who is asking: from what a request and a login say to an ``Actor``, or to nobody.
+
+Only what cannot be said by the visitor is believed: the address of the connection, a header that
+a configured proxy has set, and the claims that Streamlit has verified. Roles are given by
+``queuescope.operations.access``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from queuescope.errors import ConfigurationError
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.settings import Settings
+
+_NAME_LIMIT = 200
+_GROUPS_LIMIT = 200
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# A local proxy makes the whole world look like this machine; these headers give it away.
+_FORWARDED = frozenset({"forwarded", "via"})
+_FORWARDED_BEGINNINGS = ("xforwarded", "xreal", "xoriginal", "xclient", "cfconnecting")
+
+
+class Doubt(StrEnum):
+    """Why nobody was recognised; the strings may be shown and logged."""
+
+    NOT_LOGGED_IN = "You are not logged in."
+    EXPIRED = "Your login has expired; log in again."
+    NO_EXPIRY = "The login provider does not say when the login ends; nobody can be admitted."
+    NO_NAME = "The login names no user; an administrator sets oidc_user_claim."
+    NOT_VERIFIED = "The login provider has not verified this address."
+    NOT_FROM_PROXY = "This request did not come through a trusted proxy."
+    NO_HEADER = "The proxy named no user."
+    AMBIGUOUS_HEADER = "The request names its user more than once, or not plainly."
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """Not recognised; may not even look."""
+
+    doubt: Doubt
+
+
+def identify(
+    settings: Settings,
+    *,
+    headers: Sequence[tuple[str, str]],
+    peer: str | None,
+    claims: Mapping[str, object],
+    now: float,
+) -> Actor | Nobody:
+    """Who asks.
+
+    ``headers`` are all of the request's, duplicates among them; ``peer`` is the address at the
+    other end of the connection, unchanged by any header; ``claims`` are those of Streamlit's
+    login (``st.user``); ``now`` is in epoch seconds.
+    """
+    match settings.authentication:
+        case "none":
+            if _is_this_machine(headers, peer):
+                return Actor("local", Origin.LOOPBACK)
+            return Actor("public", Origin.PUBLIC)
+        case "public":
+            return Actor("public", Origin.PUBLIC)
+        case "proxy":
+            return _from_proxy(settings, headers, peer)
+        case "oidc":
+            return _from_claims(settings, claims, now)
+
+
+def access_of(settings: Settings) -> Access:
+    """The roles that the settings give."""
+    return Access(viewers=settings.viewers, operators=settings.operators, admins=settings.admins)
+
+
+def demand_guarded(settings: Settings) -> None:
+    """Raises ``ConfigurationError`` when strangers could reach a dashboard that asks nobody who
+    they are, or when nobody could ever be recognised.
+    """
+    if settings.authentication == "none" and not _is_loopback(settings.host):
+        raise ConfigurationError(
+            f"host {settings.host!r} can be reached from other machines, and authentication is "
+            "“none”: set authentication to “proxy” or “oidc”, or to “public”, which lets "
+            "everybody look and nobody act (QUEUESCOPE_AUTHENTICATION=public), or set host to "
+            "127.0.0.1"
+        )
+    if settings.authentication == "proxy" and not settings.trusted_proxies:
+        raise ConfigurationError(
+            "authentication is “proxy”, and no proxy is trusted: set trusted_proxies to its address"
+        )
+    if settings.authentication == "proxy" and not settings.proxy_user_header:
+        raise ConfigurationError("authentication is “proxy”: set proxy_user_header")
+
+
+def _from_proxy(
+    settings: Settings, headers: Sequence[tuple[str, str]], peer: str | None
+) -> Actor | Nobody:
+    address = _address(peer)
+    networks = [ipaddress.ip_network(network) for network in settings.trusted_proxies]
+    if address is None or not any(address in network for network in networks):
+        return Nobody(Doubt.NOT_FROM_PROXY)
+    name = _only_value(headers, settings.proxy_user_header)
+    if name is None or name == "":
+        return Nobody(Doubt.AMBIGUOUS_HEADER if name is None else Doubt.NO_HEADER)
+    if "," in name or not _is_plain(name):
+        return Nobody(Doubt.AMBIGUOUS_HEADER)
+    groups: frozenset[str] = frozenset()
+    if settings.proxy_groups_header:
+        text = _only_value(headers, settings.proxy_groups_header)
+        if text is None:
+            return Nobody(Doubt.AMBIGUOUS_HEADER)
+        groups = _groups(text.split(","))
+    return Actor(name, Origin.PROXY, groups)
+
+
+def _only_value(headers: Sequence[tuple[str, str]], wanted: str) -> str | None:
+    """The one value of a header, empty without it; ``None`` if it stands there twice or under
+    another spelling, which some servers take for the same.
+    """
+    found = [(name, value) for name, value in headers if _folded(name) == _folded(wanted)]
+    if not found:
+        return ""
+    if len(found) > 1 or found[0][0].lower() != wanted.lower():
+        return None
+    return found[0][1].strip(" \t")
+
+
+def _from_claims(settings: Settings, claims: Mapping[str, object], now: float) -> Actor | Nobody:
+    if claims.get("is_logged_in") is not True:
+        return Nobody(Doubt.NOT_LOGGED_IN)
+    expires_at = claims.get("exp")
+    # Streamlit's cookie lives on for weeks; the login ends when its token does.
+    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+        return Nobody(Doubt.NO_EXPIRY)
+    if not math.isfinite(expires_at):
+        return Nobody(Doubt.NO_EXPIRY)
+    if now >= expires_at:
+        return Nobody(Doubt.EXPIRED)
+    name = claims.get(settings.oidc_user_claim)
+    if not isinstance(name, str) or not _is_plain(name):
+        return Nobody(Doubt.NO_NAME)
+    if settings.oidc_user_claim == "email" and claims.get("email_verified", True) is not True:
+        return Nobody(Doubt.NOT_VERIFIED)
+    said = claims.get(settings.oidc_groups_claim, ())
+    groups = _groups([said] if isinstance(said, str) else said)
+    return Actor(name, Origin.OIDC, groups, float(expires_at))
+
+
+def _groups(said: object) -> frozenset[str]:
+    if not isinstance(said, list | tuple):
+        return frozenset()
+    names = [name.strip() for name in said[:_GROUPS_LIMIT] if isinstance(name, str)]
+    return frozenset(name for name in names if _is_plain(name))
+
+
+def _is_plain(name: str) -> bool:
+    return 0 < len(name) <= _NAME_LIMIT and name.isprintable() and name == name.strip()
+
+
+def _is_this_machine(headers: Sequence[tuple[str, str]], peer: str | None) -> bool:
+    address = _address(peer)
+    if address is None or not address.is_loopback:
+        return False
+    for name, _ in headers:
+        folded = _folded(name)
+        if folded in _FORWARDED or folded.startswith(_FORWARDED_BEGINNINGS):
+            return False
+    hosts = [value for name, value in headers if name.lower() == "host"]
+    return len(hosts) == 1 and _is_loopback(_without_port(hosts[0]))
+
+
+def _without_port(host: str) -> str:
+    host = host.strip().lower()
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    if host.strip("[]").lower() in _LOOPBACK_NAMES:
+        return True
+    address = _address(host.strip("[]"))
+    return address is not None and address.is_loopback
+
+
+def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IPv4 address in the clothes of IPv6 is the former, as a socket for both gives it."""
+    try:
+        address = ipaddress.ip_address(text or "")
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if isinstance(mapped, ipaddress.IPv4Address) else address
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
