@@ -42,6 +42,7 @@ _SOURCE_FAILED_SECONDS = 1.0
 _PANEL_FAILED_SECONDS = 5.0
 _PRESENT_PATIENCE_SECONDS = 0.5
 _READ_AHEAD_RETRY_SECONDS = 30.0
+_BEARINGS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +194,11 @@ class SnapshotService:
                 await asyncio.sleep(_READ_AHEAD_RETRY_SECONDS)
 
     async def bearings(self) -> Bearings:
-        """Where the source stands now."""
-        contact = await self._probe.renew()
+        """Where the source stands, as of the last seconds."""
+        contact = self._probe.contact
+        last_seen = float("-inf") if contact.last_seen is None else contact.last_seen
+        if contact.error is not None or not 0 <= self._clock() - last_seen < _BEARINGS_SECONDS:
+            contact = await self._probe.renew()
         facts = await self._current_facts(contact)
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         return Bearings(
