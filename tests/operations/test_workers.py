@@ -1,0 +1,150 @@
+"""What is said of a worker, from its last report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from queuescope.heartbeats import ActiveJob, DesiredState, Pool, WorkerReport
+from queuescope.operations.broker import QueueReading, WorkersReading
+from queuescope.operations.workers import Fleet, WorkerStatus, judge
+
+NOW = 1_000_000.0
+# The worker's clock is an hour ahead of the broker's, which must not matter.
+AHEAD = 3600.0
+JOB = ActiveJob(id="j", name="nap", queue="orders", tenant="acme", started_at=NOW + AHEAD - 40)
+REPORT = WorkerReport(
+    worker="w@h",
+    boot_id="b",
+    pid=1,
+    at=NOW - 1,
+    clock_at=NOW + AHEAD - 1,
+    started_at=NOW + AHEAD - 1000,
+    queues=("express", "orders"),
+    consuming=("express", "orders"),
+    paused=(),
+    revision=4,
+    revised_at=NOW + AHEAD - 500,
+    pool=Pool.PREFORK,
+    pool_size=2,
+    prefetch_limit=2,
+    reserved={},
+    scheduled=0,
+    active=(),
+    active_count=0,
+    processed=10,
+    failed=0,
+    retried=0,
+    last_started_at=NOW + AHEAD - 400,
+    last_ended_at=NOW + AHEAD - 390,
+    loop_at=NOW + AHEAD - 2,
+    cpu_ratio=0.1,
+    memory_bytes=1,
+    memory_limit_bytes=None,
+    redelivers=True,
+    retries=False,
+    priority_steps=(0, 3, 6, 9),
+    separator="\x06\x16",
+)
+WAITS = QueueReading("orders", 5, 60.0, 0)
+DESIRED = DesiredState(revision=4)
+
+
+def fleet(*queues: QueueReading, desired: DesiredState = DESIRED, **changes: Any) -> Fleet:
+    report = msgspec.structs.replace(REPORT, **changes)
+    return judge(WorkersReading(NOW, (report,)), desired, queues)
+
+
+BUSY = {"active": (JOB,), "active_count": 1}
+FULL = {"active": (JOB, JOB), "active_count": 2}
+ALL_PAUSED = {"paused": ("express", "orders"), "consuming": ()}
+PAUSE = DesiredState(revision=4, paused=("*",))
+
+
+@pytest.mark.parametrize(
+    ("status", "fleet_now"),
+    [
+        (WorkerStatus.IDLE, fleet()),
+        (WorkerStatus.ACTIVE, fleet(**BUSY)),
+        (WorkerStatus.PAUSED, fleet(WAITS, desired=PAUSE, **ALL_PAUSED)),
+        # A paused worker that still finishes a job is active.
+        (WorkerStatus.ACTIVE, fleet(desired=PAUSE, **ALL_PAUSED, **BUSY)),
+        (WorkerStatus.LOST, fleet(at=NOW - 16, **BUSY)),
+        (WorkerStatus.IDLE, fleet(at=NOW - 14)),
+        # Free, and what it serves waits longer than it should.
+        (WorkerStatus.STALLED, fleet(WAITS)),
+        (WorkerStatus.STALLED, fleet(WAITS, **BUSY)),
+        (WorkerStatus.ACTIVE, fleet(WAITS, **FULL)),
+        (WorkerStatus.IDLE, fleet(QueueReading("orders", 5, 20.0, 0))),
+        (WorkerStatus.IDLE, fleet(QueueReading("orders", 5, None, 0))),
+        (WorkerStatus.IDLE, fleet(QueueReading("elsewhere", 5, 60.0, 0))),
+        (WorkerStatus.IDLE, fleet(WAITS, last_started_at=NOW + AHEAD - 20)),
+        # Only just resumed, or only just started: it must be given time.
+        (WorkerStatus.IDLE, fleet(WAITS, revised_at=NOW + AHEAD - 5)),
+        (WorkerStatus.IDLE, fleet(WAITS, started_at=NOW + AHEAD - 5)),
+        (WorkerStatus.IDLE, fleet(WAITS, desired=DesiredState(revision=5))),
+        # Neither fetching nor told not to.
+        (WorkerStatus.STALLED, fleet(consuming=("express",))),
+        # Its main loop hangs; a solo worker in mid-job has none that runs.
+        (WorkerStatus.STALLED, fleet(loop_at=NOW + AHEAD - 60)),
+        (WorkerStatus.ACTIVE, fleet(loop_at=NOW + AHEAD - 60, pool_size=1, **BUSY)),
+    ],
+)
+def test_status(status: WorkerStatus, fleet_now: Fleet) -> None:
+    (worker,) = fleet_now.workers
+    assert worker.status is status
+    assert bool(worker.reason) == (status in (WorkerStatus.STALLED, WorkerStatus.LOST))
+
+
+def test_ages_do_not_depend_on_the_workers_clock() -> None:
+    (alive,) = fleet(**BUSY).workers
+    assert alive.age_seconds(JOB) == pytest.approx(40.0)
+    assert alive.uptime_seconds == pytest.approx(999.0)
+    (lost,) = fleet(at=NOW - 100, **BUSY).workers
+    assert lost.age_seconds(JOB) == pytest.approx(39.0)
+
+
+def test_a_pause_is_confirmed_by_living_workers_that_serve_the_queue() -> None:
+    reports = tuple(
+        msgspec.structs.replace(REPORT, worker=name, revision=revision, at=at, queues=queues)
+        for name, revision, at, queues in (
+            ("a", 4, NOW, ("orders",)),
+            ("behind", 3, NOW, ("orders",)),
+            ("gone", 3, NOW - 60, ("orders",)),
+            ("other", 3, NOW, ("express",)),
+        )
+    )
+    said = judge(WorkersReading(NOW, reports), DESIRED).confirmation("orders", DESIRED)
+    assert (said.confirmed, said.asked, said.missing) == (1, 2, ("behind",))
+    assert not said.is_complete
+
+
+@pytest.mark.parametrize(
+    ("is_lost", "fleet_now", "started_at"),
+    [
+        (False, fleet(**BUSY), NOW + AHEAD - 40),
+        (True, fleet(at=NOW - 16, **BUSY), NOW + AHEAD - 40),
+        # Of an earlier life of the same worker.
+        (True, fleet(**BUSY), NOW + AHEAD - 1001),
+        # It has had the time to report it, and does not.
+        (True, fleet(), NOW + AHEAD - 40),
+        (False, fleet(), NOW + AHEAD - 5),
+        # More run than a report names.
+        (False, fleet(active_count=201), NOW + AHEAD - 40),
+    ],
+)
+def test_a_started_job_runs_or_is_lost(is_lost: bool, fleet_now: Fleet, started_at: float) -> None:
+    assert fleet_now.has_lost("w@h", "j", started_at) is is_lost
+
+
+def test_of_a_worker_that_never_reports_nothing_is_said() -> None:
+    assert fleet().has_lost("unknown@h", "j", NOW) is None
+
+
+def test_what_a_lost_worker_left_is_named_once_with_what_becomes_of_it() -> None:
+    assert fleet(**BUSY).abandonments() == ()
+    (left,) = fleet(at=NOW - 16, **BUSY).abandonments()
+    assert (left.worker, left.redelivers) == ("w@h", True)
+    assert left.before > JOB.started_at
