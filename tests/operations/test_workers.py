@@ -57,9 +57,9 @@ def fleet(*queues: QueueReading, desired: DesiredState = DESIRED, **changes: Any
     return judge(WorkersReading(NOW, (report,)), desired, queues)
 
 
-BUSY = {"active": (JOB,), "active_count": 1}
-FULL = {"active": (JOB, JOB), "active_count": 2}
-ALL_PAUSED = {"paused": ("express", "orders"), "consuming": ()}
+BUSY: dict[str, Any] = {"active": (JOB,), "active_count": 1}
+FULL: dict[str, Any] = {"active": (JOB, JOB), "active_count": 2}
+ALL_PAUSED: dict[str, Any] = {"paused": ("express", "orders"), "consuming": ()}
 PAUSE = DesiredState(revision=4, paused=("*",))
 
 
