@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from queuescope.errors import SourceError
-from queuescope.prometheus.compiled_points import LIBRARY, compiled_reader
+from queuescope.prometheus.compiled_points import compiled_reader
 from queuescope.prometheus.matrix import read_matrix
 from queuescope.prometheus.points import PointsReader, read_points
 from queuescope.prometheus.wire import parse_any_matrix
@@ -256,7 +256,7 @@ def test_bytes_that_are_no_text_are_left_to_the_general_decoder(points: PointsRe
 
 
 def test_the_compiled_reader_is_there_where_a_compiler_is() -> None:
-    assert (_COMPILED is not None) == (LIBRARY.exists() and shutil.which("cc") is not None)
+    assert _COMPILED is not None or shutil.which("cc") is None
 
 
 def test_a_library_that_is_missing_or_something_else_is_done_without(tmp_path: Path) -> None:
