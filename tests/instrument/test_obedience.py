@@ -308,7 +308,9 @@ def test_a_worker_that_ends_in_good_order_takes_its_report_along(
 
 def test_a_report_tells_the_worker_as_it_is(own_shop: Shop, broker: RedisBroker) -> None:
     worker = own_shop.start_worker(*PREFORK)
-    report = reported(broker, "w1@shop", lambda seen: seen.memory_bytes > 10_000_000)
+    report = reported(
+        broker, "w1@shop", lambda seen: bool(seen.consuming) and seen.memory_bytes > 10_000_000
+    )
     assert (report.pool, report.pool_size, report.prefetch_limit) == ("prefork", 2, 2)
     assert report.pid == worker.process.pid
     assert (report.queues, report.consuming) == (("express", "orders"), ("express", "orders"))
