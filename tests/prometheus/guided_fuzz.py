@@ -1,7 +1,8 @@
 """The decoder under a fuzzer that follows its branches, Atheris, which is no part of the project.
 
-``uv run --with atheris python -m tests.prometheus.guided_fuzz -runs=1000000 DIRECTORY`` keeps what
-reached a new branch in the directory; further options are those of libFuzzer.
+    uv run --no-sync --with atheris python -m tests.prometheus.guided_fuzz -runs=1000000 DIRECTORY
+
+keeps what reached a new branch in the directory; further options are those of libFuzzer.
 """
 
 from __future__ import annotations
