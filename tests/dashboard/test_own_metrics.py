@@ -170,17 +170,23 @@ async def test_what_is_told_of_views_does_not_grow_with_them(stage: Stage) -> No
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 1_000), st.sampled_from([10, 30, 60, 300])), max_size=50),
-    st.floats(0, 2_000),
+    st.lists(
+        st.tuples(
+            st.integers(0, 1_000), st.sampled_from("abc"), st.sampled_from([10, 30, 60, 300])
+        ),
+        max_size=50,
+    ),
+    st.integers(0, 2_000),
 )
-def test_a_viewer_counts_for_one_interval_after_each_poll(
-    polls: list[tuple[float, int]], now: float
+def test_a_page_counts_once_for_two_intervals_after_it_last_asked(
+    polls: list[tuple[int, str, int]], now: int
 ) -> None:
     clock = [0.0]
     audience = Audience(lambda: clock[0])
-    came = [(at, interval) for at, interval in sorted(polls) if at <= now]
-    for at, interval in came:
+    last: dict[str, tuple[int, int]] = {}
+    for at, page, interval in sorted(poll for poll in polls if poll[0] <= now):
         clock[0] = at
-        audience.polled(interval)
+        audience.polled(page, interval)
+        last[page] = (at, interval)
     clock[0] = now
-    assert audience.count() == sum(now - at <= interval for at, interval in came)
+    assert audience.count() == sum(now - at <= 2 * interval for at, interval in last.values())

@@ -43,10 +43,11 @@ async def ask(client: httpx2.AsyncClient, path: str) -> Seen:
 async def view_page(client: httpx2.AsyncClient, chance: random.Random) -> list[Seen]:
     """A page that comes at some moment, asks when it is time, and is never quite punctual."""
     await asyncio.sleep(chance.uniform(0, 3))
-    seen = [await ask(client, f"{PATH}&age={REFRESH}")]
+    path = f"{PATH}&age={REFRESH}&page={chance.random()}"
+    seen = [await ask(client, path)]
     for _ in range(REFRESHES):
         await asyncio.sleep(REFRESH - seen[-1].age_seconds + chance.uniform(0, 0.5))
-        seen.append(await ask(client, f"{PATH}&age={REFRESH}"))
+        seen.append(await ask(client, path))
     return seen
 
 

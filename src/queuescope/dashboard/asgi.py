@@ -160,7 +160,7 @@ class Dashboard:
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         if interval:
-            self.metrics.audience.polled(interval)
+            self.metrics.audience.polled(_page(request), interval)
             self.snapshots.watch(snapshot.view, interval)
         self.metrics.viewed(snapshot)
         if accepts("br", request.headers.get("accept-encoding", "")):
@@ -264,6 +264,12 @@ def create_app(settings: Settings) -> st.App:
 def _inline(snapshot: Snapshot) -> bytes:
     """The snapshot as of this moment: its age is told by ``serverNow``."""
     return b'{"serverNow":%.3f,%b' % (time.time(), snapshot.body.removeprefix(b"{"))
+
+
+def _page(request: Request) -> str:
+    """Which open page asks: the token it made up, or else the connection it comes by."""
+    peer = request.client
+    return request.query_params.get("page", "")[:32] or (f"{peer.host}:{peer.port}" if peer else "")
 
 
 def _age(text: str | None, default: float) -> float:

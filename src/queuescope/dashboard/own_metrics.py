@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,34 +19,32 @@ from queuescope.timeseries import LookupStatus
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _OK = "ok"
-_MAX_POLLS = 100_000
+_MAX_PAGES = 10_000
+_LAPSES_AFTER = 2
 
 
 class Audience:
-    """How many pages look: each asks once in its own refresh interval.
+    """How many pages look: those that have asked within two of their own refresh intervals.
 
     ``clock`` is monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._polls: dict[int, deque[float]] = {}
+        self._until: OrderedDict[str, float] = OrderedDict()
 
-    def polled(self, interval_seconds: int) -> None:
-        """A page that refreshes every ``interval_seconds`` has asked."""
-        polls = self._polls.setdefault(interval_seconds, deque(maxlen=_MAX_POLLS))
-        polls.append(self._clock())
-        self._forget(interval_seconds)
+    def polled(self, page: str, interval_seconds: int) -> None:
+        """``page``, which refreshes every ``interval_seconds``, has asked."""
+        self._until[page] = self._clock() + _LAPSES_AFTER * interval_seconds
+        self._until.move_to_end(page)
+        if len(self._until) > _MAX_PAGES:
+            self._until.popitem(last=False)
 
     def count(self) -> int:
-        for interval in list(self._polls):
-            self._forget(interval)
-        return sum(map(len, self._polls.values()))
-
-    def _forget(self, interval_seconds: int) -> None:
-        polls = self._polls[interval_seconds]
-        while polls and self._clock() - polls[0] > interval_seconds:
-            polls.popleft()
+        now = self._clock()
+        for page in [page for page, until in self._until.items() if until < now]:
+            del self._until[page]
+        return len(self._until)
 
 
 class OwnMetrics:

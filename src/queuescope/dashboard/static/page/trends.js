@@ -2,6 +2,8 @@
 
 const RETRY_SECONDS = 10;
 const ANSWER_SECONDS = 20;
+// Tells this page from others that look at the same, so that viewers can be counted.
+const PAGE = Math.random().toString(36).slice(2, 14);
 const SPREAD_SECONDS = 0.5;
 const CLOCK_TOLERANCE_SECONDS = 5;
 
@@ -112,7 +114,7 @@ class Trends {
 
   async ask(query, signal, maxAge) {
     const limit = AbortSignal.timeout(ANSWER_SECONDS * 1000);
-    const response = await fetch(`${this.base}/queuescope/view?${query}&age=${maxAge}`, {
+    const response = await fetch(`${this.base}/queuescope/view?${query}&age=${maxAge}&page=${PAGE}`, {
       signal: AbortSignal.any([signal, limit]), headers: { accept: "application/json" },
     });
     if (!response.headers.get("content-type")?.includes("application/json")) {
