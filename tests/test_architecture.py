@@ -19,7 +19,7 @@ STOREYS: dict[str, int] = {
         1,
     ),
     "figures": 2,
-    "snapshot": 3,
+    **dict.fromkeys(["live", "snapshot"], 3),
     "connect": 3,  # from settings to a client, for the two storeys above
     **dict.fromkeys(["dashboard", "demo"], 4),
     "cli": 5,  # it starts the two below

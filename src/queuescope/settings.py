@@ -118,7 +118,8 @@ class Settings(BaseSettings):
     )
     job_store_url: SecretStr = Field(
         default=SecretStr(""),
-        description="Job history database; empty is SQLite in the data directory.",
+        description="Database of the job history that the workers write. The dashboard reads it "
+        "only if it is set.",
     )
     operations_store_url: SecretStr = Field(
         default=SecretStr(""),
@@ -164,7 +165,15 @@ class Settings(BaseSettings):
         description="Who may also purge, restore, pause all queues, end jobs and scale.",
     )
     broker_url: SecretStr = Field(
-        default=SecretStr("redis://127.0.0.1:6379/0"), description="The Celery broker."
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="The Celery broker. The dashboard asks it only if it is set.",
+    )
+    broker_key_prefix: str = Field(
+        default="", description="The project’s `global_keyprefix` in the broker, if it has one."
+    )
+    queues: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Queues to show besides those that running workers serve, separated by commas.",
     )
 
     @field_validator("prometheus_url")
@@ -197,21 +206,20 @@ class Settings(BaseSettings):
             headers[name.strip()] = text.strip()
         return headers
 
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _are_queues(cls, value: object) -> object:
+        return _listed(value, "must be names of queues, such as default,priority")
+
     @field_validator("viewers", "operators", "admins", mode="before")
     @classmethod
     def _are_names(cls, value: object) -> object:
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("must be names, such as ada@example.com,group:ops")
-        return [name.strip() for name in names if name.strip()]
+        return _listed(value, "must be names, such as ada@example.com,group:ops")
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _are_networks(cls, value: object) -> object:
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("must be addresses or networks, such as 10.0.0.7,192.168.4.0/24")
-        names = [name.strip() for name in names if name.strip()]
+        names = _listed(value, "must be addresses or networks, such as 10.0.0.7,192.168.4.0/24")
         for name in names:
             try:
                 ip_network(name)
@@ -239,10 +247,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _are_host_names(cls, value: object) -> object:
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("must be host names, such as queuescope.example.com")
-        names = [name.strip() for name in names if name.strip()]
+        names = _listed(value, "must be host names, such as queuescope.example.com")
         for name in names:
             if "/" in name or ":" in name:
                 raise ValueError(f"{name!r} must be a host name alone, without scheme and port")
@@ -300,6 +305,16 @@ def operations_store_address(settings: Settings) -> str:
         settings.operations_store_url.get_secret_value()
         or f"sqlite:///{settings.data_dir.absolute() / 'operations.db'}"
     )
+
+
+def _listed(value: object, otherwise: str) -> list[str]:
+    """The names in ``value``, which are separated by commas or a list already; raises
+    ``ValueError`` with ``otherwise``.
+    """
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(otherwise)
+    return [name.strip() for name in names if name.strip()]
 
 
 def _place(setting: str, path: Path | None) -> str:

@@ -30,6 +30,7 @@ from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accept
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
 from queuescope.dashboard.own_metrics import OwnMetrics
+from queuescope.dashboard.services import open_services
 from queuescope.dashboard.shell import Shell
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
@@ -91,6 +92,7 @@ class Dashboard:
             refresh_seconds=settings.refresh_seconds,
         )
         self._client = connect(settings, self.metrics)
+        self.services = open_services(settings)
         self._snapshots: SnapshotService | None = None
         self._standing: StandingService | None = None
 
@@ -126,6 +128,7 @@ class Dashboard:
             matchers=self.matchers,
             clock=time.time,
         )
+        self.services.start()
         warm_up = asyncio.create_task(self._warm_up())
         # What was imported is not walked by every collection from here on.
         gc.collect()
@@ -136,6 +139,7 @@ class Dashboard:
             warm_up.cancel()
             await self._standing.aclose()
             await self._snapshots.aclose()
+            await asyncio.to_thread(self.services.close)
             # The signal that ends the server leaves no other moment to finish writing.
             await asyncio.to_thread(store.flush)
 

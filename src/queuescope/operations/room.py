@@ -43,7 +43,7 @@ class ControlRoom:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Purges are exported to ``folder``. Raises ``ConfigurationError``."""
-        self._queues = tuple(queues)
+        self.named_queues = tuple(queues)
         self.broker = RedisBroker(broker_url, key_prefix=key_prefix)
         self.commands = WorkerCommands(broker_url, self.broker)
         self.quarantine = Quarantine(self.broker, folder)
@@ -67,7 +67,7 @@ class ControlRoom:
 
     def queues(self) -> tuple[str, ...]:
         """Every queue that a worker serves or that was named. Raises ``BrokerError``."""
-        return tuple(sorted({*self._queues, *self.fleet().queues()}))
+        return tuple(sorted({*self.named_queues, *self.fleet().queues()}))
 
     def tidy(self) -> list[Entry]:
         """Finish what an ended process left: acts without an outcome, purges that were cut off,

@@ -1,4 +1,4 @@
-"""The pages. Each is a function that Streamlit's navigation calls."""
+"""The dashboard's first page: what is going on, and how it got there."""
 
 from __future__ import annotations
 

@@ -1,0 +1,115 @@
+"""What the pages need besides Prometheus: the broker, its workers, the job history, operations.
+
+Each is there only if its setting is: the dashboard works on Prometheus alone. The libraries that
+they need come with an extra of the package and are imported only then.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from queuescope.dashboard.identity import access_of
+from queuescope.errors import BrokerError, BrokerErrorKind, ConfigurationError
+from queuescope.settings import Settings, operations_store_address
+
+if TYPE_CHECKING:
+    from queuescope.jobs.store import JobStore
+    from queuescope.live import BrokerPicture, Watch
+    from queuescope.operations.room import ControlRoom
+
+_BROKER_SECONDS = 2.0
+_OVERDUE_SECONDS = 10.0
+_EXTRA = "install queuescope[operations]"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the running application; None: the setting that names it is not set."""
+
+    settings: Settings
+    room: ControlRoom | None
+    jobs: JobStore | None
+    broker: Watch[BrokerPicture] | None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        if self.broker is not None:
+            self.broker.start()
+
+    def close(self) -> None:
+        if self.broker is not None:
+            self.broker.close()
+        if self.room is not None:
+            self.room.close()
+        if self.jobs is not None:
+            self.jobs.close()
+
+
+_current: Services | None = None
+
+
+def open_services(settings: Settings) -> Services:
+    """Put together what ``settings`` ask for; opens no connection.
+
+    Raises ``ConfigurationError``, also where a library is not installed.
+    """
+    global _current  # noqa: PLW0603 - Streamlit's scripts can be handed nothing
+    jobs = _jobs(settings)
+    room = _room(settings, jobs)
+    _current = Services(settings, room, jobs, None if room is None else _broker(room))
+    return _current
+
+
+def services() -> Services:
+    """Those of the running application."""
+    if _current is None:
+        raise RuntimeError("the application has not been started")
+    return _current
+
+
+def _jobs(settings: Settings) -> JobStore | None:
+    url = settings.job_store_url.get_secret_value()
+    if not url:
+        return None
+    try:
+        from queuescope.jobs.store import JobStore  # noqa: PLC0415 - it needs an extra
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"job_store_url is set, and {exc.name} is not installed; {_EXTRA}"
+        ) from exc
+    return JobStore(url)
+
+
+def _room(settings: Settings, jobs: JobStore | None) -> ControlRoom | None:
+    if "broker_url" not in settings.model_fields_set:
+        return None
+    try:
+        from queuescope.operations.room import ControlRoom  # noqa: PLC0415 - it needs an extra
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"broker_url is set, and {exc.name} is not installed; {_EXTRA}"
+        ) from exc
+    return ControlRoom(
+        broker_url=settings.broker_url.get_secret_value(),
+        store_url=operations_store_address(settings),
+        folder=settings.data_dir / "purged",
+        access=access_of(settings),
+        claims=jobs,
+        queues=settings.queues,
+        key_prefix=settings.broker_key_prefix,
+    )
+
+
+def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
+    from queuescope.live import Watch, read_broker  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "broker",
+        lambda: read_broker(room),
+        seconds=_BROKER_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
+        clock=time.time,
+    )

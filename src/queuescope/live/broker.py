@@ -1,0 +1,43 @@
+"""What the broker says now: queues, workers, and what the operators want of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from queuescope.heartbeats import DesiredState
+from queuescope.operations.broker import QueueReading
+from queuescope.operations.room import ControlRoom
+from queuescope.operations.workers import Fleet, judge
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPicture:
+    """The broker at one instant; ``at`` is epoch seconds of its own clock."""
+
+    at: float
+    queues: tuple[QueueReading, ...]
+    fleet: Fleet
+    desired: DesiredState
+
+    @property
+    def depth(self) -> int | None:
+        """How many jobs wait in all queues; None when no queue is known."""
+        return sum(queue.depth for queue in self.queues) if self.queues else None
+
+    @property
+    def oldest_age_seconds(self) -> float | None:
+        """How long the oldest waiting job has waited, 0 when none waits; None is unknown."""
+        ages = [queue.oldest_age_seconds for queue in self.queues if queue.depth]
+        if any(age is None for age in ages) or not self.queues:
+            return None
+        return max((age for age in ages if age is not None), default=0.0)
+
+
+def read_broker(room: ControlRoom) -> BrokerPicture:
+    """Read all of it. Raises ``BrokerError``."""
+    workers = room.broker.workers()
+    room.broker.learn(workers.reports)
+    served = {queue for report in workers.reports for queue in report.queues}
+    queues = tuple(room.broker.read(sorted({*room.named_queues, *served})))
+    desired = room.broker.desired()
+    return BrokerPicture(workers.at, queues, judge(workers, desired, queues), desired)

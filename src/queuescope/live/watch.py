@@ -1,0 +1,136 @@
+"""A source that is read again and again in a thread of its own, so that none waits for another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from queuescope.errors import QueuescopeError
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting(Generic[T]):
+    """The newest that is known of a source. Times are epoch seconds of our clock.
+
+    ``value`` is as of ``as_of``, and None before the first answer. With an ``error`` it is the
+    last good one: the source has failed since ``failing_since``.
+    """
+
+    value: T | None = None
+    as_of: float | None = None
+    error: QueuescopeError | None = None
+    failing_since: float | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.value is not None and self.error is None
+
+    @property
+    def fresh_value(self) -> T | None:
+        """The value, unless it is an old one."""
+        return self.value if self.error is None else None
+
+    def age_seconds(self, now: float) -> float | None:
+        return None if self.as_of is None else max(0.0, now - self.as_of)
+
+
+class Watch(Generic[T]):
+    """Calls ``read`` every ``seconds`` in a thread of its own and keeps the newest answer.
+
+    ``read`` raises a ``QueuescopeError`` where there is no usable answer, and bounds its own time.
+    One that hangs all the same is told by the age of what is kept: whoever reads later than
+    ``overdue_seconds`` after the last answer gets it with ``hung``'s error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], T],
+        *,
+        seconds: float,
+        overdue_seconds: float,
+        hung: Callable[[], QueuescopeError],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._overdue_seconds = overdue_seconds
+        self._hung = hung
+        self._clock = clock
+        self._sighting: Sighting[T] = Sighting()
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        self._asked = 0
+        self._answered = 0
+        self._is_closed = False
+        self._began_at: float | None = None
+        # A daemon: a source that hangs must not keep a server from ending.
+        self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, *, patience_seconds: float = 2.0) -> None:
+        with self._turn:
+            self._is_closed = True
+            self._turn.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(patience_seconds)
+
+    @property
+    def sighting(self) -> Sighting[T]:
+        """What is known now; never waits."""
+        with self._lock:
+            sighting, began_at = self._sighting, self._began_at
+        if began_at is None or sighting.error is not None:
+            return sighting
+        if self._clock() - began_at > self._overdue_seconds:
+            return replace(sighting, error=self._hung(), failing_since=began_at)
+        return sighting
+
+    def renew(self, *, patience_seconds: float) -> Sighting[T]:
+        """Read once more now, wait for that so long at the most, and return what is known then."""
+        with self._turn:
+            self._asked += 1
+            wanted = self._asked
+            self._turn.notify_all()
+            self._turn.wait_for(
+                lambda: self._answered >= wanted or self._is_closed, patience_seconds
+            )
+        return self.sighting
+
+    def _run(self) -> None:
+        while True:
+            with self._turn:
+                if self._is_closed:
+                    return
+                answers = self._asked
+                self._began_at = self._clock()
+            found = self._look()
+            with self._turn:
+                self._sighting = found
+                self._began_at = None
+                self._answered = answers
+                self._turn.notify_all()
+                self._turn.wait_for(
+                    lambda: self._is_closed or self._asked > self._answered, self._seconds
+                )
+
+    def _look(self) -> Sighting[T]:
+        began_at = self._clock()
+        try:
+            value = self._read()
+        except QueuescopeError as exc:
+            last = self._sighting
+            if last.error is None:
+                _log.warning("%s: %s", self._thread.name, exc)
+            since = last.failing_since if last.error is not None else began_at
+            return replace(last, error=exc, failing_since=since)
+        return Sighting(value, self._clock())
