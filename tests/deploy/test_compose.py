@@ -59,6 +59,15 @@ def test_the_dashboard_asks_the_prometheus_beside_it() -> None:
     assert "PROMETHEUS_URL=http://prometheus:9090" in CONTAINERFILE
 
 
+def test_the_dashboard_reads_the_broker_and_the_history_of_the_workers() -> None:
+    brokers = re.findall(r"QUEUESCOPE_BROKER_URL: (\S+)", COMPOSE)
+    histories = re.findall(r"QUEUESCOPE_JOB_STORE_URL: sqlite:///(\S+)", COMPOSE)
+    assert brokers == ["redis://broker:6379/0"] * 2
+    assert "volumes: [jobs:/data]" in COMPOSE
+    assert "volumes: [dashboard:/data, jobs:/jobs]" in COMPOSE
+    assert histories == ["/data/jobs.sqlite3", "/jobs/jobs.sqlite3"]
+
+
 def test_every_file_that_is_mounted_or_built_is_there() -> None:
     mounted = re.findall(r"- (\.[^:\s]+):", COMPOSE)
     assert len(mounted) == 3
