@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-from tests.real_prometheus import free_port
+from tests.ports import free_port
 
 PROJECT = Path(__file__).parent.parent
 _READY_WITHIN_SECONDS = 60.0

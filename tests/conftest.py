@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +15,25 @@ from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 
 StartPrometheus = Callable[..., RealPrometheus]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for servers most of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_file_leaves_nothing_open() -> Iterator[None]:
+    """So that what is left is a failure here, and not where the collector happens to come by."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_servers_leave_nothing_open() -> Iterator[None]:
+    """Nobody is told of what a process finds only after its last test, where there are several."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

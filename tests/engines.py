@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tests.real_prometheus import RealPrometheus, Samples, free_port
+from tests.ports import free_port
+from tests.real_prometheus import RealPrometheus, Samples
 
 ENGINES = ("prometheus-2", "prometheus-3", "victoria-metrics")
 

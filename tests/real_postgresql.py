@@ -8,7 +8,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
+from tests.ports import free_port
 
 OWNER = "owner"
 """Owns every database of the server, and needs no password."""
@@ -39,13 +39,6 @@ _ACCESS = f"""
 host all {OWNER} 127.0.0.1/32 trust
 host all all 127.0.0.1/32 scram-sha-256
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RealPostgreSQL:

@@ -17,6 +17,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from tests.ports import free_port
 
 Samples = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """Series text, such as ``depth{queue="a"}``, to its timestamps (epoch seconds) and values."""
@@ -43,13 +44,6 @@ def write_openmetrics(path: Path, series: Samples) -> None:
 
 def _number(value: float) -> str:
     return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}.get(repr(value), repr(value))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RealPrometheus:

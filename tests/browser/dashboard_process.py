@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.real_prometheus import free_port
+from tests.ports import free_port
 
 _READY_WITHIN_SECONDS = 40.0
 

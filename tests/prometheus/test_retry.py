@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.fault_server import FaultServer, http_response
-from tests.real_prometheus import free_port
+from tests.ports import free_port
 
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient

@@ -12,7 +12,7 @@ from email.utils import formatdate
 
 import pytest
 from tests.fault_server import FaultServer, Respond, http_response
-from tests.real_prometheus import free_port
+from tests.ports import free_port
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from tests.real_prometheus import RealPrometheus, free_port
+from tests.ports import free_port
+from tests.real_prometheus import RealPrometheus
 
 from queuescope.panels import Panel, load_dashboard
 from queuescope.prometheus import PrometheusClient

@@ -1,0 +1,29 @@
+"""Ports for the servers that tests start, so that no two tests are given the same one."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+# Below the range from which systems give ports to whoever asks for any, such as every connection.
+_LOWEST, _HIGHEST = 20_000, 32_000
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port on which nothing listens; no other caller gets it while this process lives.
+
+    The claim is the UDP port of the same number, which nothing else here uses: test processes that
+    run side by side see it, and it ends with the process, however that ends.
+    """
+    while True:
+        port = int.from_bytes(os.urandom(4)) % (_HIGHEST - _LOWEST) + _LOWEST
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind((host, port))
+            with socket.socket() as probe:
+                probe.bind((host, port))
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()  # held, and closed by the end of the process
+        return port
