@@ -60,10 +60,15 @@ def test_a_prometheus_whose_clock_differs_is_told_and_its_time_rules_the_range(
     ahead: int, words: str, known: Known, tmp_path: Path, open_page: OpenPage
 ) -> None:
     def shift(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
-        if form.get("query") == "time()":
-            result = answer["data"]["result"]
-            result[0] += ahead
+        if path != "/api/v1/query" or "time" in form:
+            return
+        # It was asked for the present, whose time it tells beside each value.
+        result = answer["data"]["result"]
+        if form["query"] == "time()":
             result[1] = str(float(result[1]) + ahead)
+        for told in [result] if answer["data"]["resultType"] == "scalar" else result:
+            at = told if isinstance(told, list) else told["value"]
+            at[0] += ahead
 
     with (
         RewritingProxy(known.prometheus.port, shift) as proxy,
