@@ -19,6 +19,8 @@ STATIC = Path(__file__).parent / "static"
 PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _SCRIPTS = ("zone", "address", "figure", "details", "chart", "standing", "trends", "boot")
+_STYLES = ("page", "standing", "widgets")
+_COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 
 
@@ -70,9 +72,8 @@ class Assets:
         self.plotly = self._add("plotly-basic", ".js", library, 9)
         wrapped = f'"use strict";(() => {{\n{script}\n}})();\n'.encode()
         self.script = self._add("page", ".js", wrapped, 11)
-        self.style = "".join(
-            (page / f"{name}.css").read_text("utf-8") for name in ("page", "standing")
-        )
+        style = "".join((page / f"{name}.css").read_text("utf-8") for name in _STYLES)
+        self.style = _colours_of_sheets(style) + style
         self.icon = self._add("queuescope", ".svg", (STATIC / "queuescope.svg").read_bytes(), 11)
 
     def _add(self, name: str, suffix: str, content: bytes, quality: int) -> str:
@@ -87,6 +88,19 @@ class Assets:
         if asset is None:
             return Response("No such file.\n", status_code=404, media_type="text/plain")
         return asset.response(request.headers.get("accept-encoding", ""), _IMMUTABLE)
+
+
+def _colours_of_sheets(style: str) -> str:
+    """The colours of the other pages: those of the first one, by the theme in force around them.
+
+    That page takes the theme from an attribute, as its script must; Streamlit's own elements and
+    what stands among them have it from `color-scheme`.
+    """
+    first, _, rest = style.partition('[data-theme="dark"]')
+    dark = dict(_COLOUR.findall(rest.partition("}")[0]))
+    light = dict(_COLOUR.findall(first))
+    pairs = "".join(f"{name}:light-dark({light[name]},{dark[name]});" for name in dark)
+    return f".qs-sheet{{{pairs}}}"
 
 
 def _compiled_at_once(library: bytes) -> bytes:

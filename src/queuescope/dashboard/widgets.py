@@ -1,0 +1,341 @@
+"""Tables and notices of the pages, as HTML in which every foreign text is escaped.
+
+Streamlit's own elements read Markdown, LaTeX, colours and icons into the texts they are given; a
+job's error must stand on the page as it was written. So foreign text goes through ``escaped`` and
+nowhere else: whatever is not ``Markup`` is escaped when it is put into a table or an element.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from enum import StrEnum
+from html import escape
+
+import streamlit as st
+
+from queuescope.figures.words import duration_words
+
+
+class Markup(str):
+    """HTML in which all foreign text is escaped. What is made of it by other means than those of
+    this module is plain text again, and escaped once more.
+    """
+
+    __slots__ = ()
+
+
+Cell = Markup | str | int | float | None
+"""Content: text and numbers are escaped; None is not known, and shown as “–”."""
+
+UNKNOWN = Markup('<span class="qs-none" title="not known">–</span>')
+_VOID = frozenset({"br", "input"})
+# Line breaks, and the joiners that are part of many scripts' words.
+_KEPT = frozenset("\n\t\u200c\u200d")
+
+
+class Align(StrEnum):
+    """How the cells of a column stand: figures end in line, texts begin in line."""
+
+    TEXT = "text"
+    FIGURE = "figure"
+
+
+class Tone(StrEnum):
+    """What a state means to its reader. Each has a shape of its own beside its colour."""
+
+    GOOD = "good"
+    WARN = "warn"
+    BAD = "bad"
+    BUSY = "busy"
+    IDLE = "idle"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; one that is ``wide`` takes the room that the others leave, and breaks its lines."""
+
+    title: str
+    align: Align = Align.TEXT
+    wide: bool = False
+
+
+def escaped(text: str) -> Markup:
+    r"""``text`` as text: no markup, and nothing that would turn or hide what stands beside it.
+
+    Line breaks and tabs are kept, for a place that shows them (``pre``). Other control characters
+    and those that change the direction of writing are shown by their number (``\u202e``).
+    """
+    return Markup(escape(text if text.isprintable() else "".join(map(_shown, text))))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in _KEPT or unicodedata.category(character) == "Zs":
+        return character
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def element(name: str, *content: Cell, **attributes: str | bool) -> Markup:
+    """An element of our own ``name``. In the names of attributes, ours too, an underscore stands
+    for a hyphen, and one at the end for nothing: ``class_``, ``data_key``.
+    """
+    written = "".join(
+        f" {_attribute(key)}" + ("" if value is True else f'="{escaped(str(value))}"')
+        for key, value in attributes.items()
+        if value is not False
+    )
+    end = "" if name in _VOID else f"</{name}>"
+    return Markup(f"<{name}{written}>{joined(*content)}{end}")
+
+
+def joined(*content: Cell) -> Markup:
+    """One after the other."""
+    return Markup("".join(map(_markup, content)))
+
+
+def figure(value: float | None, unit: str = "", *, digits: int = 0) -> Markup:
+    """A number with its unit: ``1,234``, ``98.2 %``; one that is not known or no number is “–”."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = f"{value:,.{digits}f}" + (f" {unit}" if unit else "")
+    return element("span", text, class_="qs-figures")
+
+
+def span(seconds: float | None) -> Markup:
+    """A duration: ``840 ms``, ``3.2 s``, ``2 min 5 s``."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    seconds = max(0.0, seconds)
+    if seconds < 0.9995:
+        words = f"{seconds * 1000:.0f} ms"
+    elif seconds < 59.95:
+        words = f"{seconds:.1f} s"
+    else:
+        words = duration_words(seconds)
+    return element("span", words, class_="qs-figures")
+
+
+def moment(at: float | None, zone: tzinfo, now: float) -> Markup:
+    """A time of day in ``zone``, with its date unless that is today's. ``at`` and ``now`` are in
+    epoch seconds.
+    """
+    when = _when(at, zone)
+    today = _when(now, zone)
+    if when is None or today is None:
+        return UNKNOWN
+    words = f"{when:%H:%M:%S}"
+    if when.date() != today.date():
+        year = "" if when.year == today.year else f" {when.year}"
+        words = f"{when.day} {when:%b}{year}, {words}"
+    iso = when.isoformat(timespec="seconds")
+    return element("time", words, class_="qs-figures", datetime=iso, title=iso)
+
+
+def _when(at: float | None, zone: tzinfo) -> datetime | None:
+    if at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(at, zone)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def mark(word: str, tone: Tone) -> Markup:
+    """A state, told by its word and by the shape and colour of its tone."""
+    shape = element("i", class_="qs-shape", aria_hidden="true")
+    return element("span", shape, word, class_="qs-mark", data_tone=tone)
+
+
+def code(text: str) -> Markup:
+    """Text of a machine, such as an id."""
+    return element("code", text, class_="qs-code")
+
+
+def foreign(text: str) -> Markup:
+    """Text of others at full length, such as an error: as it was written, line by line."""
+    return element("pre", text, class_="qs-foreign", tabindex="0")
+
+
+def choice(content: Cell, value: str, *, of: str = "row", label: str = "") -> Markup:
+    """A button; ``Live.chosen`` tells ``(of, value)`` when it was pressed."""
+    names = {"aria_label": label} if label else {}
+    return element(
+        "button",
+        content,
+        type="button",
+        class_="qs-choice",
+        data_of=of,
+        data_value=value,
+        **names,
+    )
+
+
+def tick(value: str, *, label: str, checked: bool = False) -> Markup:
+    """A box to tick; ``Live.ticked`` tells the values of those that are."""
+    return element(
+        "input",
+        type="checkbox",
+        class_="qs-tick",
+        aria_label=label,
+        data_value=value,
+        checked=checked,
+    )
+
+
+def details(summary: Cell, *content: Cell, key: str) -> Markup:
+    """What can be opened; what a reader has opened stays so under the same ``key``."""
+    return element(
+        "details", element("summary", summary), *content, class_="qs-more-of", data_key=key
+    )
+
+
+def facts(pairs: Iterable[tuple[str, Cell]]) -> Markup:
+    """Names and values, one below the other."""
+    return element(
+        "dl",
+        *(joined(element("dt", name), element("dd", value)) for name, value in pairs),
+        class_="qs-facts",
+    )
+
+
+def table(
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    caption: str,
+    empty: str = "Nothing to show.",
+    chosen: int | None = None,
+) -> Markup:
+    """A table. ``caption`` names it for those who cannot see it; ``empty`` stands there without
+    rows; ``chosen`` is the number of the row that the reader has opened.
+
+    It scrolls sideways in its frame where the screen is narrower. Raises ``ValueError`` when a
+    row has more or fewer cells than there are columns.
+    """
+    head = (element("th", column.title, scope="col", data_align=column.align) for column in columns)
+    body = []
+    for number, row in enumerate(rows):
+        cells = (
+            element("td", cell, data_align=column.align, data_wide=column.wide)
+            for column, cell in zip(columns, row, strict=True)
+        )
+        body.append(element("tr", *cells, aria_current="true" if number == chosen else False))
+    if not body:
+        nothing = element("td", empty, colspan=str(len(columns)), class_="qs-empty")
+        body.append(element("tr", nothing))
+    whole = element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        class_="qs-table",
+    )
+    return element(
+        "div", whole, class_="qs-scroll", role="region", aria_label=caption, tabindex="0"
+    )
+
+
+def heading(title: str, note: str = "") -> Markup:
+    """The head of a part of a page, with a quiet remark beside it."""
+    beside = element("span", note, class_="qs-muted") if note else Markup("")
+    return element("header", element("h2", title), beside, class_="qs-part")
+
+
+def notice(text: str, *, tone: Tone = Tone.IDLE, detail: str = "") -> Markup:
+    """A sentence in a frame: bad news are read aloud at once. ``detail`` is for the engineer."""
+    more = element("p", detail, class_="qs-muted") if detail else Markup("")
+    shape = element("i", class_="qs-shape", aria_hidden="true")
+    words = element("div", element("p", text), more)
+    role = "alert" if tone is Tone.BAD else "status"
+    return element("div", shape, words, class_="qs-notice", data_tone=tone, role=role)
+
+
+def show(*parts: Markup) -> None:
+    """Place ``parts`` on the page. Buttons and boxes in them do nothing; see ``show_live``."""
+    st.html(element("section", *parts, class_="qs-sheet"))
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a reader did with what ``show_live`` showed. A browser may send whatever it likes:
+    compare it with what was shown.
+    """
+
+    chosen: tuple[str, str] | None
+    """The button that was pressed since the last run: what it is of, and its value."""
+
+    ticked: tuple[str, ...]
+
+
+# What is put in has been escaped above. A choice happens once, ticks stay; both are texts.
+_live = st.components.v2.component(
+    "queuescope_live",
+    html="<section class='qs-sheet qs-live'></section>",
+    js="""
+    const keyOf = element => element?.dataset?.value === undefined ? null
+      : `${element.className}/${element.dataset.of ?? ""}/${element.dataset.value}`;
+    const find = (sheet, key) => key
+      && [...sheet.querySelectorAll("[data-value]")].find(one => keyOf(one) === key);
+    export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
+      const sheet = parentElement.querySelector(".qs-live");
+      if (sheet.shown !== data.html) {
+        const open = [...sheet.querySelectorAll("details[open][data-key]")]
+          .map(one => one.dataset.key);
+        const focused = sheet.contains(document.activeElement) ? keyOf(document.activeElement)
+          : null;
+        const left = [...sheet.querySelectorAll(".qs-scroll")].map(one => one.scrollLeft);
+        sheet.innerHTML = data.html;
+        sheet.shown = data.html;
+        for (const one of sheet.querySelectorAll("details[data-key]")) {
+          one.open = one.open || open.includes(one.dataset.key);
+        }
+        [...sheet.querySelectorAll(".qs-scroll")].forEach((one, i) => {
+          one.scrollLeft = left[i] ?? 0;
+        });
+        find(sheet, focused)?.focus({ preventScroll: true });
+      }
+      sheet.onclick = event => {
+        const button = event.target.closest("button[data-of]");
+        if (button) setTriggerValue("chosen", [button.dataset.of, button.dataset.value]);
+      };
+      sheet.onchange = event => {
+        if (!event.target.matches(".qs-tick")) return;
+        setStateValue("ticked", [...sheet.querySelectorAll(".qs-tick:checked")]
+          .map(box => box.dataset.value));
+      };
+    }
+    """,
+    isolate_styles=False,
+)
+
+
+def show_live(*parts: Markup, key: str) -> Live:
+    """Place ``parts`` on the page and tell what the reader did with their buttons and boxes."""
+    result = _live(
+        key=key,
+        data={"html": joined(*parts)},
+        on_chosen_change=lambda: None,
+        on_ticked_change=lambda: None,
+    )
+    chosen, ticked = result.get("chosen"), result.get("ticked")
+    pair = chosen if isinstance(chosen, list | tuple) else ()
+    values = ticked if isinstance(ticked, list | tuple) else ()
+    return Live(
+        (str(pair[0]), str(pair[1])) if len(pair) == 2 else None,
+        tuple(str(value) for value in values),
+    )
+
+
+def _attribute(name: str) -> str:
+    return name.rstrip("_").replace("_", "-")
+
+
+def _markup(content: Cell) -> Markup:
+    if content is None:
+        return UNKNOWN
+    return content if isinstance(content, Markup) else escaped(str(content))
