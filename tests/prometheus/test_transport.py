@@ -359,7 +359,32 @@ async def test_the_token_and_extra_headers_are_sent_below_the_path_of_the_url() 
     lower = request.lower()
     assert b"authorization: bearer s3cret-token" in lower
     assert b"x-scope-orgid: blue" in lower
-    assert b"accept-encoding: gzip\r\n" in lower
+
+
+async def test_only_what_may_be_large_is_asked_for_compressed() -> None:
+    """A compressor costs the server more than a small answer."""
+    asked = {}
+    async with (
+        FaultServer(api_error("400 No", "bad_data")) as server,
+        PrometheusClient(server.url) as client,
+    ):
+        for name, question in {
+            "instant": client.query("up"),
+            "edge of a range": client.query_range("up", Grid(0, 900, 60)),
+            "range": client.query_range("up", Grid(0, 960, 60)),
+            "rules": client.rules(),
+            "runtime": client.runtimeinfo(),
+            "names": client.label_names((), 0, 1),
+            "series": client.series(("up",), 0, 1),
+        }.items():
+            with pytest.raises(SourceError):
+                await question
+            asked[name] = b"accept-encoding: gzip\r\n" in server.requests[-1].lower()
+    assert [name for name, compressed in asked.items() if compressed] == [
+        "range",
+        "names",
+        "series",
+    ]
 
 
 async def test_the_identity_tells_tenants_apart_and_holds_no_secret() -> None:

@@ -23,6 +23,10 @@ from queuescope.timeseries import Answer, Frame, Grid, Labels, labels_of
 MAX_STEPS = 11_000
 """Prometheus refuses a range query with more steps."""
 
+_FEW_STEPS = 16
+"""A range of so many steps, such as the newest edge of a longer one, has a small answer."""
+
+_SMALL = (Question.RULES, Question.ALERTS, Question.BUILDINFO, Question.RUNTIMEINFO)
 _MEBIBYTE = 1024 * 1024
 _T = TypeVar("_T")
 
@@ -196,7 +200,7 @@ class PrometheusClient:
         if at is not None:
             form.append(("time", f"{at:.3f}"))
         async with self._call(Question.QUERY, telling=telling) as call:
-            return wire.parse_vector(await call.post_form("/api/v1/query", form))
+            return wire.parse_vector(await call.post_form("/api/v1/query", form, small=True))
 
     async def query_range(self, promql: str, grid: Grid) -> Answer:
         """The series of an expression on ``grid``.
@@ -236,7 +240,8 @@ class PrometheusClient:
             ("step", str(grid.step_seconds)),
             ("timeout", self._timeout),
         ]
-        body = await call.post_form("/api/v1/query_range", form)
+        small = len(grid) <= _FEW_STEPS
+        body = await call.post_form("/api/v1/query_range", form, small=small)
         # A series of one point is small on the wire and takes a whole row of the frame.
         self._refuse_too_many(body.count(b'"values"'), grid)
         return wire.parse_matrix(body, grid)
@@ -340,7 +345,7 @@ class PrometheusClient:
     ) -> _T:
         async with self._call(question) as call:
             ask = call.post_form if post else call.get
-            return wire.parse_data(await ask(path, form), kind)
+            return wire.parse_data(await ask(path, form, small=question in _SMALL), kind)
 
     @asynccontextmanager
     async def _call(self, kind: Question, *, telling: bool = False) -> AsyncIterator[Call]:

@@ -37,7 +37,6 @@ _DEFAULT_LIMITS = httpx2.Limits(
 _BROKEN_OFF = (httpx2.ReadError, httpx2.WriteError, OSError)
 _FIXED_HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "gzip",
     "User-Agent": "queuescope",
 }
 
@@ -97,31 +96,34 @@ class Transport:
                 exc.__cause__, exc.__suppress_context__ = None, True
             raise
 
-    async def post_form(self, path: str, form: Form) -> bytes:
-        """The body of a successful answer; by GET when the source refuses POST."""
+    async def post_form(self, path: str, form: Form, *, small: bool) -> bytes:
+        """The body of a successful answer; by GET when the source refuses POST.
+
+        See ``Call`` for ``small``.
+        """
         if not self._get_only:
-            response = await self._exchange("POST", path, form)
+            response = await self._exchange("POST", path, form, small=small)
             if response.status != httpx2.codes.METHOD_NOT_ALLOWED:
                 return _successful(response)
             self._get_only = True
-        return await self.get(path, form)
+        return await self.get(path, form, small=small)
 
-    async def get(self, path: str, form: Form = ()) -> bytes:
+    async def get(self, path: str, form: Form, *, small: bool) -> bytes:
         """The body of a successful answer."""
-        return _successful(await self._exchange("GET", path, form))
+        return _successful(await self._exchange("GET", path, form, small=small))
 
-    async def _exchange(self, method: str, path: str, form: Form) -> Response:
+    async def _exchange(self, method: str, path: str, form: Form, *, small: bool) -> Response:
         try:
-            return await self._send(method, path, form)
+            return await self._send(method, path, form, small=small)
         except _StaleConnectionError:
             # The server closed a kept connection at the moment of its use. Questions change
             # nothing, so asking once more on a new connection is safe.
             try:
-                return await self._send(method, path, form)
+                return await self._send(method, path, form, small=small)
             except _StaleConnectionError as exc:
                 raise failures.broken_off(exc) from exc
 
-    async def _send(self, method: str, path: str, form: Form) -> Response:
+    async def _send(self, method: str, path: str, form: Form, *, small: bool) -> Response:
         connected_anew = False
 
         async def trace(event: str, _info: Mapping[str, object]) -> None:
@@ -135,7 +137,10 @@ class Transport:
             self._base + path,
             params=list(form) if method == "GET" and form else None,
             data=_fields(form) if method == "POST" else None,
-            headers=self._credentials.headers(),
+            headers={
+                **self._credentials.headers(),
+                "Accept-Encoding": "identity" if small else "gzip",
+            },
             extensions={"trace": trace},
         )
         try:
@@ -216,27 +221,29 @@ class Transport:
 
 
 class Call:
-    """Questions that share one deadline; ``until`` is the event loop's time."""
+    """Questions that share one deadline; ``until`` is the event loop's time.
+
+    An answer that will be ``small`` is asked for uncompressed: setting up the compressor costs
+    Prometheus several times what a small answer itself does. What comes compressed is read.
+    """
 
     def __init__(self, transport: Transport, until: float, retry: Retry) -> None:
         self._transport = transport
         self._until = until
         self._retry = retry
 
-    async def post_form(self, path: str, form: Form) -> bytes:
+    async def post_form(self, path: str, form: Form, *, small: bool = False) -> bytes:
         """The body of a successful answer; by GET when the source refuses POST."""
-        return await self._repeated(self._transport.post_form, path, form)
+        return await self._repeated(lambda: self._transport.post_form(path, form, small=small))
 
-    async def get(self, path: str, form: Form = ()) -> bytes:
+    async def get(self, path: str, form: Form = (), *, small: bool = False) -> bytes:
         """The body of a successful answer."""
-        return await self._repeated(self._transport.get, path, form)
+        return await self._repeated(lambda: self._transport.get(path, form, small=small))
 
-    async def _repeated(
-        self, ask: Callable[[str, Form], Awaitable[bytes]], path: str, form: Form
-    ) -> bytes:
+    async def _repeated(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
         for failed in itertools.count(1):
             try:
-                return await ask(path, form)
+                return await ask()
             except PassingError as exc:
                 remaining = self._until - asyncio.get_running_loop().time()
                 wait = self._retry.wait_seconds(failed, exc.retry_after_seconds, remaining)
