@@ -9,6 +9,7 @@ in the broker's own database, below the project's ``global_keyprefix``:
     queuescope:arguments   zset     job id → until when its arguments are kept
     queuescope:arguments:… string   ``KeptJob`` as JSON, expires by itself
     queuescope:purged:…    hash, lists   what a purge took out, until it is exported
+    queuescope:probe       string   nothing; the dashboard proves with it that it may write
 
 Unless said otherwise a time is epoch seconds by the broker's own clock, so hosts' clocks do not
 matter. Nothing here talks to the broker.
@@ -146,6 +147,7 @@ class Keys:
         self.desired = f"{own}desired"
         self.revoked = f"{own}revoked"
         self.arguments = f"{own}arguments"
+        self.probe = f"{own}probe"
         self._own = own
 
     def arguments_of(self, job_id: str) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -18,7 +19,7 @@ from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import AuditError, ConfigurationError
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.audit import Phase, Result, Search
+from queuescope.operations.audit import Event, Phase, Result, Search, append
 from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
 
@@ -268,9 +269,60 @@ def test_it_is_searched_paged_and_exported(ledger: Ledger) -> None:
     assert ledger.find(Search(actor="eve")) == []
     assert ledger.find(Search(until_ms=newest[0].event.at_ms + 1), limit=1) == newest[:1]
     assert ledger.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
+    assert [e.seq for e in ledger.find(Search(target="Q7"))] == [16, 15]
     lines = list(csv.DictReader(ledger.export_csv(Search(result="refused"))))
     assert [line["detail"] for line in lines] == ["'=SUM(A1)"]
     assert len(list(ledger.export_csv(Search()))) == 62
+    (refused,) = ledger.export_json(Search(result="refused"))
+    assert json.loads(refused)["detail"] == "=SUM(A1)"
+    assert [json.loads(line)["seq"] for line in ledger.export_json(Search())] == [*range(1, 62)]
+
+
+def test_what_one_act_left_is_found_by_its_id(ledger: Ledger) -> None:
+    first, second = (perform(ledger, Request.purge(name)) for name in ("a", "b"))
+    assert [(e.event.act, e.seq) for e in ledger.entries_of([second, "other"])] == [
+        (second, 3),
+        (second, 4),
+    ]
+    assert len(ledger.entries_of([first, second])) == 4
+    assert ledger.entries_of([]) == []
+
+
+def test_a_walk_that_takes_too_long_says_how_far_it_came(ledger: Ledger) -> None:
+    with ledger._database.transaction() as connection:
+        event = Event(
+            *(0, "act", Phase.INTENT, "ada", "admin", "purge", "queue q", 1, Result.PENDING, "")
+        )
+        for _ in range(1001):
+            append(connection, event)
+    found = ledger.verify(patience_seconds=0)
+    assert (found.entries, found.fault, found.is_complete) == (1000, "", False)
+    assert ledger.verify(expected_head=found.head).is_complete
+
+
+def test_whether_an_intent_could_be_written_is_asked_without_writing(ledger: Ledger) -> None:
+    perform(ledger, Request.pause("default"))
+    head = ledger.verify().head
+    ledger.prove_writable()
+    assert ledger.verify().head == head
+
+
+def test_a_lock_keeps_an_intent_from_being_written(
+    ledger: Ledger, url: str, postgresql: RealPostgreSQL
+) -> None:
+    perform(ledger, Request.pause("default"))
+    with ExitStack() as other:
+        if url.startswith("sqlite"):
+            connection = other.enter_context(closing(sqlite3.connect(make_url(url).database or "")))
+            connection.execute("BEGIN IMMEDIATE")
+        else:
+            locked = other.enter_context(postgresql.connect(make_url(url).database or ""))
+            other.enter_context(locked.transaction())
+            locked.execute("SELECT * FROM operations_audit_head FOR UPDATE")
+        with pytest.raises(AuditError):
+            ledger.prove_writable()
+        assert len(ledger.find(Search())) == 2
+    ledger.prove_writable()
 
 
 @pytest.mark.parametrize(
@@ -295,6 +347,8 @@ def test_a_database_without_the_right_is_said_with_the_remedy(
     postgresql.execute(f"GRANT SELECT ON {tables} TO reader", database=database)
     reader = open_ledger(postgresql.url(database, user="reader", password="canary"))
     assert reader.verify().entries == ROWS
+    with pytest.raises(AuditError, match="42501"):
+        reader.prove_writable()
     with pytest.raises(AuditError, match=r"42501.*grant SELECT and INSERT") as caught:
         reader.plan(ADA, Request.pause("default"), 1)
     assert "canary" not in str(caught.value)
@@ -313,6 +367,8 @@ def test_reading_needs_no_right_to_write(
     filled(open_ledger(f"sqlite:///{path}"))
     reader = open_ledger(f"sqlite:///file:{path}?mode=ro&uri=true")
     assert reader.verify().entries == ROWS
+    with pytest.raises(AuditError):
+        reader.prove_writable()
     with pytest.raises(AuditError):
         reader.plan(ADA, Request.pause("default"), 1)
     assert list(tmp_path.glob("file:*")) == []

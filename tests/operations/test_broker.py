@@ -151,6 +151,14 @@ def test_writers_that_race_leave_the_highest_revision(
     assert broker.desired() == DesiredState(revision=8, paused=("q8",))
 
 
+def test_that_it_may_be_written_is_proven_by_a_key_that_goes_by_itself(
+    broker: RedisBroker, client: redis.Redis
+) -> None:
+    broker.prove_writable()
+    assert client.keys() == [b"queuescope:probe"]
+    assert 0 < client.ttl("queuescope:probe") <= 60
+
+
 def test_an_address_that_is_no_redis_is_refused_without_repeating_its_password() -> None:
     with pytest.raises(ConfigurationError, match="redis://") as caught:
         RedisBroker("amqp://user:secret@host")
@@ -171,6 +179,7 @@ def assert_fails(broker: RedisBroker, folder: Path, reads: str | None, writes: s
     acts: list[Callable[[], object]] = [
         lambda: broker.publish(DesiredState(revision=99)),
         lambda: broker.revoke(["id"]),
+        broker.prove_writable,
         lambda: quarantine.purge("orders", "p1"),
     ]
     for reading in readings:
@@ -249,6 +258,7 @@ def test_a_broker_that_does_not_write(
     for act in (
         lambda: broker.publish(DesiredState(revision=99)),
         lambda: broker.revoke(["id"]),
+        broker.prove_writable,
         lambda: quarantine.purge("orders", "p1"),
     ):
         with pytest.raises(BrokerError) as caught:

@@ -25,7 +25,7 @@ from queuescope.errors import PurgeError
 from queuescope.heartbeats import Keys, list_key
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.purge_file import pieces
-from queuescope.operations.quarantine import Quarantine
+from queuescope.operations.quarantine import Quarantine, Shelf
 
 SEPARATOR = "\x06\x16"
 STEPS = (0, 3, 6, 9)
@@ -410,6 +410,39 @@ def test_a_damaged_file_is_refused_whole(
     with pytest.raises(PurgeError, match="damaged"):
         quarantine.restore("p1")
     assert contents(client) == [[], [], [], []]
+
+
+def test_a_damaged_file_hides_no_other(
+    client: redis.Redis, broker: RedisBroker, tmp_path: Path
+) -> None:
+    quarantine = Quarantine(broker, tmp_path)
+    assert quarantine.shelf() == Shelf((), ())
+    for purge_id in ("p1", "p2"):
+        fill(client, 10)
+        quarantine.purge("orders", purge_id)
+    (tmp_path / "p1.jsonl").write_bytes(b"{")
+    shelf = quarantine.shelf()
+    assert [purge.id for purge in shelf.purges] == ["p2"]
+    assert shelf.damaged == ("p1.jsonl",)
+    assert quarantine.restore("p2").now == 10
+
+
+def test_a_folder_that_cannot_be_read_is_not_empty(broker: RedisBroker, tmp_path: Path) -> None:
+    (tmp_path / "purged").write_text("no folder")
+    with pytest.raises(PurgeError, match="cannot read"):
+        Quarantine(broker, tmp_path / "purged").shelf()
+    assert Quarantine(broker, tmp_path / "none").shelf().purges == ()
+
+
+def test_a_purge_that_was_cut_off_is_told_until_it_is_complete(
+    client: redis.Redis, broker: RedisBroker, tmp_path: Path
+) -> None:
+    fill(client, 3)
+    quarantine = Quarantine(broker, tmp_path)
+    quarantine._take_out("orders", "p1")
+    assert quarantine.unfinished() == ("p1",)
+    quarantine.recover()
+    assert quarantine.unfinished() == ()
 
 
 @pytest.mark.parametrize("purge_id", ["../p1", "", "a/b", "p1.restored", "x" * 65])

@@ -12,8 +12,10 @@ import csv
 import hashlib
 import io
 import json
+import math
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +29,7 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    false,
     func,
     insert,
     or_,
@@ -89,18 +92,25 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How the chain was found: ``fault`` is a sentence, or empty when it is whole."""
+    """How the chain was found: ``fault`` is a sentence, or empty when it is whole.
+
+    A walk that took too long was stopped after ``entries`` and is not ``is_complete``.
+    """
 
     entries: int
     head: str
     fault: str
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which entries are meant; ``text`` is looked for in every column of text."""
+    """Which entries are meant. ``text`` is looked for in every column of text, ``target`` in that
+    of the targets.
+    """
 
     text: str = ""
+    target: str = ""
     operation: str = ""
     actor: str = ""
     result: str = ""
@@ -175,17 +185,32 @@ def append(connection: Connection, event: Event) -> Entry:
     return entry
 
 
-def verify(connection: Connection, *, expected_head: str = "") -> Verification:
-    """Walk the whole chain. ``expected_head`` is a head (``seq:hash``) that was noted before: it
-    must still stand in the chain.
+def prove_writable(connection: Connection) -> None:
+    """Ask for all that ``append`` needs, and write nothing."""
+    nothing = select(_audit).where(false())
+    connection.execute(insert(_audit).from_select(list(_audit.c), nothing))
+    connection.execute(update(_head).where(false()).values(seq=0))
+    connection.execute(select(_head.c.id).with_for_update())
+
+
+def verify(
+    connection: Connection, *, expected_head: str = "", patience_seconds: float = math.inf
+) -> Verification:
+    """Walk the whole chain, or as much of it as can be walked in ``patience_seconds``.
+
+    ``expected_head`` is a head (``seq:hash``) that was noted before: it must still stand in the
+    chain.
     """
     count, previous, fault = 0, NO_HASH, ""
     wanted = expected_head.strip()
     is_met = not wanted
+    until = time.monotonic() + patience_seconds
     for row in _rows(connection):
         fault = _fault(row, count + 1, previous)
         if fault:
             break
+        if count % _BATCH == 0 and count and time.monotonic() > until:
+            return Verification(count, f"{count}:{previous}", "", is_complete=False)
         count, previous = count + 1, row.hash
         is_met = is_met or f"{count}:{previous}" == wanted
     head = connection.execute(select(_head)).all()
@@ -227,6 +252,20 @@ def export_csv(connection: Connection, search: Search) -> Iterator[str]:
     for row in result:
         entry = _entry(row)
         yield _csv_line([entry.seq, *astuple(entry.event), entry.previous, entry.hash])
+
+
+def export_json(connection: Connection, search: Search) -> Iterator[str]:
+    """The matching entries, oldest first, each as a line of JSON."""
+    statement = select(_audit).where(*_conditions(search)).order_by(_audit.c.seq)
+    for row in connection.execution_options(yield_per=_BATCH).execute(statement):
+        entry = _entry(row)
+        line = {
+            "seq": entry.seq,
+            **asdict(entry.event),
+            "previous": entry.previous,
+            "hash": entry.hash,
+        }
+        yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:
@@ -298,6 +337,8 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
         found.append(_audit.c.at_ms >= search.since_ms)
     if search.until_ms is not None:
         found.append(_audit.c.at_ms < search.until_ms)
+    if search.target:
+        found.append(func.lower(_audit.c.target).contains(search.target.lower(), autoescape=True))
     if search.text:
         words = search.text.lower()
         found.append(

@@ -34,6 +34,7 @@ DUE_HEADER = "queuescope_enqueued_at"
 """The header of a message that tells when it became due, in epoch seconds."""
 _UNACKNOWLEDGED_LIMIT = 2000
 _BINDING = "_kombu.binding.%s"
+_PROBE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,13 @@ class RedisBroker:
         """Let these jobs not start in any worker, now or started later, for seven days."""
         with translated(writes=True), self.writing() as client:
             desired.revoke(client, self.keys, job_ids)
+
+    def prove_writable(self) -> None:
+        """Write a key that means nothing and goes by itself: a broker that refuses it, such as a
+        replica or one that is full, would refuse an act.
+        """
+        with translated(writes=True), self.writing() as client:
+            client.set(self.keys.probe, "", ex=_PROBE_SECONDS)
 
     def list_keys(self, queue: str) -> list[str]:
         """Where the messages of ``queue`` lie, the most urgent first."""

@@ -42,8 +42,8 @@ class Done:
 
 
 class Effect(Protocol):
-    """How one operation is carried out. Both methods raise ``BrokerError``, ``JobStoreError`` and
-    ``RefusedError``; ``carry_out`` also ``PurgeError`` and ``OutcomeUnknownError``.
+    """How one operation is carried out. Both methods raise ``BrokerError``, ``JobStoreError``,
+    ``PurgeError`` and ``RefusedError``; ``carry_out`` also ``OutcomeUnknownError``.
     """
 
     def count(self, request: Request) -> int:
@@ -117,7 +117,7 @@ class Operations:
         """What ``request`` would touch now, with the challenge to carry it out.
 
         Raises ``RefusedError`` (no right, nothing to do, another act underway), ``BrokerError``,
-        ``JobStoreError`` and ``AuditError``.
+        ``JobStoreError``, ``PurgeError`` and ``AuditError``.
         """
         self._access.demand(actor, request, self._clock())
         count = self._effect(request).count(request)
@@ -133,8 +133,8 @@ class Operations:
     def act(self, actor: Actor, request: Request, token: str, typed: str = "") -> Outcome:
         """Carry out what was planned under ``token``, which holds once.
 
-        Raises ``RefusedError``, and before anything was done ``AuditError``, ``BrokerError`` and
-        ``JobStoreError``. From the effect on, the outcome tells what happened.
+        Raises ``RefusedError``, and before anything was done ``AuditError``, ``BrokerError``,
+        ``JobStoreError`` and ``PurgeError``. From the effect on, the outcome tells what happened.
         """
         role = self._access.role_of(actor)
         try:
@@ -147,7 +147,7 @@ class Operations:
             # Asking took its time, in which a right may have gone.
             role = self._access.demand(actor, request, self._clock())
             act = self._ledger.begin(token, actor, role, request, count)
-        except (RefusedError, BrokerError, JobStoreError) as exc:
+        except (RefusedError, BrokerError, JobStoreError, PurgeError) as exc:
             self._record_refusal(actor, role, request, exc)
             raise
         outcome = Outcome(act, Result.UNKNOWN, count, "The server met an error of its own.")

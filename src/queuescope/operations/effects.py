@@ -16,7 +16,7 @@ from queuescope.heartbeats import DesiredState
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.control import Done
 from queuescope.operations.ledger import Ledger
-from queuescope.operations.purge_file import Purge
+from queuescope.operations.purge_file import SUFFIX, Purge
 from queuescope.operations.quarantine import Quarantine
 from queuescope.operations.redis_failures import translated
 from queuescope.operations.request import ALL_QUEUES, Operation, Request
@@ -168,9 +168,15 @@ class RestorePurge:
         )
 
     def _find(self, purge_id: str) -> Purge:
-        for purge in self._quarantine.purges():
+        shelf = self._quarantine.shelf()
+        for purge in shelf.purges:
             if purge.id == purge_id:
                 return purge
+        if f"{purge_id}{SUFFIX}" in shelf.damaged:
+            raise RefusedError(
+                RefusalReason.NOT_POSSIBLE,
+                f"The file of purge {purge_id} is damaged, and is restored as a whole or not.",
+            )
         raise RefusedError(RefusalReason.NOT_POSSIBLE, f"There is no purge {purge_id} here.")
 
 

@@ -6,11 +6,12 @@ last; the acts that have begun and not ended; and what the operators want of the
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -256,15 +257,34 @@ class Ledger:
         with self._database.reading() as connection:
             return audit.find(connection, search, limit=limit, before=before)
 
+    def entries_of(self, acts: Iterable[str]) -> list[Entry]:
+        """All that stands of these acts, oldest first."""
+        with self._database.reading() as connection:
+            return audit.of_acts(connection, acts)
+
     def export_csv(self, search: Search) -> Iterator[str]:
         """The matching entries as lines of CSV, oldest first."""
         with self._database.reading() as connection:
             yield from audit.export_csv(connection, search)
 
-    def verify(self, *, expected_head: str = "") -> Verification:
+    def export_json(self, search: Search) -> Iterator[str]:
+        """The matching entries as lines of JSON, oldest first."""
+        with self._database.reading() as connection:
+            yield from audit.export_json(connection, search)
+
+    def prove_writable(self) -> None:
+        """Raises ``AuditError`` when an intent could not be written now; writes nothing."""
+        with self._database.transaction() as connection:
+            audit.prove_writable(connection)
+
+    def verify(
+        self, *, expected_head: str = "", patience_seconds: float = math.inf
+    ) -> Verification:
         """Whether the chain is whole, and holds a head that was noted before."""
         with self._database.reading() as connection:
-            return audit.verify(connection, expected_head=expected_head)
+            return audit.verify(
+                connection, expected_head=expected_head, patience_seconds=patience_seconds
+            )
 
     def now_ms(self) -> int:
         """UTC epoch milliseconds."""

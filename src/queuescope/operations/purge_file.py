@@ -102,6 +102,17 @@ class Draft:
         move(self._path, path)
 
 
+def purge_files(folder: Path) -> list[Path]:
+    """All that are kept in ``folder``. Raises ``PurgeError``."""
+    with _disk("read"):
+        try:
+            found = list(folder.iterdir())
+        except FileNotFoundError:
+            # The first purge makes it.
+            return []
+    return sorted(path for path in found if path.name.endswith(SUFFIX))
+
+
 def sweep(folder: Path) -> None:
     """Remove the drafts that processes which were killed left behind."""
     for path in folder.glob(f"{_DRAFT_PREFIX}*"):

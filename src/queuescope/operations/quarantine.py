@@ -30,6 +30,7 @@ from queuescope.operations.purge_file import (
     move,
     pieces,
     prove_writable,
+    purge_files,
     read_purge,
     sweep,
 )
@@ -58,6 +59,14 @@ class Restored:
     purge: Purge
     count: int
     now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The purges that are kept, the newest first, and the names of the files that are damaged."""
+
+    purges: tuple[Purge, ...]
+    damaged: tuple[str, ...]
 
 
 class Quarantine:
@@ -91,10 +100,7 @@ class Quarantine:
     def recover(self) -> list[Purge]:
         """Complete the purges that were cut off, here or in another process."""
         sweep(self._folder)
-        with translated():
-            ids = self._broker.reader.smembers(self._keys.purges())
-        names = (raw.decode("utf-8", "replace") for raw in ids if isinstance(raw, bytes))
-        return [self._complete(name) for name in sorted(names)]
+        return [self._complete(name) for name in self.unfinished()]
 
     def restore(self, purge_id: str) -> Restored:
         """Put what was purged back where it will be consumed next, in its old order.
@@ -122,10 +128,30 @@ class Quarantine:
                 raise
         return Restored(self._find(purge_id), purge.count, now)
 
-    def purges(self) -> list[Purge]:
-        """What was purged and is in the folder, the newest first."""
-        found = [read_purge(path) for path in self._folder.glob(f"*{SUFFIX}")]
-        return sorted(found, key=lambda purge: purge.at, reverse=True)
+    def shelf(self) -> Shelf:
+        """What is in the folder; a file that cannot be read hides no other."""
+        found, damaged = [], []
+        for path in purge_files(self._folder):
+            try:
+                found.append(read_purge(path))
+            except PurgeError:
+                # Restored meanwhile, it has another name.
+                if path.exists():
+                    damaged.append(path.name)
+        found.sort(key=lambda purge: purge.at, reverse=True)
+        return Shelf(tuple(found), tuple(sorted(damaged)))
+
+    def purges(self) -> tuple[Purge, ...]:
+        """What was purged and is whole in the folder, the newest first."""
+        return self.shelf().purges
+
+    def unfinished(self) -> tuple[str, ...]:
+        """The ids of purges that are not exported yet: under way, or cut off."""
+        with translated():
+            ids = self._broker.reader.smembers(self._keys.purges())
+        return tuple(
+            sorted(raw.decode("utf-8", "replace") for raw in ids if isinstance(raw, bytes))
+        )
 
     # The steps of a purge; a process may be killed between and within them ------------------
 
