@@ -17,6 +17,7 @@ from queuescope.dashboard.widgets import (
     Column,
     Markup,
     Tone,
+    act,
     choice,
     code,
     details,
@@ -170,6 +171,16 @@ def test_bad_news_are_read_aloud_at_once() -> None:
 )
 def test_figures_durations_and_times_are_shown_with_their_unit(shown: Markup, text: str) -> None:
     assert Reader(shown).text == text
+
+
+def test_a_button_that_cannot_be_pressed_says_why() -> None:
+    (free,) = Reader(act("Purge", HOSTILE, of="purge", label=f"Purge {HOSTILE}")).elements
+    (held,) = Reader(act("Purge", "q", of="purge", label="Purge q", refusal=HOSTILE)).elements
+    assert free[1]["data-value"] == HOSTILE
+    assert free[1]["aria-label"] == f"Purge {HOSTILE}"
+    assert not {"disabled", "title"} & set(free[1])
+    assert "disabled" in held[1]
+    assert held[1]["title"] == HOSTILE
 
 
 def test_a_time_tells_machines_its_offset() -> None:

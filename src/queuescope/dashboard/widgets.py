@@ -175,6 +175,23 @@ def choice(content: Cell, value: str, *, of: str = "row", label: str = "") -> Ma
     )
 
 
+def act(content: Cell, value: str, *, of: str, label: str, refusal: str = "") -> Markup:
+    """A button for what changes something, told as that of a ``choice``. With a ``refusal``, the
+    sentence that says why not, it cannot be pressed.
+    """
+    return element(
+        "button",
+        content,
+        type="button",
+        class_="qs-act",
+        aria_label=label,
+        data_of=of,
+        data_value=value,
+        disabled=bool(refusal),
+        title=refusal or False,
+    )
+
+
 def tick(value: str, *, label: str, checked: bool = False) -> Markup:
     """A box to tick; ``Live.ticked`` tells the values of those that are."""
     return element(
@@ -272,44 +289,12 @@ class Live:
     ticked: tuple[str, ...]
 
 
-# What is put in has been escaped above. A choice happens once, ticks stay; both are texts.
+# What is put in has been escaped above; static/page/live.js shows it. A choice happens once, ticks
+# stay; both are texts.
 _live = st.components.v2.component(
     "queuescope_live",
     html="<section class='qs-sheet qs-live'></section>",
-    js="""
-    const keyOf = element => element?.dataset?.value === undefined ? null
-      : `${element.className}/${element.dataset.of ?? ""}/${element.dataset.value}`;
-    const find = (sheet, key) => key
-      && [...sheet.querySelectorAll("[data-value]")].find(one => keyOf(one) === key);
-    export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
-      const sheet = parentElement.querySelector(".qs-live");
-      if (sheet.shown !== data.html) {
-        const open = [...sheet.querySelectorAll("details[open][data-key]")]
-          .map(one => one.dataset.key);
-        const focused = sheet.contains(document.activeElement) ? keyOf(document.activeElement)
-          : null;
-        const left = [...sheet.querySelectorAll(".qs-scroll")].map(one => one.scrollLeft);
-        sheet.innerHTML = data.html;
-        sheet.shown = data.html;
-        for (const one of sheet.querySelectorAll("details[data-key]")) {
-          one.open = one.open || open.includes(one.dataset.key);
-        }
-        [...sheet.querySelectorAll(".qs-scroll")].forEach((one, i) => {
-          one.scrollLeft = left[i] ?? 0;
-        });
-        find(sheet, focused)?.focus({ preventScroll: true });
-      }
-      sheet.onclick = event => {
-        const button = event.target.closest("button[data-of]");
-        if (button) setTriggerValue("chosen", [button.dataset.of, button.dataset.value]);
-      };
-      sheet.onchange = event => {
-        if (!event.target.matches(".qs-tick")) return;
-        setStateValue("ticked", [...sheet.querySelectorAll(".qs-tick:checked")]
-          .map(box => box.dataset.value));
-      };
-    }
-    """,
+    js="export default (live) => window.queuescope.showLive(live);",
     isolate_styles=False,
 )
 

@@ -61,5 +61,5 @@ new MutationObserver((changes) => {
   }
 }).observe(document.body, { childList: true });
 
-window.queuescope = { adopt, page: () => page };
+window.queuescope = { adopt, showLive, page: () => page };
 drawEarly();
