@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.dashboard.page_socket import PageSocket, elements, pressed, texts
-from tests.real_prometheus import free_port
+from tests.ports import free_port
 
 PROXY = {
     "QUEUESCOPE_AUTHENTICATION": "proxy",
