@@ -247,7 +247,8 @@ def create_app(settings: Settings) -> st.App:
         streamlit_config.set_option(name, value)
     dashboard = Dashboard(settings)
     return st.App(
-        Path(__file__).parent / "app.py",
+        # Not beside a folder named “pages”, whose files Streamlit would take for pages of its own.
+        Path(__file__).parent / "pages" / "app.py",
         lifespan=dashboard.lifespan,
         routes=[
             Route("/healthz", dashboard.alive),
