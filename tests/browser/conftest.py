@@ -23,6 +23,7 @@ from tests.browser.known_samples import (
 )
 from tests.browser.scenes import crowded_scene, idle_scene, many_queues
 from tests.browser.trends_page import TrendsPage
+from tests.flow_story import Story
 from tests.real_prometheus import RealPrometheus
 
 _CHROMIUM = "/usr/bin/chromium"
@@ -45,6 +46,7 @@ class Known:
     marks: Landmarks
     jobs: Jobs
     queues: Mapping[str, tuple[Floats, Floats]]
+    flow: Story
 
 
 Reader = Callable[[dict[str, Any]], BrowserContext]
@@ -67,8 +69,10 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     platform, marks = known_platform(start, end, now)
     jobs = known_jobs(now - 7 * DAY - 2 * HOUR, end)
     queues = many_queues(now - DAY - HOUR, end)
+    flow = Story(int(now))
     series = {
         **platform.series("known"),
+        **flow.samples('scene="flow",'),
         **jobs.series("jobs"),
         **crowded_scene(now - 2 * HOUR, end),
         **idle_scene(now - 2 * HOUR, end),
@@ -79,7 +83,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     }
     directory = tmp_path_factory.mktemp("known")
     with RealPrometheus(directory, series=series) as prometheus:
-        yield Known(prometheus, platform, marks, jobs, queues)
+        yield Known(prometheus, platform, marks, jobs, queues, flow)
 
 
 @pytest.fixture(scope="package")

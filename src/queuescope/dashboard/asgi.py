@@ -37,6 +37,7 @@ from queuescope.panels import load_dashboard
 from queuescope.prometheus.promql import parse_matchers, render_matchers
 from queuescope.settings import Settings, load_settings
 from queuescope.snapshot import RANGES, Snapshot, SnapshotService, View, parse_view
+from queuescope.snapshot.flow_history import FlowHistories
 from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
 from queuescope.snapshot.standing import StandingService
@@ -95,6 +96,7 @@ class Dashboard:
         self.services = open_services(settings)
         self._snapshots: SnapshotService | None = None
         self._standing: StandingService | None = None
+        self._flows: FlowHistories | None = None
 
     @property
     def snapshots(self) -> SnapshotService:
@@ -128,6 +130,13 @@ class Dashboard:
             matchers=self.matchers,
             clock=time.time,
         )
+        self._flows = FlowHistories(
+            self._snapshots.reader,
+            self._snapshots,
+            self.panels,
+            matchers=self.matchers,
+            clock=time.time,
+        )
         self.services.start()
         warm_up = asyncio.create_task(self._warm_up())
         # What was imported is not walked by every collection from here on.
@@ -138,6 +147,7 @@ class Dashboard:
         finally:
             warm_up.cancel()
             await self._standing.aclose()
+            await self._flows.aclose()
             await self._snapshots.aclose()
             await asyncio.to_thread(self.services.close)
             # The signal that ends the server leaves no other moment to finish writing.
@@ -183,6 +193,15 @@ class Dashboard:
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         return _json(await self._standing.get(max_age_seconds=age))
+
+    async def flow(self, request: Request) -> Response:
+        if self._flows is None:
+            raise RuntimeError("the application has not been started")
+        try:
+            view = parse_view(request.query_params, self.panels.breakdowns, self.settings.range)
+        except ConfigurationError as exc:
+            return _json(orjson.dumps({"error": str(exc)}), status_code=400)
+        return _json(await self._flows.get(view))
 
     def document(self, request: Request) -> bytes:
         """The index page for ``request``, with its snapshot when one is at hand."""
@@ -256,6 +275,7 @@ def create_app(settings: Settings) -> st.App:
             Route("/metrics", dashboard.own_metrics),
             Route("/queuescope/view", dashboard.view),
             Route("/queuescope/standing", dashboard.standing),
+            Route("/queuescope/flow", dashboard.flow),
             Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
         ],
         middleware=[

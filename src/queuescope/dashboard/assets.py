@@ -18,8 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 STATIC = Path(__file__).parent / "static"
 PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
-_SCRIPTS = ("zone", "address", "figure", "details", "chart", "standing", "trends", "live", "boot")
-_STYLES = ("page", "standing", "widgets")
+_SCRIPTS = (
+    *("zone", "address", "figure", "details", "strip", "marks"),
+    *("chart", "standing", "trends", "live", "boot"),
+)
+_STYLES = ("page", "standing", "widgets", "overlays")
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 

@@ -114,7 +114,7 @@ def common_layout() -> dict[str, Any]:
         },
         "dragmode": "zoom",
         "modebar": {
-            "bgcolor": "rgba(0,0,0,0)",
+            "bgcolor": theme.SURFACE,
             "color": theme.MUTED,
             "activecolor": theme.TEXT,
         },

@@ -1,10 +1,11 @@
 """What the figures mean: is it healthy, and will the queue clear. Pure arithmetic, no reading."""
 
-from queuescope.health.drain import Drain, DrainState, drain
+from queuescope.health.drain import Drain, DrainHistory, DrainState, drain, drain_history
 from queuescope.health.verdict import Finding, Health, Limits, Measured, Verdict, Worse, judge
 
 __all__ = [
     "Drain",
+    "DrainHistory",
     "DrainState",
     "Finding",
     "Health",
@@ -13,5 +14,6 @@ __all__ = [
     "Verdict",
     "Worse",
     "drain",
+    "drain_history",
     "judge",
 ]

@@ -1,4 +1,4 @@
-"""Will this queue clear by itself: what arrives against what is completed."""
+"""Will this queue clear by itself: what arrives against what is completed, now and over a range."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
+
 _HARDLY_SECONDS = 7 * 86_400
 _BALANCE_RATIO = 0.02
 _FEWEST_COMPLETIONS = 0.5
+_ROUNDING_RATIO = 1e-9
+
+Floats = npt.NDArray[np.float64]
 
 
 class DrainState(StrEnum):
-    """``steady``: what arrives and what is completed balance, so the queue keeps its length."""
+    """``steady``: what arrives and what is completed balance, so the queue keeps its length.
+    ``waiting``: work waits and none was completed, but it has not waited for long enough to call
+    that a stall.
+    """
 
     EMPTY = "empty"
     CLEARING = "clearing"
     STEADY = "steady"
     GROWING = "growing"
+    WAITING = "waiting"
     STALLED = "stalled"
     UNKNOWN = "unknown"
 
@@ -43,6 +53,18 @@ class Drain:
         return self.arrival_per_second - self.completion_per_second
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DrainHistory:
+    """What the verdict was at each timestamp. Rates are jobs per second over the window that ends
+    there; NaN is unknown.
+    """
+
+    states: tuple[DrainState, ...]
+    arrival_per_second: Floats
+    completion_per_second: Floats
+    window_seconds: int
+
+
 def drain(
     *,
     depth: float | None,
@@ -50,12 +72,15 @@ def drain(
     completion_per_second: float | None,
     workers: int | None,
     window_seconds: float,
+    oldest_seconds: float | None = None,
 ) -> Drain:
     """The verdict on a queue of ``depth`` waiting jobs.
 
     ``growth_per_second`` is the slope of the depth and ``completion_per_second`` the jobs that
     left the queue for good, both over the last ``window_seconds``; what arrived is their sum (a
-    job that is neither waiting nor completed is running, and few enough are).
+    job that is neither waiting nor completed is running, and few enough are). Without a
+    completion the queue is stalled, unless even its oldest job is known to have waited for less
+    than the window (``oldest_seconds``; None is unknown).
 
     Within one job, or 2 % of what arrives, of the window the two balance. A forecast takes for
     granted that both rates stay as they are; one beyond a week is none. More workers are assumed
@@ -75,13 +100,57 @@ def drain(
         return replace(rates, state=DrainState.EMPTY)
     # Not even one whole job: the rest of a rate that is fading out.
     if completion * window_seconds < _FEWEST_COMPLETIONS:
-        return replace(rates, state=DrainState.STALLED)
-    balanced = abs(net) * window_seconds <= max(1.0, _BALANCE_RATIO * arrival * window_seconds)
+        is_young = oldest_seconds is not None and oldest_seconds < window_seconds
+        return replace(rates, state=DrainState.WAITING if is_young else DrainState.STALLED)
+    slack = max(1.0, _BALANCE_RATIO * arrival * window_seconds)
+    # Rates of whole jobs are not whole: one job more is one job.
+    balanced = abs(net) * window_seconds <= slack * (1 + _ROUNDING_RATIO)
     if net < 0 and not balanced and depth / -net <= _HARDLY_SECONDS:
         return replace(rates, state=DrainState.CLEARING, seconds=depth / -net)
     state = DrainState.GROWING if net > 0 and not balanced else DrainState.STEADY
     needed = _workers_needed(arrival, completion, workers)
     return replace(rates, state=state, workers_needed=needed)
+
+
+def drain_history(
+    waiting: Floats, completion_per_second: Floats, *, step_seconds: int, window_steps: int
+) -> DrainHistory:
+    """What ``drain`` would have said at each timestamp but the first ``window_steps``.
+
+    ``waiting`` is the depth at each timestamp and ``completion_per_second`` the rate within the
+    step that ends there; NaN is a gap. Both are looked at over ``window_steps`` steps: the depth
+    at its two ends, and every step of completions, so one gap makes each window over it unknown.
+    A job is known to have waited for the whole window only while the queue was never seen empty.
+    """
+    window_seconds = step_seconds * window_steps
+    ended = np.lib.stride_tricks.sliding_window_view(completion_per_second[1:], window_steps)
+    depths = np.lib.stride_tricks.sliding_window_view(waiting, window_steps + 1)
+    completion = np.maximum(0.0, ended.mean(axis=1))
+    growth = (depths[:, -1] - depths[:, 0]) / window_seconds
+    was_empty: npt.NDArray[np.bool_] = np.any(depths <= 0, axis=1)
+    found = [
+        drain(
+            depth=depth,
+            growth_per_second=slope,
+            completion_per_second=rate,
+            workers=None,
+            window_seconds=window_seconds,
+            oldest_seconds=0.0 if young else None,
+        )
+        for depth, slope, rate, young in zip(
+            depths[:, -1].tolist(),
+            growth.tolist(),
+            completion.tolist(),
+            was_empty.tolist(),
+            strict=True,
+        )
+    ]
+    return DrainHistory(
+        tuple(one.state for one in found),
+        np.array([np.nan if (rate := d.arrival_per_second) is None else rate for d in found]),
+        np.array([np.nan if (rate := d.completion_per_second) is None else rate for d in found]),
+        window_seconds,
+    )
 
 
 def _workers_needed(arrival: float, completion: float, workers: int | None) -> int | None:

@@ -44,15 +44,20 @@ def parse_flow(raw: Any, place: str) -> Flow:
     """Validate the table that the drain verdict reads. Raises ``ConfigurationError``."""
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as a [flow] table")
-    only(raw, {"growth", "completion", "window_seconds"}, place)
-    for key in ("growth", "completion"):
-        if not isinstance(raw.get(key), str) or not raw[key].strip():
-            raise ConfigurationError(f"{place}: {key!r} must be a text that is not empty")
-        check_template(raw[key], f"{place}, {key}")
+    history = {"waiting", "completed"}
+    only(raw, {"growth", "completion", "window_seconds"} | history, place)
+    if history & raw.keys() and not history <= raw.keys():
+        raise ConfigurationError(f"{place}: 'waiting' and 'completed' stand together, or neither")
+    queries = {
+        key: _one_line(_text(raw, key, place))
+        for key in ("growth", "completion", *sorted(history & raw.keys()))
+    }
+    for key, text in queries.items():
+        check_template(text, f"{place}, {key}")
     seconds = raw.get("window_seconds", 600)
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 60 <= seconds <= 86_400:
         raise ConfigurationError(f"{place}: window_seconds must be whole seconds, 60 to 86400")
-    return Flow(_one_line(raw["growth"]), _one_line(raw["completion"]), seconds)
+    return Flow(**queries, window_seconds=seconds)
 
 
 def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Measure:

@@ -26,6 +26,9 @@ class Chart {
     this.drawn = Promise.resolve();
     this.silent = 0;
     this.crosshair = this.part("crosshair");
+    const isDepth = element.dataset.panel === "queue_depth";
+    this.strip = isDepth ? new Strip(this.part("canvas"), this.part("key")) : null;
+    this.marks = new Marks(this.part("canvas"), isDepth);
     this.about = this.part("about");
     this.details = this.part("details");
     this.about.addEventListener("click", () => this.openDetails(this.details.hidden));
@@ -140,6 +143,11 @@ class Chart {
     const data = coarse.map((curve) => plotlyTrace(
       fine ? splice(curve, byUid.get(curve.trace.uid)) : curve, offset, resolve,
     ));
+    if (this.strip?.flows.length) {
+      data[0].text = (fine ? splice(coarse[0], byUid.get(coarse[0].trace.uid)) : coarse[0]).times
+        .map((at) => this.strip.textAt(at)).map((words) => (words ? `<br>${words}` : ""));
+      data[0].hovertemplate += "%{text}";
+    }
     const own = panel.figure.layout;
     const layout = resolve({
       ...this.layout, ...own, yaxis: { ...this.layout.yaxis, ...own.yaxis },
@@ -174,7 +182,35 @@ class Chart {
     this.width = layout.width;
     await Plotly.react(this.plot, data, layout, { ...PLOT_CONFIG, displayModeBar: touch ? false : "hover" });
     this.listen();
+    this.overlay();
     this.point(this.pointedAt);
+  }
+
+  // How arrival went against completion, from coarse to fine.
+  showFlows(flows) {
+    if (!this.strip) return;
+    this.strip.show(flows);
+    // Its words stand in the tooltip of the curve.
+    if (this.panel) this.drawn = this.drawn.then(() => this.draw(this.shown));
+  }
+
+  showMarks(marks) {
+    this.marks.show(marks);
+    this.overlay();
+  }
+
+  // What lies over the chart follows its axis.
+  overlay() {
+    const axis = this.plot._fullLayout?.xaxis;
+    if (!axis?._length || !this.context) return;
+    const { t, h } = this.plot._fullLayout._size;
+    const [from, to] = axis.range.map((wall) => epochOf(wall, this.context.offset));
+    const place = {
+      left: axis._offset, width: axis._length, top: t, height: h, end: this.context.view.to,
+      x: (at) => ((at - from) / (to - from)) * axis._length,
+    };
+    this.strip?.place(place);
+    this.marks.place(place);
   }
 
   listen() {
@@ -187,6 +223,8 @@ class Chart {
         this.events.onZoom(range.map((wall) => epochOf(wall, this.context.offset)));
       }
     });
+    this.plot.on("plotly_afterplot", () => this.overlay());
+    this.plot.on("plotly_relayouting", () => this.overlay());
     this.plot.on("plotly_doubleclick", () => this.events.onReset());
     this.plot.on("plotly_hover", (event) => {
       if (this.silent || !event.points?.length) return;

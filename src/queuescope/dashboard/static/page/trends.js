@@ -6,6 +6,8 @@ const ANSWER_SECONDS = 20;
 const PAGE = Math.random().toString(36).slice(2, 14);
 const SPREAD_SECONDS = 0.5;
 const CLOCK_TOLERANCE_SECONDS = 5;
+const FLOW_KEPT_SECONDS = 300;
+const MAX_FLOWS = 16;
 
 class Trends {
   constructor(root) {
@@ -16,6 +18,7 @@ class Trends {
     this.base = this.defaults.base;
     this.zoom = null;
     this.answers = new Map();
+    this.flows = new Map();
     this.payload = null;
     this.fine = null;
     this.problem = "";
@@ -122,6 +125,7 @@ class Trends {
     }
     const answer = await response.json();
     if (!response.ok) throw Object.assign(new Error(answer.error), { words: answer.error });
+    answer.query = query;
     // The answer is shared and may have been made a while ago.
     answer.serverNow = Number(response.headers.get("queuescope-now")) || answer.takenAt;
     this.deviceAhead = Date.now() / 1000 - answer.serverNow;
@@ -195,6 +199,42 @@ class Trends {
     }
   }
 
+  // How arrival went against completion in what is drawn: asked for after the charts are there,
+  // and again when a step has passed.
+  async loadFlows() {
+    await this.drawn();
+    const wanted = this.state.by === "none" ? [this.payload, this.fine].filter(Boolean) : [];
+    const keys = wanted.map(({ view }) => `${view.from} ${view.to} ${view.step}`);
+    this.wantedFlows = keys.join();
+    const flows = await Promise.all(wanted.map((answer, n) => this.flow(keys[n], answer)));
+    if (this.wantedFlows !== keys.join()) return;
+    const shown = flows.map((flow) => flow?.decoded ?? null);
+    if (shown.every((flow, n) => flow === this.shownFlows?.[n]) && shown.length === this.shownFlows?.length) return;
+    this.shownFlows = shown;
+    for (const chart of this.charts) chart.showFlows(shown);
+  }
+
+  async flow(key, answer) {
+    const kept = this.flows.get(key);
+    const isYoung = kept && performance.now() - kept.at < FLOW_KEPT_SECONDS * 1000;
+    if (isYoung && ["fresh", "empty"].includes(kept.state)) return kept;
+    try {
+      const response = await fetch(`${this.base}/queuescope/flow?${answer.query ?? this.key()}`, {
+        signal: AbortSignal.timeout(ANSWER_SECONDS * 1000), headers: { accept: "application/json" },
+      });
+      if (!response.ok) return kept;
+      const found = await response.json();
+      const flow = { state: found.state, at: performance.now(), decoded: decodeFlow(found) };
+      this.flows.delete(key);
+      this.flows.set(key, flow);
+      if (this.flows.size > MAX_FLOWS) this.flows.delete(this.flows.keys().next().value);
+      return flow;
+    } catch {
+      // The chart stands without; the next refresh asks again.
+      return kept;
+    }
+  }
+
   schedule(seconds) {
     clearTimeout(this.timer);
     this.dueAt = null;
@@ -253,6 +293,7 @@ class Trends {
     this.showControls();
     this.showBanner();
     this.showStatus();
+    this.loadFlows();
   }
 
   // Resolves when what was shown last stands in all charts.

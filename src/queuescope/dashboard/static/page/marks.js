@@ -1,0 +1,92 @@
+// What happened at an instant, on the charts: operators' acts, and alerts where they began. Marks
+// that would cover each other are one, with their count. All words are set as text.
+
+const MARK_DISTANCE = 16;
+const MARK_WORDS = 6;
+
+class Marks {
+  // `reachable` says that the marks can be reached by keyboard; on one chart is enough.
+  constructor(canvas, reachable) {
+    this.reachable = reachable;
+    this.marks = [];
+    this.box = document.createElement("div");
+    this.box.className = "qs-marks";
+    this.tip = document.createElement("div");
+    this.tip.className = "qs-mark-tip";
+    this.tip.setAttribute("role", "tooltip");
+    this.tip.hidden = true;
+    canvas.append(this.box, this.tip);
+    this.box.addEventListener("pointerover", (event) => this.open(event.target.closest("button")));
+    this.box.addEventListener("pointerout", () => this.open(this.box.querySelector("button:focus-visible")));
+    this.box.addEventListener("focusin", (event) => this.open(event.target));
+    this.box.addEventListener("focusout", () => this.open(null));
+    this.box.addEventListener("click", (event) => this.open(event.target.closest("button")));
+    canvas.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.open(null);
+    });
+  }
+
+  // `marks`: [{ at (epoch seconds), kind: "act" | "alert", words }], oldest first.
+  show(marks) {
+    this.marks = marks;
+  }
+
+  // `end` is up to when the axis tells of: what is newer stands at its right edge.
+  place({ left, top, width, height, x, end }) {
+    const found = [];
+    for (const mark of this.marks) {
+      const at = mark.at > end ? (x(end) <= width + 1 ? width : NaN) : x(mark.at);
+      if (!(at >= 0 && at <= width)) continue;
+      const last = found.at(-1);
+      if (last && at - last.first < MARK_DISTANCE) {
+        last.marks.push(mark);
+        last.at = (last.first + at) / 2;
+      } else found.push({ first: at, at, marks: [mark] });
+    }
+    const key = JSON.stringify([left, top, width, height, found.map(({ at, marks }) => [Math.round(at), marks.map((mark) => mark.words)])]);
+    if (key === this.placed) return;
+    this.placed = key;
+    Object.assign(this.box.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    const focused = [...this.box.querySelectorAll("button")].indexOf(document.activeElement);
+    this.box.replaceChildren(...found.map((cluster) => this.element(cluster)));
+    this.tip.hidden = true;
+    if (focused >= 0) this.box.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+  }
+
+  element({ at, marks }) {
+    const element = document.createElement("div");
+    element.className = "qs-mark";
+    element.style.left = `${at}px`;
+    element.dataset.kind = marks.some((mark) => mark.kind === "alert") ? "alert" : "act";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.tabIndex = this.reachable || element.dataset.kind === "alert" ? 0 : -1;
+    if (marks.length > 1) button.dataset.count = String(marks.length);
+    button.setAttribute("aria-label", marks.map((mark) => mark.words).join("; ").slice(0, 1000));
+    button.marks = marks;
+    element.append(button);
+    return element;
+  }
+
+  open(button) {
+    this.tip.hidden = !button?.marks;
+    if (this.tip.hidden) return;
+    // The newest say most of how it stands now.
+    const shown = button.marks.slice(-MARK_WORDS);
+    const lines = shown.map((mark) => textElement("p", mark.words));
+    const more = button.marks.length - shown.length;
+    if (more) lines.unshift(textElement("p", `${more} before these`));
+    this.tip.replaceChildren(...lines);
+    const canvas = this.box.parentElement.getBoundingClientRect();
+    const at = button.getBoundingClientRect();
+    const left = at.left + at.width / 2 - canvas.left - this.tip.offsetWidth / 2;
+    this.tip.style.left = `${Math.max(0, Math.min(left, canvas.width - this.tip.offsetWidth))}px`;
+    this.tip.style.top = `${at.bottom - canvas.top + 6}px`;
+  }
+}
+
+function textElement(name, text) {
+  const element = document.createElement(name);
+  element.textContent = text;
+  return element;
+}

@@ -1,0 +1,162 @@
+"""How arrival went against completion over a range: the strip on the depth chart.
+
+It is asked for beside the charts, once for all viewers of a view, and again when the view has a
+new step. Where the samples of a step come late, they are seen within ``RECHECK_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from queuescope.cache import CachedReader
+from queuescope.figures import duration_words
+from queuescope.figures.figure import encode_values
+from queuescope.health import DrainHistory, DrainState, drain_history
+from queuescope.panels import Dashboard
+from queuescope.snapshot.standing import Bearings, Surveyor
+from queuescope.snapshot.view import View
+from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+
+RECHECK_SECONDS = 300.0
+
+_SETTLING_SECONDS = 5.0
+_MAX_KEPT = 64
+_MINUTE = 60
+_LABEL = "queuescope_flow"
+_WAITING, _COMPLETED = "waiting", "completed"
+_NO_HISTORY = "The panel file does not say what is completed."
+
+LETTERS = {
+    DrainState.EMPTY: "e",
+    DrainState.CLEARING: "c",
+    DrainState.STEADY: "s",
+    DrainState.GROWING: "g",
+    DrainState.WAITING: "w",
+    DrainState.STALLED: "x",
+    DrainState.UNKNOWN: "-",
+}
+"""How the states of a whole range are told, a letter for each timestamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    grid: Grid
+    epoch: str | None
+    read_at: float
+    body: bytes
+
+
+class FlowHistories:
+    """Makes the history of a view on request; equal views that ask at once share one reading."""
+
+    def __init__(
+        self,
+        reader: CachedReader,
+        surveyor: Surveyor,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._surveyor = surveyor
+        self._dashboard = dashboard
+        self._matchers = matchers
+        self._clock = clock
+        self._kept: OrderedDict[View, _Kept] = OrderedDict()
+        self._tasks: dict[View, asyncio.Task[bytes]] = {}
+
+    async def get(self, view: View) -> bytes:
+        """The JSON for ``view``, whose breakdown does not matter; never raises for a source."""
+        whole = View(view.range, view.start, view.end, view.step_seconds)
+        task = self._tasks.get(whole)
+        if task is None:
+            task = self._tasks[whole] = asyncio.create_task(self._take(whole))
+            task.add_done_callback(lambda _: self._tasks.pop(whole, None))
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take(self, view: View) -> bytes:
+        flow = self._dashboard.flow
+        if flow is None or not flow.has_history:
+            return orjson.dumps({"state": State.EMPTY, "cause": _NO_HISTORY, "states": ""})
+        bearings = await self._surveyor.bearings()
+        grid = view.grid(bearings.source_now, bearings.scrape_interval_seconds)
+        kept = self._kept.get(view)
+        if kept is not None and self._is_good(kept, grid, bearings):
+            return kept.body
+        step = grid.step_seconds
+        window_steps = -(-flow.window_seconds // step)
+        wide = Grid(grid.start - window_steps * step, grid.end, step)
+        resolution = bearings.resolution(step)
+        panel = self._dashboard.panels[0]
+        query = " or ".join(
+            f'label_replace(({panel.render(template, resolution, self._matchers, None)}), "{_LABEL}'
+            f'", "{name}", "", "")'
+            for name, template in ((_WAITING, flow.waiting), (_COMPLETED, flow.completed))
+        )
+        reading = await self._reader.read(
+            query, wide, source_now=bearings.source_now, epoch=bearings.epoch
+        )
+        body = orjson.dumps(_content(reading, grid, wide, window_steps))
+        settled = bearings.source_now >= (
+            grid.end + bearings.scrape_interval_seconds + _SETTLING_SECONDS
+        )
+        if reading.state is State.FRESH and settled:
+            self._kept[view] = _Kept(grid, bearings.epoch, self._clock(), body)
+            self._kept.move_to_end(view)
+            while len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+        return body
+
+    def _is_good(self, kept: _Kept, grid: Grid, bearings: Bearings) -> bool:
+        same = (kept.grid, kept.epoch) == (grid, bearings.epoch) and bearings.error is None
+        return same and 0 <= self._clock() - kept.read_at < RECHECK_SECONDS
+
+
+def _content(reading: Reading, grid: Grid, wide: Grid, window_steps: int) -> dict[str, Any]:
+    frame = Frame.empty(wide) if reading.frame is None else reading.frame
+    frame = Frame.assembled(wide, [frame])
+    waiting, completed = _row(frame, _WAITING), _row(frame, _COMPLETED)
+    if waiting is None or completed is None:
+        cause = reading.cause or "Prometheus counts no jobs that are completed in this range."
+        state = reading.state if reading.state is State.UNAVAILABLE else State.EMPTY
+        return {"state": state, "cause": cause, "states": ""}
+    found = drain_history(
+        waiting, completed, step_seconds=grid.step_seconds, window_steps=window_steps
+    )
+    return {
+        "state": reading.state,
+        "cause": reading.cause,
+        "asOf": reading.as_of,
+        "from": grid.start,
+        "step": grid.step_seconds,
+        "windowWords": duration_words(found.window_seconds),
+        **_packed(found),
+    }
+
+
+def _packed(found: DrainHistory) -> dict[str, Any]:
+    return {
+        "states": "".join(LETTERS[state] for state in found.states),
+        "arrivedPerMinute": encode_values(found.arrival_per_second * _MINUTE),
+        "completedPerMinute": encode_values(found.completion_per_second * _MINUTE),
+    }
+
+
+def _row(frame: Frame, name: str) -> Floats | None:
+    """The one series of this name; None when there is none."""
+    rows = [row for row, labels in enumerate(frame.series) if dict(labels).get(_LABEL) == name]
+    return np.asarray(frame.values[rows[0]]) if len(rows) == 1 else None

@@ -1,0 +1,107 @@
+"""The strip on the depth chart: each time stands where it was, told by shape and in words."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from playwright.sync_api import expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.trends_page import PANELS, TrendsPage
+
+WAIT_MS = 20_000
+STALLED, SHAPES = "qs-strip-x", ("qs-strip-x", "qs-strip-g", "qs-strip-c")
+# The times (epoch seconds) that a shape of the strip covers, by the axis below it.
+_COVERED = """
+name => {
+  const panel = document.querySelector("[data-panel=queue_depth]");
+  const axis = panel.querySelector(".js-plotly-plot")._fullLayout.xaxis;
+  const at = pixels => axis.p2c(pixels) / 1000;
+  const drawn = panel.querySelector(`.qs-strip .${name}`).getAttribute("d");
+  const cells = [...drawn.matchAll(/M([\\d.]+) \\S+?H([\\d.]+)/g)];
+  return cells.map(([, from, to]) => [at(Number(from)), at(Number(to))]);
+}
+"""
+
+
+def covered(page: TrendsPage, name: str) -> list[list[float]]:
+    found: list[list[float]] = page.page.evaluate(_COVERED, name)
+    return found
+
+
+def strip_of(page: TrendsPage) -> TrendsPage:
+    expect(page.panel("queue_depth").locator(".qs-strip")).to_have_attribute(
+        "data-states", re.compile("x"), timeout=WAIT_MS
+    )
+    return page
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_a_stall_stands_where_it_was_and_a_gap_is_left_out(
+    width: int, open_page: OpenPage, known: Known
+) -> None:
+    page = strip_of(
+        open_page(
+            "?range=6h&tz=UTC",
+            scene="flow",
+            drawn=False,
+            viewport={"width": width, "height": 900},
+        )
+    )
+    start, end = known.flow.stall
+    [stall] = covered(page, STALLED)
+    # A cell of five minutes tells of the ten before its end.
+    assert abs(stall[0] - start) <= 900
+    assert abs(stall[1] - end) <= 600
+    first, last = known.flow.gap
+    for shape in (*SHAPES, "qs-strip-line"):
+        for begins, ends in covered(page, shape):
+            assert not first + 400 < begins < last
+            assert not first + 400 < ends < last
+    key = page.panel("queue_depth").locator(".qs-key")
+    expect(key).to_have_text("growsclearsstalls")
+    expect(page.panel("queue_depth").locator(".qs-strip")).to_have_attribute(
+        "aria-label", re.compile("Arrival against completion. Last: ")
+    )
+    # It is no curve: the chart's are those that were promised.
+    assert list(page.traces("queue_depth")) == ["Queue depth"]
+
+
+def test_the_tooltip_of_the_depth_says_it_in_words(open_page: OpenPage, known: Known) -> None:
+    page = strip_of(open_page("?range=6h&tz=UTC&refresh=off", scene="flow", drawn=False))
+    [depth] = page.traces("queue_depth").values()
+    share = (known.flow.stall[1] - 1200 - depth.times[0]) / (depth.times[-1] - depth.times[0])
+    page.hover("queue_depth", share)
+    tooltip = page.plot("queue_depth").locator(".hoverlayer .legend")
+    expect(tooltip).to_contain_text(re.compile(r"stalled: \d+ arrived, 0 completed a minute in 10"))
+
+
+def test_a_zoom_shows_it_finer_and_a_breakdown_without_it(
+    open_page: OpenPage, known: Known
+) -> None:
+    page = strip_of(open_page("?range=6h&tz=UTC&refresh=off", scene="flow", drawn=False))
+    strip = page.panel("queue_depth").locator(".qs-strip")
+    expect(strip).to_have_attribute("data-steps", "300")
+    page.zoom("queue_depth", 0.1, 0.4)
+    expect(page.page.get_by_text(re.compile("a point every"))).to_be_visible(timeout=WAIT_MS)
+    expect(strip).to_have_attribute("data-steps", re.compile(r"^300 (15|20|30|60)$"))
+    # Where both tell, the finer one does: no time is covered twice.
+    whole = sorted(cell for shape in SHAPES for cell in covered(page, shape))
+    assert len(whole) > 1
+    for (_, ends), (begins, _) in pairwise(whole):
+        assert begins >= ends - 1
+    page.page.get_by_role("button", name="Reset zoom").click()
+    page.choose("Break down by", "queue")
+    expect(page.panel("queue_depth").locator(".qs-strip")).to_be_hidden(timeout=WAIT_MS)
+
+
+def test_where_completed_jobs_are_not_counted_there_is_no_strip(open_page: OpenPage) -> None:
+    with_answer = open_page("?range=6h")
+    with_answer.page.wait_for_function(
+        "() => performance.getEntriesByType('resource').some("
+        "one => one.name.includes('/queuescope/flow') && one.responseEnd)"
+    )
+    for name in PANELS:
+        expect(with_answer.panel(name).locator(".qs-strip:visible")).to_have_count(0)
+    expect(with_answer.panel("queue_depth").locator(".qs-key")).to_be_hidden()
