@@ -124,7 +124,7 @@ def serve(
         from queuescope.dashboard.asgi import create_app
 
         config = uvicorn.Config(
-            create_app(load_settings()),
+            create_app(load_settings(), knows_peer=True),
             log_level="warning",
             access_log=False,
             # Who is at the other end decides what may be done: no header may say otherwise.

@@ -57,7 +57,6 @@ def test_without_authentication_this_machine_may_all(peer: str, host: str) -> No
 @pytest.mark.parametrize(
     ("peer", "headers"),
     [
-        ("10.1.2.3", [HOST]),
         (None, [HOST]),
         ("not an address", [HOST]),
         ("127.0.0.1", [HOST, ("X-Forwarded-For", "127.0.0.1")]),
@@ -78,6 +77,15 @@ def test_without_authentication_everybody_else_may_only_look(
     found = ask(configured(), *headers, peer=peer)
     assert isinstance(found, Actor)
     assert access_of(configured(admins=["public"])).role_of(found) is Role.VIEWER
+
+
+@pytest.mark.parametrize("peer", ["10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"])
+@pytest.mark.parametrize("header", [HOST, ("X-Forwarded-For", "127.0.0.1")])
+def test_without_authentication_nobody_comes_from_another_machine(
+    peer: str, header: tuple[str, str]
+) -> None:
+    """Even where the server listens elsewhere than the settings say."""
+    assert ask(configured(), HOST, header, peer=peer) == Nobody(Doubt.NOT_THIS_MACHINE)
 
 
 def test_in_public_mode_this_machine_may_only_look_too() -> None:

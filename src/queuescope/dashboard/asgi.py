@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from streamlit import config as streamlit_config
 
 from queuescope.cache import FrameStore
 from queuescope.connect import connect
+from queuescope.dashboard.admission import Admission
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
+from queuescope.dashboard.login import demand_login
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.services import open_services
-from queuescope.dashboard.shell import Shell
+from queuescope.dashboard.shell import Shell, asks_for_page, page_response
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
 from queuescope.prometheus.promql import parse_matchers, render_matchers
@@ -49,14 +52,6 @@ _YOUNGEST_SECONDS = 1.0
 _OLDEST_SECONDS = 600.0
 _READ_AHEAD_AFTER_SECONDS = 3.0
 
-_PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    # No other site may show the page in a frame and lead its reader's clicks.
-    "Content-Security-Policy": "frame-ancestors 'self'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
-
 _STREAMLIT_OPTIONS: dict[str, Any] = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",
@@ -65,6 +60,10 @@ _STREAMLIT_OPTIONS: dict[str, Any] = {
     "server.enableAgentApi": False,
     "server.fileWatcherType": "none",
     "server.maxUploadSize": 1,
+    # What the environment may say of these decides nothing about who is believed.
+    "server.enableCORS": True,
+    "server.enableXsrfProtection": True,
+    "server.trustedUserHeaders": {},
     "theme.light.primaryColor": "#0b62a8",
     "theme.light.backgroundColor": "#ffffff",
     "theme.light.secondaryBackgroundColor": "#f4f6f8",
@@ -238,32 +237,24 @@ class IndexPage:
         self._dashboard = dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        if not asks_for_page(scope):
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
-        # Not `request.url`, which fails on an address that is not UTF-8.
-        path = str(scope["path"])
-        wants_page = path == "/" or "text/html" in request.headers.get("accept", "")
-        if not wants_page or path.startswith(("/_stcore", "/static", "/queuescope", "/media")):
-            await self._app(scope, receive, send)
-            return
-        if path in ("/healthz", "/readyz", "/metrics"):
-            await self._app(scope, receive, send)
-            return
-        response = Response(
-            self._dashboard.document(request),
-            media_type="text/html",
-            headers=_PAGE_HEADERS,
-        )
+        response = page_response(self._dashboard.document(Request(scope)))
         await response(scope, receive, send)
 
 
-def create_app(settings: Settings) -> st.App:
-    """The ASGI application. Raises ``ConfigurationError``."""
+def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
+    """The ASGI application. Raises ``ConfigurationError``.
+
+    ``knows_peer`` says that the server tells who is at the other end of a connection, whatever
+    headers say; see ``Admission``.
+    """
     demand_guarded(settings)
     for name, value in _STREAMLIT_OPTIONS.items():
         streamlit_config.set_option(name, value)
+    if settings.authentication == "oidc":
+        demand_login()
     dashboard = Dashboard(settings)
     return st.App(
         # Not beside a folder named “pages”, whose files Streamlit would take for pages of its own.
@@ -280,6 +271,12 @@ def create_app(settings: Settings) -> st.App:
         ],
         middleware=[
             Middleware(AllowedHosts, allowed=[*settings.allowed_hosts, settings.host]),
+            Middleware(
+                Admission,
+                settings=settings,
+                entrance=partial(dashboard.shell.document, early=False, snapshot=None),
+                knows_peer=knows_peer,
+            ),
             Middleware(CompressedStatic, directory=_STREAMLIT_STATIC),
             Middleware(IndexPage, dashboard=dashboard),
         ],

@@ -20,9 +20,9 @@ PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _SCRIPTS = (
     *("zone", "address", "figure", "details", "strip", "marks"),
-    *("chart", "standing", "trends", "live", "boot"),
+    *("chart", "standing", "refusal", "trends", "live", "boot"),
 )
-_STYLES = ("page", "standing", "widgets", "overlays")
+_STYLES = ("page", "standing", "widgets", "overlays", "entrance")
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 

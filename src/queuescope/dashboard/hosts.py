@@ -1,9 +1,14 @@
-"""Which ``Host`` a request may name: without this check, DNS rebinding reaches the dashboard."""
+"""Which ``Host`` a request may name: without this check, DNS rebinding reaches the dashboard.
+
+And which page may open a websocket: its own. Streamlit alone would let in a page of any other
+server on this machine.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -20,10 +25,15 @@ class AllowedHosts:
         self._allowed = _LOCAL | {name.lower() for name in allowed}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._passes(Headers(scope=scope)):
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if scope["type"] == "websocket":
+        headers = Headers(scope=scope)
+        is_socket = scope["type"] == "websocket"
+        if self._passes(headers) and not (is_socket and _is_foreign(headers)):
+            await self._app(scope, receive, send)
+            return
+        if is_socket:
             await send({"type": "websocket.close", "code": 1008})
             return
         response = PlainTextResponse(
@@ -48,3 +58,11 @@ class AllowedHosts:
         except ValueError:
             return False
         return True
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether another page asks. What names no origin is no browser, and has no cookies to lend."""
+    origins = headers.getlist("origin")
+    if not origins:
+        return False
+    return [urlsplit(origin).netloc for origin in origins] != [headers["host"]]

@@ -33,6 +33,7 @@ class Doubt(StrEnum):
     NO_EXPIRY = "The login provider does not say when the login ends; nobody can be admitted."
     NO_NAME = "The login names no user; an administrator sets oidc_user_claim."
     NOT_VERIFIED = "The login provider has not verified this address."
+    NOT_THIS_MACHINE = "This dashboard is open to its own machine only."
     NOT_FROM_PROXY = "This request did not come through a trusted proxy."
     NO_HEADER = "The proxy named no user."
     AMBIGUOUS_HEADER = "The request names its user more than once, or not plainly."
@@ -63,6 +64,10 @@ def identify(
         case "none":
             if _is_this_machine(headers, peer):
                 return Actor("local", Origin.LOOPBACK)
+            address = _address(peer)
+            if address is not None and not address.is_loopback:
+                # Its server listens elsewhere than the settings say.
+                return Nobody(Doubt.NOT_THIS_MACHINE)
             return Actor("public", Origin.PUBLIC)
         case "public":
             return Actor("public", Origin.PUBLIC)

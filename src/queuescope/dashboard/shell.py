@@ -16,6 +16,10 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Scope
+
 from queuescope.dashboard.assets import STATIC, Assets
 from queuescope.figures import common_layout
 from queuescope.panels import Dashboard
@@ -24,6 +28,15 @@ _EARLY = '<div id="queuescope-early"></div>'
 _STREAMLIT = re.compile(
     r'<script type="module"[^>]*></script>|<link\s[^>]*rel="(?:module)?preload"[^>]*>'
 )
+_NO_PAGES = ("/_stcore", "/static", "/queuescope", "/media", "/auth/", "/oauth2callback")
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    # No other site may show the page in a frame and lead its reader's clicks.
+    "Content-Security-Policy": "frame-ancestors 'self'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 _LATEST_START_MS = 2_000
 """When Streamlit starts at the latest, be the charts drawn or not."""
 _START = Template("""
@@ -112,6 +125,22 @@ class Shell:
             )
         parts += [self._scripts, self._tail]
         return "".join(parts).encode("utf-8")
+
+
+def asks_for_page(scope: Scope) -> bool:
+    """Whether a browser asks for a page, under whatever name."""
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    # Not `request.url`, which fails on an address that is not UTF-8.
+    path = str(scope["path"])
+    if path.startswith(_NO_PAGES) or path in _PROBES:
+        return False
+    return path == "/" or "text/html" in Headers(scope=scope).get("accept", "")
+
+
+def page_response(body: bytes, status_code: int = 200) -> Response:
+    """A page as every page is sent."""
+    return Response(body, status_code, _PAGE_HEADERS, media_type="text/html")
 
 
 def _title(assets: Assets) -> str:

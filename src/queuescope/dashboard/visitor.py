@@ -16,9 +16,10 @@ def visitor() -> Actor | Nobody:
     Ask at each use and keep nothing: a login ends, and a session outlives it. Without a session,
     as in a thread of one's own, there is nobody whom a header or a login could name.
     """
-    handshake = session_handshake()
+    settings = services().settings
+    handshake = session_handshake(settings)
     return identify(
-        services().settings,
+        settings,
         headers=handshake.headers,
         peer=handshake.peer,
         claims=handshake.claims,

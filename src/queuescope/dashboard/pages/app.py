@@ -1,12 +1,26 @@
-"""The Streamlit script: the pages and their order."""
+"""The Streamlit script: who is let in, the pages and their order."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from queuescope.dashboard.assets import STATIC
-from queuescope.dashboard.pages import show_trends
+from queuescope.dashboard.identity import Nobody
+from queuescope.dashboard.pages import show_entrance, show_trends, show_visitor
+from queuescope.dashboard.visitor import role_of, visitor
+from queuescope.operations.access import Role
 
 st.set_page_config(page_title="Queuescope", layout="wide")
 st.logo(str(STATIC / "wordmark.svg"), size="medium")
-st.navigation([st.Page(show_trends, title="Dashboard", default=True)], position="top").run()
+found = visitor()
+may_look = role_of(found).covers(Role.VIEWER)
+page = st.navigation(
+    [st.Page(show_trends, title="Dashboard", default=True)],
+    # Its address stays known, so that nobody is told of a page that does not exist.
+    position="top" if may_look else "hidden",
+)
+if isinstance(found, Nobody) or not may_look:
+    show_entrance(found)
+else:
+    show_visitor(found)
+    page.run()

@@ -15,15 +15,16 @@ function adopt(slot) {
   if (!page) page = build();
   // A node that moves loses the focus: who was tabbing or typing goes on where they were.
   const focused = page.root.contains(document.activeElement) ? document.activeElement : null;
-  slot.replaceChildren(page.root);
+  slot.replaceChildren(page.trends.refusal ?? page.root);
   focused?.focus({ preventScroll: true });
   early?.remove();
   page.trends.applyTheme();
   page.trends.start();
   return () => {
-    if (page.root.parentElement === slot) {
+    const shown = page.trends.refusal ?? page.root;
+    if (shown.parentElement === slot) {
       page.trends.stop();
-      page.root.remove();
+      shown.remove();
     }
   };
 }

@@ -3,7 +3,7 @@
 const DIRECTION_SIGNS = { up: "▲", down: "▼", same: "", none: "" };
 
 class Standing {
-  // `page` tells the base address, the reader's zone and the server's clock.
+  // `page` tells the base address, the reader's zone and the server's clock, and shows a refusal.
   constructor(root, page) {
     this.find = (name) => root.querySelector(`[data-qs="${name}"]`);
     this.page = page;
@@ -33,7 +33,10 @@ class Standing {
       const response = await fetch(`${this.page.base()}/queuescope/standing?age=${maxAge}`, {
         signal: AbortSignal.any([pending.signal, AbortSignal.timeout(ANSWER_SECONDS * 1000)]),
         headers: { accept: "application/json" },
+        redirect: "manual",
       });
+      const refusal = await refusalOf(response);
+      if (refusal) return this.page.refuse(refusal);
       if (!response.ok) throw new Error(`status ${response.status}`);
       this.content = await response.json();
       this.problem = "";

@@ -36,6 +36,7 @@ class Trends {
       now: () => (this.payload ? this.serverNow() + this.payload.source.offset : Date.now() / 1000),
       moment: (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at),
       reveal: (panel) => this.reveal(panel),
+      refuse: (refusal) => this.refuse(refusal),
     });
     this.applyTheme();
     this.listen();
@@ -49,7 +50,7 @@ class Trends {
 
   // Resolves once the first answer, where one has to be asked for, has been taken in.
   async start(first) {
-    if (this.running) return;
+    if (this.running || this.refusal) return;
     this.running = true;
     this.clock = setInterval(() => this.tick(), 1000);
     if (first) {
@@ -105,7 +106,8 @@ class Trends {
       if (this.zoom) this.loadFine({ now });
     } catch (error) {
       if (pending.signal.aborted && this.pending !== pending) return;
-      this.fail(key, error.words);
+      if (error.refusal) this.refuse(error.refusal);
+      else this.fail(key, error.words);
     } finally {
       if (this.pending === pending) {
         this.pending = null;
@@ -119,7 +121,11 @@ class Trends {
     const limit = AbortSignal.timeout(ANSWER_SECONDS * 1000);
     const response = await fetch(`${this.base}/queuescope/view?${query}&age=${maxAge}&page=${PAGE}`, {
       signal: AbortSignal.any([signal, limit]), headers: { accept: "application/json" },
+      // A proxy before us may send who has to log in to another page.
+      redirect: "manual",
     });
+    const refusal = await refusalOf(response);
+    if (refusal) throw Object.assign(new Error(refusal.words), { refusal });
     if (!response.headers.get("content-type")?.includes("application/json")) {
       throw new Error("not an answer of Queuescope");
     }
@@ -130,6 +136,17 @@ class Trends {
     answer.serverNow = Number(response.headers.get("queuescope-now")) || answer.takenAt;
     this.deviceAhead = Date.now() / 1000 - answer.serverNow;
     return answer;
+  }
+
+  // Who may not look any more keeps nothing of it on screen.
+  refuse(refusal) {
+    if (this.refusal) return;
+    this.stop();
+    for (const chart of this.charts) Plotly.purge(chart.plot);
+    this.payload = null;
+    this.answers.clear();
+    this.refusal = refusalPage(refusal, `${this.base}/queuescope/view?${this.key()}&age=600`);
+    this.root.replaceWith(this.refusal);
   }
 
   // No answer from our own server. What is drawn must not pass for what was asked for.
@@ -189,8 +206,9 @@ class Trends {
       this.fine = answer.view.step < this.payload.view.step ? answer : null;
       this.draw();
     } catch (error) {
+      if (error.refusal) this.refuse(error.refusal);
       // The coarser points stay; the next refresh tries again.
-      if (!pending.signal.aborted) console.warn("no finer points:", error);
+      else if (!pending.signal.aborted) console.warn("no finer points:", error);
     } finally {
       if (this.pendingFine === pending) {
         this.pendingFine = null;
