@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -155,6 +156,8 @@ class Shop:
         self.folder = folder
         self.broker_url = broker_url
         (folder / "shop.py").write_text(PROJECT, "utf-8")
+        # Workers talk through sockets there, whose paths must be short.
+        self._temporary = tempfile.TemporaryDirectory(prefix="shop-")
         self._running = ExitStack()
         self._count = 0
         self._customer: subprocess.Popen[str] | None = None
@@ -190,7 +193,7 @@ class Shop:
                 env={
                     **{k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")},
                     "SHOP_BROKER": self.broker_url,
-                    "TMPDIR": str(self.folder),
+                    "TMPDIR": self._temporary.name,
                     "QUEUESCOPE_METRICS_PORT": str(port),
                     "QUEUESCOPE_JOB_STORE_URL": url,
                     **environment,
@@ -241,6 +244,7 @@ class Shop:
             with self._customer as customer:
                 assert customer.stdin is not None
                 customer.stdin.close()
+        self._temporary.cleanup()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

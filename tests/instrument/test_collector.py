@@ -35,6 +35,14 @@ def observed(event: Event, *, at: float = T0, pid: int = 0, number: int = 1) -> 
 
 
 @pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files of the test's own; ``tmp_path`` is too long for sockets."""
+    with tempfile.TemporaryDirectory(prefix="collector-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
 def metrics() -> WorkerMetrics:
     return WorkerMetrics()
 
@@ -93,9 +101,8 @@ def test_garbage_is_counted_as_lost_and_does_no_harm(
 
 
 def test_a_job_whose_process_is_gone_does_not_stay_in_flight(
-    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch, temporary: Path
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
     idle = Collector(metrics, None, "w1@shop")
@@ -110,15 +117,31 @@ def test_a_job_whose_process_is_gone_does_not_stay_in_flight(
 
 
 def test_what_a_killed_worker_left_is_cleared_and_a_living_one_is_spared(
-    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    metrics: WorkerMetrics, temporary: Path
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     killed, living = Collector(metrics, None, "w1"), Collector(metrics, None, "w2")
     killed._socket.close()
     third = Collector(metrics, None, "w3")
-    assert set(tmp_path.glob("*/*.sock")) == {living.path, third.path}
+    assert set(temporary.glob("*/*.sock")) == {living.path, third.path}
     living._socket.close()
     third._socket.close()
+
+
+def test_a_long_path_to_temporary_files_costs_no_observation(
+    metrics: WorkerMetrics, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The address of a socket is short; what has no room for it has a short path elsewhere."""
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    collector = Collector(metrics, None, "w1@shop")
+    collector.start("127.0.0.1", 0, redelivers=False)
+    sender = Sender(collector.path)
+    sender.send(observed(Event.SUCCEEDED))
+    sender.close()
+    collector.stop()
+    assert outcome(metrics, "succeeded") == 1.0
+    assert not collector.path.parent.exists()
 
 
 def test_rows_survive_an_outage_of_the_history(metrics: WorkerMetrics, tmp_path: Path) -> None:

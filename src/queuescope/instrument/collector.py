@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _FOLDER_PREFIX = "queuescope-"
 _SOCKET_NAME = "observations.sock"
+# Of a Unix socket, without the byte that ends it, on the system that takes the shortest.
+_LONGEST_ADDRESS_BYTES = 103
 _DATAGRAM_BYTES = 65_536
 _ENDED_LIMIT = 20_000
 _ROWS_LIMIT = 20_000
@@ -148,7 +150,7 @@ class Collector:
         self._worker = worker
         self._history = History(store, metrics) if store is not None else None
         _remove_sockets_of_the_dead()
-        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
+        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=_home_of_sockets()))
         self.path = self._folder / _SOCKET_NAME
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
@@ -379,9 +381,17 @@ class Collector:
                 return
 
 
+def _home_of_sockets() -> Path:
+    """The folder for temporary files, unless the address of a socket in it would be too long."""
+    folder = Path(tempfile.gettempdir())
+    address = folder / f"{_FOLDER_PREFIX}12345678" / _SOCKET_NAME
+    fits = len(os.fsencode(address)) <= _LONGEST_ADDRESS_BYTES
+    return folder if fits else Path("/tmp")  # noqa: S108 - a folder of our own is made in it
+
+
 def _remove_sockets_of_the_dead() -> None:
     """A worker that is killed cannot clear up after itself; the next one does."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/{_SOCKET_NAME}"):
+    for path in _home_of_sockets().glob(f"{_FOLDER_PREFIX}*/{_SOCKET_NAME}"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(str(path))
