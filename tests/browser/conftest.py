@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import (
     DAY,
@@ -22,7 +22,7 @@ from tests.browser.known_samples import (
     known_platform,
 )
 from tests.browser.scenes import crowded_scene, idle_scene, many_queues
-from tests.browser.trends_page import TrendsPage
+from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.flow_story import Story
 from tests.real_prometheus import RealPrometheus
 
@@ -56,6 +56,7 @@ DashboardFor = Callable[..., DashboardProcess]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
         yield chromium

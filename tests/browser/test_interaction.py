@@ -9,7 +9,7 @@ import numpy as np
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.known_samples import latency_ms, peak_depth
-from tests.browser.trends_page import PANELS, TrendsPage, epoch
+from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage, epoch
 
 _CROSSHAIRS = """
 () => [...document.querySelectorAll("[data-panel]")].map(panel => {
@@ -79,7 +79,7 @@ def test_zooming_in_fetches_finer_points_down_to_the_scrape_interval(
 ) -> None:
     page = open_page("?range=24h&refresh=off")
     page.zoom("queue_depth", 0.90, 0.93)
-    expect(page.page.get_by_text("a point every 15 s")).to_be_visible(timeout=20_000)
+    expect(page.page.get_by_text("a point every 15 s")).to_be_visible(timeout=WAIT_MS)
     [start, end] = map(epoch, page.shown_ranges()[0])
     for panel in PANELS:
         assert step_of(page, panel, start, end) == 15
@@ -149,7 +149,7 @@ def test_zoom_hover_and_legend_survive_three_automatic_refreshes(open_page: Open
     page = open_page("?range=1h&refresh=10")
     page.wait_until_streamlit_has_taken_over()
     page.zoom("queue_depth", 0.5, 0.8)
-    expect(page.page.get_by_text("a point every 15 s")).to_be_visible(timeout=20_000)
+    expect(page.page.get_by_text("a point every 15 s")).to_be_visible(timeout=WAIT_MS)
     page.plot("latency").locator(".legendtoggle").nth(2).click()
     page.page.wait_for_function(f"({_LATENCY_VISIBILITY})()[2][1] === 'legendonly'")
     page.hover("success_rate", 0.4)
@@ -160,7 +160,7 @@ def test_zoom_hover_and_legend_survive_three_automatic_refreshes(open_page: Open
     asked = sum("range=1h" in url for url in page.requests if "/queuescope/view" in url)
     updated = [page.status.inner_text().partition(",")[0]]
     for _ in range(3):
-        expect(page.status).not_to_contain_text(updated[-1], timeout=15_000)
+        expect(page.status).not_to_contain_text(updated[-1], timeout=10_000 + WAIT_MS)
         expect(page.status).to_contain_text("updated")
         updated.append(page.status.inner_text().partition(",")[0])
     assert len(set(updated)) == 4

@@ -15,12 +15,12 @@ from playwright.sync_api import expect
 from tests.browser.conftest import OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import HOUR, known_platform
-from tests.browser.trends_page import PANELS, TrendsPage
+from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage
 from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus
 
 # One automatic refresh, and what a busy machine needs to draw it.
-_ONE_REFRESH_MS = 10_000 + 6_000
+_ONE_REFRESH_MS = 10_000 + WAIT_MS
 # How long the page waits for its own server.
 _PAGE_LIMIT_MS = 20_000
 

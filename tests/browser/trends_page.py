@@ -14,7 +14,8 @@ from playwright.sync_api import Locator, Page, Request, expect
 from tests.browser.known_samples import Floats
 
 PANELS = ("queue_depth", "success_rate", "latency")
-WAIT_MS = 20_000
+WAIT_MS = 30_000
+"""What a busy machine may need for what a person sees at once."""
 
 _DRAWN = """
 step => {

@@ -31,7 +31,7 @@ def broker(broker_url: str) -> Iterator[RedisBroker]:
 
 @pytest.fixture
 def commands(broker: RedisBroker, broker_url: str) -> Iterator[WorkerCommands]:
-    made = WorkerCommands(broker_url, broker)
+    made = WorkerCommands(broker_url, broker, timeout_seconds=12)
     yield made
     made.close()
 
