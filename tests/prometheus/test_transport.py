@@ -263,7 +263,10 @@ async def test_a_redirect_is_not_followed(status: str) -> None:
         (http_response(b"gateway", status="502 Bad Gateway"), KIND.CANNOT_CONNECT),
         (http_response(b"gateway", status="504 Gateway Timeout"), KIND.TIMEOUT),
         (api_error("500 Internal Server Error", "internal"), KIND.SERVER_ERROR),
-        (http_response(gzip.compress(b"x", mtime=0)[:9], status="500 No", headers=GZIP), KIND.SERVER_ERROR),
+        (
+            http_response(gzip.compress(b"x", mtime=0)[:9], status="500 No", headers=GZIP),
+            KIND.SERVER_ERROR,
+        ),
     ],
 )
 async def test_a_status_has_its_kind(response: bytes, kind: SourceErrorKind) -> None:
