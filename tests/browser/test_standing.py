@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Locator, Route, expect
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.rewriting_proxy import RewritingProxy
 from tests.browser.trends_page import TrendsPage
 from tests.real_prometheus import RealPrometheus
 
@@ -156,3 +158,30 @@ def test_the_cards_stand_in_their_place_before_their_figures_arrive(
     assert page.page.evaluate(overflow) == 0
     if width == 1440:
         assert page.panel("queue_depth").bounding_box() == chart_before
+
+
+def test_part_of_a_figure_reads_as_partial_on_card_and_chart(
+    tmp_path: Path, known: Known, open_page: OpenPage
+) -> None:
+    def warn(_path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
+        if "queuescope_panel" in form.get("query", ""):
+            answer["warnings"] = [PAYLOAD]
+
+    with (
+        RewritingProxy(known.prometheus.port, warn) as proxy,
+        DashboardProcess(tmp_path / "dashboard", proxy.url, selector='scene="known"') as dashboard,
+    ):
+        page = open_page("?refresh=10", at=dashboard)
+        depth = card(page, "queue_depth")
+        expect(depth).to_have_attribute("data-state", "partial", timeout=WAIT_MS)
+        expect(depth.locator(".qs-badge")).to_have_text("partial")
+        expect(verdict(page)).not_to_have_attribute("data-health", "healthy")
+        now = page.panel("queue_depth").locator(".qs-now")
+        expect(now).to_contain_text(", partial")
+        expect(now).to_have_attribute("title", PAYLOAD)
+        # Its curve is whole.
+        expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
+        assert page.page.evaluate("window.pwned") is None
+        proxy.rewrite = lambda *_: None
+        expect(depth).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+        expect(now).not_to_contain_text("partial", timeout=WAIT_MS)

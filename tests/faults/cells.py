@@ -78,7 +78,7 @@ async def reads_the_truth(lab: Lab, dashboard: Dashboard) -> Page:
     oracles.nothing_is_missing(page, lab.truth)
     oracles.old_values_carry_their_time(page, {}, {})
     assert page.source["reachable"]
-    assert all(panel["now"] is not None for panel in page.panels.values())
+    assert all(panel["now"]["state"] == "fresh" for panel in page.panels.values())
     return page
 
 
@@ -103,7 +103,12 @@ def _seen(lab: Lab, page: Page, good: Page | None, scope: Scope, words: str) -> 
     assert page.source["reachable"] == (scope is not Scope.SOURCE)
     if scope is not Scope.PANEL:
         for name, panel in page.panels.items():
-            assert panel["now"] == (None if good is None else good.panels[name]["now"])
+            if good is None:
+                assert panel["now"] is None
+            else:
+                before = good.panels[name]["now"]
+                assert panel["now"] == before | {"state": "stale", "cause": panel["now"]["cause"]}
+                assert words in panel["now"]["cause"]
 
 
 async def _restarted(lab: Lab, good: Page | None, hit: Sequence[str]) -> None:

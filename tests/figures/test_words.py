@@ -39,6 +39,7 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str)
     ("kind", "value", "words"),
     [
         (COUNT, 0, "0"), (COUNT, 42, "42"), (COUNT, 1_234_567, "1,234,567"), (COUNT, 2.5, "2.5"),
+        (COUNT, 20.000_000_000_4, "20"), (COUNT, 20.04, "20.0"),
         (PERCENT, 0, "0.0 %"), (PERCENT, 98.23, "98.2 %"), (PERCENT, 99.94, "99.9 %"),
         (PERCENT, 99.96, "99.9 %"), (PERCENT, 99.999_999, "99.9 %"), (PERCENT, 100, "100.0 %"),
         (LATENCY, 0.4, "0 ms"), (LATENCY, 840, "840 ms"), (LATENCY, 999.4, "999 ms"),

@@ -171,7 +171,7 @@ async def test_in_an_outage_the_last_data_stay_with_their_age_and_the_cause(
         for name, panel in panels(stale).items():
             before = panels(good)[name]
             assert panel["asOf"] == before["asOf"] < stale.taken_at - 50
-            assert panel["now"] == before["now"]
+            assert panel["now"] == before["now"] | {"state": "stale", "cause": source["cause"]}
             assert panel["cause"] == source["cause"]
             # What is held of the range, which has moved on by a step.
             assert _values(panel) == _values(before)[-len(_values(panel)) :]

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from tests.fault_server import http_response
+from tests.faults.proxy import FaultProxy, alter
 from tests.real_prometheus import RealPrometheus, Samples
-from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService
+from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService, panels
 
-from queuescope.panels import load_dashboard, parse_dashboard
+from queuescope.panels import Dashboard, load_dashboard, parse_dashboard
 from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot import SnapshotService, View
 from queuescope.snapshot.standing import StandingService
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +84,15 @@ async def standing(
 ) -> AsyncIterator[StandingService]:
     dashboard = parse_dashboard(preset, "t", "test") if preset else load_dashboard("ai-agents")
     service = make_service(url, dashboard=dashboard, timeout_seconds=2)
+    async with over(service, url, clock, dashboard) as made:
+        yield made
+
+
+@asynccontextmanager
+async def over(
+    service: SnapshotService, url: str, clock: Clock, dashboard: Dashboard
+) -> AsyncIterator[StandingService]:
+    """The standing beside the charts of ``service``."""
     client = PrometheusClient(url, timeout_seconds=2, clock=clock)
     made = StandingService(client, service.reader, service, dashboard, matchers="", clock=clock)
     try:
@@ -228,5 +240,105 @@ async def test_a_question_that_is_refused_takes_no_other_card_along(
     )
     async with standing(platform.url, make_service, clock, broken) as service:
         found = cards(await told(service))
-    assert found["oldest_waiting"]["state"] == "empty"
+    assert found["oldest_waiting"]["state"] == "unavailable"
+    assert "refused this query" in found["oldest_waiting"]["cause"]
     assert {card["state"] for name, card in found.items() if name != "oldest_waiting"} == {"fresh"}
+
+
+async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_question(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    dashboard = load_dashboard("ai-agents")
+    service = make_service(proxy.url, dashboard=dashboard)
+    async with over(service, proxy.url, clock, dashboard) as made:
+        await told(made)
+        clock.offset_seconds += 2
+        # The first one opened connections, and each new one could lead to another server.
+        await service.get(View("1h"), max_age_seconds=1)
+        await told(made, 1)
+        for _ in range(2):
+            clock.offset_seconds += 20
+            proxy.asked.clear()
+            view = panels(await service.get(View("1h"), max_age_seconds=19))
+            clock.offset_seconds += 3
+            found = cards(await told(made, 60))
+            assert proxy.asked["query"] == 1
+            for panel, card in (("queue_depth", "queue_depth"), ("latency", "p95_latency")):
+                assert found[card]["words"] == view[panel]["now"]["words"]
+                assert found[card]["asOf"] == view[panel]["now"]["asOf"]
+
+
+async def test_rules_are_asked_for_at_most_every_fifteen_seconds_unless_by_hand(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    async with standing(proxy.url, make_service, clock) as service:
+        await told(service)
+        proxy.asked.clear()
+        for _ in range(6):
+            clock.offset_seconds += 10
+            await told(service, 10)
+        assert proxy.asked["rules"] == 3
+        clock.offset_seconds += 3
+        await told(service, 1)
+        assert proxy.asked["rules"] == 4
+
+
+async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
+    platform: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    """It proves only what more of it could not disprove: that too many jobs wait."""
+
+    def half(body: bytes) -> bytes:
+        return http_response(body.rstrip()[:-1] + b',"warnings":["a store did not answer"]}')
+
+    dashboard = load_dashboard("ai-agents")
+    async with FaultProxy(platform.port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        service = make_service(url, dashboard=dashboard)
+        proxy.spoil(alter(half), lambda request: "queuescope_panel" in request.query)
+        async with over(service, url, clock, dashboard) as made:
+            found = await told(made)
+            view = panels(await service.get(View("1h"), max_age_seconds=60))
+            await proxy.heal()
+            clock.offset_seconds += 60
+            whole = await told(made, 1)
+    assert {card["state"] for card in found["kpis"]} == {"partial"}
+    assert cards(found)["queue_depth"]["words"] == "130"
+    levels = {card["id"]: card["level"] for card in found["kpis"]}
+    assert levels.pop("queue_depth") == "warn"
+    assert set(levels.values()) == {"none"}
+    for card in found["kpis"]:
+        assert card["warnings"] == ["a store did not answer"]
+        assert "may be incomplete" in card["cause"]
+        assert card["changes"] == []
+    unknown = {f["rule"] for f in found["verdict"]["findings"] if f["state"] == "unknown"}
+    assert unknown == {"success_rate", "p95_latency", "active_workers", "oldest_waiting"}
+    assert found["verdict"]["state"] == "degraded"
+    assert found["drain"]["state"] == "unknown"
+    for panel in view.values():
+        assert panel["state"] == "fresh"
+        assert panel["now"]["state"] == "partial"
+        assert panel["now"]["warnings"] == ["a store did not answer"]
+    assert {card["state"] for card in whole["kpis"]} == {"fresh"}
+
+
+async def test_what_is_refused_is_left_out_of_the_question_for_a_minute(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    broken = PRESET.read_text("utf-8").replace(
+        "now = 'max(last_over_time(ai_agents_queue_oldest",
+        "now = 'max(nonsense(ai_agents_queue_oldest",
+    )
+    async with standing(proxy.url, make_service, clock, broken) as service:
+        await told(service)
+        asked = []
+        for _ in range(4):
+            clock.offset_seconds += 20
+            proxy.asked.clear()
+            found = cards(await told(service, 10))
+            asked.append(proxy.asked["query"])
+            assert found["oldest_waiting"]["state"] == "unavailable"
+            assert found["queue_depth"]["state"] == "fresh"
+    # A question of the probe's own is among them once a minute.
+    assert sum(count <= 2 for count in asked) == 3
+    assert max(asked) > 8

@@ -40,7 +40,9 @@ def value_words(kind: Kind, value: float) -> str:
         shown = min(round(value, 1), 99.9) if value < 100 else 100.0
         return f"{shown:.1f} %"
     if kind is Kind.COUNT:
-        return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+        # What is a whole number but for the last bits of a rate reads as one.
+        whole = math.isclose(value, round(value), rel_tol=1e-9)
+        return f"{value:,.0f}" if whole else f"{value:,.1f}"
     # The limits lie where rounding would write 1,000 ms or 60.0 s.
     if value < 999.5:
         return f"{value:.0f} ms"

@@ -1,35 +1,47 @@
-"""The present value of each panel: the same for every view, so asked for once for all of them."""
+"""The present values: the same for every view and card, so asked for once for all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
-from queuescope.figures import curves_of, value_words
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution
+from queuescope.panels import Dashboard, Resolution
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.probe import Probe
-from queuescope.timeseries import Frame, Grid
+from queuescope.snapshot.questions import (
+    Question,
+    ask_together,
+    figures_of,
+    flow_of,
+    read_figure,
+)
 
 _log = logging.getLogger(__name__)
 
-_SHARED_SECONDS = 1.0
-_PANEL_LABEL = "queuescope_panel"
+SHARED_SECONDS = 1.0
+"""Who wants nothing older still shares what somebody asked for a moment ago."""
+
+_REFUSED_KEPT_SECONDS = 60.0
+_ABOUT_THE_QUESTION = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
 
 
 @dataclass(frozen=True, slots=True)
-class _Now:
-    """The present value of a panel, and when it was so (source time)."""
+class Present:
+    """One figure as of the newest question that was answered.
 
-    value: float
-    as_of: float
+    ``value`` None: the source has no sample for it; NaN: nothing happened that could be measured.
+    ``as_of`` (source time) is when it was so, None before any answer. ``cause`` says why there is
+    nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
+    that may be incomplete.
+    """
+
+    value: float | None = None
+    as_of: float | None = None
+    cause: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class PresentValues:
@@ -46,34 +58,53 @@ class PresentValues:
     ) -> None:
         self._client = client
         self._probe = probe
-        self._dashboard = dashboard
+        self._questions = (*figures_of(dashboard), *flow_of(dashboard))
+        self._filler = dashboard.panels[0]
         self._matchers = matchers
         self._clock = clock
-        self._values: dict[str, _Now] = {}
+        self._found: dict[str, Present] = {}
+        self._refused: dict[str, float] = {}
         self._asked_at = float("-inf")
+        self._source_now: float | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def renew(self, resolution: Resolution, *, patience_seconds: float | None = None) -> None:
-        """Ask now, unless somebody just did; waits for the answer, or as long as ``patience``.
+    @property
+    def asked_at(self) -> float:
+        """When they were last asked for (our clock); minus infinity before that."""
+        return self._asked_at
 
-        Should the source refuse the one question, each panel asks its own, so that none takes the
-        others along. What cannot be read stays as it was, with its time.
+    @property
+    def source_now(self) -> float | None:
+        """The source's time in the newest answer; None when the newest question had none."""
+        return self._source_now
+
+    def of(self, name: str) -> Present:
+        """The figure of that name; while the source is away the last one, with its time."""
+        return self._found.get(name, Present())
+
+    def is_young(self, max_age_seconds: float) -> bool:
+        """Whether they were asked for no longer ago than that, or a moment ago."""
+        age = self._clock() - self._asked_at
+        return 0 <= age <= max_age_seconds or 0 <= age < SHARED_SECONDS
+
+    async def renew(
+        self,
+        resolution: Resolution,
+        *,
+        max_age_seconds: float = SHARED_SECONDS,
+        patience_seconds: float | None = None,
+    ) -> None:
+        """Ask now, unless they are young enough; waits for the answer, or as long as ``patience``.
+
+        Should the source refuse the one question, each figure asks its own, so that none takes the
+        others along. What cannot be read stays as it was, with its time and the cause.
         """
-        just_asked = 0 <= self._clock() - self._asked_at < _SHARED_SECONDS
-        if self._task is None and not just_asked:
+        if self._task is None and not self.is_young(max_age_seconds):
             self._asked_at = self._clock()
             self._task = asyncio.create_task(self._ask(resolution))
             self._task.add_done_callback(self._answered)
         if self._task is not None:
             await asyncio.wait([self._task], timeout=patience_seconds)
-
-    def words(self) -> dict[str, dict[str, Any]]:
-        """By panel; while the source is away the last ones, with their time (source time)."""
-        return {
-            panel.id: {"words": value_words(panel.kind, now.value), "asOf": now.as_of}
-            for panel in self._dashboard.panels
-            if (now := self._values.get(panel.id)) is not None
-        }
 
     async def aclose(self) -> None:
         if self._task is not None:
@@ -84,58 +115,52 @@ class PresentValues:
         self._task = None
 
     async def _ask(self, resolution: Resolution) -> None:
-        panels = self._dashboard.panels
         asked_at = self._clock()
+        self._source_now = None
+        # What was refused a moment ago would only have all the others refused again.
+        questions = [q for q in self._questions if not self._was_refused(q.name)]
         try:
-            source_now = await self._ask_for(panels, resolution)
+            source_now = await self._ask_for(questions, resolution)
         except SourceError as exc:
-            if exc.kind in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
-                await asyncio.gather(*(self._ask_alone(p, resolution) for p in panels))
+            if exc.kind in _ABOUT_THE_QUESTION:
+                await asyncio.gather(*(self._ask_alone(q, resolution) for q in questions))
             else:
                 _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
+                for question in self._questions:
+                    self._fail(question.name, str(exc))
         else:
+            self._source_now = source_now
             self._probe.told(source_now, asked_at, self._clock())
 
-    async def _ask_alone(self, panel: Panel, resolution: Resolution) -> None:
+    def _was_refused(self, name: str) -> bool:
+        at = self._refused.get(name, float("-inf"))
+        return 0 <= self._clock() - at < _REFUSED_KEPT_SECONDS
+
+    async def _ask_alone(self, question: Question, resolution: Resolution) -> None:
         try:
-            await self._ask_for((panel,), resolution)
+            await self._ask_for([question], resolution)
         except SourceError as exc:
-            _log.warning("cannot read the present %s: %s (%s)", panel.title, exc, exc.detail)
+            _log.warning("cannot read the present %s: %s (%s)", question.name, exc, exc.detail)
+            self._fail(question.name, str(exc))
+            if exc.kind in _ABOUT_THE_QUESTION:
+                self._refused[question.name] = self._clock()
 
-    async def _ask_for(self, panels: tuple[Panel, ...], resolution: Resolution) -> float:
-        """Take in the values of ``panels``, and return the source's time."""
-        parts = [
-            f"label_replace(({panel.render(panel.now, resolution, self._matchers, None)}), "
-            f'"{_PANEL_LABEL}", "{panel.id}", "", "")'
-            for panel in panels
-        ]
-        # Without labels, so that it stands beside whatever the panels give, were it nothing.
-        answer = await self._client.query(" or ".join([*parts, "vector(0)"]))
-        source_now = next((s.timestamp for s in answer.samples if not s.labels), None)
-        if source_now is None:
-            raise SourceError(
-                SourceErrorKind.DECODE,
-                "Prometheus sent an answer that cannot be read",
-                detail="vector(0) gave no sample",
-            )
-        for panel in panels:
-            self._take_in(panel, answer, source_now)
-        return source_now
+    def _fail(self, name: str, cause: str) -> None:
+        self._found[name] = replace(self.of(name), cause=cause)
 
-    def _take_in(self, panel: Panel, answer: InstantAnswer, source_now: float) -> None:
-        mine = [s for s in answer.samples if dict(s.labels).get(_PANEL_LABEL) == panel.id]
-        labels = tuple(tuple(pair for pair in s.labels if pair[0] != _PANEL_LABEL) for s in mine)
-        at = Grid(int(source_now), int(source_now), 1)
-        frame = Frame(at, labels, np.array([s.value for s in mine]).reshape(-1, 1))
-        try:
-            curves = curves_of(panel, frame, None, 1).curves
-        except ConfigurationError:
-            # Its chart says why.
-            self._values.pop(panel.id, None)
-            return
-        values = [float(curve.values[0]) for curve in curves]
-        value = values[panel.quantiles.index(RANKED_QUANTILE)] if panel.quantiles else values[0]
-        if np.isfinite(value):
-            self._values[panel.id] = _Now(value, source_now)
-        else:
-            self._values.pop(panel.id, None)
+    async def _ask_for(self, questions: Sequence[Question], resolution: Resolution) -> float:
+        """Take in the answers to ``questions``, and return the source's time."""
+        answer = await ask_together(
+            self._client, questions, lambda text: self._filled(text, resolution)
+        )
+        for question in questions:
+            try:
+                value = read_figure(question, answer)
+            except ConfigurationError as exc:
+                self._found[question.name] = Present(None, None, str(exc))
+            else:
+                self._found[question.name] = Present(value, answer.at, warnings=answer.warnings)
+        return answer.at
+
+    def _filled(self, template: str, resolution: Resolution) -> str:
+        return self._filler.render(template, resolution, self._matchers, None)

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import brotli
+import numpy as np
 import orjson
 
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
-from queuescope.figures import duration_words, step_words
-from queuescope.panels import Dashboard, Resolution
+from queuescope.figures import duration_words, step_words, value_words
+from queuescope.panels import Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.chart import Charts
-from queuescope.snapshot.present import PresentValues
+from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
@@ -42,7 +43,6 @@ _SOURCE_FAILED_SECONDS = 1.0
 _PANEL_FAILED_SECONDS = 5.0
 _PRESENT_PATIENCE_SECONDS = 0.5
 _READ_AHEAD_RETRY_SECONDS = 30.0
-_BEARINGS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,7 @@ class SnapshotService:
         self._scrape_interval_seconds = scrape_interval_seconds
         self._clock = clock
         self._telemetry = telemetry or Untold()
-        self._present = PresentValues(
-            client, self._probe, dashboard, matchers=matchers, clock=clock
-        )
+        self.present = PresentValues(client, self._probe, dashboard, matchers=matchers, clock=clock)
         self.reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
         self._charts = Charts(
             client,
@@ -193,16 +191,20 @@ class SnapshotService:
             else:
                 await asyncio.sleep(_READ_AHEAD_RETRY_SECONDS)
 
-    async def bearings(self) -> Bearings:
-        """Where the source stands, as of the last seconds."""
+    async def bearings(self, *, max_age_seconds: float) -> Bearings:
+        """Where the source stands, as of the newest present values, which are not older than
+        ``max_age_seconds`` when this returns, or could not be had.
+        """
         contact = self._probe.contact
-        last_seen = float("-inf") if contact.last_seen is None else contact.last_seen
-        if contact.error is not None or not 0 <= self._clock() - last_seen < _BEARINGS_SECONDS:
-            contact = await self._probe.renew()
+        known = contact.error is None and self.present.is_young(max_age_seconds)
+        if not known:
+            contact = await self._meet(fresh=max_age_seconds <= FRESH_SECONDS)
         facts = await self._current_facts(contact)
+        await self._renew_present(contact, facts, max_age_seconds=max_age_seconds)
+        contact = self._probe.contact
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         return Bearings(
-            self._clock() + contact.offset_seconds,
+            self._source_now(contact, max_age_seconds),
             scrape,
             facts.left_open,
             dict(facts.phases) if scrape == facts.scrape_interval_seconds else {},
@@ -219,7 +221,7 @@ class SnapshotService:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._present.aclose()
+        await self.present.aclose()
         await self._probe.aclose()
         await self._client.aclose()
 
@@ -257,12 +259,13 @@ class SnapshotService:
         started = asyncio.get_running_loop().time()
         contact = await self._meet(fresh=fresh)
         facts = await self._current_facts(contact)
-        source_now = self._clock() + contact.offset_seconds
+        present = asyncio.create_task(self._renew_present(contact, facts))
+        await asyncio.wait([present], timeout=_PRESENT_PATIENCE_SECONDS)
+        source_now = self._source_now(contact, SHARED_SECONDS)
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         grid = view.grid(source_now, scrape)
         phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
         reachable = contact.error is None
-        present = asyncio.create_task(self._renew_present(facts))
         charts = await asyncio.gather(
             *(
                 self._charts.draw(
@@ -280,7 +283,6 @@ class SnapshotService:
             ),
         )
         await present
-        now = self._present.words()
         taken_at = self._clock()
         content = {
             "view": {
@@ -296,7 +298,7 @@ class SnapshotService:
             "scrapeInterval": scrape,
             "source": self._source(contact, facts),
             "panels": [
-                {**chart.content, "now": now.get(panel.id)}
+                {**chart.content, "now": self._now(panel, contact)}
                 for panel, chart in zip(self._dashboard.panels, charts, strict=True)
             ],
         }
@@ -329,12 +331,38 @@ class SnapshotService:
         if usual and not fresh and self._facts is not None:
             # A source that hangs, or finds these hard, is asked what costs it nothing.
             patience = _PRESENT_PATIENCE_SECONDS
-            await self._present.renew(self._recent(self._facts), patience_seconds=patience)
+            await self.present.renew(self._recent(self._facts), patience_seconds=patience)
         return await self._probe.renew()
 
-    async def _renew_present(self, facts: SourceFacts) -> None:
-        if self._probe.contact.error is None:
-            await self._present.renew(self._recent(facts))
+    async def _renew_present(
+        self, contact: Contact, facts: SourceFacts, *, max_age_seconds: float = SHARED_SECONDS
+    ) -> None:
+        if contact.error is None:
+            await self.present.renew(self._recent(facts), max_age_seconds=max_age_seconds)
+
+    def _source_now(self, contact: Contact, max_age_seconds: float) -> float:
+        """The source's time that a reading is of: that of the present values where they are young,
+        so that whatever is read of one moment needs to be read once.
+        """
+        at = self.present.source_now
+        if contact.error is None and at is not None and self.present.is_young(max_age_seconds):
+            return at
+        return self._clock() + contact.offset_seconds
+
+    def _now(self, panel: Panel, contact: Contact) -> dict[str, Any] | None:
+        """The figure beside a chart's title; None when there is none."""
+        now = self.present.of(panel.id)
+        if now.value is None or not np.isfinite(now.value):
+            return None
+        cause = now.cause or ("" if contact.error is None else str(contact.error))
+        state = State.STALE if cause else State.PARTIAL if now.warnings else State.FRESH
+        return {
+            "words": value_words(panel.kind, now.value),
+            "asOf": now.as_of,
+            "state": state,
+            "cause": cause,
+            "warnings": now.warnings,
+        }
 
     def _recent(self, facts: SourceFacts) -> Resolution:
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds

@@ -6,6 +6,7 @@ It does not depend on what a viewer looks at, so there is one for the whole proc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,18 @@ from queuescope.health import (
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.alerts import Alerts, read_alerts
+from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
+from queuescope.snapshot.questions import (
+    COMPLETION,
+    GROWTH,
+    Question,
+    ask_together,
+    figures_of,
+    judged_by,
+    read_figure,
+    shown_by,
+)
 from queuescope.snapshot.standing_words import (
     Figure,
     alert_content,
@@ -45,9 +56,7 @@ _log = logging.getLogger(__name__)
 HISTORY_SECONDS = 86_400
 HISTORY_STEP_SECONDS = 900
 _COMPARED_KEPT_SECONDS = 300.0
-_SHARED_SECONDS = 1.0
-_LABEL = "queuescope_measure"
-_GROWTH, _COMPLETION = "flow_growth", "flow_completion"
+_ALERTS_KEPT_SECONDS = 15.0
 
 COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
 """What a card compares its figure with: the same time so many seconds ago."""
@@ -71,19 +80,22 @@ class Bearings:
 
 
 class Surveyor(Protocol):
-    """Whoever knows the bearings."""
+    """Whoever knows the bearings and the present values."""
 
-    async def bearings(self) -> Bearings:
-        """As of now; never raises for a source that fails."""
+    @property
+    def present(self) -> PresentValues: ...
+
+    async def bearings(self, *, max_age_seconds: float) -> Bearings:
+        """As of present values that are not older; never raises for a source that fails."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Values:
-    """Answers to the present questions by name, and when the source gave them (its own time)."""
+class _Flight:
+    """A standing that is being made, of present values not older than ``max_age_seconds``."""
 
-    at: float
-    found: dict[str, float]
+    task: asyncio.Task[bytes]
+    max_age_seconds: float
 
 
 class StandingService:
@@ -106,33 +118,49 @@ class StandingService:
         self._matchers = matchers
         self._clock = clock
         self._body = b""
-        self._taken_at = float("-inf")
-        self._task: asyncio.Task[bytes] | None = None
-        self._now: _Values | None = None
-        self._compared: dict[str, tuple[float, _Values]] = {}
+        self._made_at = float("-inf")
+        self._made_of = float("-inf")
+        self._flight: _Flight | None = None
+        self._compared: dict[str, tuple[float, dict[str, float]]] = {}
         self._alerts = Alerts()
+        self._alerts_asked_at = float("-inf")
 
     async def get(self, *, max_age_seconds: float) -> bytes:
-        """The JSON, not older than ``max_age_seconds``; never raises for a source."""
-        age = self._clock() - self._taken_at
-        if 0 <= age <= max(max_age_seconds, _SHARED_SECONDS):
-            return self._body
-        if self._task is None:
-            self._task = asyncio.create_task(self._take())
-            self._task.add_done_callback(self._taken)
-        return await asyncio.shield(self._task)
+        """The JSON, of figures not older than ``max_age_seconds``, and of the very same as the
+        charts' newest; never raises for a source.
+        """
+        wanted = max(max_age_seconds, SHARED_SECONDS)
+        while not self._is_made(wanted):
+            flight = self._flight
+            if flight is None:
+                task = asyncio.create_task(self._make(wanted))
+                task.add_done_callback(self._landed)
+                self._flight = _Flight(task, wanted)
+                return await asyncio.shield(task)
+            body = await asyncio.shield(flight.task)
+            if flight.max_age_seconds <= wanted:
+                return body
+        return self._body
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._flight is not None:
+            self._flight.task.cancel()
+            await asyncio.gather(self._flight.task, return_exceptions=True)
 
-    def _taken(self, _task: asyncio.Task[bytes]) -> None:
-        self._task = None
+    def _is_made(self, max_age_seconds: float) -> bool:
+        present = self._surveyor.present
+        if self._made_of != present.asked_at:
+            return False
+        # In an outage there are no young ones; what was made a moment ago is shared nevertheless.
+        just_made = 0 <= self._clock() - self._made_at < SHARED_SECONDS
+        return just_made or present.is_young(max_age_seconds)
 
-    async def _take(self) -> bytes:
-        bearings = await self._surveyor.bearings()
-        cause = await self._renew_present(bearings)
+    def _landed(self, _task: asyncio.Task[bytes]) -> None:
+        self._flight = None
+
+    async def _make(self, max_age_seconds: float) -> bytes:
+        bearings = await self._surveyor.bearings(max_age_seconds=max_age_seconds)
+        made_of = self._surveyor.present.asked_at
         histories = await asyncio.gather(
             *(self._history(measure, bearings) for measure in self._dashboard.measures)
         )
@@ -140,29 +168,23 @@ class StandingService:
             await asyncio.gather(
                 *(self._renew_compared(name, ago, bearings) for name, ago in COMPARED.items())
             )
-        self._alerts = await read_alerts(
-            self._client, self._alerts, self._dashboard.panels, bearings.error, bearings.source_now
-        )
-        content = self._content(bearings, cause, histories)
-        self._body = orjson.dumps(content)
-        self._taken_at = self._clock()
+        await self._renew_alerts(bearings, max_age_seconds)
+        self._body = orjson.dumps(self._content(bearings, histories))
+        self._made_at, self._made_of = self._clock(), made_of
         return self._body
 
-    def _content(
-        self, bearings: Bearings, cause: str, histories: Sequence[Reading]
-    ) -> dict[str, Any]:
+    def _content(self, bearings: Bearings, histories: Sequence[Reading]) -> dict[str, Any]:
         measures = self._dashboard.measures
-        figures = [self._figure(measure, cause) for measure in measures]
+        figures = [self._figure(measure, bearings) for measure in measures]
         by_id = {m.id: f for m, f in zip(measures, figures, strict=True)}
         measured, limits = {}, {}
         for measure, figure, history in zip(measures, figures, histories, strict=True):
-            times, values = _series(measure.panel, history)
-            # An old value is no judgement of now.
-            value = None if figure.stale else figure.judged
-            measured[measure.id] = Measured(value, figure.cause, times, values)
+            measured[measure.id] = Measured(
+                figure.proven(measure), figure.doubt, *_series(measure.panel, history)
+            )
             if measure.limits is not None:
                 limits[measure.id] = measure.limits
-        found = self._drain(by_id, cause)
+        found = self._drain(by_id, bearings)
         extra = []
         if bearings.error is not None:
             extra.append(
@@ -178,10 +200,10 @@ class StandingService:
         verdict = judge(limits, measured, extra)
         depth = by_id.get("queue_depth")
         return {
-            "asOf": None if self._now is None else self._now.at,
+            "asOf": max((f.shown.as_of for f in figures if f.shown.as_of), default=None),
             "takenAt": self._clock(),
             "verdict": verdict_content(
-                verdict, {m.id: m for m in measures}, None if depth is None else depth.shown
+                verdict, {m.id: m for m in measures}, None if depth is None else depth.shown.value
             ),
             "kpis": [
                 card_content(
@@ -197,113 +219,106 @@ class StandingService:
             **alert_content(self._alerts),
         }
 
-    def _figure(self, measure: Measure, cause: str) -> Figure:
-        if self._now is None:
-            return Figure(None, None, None, cause or "Prometheus has not answered yet")
-        found = self._now.found
-        shown = found.get(f"{measure.id}_shown")
-        judged = found.get(f"{measure.id}_judged", shown)
-        stale = bool(cause)
-        if shown is None:
-            why = cause or "Nothing was measured in the last minutes"
-            return Figure(None, None, self._now.at, why, stale)
-        return Figure(shown, judged, self._now.at, cause, stale)
+    def _figure(self, measure: Measure, bearings: Bearings) -> Figure:
+        present = self._surveyor.present
+        shown, judged = present.of(shown_by(measure)), present.of(judged_by(measure))
+        # Where nothing is to be judged, what is shown is.
+        if judged.value is None and not judged.cause:
+            judged = shown
+        return Figure(shown, judged, "" if bearings.error is None else str(bearings.error))
 
     def _changes(self, measure: Measure, figure: Figure) -> dict[str, float | None]:
         changes: dict[str, float | None] = {}
+        shown = figure.shown.value
         for name in COMPARED:
             then = self._compared.get(name)
-            value = None if then is None else then[1].found.get(f"{measure.id}_shown")
-            if value is None or figure.shown is None or not np.isfinite(figure.shown - value):
-                changes[name] = None
-            else:
-                changes[name] = figure.shown - value
+            was = None if then is None else then[1].get(shown_by(measure))
+            change = None if was is None or shown is None else shown - was
+            changes[name] = change if change is None or np.isfinite(change) else None
         return changes
 
-    def _drain(self, figures: dict[str, Figure], cause: str) -> Drain:
+    def _drain(self, figures: dict[str, Figure], bearings: Bearings) -> Drain:
         flow = self._dashboard.flow
-        found = {} if self._now is None or cause else self._now.found
         depth, workers = figures.get("queue_depth"), figures.get("active_workers")
-        count = None if workers is None or workers.stale else workers.shown
+        count = None if workers is None else workers.whole
         return drain(
-            depth=None if depth is None or depth.stale else depth.shown,
-            growth_per_second=found.get(_GROWTH),
-            completion_per_second=found.get(_COMPLETION),
+            depth=None if depth is None else depth.whole,
+            growth_per_second=self._flow(GROWTH, bearings),
+            completion_per_second=self._flow(COMPLETION, bearings),
             workers=None if count is None or np.isnan(count) else int(count),
             window_seconds=600 if flow is None else flow.window_seconds,
         )
 
-    async def _renew_present(self, bearings: Bearings) -> str:
-        """Ask for all present figures in one question; why it failed, empty when it did not."""
-        if bearings.error is not None:
-            return str(bearings.error)
-        try:
-            self._now = await self._ask(bearings, bearings.source_now, flow=True)
-        except SourceError as exc:
-            _log.warning("cannot read the present figures: %s (%s)", exc, exc.detail)
-            return str(exc)
-        return ""
+    def _flow(self, name: str, bearings: Bearings) -> float | None:
+        """A rate of what goes through the queue; None where it is old or not all of it."""
+        found = self._surveyor.present.of(name)
+        certain = bearings.error is None and not found.cause and not found.warnings
+        return found.value if certain else None
 
     async def _renew_compared(self, name: str, ago_seconds: int, bearings: Bearings) -> None:
         held = self._compared.get(name)
         if held is not None and 0 <= self._clock() - held[0] < _COMPARED_KEPT_SECONDS:
             return
         try:
-            values = await self._ask(bearings, bearings.source_now - ago_seconds, flow=False)
+            found = await self._ask(bearings, bearings.source_now - ago_seconds)
         except SourceError as exc:
             # The card says that there is nothing to compare with.
             _log.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
             self._compared.pop(name, None)
             return
-        self._compared[name] = (self._clock(), values)
+        self._compared[name] = (self._clock(), found)
 
-    async def _ask(self, bearings: Bearings, at: float, *, flow: bool) -> _Values:
-        """The figures of all measures at source time ``at``.
+    async def _ask(self, bearings: Bearings, at: float) -> dict[str, float]:
+        """The figures of all cards at source time ``at``, by name; half an answer is none.
 
         Should the source refuse the one question, each measure asks its own, so that none takes
         the others along.
         """
-        recent = bearings.resolution(RECENT_SECONDS)
-        questions: list[tuple[str, Panel | None, str]] = []
-        for measure in self._dashboard.measures:
-            panel = measure.panel
-            questions.append((f"{measure.id}_shown", panel, self._filled(measure.now, recent)))
-            if measure.now != panel.now and flow:
-                judged = self._filled(panel.now, recent)
-                questions.append((f"{measure.id}_judged", panel, judged))
-        if flow and self._dashboard.flow is not None:
-            told = self._dashboard.flow
-            questions.append((_GROWTH, None, self._filled(told.growth, recent)))
-            questions.append((_COMPLETION, None, self._filled(told.completion, recent)))
-        if not questions:
-            return _Values(at, {})
+        shown = {shown_by(measure) for measure in self._dashboard.measures}
+        questions = [q for q in figures_of(self._dashboard) if q.name in shown]
         try:
-            return await self._ask_for(questions, at)
+            return await self._ask_for(questions, bearings, at)
         except SourceError as exc:
             if exc.kind not in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
                 raise
         found: dict[str, float] = {}
         for question in questions:
             try:
-                found |= (await self._ask_for([question], at)).found
+                found |= await self._ask_for([question], bearings, at)
             except SourceError as exc:
-                _log.warning("cannot read %s: %s (%s)", question[0], exc, exc.detail)
-        return _Values(at, found)
+                _log.warning("cannot read %s: %s (%s)", question.name, exc, exc.detail)
+        return found
 
-    async def _ask_for(self, questions: list[tuple[str, Panel | None, str]], at: float) -> _Values:
-        query = " or ".join(
-            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")' for name, _, text in questions
+    async def _ask_for(
+        self, questions: Sequence[Question], bearings: Bearings, at: float
+    ) -> dict[str, float]:
+        recent = bearings.resolution(RECENT_SECONDS)
+        filler = self._dashboard.panels[0]
+        together = await ask_together(
+            self._client,
+            questions,
+            lambda text: filler.render(text, recent, self._matchers, None),
+            at,
         )
-        answer = await self._client.query(query, at=at)
         found = {}
-        for name, panel, _ in questions:
-            value = _value(panel, name, answer)
-            if value is not None:
-                found[name] = value
-        return _Values(at, found)
+        for question in () if together.warnings else questions:
+            with contextlib.suppress(ConfigurationError):
+                value = read_figure(question, together)
+                if value is not None:
+                    found[question.name] = value
+        return found
 
-    def _filled(self, template: str, resolution: Resolution) -> str:
-        return self._dashboard.panels[0].render(template, resolution, self._matchers, None)
+    async def _renew_alerts(self, bearings: Bearings, max_age_seconds: float) -> None:
+        """Rules are seldom evaluated oftener than this; who asks for all anew gets them anew."""
+        answered = self._alerts.state in (State.FRESH, State.IDLE)
+        young = 0 <= self._clock() - self._alerts_asked_at < _ALERTS_KEPT_SECONDS
+        by_hand = max_age_seconds <= SHARED_SECONDS
+        if answered and young and not by_hand and bearings.error is None:
+            return
+        self._alerts_asked_at = self._clock()
+        self._alerts = await read_alerts(
+            self._client, self._alerts, self._dashboard.panels, bearings.error, bearings.source_now
+        )
 
     async def _history(self, measure: Measure, bearings: Bearings) -> Reading:
         """The last day, with the very question that the chart of a day asks."""
@@ -314,23 +329,6 @@ class StandingService:
         return await self._reader.read(
             query, grid, source_now=bearings.source_now, epoch=bearings.epoch
         )
-
-
-def _value(panel: Panel | None, name: str, answer: InstantAnswer) -> float | None:
-    """The one figure that ``answer`` holds under ``name``; None when it holds none."""
-    mine = [s for s in answer.samples if dict(s.labels).get(_LABEL) == name]
-    if not mine:
-        return None
-    if panel is None:
-        return mine[0].value if len(mine) == 1 else None
-    labels = tuple(tuple(pair for pair in s.labels if pair[0] != _LABEL) for s in mine)
-    frame = Frame(Grid(0, 0, 1), labels, np.array([s.value for s in mine]).reshape(-1, 1))
-    return _last(panel, frame)
-
-
-def _last(panel: Panel, frame: Frame) -> float | None:
-    values = _curve(panel, frame)
-    return None if values is None else float(values[-1])
 
 
 def _curve(panel: Panel, frame: Frame) -> Floats | None:

@@ -17,12 +17,15 @@ from queuescope.figures import duration_words, value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
 from queuescope.snapshot.alerts import Alerts
+from queuescope.snapshot.present import Present
 from queuescope.timeseries import Floats, Reading, State
 
 Reason = list[str | dict[str, float]]
 
 _MINUTE = 60
 _SAME_RATIO = 0.005
+_PARTIAL = "Prometheus warned that its answer may be incomplete"
+_NOTHING = "Nothing happened to be measured."
 _BEYOND = {Worse.ABOVE: "over limit", Worse.BELOW: "under limit"}
 
 
@@ -30,15 +33,59 @@ _BEYOND = {Worse.ABOVE: "over limit", Worse.BELOW: "under limit"}
 class Figure:
     """A measure's figure: what its card shows, and what the verdict judges.
 
-    None: it is not known, for the reason in ``cause``; NaN: nothing happened to be measured.
-    ``stale`` says that the figure is of ``as_of`` (source time) and no newer one can be had.
+    ``outage`` says why the source does not answer, empty while it does.
     """
 
-    shown: float | None
-    judged: float | None
-    as_of: float | None
-    cause: str = ""
-    stale: bool = False
+    shown: Present
+    judged: Present
+    outage: str = ""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is shown is of ``shown.as_of`` and no newer one can be had."""
+        return bool(self.outage or self.shown.cause)
+
+    @property
+    def whole(self) -> float | None:
+        """What the card shows, where it is of now and all of it; else None."""
+        return None if self.is_stale or self.shown.warnings else self.shown.value
+
+    @property
+    def cause(self) -> str:
+        """Why there is nothing to show, or nothing newer or more than part of it."""
+        if self.is_stale:
+            return self.outage or self.shown.cause
+        if self.shown.as_of is None:
+            return "Prometheus has not answered yet"
+        if self.shown.warnings:
+            return _PARTIAL
+        return "Nothing was measured in the last minutes" if self.shown.value is None else ""
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing is proven, where nothing is."""
+        return (
+            self.outage or self.judged.cause or (_PARTIAL if self.judged.warnings else self.cause)
+        )
+
+    def proven(self, measure: Measure) -> float | None:
+        """The figure that the verdict may judge; None: nothing is proven.
+
+        An old one proves nothing. Part of the jobs that wait can prove that there are too many of
+        them, but never that all is well; part of anything else proves nothing.
+        """
+        value, limits = self.judged.value, measure.limits
+        if value is None or self.outage or self.judged.cause:
+            return None
+        if not self.judged.warnings:
+            return value
+        if (
+            limits is None
+            or limits.worse is not Worse.ABOVE
+            or measure.panel.kind is not Kind.COUNT
+        ):
+            return None
+        return None if limits.broken(value) is None else value
 
 
 def verdict_content(
@@ -75,24 +122,29 @@ def card_content(
     history: Reading,
     spark: Floats | None,
 ) -> dict[str, Any]:
-    """One card."""
+    """One card. Part of a figure is compared with nothing: it differs by what it lacks."""
     kind, limits = measure.panel.kind, measure.limits
     worse = None if limits is None else limits.worse
-    state, level = _state(figure, history), _level(figure, limits)
+    state = _state(figure, history)
+    level = _level(figure, measure)
+    if state is State.PARTIAL and level == "good":
+        level = "none"
     return {
         "id": measure.id,
         "title": measure.title,
         "state": state,
-        "cause": figure.cause if state is not State.IDLE else "Nothing happened to be measured.",
-        "asOf": figure.as_of,
+        "cause": _cause(figure, state),
+        "warnings": figure.shown.warnings,
+        "asOf": figure.shown.as_of,
         "level": level,
         "levelWords": "" if level in ("none", "good") or worse is None else _BEYOND[worse],
-        "words": _words(kind, figure.shown),
+        "words": _words(kind, figure.shown.value),
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
         "note": measure.note,
         "changes": [
-            {"against": name, **_change(kind, worse, change, figure.shown)}
+            {"against": name, **_change(kind, worse, change, figure.shown.value)}
             for name, change in changes.items()
+            if not figure.shown.warnings
         ],
         "spark": None
         if spark is None or history.frame is None
@@ -147,23 +199,30 @@ def _words(kind: Kind, value: float | None) -> str:
 
 
 def _state(figure: Figure, history: Reading) -> State:
-    if figure.shown is None:
-        if figure.stale or figure.as_of is None:
-            return State.UNAVAILABLE
-        return State.EMPTY
-    if figure.stale:
+    shown = figure.shown
+    if shown.value is None:
+        # What is missing in part of an answer may be in the rest of it.
+        known = shown.as_of is not None and not figure.is_stale and not shown.warnings
+        return State.EMPTY if known else State.UNAVAILABLE
+    if figure.is_stale:
         return State.STALE
-    if math.isnan(figure.shown):
+    if shown.warnings:
+        return State.PARTIAL
+    if math.isnan(shown.value):
         return State.IDLE
     return State.PARTIAL if history.state is State.PARTIAL else State.FRESH
 
 
-def _level(figure: Figure, limits: Limits | None) -> str:
-    """``good``, ``warn`` or ``bad`` by the limits; ``none`` where nothing is judged or known."""
-    value = figure.judged
-    if limits is None or not _is_judged(limits) or value is None:
-        return "none"
-    if math.isnan(value) or figure.stale:
+def _cause(figure: Figure, state: State) -> str:
+    if state is State.IDLE:
+        return _NOTHING
+    return _PARTIAL if state is State.PARTIAL else figure.cause
+
+
+def _level(figure: Figure, measure: Measure) -> str:
+    """``good``, ``warn`` or ``bad`` by the limits; ``none`` where nothing is judged or proven."""
+    limits, value = measure.limits, figure.proven(measure)
+    if limits is None or not _is_judged(limits) or value is None or math.isnan(value):
         return "none"
     broken = limits.broken(value)
     if broken is None:

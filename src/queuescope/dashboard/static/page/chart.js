@@ -54,13 +54,6 @@ class Chart {
     this.part("more").textContent = panel.hidden ? `${panel.hidden} more` : "";
     this.part("more").hidden = !panel.hidden;
     this.shown = shown;
-    const now = this.part("now");
-    now.replaceChildren();
-    if (panel.now) {
-      const figure = document.createElement("strong");
-      figure.textContent = panel.now.words;
-      now.append(`${panel.nowLabel} `, figure);
-    }
     this.showState();
     this.drawn = this.drawn.then(() => this.draw(shown)).catch((error) => {
       // A chart that cannot be drawn must say so, and must not take its siblings along.
@@ -70,10 +63,27 @@ class Chart {
     return this.drawn;
   }
 
+  // The present value; one that is not whole, or older than the chart itself, says so.
+  showNow() {
+    const { panel, context } = this, { now } = panel, part = this.part("now");
+    part.replaceChildren();
+    part.dataset.state = now?.state ?? "";
+    part.title = now ? [now.cause && sentence(now.cause), ...now.warnings].filter(Boolean).join("\n") : "";
+    if (!now) return;
+    const figure = document.createElement("strong");
+    figure.textContent = now.words;
+    part.append(`${panel.nowLabel} `, figure);
+    if (now.state === "partial") part.append(", partial");
+    else if (now.state === "stale" && panel.state !== "stale") {
+      part.append(`, ${durationText(Math.max(0, context.now() - now.asOf))} old`);
+    }
+  }
+
   // What counts up with the clock.
   showState() {
     const { panel, context } = this;
     if (!panel) return;
+    this.showNow();
     const badge = this.part("badge");
     const old = panel.state === "stale" && panel.asOf
       ? `, ${durationText(context.now() - panel.asOf)} old` : "";

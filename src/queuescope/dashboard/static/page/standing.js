@@ -149,7 +149,7 @@ class Standing {
   }
 
   showChanges(line, kpi, state, cause) {
-    if (!kpi || ["empty", "idle", "unavailable"].includes(state)) {
+    if (!kpi?.changes.length || ["empty", "idle", "unavailable"].includes(state)) {
       line.textContent = cause ? sentence(cause) : "";
       return;
     }
