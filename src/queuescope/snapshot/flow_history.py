@@ -27,6 +27,7 @@ from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 RECHECK_SECONDS = 300.0
 
 _SETTLING_SECONDS = 5.0
+_YOUNG_SECONDS = 10.0
 _MAX_KEPT = 64
 _MINUTE = 60
 _LABEL = "queuescope_flow"
@@ -92,7 +93,8 @@ class FlowHistories:
         flow = self._dashboard.flow
         if flow is None or not flow.has_history:
             return orjson.dumps({"state": State.EMPTY, "cause": _NO_HISTORY, "states": ""})
-        bearings = await self._surveyor.bearings()
+        # Those of the charts that the page has just asked for.
+        bearings = await self._surveyor.bearings(max_age_seconds=_YOUNG_SECONDS)
         grid = view.grid(bearings.source_now, bearings.scrape_interval_seconds)
         kept = self._kept.get(view)
         if kept is not None and self._is_good(kept, grid, bearings):
