@@ -1,6 +1,9 @@
 # Sets up the project's own environment; sourced by ./run and ./test, with $project set.
 # Nothing outside the project's directory is changed.
 
+# All that is compiled stands in the project, and without it each of many processes compiles anew.
+unset PYTHONDONTWRITEBYTECODE
+
 set -E
 trap 'printf "queuescope: the set-up failed (%s, line %s)\n" "${BASH_SOURCE[0]}" "$LINENO" >&2' ERR
 
