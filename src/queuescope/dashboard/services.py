@@ -8,20 +8,50 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.identity import access_of
-from queuescope.errors import BrokerError, BrokerErrorKind, ConfigurationError
+from queuescope.errors import (
+    AuditError,
+    BrokerError,
+    BrokerErrorKind,
+    ConfigurationError,
+    PurgeError,
+)
 from queuescope.settings import Settings, operations_store_address
 
 if TYPE_CHECKING:
     from queuescope.jobs.store import JobStore
-    from queuescope.live import BrokerPicture, Watch
+    from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, Watch
+    from queuescope.operations.audit import Verification
     from queuescope.operations.room import ControlRoom
 
 _BROKER_SECONDS = 2.0
+_AUDIT_SECONDS = 4.0
+_PURGES_SECONDS = 6.0
+_WRITABLE_SECONDS = 10.0
+_CHAIN_SECONDS = 600.0
 _OVERDUE_SECONDS = 10.0
+_LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """What acts need and leave behind, as it was seen last.
+
+    ``writable`` fails for as long as the broker would refuse to write; its value is when it last
+    did not, in epoch seconds.
+    """
+
+    audit: Watch[AuditPicture]
+    chain: Watch[Verification]
+    purges: Watch[PurgesPicture]
+    writable: Watch[float]
+
+    @property
+    def watches(self) -> tuple[Watch[Any], ...]:
+        return (self.audit, self.chain, self.purges, self.writable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +62,21 @@ class Services:
     room: ControlRoom | None
     jobs: JobStore | None
     broker: Watch[BrokerPicture] | None
+    acting: Acting | None = None
+
+    @property
+    def _watches(self) -> tuple[Watch[Any], ...]:
+        watches = (self.broker, *(() if self.acting is None else self.acting.watches))
+        return tuple(watch for watch in watches if watch is not None)
 
     def start(self) -> None:
         """Begin to watch."""
-        if self.broker is not None:
-            self.broker.start()
+        for watch in self._watches:
+            watch.start()
 
     def close(self) -> None:
-        if self.broker is not None:
-            self.broker.close()
+        for watch in self._watches:
+            watch.close()
         if self.room is not None:
             self.room.close()
         if self.jobs is not None:
@@ -58,7 +94,10 @@ def open_services(settings: Settings) -> Services:
     global _current  # noqa: PLW0603 - Streamlit's scripts can be handed nothing
     jobs = _jobs(settings)
     room = _room(settings, jobs)
-    _current = Services(settings, room, jobs, None if room is None else _broker(room))
+    if room is None:
+        _current = Services(settings, room, jobs, None)
+    else:
+        _current = Services(settings, room, jobs, _broker(room), _acting(room))
     return _current
 
 
@@ -112,4 +151,51 @@ def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
         clock=time.time,
+    )
+
+
+def _acting(room: ControlRoom) -> Acting:
+    from queuescope.live import (  # noqa: PLC0415 - it needs an extra
+        ChainWalk,
+        Watch,
+        read_audit,
+        read_purges,
+    )
+
+    def writable() -> float:
+        room.broker.prove_writable()
+        return time.time()
+
+    def silent() -> AuditError:
+        return AuditError("the audit does not answer in time")
+
+    return Acting(
+        audit=Watch(
+            "audit",
+            lambda: read_audit(room),
+            seconds=_AUDIT_SECONDS,
+            overdue_seconds=_OVERDUE_SECONDS,
+            hung=silent,
+        ),
+        chain=Watch(
+            "chain",
+            ChainWalk(room.ledger),
+            seconds=_CHAIN_SECONDS,
+            overdue_seconds=_LONG_OVERDUE_SECONDS,
+            hung=silent,
+        ),
+        purges=Watch(
+            "purges",
+            lambda: read_purges(room),
+            seconds=_PURGES_SECONDS,
+            overdue_seconds=_OVERDUE_SECONDS,
+            hung=lambda: PurgeError("the folder of purges does not answer in time"),
+        ),
+        writable=Watch(
+            "writable",
+            writable,
+            seconds=_WRITABLE_SECONDS,
+            overdue_seconds=_OVERDUE_SECONDS,
+            hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
+        ),
     )

@@ -8,12 +8,14 @@ nowhere else: whatever is not ``Markup`` is escaped when it is put into a table 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from html import escape
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
@@ -32,6 +34,7 @@ Cell = Markup | str | int | float | None
 """Content: text and numbers are escaped; None is not known, and shown as “–”."""
 
 UNKNOWN = Markup('<span class="qs-none" title="not known">–</span>')
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 _VOID = frozenset({"br", "input"})
 # Line breaks, and the joiners that are part of many scripts' words.
 _KEPT = frozenset("\n\t\u200c\u200d")
@@ -136,6 +139,17 @@ def moment(at: float | None, zone: tzinfo, now: float) -> Markup:
     return element("time", words, class_="qs-figures", datetime=iso, title=iso)
 
 
+def reader_zone() -> tzinfo:
+    """The zone that the reader's browser tells, UTC where it tells none that we know."""
+    name = st.context.timezone
+    if not name or not _ZONE.fullmatch(name):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
 def _when(at: float | None, zone: tzinfo) -> datetime | None:
     if at is None:
         return None
@@ -227,18 +241,26 @@ def table(
     caption: str,
     empty: str = "Nothing to show.",
     chosen: int | None = None,
+    stacks: bool = False,
 ) -> Markup:
     """A table. ``caption`` names it for those who cannot see it; ``empty`` stands there without
     rows; ``chosen`` is the number of the row that the reader has opened.
 
-    It scrolls sideways in its frame where the screen is narrower. Raises ``ValueError`` when a
-    row has more or fewer cells than there are columns.
+    It scrolls sideways in its frame where the screen is narrower; one that ``stacks`` has its
+    cells below one another on a phone. Raises ``ValueError`` when a row has more or fewer cells
+    than there are columns.
     """
     head = (element("th", column.title, scope="col", data_align=column.align) for column in columns)
     body = []
     for number, row in enumerate(rows):
         cells = (
-            element("td", cell, data_align=column.align, data_wide=column.wide)
+            element(
+                "td",
+                cell,
+                data_align=column.align,
+                data_wide=column.wide,
+                data_title=column.title if stacks else False,
+            )
             for column, cell in zip(columns, row, strict=True)
         )
         body.append(element("tr", *cells, aria_current="true" if number == chosen else False))
@@ -250,7 +272,7 @@ def table(
         element("caption", caption),
         element("thead", element("tr", *head)),
         element("tbody", *body),
-        class_="qs-table",
+        class_="qs-table qs-stacks" if stacks else "qs-table",
     )
     return element(
         "div", whole, class_="qs-scroll", role="region", aria_label=caption, tabindex="0"
@@ -263,7 +285,7 @@ def heading(title: str, note: str = "") -> Markup:
     return element("header", element("h2", title), beside, class_="qs-part")
 
 
-def notice(text: str, *, tone: Tone = Tone.IDLE, detail: str = "") -> Markup:
+def notice(text: str | Markup, *, tone: Tone = Tone.IDLE, detail: str = "") -> Markup:
     """A sentence in a frame: bad news are read aloud at once. ``detail`` is for the engineer."""
     more = element("p", detail, class_="qs-muted") if detail else Markup("")
     shape = element("i", class_="qs-shape", aria_hidden="true")

@@ -1,6 +1,23 @@
 """What the broker and the job history say now: watched in the background, read from memory."""
 
 from queuescope.live.broker import BrokerPicture, read_broker
+from queuescope.live.operations import (
+    AuditPicture,
+    ChainWalk,
+    PurgesPicture,
+    read_audit,
+    read_purges,
+)
 from queuescope.live.watch import Sighting, Watch
 
-__all__ = ["BrokerPicture", "Sighting", "Watch", "read_broker"]
+__all__ = [
+    "AuditPicture",
+    "BrokerPicture",
+    "ChainWalk",
+    "PurgesPicture",
+    "Sighting",
+    "Watch",
+    "read_audit",
+    "read_broker",
+    "read_purges",
+]

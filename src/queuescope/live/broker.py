@@ -19,6 +19,10 @@ class BrokerPicture:
     fleet: Fleet
     desired: DesiredState
 
+    def queue(self, name: str) -> QueueReading | None:
+        """The reading of one queue; None when it is not among them."""
+        return next((queue for queue in self.queues if queue.queue == name), None)
+
     @property
     def depth(self) -> int | None:
         """How many jobs wait in all queues; None when no queue is known."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
+from queuescope.dashboard import acts
 from queuescope.dashboard.assets import STATIC
 from queuescope.dashboard.identity import Nobody
-from queuescope.dashboard.pages import show_entrance, show_trends, show_visitor
+from queuescope.dashboard.pages import (
+    show_entrance,
+    show_operations,
+    show_trends,
+    show_visitor,
+)
 from queuescope.dashboard.visitor import role_of, visitor
 from queuescope.operations.access import Role
 
@@ -15,7 +21,10 @@ st.logo(str(STATIC / "wordmark.svg"), size="medium")
 found = visitor()
 may_look = role_of(found).covers(Role.VIEWER)
 page = st.navigation(
-    [st.Page(show_trends, title="Dashboard", default=True)],
+    [
+        st.Page(show_trends, title="Dashboard", default=True),
+        st.Page(show_operations, title="Operations", url_path="operations"),
+    ],
     # Its address stays known, so that nobody is told of a page that does not exist.
     position="top" if may_look else "hidden",
 )
@@ -23,4 +32,5 @@ if isinstance(found, Nobody) or not may_look:
     show_entrance(found)
 else:
     show_visitor(found)
+    acts.resume()
     page.run()

@@ -54,8 +54,15 @@ function dismissConnectionError(dialog) {
   page.trends.load({ quiet: true });
 }
 
+// What Streamlit lays over the page stands beside it, where the theme does not reach.
+function followTheme(node) {
+  const app = document.querySelector(".stApp");
+  if (app) node.style.colorScheme = getComputedStyle(app).colorScheme;
+}
+
 new MutationObserver((changes) => {
   for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+    if (node.nodeType === 1) followTheme(node);
     const found = node.nodeType === 1 && (node.matches("[data-testid=stDialog]")
       ? node : node.querySelector("[data-testid=stDialog]"));
     if (found) dismissConnectionError(found);

@@ -1,0 +1,55 @@
+"""Work that may take long, done in a thread of its own so that a page need not wait for its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from queuescope.errors import QueuescopeError, RefusalReason, RefusedError
+
+T = TypeVar("T")
+_AT_ONCE = 32
+_places = threading.BoundedSemaphore(_AT_ONCE)
+
+
+class Errand(Generic[T]):
+    """Does ``do`` once, beginning now, whoever waits for it. A source that never answers keeps
+    the thread, and neither a page nor the end of the server.
+    """
+
+    def __init__(self, do: Callable[[], T]) -> None:
+        """Raises ``RefusedError`` when too many others have not ended."""
+        self._do = do
+        self._value: T | None = None
+        self._error: QueuescopeError | None = None
+        self._is_done = False
+        self._ended = threading.Event()
+        if not _places.acquire(blocking=False):
+            raise RefusedError(
+                RefusalReason.NOT_POSSIBLE,
+                "This server waits for too many answers already; try again later.",
+            )
+        threading.Thread(target=self._run, name="errand", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._do()
+            self._is_done = True
+        except QueuescopeError as exc:
+            self._error = exc
+        finally:
+            _places.release()
+            self._ended.set()
+
+    def result(self, patience_seconds: float) -> T:
+        """What came of it; raises what it raised. ``TimeoutError`` when it has not ended, and
+        ``RuntimeError`` when it ended by a fault of our own, which is in the log.
+        """
+        if not self._ended.wait(patience_seconds):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        if not self._is_done:
+            raise RuntimeError("the errand has failed")
+        return self._value  # type: ignore[return-value]

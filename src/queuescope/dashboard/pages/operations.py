@@ -1,0 +1,122 @@
+"""The page of operations: queues, workers, purges, and the audit of what was done."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from queuescope.dashboard import acts
+from queuescope.dashboard.audit_search import search_audit
+from queuescope.dashboard.identity import Nobody
+from queuescope.dashboard.operation_tables import (
+    audit_part,
+    purges_part,
+    queues_part,
+    standing,
+    workers_part,
+)
+from queuescope.dashboard.services import Acting, services
+from queuescope.dashboard.visitor import visitor
+from queuescope.dashboard.widgets import (
+    Tone,
+    element,
+    heading,
+    notice,
+    reader_zone,
+    show,
+    show_live,
+)
+from queuescope.errors import RefusedError
+from queuescope.operations.request import Request
+
+_TICK_SECONDS = 2.0
+_VERIFY_PATIENCE_SECONDS = 5.0
+
+
+def show_operations() -> None:
+    """What can be done to queues, jobs and workers, and what was done."""
+    show(element("h1", "Operations"))
+    who = visitor()
+    if isinstance(who, Nobody):
+        show(notice(who.doubt, tone=Tone.WARN))
+        return
+    acting = services().acting
+    if acting is None:
+        show(
+            notice(
+                "No broker is configured, so there is nothing to operate on. Set broker_url "
+                "(QUEUESCOPE_BROKER_URL) to the broker of your workers."
+            )
+        )
+        return
+    st.fragment(_queues_and_workers, run_every=_TICK_SECONDS)()
+    st.fragment(_jobs)()
+    st.fragment(_records, run_every=_TICK_SECONDS)(acting)
+    st.fragment(search_audit)()
+
+
+def _queues_and_workers() -> None:
+    broker = services().broker
+    if broker is None:
+        return
+    rights, zone, now, sighting = acts.rights(), reader_zone(), time.time(), broker.sighting
+    live = show_live(
+        standing(rights),
+        acts.last_act(),
+        queues_part(sighting, rights, zone, now),
+        workers_part(sighting, rights, zone, now),
+        key="queuescope_queues",
+    )
+    if live.chosen is not None:
+        _begin(*live.chosen)
+
+
+def _jobs() -> None:
+    show(
+        heading("Jobs", "failed ones are retried from the page Jobs, one by one or as a group"),
+    )
+    rights = acts.rights()
+    refusal = rights.refusal(lambda: Request.revoke("any"))
+    with st.form("queuescope_job", border=False), st.container(horizontal=True):
+        job_id = st.text_input(
+            "Id of a job to be revoked", label_visibility="collapsed", placeholder="Id of a job"
+        )
+        is_asked = st.form_submit_button("Revoke", disabled=bool(refusal))
+    if is_asked and job_id.strip():
+        acts.offer_revoke(job_id.strip())
+
+
+def _records(acting: Acting) -> None:
+    rights, zone, now = acts.rights(), reader_zone(), time.time()
+    live = show_live(
+        purges_part(acting.purges.sighting, rights, zone, now),
+        audit_part(acting.audit.sighting, acting.chain.sighting, zone, now),
+        key="queuescope_records",
+    )
+    if live.chosen is None:
+        return
+    if live.chosen == ("verify", "chain"):
+        acting.chain.renew(patience_seconds=_VERIFY_PATIENCE_SECONDS)
+    else:
+        _begin(*live.chosen)
+
+
+def _begin(operation: str, subject: str) -> None:
+    """What a button asks for. A browser may say anything: what cannot be meant is no wish, and
+    the rest goes the way of every wish.
+    """
+    try:
+        match operation:
+            case "pause":
+                acts.offer(Request.pause(subject))
+            case "resume":
+                acts.offer(Request.resume(subject))
+            case "purge":
+                acts.offer(Request.purge(subject))
+            case "restore":
+                acts.offer(Request.restore(subject))
+            case "scale":
+                acts.offer_scale(subject)
+    except RefusedError:
+        return

@@ -1,0 +1,85 @@
+"""What acts need and leave behind: the audit, its chain, and what was purged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from queuescope.errors import AuditError, BrokerError
+from queuescope.operations.audit import Entry, Phase, Search, Verification
+from queuescope.operations.ledger import Ledger, OpenAct
+from queuescope.operations.purge_file import Purge
+from queuescope.operations.room import ControlRoom
+
+LATEST_ENTRIES = 20
+_WALK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPicture:
+    """The newest entries, newest first, and the acts that have no outcome yet.
+
+    ``refusal`` is why no intent could be written now, so that no act can begin.
+    """
+
+    entries: tuple[Entry, ...]
+    unfinished: tuple[OpenAct, ...]
+    refusal: AuditError | None
+
+
+@dataclass(frozen=True, slots=True)
+class PurgesPicture:
+    """What was purged, the newest first, and the names of the files that are damaged.
+
+    ``actors`` tells by a purge's id who did it, as far as that is known. ``unfinished`` are the
+    ids of purges that are not exported yet, ``None`` when the broker does not say.
+    """
+
+    purges: tuple[Purge, ...]
+    damaged: tuple[str, ...]
+    actors: Mapping[str, str]
+    unfinished: tuple[str, ...] | None
+
+
+class ChainWalk:
+    """Walks the chain again and again, and finds also that it was made anew meanwhile."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._head = ""
+
+    def __call__(self) -> Verification:
+        """Raises ``AuditError``."""
+        found = self._ledger.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+        if found.is_complete and found.entries and not found.fault:
+            self._head = found.head
+        return found
+
+
+def read_audit(room: ControlRoom) -> AuditPicture:
+    """Raises ``AuditError`` when it cannot even be read."""
+    entries = room.ledger.find(Search(), limit=LATEST_ENTRIES)
+    unfinished = room.ledger.open_acts()
+    refusal: AuditError | None = None
+    try:
+        room.ledger.prove_writable()
+    except AuditError as exc:
+        refusal = exc
+    return AuditPicture(tuple(entries), tuple(unfinished), refusal)
+
+
+def read_purges(room: ControlRoom) -> PurgesPicture:
+    """Raises ``PurgeError``; audit and broker may be away."""
+    shelf = room.quarantine.shelf()
+    actors: dict[str, str] = {}
+    unfinished: tuple[str, ...] | None = None
+    try:
+        entries = room.ledger.entries_of(purge.id for purge in shelf.purges)
+        actors = {e.event.act: e.event.actor for e in entries if e.event.phase is Phase.INTENT}
+    except AuditError:
+        actors = {}
+    try:
+        unfinished = room.quarantine.unfinished()
+    except BrokerError:
+        unfinished = None
+    return PurgesPicture(shelf.purges, shelf.damaged, actors, unfinished)
