@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from queuescope.dashboard.acts import Rights, rights
 from queuescope.dashboard.errand import Errand
+from queuescope.dashboard.identity import Doubt
 from queuescope.dashboard.operation_tables import audit_table
 from queuescope.dashboard.services import services
 from queuescope.dashboard.widgets import Tone, element, notice, reader_zone, show
-from queuescope.errors import QueuescopeError
+from queuescope.errors import QueuescopeError, RefusalReason, RefusedError
+from queuescope.operations.access import Actor, Role
 from queuescope.operations.request import Operation
 
 if TYPE_CHECKING:
@@ -49,13 +52,17 @@ def search_audit() -> None:
     room = services().room
     if room is None:
         return
+    held = rights()
+    if not held.role.covers(Role.VIEWER):
+        # The whole page is drawn anew, and shows the way in.
+        st.rerun()
     with st.expander("Search and export the audit", key="queuescope_audit_search"):
         search = _form(reader_zone())
         place = st.session_state.get(_PLACE)
         if not isinstance(place, Place) or place.search != search:
             place = st.session_state[_PLACE] = Place(search, [])
         _results(room.ledger, place)
-        _exports(room.ledger, search)
+        _exports(room.ledger, search, held)
 
 
 def _form(zone: tzinfo) -> Search:
@@ -121,8 +128,11 @@ def _results(ledger: Ledger, place: Place) -> None:
         )
 
 
-def _exports(ledger: Ledger, search: Search) -> None:
+def _exports(ledger: Ledger, search: Search, held: Rights) -> None:
     def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
+        # Asked for later, and from outside the script: all that is known then is the time.
+        if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
+            raise RefusedError(RefusalReason.IDENTITY_EXPIRED, Doubt.EXPIRED)
         return Errand(lambda: "".join(lines(search)).encode()).result(_EXPORT_PATIENCE_SECONDS)
 
     show(element("p", "All that match, oldest first, as a file:", class_="qs-muted"))

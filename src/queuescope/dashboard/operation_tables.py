@@ -96,7 +96,7 @@ def standing(rights: Rights) -> Markup:
     role = rights.role
     if rights.obstacle:
         return notice(rights.obstacle, tone=Tone.BAD)
-    if role is Role.VIEWER or role is Role.NOBODY:
+    if not role.covers(Role.OPERATOR):
         return notice(
             "You may look and not act: pausing, resuming, retrying and revoking take the role "
             f"operator, the rest admin; yours is {role}.",

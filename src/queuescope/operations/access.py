@@ -44,6 +44,9 @@ class Actor:
     groups: frozenset[str] = frozenset()
     expires_at: float | None = None
 
+    def has_expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
 
 class Access:
     """The roles of the configured people and groups.
@@ -86,7 +89,7 @@ class Access:
 
         Raises ``RefusedError``.
         """
-        if actor.expires_at is not None and now >= actor.expires_at:
+        if actor.has_expired(now):
             raise RefusedError(
                 RefusalReason.IDENTITY_EXPIRED, "Your login has expired; log in again."
             )

@@ -8,7 +8,6 @@ import streamlit as st
 
 from queuescope.dashboard import acts
 from queuescope.dashboard.audit_search import search_audit
-from queuescope.dashboard.identity import Nobody
 from queuescope.dashboard.operation_tables import (
     audit_part,
     purges_part,
@@ -17,9 +16,7 @@ from queuescope.dashboard.operation_tables import (
     workers_part,
 )
 from queuescope.dashboard.services import Acting, services
-from queuescope.dashboard.visitor import visitor
 from queuescope.dashboard.widgets import (
-    Tone,
     element,
     heading,
     notice,
@@ -28,6 +25,7 @@ from queuescope.dashboard.widgets import (
     show_live,
 )
 from queuescope.errors import RefusedError
+from queuescope.operations.access import Role
 from queuescope.operations.request import Request
 
 _TICK_SECONDS = 2.0
@@ -37,10 +35,6 @@ _VERIFY_PATIENCE_SECONDS = 5.0
 def show_operations() -> None:
     """What can be done to queues, jobs and workers, and what was done."""
     show(element("h1", "Operations"))
-    who = visitor()
-    if isinstance(who, Nobody):
-        show(notice(who.doubt, tone=Tone.WARN))
-        return
     acting = services().acting
     if acting is None:
         show(
@@ -60,7 +54,7 @@ def _queues_and_workers() -> None:
     broker = services().broker
     if broker is None:
         return
-    rights, zone, now, sighting = acts.rights(), reader_zone(), time.time(), broker.sighting
+    rights, zone, now, sighting = _rights(), reader_zone(), time.time(), broker.sighting
     live = show_live(
         standing(rights),
         acts.last_act(),
@@ -76,7 +70,7 @@ def _jobs() -> None:
     show(
         heading("Jobs", "failed ones are retried from the page Jobs, one by one or as a group"),
     )
-    rights = acts.rights()
+    rights = _rights()
     refusal = rights.refusal(lambda: Request.revoke("any"))
     with st.form("queuescope_job", border=False), st.container(horizontal=True):
         job_id = st.text_input(
@@ -88,7 +82,7 @@ def _jobs() -> None:
 
 
 def _records(acting: Acting) -> None:
-    rights, zone, now = acts.rights(), reader_zone(), time.time()
+    rights, zone, now = _rights(), reader_zone(), time.time()
     live = show_live(
         purges_part(acting.purges.sighting, rights, zone, now),
         audit_part(acting.audit.sighting, acting.chain.sighting, zone, now),
@@ -100,6 +94,14 @@ def _records(acting: Acting) -> None:
         acting.chain.renew(patience_seconds=_VERIFY_PATIENCE_SECONDS)
     else:
         _begin(*live.chosen)
+
+
+def _rights() -> acts.Rights:
+    """Those of the visitor; whoever may not even look any more, as after a login, is shown out."""
+    found = acts.rights()
+    if not found.role.covers(Role.VIEWER):
+        st.rerun()
+    return found
 
 
 def _begin(operation: str, subject: str) -> None:
