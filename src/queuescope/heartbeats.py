@@ -65,8 +65,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     ``revised_at`` since when.
     ``reserved`` counts jobs by queue that it has fetched and not begun, ``scheduled`` those of
     them that wait for their time. ``processed`` counts ended attempts since the start and includes
-    ``failed`` and ``retried``. ``memory_limit_bytes`` is ``None`` without a limit; ``cpu_ratio``
-    is 1 for one busy core. ``loop_at`` is when the thread that fetches jobs last did something.
+    ``failed`` and ``retried``. ``cpu_ratio`` is 1 for one busy core, of which there are
+    ``cpu_limit``; ``memory_limit_bytes`` is ``None`` without a limit. ``loop_at`` is when the
+    thread that fetches jobs last did something.
     """
 
     worker: str
@@ -102,6 +103,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it can send a failed job again."""
     priority_steps: tuple[int, ...]
     separator: str
+    cpu_limit: float | None = None
+    """``None`` is unknown, as of workers that do not report it yet."""
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ PROJECT = """
 import os, signal, time
 from celery import Celery
 from celery.exceptions import Ignore, Reject
+from celery.worker.control import control_command
 
 app = Celery("shop", broker=os.environ["SHOP_BROKER"])
 app.conf.update(
@@ -71,6 +72,19 @@ def mark(path, word, seconds=0.0):
     with open(path, "a") as file:
         file.write(word + "\\n")
     time.sleep(seconds)
+
+@app.task(name="hang_once")
+def hang_once(path, word):
+    first = not os.path.exists(path)
+    with open(path, "a") as file:
+        file.write(word + "\\n")
+    if first:
+        time.sleep(600)
+
+@control_command()
+def hang_loop(state, seconds=None):
+    time.sleep(seconds)
+    return "ok"
 
 @app.task(name="fail_once")
 def fail_once(path, word):

@@ -283,7 +283,7 @@ def test_a_worker_killed_whole_closes_its_rows_when_it_comes_back(shop: Shop) ->
     row = until(lambda: store.get(job_id), lambda job: job is not None and job.status != "started")
     store.close()
     assert row is not None
-    assert (row.status, row.error_class) == (JobStatus.FAILED, "WorkerLostError")
+    assert (row.status, row.error_class) == (JobStatus.LOST, "WorkerLostError")
 
 
 def _child_that_runs(shop: Shop, job_id: str) -> int:

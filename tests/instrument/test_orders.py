@@ -214,15 +214,17 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
     (left,) = seen.abandonments()
     assert not left.redelivers
-    assert worker.store.abandon(left.worker, before=left.before, status=JobStatus.FAILED) == 1
+    assert worker.store.abandon(left.worker, before=left.before, status=JobStatus.LOST) == 1
     closed = worker.store.get(job_id)
     assert closed is not None
-    assert (closed.status, closed.error_class) == (JobStatus.FAILED, "WorkerLostError")
+    assert (closed.status, closed.error_class) == (JobStatus.LOST, "WorkerLostError")
     # As it will be when the stated time has passed.
     assert broker.drop_workers() == 0
     with redis.Redis.from_url(broker_url) as client:
         old = msgspec.structs.replace(lost.report, at=lost.report.at - DROP_SECONDS)
         client.hset(broker.keys.workers, name, msgspec.json.encode(old))
         assert broker.workers().reports == ()
+        assert [report.worker for report in broker.workers().forgotten] == [name]
+        assert broker.drop_workers(keep=[name]) == 0
         assert broker.drop_workers() == 1
         assert client.hlen(broker.keys.workers) == 0

@@ -127,6 +127,64 @@ def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> 
     assert store.get("j2") == other
 
 
+@pytest.mark.parametrize("status", [JobStatus.RETRYING, JobStatus.LOST])
+def test_what_was_only_inferred_yields_to_news_however_late(
+    store: JobStore, status: JobStatus
+) -> None:
+    """The worker was cut off and not dead: its job ended before it was given up."""
+    store.record([STARTED])
+    store.abandon("w1", before=T0 + 60, status=status)
+    store.record([replace(STARTED, started_at=T0 - 9)])
+    assert store.count(status=status) == 1
+    store.record([FAILED])
+    assert store.get("j1") == FAILED
+    store.record([replace(STARTED, id="j3", worker="w3")])
+    store.abandon("w3", before=T0 + 60, status=status)
+    elsewhere = replace(STARTED, id="j3", worker="w4", started_at=T0 + 30, attempts=2)
+    store.record([elsewhere])
+    assert store.get("j3") == elsewhere
+
+
+def test_a_job_that_nobody_runs_is_given_up_as_it_was_seen(store: JobStore) -> None:
+    young = replace(STARTED, id="j2", started_at=T0 + 50)
+    store.record([STARTED, young])
+    assert store.unfinished(before=T0 + 50) == [STARTED]
+    assert store.unfinished(before=T0 + 60) == [STARTED, young]
+    again = replace(young, started_at=T0 + 55, attempts=2)
+    store.record([again])
+    gone = store.give_up([STARTED, young], at=T0 + 70, status=JobStatus.LOST, reason="Gone.")
+    assert gone == 1
+    assert store.get("j2") == again
+    assert store.get("j1") == replace(
+        STARTED,
+        status=JobStatus.LOST,
+        finished_at=T0 + 70,
+        error_class="WorkerLostError",
+        error_message="Gone.",
+    )
+
+
+def test_a_retry_that_never_comes_is_lost_and_may_be_retried(store: JobStore) -> None:
+    retrying = replace(FAILED, status=JobStatus.RETRYING)
+    store.record([retrying, replace(retrying, id="j2", finished_at=T0 + 60), STARTED])
+    assert store.give_up_retries(before=T0 + 60, at=T0 + 90, reason="Not seen again.") == 1
+    lost = store.get("j1")
+    assert lost is not None
+    assert (lost.status, lost.finished_at) == (JobStatus.LOST, T0 + 90)
+    assert (lost.error_class, lost.error_message) == ("NotRetriedError", "Not seen again.")
+    assert store.claim(["j1", "j2"]) == {"j1": "enhance"}
+
+
+def test_a_worker_that_was_not_lost_has_its_jobs_back(store: JobStore) -> None:
+    other = replace(STARTED, id="j2")
+    store.record([STARTED, other, replace(FAILED, id="j3")])
+    store.abandon("w1", before=T0 + 60, status=JobStatus.LOST)
+    assert store.take_back("w2", ["j1"]) == 0
+    assert store.take_back("w1", ["j1", "j3", "unknown"]) == 1
+    assert store.get("j1") == STARTED
+    assert store.count(status=JobStatus.LOST) == 1
+
+
 def test_a_failed_job_is_claimed_by_one(store: JobStore) -> None:
     """Of several that retry the same jobs at the same moment, each job has one."""
     ids = [f"j{n}" for n in range(60)]

@@ -4,60 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
+from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
-from queuescope.heartbeats import ActiveJob, DesiredState, Pool, WorkerReport
+from queuescope.heartbeats import DROP_SECONDS, DesiredState
 from queuescope.operations.broker import QueueReading, WorkersReading
 from queuescope.operations.workers import Fleet, WorkerStatus, judge
 
-NOW = 1_000_000.0
-# The worker's clock is an hour ahead of the broker's, which must not matter.
-AHEAD = 3600.0
-JOB = ActiveJob(id="j", name="nap", queue="orders", tenant="acme", started_at=NOW + AHEAD - 40)
-REPORT = WorkerReport(
-    worker="w@h",
-    boot_id="b",
-    pid=1,
-    at=NOW - 1,
-    clock_at=NOW + AHEAD - 1,
-    started_at=NOW + AHEAD - 1000,
-    queues=("express", "orders"),
-    consuming=("express", "orders"),
-    paused=(),
-    revision=4,
-    revised_at=NOW + AHEAD - 500,
-    pool=Pool.PREFORK,
-    pool_size=2,
-    prefetch_limit=2,
-    reserved={},
-    scheduled=0,
-    active=(),
-    active_count=0,
-    processed=10,
-    failed=0,
-    retried=0,
-    last_started_at=NOW + AHEAD - 400,
-    last_ended_at=NOW + AHEAD - 390,
-    loop_at=NOW + AHEAD - 2,
-    cpu_ratio=0.1,
-    memory_bytes=1,
-    memory_limit_bytes=None,
-    redelivers=True,
-    retries=False,
-    priority_steps=(0, 3, 6, 9),
-    separator="\x06\x16",
-)
 WAITS = QueueReading("orders", 5, 60.0, 0)
 DESIRED = DesiredState(revision=4)
 
 
 def fleet(*queues: QueueReading, desired: DesiredState = DESIRED, **changes: Any) -> Fleet:
-    report = msgspec.structs.replace(REPORT, **changes)
-    return judge(WorkersReading(NOW, (report,)), desired, queues)
+    return judge(WorkersReading(NOW, (report(**changes),)), desired, queues)
 
 
-BUSY: dict[str, Any] = {"active": (JOB,), "active_count": 1}
 FULL: dict[str, Any] = {"active": (JOB, JOB), "active_count": 2}
 ALL_PAUSED: dict[str, Any] = {"paused": ("express", "orders"), "consuming": ()}
 PAUSE = DesiredState(revision=4, paused=("*",))
@@ -108,7 +69,7 @@ def test_ages_do_not_depend_on_the_workers_clock() -> None:
 
 def test_a_pause_is_confirmed_by_living_workers_that_serve_the_queue() -> None:
     reports = tuple(
-        msgspec.structs.replace(REPORT, worker=name, revision=revision, at=at, queues=queues)
+        report(worker=name, revision=revision, at=at, queues=queues)
         for name, revision, at, queues in (
             ("a", 4, NOW, ("orders",)),
             ("behind", 3, NOW, ("orders",)),
@@ -148,3 +109,11 @@ def test_what_a_lost_worker_left_is_named_once_with_what_becomes_of_it() -> None
     (left,) = fleet(at=NOW - 16, **BUSY).abandonments()
     assert (left.worker, left.redelivers) == ("w@h", True)
     assert left.before > JOB.started_at
+
+
+def test_a_worker_that_is_forgotten_left_something_too() -> None:
+    """Nobody may have looked while it was lost."""
+    old = report(at=NOW - DROP_SECONDS - 60, **BUSY)
+    seen = judge(WorkersReading(NOW, (), (old,)), DESIRED)
+    assert seen.workers == ()
+    assert [(left.worker, left.boot_id) for left in seen.abandonments()] == [("w@h", "b")]

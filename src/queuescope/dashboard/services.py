@@ -16,6 +16,7 @@ from queuescope.errors import (
     BrokerError,
     BrokerErrorKind,
     ConfigurationError,
+    JobStoreError,
     PurgeError,
 )
 from queuescope.settings import Settings, operations_store_address
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, Watch
     from queuescope.operations.audit import Verification
     from queuescope.operations.room import ControlRoom
+    from queuescope.operations.workers import Fleet
 
 _BROKER_SECONDS = 2.0
 _AUDIT_SECONDS = 4.0
 _PURGES_SECONDS = 6.0
 _WRITABLE_SECONDS = 10.0
 _CHAIN_SECONDS = 600.0
+_KEEPER_SECONDS = 2.0
+_TIDY_SECONDS = 5.0
 _OVERDUE_SECONDS = 10.0
 _LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
@@ -56,17 +60,24 @@ class Acting:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of the running application; None: the setting that names it is not set."""
+    """The parts of the running application; None: the setting that names it is not set.
+
+    ``keeper`` ends the history rows of lost workers, ``tidier`` finishes what an ended process
+    has left; their sightings tell whether they can, and count what they did last.
+    """
 
     settings: Settings
     room: ControlRoom | None
     jobs: JobStore | None
     broker: Watch[BrokerPicture] | None
     acting: Acting | None = None
+    keeper: Watch[int] | None = None
+    tidier: Watch[int] | None = None
 
     @property
     def _watches(self) -> tuple[Watch[Any], ...]:
-        watches = (self.broker, *(() if self.acting is None else self.acting.watches))
+        acting = () if self.acting is None else self.acting.watches
+        watches = (self.broker, self.keeper, self.tidier, *acting)
         return tuple(watch for watch in watches if watch is not None)
 
     def start(self) -> None:
@@ -97,7 +108,16 @@ def open_services(settings: Settings) -> Services:
     if room is None:
         _current = Services(settings, room, jobs, None)
     else:
-        _current = Services(settings, room, jobs, _broker(room), _acting(room))
+        broker = _broker(room)
+        _current = Services(
+            settings,
+            room,
+            jobs,
+            broker,
+            acting=_acting(room),
+            keeper=_keeper(room, jobs, broker),
+            tidier=_tidier(room),
+        )
     return _current
 
 
@@ -142,11 +162,12 @@ def _room(settings: Settings, jobs: JobStore | None) -> ControlRoom | None:
 
 
 def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
-    from queuescope.live import Watch, read_broker  # noqa: PLC0415 - it needs an extra
+    from queuescope.live import Paces, Watch, read_broker  # noqa: PLC0415 - it needs an extra
 
+    paces = Paces()
     return Watch(
         "broker",
-        lambda: read_broker(room),
+        lambda: read_broker(room, paces),
         seconds=_BROKER_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
@@ -198,4 +219,33 @@ def _acting(room: ControlRoom) -> Acting:
             overdue_seconds=_OVERDUE_SECONDS,
             hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
         ),
+    )
+
+
+def _keeper(room: ControlRoom, jobs: JobStore | None, broker: Watch[BrokerPicture]) -> Watch[int]:
+    from queuescope.live import HistoryKeeper, Watch  # noqa: PLC0415 - it needs an extra
+
+    def fleet() -> Fleet | None:
+        picture = broker.sighting.fresh_value
+        return None if picture is None else picture.fleet
+
+    keeper = HistoryKeeper(jobs, fleet, lambda keep: room.broker.drop_workers(keep=keep))
+    return Watch(
+        "keeper",
+        keeper.keep,
+        seconds=_KEEPER_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: JobStoreError("the job history does not answer in time"),
+    )
+
+
+def _tidier(room: ControlRoom) -> Watch[int]:
+    from queuescope.live import Watch  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "tidier",
+        lambda: len(room.tidy()),
+        seconds=_TIDY_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: AuditError("the operations database does not answer in time"),
     )

@@ -76,7 +76,7 @@ class History:
 
     def start(self, worker: str, *, redelivers: bool) -> None:
         """Begin; rows that an earlier life of ``worker`` left as running are closed first."""
-        status = JobStatus.RETRYING if redelivers else JobStatus.FAILED
+        status = JobStatus.RETRYING if redelivers else JobStatus.LOST
         self._abandoned = (worker, time.time(), status)
         self._thread.start()
 

@@ -16,7 +16,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import redis
@@ -33,6 +32,7 @@ from queuescope.heartbeats import (
     WorkerReport,
     encode,
 )
+from queuescope.instrument import limits
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
@@ -289,7 +289,8 @@ class Heartbeat:
             loop_at=self._loop_at,
             cpu_ratio=activity.cpu_ratio,
             memory_bytes=activity.memory_bytes,
-            memory_limit_bytes=_memory_limit_bytes(),
+            memory_limit_bytes=limits.memory_limit_bytes(),
+            cpu_limit=limits.cpu_limit(),
             redelivers=bool(self._worker.app.conf.task_acks_late),
             retries=self._can_retry,
             priority_steps=self.link.priority_steps,
@@ -332,20 +333,3 @@ def _raise_cause(error: Exception) -> NoReturn:
     if isinstance(cause, redis.RedisError | OSError):
         raise cause from error
     raise redis.ConnectionError("no connection") from error
-
-
-def _memory_limit_bytes() -> int | None:
-    """The limit of this control group, of either version."""
-    for path in (
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ):
-        try:
-            text = Path(path).read_text("ascii").strip()
-        except OSError:
-            continue
-        # Without a limit, version 2 says “max” and version 1 the largest number of pages.
-        if text.isdecimal() and int(text) < 2**60:
-            return int(text)
-        return None
-    return None

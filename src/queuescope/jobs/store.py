@@ -22,8 +22,11 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    and_,
+    case,
     func,
     inspect,
+    or_,
     select,
     update,
 )
@@ -50,13 +53,22 @@ _REMEDIES = {
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. ``retrying`` waits for its next attempt; the last three are final."""
+    """Where a job stands. ``retrying`` waits for its next attempt.
+
+    The others but ``started`` are final, ``lost`` as far as is known: nobody runs the job any
+    more and nobody has told its end. News of its worker put that right.
+    """
 
     STARTED = "started"
     RETRYING = "retrying"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     REVOKED = "revoked"
+    LOST = "lost"
+
+
+LOST_WORKER = "WorkerLostError"
+"""The error class of an attempt whose worker ended in it, as Celery calls it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,11 @@ _indexes = (
     Index("jobs_by_status", _jobs.c.status, _jobs.c.finished_at),
 )
 _COLUMNS = [field.name for field in fields(Job)]
+_IS_INFERRED = or_(
+    _jobs.c.status == JobStatus.LOST.value,
+    and_(_jobs.c.status == JobStatus.RETRYING.value, _jobs.c.error_class == LOST_WORKER),
+)
+"""Rows that stand as they do because their worker was silent, not because it said so."""
 
 
 class JobStore:
@@ -137,7 +154,8 @@ class JobStore:
         """Insert or update the rows of ``jobs`` in one transaction.
 
         News that is older than what the row already tells is ignored, so workers may deliver in
-        any order. Of several entries with one id, the newest counts.
+        any order. Of several entries with one id, the newest counts. What a row holds because
+        nothing was heard yields to all that is heard of that attempt or a later one.
         """
         newest: dict[str, Job] = {}
         for job in jobs:
@@ -156,7 +174,12 @@ class JobStore:
             index_elements=["id"],
             set_={name: new[name] for name in _COLUMNS if name != "id"},
             where=func.coalesce(new.finished_at, new.started_at, new.enqueued_at, 0.0)
-            >= func.coalesce(_jobs.c.finished_at, _jobs.c.started_at, _jobs.c.enqueued_at, 0.0),
+            >= case(
+                (_IS_INFERRED, func.coalesce(_jobs.c.started_at, 0.0)),
+                else_=func.coalesce(
+                    _jobs.c.finished_at, _jobs.c.started_at, _jobs.c.enqueued_at, 0.0
+                ),
+            ),
         )
         with self._database.transaction() as connection:
             connection.execute(statement, rows)
@@ -232,11 +255,23 @@ class JobStore:
         with self._database.transaction() as connection:
             return [_as_job(row) for row in connection.execute(statement)]
 
+    def unfinished(self, *, before: float, limit: int = 10_000) -> list[Job]:
+        """The jobs that stand as started since before then, the oldest first."""
+        statement = (
+            select(_jobs)
+            .where(_jobs.c.status == JobStatus.STARTED.value)
+            .where(_jobs.c.started_at < before)
+            .order_by(_jobs.c.started_at, _jobs.c.id)
+            .limit(limit)
+        )
+        with self._database.transaction() as connection:
+            return [_as_job(row) for row in connection.execute(statement)]
+
     def abandon(self, worker: str, *, before: float, status: JobStatus) -> int:
         """End the rows that an earlier life of ``worker`` left as started; returns how many.
 
         ``status`` is what became of them: retrying if the broker will deliver them again,
-        otherwise failed. ``before`` is when the new life began.
+        otherwise lost. ``before`` is when the new life began.
         """
         statement = (
             update(_jobs)
@@ -246,24 +281,88 @@ class JobStore:
             .values(
                 status=status.value,
                 finished_at=before,
-                error_class="WorkerLostError",
+                error_class=LOST_WORKER,
                 error_message="The worker ended while it ran this job.",
             )
         )
         with self._database.transaction() as connection:
             return int(connection.execute(statement).rowcount)
 
-    def claim(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """Make failed jobs retrying, so that nobody else retries them; returns id → name of those
-        that were failed until now.
+    def give_up(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int:
+        """End those of ``jobs`` whose rows still stand as started as they do; returns how many.
+
+        ``reason`` is a sentence, ``at`` when this was found.
         """
-        return self._move(job_ids, JobStatus.FAILED, JobStatus.RETRYING)
+        ended = 0
+        with self._database.transaction() as connection:
+            for job in sorted(jobs, key=lambda job: job.id):
+                statement = (
+                    update(_jobs)
+                    .where(_jobs.c.id == _clean(job.id, _LABEL_LIMIT))
+                    .where(_jobs.c.status == JobStatus.STARTED.value)
+                    .where(_jobs.c.started_at == job.started_at)
+                    .values(
+                        status=status.value,
+                        finished_at=at,
+                        error_class=LOST_WORKER,
+                        error_message=_clean(reason, MESSAGE_LIMIT),
+                    )
+                )
+                ended += int(connection.execute(statement).rowcount)
+        return ended
+
+    def give_up_retries(self, *, before: float, at: float, reason: str) -> int:
+        """Say lost of the jobs that have been retrying since before then; returns how many."""
+        statement = (
+            update(_jobs)
+            .where(_jobs.c.status == JobStatus.RETRYING.value)
+            .where(_jobs.c.finished_at < before)
+            .values(
+                status=JobStatus.LOST.value,
+                finished_at=at,
+                error_class="NotRetriedError",
+                error_message=_clean(reason, MESSAGE_LIMIT),
+            )
+        )
+        with self._database.transaction() as connection:
+            return int(connection.execute(statement).rowcount)
+
+    def take_back(self, worker: str, job_ids: Iterable[str]) -> int:
+        """Let rows of ``worker`` that were ended for its silence be started again, since it runs
+        these jobs after all; returns how many.
+        """
+        ids = sorted({_clean(job_id, _LABEL_LIMIT) for job_id in job_ids})
+        taken = 0
+        with self._database.transaction() as connection:
+            for start in range(0, len(ids), _MOVE_BATCH):
+                statement = (
+                    update(_jobs)
+                    .where(_jobs.c.id.in_(ids[start : start + _MOVE_BATCH]))
+                    .where(_jobs.c.worker == _clean(worker, _LABEL_LIMIT))
+                    .where(_IS_INFERRED)
+                    .values(
+                        status=JobStatus.STARTED.value,
+                        finished_at=None,
+                        error_class="",
+                        error_message="",
+                    )
+                )
+                taken += int(connection.execute(statement).rowcount)
+        return taken
+
+    def claim(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """Make failed and lost jobs retrying, so that nobody else retries them; returns id → name
+        of those that were so until now.
+        """
+        return self._move(job_ids, (JobStatus.FAILED, JobStatus.LOST), JobStatus.RETRYING)
 
     def release(self, job_ids: Iterable[str]) -> dict[str, str]:
         """Make jobs failed again that were claimed and have not been sent."""
-        return self._move(job_ids, JobStatus.RETRYING, JobStatus.FAILED)
+        return self._move(job_ids, (JobStatus.RETRYING,), JobStatus.FAILED)
 
-    def _move(self, job_ids: Iterable[str], old: JobStatus, new: JobStatus) -> dict[str, str]:
+    def _move(
+        self, job_ids: Iterable[str], old: tuple[JobStatus, ...], new: JobStatus
+    ) -> dict[str, str]:
         ids = sorted({_clean(job_id, _LABEL_LIMIT) for job_id in job_ids})
         moved: dict[str, str] = {}
         with self._database.transaction() as connection:
@@ -271,7 +370,7 @@ class JobStore:
                 rows = connection.execute(
                     update(_jobs)
                     .where(_jobs.c.id.in_(ids[start : start + _MOVE_BATCH]))
-                    .where(_jobs.c.status == old.value)
+                    .where(_jobs.c.status.in_([status.value for status in old]))
                     .values(status=new.value)
                     .returning(_jobs.c.id, _jobs.c.name)
                 )

@@ -1,6 +1,7 @@
 """What the broker and the job history say now: watched in the background, read from memory."""
 
 from queuescope.live.broker import BrokerPicture, read_broker
+from queuescope.live.keeper import HistoryKeeper
 from queuescope.live.operations import (
     AuditPicture,
     ChainWalk,
@@ -8,12 +9,16 @@ from queuescope.live.operations import (
     read_audit,
     read_purges,
 )
+from queuescope.live.pace import Pace, Paces
 from queuescope.live.watch import Sighting, Watch
 
 __all__ = [
     "AuditPicture",
     "BrokerPicture",
     "ChainWalk",
+    "HistoryKeeper",
+    "Pace",
+    "Paces",
     "PurgesPicture",
     "Sighting",
     "Watch",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from queuescope.heartbeats import DesiredState
+from queuescope.live.pace import Pace, Paces
 from queuescope.operations.broker import QueueReading
 from queuescope.operations.room import ControlRoom
 from queuescope.operations.workers import Fleet, judge
@@ -12,12 +14,16 @@ from queuescope.operations.workers import Fleet, judge
 
 @dataclass(frozen=True, slots=True)
 class BrokerPicture:
-    """The broker at one instant; ``at`` is epoch seconds of its own clock."""
+    """The broker at one instant; ``at`` is epoch seconds of its own clock.
+
+    ``paces`` are those of the workers that have been seen for long enough, by name.
+    """
 
     at: float
     queues: tuple[QueueReading, ...]
     fleet: Fleet
     desired: DesiredState
+    paces: Mapping[str, Pace] = field(default_factory=dict)
 
     def queue(self, name: str) -> QueueReading | None:
         """The reading of one queue; None when it is not among them."""
@@ -37,11 +43,12 @@ class BrokerPicture:
         return max((age for age in ages if age is not None), default=0.0)
 
 
-def read_broker(room: ControlRoom) -> BrokerPicture:
-    """Read all of it. Raises ``BrokerError``."""
+def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
+    """Read all of it; ``paces`` remembers the readings before. Raises ``BrokerError``."""
     workers = room.broker.workers()
     room.broker.learn(workers.reports)
     served = {queue for report in workers.reports for queue in report.queues}
     queues = tuple(room.broker.read(sorted({*room.named_queues, *served})))
     desired = room.broker.desired()
-    return BrokerPicture(workers.at, queues, judge(workers, desired, queues), desired)
+    known = {} if paces is None else paces.take_in(workers.reports)
+    return BrokerPicture(workers.at, queues, judge(workers, desired, queues), desired, known)

@@ -7,7 +7,7 @@ and everything that was delivered and not yet acknowledged in one hash for all q
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ from queuescope.operations.redis_failures import is_overtaken, translated
 DUE_HEADER = "queuescope_enqueued_at"
 """The header of a message that tells when it became due, in epoch seconds."""
 _UNACKNOWLEDGED_LIMIT = 2000
+_KEEP_SECONDS = 7 * 86_400.0
 _BINDING = "_kombu.binding.%s"
 _PROBE_SECONDS = 60
 
@@ -55,10 +56,14 @@ class QueueReading:
 
 @dataclass(frozen=True, slots=True)
 class WorkersReading:
-    """The last report of every worker that is not forgotten yet, by the broker's time ``at``."""
+    """The last report of every worker that is not forgotten yet, by the broker's time ``at``.
+
+    ``forgotten`` are older ones that still lie in the broker.
+    """
 
     at: float
     reports: tuple[WorkerReport, ...]
+    forgotten: tuple[WorkerReport, ...] = ()
 
 
 class RedisBroker:
@@ -132,31 +137,31 @@ class RedisBroker:
             return desired.broker_time(self._reader)
 
     def workers(self) -> WorkersReading:
-        """The reports of the workers, those of the last ``DROP_SECONDS``."""
+        """The reports of the workers; those from before ``DROP_SECONDS`` are forgotten."""
         with translated(), self._reader.pipeline() as pipe:
             pipe.time()
             pipe.hvals(self.keys.workers)
             (seconds, microseconds), raw_reports = pipe.execute()
         now = seconds + microseconds / 1e6
         reports = [report for raw in raw_reports if (report := _report(raw)) is not None]
+        reports.sort(key=lambda report: report.worker)
         return WorkersReading(
             now,
-            tuple(
-                sorted(
-                    (report for report in reports if now - report.at <= DROP_SECONDS),
-                    key=lambda report: report.worker,
-                )
-            ),
+            tuple(report for report in reports if now - report.at <= DROP_SECONDS),
+            tuple(report for report in reports if now - report.at > DROP_SECONDS),
         )
 
-    def drop_workers(self) -> int:
-        """Delete the reports of workers that were lost ``DROP_SECONDS`` ago; returns how many."""
+    def drop_workers(self, *, keep: Collection[str] = ()) -> int:
+        """Delete the reports of workers that were lost ``DROP_SECONDS`` ago, but for those of
+        ``keep`` for a week, and those that cannot be read; returns how many.
+        """
         dropped = 0
         with translated(writes=True), self.writing() as client:
             now = desired.broker_time(client)
             for name, raw in client.hgetall(self.keys.workers).items():
                 report = _report(raw)
-                if report is not None and now - report.at <= DROP_SECONDS:
+                until = _KEEP_SECONDS if report and report.worker in keep else DROP_SECONDS
+                if report is not None and now - report.at <= until:
                     continue
                 with client.pipeline() as pipe:
                     pipe.watch(self.keys.workers)  # type: ignore[no-untyped-call]

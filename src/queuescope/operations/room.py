@@ -72,6 +72,8 @@ class ControlRoom:
     def tidy(self) -> list[Entry]:
         """Finish what an ended process left: acts without an outcome, purges that were cut off,
         a broker that lost its copy of what is desired. Returns the outcomes that were written.
+        Reports of workers that are long gone are not its affair: whoever keeps the job history
+        needs them first.
 
         To be called at the start and every few seconds. What cannot be done now is left for the
         next call; raises ``AuditError``, ``BrokerError``, ``PurgeError`` and
@@ -83,7 +85,7 @@ class ControlRoom:
             written = self.operations.start()
         except AuditError as exc:
             failure = exc
-        for step in (self.quarantine.recover, self._pauses.reconcile, self.broker.drop_workers):
+        for step in (self.quarantine.recover, self._pauses.reconcile):
             try:
                 step()
             except (AuditError, BrokerError, PurgeError, OutcomeUnknownError) as exc:

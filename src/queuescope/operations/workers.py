@@ -77,21 +77,26 @@ class Confirmation:
 class Abandonment:
     """The jobs that a lost worker has left: what it began ``before`` then and did not end.
 
-    The broker delivers them again if it ``redelivers``; otherwise they are gone. The arguments of
-    ``JobStore.abandon``.
+    The broker delivers them again if it ``redelivers``; otherwise they are gone. ``boot_id`` is
+    the life of the worker that has ended.
     """
 
     worker: str
+    boot_id: str
     before: float
     redelivers: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All workers that report or did so lately, by name."""
+    """All workers that report or did so lately, by name.
+
+    ``forgotten`` are reports of longer ago that still lie in the broker.
+    """
 
     at: float
     workers: tuple[Worker, ...]
+    forgotten: tuple[WorkerReport, ...] = ()
 
     @property
     def alive(self) -> tuple[Worker, ...]:
@@ -140,11 +145,12 @@ class Fleet:
 
         A worker that was wrongly believed lost corrects its rows by itself when its jobs end.
         """
+        reports = (*(worker.report for worker in self.lost), *self.forgotten)
         return tuple(
             Abandonment(
-                worker.name, worker.report.clock_at + LOST_SECONDS, worker.report.redelivers
+                report.worker, report.boot_id, report.clock_at + LOST_SECONDS, report.redelivers
             )
-            for worker in self.lost
+            for report in reports
         )
 
 
@@ -158,6 +164,7 @@ def judge(
     return Fleet(
         reading.at,
         tuple(_judge(report, reading.at, desired, waiting) for report in reading.reports),
+        reading.forgotten,
     )
 
 

