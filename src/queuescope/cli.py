@@ -113,6 +113,8 @@ def serve(
         if settings.port not in (0, found):
             click.echo(f"Port {settings.port} is busy: the dashboard moves to port {found}.")
         _override(port=found)
+        # The cookies of a login with many groups are longer than the 8 KiB that is usual here.
+        os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(_LONGEST_HEADER))
         import uvicorn
 
         class Server(uvicorn.Server):
@@ -185,6 +187,7 @@ async def _check(settings: Any) -> bool:
 
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
+_LONGEST_HEADER = 65_536
 _LOOK_BACK_SECONDS = 3600.0
 
 

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from tests.real_prometheus import RealPrometheus
 SCRAPE = 30
 HOSTILE = "</script><script>alert('x')</script><!--<img src=x onerror=alert(1)>"
 _READY_WITHIN_SECONDS = 60.0
+
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,20 @@ class Answer:
 
 
 class RunningDashboard:
-    """``uvicorn queuescope.dashboard.asgi:app``, configured by its environment."""
+    """``uvicorn queuescope.dashboard.asgi:app``, or ``queuescope serve``, in ``directory`` and
+    configured by its environment.
+    """
 
-    def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
-        self.port = free_port()
+    def __init__(
+        self,
+        directory: Path,
+        prometheus_url: str,
+        *,
+        port: int = 0,
+        server: Literal["uvicorn", "queuescope"] = "uvicorn",
+        **settings: str,
+    ) -> None:
+        self.port = port or free_port()
         self._log = directory / "dashboard.log"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")}
         environment = {
@@ -46,13 +59,15 @@ class RunningDashboard:
             "QUEUESCOPE_DATA_DIR": str(directory),
             **{f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()},
         }
+        command = {
+            "uvicorn": ["uvicorn", "queuescope.dashboard.asgi:app", "--log-level", "warning"],
+            "queuescope": ["queuescope.cli", "serve"],
+        }
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "uvicorn", "queuescope.dashboard.asgi:app"),
-                    *("--port", str(self.port), "--log-level", "warning"),
-                ],
+                [sys.executable, "-m", *command[server], "--port", str(self.port)],
                 env=environment,
+                cwd=directory,
                 stdout=log,
                 stderr=log,
             )
@@ -74,15 +89,28 @@ class RunningDashboard:
             return False
 
     def ask(
-        self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+        self,
+        path: str,
+        headers: Headers | None = None,
+        method: str = "GET",
+        *,
+        source: str = "127.0.0.1",
     ) -> Answer:
-        """One request, sent as it is written; ``headers`` may name another ``Host``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        """One request, sent as it is written; ``headers`` may name another ``Host``, and come in
+        pairs where one is repeated. ``source`` is the address that it comes from.
+        """
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers or ())
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=30, source_address=(source, 0)
+        )
         try:
             connection.putrequest(
-                method, path, skip_host="Host" in (headers or {}), skip_accept_encoding=True
+                method,
+                path,
+                skip_host=any(name == "Host" for name, _ in pairs),
+                skip_accept_encoding=True,
             )
-            for name, value in (headers or {}).items():
+            for name, value in pairs:
                 connection.putheader(name, value)
             connection.endheaders()
             response = connection.getresponse()
