@@ -35,6 +35,7 @@ ALL_QUEUES = "*"
 """Stands for every queue among the paused ones."""
 
 _PREFIX = "queuescope:"
+_LABEL_LIMIT = 200
 
 
 class Pool(StrEnum):
@@ -170,6 +171,12 @@ class Keys:
 
     def purged_list(self, purge_id: str, step: int) -> str:
         return f"{self._own}purged:{purge_id}:{step}"
+
+
+def label(value: object) -> str:
+    """A label value of a metric, of bounded length and printable on one line."""
+    text = str(value)[:_LABEL_LIMIT]
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 _encoder = msgspec.json.Encoder()

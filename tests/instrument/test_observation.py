@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from queuescope.instrument.observation import Event, Observation, Sender, decode, label
+from queuescope.heartbeats import label
+from queuescope.instrument.observation import Event, Observation, Sender, decode
 
 
 @pytest.fixture

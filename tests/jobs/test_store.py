@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import ConfigurationError, JobStoreError
-from queuescope.jobs.store import MESSAGE_LIMIT, Job, JobStatus, JobStore
+from queuescope.jobs.store import MESSAGE_LIMIT, Job, JobStatus, JobStore, UsualRuntime
 
 T0 = 1_790_000_000.0
 STARTED = Job(
@@ -197,6 +197,29 @@ def test_a_failed_job_is_claimed_by_one(store: JobStore) -> None:
     assert store.count(status=JobStatus.RETRYING) == 60
     assert store.release(["j1", "running"]) == {"j1": "enhance"}
     assert store.claim(ids) == {"j1": "enhance"}
+
+
+def test_the_usual_runtime_is_that_of_95_of_100_jobs_that_ended_lately(store: JobStore) -> None:
+    """Of each kind for itself; what was cut off or is of the past says nothing."""
+    rows = [
+        replace(FAILED, id=f"e{n}", runtime_seconds=float(n + 1), finished_at=T0 + n)
+        for n in range(40)
+    ]
+    rows += [
+        replace(FAILED, id="s1", name="summarise", runtime_seconds=7.0),
+        replace(FAILED, id="old", runtime_seconds=9000.0, finished_at=T0 - 1),
+        replace(FAILED, id="gone", status=JobStatus.LOST, runtime_seconds=9000.0),
+        replace(FAILED, id="unknown", runtime_seconds=None),
+        replace(STARTED, id="running"),
+    ]
+    store.record(rows)
+    assert store.usual_runtimes(since=T0) == {
+        "enhance": UsualRuntime(38.0, 40),
+        "summarise": UsualRuntime(7.0, 1),
+    }
+    newest = store.usual_runtimes(since=T0, limit=20)
+    assert newest == {"enhance": UsualRuntime(39.0, 20)}
+    assert store.usual_runtimes(since=T0 + 999) == {}
 
 
 def test_hostile_text_is_kept_as_text_within_limits(store: JobStore) -> None:

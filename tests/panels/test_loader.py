@@ -93,6 +93,15 @@ def test_every_rendered_query_of_a_preset_is_promql_on_the_metrics_that_it_names
 
 
 @settings(deadline=None)
+@given(worker=st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_asked_of_a_worker_is_promql_whatever_it_is_called(worker: str) -> None:
+    per_worker = load_dashboard("ai-agents").per_worker
+    assert per_worker is not None
+    query = per_worker.render_throughput(Resolution(3600, 15), 'env="prod"', promql.quote(worker))
+    assert promql.metric_names(query) == {"ai_agents_worker_jobs_total"}
+
+
+@settings(deadline=None)
 @given(
     name=st.from_regex(r"[a-z_][a-z0-9_]{0,9}", fullmatch=True),
     operator=st.sampled_from(["=", "!="]),
@@ -181,6 +190,20 @@ def test_a_mistake_in_a_panel_is_told_with_its_place(line: str, expected: str) -
         ("", ": at least one [[panel]] is needed"),
         ("panel = 3", ": at least one [[panel]] is needed"),
         ("panel = [3]", ": panels are written as [[panel]] tables"),
+        ("worker = 3\n" + PANEL, ", worker is written as a [worker] table"),
+        (PANEL + "[worker]", ", worker: 'throughput' must be a text that is not empty"),
+        (
+            PANEL + "[worker]\nthroughput = 'up'\nmemory = 'up'",
+            ", worker: unknown key 'memory'",
+        ),
+        (
+            PANEL + "[worker]\nthroughput = 'rate(x[$window])'",
+            ", worker, throughput: $worker must name the worker",
+        ),
+        (
+            PANEL + "[worker]\nthroughput = 'x{worker=$wroker}'",
+            ", worker, throughput: unknown placeholder $wroker, did you mean 'worker'?",
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_told_with_its_place(text: str, expected: str) -> None:

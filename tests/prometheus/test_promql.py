@@ -11,6 +11,7 @@ from queuescope.prometheus.promql import Matcher, parse_matchers, render_matcher
 
 def test_quoting_escapes_what_could_end_the_string() -> None:
     assert promql.quote('a"b\\c\nd\0') == r'"a\"b\\c\nd\u0000"'
+    assert promql.quote("a\ufffd") == r'"a\ufffd"'
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:

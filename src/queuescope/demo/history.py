@@ -334,6 +334,10 @@ def _worker_samples(past: Past, grid: Integers, targets: Targets, worker: int) -
         for position, outcome in enumerate(outcomes):
             labels = (*names, ("outcome", outcome.value))
             yield series(metrics.JOBS_TOTAL, labels, counts[index * len(outcomes) + position])
+    own = _totals(end, came_to, len(outcomes), grid, births)
+    for position, outcome in enumerate(outcomes):
+        names = (("worker", targets.worker_names[worker]), ("outcome", outcome.value))
+        yield series(metrics.WORKER_JOBS_TOTAL, names, own[position])
     busy = np.zeros(len(grid), dtype=np.int64)
     for index, names in enumerate(by_queue):
         here = queue == index

@@ -25,7 +25,7 @@ from celery import signals, states
 from celery.exceptions import Reject
 
 from queuescope.errors import ConfigurationError
-from queuescope.heartbeats import KeptJob
+from queuescope.heartbeats import KeptJob, label
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
@@ -36,7 +36,6 @@ from queuescope.instrument.observation import (
     Event,
     Observation,
     Sender,
-    label,
 )
 from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.jobs.store import JobStore

@@ -21,7 +21,7 @@ import psutil
 from prometheus_client import start_http_server
 
 from queuescope.errors import JobStoreError
-from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob
+from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob, label
 from queuescope.instrument.metrics import Outcome, WorkerMetrics
 from queuescope.instrument.observation import Event, Observation, decode
 from queuescope.jobs.store import Job, JobStatus
@@ -148,6 +148,7 @@ class Collector:
     def __init__(self, metrics: WorkerMetrics, store: JobSink | None, worker: str) -> None:
         self._metrics = metrics
         self._worker = worker
+        metrics.belong_to(label(worker))
         self._history = History(store, metrics) if store is not None else None
         _remove_sockets_of_the_dead()
         self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=_home_of_sockets()))

@@ -117,6 +117,13 @@ JOBS_TOTAL = _worker(
 JOBS_IN_FLIGHT = _worker(
     "jobs_in_flight", Kind.GAUGE, ("queue",), "Jobs that this worker runs at the moment."
 )
+WORKER_JOBS_TOTAL = _worker(
+    "worker_jobs_total",
+    Kind.COUNTER,
+    ("worker", "outcome"),
+    "Attempts of this worker, by its own name, by what they came to.",
+    of_jobs=False,
+)
 WORKER_CPU_RATIO = _worker(
     "worker_cpu_ratio",
     Kind.GAUGE,
@@ -163,7 +170,8 @@ BROKER_UP = Metric(
 CATALOGUE: tuple[Metric, ...] = (
     *(QUEUE_DEPTH, QUEUE_OLDEST_AGE_SECONDS, WORKERS_UP, BROKER_UP),
     *(SUCCESS_RATE, LATENCY_SECONDS, WAIT_SECONDS, RUNTIME_SECONDS, JOBS_TOTAL, JOBS_IN_FLIGHT),
-    *(WORKER_CPU_RATIO, WORKER_MEMORY_BYTES, WORKER_PROCESSES, OBSERVATIONS_LOST_TOTAL),
+    *(WORKER_JOBS_TOTAL, WORKER_CPU_RATIO, WORKER_MEMORY_BYTES, WORKER_PROCESSES),
+    OBSERVATIONS_LOST_TOTAL,
 )
 
 
@@ -290,6 +298,8 @@ class WorkerMetrics:
         self._runtime = histogram(RUNTIME_SECONDS)
         self._jobs = counter(JOBS_TOTAL)
         self._in_flight = gauge(JOBS_IN_FLIGHT)
+        self._worker_jobs = counter(WORKER_JOBS_TOTAL)
+        self._worker = ""
         self._cpu = gauge(WORKER_CPU_RATIO)
         self._memory = gauge(WORKER_MEMORY_BYTES)
         self._processes = gauge(WORKER_PROCESSES)
@@ -300,6 +310,12 @@ class WorkerMetrics:
             self._know_tenant(tenant)
             for queue in queues:
                 self._know_pair(tenant, queue)
+
+    def belong_to(self, worker: str) -> None:
+        """Name the worker, whose counters stand at 0 from then on."""
+        self._worker = worker
+        for outcome in Outcome:
+            self._worker_jobs.labels(worker, outcome.value)
 
     def attempt_started(self, *, queue: str, wait_seconds: float | None) -> None:
         """An attempt began; ``wait_seconds`` is ``None`` when nobody said since when it waited."""
@@ -321,6 +337,8 @@ class WorkerMetrics:
         tenant, queue = self._know_tenant(tenant), self._know_queue(queue)
         self._know_pair(tenant, queue)
         self._jobs.labels(tenant, queue, outcome.value).inc()
+        if self._worker:
+            self._worker_jobs.labels(self._worker, outcome.value).inc()
         if runtime_seconds is not None:
             self._runtime.labels(queue).observe(runtime_seconds)
         if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):

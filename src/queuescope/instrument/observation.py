@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 ERROR_MESSAGE_LIMIT = 1000
-_LABEL_LIMIT = 200
 _BACKLOG_LIMIT = 1000
 
 
@@ -77,12 +76,6 @@ def _encode(observation: Observation) -> bytes:
             if isinstance(value := getattr(observation, field), str) and field != "event"
         }
         return _encoder.encode(msgspec.structs.replace(observation, **texts))
-
-
-def label(value: object) -> str:
-    """A label value of bounded length, printable on one line."""
-    text = str(value)[:_LABEL_LIMIT]
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 class Sender:

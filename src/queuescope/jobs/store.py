@@ -91,6 +91,14 @@ class Job:
     error_message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class UsualRuntime:
+    """How long jobs of one name run: 95 % of ``count`` not longer than ``p95_seconds``."""
+
+    p95_seconds: float
+    count: int
+
+
 _metadata = MetaData()
 _jobs = Table(
     "jobs",
@@ -376,6 +384,36 @@ class JobStore:
                 )
                 moved |= {row.id: row.name for row in rows}
         return moved
+
+    def usual_runtimes(self, *, since: float, limit: int = 50_000) -> dict[str, UsualRuntime]:
+        """How long jobs of each name ran that ended since then, of the newest ``limit``."""
+        ended = (
+            select(_jobs.c.name, _jobs.c.runtime_seconds)
+            .where(_jobs.c.finished_at >= since)
+            .where(_jobs.c.status.in_([JobStatus.SUCCEEDED.value, JobStatus.FAILED.value]))
+            .where(_jobs.c.runtime_seconds.is_not(None))
+            .order_by(_jobs.c.finished_at.desc())
+            .limit(limit)
+            .subquery()
+        )
+        ranked = select(
+            ended.c.name,
+            ended.c.runtime_seconds,
+            func.row_number()
+            .over(partition_by=ended.c.name, order_by=ended.c.runtime_seconds)
+            .label("rank"),
+            func.count().over(partition_by=ended.c.name).label("count"),
+        ).subquery()
+        # The smallest runtime that at least 95 % of them did not exceed, in whole numbers.
+        statement = select(ranked.c.name, ranked.c.runtime_seconds, ranked.c.count).where(
+            100 * ranked.c.rank >= 95 * ranked.c.count,
+            100 * (ranked.c.rank - 1) < 95 * ranked.c.count,
+        )
+        with self._database.transaction() as connection:
+            return {
+                name: UsualRuntime(float(seconds), int(count))
+                for name, seconds, count in connection.execute(statement)
+            }
 
     def close(self) -> None:
         """Give the connections back; the store can still be used."""

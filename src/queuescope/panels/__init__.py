@@ -9,6 +9,7 @@ from queuescope.panels.model import (
     Kind,
     Measure,
     Panel,
+    PerWorker,
     Resolution,
     Threshold,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Kind",
     "Measure",
     "Panel",
+    "PerWorker",
     "Resolution",
     "Threshold",
     "bucket_quantiles",

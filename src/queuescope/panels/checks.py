@@ -13,13 +13,14 @@ from queuescope.errors import ConfigurationError
 from queuescope.panels.model import PLACEHOLDERS
 
 
-def check_template(text: str, place: str) -> None:
+def check_template(text: str, place: str, *, also: Collection[str] = ()) -> None:
+    """``also`` are placeholders that may stand here besides the usual ones."""
     template = Template(text)
     if not template.is_valid():
         raise ConfigurationError(f"{place}: a lone $ stands in the template; write $$ for a dollar")
     for name in template.get_identifiers():
-        if name not in PLACEHOLDERS:
-            known = sorted(PLACEHOLDERS)
+        if name not in PLACEHOLDERS and name not in also:
+            known = sorted({*PLACEHOLDERS, *also})
             raise ConfigurationError(f"{place}: unknown placeholder ${name}{meant(name, known)}")
 
 

@@ -1,14 +1,15 @@
-"""The ``[[measure]]`` and ``[flow]`` tables of a panel file."""
+"""The ``[[measure]]``, ``[flow]`` and ``[worker]`` tables of a panel file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from string import Template
 from typing import Any
 
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
 from queuescope.panels.checks import check_template, is_finite, meant, only, texts
-from queuescope.panels.model import Flow, Kind, Measure, Panel
+from queuescope.panels.model import Flow, Kind, Measure, Panel, PerWorker
 
 CARDS = (
     *("queue_depth", "success_rate", "p95_latency"),
@@ -16,6 +17,7 @@ CARDS = (
 )
 """The cards that the page has room for."""
 
+_WORKER = "worker"
 _OF_PANEL = {"panel", "now"}
 _OF_OWN = {"kind", "unit", "query", "now", "metrics", "scale"}
 _SHARED = {"id", "title", "worse", "degraded", "down", "note"}
@@ -58,6 +60,18 @@ def parse_flow(raw: Any, place: str) -> Flow:
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 60 <= seconds <= 86_400:
         raise ConfigurationError(f"{place}: window_seconds must be whole seconds, 60 to 86400")
     return Flow(**queries, window_seconds=seconds)
+
+
+def parse_per_worker(raw: Any, place: str) -> PerWorker:
+    """Validate the table that the page of workers reads. Raises ``ConfigurationError``."""
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{place} is written as a [worker] table")
+    only(raw, {"throughput"}, place)
+    query = _one_line(_text(raw, "throughput", place))
+    check_template(query, f"{place}, throughput", also={_WORKER})
+    if _WORKER not in Template(query).get_identifiers():
+        raise ConfigurationError(f"{place}, throughput: $worker must name the worker")
+    return PerWorker(query)
 
 
 def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Measure:

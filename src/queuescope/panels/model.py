@@ -183,6 +183,21 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class PerWorker:
+    """What is asked of one worker. ``throughput`` gives the attempts that it ended within each
+    step, per second; ``$worker`` stands there for its name as a string of PromQL.
+    """
+
+    throughput: str
+
+    def render_throughput(self, resolution: Resolution, matchers: str, worker: str) -> str:
+        """``matchers`` is rendered PromQL, and so is ``worker``, quotation marks included."""
+        return Template(self.throughput).substitute(
+            resolution.placeholders(), matchers=matchers, by="", le_by="", worker=worker
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Dashboard:
     """Panels and measures in the order in which they stand."""
 
@@ -191,6 +206,7 @@ class Dashboard:
     panels: tuple[Panel, ...]
     measures: tuple[Measure, ...] = ()
     flow: Flow | None = None
+    per_worker: PerWorker | None = None
 
     @property
     def breakdowns(self) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ def quote(value: str) -> str:
     except UnicodeEncodeError as exc:
         raise ConfigurationError(f"{value!a} is not valid Unicode text") from exc
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
+    # Prometheus takes U+FFFD, written out, for a byte that is no text.
+    return '"' + re.sub(r"[\x00-\x1f\x7f\ufffd]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
 
 
 @dataclass(frozen=True, slots=True)
