@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -20,11 +21,36 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
+    TimeoutError,  # noqa: A004 - of a pool that has no connection free
 )
 
-from queuescope.errors import ConfigurationError, QueuescopeError
+from queuescope.errors import ConfigurationError, QueuescopeError, StoreErrorKind
 
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+_KINDS = {
+    "25006": StoreErrorKind.READ_ONLY,
+    "42501": StoreErrorKind.NO_PERMISSION,
+    "42703": StoreErrorKind.NOT_OURS,
+    "55P03": StoreErrorKind.LOCKED,
+    "57014": StoreErrorKind.SLOW,
+}
+_TOO_LONG = "it took too long; ask for less, or try again when it has less to do"
+# By the beginnings of SQLite's own names of its errors.
+_OF_SQLITE = {
+    "SQLITE_BUSY": (StoreErrorKind.LOCKED, "another keeps it locked; try again"),
+    "SQLITE_INTERRUPT": (StoreErrorKind.SLOW, _TOO_LONG),
+    "SQLITE_READONLY": (StoreErrorKind.READ_ONLY, "its file or folder may not be written"),
+    "SQLITE_CANTOPEN": (
+        StoreErrorKind.DOWN,
+        "its file cannot be opened; check that it is there, and that its folder may be entered",
+    ),
+    "SQLITE_PERM": (StoreErrorKind.NO_PERMISSION, "its file may not be read"),
+    "SQLITE_FULL": (StoreErrorKind.UNUSABLE, "the disk is full"),
+    "SQLITE_CORRUPT": (StoreErrorKind.UNUSABLE, "its file is damaged"),
+    "SQLITE_NOTADB": (StoreErrorKind.UNUSABLE, "its file is no database"),
+}
+# How many steps of SQLite's virtual machine go by between two looks at the clock.
+_STEPS = 5_000
 
 
 class Database:
@@ -41,7 +67,7 @@ class Database:
         *,
         setting: str,
         title: str,
-        error: Callable[[str], QueuescopeError],
+        error: Callable[[str, StoreErrorKind], QueuescopeError],
         remedies: Mapping[str, str],
         create: Callable[[Connection], None],
         exists: Callable[[Connection], bool] = lambda _connection: False,
@@ -50,10 +76,10 @@ class Database:
         pool_size: int = 2,
     ) -> None:
         """``title`` names it in sentences, ``setting`` is where its address stands, ``error``
-        makes what is raised, and ``remedies`` says what may be said of an SQLSTATE, the error
-        code of the SQL standard. ``create`` makes the tables that are missing; it is called
-        before the first use, by several processes at once, unless all ``exists``.
-        ``timeout_seconds`` bounds the wait for a connection and for a lock. With
+        makes what is raised of a message and its kind, and ``remedies`` says what may be said of
+        an SQLSTATE, the error code of the SQL standard. ``create`` makes the tables that are
+        missing; it is called before the first use, by several processes at once, unless all
+        ``exists``. ``timeout_seconds`` bounds the wait for a connection and for a lock. With
         ``serial_writes`` a transaction of SQLite holds the only right to write from its
         beginning, and is on the disk when it ends.
 
@@ -100,12 +126,30 @@ class Database:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, *, within_seconds: float | None = None) -> Iterator[Connection]:
         """One transaction that sees one state, waits for no writer, and needs no right to write
-        where the tables are there. Raises as ``transaction`` does.
+        where the tables are there. Raises as ``transaction`` does, also when a statement of it
+        (in SQLite all of them together) takes longer than ``within_seconds``.
         """
         with self._opened(reads_only=True) as connection:
+            if within_seconds is not None:
+                self._bound(connection, within_seconds)
+            if self.is_sqlite:
+                # The driver begins by itself only to write, and would read each statement's state.
+                sqlite: Any = connection.connection.dbapi_connection
+                if not sqlite.in_transaction:
+                    connection.exec_driver_sql("BEGIN")
             yield connection
+
+    def _bound(self, connection: Connection, seconds: float) -> None:
+        if not self.is_sqlite:
+            milliseconds = max(1, round(seconds * 1000))
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+            return
+        until = time.monotonic() + seconds
+        # The connection ends with its use, and so does this.
+        sqlite: Any = connection.connection.dbapi_connection
+        sqlite.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
 
     @contextmanager
     def _opened(self, *, reads_only: bool) -> Iterator[Connection]:
@@ -124,9 +168,13 @@ class Database:
         except SQLAlchemyError as exc:
             # The tables may have gone with a database that was made anew.
             self._is_created = False
-            raise self._error(f"{self._title} ({self.place}) {self._failure(exc)}") from exc
+            words, kind = self._failure(exc)
+            raise self._error(f"{self._title} ({self.place}) {words}", kind) from exc
         except OSError as exc:
-            raise self._error(f"cannot create the folder of {self._title}: {exc.strerror}") from exc
+            raise self._error(
+                f"cannot create the folder of {self._title}: {exc.strerror}",
+                StoreErrorKind.NO_PERMISSION,
+            ) from exc
 
     def close(self) -> None:
         """Give the connections back; the database can still be used."""
@@ -163,20 +211,31 @@ class Database:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
                 yield connection
 
-    def _failure(self, exc: SQLAlchemyError) -> str:
+    def _failure(self, exc: SQLAlchemyError) -> tuple[str, StoreErrorKind]:
         """What went wrong in plain words; the database's own text stays in the cause."""
-        kind = type(exc).__name__
+        name = type(exc).__name__
+        if isinstance(exc, TimeoutError):
+            return "has no connection free (TimeoutError)", StoreErrorKind.SLOW
         if not isinstance(exc, DBAPIError):
-            return f"did not answer ({kind})"
+            return f"did not answer ({name})", StoreErrorKind.UNUSABLE
+        of_sqlite = str(getattr(exc.orig, "sqlite_errorname", None) or "")
+        for beginning, (kind, words) in _OF_SQLITE.items():
+            if of_sqlite.startswith(beginning):
+                return f"refused ({name} {of_sqlite}): {words}", kind
         state = getattr(exc.orig, "sqlstate", None) or ""
-        if state in self._remedies:
-            return f"refused ({kind} {state}): {self._remedies[state]}"
+        if state in self._remedies or state == "57014":
+            words = self._remedies.get(state, _TOO_LONG)
+            return (
+                f"refused ({name} {state}): {words}",
+                _KINDS.get(state, StoreErrorKind.UNUSABLE),
+            )
         if _is_unopened(exc):
             return (
-                f"cannot be opened ({kind}): check that it runs and is reachable, "
+                f"cannot be opened ({name}): check that it runs and is reachable, "
                 "and that the address names it rightly, with its user and password"
-            )
-        return f"did not answer ({kind}{f' {state}' if state else ''})"
+            ), StoreErrorKind.DOWN
+        kind = StoreErrorKind.DOWN if exc.connection_invalidated else StoreErrorKind.UNUSABLE
+        return f"did not answer ({name}{f' {state}' if state else ''})", kind
 
 
 def _parse(url: str, setting: str) -> URL:
@@ -244,6 +303,7 @@ def _postgresql_engine(url: URL, setting: str, timeout_seconds: float, pool_size
             url,
             pool_pre_ping=True,
             pool_size=pool_size,
+            pool_timeout=seconds,
             hide_parameters=True,
             connect_args={k: v for k, v in options.items() if k not in url.query},
         )

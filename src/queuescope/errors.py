@@ -4,7 +4,7 @@
     ├── ConfigurationError      a setting, panel file or argument is wrong
     ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
     ├── BrokerError             the broker did not give a usable answer (see BrokerErrorKind)
-    ├── JobStoreError           the job history could not be read or written
+    ├── JobStoreError           the job history could not be read or written (see StoreErrorKind)
     ├── OperationError           an operation was not, or not surely, carried out
     │   ├── RefusedError        it was not allowed, and nothing was done (see RefusalReason)
     │   ├── AuditError          the audit cannot be read or written; without it nothing is done
@@ -94,8 +94,28 @@ class BrokerError(QueuescopeError):
         self.may_have_acted = may_have_acted
 
 
+class StoreErrorKind(StrEnum):
+    """Why a database gave no usable answer; the strings may appear on screen and in logs."""
+
+    DOWN = "down"
+    SLOW = "slow"
+    LOCKED = "locked"
+    READ_ONLY = "read_only"
+    NO_PERMISSION = "no_permission"
+    NOT_OURS = "not_ours"
+    UNUSABLE = "unusable"
+
+
 class JobStoreError(QueuescopeError):
-    """The job history could not be read or written."""
+    """The job history could not be read or written.
+
+    ``str(error)`` names the database and its host or file, for whoever runs it; it never holds a
+    user, a password or raw upstream text.
+    """
+
+    def __init__(self, message: str, kind: StoreErrorKind = StoreErrorKind.UNUSABLE) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class OperationError(QueuescopeError):

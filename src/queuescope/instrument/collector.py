@@ -56,6 +56,8 @@ class JobSink(Protocol):
 
     def abandon(self, worker: str, *, before: float, status: JobStatus) -> int: ...
 
+    def fill_fingerprints(self) -> int: ...
+
 
 class History:
     """Writes rows in batches from a thread of its own; a store that is down blocks nothing.
@@ -73,6 +75,7 @@ class History:
         self._is_down = False
         self._thread = threading.Thread(target=self._run, name="queuescope-history", daemon=True)
         self._abandoned: tuple[str, float, JobStatus] | None = None
+        self._has_unmarked = True
 
     def start(self, worker: str, *, redelivers: bool) -> None:
         """Begin; rows that an earlier life of ``worker`` left as running are closed first."""
@@ -101,7 +104,7 @@ class History:
     def _flush(self) -> None:
         with self._lock:
             rows = list(self._waiting.values())
-        if not rows and self._abandoned is None:
+        if not rows and self._abandoned is None and not self._has_unmarked:
             return
         try:
             if self._abandoned is not None:
@@ -109,6 +112,8 @@ class History:
                 self._store.abandon(worker, before=before, status=status)
                 self._abandoned = None
             self._store.record(rows)
+            # Rows of a time before there were fingerprints, a few with each turn.
+            self._has_unmarked = self._has_unmarked and self._store.fill_fingerprints() > 0
         except JobStoreError as exc:
             if not self._is_down:
                 logger.warning("%s; rows wait in memory and are tried again", exc)

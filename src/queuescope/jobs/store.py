@@ -6,89 +6,71 @@ the job first became due, ``wait_seconds`` and ``runtime_seconds`` are those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
-    Column,
+    ColumnElement,
     Connection,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    String,
-    Table,
     and_,
+    bindparam,
     case,
     func,
-    inspect,
     or_,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, DropIndex
 
 from queuescope.database import Database
-from queuescope.errors import JobStoreError
+from queuescope.errors import JobStoreError, StoreErrorKind
+from queuescope.jobs.fingerprint import fingerprint
+from queuescope.jobs.table import (
+    HAS_FAILED,
+    JOB_COLUMNS,
+    JOBS,
+    LABEL_LIMIT,
+    LOST_WORKER,
+    MESSAGE_LIMIT,
+    Job,
+    JobStatus,
+    all_indexes,
+    as_job,
+    as_row,
+    bring_up_to_date,
+    clean,
+    columns_of_table,
+    make_table,
+    row_moment,
+)
 
-MESSAGE_LIMIT = 1000
-_LABEL_LIMIT = 255
-_ATTEMPTS_LIMIT = 2**31 - 1
+__all__ = ["LOST_WORKER", "MESSAGE_LIMIT", "Job", "JobStatus", "JobStore", "UsualRuntime"]
+
+READ_SECONDS = 4.0
 _LOAD_BATCH = 20_000
 _MOVE_BATCH = 500
+_FILL_BATCH = 500
+_NOT_OURS = (
+    "its table jobs is not Queuescope's; give the job history a database or schema of its own"
+)
 _REMEDIES = {
     "25006": "it is open for reading only; name the primary server",
     "42501": "its user lacks a right; grant SELECT, INSERT and UPDATE on the table jobs, "
     "or, where that table is missing, CREATE on the schema",
-    "42703": "its table jobs is not Queuescope's; give the job history a database or schema "
-    "of its own",
+    "42703": _NOT_OURS,
     "55P03": "another holds the rows locked; try again",
 }
 """What may be said of an SQLSTATE, the error code of the SQL standard."""
 
-
-class JobStatus(StrEnum):
-    """Where a job stands. ``retrying`` waits for its next attempt.
-
-    The others but ``started`` are final, ``lost`` as far as is known: nobody runs the job any
-    more and nobody has told its end. News of its worker put that right.
-    """
-
-    STARTED = "started"
-    RETRYING = "retrying"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    REVOKED = "revoked"
-    LOST = "lost"
-
-
-LOST_WORKER = "WorkerLostError"
-"""The error class of an attempt whose worker ended in it, as Celery calls it, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One job as far as it is known; ``None`` means that it has not happened or was not seen."""
-
-    id: str
-    name: str
-    tenant: str
-    queue: str
-    worker: str
-    status: JobStatus
-    enqueued_at: float | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    wait_seconds: float | None = None
-    runtime_seconds: float | None = None
-    attempts: int = 1
-    error_class: str = ""
-    error_message: str = ""
+_IS_INFERRED = or_(
+    JOBS.c.status == JobStatus.LOST.value,
+    and_(JOBS.c.status == JobStatus.RETRYING.value, JOBS.c.error_class == LOST_WORKER),
+)
+"""Rows that stand as they do because their worker was silent, not because it said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,47 +81,15 @@ class UsualRuntime:
     count: int
 
 
-_metadata = MetaData()
-_jobs = Table(
-    "jobs",
-    _metadata,
-    Column("id", String(_LABEL_LIMIT), primary_key=True),
-    Column("name", String(_LABEL_LIMIT), nullable=False),
-    Column("tenant", String(_LABEL_LIMIT), nullable=False),
-    Column("queue", String(_LABEL_LIMIT), nullable=False),
-    Column("worker", String(_LABEL_LIMIT), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("enqueued_at", Float(53)),
-    Column("started_at", Float(53)),
-    Column("finished_at", Float(53)),
-    Column("wait_seconds", Float(53)),
-    Column("runtime_seconds", Float(53)),
-    Column("attempts", Integer, nullable=False),
-    Column("error_class", String(_LABEL_LIMIT), nullable=False),
-    Column("error_message", String(MESSAGE_LIMIT), nullable=False),
-)
-_indexes = (
-    Index("jobs_by_finish", _jobs.c.finished_at),
-    Index("jobs_by_start", _jobs.c.started_at),
-    Index("jobs_by_tenant", _jobs.c.tenant, _jobs.c.finished_at),
-    Index("jobs_by_status", _jobs.c.status, _jobs.c.finished_at),
-)
-_COLUMNS = [field.name for field in fields(Job)]
-_IS_INFERRED = or_(
-    _jobs.c.status == JobStatus.LOST.value,
-    and_(_jobs.c.status == JobStatus.RETRYING.value, _jobs.c.error_class == LOST_WORKER),
-)
-"""Rows that stand as they do because their worker was silent, not because it said so."""
-
-
 class JobStore:
     """The history behind ``url``, such as ``sqlite:////var/lib/queuescope/jobs.db`` or
     ``postgresql://user@host/database``.
 
-    Nothing is opened before the first use; the table is created then if it is missing. Every
-    method raises ``JobStoreError`` when the database does not give a usable answer, and the next
-    call tries anew. The error names the database and never a password. Threads, and processes
-    that are forked later, may use the same store.
+    Nothing is opened before the first use; the table is created then if it is missing, and an
+    older one is brought up to date if its user may do so. Every method raises ``JobStoreError``
+    when the database does not give a usable answer, and the next call tries anew. The error names
+    the database and never a password. Threads, and processes that are forked later, may use the
+    same store.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0) -> None:
@@ -154,9 +104,44 @@ class JobStore:
             title="the job history",
             error=JobStoreError,
             remedies=_REMEDIES,
-            create=_create,
+            create=self._prepare,
             timeout_seconds=timeout_seconds,
         )
+        self.has_fingerprint = False
+        """Whether rows hold their fingerprints; known as soon as the store is in use."""
+
+    def _prepare(self, connection: Connection) -> None:
+        there = columns_of_table(connection)
+        if not there:
+            make_table(connection)
+        elif missing := [column.name for column in JOB_COLUMNS if column.name not in there]:
+            raise JobStoreError(
+                f"the job history ({self._database.place}) has no column {missing[0]}: {_NOT_OURS}",
+                StoreErrorKind.NOT_OURS,
+            )
+        else:
+            bring_up_to_date(connection)
+        self.has_fingerprint = False
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._database.transaction() as connection:
+            self._look(connection)
+            yield connection
+
+    @contextmanager
+    def reading(self, *, within_seconds: float = READ_SECONDS) -> Iterator[Connection]:
+        """One transaction that sees one state and waits for no writer; a statement of it that
+        takes longer than ``within_seconds`` is a ``JobStoreError``. For the modules beside this.
+        """
+        with self._database.reading(within_seconds=within_seconds) as connection:
+            self._look(connection)
+            yield connection
+
+    def _look(self, connection: Connection) -> None:
+        # A table that may not be altered from here may be altered by its owner at any time.
+        if not self.has_fingerprint:
+            self.has_fingerprint = "fingerprint" in columns_of_table(connection)
 
     def record(self, jobs: Sequence[Job]) -> None:
         """Insert or update the rows of ``jobs`` in one transaction.
@@ -167,30 +152,28 @@ class JobStore:
         """
         newest: dict[str, Job] = {}
         for job in jobs:
-            job_id = _clean(job.id, _LABEL_LIMIT)
+            job_id = clean(job.id, LABEL_LIMIT)
             known = newest.get(job_id)
-            if known is None or _news_time(job) >= _news_time(known):
+            if known is None or job.moment >= known.moment:
                 newest[job_id] = job
         if not newest:
             return
-        # Always in the same order, or two writers of the same jobs would wait for each other.
-        rows = [_as_row(newest[job_id]) for job_id in sorted(newest)]
         dialect = sqlite if self._database.is_sqlite else postgresql
-        statement = dialect.insert(_jobs)
+        statement = dialect.insert(JOBS)
         new = statement.excluded
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"],
-            set_={name: new[name] for name in _COLUMNS if name != "id"},
-            where=func.coalesce(new.finished_at, new.started_at, new.enqueued_at, 0.0)
-            >= case(
-                (_IS_INFERRED, func.coalesce(_jobs.c.started_at, 0.0)),
-                else_=func.coalesce(
-                    _jobs.c.finished_at, _jobs.c.started_at, _jobs.c.enqueued_at, 0.0
-                ),
-            ),
-        )
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
+            # Always in the same order, or two writers of the same jobs would wait for each other.
+            rows = [self._as_row(newest[job_id]) for job_id in sorted(newest)]
+            statement = statement.on_conflict_do_update(
+                index_elements=["id"],
+                set_={name: new[name] for name in rows[0] if name != "id"},
+                where=func.coalesce(new.finished_at, new.started_at, new.enqueued_at, 0.0)
+                >= case((_IS_INFERRED, func.coalesce(JOBS.c.started_at, 0.0)), else_=row_moment),
+            )
             connection.execute(statement, rows)
+
+    def _as_row(self, job: Job) -> dict[str, Any]:
+        return as_row(job, with_fingerprint=self.has_fingerprint)
 
     def load(self, jobs: Iterable[Job]) -> int:
         """Insert many new jobs at once, such as a history; returns how many.
@@ -200,38 +183,63 @@ class JobStore:
         entries = iter(jobs)
         loaded = 0
         mark = "?" if self._database.is_sqlite else "%s"
-        # Plain tuples to the driver: half the time of the same through insert().
-        statement = (
-            f"INSERT INTO {_jobs.name} ({', '.join(_COLUMNS)}) "  # noqa: S608 - own names only
-            f"VALUES ({', '.join([mark] * len(_COLUMNS))})"
-        )
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             # Indexes are built faster once than row by row.
-            for index in _indexes:
-                index.drop(connection, checkfirst=True)
+            indexes = all_indexes(connection, has_fingerprint=self.has_fingerprint)
+            for index in indexes:
+                connection.execute(DropIndex(index, if_exists=True))
             while batch := list(islice(entries, _LOAD_BATCH)):
-                rows = [tuple(_as_row(job).values()) for job in batch]
-                connection.exec_driver_sql(statement, rows)
+                rows = [self._as_row(job) for job in batch]
+                # Plain tuples to the driver: half the time of the same through insert().
+                statement = (
+                    f"INSERT INTO {JOBS.name} ({', '.join(rows[0])}) "  # noqa: S608 - own names
+                    f"VALUES ({', '.join([mark] * len(rows[0]))})"
+                )
+                connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
                 loaded += len(batch)
-            for index in _indexes:
-                index.create(connection)
+            for index in indexes:
+                connection.execute(CreateIndex(index))
         return loaded
+
+    def fill_fingerprints(self, limit: int = _FILL_BATCH) -> int:
+        """Give failures of before there were fingerprints theirs, at most ``limit``; returns how
+        many. 0 means that none is left, or that the table cannot hold them.
+        """
+        with self._writing() as connection:
+            if not self.has_fingerprint:
+                return 0
+            parts = (JOBS.c.id, JOBS.c.name, JOBS.c.error_class, JOBS.c.error_message)
+            rows = connection.execute(
+                select(*parts).where(HAS_FAILED, JOBS.c.fingerprint.is_(None)).limit(limit)
+            ).all()
+            if rows:
+                values = [
+                    {"of": row.id, "to": fingerprint(row.name, row.error_class, row.error_message)}
+                    for row in sorted(rows)
+                ]
+                connection.execute(
+                    update(JOBS)
+                    .where(JOBS.c.id == bindparam("of"), JOBS.c.fingerprint.is_(None))
+                    .values(fingerprint=bindparam("to")),
+                    values,
+                )
+        return len(rows)
 
     def count(self, *, status: JobStatus | None = None) -> int:
         """How many jobs the history holds."""
-        statement = select(func.count()).select_from(_jobs)
+        statement = select(func.count()).select_from(JOBS)
         if status is not None:
-            statement = statement.where(_jobs.c.status == status.value)
-        with self._database.transaction() as connection:
+            statement = statement.where(JOBS.c.status == status.value)
+        with self._writing() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def get(self, job_id: str) -> Job | None:
         """The job with this id, or ``None``."""
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             row = connection.execute(
-                select(_jobs).where(_jobs.c.id == _clean(job_id, _LABEL_LIMIT))
+                select(*JOB_COLUMNS).where(JOBS.c.id == clean(job_id, LABEL_LIMIT))
             ).one_or_none()
-        return None if row is None else _as_job(row)
+        return None if row is None else as_job(row)
 
     def recent(
         self,
@@ -247,33 +255,33 @@ class JobStore:
 
         ``since`` and ``until`` bound that time, in epoch seconds (``since`` ≤ time < ``until``).
         """
-        moment = _jobs.c.started_at if status is JobStatus.STARTED else _jobs.c.finished_at
-        statement = select(_jobs).where(moment.is_not(None))
+        has_it = JOBS.c.started_at if status is JobStatus.STARTED else JOBS.c.finished_at
+        statement = select(*JOB_COLUMNS).where(has_it.is_not(None))
         if status is not None:
-            statement = statement.where(_jobs.c.status == status.value)
+            statement = statement.where(JOBS.c.status == status.value)
         if tenant is not None:
-            statement = statement.where(_jobs.c.tenant == _clean(tenant, _LABEL_LIMIT))
+            statement = statement.where(JOBS.c.tenant == clean(tenant, LABEL_LIMIT))
         if queue is not None:
-            statement = statement.where(_jobs.c.queue == _clean(queue, _LABEL_LIMIT))
+            statement = statement.where(JOBS.c.queue == clean(queue, LABEL_LIMIT))
         if since is not None:
-            statement = statement.where(moment >= since)
+            statement = statement.where(row_moment >= since)
         if until is not None:
-            statement = statement.where(moment < until)
-        statement = statement.order_by(moment.desc(), _jobs.c.id.desc()).limit(limit)
-        with self._database.transaction() as connection:
-            return [_as_job(row) for row in connection.execute(statement)]
+            statement = statement.where(row_moment < until)
+        statement = statement.order_by(row_moment.desc(), JOBS.c.id.desc()).limit(limit)
+        with self._writing() as connection:
+            return [as_job(row) for row in connection.execute(statement)]
 
     def unfinished(self, *, before: float, limit: int = 10_000) -> list[Job]:
         """The jobs that stand as started since before then, the oldest first."""
         statement = (
-            select(_jobs)
-            .where(_jobs.c.status == JobStatus.STARTED.value)
-            .where(_jobs.c.started_at < before)
-            .order_by(_jobs.c.started_at, _jobs.c.id)
+            select(*JOB_COLUMNS)
+            .where(JOBS.c.status == JobStatus.STARTED.value)
+            .where(JOBS.c.started_at < before)
+            .order_by(JOBS.c.started_at, JOBS.c.id)
             .limit(limit)
         )
-        with self._database.transaction() as connection:
-            return [_as_job(row) for row in connection.execute(statement)]
+        with self._writing() as connection:
+            return [as_job(row) for row in connection.execute(statement)]
 
     def abandon(self, worker: str, *, before: float, status: JobStatus) -> int:
         """End the rows that an earlier life of ``worker`` left as started; returns how many.
@@ -281,20 +289,14 @@ class JobStore:
         ``status`` is what became of them: retrying if the broker will deliver them again,
         otherwise lost. ``before`` is when the new life began.
         """
-        statement = (
-            update(_jobs)
-            .where(_jobs.c.worker == _clean(worker, _LABEL_LIMIT))
-            .where(_jobs.c.status == JobStatus.STARTED.value)
-            .where(_jobs.c.started_at < before)
-            .values(
-                status=status.value,
-                finished_at=before,
-                error_class=LOST_WORKER,
-                error_message="The worker ended while it ran this job.",
-            )
+        left = and_(
+            JOBS.c.worker == clean(worker, LABEL_LIMIT),
+            JOBS.c.status == JobStatus.STARTED.value,
+            JOBS.c.started_at < before,
         )
-        with self._database.transaction() as connection:
-            return int(connection.execute(statement).rowcount)
+        reason = "The worker ended while it ran this job."
+        with self._writing() as connection:
+            return self._end(connection, left, at=before, status=status, reason=reason)
 
     def give_up(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int:
         """End those of ``jobs`` whose rows still stand as started as they do; returns how many.
@@ -302,58 +304,79 @@ class JobStore:
         ``reason`` is a sentence, ``at`` when this was found.
         """
         ended = 0
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             for job in sorted(jobs, key=lambda job: job.id):
-                statement = (
-                    update(_jobs)
-                    .where(_jobs.c.id == _clean(job.id, _LABEL_LIMIT))
-                    .where(_jobs.c.status == JobStatus.STARTED.value)
-                    .where(_jobs.c.started_at == job.started_at)
-                    .values(
-                        status=status.value,
-                        finished_at=at,
-                        error_class=LOST_WORKER,
-                        error_message=_clean(reason, MESSAGE_LIMIT),
-                    )
+                same = and_(
+                    JOBS.c.id == clean(job.id, LABEL_LIMIT),
+                    JOBS.c.status == JobStatus.STARTED.value,
+                    JOBS.c.started_at == job.started_at,
                 )
-                ended += int(connection.execute(statement).rowcount)
+                ended += self._end(connection, same, at=at, status=status, reason=reason)
         return ended
 
     def give_up_retries(self, *, before: float, at: float, reason: str) -> int:
         """Say lost of the jobs that have been retrying since before then; returns how many."""
-        statement = (
-            update(_jobs)
-            .where(_jobs.c.status == JobStatus.RETRYING.value)
-            .where(_jobs.c.finished_at < before)
-            .values(
-                status=JobStatus.LOST.value,
-                finished_at=at,
-                error_class="NotRetriedError",
-                error_message=_clean(reason, MESSAGE_LIMIT),
-            )
+        waiting = and_(
+            JOBS.c.status == JobStatus.RETRYING.value,
+            JOBS.c.finished_at < before,
         )
-        with self._database.transaction() as connection:
-            return int(connection.execute(statement).rowcount)
+        with self._writing() as connection:
+            return self._end(
+                connection,
+                waiting,
+                at=at,
+                status=JobStatus.LOST,
+                reason=reason,
+                error_class="NotRetriedError",
+            )
+
+    def _end(
+        self,
+        connection: Connection,
+        rows: ColumnElement[bool],
+        *,
+        at: float,
+        status: JobStatus,
+        reason: str,
+        error_class: str = LOST_WORKER,
+    ) -> int:
+        values: dict[str, Any] = {
+            "status": status.value,
+            "finished_at": at,
+            "error_class": error_class,
+            "error_message": clean(reason, MESSAGE_LIMIT),
+        }
+        if not self.has_fingerprint:
+            return int(connection.execute(update(JOBS).where(rows).values(values)).rowcount)
+        ended = 0
+        for (name,) in connection.execute(select(JOBS.c.name).where(rows).distinct()).all():
+            values["fingerprint"] = fingerprint(name, error_class, values["error_message"])
+            named = update(JOBS).where(rows, JOBS.c.name == name).values(values)
+            ended += int(connection.execute(named).rowcount)
+        return ended
 
     def take_back(self, worker: str, job_ids: Iterable[str]) -> int:
         """Let rows of ``worker`` that were ended for its silence be started again, since it runs
         these jobs after all; returns how many.
         """
-        ids = sorted({_clean(job_id, _LABEL_LIMIT) for job_id in job_ids})
+        ids = sorted({clean(job_id, LABEL_LIMIT) for job_id in job_ids})
+        values: dict[str, Any] = {
+            "status": JobStatus.STARTED.value,
+            "finished_at": None,
+            "error_class": "",
+            "error_message": "",
+        }
         taken = 0
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
+            if self.has_fingerprint:
+                values["fingerprint"] = None
             for start in range(0, len(ids), _MOVE_BATCH):
                 statement = (
-                    update(_jobs)
-                    .where(_jobs.c.id.in_(ids[start : start + _MOVE_BATCH]))
-                    .where(_jobs.c.worker == _clean(worker, _LABEL_LIMIT))
+                    update(JOBS)
+                    .where(JOBS.c.id.in_(ids[start : start + _MOVE_BATCH]))
+                    .where(JOBS.c.worker == clean(worker, LABEL_LIMIT))
                     .where(_IS_INFERRED)
-                    .values(
-                        status=JobStatus.STARTED.value,
-                        finished_at=None,
-                        error_class="",
-                        error_message="",
-                    )
+                    .values(values)
                 )
                 taken += int(connection.execute(statement).rowcount)
         return taken
@@ -371,28 +394,30 @@ class JobStore:
     def _move(
         self, job_ids: Iterable[str], old: tuple[JobStatus, ...], new: JobStatus
     ) -> dict[str, str]:
-        ids = sorted({_clean(job_id, _LABEL_LIMIT) for job_id in job_ids})
+        ids = sorted({clean(job_id, LABEL_LIMIT) for job_id in job_ids})
         moved: dict[str, str] = {}
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             for start in range(0, len(ids), _MOVE_BATCH):
                 rows = connection.execute(
-                    update(_jobs)
-                    .where(_jobs.c.id.in_(ids[start : start + _MOVE_BATCH]))
-                    .where(_jobs.c.status.in_([status.value for status in old]))
+                    update(JOBS)
+                    .where(JOBS.c.id.in_(ids[start : start + _MOVE_BATCH]))
+                    .where(JOBS.c.status.in_([status.value for status in old]))
                     .values(status=new.value)
-                    .returning(_jobs.c.id, _jobs.c.name)
+                    .returning(JOBS.c.id, JOBS.c.name)
                 )
                 moved |= {row.id: row.name for row in rows}
         return moved
 
     def usual_runtimes(self, *, since: float, limit: int = 50_000) -> dict[str, UsualRuntime]:
         """How long jobs of each name ran that ended since then, of the newest ``limit``."""
+        # Not the bare status, whose index SQLite would take, and sort what it finds there.
+        status = JOBS.c.status.concat("")
         ended = (
-            select(_jobs.c.name, _jobs.c.runtime_seconds)
-            .where(_jobs.c.finished_at >= since)
-            .where(_jobs.c.status.in_([JobStatus.SUCCEEDED.value, JobStatus.FAILED.value]))
-            .where(_jobs.c.runtime_seconds.is_not(None))
-            .order_by(_jobs.c.finished_at.desc())
+            select(JOBS.c.name, JOBS.c.runtime_seconds)
+            .where(since <= row_moment)
+            .where(status.in_([JobStatus.SUCCEEDED.value, JobStatus.FAILED.value]))
+            .where(JOBS.c.runtime_seconds.is_not(None))
+            .order_by(row_moment.desc())
             .limit(limit)
             .subquery()
         )
@@ -409,7 +434,7 @@ class JobStore:
             100 * ranked.c.rank >= 95 * ranked.c.count,
             100 * (ranked.c.rank - 1) < 95 * ranked.c.count,
         )
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             return {
                 name: UsualRuntime(float(seconds), int(count))
                 for name, seconds, count in connection.execute(statement)
@@ -418,50 +443,3 @@ class JobStore:
     def close(self) -> None:
         """Give the connections back; the store can still be used."""
         self._database.close()
-
-
-def _create(connection: Connection) -> None:
-    """Make the table if it is missing.
-
-    One that is there is left alone: whoever may only read or write it may not create it.
-    """
-    if inspect(connection).has_table(_jobs.name):
-        return
-    connection.execute(CreateTable(_jobs, if_not_exists=True))
-    for index in _indexes:
-        connection.execute(CreateIndex(index, if_not_exists=True))
-
-
-def _news_time(job: Job) -> float:
-    return job.finished_at or job.started_at or job.enqueued_at or 0.0
-
-
-def _clean(text: str, limit: int) -> str:
-    """Cut to ``limit``, without what no database takes: NUL, and surrogates of undecoded bytes."""
-    text = text.replace("\x00", "")[:limit]
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
-
-
-def _as_row(job: Job) -> dict[str, Any]:
-    return {
-        "id": _clean(job.id, _LABEL_LIMIT),
-        "name": _clean(job.name, _LABEL_LIMIT),
-        "tenant": _clean(job.tenant, _LABEL_LIMIT),
-        "queue": _clean(job.queue, _LABEL_LIMIT),
-        "worker": _clean(job.worker, _LABEL_LIMIT),
-        "status": job.status.value,
-        "enqueued_at": job.enqueued_at,
-        "started_at": job.started_at,
-        "finished_at": job.finished_at,
-        "wait_seconds": job.wait_seconds,
-        "runtime_seconds": job.runtime_seconds,
-        "attempts": min(job.attempts, _ATTEMPTS_LIMIT),
-        "error_class": _clean(job.error_class, _LABEL_LIMIT),
-        "error_message": _clean(job.error_message, MESSAGE_LIMIT),
-    }
-
-
-def _as_job(row: Row[Any]) -> Job:
-    # The columns stand in the order of the fields.
-    values = dict(zip(_COLUMNS, row, strict=True))
-    return Job(**{**values, "status": JobStatus(values["status"])})

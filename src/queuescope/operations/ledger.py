@@ -111,7 +111,7 @@ class Ledger:
             url,
             setting="operations_store_url",
             title="the audit",
-            error=AuditError,
+            error=lambda message, _kind: AuditError(message),
             remedies=_REMEDIES,
             create=_create,
             exists=lambda connection: inspect(connection).has_table(_desired.name),

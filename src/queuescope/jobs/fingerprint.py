@@ -1,0 +1,95 @@
+"""Which failures are the same: job type, error class, and a message without what varies in it.
+
+Pure text; nothing here reads a database. The rules are written down in ``docs/jobs.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+PATTERN_LIMIT = 200
+FINGERPRINT_LENGTH = 16
+_READ_LIMIT = 1000
+_PASSES = 8
+_CUT = "…"
+
+# Of several rules that fit at one place the first counts. Placeholders hold no digits and stand
+# for themselves; what may not stand beside a match includes their signs, so that what was no match
+# before its neighbour was replaced is none afterwards.
+_RULES = re.compile(
+    r"""
+      (?P<kept> <(?:id|time|address|path|text|n)> )
+    | (?P<address>
+          (?<![\w>+.-]) [A-Za-z][A-Za-z0-9+.-]* :// [^\s'"<>…]+               # a URL
+        | (?<![\w>+.-]) [\w.+-]+ @ [\w-]+ (?:\.[\w-]+)+                       # a mail address
+        | (?<![\w>.]) \d{1,3}(?:\.\d{1,3}){3} (?::\d+)? (?![\w<…])            # IPv4
+        | (?<![\w>:]) (?=[0-9a-fA-F:]*\d) (?!\d\d:\d\d:\d\d(?![\w:]))         # IPv6
+          (?:[0-9a-fA-F]{0,4}:){2,7} [0-9a-fA-F]{0,4} (?![\w:<…])
+        | (?<![\w>.-]) (?:localhost|(?:[\w-]+\.)+[A-Za-z][\w-]*)              # a host's port,
+          (?<!\.py) :\d+ (?![\w<…])                                           # no line of a file
+      )
+    | (?P<time>
+          (?<![\w>]) \d{4}-\d\d-\d\d
+          (?:[T\ ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)? (?![\w<…])
+        | (?<![\w>:]) \d\d:\d\d:\d\d (?:[.,]\d+)? (?![\w:<…])
+      )
+    | (?P<id> (?<![\w>]) [0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12} (?![\w<…]) )
+    | (?P<path>
+          (?<![\w>.~/]) (?:[.~]|\.\.)? / [\w.~@%+-][^\s'"`<>,;:()\[\]{}…]*
+        | (?<![\w>]) [A-Za-z]:\\ [^\s'"`<>,;:()\[\]{}…]+
+      )
+    | (?P<text>
+          (?<![\w>]) (?: '[^']*' | "[^"]*" | `[^`]*` ) (?![\w<…])
+        | “[^”]*” | «[^»]*» | „[^“”]*[“”] | ‘[^’]*’ (?![\w<…])
+      )
+    | (?P<n>                              # a hexadecimal id may chance to be of decimal digits
+          (?<![\w>]) 0[xX][0-9a-fA-F]+ (?![\w<…])
+        | (?<![\w>]) (?=[a-fA-F]*\d) (?=\d*[a-fA-F]) [0-9a-fA-F]{8,} (?![\w<…])
+        | (?:(?<![\w>])[+-])? \d+ (?:[.,]\d+)* (?:[eE][+-]?\d+)?
+      )
+    """,
+    re.VERBOSE,
+)
+
+
+def normalise(message: str) -> str:
+    """``message`` without what differs from one failure to the next of the same kind.
+
+    Addresses, times, UUIDs, paths, quoted texts and numbers (hexadecimal ids, too) become
+    ``<address>``, ``<time>``, ``<id>``, ``<path>``, ``<text>`` and ``<n>``; white space becomes
+    single spaces. At most ``PATTERN_LIMIT`` characters, the last one “…” where there was more.
+    Takes any text, and gives back unchanged what it has given.
+    """
+    line = " ".join(message[:_READ_LIMIT].split())
+    pattern = _cut(_RULES.sub(_placeholder, line), is_part=len(message) > _READ_LIMIT)
+    # Quotes within quotes may take another pass; nested deeper, only the words are left of them.
+    for _ in range(_PASSES):
+        again = _cut(_RULES.sub(_placeholder, pattern))
+        if again == pattern:
+            return pattern
+        pattern = again
+    return " ".join(re.findall(r"[^\W\d]+", pattern))
+
+
+def _cut(pattern: str, *, is_part: bool = False) -> str:
+    if len(pattern) <= PATTERN_LIMIT and not is_part:
+        return pattern
+    return pattern[: PATTERN_LIMIT - 1].rstrip(f" {_CUT}") + _CUT
+
+
+def _placeholder(found: re.Match[str]) -> str:
+    return found["kept"] or f"<{found.lastgroup}>"
+
+
+def fingerprint(name: str, error_class: str, message: str) -> str:
+    """What failures of one kind have in common: 16 hexadecimal digits, the same in every process.
+
+    ``name`` is the job's type.
+    """
+    parts = (name, error_class, normalise(message))
+    # Lone surrogates are text to Python; no separator can stand within a part.
+    raw = "\x00".join(part.replace("\x00", "") for part in parts).encode(
+        "utf-8", "backslashreplace"
+    )
+    return hashlib.sha256(raw).hexdigest()[:FINGERPRINT_LENGTH]

@@ -1,0 +1,283 @@
+"""The table of the job history: its columns and indexes, and how an older one is brought up to it.
+
+What is asked for in order of time goes by one moment of each job: when it ended or, while it runs,
+when it began. Every column that can be filtered by has an index that goes on with that moment, so
+the newest rows of each value are at hand unsorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    collate,
+    func,
+    literal_column,
+    text,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from queuescope.jobs.fingerprint import FINGERPRINT_LENGTH, fingerprint
+
+MESSAGE_LIMIT = 1000
+LABEL_LIMIT = 255
+_ATTEMPTS_LIMIT = 2**31 - 1
+_LOCK_MILLISECONDS = 1000
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. ``retrying`` waits for its next attempt.
+
+    The others but ``started`` are final, ``lost`` as far as is known: nobody runs the job any
+    more and nobody has told its end. News of its worker put that right.
+    """
+
+    STARTED = "started"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REVOKED = "revoked"
+    LOST = "lost"
+
+
+LOST_WORKER = "WorkerLostError"
+"""The error class of an attempt whose worker ended in it, as Celery calls it, too."""
+
+_WITH_ERROR = frozenset({JobStatus.FAILED, JobStatus.LOST, JobStatus.RETRYING})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as far as it is known; ``None`` means that it has not happened or was not seen."""
+
+    id: str
+    name: str
+    tenant: str
+    queue: str
+    worker: str
+    status: JobStatus
+    enqueued_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    wait_seconds: float | None = None
+    runtime_seconds: float | None = None
+    attempts: int = 1
+    error_class: str = ""
+    error_message: str = ""
+
+    @property
+    def moment(self) -> float:
+        """When it ended or, while it runs, when it began; 0 where nobody knows."""
+        for at in (self.finished_at, self.started_at, self.enqueued_at):
+            if at is not None:
+                return at
+        return 0.0
+
+    @property
+    def fingerprint(self) -> str:
+        """What failures of one kind have in common; empty where there is no error."""
+        if self.status not in _WITH_ERROR:
+            return ""
+        return fingerprint(self.name, self.error_class, self.error_message)
+
+
+metadata = MetaData()
+JOBS = Table(
+    "jobs",
+    metadata,
+    Column("id", String(LABEL_LIMIT), primary_key=True),
+    Column("name", String(LABEL_LIMIT), nullable=False),
+    Column("tenant", String(LABEL_LIMIT), nullable=False),
+    Column("queue", String(LABEL_LIMIT), nullable=False),
+    Column("worker", String(LABEL_LIMIT), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("enqueued_at", Float(53)),
+    Column("started_at", Float(53)),
+    Column("finished_at", Float(53)),
+    Column("wait_seconds", Float(53)),
+    Column("runtime_seconds", Float(53)),
+    Column("attempts", Integer, nullable=False),
+    Column("error_class", String(LABEL_LIMIT), nullable=False),
+    Column("error_message", String(MESSAGE_LIMIT), nullable=False),
+    # Not known for rows that were written before there was this column.
+    Column("fingerprint", String(FINGERPRINT_LENGTH)),
+)
+JOB_COLUMNS = [JOBS.c[field.name] for field in fields(Job)]
+"""In the order of the fields of ``Job``. Tables that may not be altered have no others."""
+
+row_moment = func.coalesce(
+    # No parameter, or it would not be the expression that the indexes hold.
+    *(JOBS.c.finished_at, JOBS.c.started_at, JOBS.c.enqueued_at, literal_column("0.0"))
+)
+# Spelled so that it fits the indexes of failures alone: for the bare column SQLite would take the
+# index of all statuses, and sort what it finds there.
+HAS_FAILED = text("status || '' IN ('failed', 'lost')")
+HAS_ERROR = text("error_class <> ''")
+FILTERED = ("status", "tenant", "name", "queue", "worker")
+
+_INDEXES = (
+    Index("jobs_by_moment", row_moment),
+    *(Index(f"jobs_by_{name}_moment", JOBS.c[name], row_moment) for name in FILTERED),
+    Index("jobs_with_error", row_moment, sqlite_where=HAS_ERROR, postgresql_where=HAS_ERROR),
+)
+# These need the fingerprint. The first holds all that groups are made of, in order of time; SQLite
+# asks for the status again.
+_FAILURE_INDEXES = (
+    Index(
+        "jobs_failed",
+        *(JOBS.c.finished_at, JOBS.c.fingerprint, JOBS.c.tenant, JOBS.c.status),
+        sqlite_where=HAS_FAILED,
+        postgresql_where=HAS_FAILED,
+    ),
+    Index(
+        "jobs_by_fingerprint",
+        *(JOBS.c.fingerprint, JOBS.c.finished_at),
+        sqlite_where=HAS_FAILED,
+        postgresql_where=HAS_FAILED,
+    ),
+)
+# Beginnings of ids can be looked for in the order of their bytes, which the primary key of a
+# PostgreSQL has only where its locale is C.
+ID_IN_BYTES = collate(JOBS.c.id, "C")
+_POSTGRESQL_INDEXES = (Index("jobs_by_id_in_bytes", ID_IN_BYTES),)
+_FORMER_INDEXES = ("jobs_by_finish", "jobs_by_start", "jobs_by_tenant", "jobs_by_status")
+
+
+def all_indexes(connection: Connection, *, has_fingerprint: bool) -> list[Index]:
+    """Those that the table should have."""
+    found = list(_INDEXES)
+    if has_fingerprint:
+        found += _FAILURE_INDEXES
+    if connection.dialect.name == "postgresql":
+        found += _POSTGRESQL_INDEXES
+    return found
+
+
+def columns_of_table(connection: Connection) -> set[str]:
+    """Those that are there; none without the table."""
+    if connection.dialect.name == "sqlite":
+        rows = connection.exec_driver_sql("SELECT name FROM pragma_table_info('jobs')")
+    else:
+        rows = connection.exec_driver_sql(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('jobs')"
+            " AND attnum > 0 AND NOT attisdropped"
+        )
+    return {str(name) for (name,) in rows}
+
+
+def make_table(connection: Connection) -> None:
+    """The table and its indexes; several processes may do so at once."""
+    connection.execute(CreateTable(JOBS, if_not_exists=True))
+    for index in all_indexes(connection, has_fingerprint=True):
+        connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def bring_up_to_date(connection: Connection) -> None:
+    """Add what an older table lacks, as far as that is allowed and possible now.
+
+    Whoever may only read or write the table goes on with what there is, and so does whoever would
+    have to wait for others.
+    """
+    if "fingerprint" not in columns_of_table(connection):
+        _try(connection, [_add_column(connection)])
+    has_fingerprint = "fingerprint" in columns_of_table(connection)
+    there = _indexes_of_table(connection)
+    wanted = all_indexes(connection, has_fingerprint=has_fingerprint)
+    missing = [
+        CreateIndex(index, if_not_exists=True) for index in wanted if index.name not in there
+    ]
+    former = [text(f"DROP INDEX IF EXISTS {name}") for name in _FORMER_INDEXES if name in there]
+    if missing or former:
+        _try(connection, [*missing, *former])
+
+
+def _add_column(connection: Connection) -> Any:
+    unless_there = "IF NOT EXISTS " if connection.dialect.name == "postgresql" else ""
+    # Without a default it takes no time, however long the table is.
+    return text(
+        f"ALTER TABLE jobs ADD COLUMN {unless_there}fingerprint VARCHAR({FINGERPRINT_LENGTH})"
+    )
+
+
+def _try(connection: Connection, statements: Iterable[Any]) -> None:
+    """All of them or none. What waits in PostgreSQL for the table keeps all others from it, so
+    that is cut short.
+    """
+    is_postgresql = connection.dialect.name == "postgresql"
+    attempt: AbstractContextManager[Any] = (
+        connection.begin_nested() if is_postgresql else nullcontext()
+    )
+    try:
+        with attempt:
+            if is_postgresql:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MILLISECONDS}")
+            for statement in statements:
+                connection.execute(statement)
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+
+
+def _indexes_of_table(connection: Connection) -> set[str]:
+    if connection.dialect.name == "sqlite":
+        rows = connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'jobs'"
+        )
+    else:
+        rows = connection.exec_driver_sql(
+            "SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid"
+            " WHERE indrelid = to_regclass('jobs')"
+        )
+    return {str(name) for (name,) in rows}
+
+
+def clean(value: str, limit: int) -> str:
+    """Cut to ``limit``, without what no database takes: NUL, and surrogates of undecoded bytes."""
+    value = value.replace("\x00", "")[:limit]
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
+
+
+def as_row(job: Job, *, with_fingerprint: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": clean(job.id, LABEL_LIMIT),
+        "name": clean(job.name, LABEL_LIMIT),
+        "tenant": clean(job.tenant, LABEL_LIMIT),
+        "queue": clean(job.queue, LABEL_LIMIT),
+        "worker": clean(job.worker, LABEL_LIMIT),
+        "status": job.status.value,
+        "enqueued_at": job.enqueued_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "wait_seconds": job.wait_seconds,
+        "runtime_seconds": job.runtime_seconds,
+        "attempts": min(job.attempts, _ATTEMPTS_LIMIT),
+        "error_class": clean(job.error_class, LABEL_LIMIT),
+        "error_message": clean(job.error_message, MESSAGE_LIMIT),
+    }
+    if with_fingerprint:
+        row["fingerprint"] = None
+    if with_fingerprint and job.status in _WITH_ERROR:
+        # Of what is kept, so that it can be found out again from the row.
+        parts = (row["name"], row["error_class"], row["error_message"])
+        row["fingerprint"] = fingerprint(*parts)
+    return row
+
+
+def as_job(values: Iterable[Any] | Row[Any]) -> Job:
+    """``values`` are those of ``JOB_COLUMNS``."""
+    job = dict(zip((column.name for column in JOB_COLUMNS), values, strict=True))
+    return Job(**{**job, "status": JobStatus(job["status"])})
