@@ -1,0 +1,327 @@
+"""Looking through the job history: filters, pages, counts and the values there are to choose from.
+
+What one question costs is bounded, however many rows there are and whatever is asked. The filter
+that leaves the fewest rows is answered by its index, newest first; the others are checked row by
+row, at most 10,000 rows for a page. An answer that ends there says how far back it has looked, and
+the next one goes on from there.
+
+Pages are found by the place where the last one ended, not by counting rows: rows that come in
+meanwhile move nothing. A job that ends meanwhile moves to the moment of its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, select
+
+from queuescope.jobs.store import JobStore
+from queuescope.jobs.table import (
+    FILTERED,
+    HAS_ERROR,
+    ID_IN_BYTES,
+    JOB_COLUMNS,
+    JOBS,
+    LABEL_LIMIT,
+    Job,
+    JobStatus,
+    as_job,
+    clean,
+    row_moment,
+)
+
+PAGE_LENGTH = 50
+LOOKED_AT_LIMIT = 10_000
+COUNT_LIMIT = 10_000
+VALUES_LIMIT = 200
+TEXT_LIMIT = 200
+_PROBE_LIMIT = 2_000
+_IDS_LIMIT = 200
+_LAST_CHARACTER = "\U0010ffff"
+
+# All that a check may look at.
+_CHECKED = [JOBS.c[name] for name in (*FILTERED, "error_class", "error_message")]
+
+Condition = ColumnElement[bool]
+Check = Callable[[Any], Condition]
+"""Makes a condition of the columns of what is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted; ``None`` and empty mean all.
+
+    ``since`` ≤ moment < ``until``, in epoch seconds, where a job's moment is when it ended or,
+    while it runs, when it began. ``text`` is the beginning of a job's id or, where there is no
+    such job, a part of an error's class or message, in capitals or not.
+    """
+
+    status: JobStatus | None = None
+    tenant: str = ""
+    name: str = ""
+    queue: str = ""
+    worker: str = ""
+    since: float | None = None
+    until: float | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the history, between a job and those older than it."""
+
+    moment: float
+    id: str
+
+    def __str__(self) -> str:
+        """As it stands in an address."""
+        return f"{self.moment!r}~{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """What ``str`` gave; ``None`` for any other text."""
+        moment, found, job_id = text.partition("~")
+        try:
+            at = float(moment)
+        except ValueError:
+            return None
+        return cls(at, job_id[:LABEL_LIMIT]) if found and math.isfinite(at) else None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls(job.moment, job.id)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some of the jobs that are wanted, newest first.
+
+    ``older`` and ``newer`` are where to go on; ``None``: there is nothing. With
+    ``looked_back_to`` (epoch seconds) the search ended there before the page was full.
+    """
+
+    jobs: tuple[Job, ...]
+    newer: Place | None
+    older: Place | None
+    looked_back_to: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    """How many jobs are wanted: just ``count``, or unless it ``is_exact`` at least so many."""
+
+    count: int
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a column holds, in the database's order; unless it ``is_whole`` there is more."""
+
+    values: tuple[str, ...]
+    is_whole: bool
+
+
+def find_jobs(
+    store: JobStore,
+    wanted: JobFilter,
+    *,
+    limit: int = PAGE_LENGTH,
+    older_than: Place | None = None,
+    newer_than: Place | None = None,
+) -> JobPage:
+    """The newest jobs, those next to ``older_than``, or those next to ``newer_than``.
+
+    Raises ``JobStoreError``.
+    """
+    goes_up = newer_than is not None and older_than is None
+    beyond = _beyond(older_than, newer_than)
+    with store.reading() as connection:
+        plan = _plan(connection, wanted)
+        rows = connection.execute(plan.jobs(beyond, up=goes_up).limit(limit + 1))
+        found = [as_job(row) for row in rows]
+        has_more = len(found) > limit
+        end = None if has_more else plan.end(connection, beyond, up=goes_up)
+    jobs = found[:limit]
+    further = Place.of(jobs[-1]) if has_more else end
+    looked_back_to = None if end is None else end.moment
+    if goes_up:
+        # The way back always leads somewhere: to the page one came from.
+        back = Place.of(jobs[0]) if jobs else newer_than
+        return JobPage(tuple(jobs[::-1]), further, back, looked_back_to)
+    back = Place.of(jobs[0]) if jobs else older_than
+    return JobPage(tuple(jobs), back if older_than else None, further, looked_back_to)
+
+
+def each_job(store: JobStore, wanted: JobFilter, *, limit: int) -> Iterator[Job]:
+    """The newest ``limit`` jobs that are wanted, however far back they are, in pieces that hold
+    the database only for a moment. Raises ``JobStoreError``, also between two jobs.
+    """
+    left, place = limit, None
+    while left > 0:
+        page = find_jobs(store, wanted, limit=min(left, 1000), older_than=place)
+        yield from page.jobs
+        left -= len(page.jobs)
+        place = page.older
+        if place is None:
+            return
+
+
+def count_jobs(store: JobStore, wanted: JobFilter) -> JobCount:
+    """How many jobs are wanted, counted up to ``COUNT_LIMIT``. Raises ``JobStoreError``."""
+    with store.reading() as connection:
+        plan = _plan(connection, wanted)
+        some = plan.to_count().limit(COUNT_LIMIT + 1).subquery()
+        count = connection.execute(select(func.count()).select_from(some)).scalar_one()
+        is_whole = count <= COUNT_LIMIT and plan.end(connection, (), up=False) is None
+    return JobCount(min(count, COUNT_LIMIT), is_exact=is_whole)
+
+
+def known_values(store: JobStore, column: str, *, limit: int = VALUES_LIMIT) -> Values:
+    """What ``column`` (tenant, name, queue or worker) holds, found by jumping from one value to the
+    next in its index. Raises ``JobStoreError``, and ``ValueError`` for another column.
+    """
+    if column not in FILTERED:
+        raise ValueError(f"{column!r} is no column to filter by")
+    cell = JOBS.c[column]
+    value = select(func.min(cell).label("value")).cte("known", recursive=True)
+    following = select(func.min(cell)).where(cell > value.c.value).scalar_subquery()
+    value = value.union_all(select(following).where(value.c.value.is_not(None)))
+    statement = select(value.c.value).where(value.c.value.is_not(None)).limit(limit + 1)
+    with store.reading() as connection:
+        found = [str(name) for (name,) in connection.execute(statement)]
+    return Values(tuple(found[:limit]), len(found) <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the jobs are looked for: ``first`` is answered by an index that goes on in order of
+    time, ``checks`` are made row by row.
+    """
+
+    first: tuple[Condition, ...]
+    checks: tuple[Check, ...]
+
+    def jobs(self, beyond: Sequence[Condition], *, up: bool) -> Select[Any]:
+        """The wanted rows in order of time, in which they stand without being sorted."""
+        rows = _in_order(select(*JOB_COLUMNS).where(*self.first, *beyond), up=up)
+        if not self.checks:
+            return rows
+        # A limited part is read as it is asked for and keeps its order.
+        return self._checked(rows.limit(LOOKED_AT_LIMIT))
+
+    def to_count(self) -> Select[Any]:
+        """The same rows without what is not counted of them."""
+        if not self.checks:
+            return select(literal(1)).select_from(JOBS).where(*self.first)
+        rows = select(*_CHECKED).where(*self.first).order_by(row_moment.desc())
+        return self._checked(rows.limit(LOOKED_AT_LIMIT))
+
+    def _checked(self, rows: Select[Any]) -> Select[Any]:
+        part = rows.subquery()
+        return select(part).where(*(check(part.c) for check in self.checks))
+
+    def end(self, connection: Connection, beyond: Sequence[Condition], *, up: bool) -> Place | None:
+        """Where the part that is looked at ends, if there is more beyond it."""
+        if not self.checks:
+            return None
+        rows = select(row_moment.label("moment"), JOBS.c.id).where(*self.first, *beyond)
+        last = _in_order(rows, up=up).offset(LOOKED_AT_LIMIT - 1).limit(2)
+        found = connection.execute(last).all()
+        return Place(found[0].moment, found[0].id) if len(found) == 2 else None
+
+
+def _plan(connection: Connection, wanted: JobFilter) -> _Plan:
+    span = _span(wanted)
+    equal = [
+        _equals(name, clean(str(value), LABEL_LIMIT))
+        for name in FILTERED
+        if (value := getattr(wanted, name))
+    ]
+    indexed = [(check(JOBS.c), (check,)) for check in equal]
+    text = clean(wanted.text.strip(), TEXT_LIMIT)
+    if not text:
+        return _best(connection, indexed, equal, span)
+    if ids := _ids_that_begin(connection, text):
+        return _Plan((JOBS.c.id.in_(ids), *span), tuple(equal))
+    return _best(connection, [*indexed, (HAS_ERROR, ())], [*equal, _holds(text)], span)
+
+
+def _best(
+    connection: Connection,
+    indexed: Sequence[tuple[Any, tuple[Check, ...]]],
+    checks: Sequence[Check],
+    span: tuple[Condition, ...],
+) -> _Plan:
+    """The plan that begins with the index in which the fewest rows stand; ``indexed`` are what an
+    index can answer, and the checks that it makes superfluous.
+    """
+    if not indexed:
+        return _Plan(span, tuple(checks))
+    first, done = indexed[0]
+    if len(indexed) > 1:
+        first, done = min(indexed, key=lambda one: _density(connection, one[0], span))
+    return _Plan((first, *span), tuple(check for check in checks if check not in done))
+
+
+def _density(
+    connection: Connection, condition: Any, span: Sequence[Condition]
+) -> tuple[int, float]:
+    """How close together rows stand in an index: how many there are or, where there are very many,
+    how far back the newest of them reach.
+    """
+    moments = select(row_moment.label("moment")).where(condition, *span)
+    newest = _in_order(moments, up=False, by_id=False).limit(_PROBE_LIMIT).subquery()
+    count, oldest = connection.execute(
+        select(func.count(), func.min(newest.c.moment)).select_from(newest)
+    ).one()
+    return (count, oldest) if count == _PROBE_LIMIT else (count, 0.0)
+
+
+def _equals(name: str, value: str) -> Check:
+    return lambda columns: columns[name] == value
+
+
+def _holds(text: str) -> Check:
+    return lambda columns: or_(
+        columns.error_message.icontains(text, autoescape=True),
+        columns.error_class.icontains(text, autoescape=True),
+    )
+
+
+def _ids_that_begin(connection: Connection, text: str) -> list[str]:
+    """The jobs whose ids begin so; none if they are so many that an id can hardly be meant."""
+    key: Any = JOBS.c.id if connection.dialect.name == "sqlite" else ID_IN_BYTES
+    rows = connection.execute(
+        select(JOBS.c.id).where(key >= text, key < text + _LAST_CHARACTER).limit(_IDS_LIMIT + 1)
+    )
+    ids = [str(job_id) for (job_id,) in rows]
+    return ids if len(ids) <= _IDS_LIMIT else []
+
+
+def _span(wanted: JobFilter) -> tuple[Condition, ...]:
+    span: list[Condition] = []
+    if wanted.since is not None:
+        span.append(row_moment >= wanted.since)
+    if wanted.until is not None:
+        span.append(row_moment < wanted.until)
+    return tuple(span)
+
+
+def _beyond(older_than: Place | None, newer_than: Place | None) -> tuple[Condition, ...]:
+    # The first condition is what an index can be entered by.
+    if older_than is not None:
+        at, job_id = older_than.moment, clean(older_than.id, LABEL_LIMIT)
+        return (row_moment <= at, or_(row_moment < at, JOBS.c.id < job_id))
+    if newer_than is not None:
+        at, job_id = newer_than.moment, clean(newer_than.id, LABEL_LIMIT)
+        return (row_moment >= at, or_(row_moment > at, JOBS.c.id > job_id))
+    return ()
+
+
+def _in_order(rows: Select[Any], *, up: bool, by_id: bool = True) -> Select[Any]:
+    keys = (row_moment, JOBS.c.id) if by_id else (row_moment,)
+    return rows.order_by(*(key.asc() if up else key.desc() for key in keys))
