@@ -37,7 +37,7 @@ def some_jobs(count: int, seed: int = 1) -> list[Job]:
     for number in range(count):
         status = rng.choice([*JobStatus, JobStatus.SUCCEEDED, JobStatus.SUCCEEDED])
         at = T0 + rng.randrange(count // 2)
-        has_error = status in (JobStatus.FAILED, JobStatus.RETRYING)
+        has_error = status in (JobStatus.FAILED, JobStatus.LOST, JobStatus.RETRYING)
         jobs.append(
             Job(
                 id=f"{rng.getrandbits(64):016x}-{number}",
