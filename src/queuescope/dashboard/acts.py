@@ -386,8 +386,14 @@ def _is_over(wish: Wish) -> bool:
 def _show_answer(answer: Answer) -> None:
     word, tone = _STATES[answer.state]
     show(
-        element("p", mark(word, tone), class_="qs-lead"),
-        element("p", answer.words, role="status"),
+        element(
+            "div",
+            element("p", mark(word, tone), class_="qs-lead"),
+            element("p", answer.words),
+            class_="qs-answer",
+            role="status",
+            data_state=answer.state,
+        )
     )
 
 

