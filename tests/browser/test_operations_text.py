@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.operations_page import CONFIRM, OperationsPage, World, hostile_report
+from tests.browser.operations_page import CONFIRM, OperationsPage, World, made_up_worker
 from tests.browser.test_look import _CONTRASTS, _FIT
 
 from queuescope.operations.access import Actor, Origin, Role
@@ -28,11 +27,8 @@ OpenOperations = Callable[..., OperationsPage]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     names = f"{IMAGE},{MARKDOWN},{SCRIPT},orders"
     with World(tmp_path_factory.mktemp("text"), queues=names) as running:
-        now = time.time()
         for worker in (IMAGE, MARKDOWN):
-            running.client.hset(
-                "queuescope:workers", worker, hostile_report(worker, IMAGE, now + 3600)
-            )
+            made_up_worker(running, worker, IMAGE)
         with running.ledger() as ledger:
             for name in (IMAGE, MARKDOWN, SCRIPT):
                 actor = Actor(name, Origin.PROXY)

