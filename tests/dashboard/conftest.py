@@ -79,6 +79,10 @@ class RunningDashboard:
             time.sleep(0.05)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return self._log.read_text("utf-8")
 

