@@ -15,15 +15,20 @@ from queuescope.timeseries import Frame, Grid
 SEAM_POINTS = 3
 """How many held points are fetched again beside a gap."""
 
+TOLD_SEAM_POINTS = 1
+"""The same where all that is held was seen in the present epoch, and in no other: the epoch tells
+that it is the same history, and the seam is only a second look.
+"""
 
-def with_seam(gap: Grid, held: Iterable[Grid]) -> Grid:
-    """``gap`` widened over a few of the held points that it touches, but not over all of them."""
+
+def with_seam(gap: Grid, held: Iterable[Grid], points: int = SEAM_POINTS) -> Grid:
+    """``gap`` widened over ``points`` of the held points that it touches, or over all there are."""
     step = gap.step_seconds
     parts = tuple(held)
     before = next((part for part in parts if part.end == gap.start - step), None)
     after = next((part for part in parts if part.start == gap.end + step), None)
-    start = gap.start if before is None else max(before.start, gap.start - SEAM_POINTS * step)
-    end = gap.end if after is None else min(after.end, gap.end + SEAM_POINTS * step)
+    start = gap.start if before is None else max(before.start, gap.start - points * step)
+    end = gap.end if after is None else min(after.end, gap.end + points * step)
     return Grid(start, end, step)
 
 

@@ -192,8 +192,11 @@ class CachedReader:
             tuple(name for name in epochs[0] if all(name in e for e in epochs)) if epochs else ()
         )
         seams = [frame.grid for frame in (*usable, *beside)]
+        told = epoch is not None and all(extent.epochs == (epoch,) for extent in held)
+        points = history.TOLD_SEAM_POINTS if told else history.SEAM_POINTS
         missing = tuple(
-            history.with_seam(gap, seams) for gap in gaps(grid, (part.grid for part in usable))
+            history.with_seam(gap, seams, points)
+            for gap in gaps(grid, (part.grid for part in usable))
         )
         status = LookupStatus.PARTIAL_HIT if missing else LookupStatus.HIT
         return _Plan(
