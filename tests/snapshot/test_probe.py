@@ -106,3 +106,30 @@ async def test_a_known_outage_is_not_waited_for(
     assert refused is not None
     assert known is not None
     assert known.kind is refused.kind is SourceErrorKind.CANNOT_CONNECT
+
+
+async def test_beside_answers_to_other_questions_only_the_epoch_is_asked_for_every_five_minutes(
+    probe: Probe, proxy: CountingProxy, still: Still
+) -> None:
+    first = await probe.renew()
+    assert first.epoch is not None
+    for _ in range(10):
+        still.now += 60
+        probe.told(still.now + 7, still.now, still.now)
+        proxy.asked.clear()
+        contact = await probe.renew()
+        assert (contact.offset_seconds, contact.last_seen) == (7, still.now)
+        assert contact.epoch == first.epoch
+        due = (still.now - NOW) % 300 == 0
+        assert proxy.asked == ({"status/runtimeinfo": 1} if due else {})
+
+
+async def test_behind_a_new_connection_everything_is_asked_for(
+    probe: Probe, proxy: CountingProxy, still: Still
+) -> None:
+    await probe.renew()
+    await proxy.refuse()
+    await proxy.serve()
+    still.now += 5
+    await probe.renew()
+    assert (proxy.asked["query"], proxy.asked["status/runtimeinfo"]) == (2, 2)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuescope.snapshot.schedule import LONGEST_SECONDS, MAX_WATCHED, SHORTEST_SECONDS, Schedule
@@ -88,6 +88,7 @@ viewers = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(viewers)
 def test_only_the_first_look_of_a_viewer_may_wait(crowd: list[Viewer]) -> None:
     """Whoever comes regularly finds a snapshot that is no older than their interval."""
@@ -97,6 +98,7 @@ def test_only_the_first_look_of_a_viewer_may_wait(crowd: list[Viewer]) -> None:
     assert simulation.waited == []
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), intervals, st.randoms(use_true_random=False))
 def test_a_view_is_taken_as_often_for_many_as_for_one(
     number: int, interval: int, chance: random.Random
@@ -109,6 +111,7 @@ def test_a_view_is_taken_as_often_for_many_as_for_one(
     assert len(together.taken) <= len(alone.taken) + 1
 
 
+@settings(deadline=None)
 @given(viewers)
 def test_nothing_is_taken_that_nobody_looks_at(crowd: list[Viewer]) -> None:
     simulation = Simulation()
@@ -122,6 +125,7 @@ def test_nothing_is_taken_that_nobody_looks_at(crowd: list[Viewer]) -> None:
     assert simulation.schedule.next_due() is None
 
 
+@settings(deadline=None)
 @given(viewers)
 def test_a_view_is_never_taken_more_often_than_its_smallest_interval_asks(
     crowd: list[Viewer],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 from tests.real_prometheus import RealPrometheus
+from tests.snapshot.conftest import CountingProxy
 
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
@@ -89,6 +92,36 @@ async def test_a_gap_a_lost_scrape_and_a_young_series_do_not_mislead(
 ) -> None:
     facts = await _ask(prometheus, metric)
     assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
+
+
+async def test_facts_that_still_hold_are_not_measured_again(prometheus: RealPrometheus) -> None:
+    async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
+        for metrics in (("scraped_15",), ("scraped_60", "no_such_metric")):
+            measured = await ask_facts(client, metrics, "", NOW)
+            proxy.asked.clear()
+            assert await ask_facts(client, metrics, "", NOW, measured) is measured
+            assert proxy.asked == {"query": 1, "status/buildinfo": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": "2.41.0"},
+        {"scrape_interval_seconds": 30},
+        {"scrape_interval_seconds": 10},
+        {"phases": {}},
+        {"phases": {"scraped_15": 11.0}},
+        {"measured": False},
+    ],
+)
+async def test_facts_that_hold_no_more_are_measured_anew(
+    prometheus: RealPrometheus, wrong: dict[str, Any]
+) -> None:
+    right = await _ask(prometheus, "scraped_15")
+    assert right.phases
+    async with PrometheusClient(prometheus.url) as client:
+        found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, **wrong))
+    assert found == right
 
 
 async def test_a_single_sample_measures_nothing(prometheus: RealPrometheus) -> None:

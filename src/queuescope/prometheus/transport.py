@@ -30,8 +30,9 @@ Form = Sequence[tuple[str, str]]
 
 _PIECE_BYTES = 256 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
+# Kept from one refresh to the next, and given up before Prometheus does so, after five minutes.
 _DEFAULT_LIMITS = httpx2.Limits(
-    max_connections=16, max_keepalive_connections=8, keepalive_expiry=60
+    max_connections=16, max_keepalive_connections=8, keepalive_expiry=240
 )
 # The HTTP client lets the alerts of TLS 1.3, which come after the handshake, through as they are.
 _BROKEN_OFF = (httpx2.ReadError, httpx2.WriteError, OSError)

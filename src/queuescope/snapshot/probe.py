@@ -11,7 +11,7 @@ from queuescope.prometheus import PrometheusClient
 
 _SHARED_SECONDS = 0.5
 _PATIENCE_IN_OUTAGE_SECONDS = 1.0
-_TOLD_SECONDS = 60.0
+_TOLD_SECONDS = 300.0
 _UNTOLD_KEPT_SECONDS = 600.0
 _FAILED_KEPT_SECONDS = 30.0
 _PASSING = (
@@ -67,8 +67,11 @@ class Probe:
         the question goes on in the background.
         """
         # However far: a clock that was set back must not silence the probe until it catches up.
-        if self._task is None and abs(self._clock() - self._asked_at) >= _SHARED_SECONDS:
+        just_asked = abs(self._clock() - self._asked_at) < _SHARED_SECONDS
+        if self._task is None and not just_asked:
             self._task = asyncio.create_task(self._ask())
+        elif self._task is None and self._is_epoch_due():
+            self._task = asyncio.create_task(self._ask_epoch())
         if self._task is not None:
             patience = None if self._contact.error is None else _PATIENCE_IN_OUTAGE_SECONDS
             await asyncio.wait([self._task], timeout=patience)
@@ -80,9 +83,9 @@ class Probe:
         It stands for a question of our own, but for the epoch: that is asked for at times, and
         whenever there is a new connection, as after each restart of what we are connected to.
         """
-        if not 0 <= answered_at - self._met_at < _TOLD_SECONDS:
+        if self._contact.last_seen is None or self._contact.error is not None:
             return
-        if self._client.connections != self._met_connections or self._contact.error is not None:
+        if self._client.connections != self._met_connections:
             return
         offset = source_now - (asked_at + answered_at) / 2
         self._contact = replace(self._contact, offset_seconds=offset, last_seen=answered_at)
@@ -92,6 +95,11 @@ class Probe:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    def _is_epoch_due(self) -> bool:
+        if self._contact.error is not None:
+            return False
+        return not 0 <= self._clock() - self._met_at < _TOLD_SECONDS
 
     async def _ask(self) -> None:
         asked_at = self._clock()
@@ -105,11 +113,23 @@ class Probe:
         else:
             offset = source_now - (asked_at + answered_at) / 2
             self._contact = Contact(offset, None, None, answered_at, epoch)
-            self._met_at = answered_at
-            self._met_connections = self._client.connections
+            self._met()
         finally:
             self._asked_at = self._clock()
             self._task = None
+
+    async def _ask_epoch(self) -> None:
+        """Whether it is still the same, of a source that just told that it is there."""
+        try:
+            epoch = await self._epoch()
+            self._contact = replace(self._contact, epoch=epoch)
+            self._met()
+        finally:
+            self._task = None
+
+    def _met(self) -> None:
+        self._met_at = self._clock()
+        self._met_connections = self._client.connections
 
     async def _epoch(self) -> str | None:
         """Asked with every contact, but seldom of a source that does not tell it."""

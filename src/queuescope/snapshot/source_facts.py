@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.snapshot.sample_extent import newest_sample
-from queuescope.timeseries import Grid
+from queuescope.timeseries import Grid, Labels
 
 DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
 _USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300)
@@ -28,6 +29,8 @@ _COUNTED_SECONDS = 900
 _SEARCHED_DAYS = 7
 _SPACINGS = 3
 _PHASES = 8
+_CHECKED_INTERVALS = 10
+_METRIC = "queuescope_metric"
 _RESOLUTION_SECONDS = 0.001
 
 
@@ -57,10 +60,13 @@ async def ask_facts(
 
     The interval is that of the first metric that is sampled now, or was in the last 7 days, and
     where none of them was, that of the first among ``otherwise``. What cannot be measured stays
-    as it was ``known``.
+    as it was ``known``, and so does what a single question finds unchanged.
     """
     known = known or SourceFacts()
     version = await _version(client)
+    same_server = known.measured and known.version == version
+    if same_server and await _still_hold(client, metrics, matchers, now, known):
+        return known
     left_open = await client.ranges_are_left_open()
     newest = {
         metric: await newest_sample(client, f"{metric}{{{matchers}}}", now, _SEARCHED_DAYS)
@@ -82,6 +88,40 @@ async def ask_facts(
             before = known.phases.get(metric) if interval == known.scrape_interval_seconds else None
             phases[metric] = _steadied(phase, before, interval)
     return SourceFacts(version, left_open, interval, phases, measured=True)
+
+
+async def _still_hold(
+    client: PrometheusClient,
+    metrics: tuple[str, ...],
+    matchers: str,
+    now: float,
+    known: SourceFacts,
+) -> bool:
+    """Whether the metrics that are sampled now are so at the interval and phases that are known."""
+    interval = known.scrape_interval_seconds
+    parts = []
+    for metric in metrics:
+        selector = f"{metric}{{{matchers}}}"
+        count = f"max(count_over_time({selector}[{_CHECKED_INTERVALS * interval}s]))"
+        parts += [
+            f'label_replace({text}, "{_METRIC}", "{metric}", "", "")'
+            for text in (count, _phases_of(selector, interval))
+        ]
+    found: dict[str, list[Labels]] = {metric: [] for metric in metrics}
+    counts = {}
+    for sample in (await client.query(" or ".join(parts), at=now)).samples:
+        labels = dict(sample.labels)
+        if "phase" in labels:
+            found[labels[_METRIC]].append(sample.labels)
+        else:
+            counts[labels[_METRIC]] = sample.value
+    for metric, times in counts.items():
+        phase, before = _common_phase(found[metric], interval), known.phases.get(metric)
+        now_known = None if phase is None else _steadied(phase, before, interval)
+        # One more or less falls into the window by chance, or was lost.
+        if abs(times - _CHECKED_INTERVALS) > 1 or now_known != before:
+            return False
+    return bool(counts)
 
 
 async def _version(client: PrometheusClient) -> str:
@@ -110,13 +150,21 @@ async def _phase(
     Counted in eighths of the interval, which steadies the answer against jitter. A sample exactly
     on a multiple belongs to the last eighth: it ends the interval before it.
     """
+    found = await client.query(_phases_of(selector, interval_seconds), at=at)
+    return _common_phase((sample.labels for sample in found.samples), interval_seconds)
+
+
+def _phases_of(selector: str, interval_seconds: int) -> str:
     eighth = interval_seconds / _PHASES
-    found = await client.query(
+    return (
         f'count_values("phase", floor((timestamp({selector}) - {_RESOLUTION_SECONDS / 2})'
-        f" / {eighth}) % {_PHASES})",
-        at=at,
+        f" / {eighth}) % {_PHASES})"
     )
-    seen = sorted(int(float(dict(sample.labels)["phase"])) for sample in found.samples)
+
+
+def _common_phase(found: Iterable[Labels], interval_seconds: int) -> float | None:
+    eighth = interval_seconds / _PHASES
+    seen = sorted(int(float(dict(labels)["phase"])) for labels in found)
     if len(seen) == 1:
         return (seen[0] + 0.5) * eighth
     if len(seen) == 2 and (seen[1] - seen[0]) % _PHASES in (1, _PHASES - 1):
