@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import orjson
 import psutil
 from benchmarks.report import Ratio, Results, busy_cores, versions
 from benchmarks.servers import PROJECT
@@ -21,7 +23,9 @@ from queuescope.panels import Dashboard, Resolution, load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot import SnapshotService, View
+from queuescope.snapshot.flow_history import RECHECK_SECONDS, FlowHistories
 from queuescope.snapshot.source_facts import FactsFile
+from queuescope.snapshot.standing import StandingService
 from queuescope.timeseries import Grid, State
 
 PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"
@@ -33,6 +37,7 @@ _REFRESH_SECONDS = 60
 _HORIZON_SECONDS = 300
 _CACHED_POINTS = 20_000_000
 _QUANTILES = (0.5, 0.95, 0.99)
+_RULES = PROJECT / "deploy/prometheus/rules/queuescope.rules.yml"
 _BUCKETS = "ai_agents_enhancement_latency_seconds_bucket"
 
 
@@ -102,6 +107,22 @@ class Measured:
             horizon_seconds=_HORIZON_SECONDS,
             clock=self._clock,
         )
+        self._standing = StandingService(
+            self._client,
+            self._service.reader,
+            self._service,
+            self._dashboard,
+            matchers="",
+            clock=self._clock,
+        )
+        self._flows = FlowHistories(
+            self._service.reader,
+            self._service,
+            self._dashboard,
+            matchers="",
+            clock=self._clock,
+        )
+        self._flow_of: tuple[Grid, float] | None = None
 
     @property
     def title(self) -> str:
@@ -138,6 +159,8 @@ class Measured:
             results.add(self.title, name, "ms", values)
 
     async def aclose(self) -> None:
+        await self._flows.aclose()
+        await self._standing.aclose()
         await self._service.aclose()
 
     def _clock(self) -> float:
@@ -163,11 +186,22 @@ class Measured:
             assert reading.state is State.FRESH
 
     async def _refresh(self) -> None:
-        # As a page does that refreshes every minute.
+        """All that a page asks for which refreshes every minute: charts, cards and strip."""
         young = 0.95 * _REFRESH_SECONDS
         snapshot = await self._service.get(self._view, max_age_seconds=young)
         assert snapshot.complete
         assert snapshot.taken_at == self._client.present
+        standing = orjson.loads(await self._standing.get(max_age_seconds=_REFRESH_SECONDS))
+        assert standing["takenAt"] == self._client.present
+        assert {card["state"] for card in standing["kpis"]} == {"fresh"}
+        assert standing["alertsState"] in ("fresh", "idle")
+        grid = self._grid()
+        if self._flow_of is None or self._is_flow_due(*self._flow_of):
+            await self._flows.get(self._view)
+            self._flow_of = grid, self._client.present
+
+    def _is_flow_due(self, grid: Grid, asked_at: float) -> bool:
+        return grid != self._grid() or self._client.present - asked_at >= RECHECK_SECONDS
 
 
 async def _measure(prometheus: RealPrometheus, results: Results, given: argparse.Namespace) -> None:
@@ -184,7 +218,15 @@ def _platform(directory: Path, end: int, days: int) -> RealPrometheus:
     """A Prometheus with the history of the platform that ``./run`` starts."""
     jobs = f"sqlite:///{directory / 'jobs.sqlite3'}"
     files = write_history(directory / "samples", jobs, days=days, end=end, seed=3)
-    prometheus = RealPrometheus(directory, scrape_interval_seconds=FINE_STEP_SECONDS)
+    # The rules are there to be asked for; to evaluate them is no part of a refresh.
+    seldom = re.sub(
+        r"^(  - name: .*)$", r"\1\n    interval: 1d", _RULES.read_text("utf-8"), flags=re.MULTILINE
+    )
+    rules = directory / "rules.yml"
+    rules.write_text(seldom, "utf-8")
+    prometheus = RealPrometheus(
+        directory, scrape_interval_seconds=FINE_STEP_SECONDS, rule_files=[rules]
+    )
     import_history(directory / "data", files)
     return prometheus
 

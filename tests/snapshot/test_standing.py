@@ -18,7 +18,7 @@ from tests.faults.proxy import FaultProxy, alter
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService, panels
 
-from queuescope.panels import Dashboard, load_dashboard, parse_dashboard
+from queuescope.panels import Dashboard, Resolution, load_dashboard, parse_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot import SnapshotService, View
 from queuescope.snapshot.standing import StandingService
@@ -228,7 +228,7 @@ async def test_however_many_ask_the_source_is_asked_once(
         proxy.asked.clear()
         await asyncio.gather(*(told(service, 1) for _ in range(100)))
     assert sum(proxy.asked.values()) <= sum(alone.values())
-    assert alone["rules"] == 1
+    assert alone["alerts"] == 1
 
 
 async def test_a_question_that_is_refused_takes_no_other_card_along(
@@ -268,19 +268,27 @@ async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_quest
                 assert found[card]["asOf"] == view[panel]["now"]["asOf"]
 
 
-async def test_rules_are_asked_for_at_most_every_fifteen_seconds_unless_by_hand(
+async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_they_change(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     async with standing(proxy.url, make_service, clock) as service:
-        await told(service)
+        deadline = time.monotonic() + 30
+        while len((await told(service, 1))["alerts"]) < 2:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.3)
+            clock.offset_seconds += 2
         proxy.asked.clear()
         for _ in range(6):
             clock.offset_seconds += 10
             await told(service, 10)
-        assert proxy.asked["rules"] == 3
+        assert (proxy.asked["alerts"], proxy.asked["rules"]) == (3, 0)
         clock.offset_seconds += 3
         await told(service, 1)
-        assert proxy.asked["rules"] == 4
+        assert proxy.asked["alerts"] == 4
+        clock.offset_seconds += 600
+        found = await told(service, 10)
+        assert proxy.asked["rules"] == 1
+    assert [alert["panel"] for alert in found["alerts"]] == ["queue_depth", None]
 
 
 async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
@@ -302,12 +310,15 @@ async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
             await proxy.heal()
             clock.offset_seconds += 60
             whole = await told(made, 1)
-    assert {card["state"] for card in found["kpis"]} == {"partial"}
+    # The share of a day is read by itself, and was whole.
+    assert cards(found)["success_rate"]["state"] == "fresh"
+    partial = [card for name, card in cards(found).items() if name != "success_rate"]
+    assert {card["state"] for card in partial} == {"partial"}
     assert cards(found)["queue_depth"]["words"] == "130"
     levels = {card["id"]: card["level"] for card in found["kpis"]}
     assert levels.pop("queue_depth") == "warn"
     assert set(levels.values()) == {"none"}
-    for card in found["kpis"]:
+    for card in partial:
         assert card["warnings"] == ["a store did not answer"]
         assert "may be incomplete" in card["cause"]
         assert card["changes"] == []
@@ -342,3 +353,63 @@ async def test_what_is_refused_is_left_out_of_the_question_for_a_minute(
     # A question of the probe's own is among them once a minute.
     assert sum(count <= 2 for count in asked) == 3
     assert max(asked) > 8
+
+
+async def test_the_share_of_a_day_is_added_up_and_only_its_newest_step_is_read_again(
+    proxy: CountingProxy, make_service: StartService, clock: Clock, platform: RealPrometheus
+) -> None:
+    """It equals what one question for the whole day gives, today, yesterday and last week."""
+    dashboard = load_dashboard("ai-agents")
+    [measure] = [m for m in dashboard.measures if m.share is not None]
+    async with standing(proxy.url, make_service, clock) as service:
+        found = cards(await told(service))["success_rate"]
+        assert (found["state"], found["words"]) == ("fresh", "90.0 %")
+        assert {change["words"] for change in found["changes"]} == {"the same"}
+        proxy.asked.clear()
+        clock.offset_seconds += 301
+        again = cards(await told(service, 60))["success_rate"]
+    assert again["words"] == "90.0 %"
+    # Of each of the seven days in steps at most its newest edge.
+    assert proxy.asked["query_range"] <= 7
+    async with PrometheusClient(platform.url) as client:
+        whole = dashboard.panels[0].render(measure.now, Resolution(300, SCRAPE), "", None)
+        [asked] = (await client.query(whole)).samples
+    assert asked.value == pytest.approx(90, rel=1e-3)
+
+
+async def test_where_no_jobs_are_counted_the_day_is_asked_for_at_once(
+    tmp_path: Path, make_service: StartService, clock: Clock
+) -> None:
+    end = int(time.time())
+    times = np.arange(end - 8 * 86_400, end + 1, 60)
+    rate = np.where(times < end - 2 * 86_400, 50.0, 80.0)
+    series = {'ai_agents_enhancement_success_rate{tenant="acme"}': (times, rate)}
+    with RealPrometheus(tmp_path, series=series) as server:
+        async with (
+            CountingProxy(server.port) as proxy,
+            standing(proxy.url, make_service, clock) as service,
+        ):
+            found = cards(await told(service))["success_rate"]
+            proxy.asked.clear()
+            clock.offset_seconds += 30
+            again = cards(await told(service, 10))["success_rate"]
+            assert proxy.asked["query"] <= 2
+    assert (
+        (found["state"], found["words"]) == (again["state"], again["words"]) == ("fresh", "80.0 %")
+    )
+    assert [change["words"] for change in found["changes"]] == ["the same", "+30.0 points"]
+
+
+async def test_what_was_so_then_is_asked_for_once_in_a_quarter_of_an_hour(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    # The first step within a quarter of an hour, so that none passes in between.
+    clock.offset_seconds = -(time.time() % 900) + 1
+    async with standing(proxy.url, make_service, clock) as service:
+        found = await told(service)
+        proxy.asked.clear()
+        for _ in range(5):
+            clock.offset_seconds += 100
+            again = await told(service, 60)
+        assert proxy.asked["query"] <= 5 * 2
+    assert cards(again)["queue_depth"]["changes"] == cards(found)["queue_depth"]["changes"]

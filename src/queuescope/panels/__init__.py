@@ -11,6 +11,7 @@ from queuescope.panels.model import (
     Panel,
     PerWorker,
     Resolution,
+    Share,
     Threshold,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "Panel",
     "PerWorker",
     "Resolution",
+    "Share",
     "Threshold",
     "bucket_quantiles",
     "load_dashboard",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.checks import check_template, is_finite, meant, numbers, only, texts
+from queuescope.panels.checks import LABEL, check_template, is_finite, meant, numbers, only, texts
 from queuescope.panels.measures import parse_flow, parse_measures, parse_per_worker
 from queuescope.panels.model import (
     RANKED_QUANTILE,
@@ -22,7 +22,6 @@ from queuescope.panels.model import (
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 _OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale", "digits"}
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SERVED = ("queue_depth", "success_rate", "latency")
 
 
@@ -93,7 +92,7 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
         check_template(raw[key], f"{place}, {key}")
     breakdowns = texts(raw, "breakdowns", place)
     for label in breakdowns:
-        if not _LABEL.fullmatch(label):
+        if not LABEL.fullmatch(label):
             raise ConfigurationError(f"{place}: {label!r} is not a label name")
     metrics = texts(raw, "metrics", place)
     if not metrics:

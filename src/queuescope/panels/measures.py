@@ -8,8 +8,8 @@ from typing import Any
 
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
-from queuescope.panels.checks import check_template, is_finite, meant, only, texts
-from queuescope.panels.model import Flow, Kind, Measure, Panel, PerWorker
+from queuescope.panels.checks import LABEL, check_template, is_finite, meant, only, texts
+from queuescope.panels.model import Flow, Kind, Measure, Panel, PerWorker, Share
 
 CARDS = (
     *("queue_depth", "success_rate", "p95_latency"),
@@ -18,7 +18,7 @@ CARDS = (
 """The cards that the page has room for."""
 
 _WORKER = "worker"
-_OF_PANEL = {"panel", "now"}
+_OF_PANEL = {"panel", "now", "share", "share_of"}
 _OF_OWN = {"kind", "unit", "query", "now", "metrics", "scale"}
 _SHARED = {"id", "title", "worse", "degraded", "down", "note"}
 _PANEL_OF = {"p95_latency": "latency"}
@@ -92,6 +92,7 @@ def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Me
             raise ConfigurationError(f"{place}: the panel {panel.id!r} tells of something else")
     else:
         panel = _own_panel(raw, place)
+    share = _share(raw, place, panel) if {"share", "share_of"} & raw.keys() else None
     now = _text(raw, "now", place) if "now" in raw else panel.now
     check_template(now, f"{place}, now")
     return Measure(
@@ -101,7 +102,27 @@ def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Me
         _limits(raw, place),
         note=str(raw.get("note", "")),
         on_page="panel" in raw,
+        share=share,
     )
+
+
+def _share(raw: dict[str, Any], place: str, panel: Panel) -> Share:
+    if panel.kind is not Kind.PERCENT:
+        raise ConfigurationError(f"{place}: a share is in percent, the panel {panel.id!r} is not")
+    if "now" not in raw:
+        raise ConfigurationError(
+            f"{place}: a share needs 'now', which is asked where the share gives nothing"
+        )
+    query = _text(raw, "share", place)
+    check_template(query, f"{place}, share")
+    of = raw.get("share_of")
+    pairs = list(of.items()) if isinstance(of, dict) else []
+    if len(pairs) != 1 or not isinstance(pairs[0][1], str) or not LABEL.fullmatch(pairs[0][0]):
+        raise ConfigurationError(
+            f"{place}: 'share_of' must name a label and its value, such as {{ outcome = \"done\" }}"
+        )
+    [(label, value)] = pairs
+    return Share(_one_line(query), label, value)
 
 
 def _own_panel(raw: dict[str, Any], place: str) -> Panel:

@@ -141,13 +141,28 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A share of the last day, in percent, added up from its steps, which stay as they are once
+    they are past: so only the newest of them is read with a refresh.
+
+    ``query`` gives rates per second within each step by a label; the series that have ``label``
+    with ``value`` are counted among all of them.
+    """
+
+    query: str
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Measure:
     """One present figure, on its card and, where it has limits, as a rule of the health verdict.
 
     ``panel`` shows how the figure got there: its answer (of panels with quantiles the
     ``RANKED_QUANTILE``) is the card's history and its present value is what is judged. ``now`` is
-    what the card shows, where that is something else, such as the rate of a whole day.
-    ``limits`` are in the panel's unit. ``on_page`` says that the panel is one of the charts.
+    what the card shows, where that is something else; ``share`` is a cheaper way to the same where
+    that is the share of something in a whole day. ``limits`` are in the panel's unit. ``on_page``
+    says that the panel is one of the charts.
     """
 
     panel: Panel
@@ -156,6 +171,7 @@ class Measure:
     limits: Limits | None = None
     note: str = ""
     on_page: bool = False
+    share: Share | None = None
 
     @property
     def id(self) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from queuescope.errors import SourceError
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.client import Alert, Rule
+from queuescope.prometheus.client import Alert
 from queuescope.timeseries import State
 
 _log = logging.getLogger(__name__)
 
 _MAX_ALERTS = 50
+_KEPT_SECONDS = 15.0
+_RULES_KEPT_SECONDS = 600.0
 _NAMES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _HIDDEN_LABELS = {"alertname", "severity"}
 
@@ -44,52 +47,90 @@ class Alerts:
     cause: str = ""
 
 
-async def read_alerts(
-    client: PrometheusClient,
-    last: Alerts,
-    panels: tuple[Panel, ...],
-    error: SourceError | None,
-    source_now: float,
-) -> Alerts:
-    """Ask for the rules with their alerts; while the source is away the last ones, as stale."""
-    if error is None:
+class AlertReader:
+    """Asks for the active alerts, and for the rules behind them only as often as these change."""
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        panels: tuple[Panel, ...],
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._panels = panels
+        self._clock = clock
+        self._last = Alerts()
+        self._asked_at = float("-inf")
+        self._panel_of: dict[str, str | None] = {}
+        self._rules_asked_at = float("-inf")
+
+    async def read(
+        self, error: SourceError | None, source_now: float, *, anew: bool = False
+    ) -> Alerts:
+        """The alerts as of the last seconds, or with ``anew`` as of now; while the source is away
+        (``error``) the last ones, as stale.
+        """
+        answered = self._last.state in (State.FRESH, State.IDLE)
+        young = 0 <= self._clock() - self._asked_at < _KEPT_SECONDS
+        if error is None and not (answered and young and not anew):
+            self._asked_at = self._clock()
+            try:
+                self._last = await self._read(source_now)
+            except SourceError as exc:
+                _log.warning("cannot read the alerts: %s (%s)", exc, exc.detail)
+                error = exc
+        if error is not None:
+            state = State.UNAVAILABLE if self._last.as_of is None else State.STALE
+            self._last = replace(self._last, state=state, cause=str(error))
+        return self._last
+
+    async def _read(self, source_now: float) -> Alerts:
+        alerts = [
+            alert for alert in await self._client.alerts() if alert.state in ("firing", "pending")
+        ]
+        await self._learn_rules({_name(alert) for alert in alerts})
+        found = [_active(alert, self._panel_of.get(_name(alert))) for alert in alerts]
+        found.sort(key=lambda alert: (alert.state != "firing", -(alert.since or 0)))
+        return Alerts(
+            State.FRESH if found else State.IDLE,
+            tuple(found[:_MAX_ALERTS]),
+            max(0, len(found) - _MAX_ALERTS),
+            source_now,
+        )
+
+    async def _learn_rules(self, names: set[str]) -> None:
+        """Find out which charts alerts of these ``names`` are about; else they stand alone."""
+        young = 0 <= self._clock() - self._rules_asked_at < _RULES_KEPT_SECONDS
+        if not names or (young and names <= self._panel_of.keys()):
+            return
+        self._rules_asked_at = self._clock()
         try:
-            groups = await client.rules()
+            rules = [rule for group in await self._client.rules() for rule in group.rules]
         except SourceError as exc:
-            _log.warning("cannot read the alerts: %s (%s)", exc, exc.detail)
-            error = exc
-        else:
-            rules = [rule for group in groups for rule in group.rules]
-            recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
-            found = [
-                _active(alert, rule, panels, recorded)
-                for rule in rules
-                for alert in rule.alerts
-                if alert.state in ("firing", "pending")
-            ]
-            found.sort(key=lambda alert: (alert.state != "firing", -(alert.since or 0)))
-            return Alerts(
-                State.FRESH if found else State.IDLE,
-                tuple(found[:_MAX_ALERTS]),
-                max(0, len(found) - _MAX_ALERTS),
-                source_now,
-            )
-    state = State.UNAVAILABLE if last.as_of is None else State.STALE
-    return replace(last, state=state, cause=str(error))
+            _log.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
+            return
+        recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
+        self._panel_of = dict.fromkeys(names)
+        for rule in rules:
+            if rule.type == "alerting":
+                panel = self._panel_of.get(rule.name)
+                self._panel_of[rule.name] = panel or _panel(rule.query, self._panels, recorded)
 
 
-def _active(
-    alert: Alert, rule: Rule, panels: tuple[Panel, ...], recorded: dict[str, str]
-) -> ActiveAlert:
+def _name(alert: Alert) -> str:
+    return alert.labels.get("alertname", "")
+
+
+def _active(alert: Alert, panel: str | None) -> ActiveAlert:
     annotations = alert.annotations
     summary = annotations.get("summary") or annotations.get("description") or ""
     return ActiveAlert(
-        rule.name,
+        _name(alert),
         alert.state,
         alert.labels.get("severity", ""),
         summary,
         _instant(alert.active_at),
-        _panel(rule.query, panels, recorded),
+        panel,
         tuple(sorted((k, v) for k, v in alert.labels.items() if k not in _HIDDEN_LABELS)),
     )
 

@@ -20,7 +20,7 @@ from queuescope.figures import duration_words
 from queuescope.figures.figure import encode_values
 from queuescope.health import DrainHistory, DrainState, drain_history
 from queuescope.panels import Dashboard
-from queuescope.snapshot.standing import Bearings, Surveyor
+from queuescope.snapshot.bearings import Bearings, Surveyor
 from queuescope.snapshot.view import View
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 

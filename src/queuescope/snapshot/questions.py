@@ -40,15 +40,18 @@ def shown_by(measure: Measure) -> str:
 
 
 def figures_of(dashboard: Dashboard) -> tuple[Question, ...]:
-    """What charts and cards show of now, each figure once."""
+    """What charts and cards show of now, each figure once; shares of a day are not among them."""
     asked = {panel.id: Question(panel.id, panel, panel.now) for panel in dashboard.panels}
     for measure in dashboard.measures:
-        for name, template in (
-            (judged_by(measure), measure.panel.now),
-            (shown_by(measure), measure.now),
-        ):
-            asked.setdefault(name, Question(name, measure.panel, template))
+        judged = Question(judged_by(measure), measure.panel, measure.panel.now)
+        for question in (judged, *(() if measure.share else (shown_of(measure),))):
+            asked.setdefault(question.name, question)
     return tuple(asked.values())
+
+
+def shown_of(measure: Measure) -> Question:
+    """The question for what the card shows."""
+    return Question(shown_by(measure), measure.panel, measure.now)
 
 
 def flow_of(dashboard: Dashboard) -> tuple[Question, ...]:

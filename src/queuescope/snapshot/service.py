@@ -19,12 +19,12 @@ from queuescope.figures import duration_words, step_words, value_words
 from queuescope.panels import Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Charts
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
-from queuescope.snapshot.standing import Bearings
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Occasion, Telemetry, Untold
 from queuescope.timeseries import State

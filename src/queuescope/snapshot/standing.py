@@ -6,17 +6,16 @@ It does not depend on what a viewer looks at, so there is one for the whole proc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import orjson
 
 from queuescope.cache import CachedReader
-from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.errors import ConfigurationError
 from queuescope.figures import curves_of
 from queuescope.health import (
     Drain,
@@ -27,19 +26,17 @@ from queuescope.health import (
     drain,
     judge,
 )
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel, Resolution
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot.alerts import Alerts, read_alerts
-from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
+from queuescope.snapshot.alerts import AlertReader, Alerts
+from queuescope.snapshot.bearings import Bearings, Surveyor
+from queuescope.snapshot.comparisons import COMPARED, Comparisons
+from queuescope.snapshot.days import Days, DayShares
+from queuescope.snapshot.present import SHARED_SECONDS, Present
 from queuescope.snapshot.questions import (
     COMPLETION,
     GROWTH,
-    Question,
-    ask_together,
-    figures_of,
     judged_by,
-    read_figure,
     shown_by,
 )
 from queuescope.snapshot.standing_words import (
@@ -49,45 +46,9 @@ from queuescope.snapshot.standing_words import (
     drain_content,
     verdict_content,
 )
-from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+from queuescope.timeseries import Floats, Frame, Reading, State
 
 _log = logging.getLogger(__name__)
-
-HISTORY_SECONDS = 86_400
-HISTORY_STEP_SECONDS = 900
-_COMPARED_KEPT_SECONDS = 300.0
-_ALERTS_KEPT_SECONDS = 15.0
-
-COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
-"""What a card compares its figure with: the same time so many seconds ago."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bearings:
-    """Where the source stands: its clock, what is known of its scrapes, and whether it answers."""
-
-    source_now: float
-    scrape_interval_seconds: int
-    left_open: bool
-    phases: dict[str, float | None]
-    epoch: str | None
-    error: SourceError | None
-    failing_since: float | None
-
-    def resolution(self, step_seconds: int, metric: str | None = None) -> Resolution:
-        phase = None if metric is None else self.phases.get(metric)
-        return Resolution(step_seconds, self.scrape_interval_seconds, self.left_open, phase)
-
-
-class Surveyor(Protocol):
-    """Whoever knows the bearings and the present values."""
-
-    @property
-    def present(self) -> PresentValues: ...
-
-    async def bearings(self, *, max_age_seconds: float) -> Bearings:
-        """As of present values that are not older; never raises for a source that fails."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +82,10 @@ class StandingService:
         self._made_at = float("-inf")
         self._made_of = float("-inf")
         self._flight: _Flight | None = None
-        self._compared: dict[str, tuple[float, dict[str, float]]] = {}
-        self._alerts = Alerts()
-        self._alerts_asked_at = float("-inf")
+        self._days = Days(reader, dashboard, matchers=matchers, clock=clock)
+        self._shares = DayShares(client, self._days, clock=clock)
+        self._comparisons = Comparisons(client, self._days, self._shares, dashboard)
+        self._alerts = AlertReader(client, dashboard.panels, clock)
 
     async def get(self, *, max_age_seconds: float) -> bytes:
         """The JSON, of figures not older than ``max_age_seconds``, and of the very same as the
@@ -161,21 +123,30 @@ class StandingService:
     async def _make(self, max_age_seconds: float) -> bytes:
         bearings = await self._surveyor.bearings(max_age_seconds=max_age_seconds)
         made_of = self._surveyor.present.asked_at
-        histories = await asyncio.gather(
-            *(self._history(measure, bearings) for measure in self._dashboard.measures)
+        anew = max_age_seconds <= SHARED_SECONDS
+        measures = self._dashboard.measures
+        histories, shown = await asyncio.gather(
+            asyncio.gather(*(self._history(measure, bearings, anew=anew) for measure in measures)),
+            asyncio.gather(*(self._shown(measure, bearings, anew=anew) for measure in measures)),
         )
-        if bearings.error is None:
-            await asyncio.gather(
-                *(self._renew_compared(name, ago, bearings) for name, ago in COMPARED.items())
-            )
-        await self._renew_alerts(bearings, max_age_seconds)
-        self._body = orjson.dumps(self._content(bearings, histories))
+        await self._comparisons.renew(bearings)
+        alerts = await self._alerts.read(bearings.error, bearings.source_now, anew=anew)
+        self._body = orjson.dumps(self._content(bearings, histories, shown, alerts))
         self._made_at, self._made_of = self._clock(), made_of
         return self._body
 
-    def _content(self, bearings: Bearings, histories: Sequence[Reading]) -> dict[str, Any]:
+    def _content(
+        self,
+        bearings: Bearings,
+        histories: Sequence[Reading],
+        shown: Sequence[Present],
+        alerts: Alerts,
+    ) -> dict[str, Any]:
         measures = self._dashboard.measures
-        figures = [self._figure(measure, bearings) for measure in measures]
+        figures = [
+            self._figure(measure, found, bearings)
+            for measure, found in zip(measures, shown, strict=True)
+        ]
         by_id = {m.id: f for m, f in zip(measures, figures, strict=True)}
         measured, limits = {}, {}
         for measure, figure, history in zip(measures, figures, histories, strict=True):
@@ -216,12 +187,16 @@ class StandingService:
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],
             "drain": drain_content(found),
-            **alert_content(self._alerts),
+            **alert_content(alerts),
         }
 
-    def _figure(self, measure: Measure, bearings: Bearings) -> Figure:
-        present = self._surveyor.present
-        shown, judged = present.of(shown_by(measure)), present.of(judged_by(measure))
+    async def _shown(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
+        if measure.share is None:
+            return self._surveyor.present.of(shown_by(measure))
+        return await self._shares.now(measure, measure.share, bearings, anew=anew)
+
+    def _figure(self, measure: Measure, shown: Present, bearings: Bearings) -> Figure:
+        judged = self._surveyor.present.of(judged_by(measure))
         # Where nothing is to be judged, what is shown is.
         if judged.value is None and not judged.cause:
             judged = shown
@@ -231,8 +206,7 @@ class StandingService:
         changes: dict[str, float | None] = {}
         shown = figure.shown.value
         for name in COMPARED:
-            then = self._compared.get(name)
-            was = None if then is None else then[1].get(shown_by(measure))
+            was = self._comparisons.of(name, measure)
             change = None if was is None or shown is None else shown - was
             changes[name] = change if change is None or np.isfinite(change) else None
         return changes
@@ -255,80 +229,10 @@ class StandingService:
         certain = bearings.error is None and not found.cause and not found.warnings
         return found.value if certain else None
 
-    async def _renew_compared(self, name: str, ago_seconds: int, bearings: Bearings) -> None:
-        held = self._compared.get(name)
-        if held is not None and 0 <= self._clock() - held[0] < _COMPARED_KEPT_SECONDS:
-            return
-        try:
-            found = await self._ask(bearings, bearings.source_now - ago_seconds)
-        except SourceError as exc:
-            # The card says that there is nothing to compare with.
-            _log.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
-            self._compared.pop(name, None)
-            return
-        self._compared[name] = (self._clock(), found)
-
-    async def _ask(self, bearings: Bearings, at: float) -> dict[str, float]:
-        """The figures of all cards at source time ``at``, by name; half an answer is none.
-
-        Should the source refuse the one question, each measure asks its own, so that none takes
-        the others along.
-        """
-        shown = {shown_by(measure) for measure in self._dashboard.measures}
-        questions = [q for q in figures_of(self._dashboard) if q.name in shown]
-        try:
-            return await self._ask_for(questions, bearings, at)
-        except SourceError as exc:
-            if exc.kind not in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
-                raise
-        found: dict[str, float] = {}
-        for question in questions:
-            try:
-                found |= await self._ask_for([question], bearings, at)
-            except SourceError as exc:
-                _log.warning("cannot read %s: %s (%s)", question.name, exc, exc.detail)
-        return found
-
-    async def _ask_for(
-        self, questions: Sequence[Question], bearings: Bearings, at: float
-    ) -> dict[str, float]:
-        recent = bearings.resolution(RECENT_SECONDS)
-        filler = self._dashboard.panels[0]
-        together = await ask_together(
-            self._client,
-            questions,
-            lambda text: filler.render(text, recent, self._matchers, None),
-            at,
-        )
-        found = {}
-        for question in () if together.warnings else questions:
-            with contextlib.suppress(ConfigurationError):
-                value = read_figure(question, together)
-                if value is not None:
-                    found[question.name] = value
-        return found
-
-    async def _renew_alerts(self, bearings: Bearings, max_age_seconds: float) -> None:
-        """Rules are seldom evaluated oftener than this; who asks for all anew gets them anew."""
-        answered = self._alerts.state in (State.FRESH, State.IDLE)
-        young = 0 <= self._clock() - self._alerts_asked_at < _ALERTS_KEPT_SECONDS
-        by_hand = max_age_seconds <= SHARED_SECONDS
-        if answered and young and not by_hand and bearings.error is None:
-            return
-        self._alerts_asked_at = self._clock()
-        self._alerts = await read_alerts(
-            self._client, self._alerts, self._dashboard.panels, bearings.error, bearings.source_now
-        )
-
-    async def _history(self, measure: Measure, bearings: Bearings) -> Reading:
+    async def _history(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Reading:
         """The last day, with the very question that the chart of a day asks."""
-        grid = Grid.ending_at(bearings.source_now, HISTORY_SECONDS, HISTORY_STEP_SECONDS)
         panel = measure.panel
-        resolution = bearings.resolution(HISTORY_STEP_SECONDS, panel.metrics[0])
-        query = panel.render(panel.query, resolution, self._matchers, None)
-        return await self._reader.read(
-            query, grid, source_now=bearings.source_now, epoch=bearings.epoch
-        )
+        return await self._days.read(panel.query, bearings, panel.metrics[0], anew=anew)
 
 
 def _curve(panel: Panel, frame: Frame) -> Floats | None:

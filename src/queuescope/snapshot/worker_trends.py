@@ -18,7 +18,7 @@ from queuescope.errors import ConfigurationError
 from queuescope.heartbeats import label
 from queuescope.panels import PerWorker
 from queuescope.prometheus.promql import quote
-from queuescope.snapshot.standing import Bearings, Surveyor
+from queuescope.snapshot.bearings import Bearings, Surveyor
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 
 SPAN_SECONDS = 7 * 86_400

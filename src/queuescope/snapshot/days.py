@@ -1,0 +1,168 @@
+"""Whole days behind the cards: how each figure got there, and the share of what went well.
+
+They are read in steps of a quarter of an hour, of which all but the newest are held already, and
+seldomer than the charts: at a card's size nobody sees the difference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from queuescope.cache import CachedReader
+from queuescope.errors import ConfigurationError, SourceError
+from queuescope.panels import Dashboard, Measure, Resolution, Share
+from queuescope.panels.model import RECENT_SECONDS
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.bearings import Bearings
+from queuescope.snapshot.present import Present
+from queuescope.snapshot.questions import ask_together, read_figure, shown_of
+from queuescope.timeseries import Grid, Reading, State
+
+_log = logging.getLogger(__name__)
+
+DAY_SECONDS = 86_400
+STEP_SECONDS = 900
+KEPT_SECONDS = 300.0
+"""How long a day is shown as it was read, unless somebody asks for everything anew."""
+
+_WHOLE = (State.FRESH, State.IDLE, State.EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    at: float
+    query: str
+    epoch: str | None
+    reading: Reading
+
+
+class Days:
+    """Reads days through the cache, with the very questions that the chart of a day asks."""
+
+    def __init__(
+        self,
+        reader: CachedReader,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._filler = dashboard.panels[0]
+        self._matchers = matchers
+        self._clock = clock
+        self._kept: dict[tuple[str, int], _Kept] = {}
+
+    async def read(
+        self, template: str, bearings: Bearings, metric: str, *, ago_seconds: int = 0, anew: bool
+    ) -> Reading:
+        """The day that ended ``ago_seconds`` ago; ``metric`` is what ``template`` reads first."""
+        query = self.filled(template, bearings.resolution(STEP_SECONDS, metric))
+        key = (template, ago_seconds)
+        kept = self._kept.get(key)
+        if kept is not None and not anew:
+            same = (kept.query, kept.epoch) == (query, bearings.epoch)
+            if same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
+                return kept.reading
+        grid = Grid.ending_at(bearings.source_now - ago_seconds, DAY_SECONDS, STEP_SECONDS)
+        reading = await self._reader.read(
+            query, grid, source_now=bearings.source_now, epoch=bearings.epoch
+        )
+        self._kept.pop(key, None)
+        if reading.state in _WHOLE:
+            self._kept[key] = _Kept(self._clock(), query, bearings.epoch, reading)
+        return reading
+
+    def filled(self, template: str, resolution: Resolution) -> str:
+        return self._filler.render(template, resolution, self._matchers, None)
+
+
+class DayShares:
+    """What share of a whole day something has, in percent."""
+
+    def __init__(self, client: PrometheusClient, days: Days, *, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._days = days
+        self._clock = clock
+        self._asked: dict[str, tuple[float, Present]] = {}
+
+    def are_added_up(self, measure: Measure) -> bool:
+        """Whether the steps of the last day gave a figure, so that no other question was needed."""
+        return measure.id not in self._asked
+
+    async def now(
+        self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
+    ) -> Present:
+        """The share of the last day. Where its steps give nothing, such as in the first minutes or
+        where nothing is counted, it is asked for at once, as ``measure.now`` says.
+        """
+        reading = await self._read(measure, share, bearings, anew=anew)
+        if reading.state in (State.STALE, State.UNAVAILABLE):
+            return Present(_percent(share, reading), reading.as_of, reading.cause)
+        value = _percent(share, reading)
+        if value is None:
+            return await self._asked_for(measure, bearings, anew=anew)
+        self._asked.pop(measure.id, None)
+        warnings = reading.warnings if reading.state is State.PARTIAL else ()
+        return Present(value, reading.as_of, warnings=warnings)
+
+    async def then(
+        self, measure: Measure, share: Share, bearings: Bearings, ago_seconds: int
+    ) -> float | None:
+        """The share of the day that ended so long ago; None where it is not wholly known."""
+        reading = await self._read(measure, share, bearings, ago_seconds=ago_seconds, anew=False)
+        return _percent(share, reading) if reading.state in _WHOLE else None
+
+    async def _read(
+        self,
+        measure: Measure,
+        share: Share,
+        bearings: Bearings,
+        *,
+        ago_seconds: int = 0,
+        anew: bool,
+    ) -> Reading:
+        metric = measure.panel.metrics[0]
+        return await self._days.read(
+            share.query, bearings, metric, ago_seconds=ago_seconds, anew=anew
+        )
+
+    async def _asked_for(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
+        at, held = self._asked.get(measure.id, (float("-inf"), Present()))
+        if bearings.error is not None:
+            return replace(held, cause=str(bearings.error))
+        if not anew and not held.cause and 0 <= self._clock() - at < KEPT_SECONDS:
+            return held
+        question = shown_of(measure)
+        recent = bearings.resolution(RECENT_SECONDS)
+        try:
+            together = await ask_together(
+                self._client,
+                [question],
+                lambda text: self._days.filled(text, recent),
+                bearings.source_now,
+            )
+            found = Present(
+                read_figure(question, together), together.at, warnings=together.warnings
+            )
+        except (SourceError, ConfigurationError) as exc:
+            _log.warning("cannot read %s: %s", question.name, exc)
+            found = replace(held, cause=str(exc))
+        self._asked[measure.id] = (self._clock(), found)
+        return found
+
+
+def _percent(share: Share, reading: Reading) -> float | None:
+    """The share; NaN where nothing happened on that day, None where nothing is known of it."""
+    frame = reading.frame
+    if frame is None or not frame.has_numbers:
+        return None
+    # The first point is of the step before the day.
+    rates = frame.values[:, 1:]
+    mine = [row for row, labels in enumerate(frame.series) if (share.label, share.value) in labels]
+    total = float(np.nansum(rates))
+    return 100 * float(np.nansum(rates[mine])) / total if total > 0 else float("nan")

@@ -1,0 +1,83 @@
+"""The cards of a panel file: what the built-in ones ask, and mistakes told with their place."""
+
+from __future__ import annotations
+
+import pytest
+
+from queuescope.errors import ConfigurationError
+from queuescope.panels import Resolution, Share, load_dashboard
+from queuescope.panels import parse_dashboard as parse
+from queuescope.prometheus import promql
+
+PANELS = """
+[[panel]]
+id = "success_rate"
+title = "Success rate"
+kind = "percent"
+unit = "%"
+query = "good{$matchers}"
+now = "good{$matchers}"
+point = "lowest within {step}"
+metrics = ["good"]
+
+[[panel]]
+id = "queue_depth"
+title = "Depth"
+kind = "count"
+unit = "jobs"
+query = "depth{$matchers}"
+now = "depth{$matchers}"
+point = "peak within {step}"
+metrics = ["depth"]
+"""
+SHARE = """
+[[measure]]
+id = "success_rate"
+title = "Success rate"
+panel = "success_rate"
+now = "avg_over_time(good[24h])"
+share = "sum by (end) (rate(jobs{$matchers}[$window]))"
+share_of = { end = "good" }
+"""
+
+
+def test_a_share_names_its_rates_and_which_of_them_are_counted() -> None:
+    [measure] = parse(PANELS + SHARE, "t", "t").measures
+    expected = Share("sum by (end) (rate(jobs{$matchers}[$window]))", "end", "good")
+    assert expected == measure.share
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "expected"),
+    [
+        ("share_of = {", "share_of = 3 #", "'share_of' must name a label and its value, such as"),
+        ('end = "good"', "", "'share_of' must name a label and its value, such as"),
+        ('end = "good"', "end = 3", "'share_of' must name a label and its value, such as"),
+        ('end = "good"', '"a b" = "c"', "'share_of' must name a label and its value, such as"),
+        ('share = "sum', 'now_ = "sum', "unknown key 'now_', did you mean 'now'?"),
+        ("$window", "$windw", "share: unknown placeholder $windw, did you mean 'window'?"),
+        ("now = ", "note = ", "a share needs 'now', which is asked where the share gives nothing"),
+        (
+            'id = "success_rate"\ntitle = "Success rate"\npanel = "success_rate"',
+            'id = "queue_depth"\ntitle = "Depth"\npanel = "queue_depth"',
+            "a share is in percent, the panel 'queue_depth' is not",
+        ),
+    ],
+)
+def test_a_mistake_in_a_share_is_told_with_its_place(wrong: str, right: str, expected: str) -> None:
+    assert wrong in SHARE
+    with pytest.raises(ConfigurationError) as caught:
+        parse(PANELS + SHARE.replace(wrong, right), "t", "here")
+    assert str(caught.value).startswith("here, measure '")
+    assert expected in str(caught.value)
+
+
+def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -> None:
+    dashboard = load_dashboard("ai-agents")
+    for measure in dashboard.measures:
+        panel = measure.panel
+        texts = [measure.now, panel.query, panel.now]
+        texts += [measure.share.query] if measure.share else []
+        for text in texts:
+            query = panel.render(text, Resolution(900, 15), 'env="prod"', None)
+            assert promql.metric_names(query) <= set(panel.metrics), query
