@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.orphans import Keeper
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 
@@ -32,8 +33,12 @@ def _a_file_leaves_nothing_open() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _shared_servers_leave_nothing_open() -> Iterator[None]:
     """Nobody is told of what a process finds only after its last test, where there are several."""
+    keeper = Keeper()
     yield
     gc.collect()
+    left = keeper.left()
+    keeper.close()
+    assert left == [], "these processes were left to run"
 
 
 @pytest.fixture

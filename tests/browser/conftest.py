@@ -116,6 +116,8 @@ def reader(browser: Browser) -> Iterator[Reader]:
         key = repr(sorted(options.items()))
         if key not in profiles:
             profiles[key] = browser.new_context(**options)
+            # While one tab stays, the others need no window each, which costs three times a tab.
+            profiles[key].new_page()
         return profiles[key]
 
     yield profile
