@@ -21,7 +21,7 @@ class DashboardProcess:
     """``queuescope serve`` on a free port, which stays the same over restarts.
 
     ``settings`` are names and values as the environment gives them, such as
-    ``selector='scene="known"'``.
+    ``selector='scene="known"'``. Unless they say so, a slow machine is not taken for an outage.
     """
 
     def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
@@ -34,6 +34,7 @@ class DashboardProcess:
             **inherited,
             "PROMETHEUS_URL": prometheus_url,
             "QUEUESCOPE_DATA_DIR": str(directory / "data"),
+            "QUEUESCOPE_PROMETHEUS_TIMEOUT_SECONDS": "20",
             **{f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()},
         }
 

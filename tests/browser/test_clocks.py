@@ -72,7 +72,9 @@ def test_a_prometheus_whose_clock_differs_is_told_and_its_time_rules_the_range(
 
     with (
         RewritingProxy(known.prometheus.port, shift) as proxy,
-        DashboardProcess(tmp_path, proxy.url, selector='scene="known"') as dashboard,
+        DashboardProcess(
+            tmp_path, proxy.url, selector='scene="known"', prometheus_timeout_seconds="5"
+        ) as dashboard,
     ):
         page = open_page("?range=1h&refresh=10", at=dashboard)
         expect(page.banner).to_contain_text(f"The clock of Prometheus is {words} this server's")

@@ -69,9 +69,7 @@ def test_in_an_outage_the_particulars_name_the_kind_of_error_and_the_next_try(
     series = {'ai_agents_queue_depth{queue="a"}': (times, times * 0 + 4)}
     with (
         RealPrometheus(tmp_path / "p", series=series) as prometheus,
-        DashboardProcess(
-            tmp_path / "d", prometheus.url, prometheus_timeout_seconds="1.5"
-        ) as dashboard,
+        DashboardProcess(tmp_path / "d", prometheus.url) as dashboard,
     ):
         page = open_page("?range=1h&refresh=10", at=dashboard, drawn=False)
         expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")

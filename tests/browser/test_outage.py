@@ -33,14 +33,22 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A Prometheus that a test may stop, and a dashboard that waits for it a second and a half."""
+    """A Prometheus that a test may end, and a dashboard on it."""
+    yield from staged(tmp_path)
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Stage]:
+    """A Prometheus that a test may freeze, and a dashboard that does not wait long for it."""
+    yield from staged(tmp_path, prometheus_timeout_seconds="5")
+
+
+def staged(tmp_path: Path, **settings: str) -> Iterator[Stage]:
     now = time.time()
     platform, _ = known_platform(now - 7 * HOUR, now + HOUR, now)
     with (
         RealPrometheus(tmp_path / "prometheus", series=platform.series("known")) as prometheus,
-        DashboardProcess(
-            tmp_path / "dashboard", prometheus.url, prometheus_timeout_seconds="1.5"
-        ) as dashboard,
+        DashboardProcess(tmp_path / "dashboard", prometheus.url, **settings) as dashboard,
     ):
         yield Stage(prometheus, dashboard)
 
@@ -139,11 +147,12 @@ def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_i
 
 
 def test_a_frozen_prometheus_is_given_up_within_the_time_limit_and_told(
-    stage: Stage, open_page: OpenPage
+    impatient: Stage, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=1h&refresh=10", at=stage.dashboard)
+    page = open_page("?range=1h&refresh=10", at=impatient.dashboard)
+    page.expect_states("fresh")
     before = points(page)
-    stage.prometheus.stop()
+    impatient.prometheus.stop()
     try:
         refresh_now(page)
         assert_warned(page, re.compile("timed out|in time|not answer", re.IGNORECASE))
@@ -154,7 +163,7 @@ def test_a_frozen_prometheus_is_given_up_within_the_time_limit_and_told(
         expect(page.panel("queue_depth")).to_have_attribute("data-state", "unavailable")
         expect(page.panel("queue_depth")).to_contain_text("No data to show")
     finally:
-        stage.prometheus.cont()
+        impatient.prometheus.cont()
     page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
 
 

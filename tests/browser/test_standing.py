@@ -46,9 +46,7 @@ def firing(tmp_path: Path) -> Iterator[tuple[RealPrometheus, DashboardProcess]]:
     }
     with (
         RealPrometheus(tmp_path / "prometheus", series=series, rule_files=[rules]) as prometheus,
-        DashboardProcess(
-            tmp_path / "dashboard", prometheus.url, prometheus_timeout_seconds="1.5"
-        ) as dashboard,
+        DashboardProcess(tmp_path / "dashboard", prometheus.url) as dashboard,
     ):
         yield prometheus, dashboard
 
