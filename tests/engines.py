@@ -21,7 +21,7 @@ from tests.real_prometheus import RealPrometheus, Samples
 ENGINES = ("prometheus-2", "prometheus-3", "victoria-metrics")
 
 _PROGRAMS = Path(__file__).parents[1] / ".engines"
-_READY_WITHIN_SECONDS = 30.0
+_READY_WITHIN_SECONDS = 120.0
 
 
 class Engine(Protocol):

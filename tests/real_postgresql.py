@@ -22,7 +22,7 @@ OWNER = "owner"
 """Owns every database of the server, and needs no password."""
 
 _UNPACKED = Path(__file__).parents[1] / ".postgresql"
-_ANSWER_WITHIN_SECONDS = 30.0
+_ANSWER_WITHIN_SECONDS = 120.0
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''

@@ -22,7 +22,7 @@ from tests.ports import free_port
 Samples = Mapping[str, tuple[ArrayLike, ArrayLike]]
 """Series text, such as ``depth{queue="a"}``, to its timestamps (epoch seconds) and values."""
 
-_READY_WITHIN_SECONDS = 30.0
+_READY_WITHIN_SECONDS = 120.0
 _BLOCK_DURATION = "1536h"  # one block for weeks of samples backfills ten times faster
 
 

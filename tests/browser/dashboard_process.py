@@ -14,7 +14,7 @@ from typing import Self
 
 from tests.ports import free_port
 
-_READY_WITHIN_SECONDS = 40.0
+_READY_WITHIN_SECONDS = 120.0
 
 
 class DashboardProcess:

@@ -106,7 +106,8 @@ def assert_warned(page: TrendsPage, cause: re.Pattern[str]) -> None:
 def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_is_back(
     stage: Stage, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=6h&refresh=10", at=stage.dashboard)
+    # Nothing is read again before Prometheus is killed: the last good data are those seen here.
+    page = open_page("?range=6h&refresh=off", at=stage.dashboard)
     page.radio("1h").click()
     page.wait_until_drawn(60)
     hour = points(page)
@@ -115,6 +116,7 @@ def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_i
     before, as_of = points(page), page.panel("latency").get_attribute("data-as-of")
 
     stage.prometheus.kill()
+    page.choose("Refresh", "10 s")
     refresh_now(page)
     assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
     assert_only_seen_points(page, before)
@@ -239,8 +241,8 @@ def test_a_range_chosen_while_the_dashboard_is_away_is_not_answered_by_another(
     refresh: str, stage: Stage, open_page: OpenPage
 ) -> None:
     page = open_page(f"?range=1h&refresh={refresh}", at=stage.dashboard)
-    before = points(page)
     page.wait_until_streamlit_has_taken_over()
+    before = points(page)
     stage.dashboard.kill()
     # Told as soon as the connection is gone, and not in a dialog that takes the controls away.
     page.expect_states("stale")
