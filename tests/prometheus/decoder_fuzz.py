@@ -16,8 +16,9 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -299,8 +300,7 @@ def fuzz(seed: int, numbers: Iterable[int]) -> Tally:
     Ends the process, with a trace on standard error, when a batch of inputs takes a minute.
     """
     tally = Tally()
-    faulthandler.dump_traceback_later(_HANGS_AFTER_SECONDS, exit=True)
-    with warnings.catch_warnings():
+    with _ended_when_it_hangs(), warnings.catch_warnings():
         warnings.simplefilter("error")
         for number in numbers:
             body = damaged(Random(f"{seed} {number}"), tally)
@@ -313,8 +313,18 @@ def fuzz(seed: int, numbers: Iterable[int]) -> Tally:
                 ) from exc
             tally.slowest_seconds = max(tally.slowest_seconds, time.perf_counter() - begun)
             tally.inputs += 1
-    faulthandler.cancel_dump_traceback_later()
     return tally
+
+
+@contextmanager
+def _ended_when_it_hangs() -> Iterator[None]:
+    """A decoder written in C that hangs lets no other thread of Python run."""
+    faulthandler.dump_traceback_later(_HANGS_AFTER_SECONDS, exit=True)
+    try:
+        yield
+    finally:
+        # Were it left to run, it would end whatever this process does a minute later.
+        faulthandler.cancel_dump_traceback_later()
 
 
 def refuse_every_prefix() -> int:

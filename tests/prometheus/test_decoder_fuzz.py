@@ -5,6 +5,7 @@ The whole is in ``benchmarks/results/decoder-fuzz.md``.
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Callable
 from typing import Any
 
@@ -129,5 +130,9 @@ def test_a_wrong_decoder_is_noticed(
     attribute: str, fault: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, attribute, fault(getattr(wire, attribute)))
+    guards: list[float] = []
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda s, exit: guards.append(s))
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", guards.clear)
     with pytest.raises(DecoderError):
         fuzz(SEED, range(20_000))
+    assert guards == [], "the guard against hanging would end the tests that follow"
