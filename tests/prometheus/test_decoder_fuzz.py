@@ -131,7 +131,7 @@ def test_a_wrong_decoder_is_noticed(
 ) -> None:
     monkeypatch.setattr(wire, attribute, fault(getattr(wire, attribute)))
     guards: list[float] = []
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda s, exit: guards.append(s))
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda s, **_: guards.append(s))
     monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", guards.clear)
     with pytest.raises(DecoderError):
         fuzz(SEED, range(20_000))
