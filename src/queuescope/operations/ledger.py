@@ -278,12 +278,17 @@ class Ledger:
             audit.prove_writable(connection)
 
     def verify(
-        self, *, expected_head: str = "", patience_seconds: float = math.inf
+        self, *, expected_head: str = "", after: str = "", patience_seconds: float = math.inf
     ) -> Verification:
-        """Whether the chain is whole, and holds a head that was noted before."""
+        """Whether the chain is whole, and holds a head that was noted before; or whether what
+        came ``after`` a head follows it.
+        """
         with self._database.reading() as connection:
             return audit.verify(
-                connection, expected_head=expected_head, patience_seconds=patience_seconds
+                connection,
+                expected_head=expected_head,
+                after=after,
+                patience_seconds=patience_seconds,
             )
 
     def now_ms(self) -> int:

@@ -91,6 +91,7 @@ def _records(acting: Acting) -> None:
     if live.chosen is None:
         return
     if live.chosen == ("verify", "chain"):
+        acting.walk.begin_again()
         acting.chain.renew(patience_seconds=_VERIFY_PATIENCE_SECONDS)
     else:
         _begin(*live.chosen)
