@@ -373,7 +373,10 @@ def _buttons(desk: Desk, *, again: bool) -> None:
             desk.clear()
             st.rerun()
         if again and desk.wish is not None and st.button("Begin again"):
-            desk.take(desk.wish.request)
+            if desk.choose is None:
+                desk.take(desk.wish.request)
+            else:
+                desk.wish = None
             st.rerun()
         if desk.wish is not None and not _is_over(desk.wish):
             st.button("Look again")

@@ -53,9 +53,9 @@ _QUEUE_COLUMNS = (
 )
 _WORKER_COLUMNS = (
     Column("Worker"),
-    Column("Status"),
+    Column("Pool"),
     Column("Runs", Align.FIGURE),
-    Column("Pool", wide=True),
+    Column("Status", wide=True),
     Column(""),
 )
 _PURGE_COLUMNS = (
@@ -383,12 +383,12 @@ def _worker_row(worker: Worker, rights: Rights) -> list[Any]:
     places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
     return [
         worker.name,
+        f"{report.pool}, {places}",
+        figure(report.active_count if worker.is_alive else None),
         joined(
             mark(worker.status, _STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
         ),
-        figure(report.active_count if worker.is_alive else None),
-        f"{report.pool}, {places}",
         element(
             "span",
             act(
