@@ -307,6 +307,18 @@ def test_a_login_ends_when_it_says_also_for_a_page_that_is_open(
         assert again.session != page.session
 
 
+def test_the_host_at_which_people_log_in_is_allowed_and_no_other(
+    prometheus: RealPrometheus, provider: OpenIDProvider, tmp_path: Path
+) -> None:
+    provider.configure(tmp_path, "https://queuescope.example.com", SECRET)
+    running = RunningDashboard(tmp_path, prometheus.url, authentication="oidc")
+    try:
+        for host, status in (("queuescope.example.com", 401), ("evil.example.com", 400)):
+            assert running.ask("/queuescope/view", {"Host": host}).status == status
+    finally:
+        running.close()
+
+
 def test_no_header_is_believed_whatever_streamlit_is_told(
     prometheus: RealPrometheus,
     provider: OpenIDProvider,

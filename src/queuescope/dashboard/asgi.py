@@ -31,7 +31,7 @@ from queuescope.dashboard.admission import Admission
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
-from queuescope.dashboard.login import demand_login
+from queuescope.dashboard.login import demand_login, own_host
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.services import open_services
 from queuescope.dashboard.shell import Shell, asks_for_page, page_response
@@ -253,8 +253,10 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
     demand_guarded(settings)
     for name, value in _STREAMLIT_OPTIONS.items():
         streamlit_config.set_option(name, value)
+    allowed_hosts = [*settings.allowed_hosts, settings.host]
     if settings.authentication == "oidc":
         demand_login()
+        allowed_hosts.append(own_host())
     dashboard = Dashboard(settings)
     return st.App(
         # Not beside a folder named “pages”, whose files Streamlit would take for pages of its own.
@@ -270,7 +272,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
         ],
         middleware=[
-            Middleware(AllowedHosts, allowed=[*settings.allowed_hosts, settings.host]),
+            Middleware(AllowedHosts, allowed=allowed_hosts),
             Middleware(
                 Admission,
                 settings=settings,

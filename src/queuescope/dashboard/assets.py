@@ -20,7 +20,7 @@ PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _SCRIPTS = (
     *("zone", "address", "figure", "details", "strip", "marks"),
-    *("chart", "standing", "refusal", "trends", "live", "boot"),
+    *("chart", "standing", "refusal", "trends", "live", "visitor", "boot"),
 )
 _STYLES = ("page", "standing", "widgets", "overlays", "entrance", "operations")
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")

@@ -97,6 +97,11 @@ def own_origin() -> str:
     return auth_util.get_origin_from_redirect_uri() or ""
 
 
+def own_host() -> str:
+    """The name of the host at which people log in, without its port."""
+    return urlsplit(own_origin()).hostname or ""
+
+
 def read_login(connection: HTTPConnection) -> Login:
     """The login in a request's cookie, if it is signed, made for this address, asked for from
     this address, and was not ended.

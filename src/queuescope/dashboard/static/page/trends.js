@@ -147,6 +147,7 @@ class Trends {
     this.answers.clear();
     this.refusal = refusalPage(refusal, `${this.base}/queuescope/view?${this.key()}&age=600`);
     this.root.replaceWith(this.refusal);
+    document.getElementById("queuescope-snapshot")?.remove();
   }
 
   // No answer from our own server. What is drawn must not pass for what was asked for.

@@ -1,0 +1,229 @@
+"""Logging in and out in a real browser, and what becomes of a page whose reader may not look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from tests.browser.conftest import Known
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.trends_page import TrendsPage
+from tests.identity_proxy import ADDRESS, IdentityProxy
+from tests.openid_provider import OpenIDProvider
+
+# One refresh of ten seconds, one look whether the reader is let in again, and a busy machine.
+_WAIT_MS = 40_000
+_SCREENS = [(1440, 900), (390, 844)]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    dashboard: DashboardProcess
+    provider: OpenIDProvider
+
+
+@pytest.fixture(scope="module")
+def stage(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder = tmp_path_factory.mktemp("login")
+    users: dict[str, Mapping[str, Any]] = {
+        "ada": {"email": "ada.lovelace-of-the-engine@example-company.com", "groups": ["ops"]},
+        "eve": {"email": "<b onmouseover=alert(1)>eve</b>", "groups": []},
+    }
+    with ExitStack() as running:
+        provider = running.enter_context(OpenIDProvider(users))
+        dashboard = DashboardProcess(
+            folder,
+            known.prometheus.url,
+            selector='scene="known"',
+            authentication="oidc",
+            viewers="group:ops",
+            operators="group:ops",
+        )
+        provider.configure(folder, dashboard.url, "c" * 32)
+        running.enter_context(dashboard)
+        yield Stage(dashboard, provider)
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser without cookies."""
+    made = browser.new_context(viewport={"width": 1440, "height": 900}, timezone_id="UTC")
+    yield made
+    made.close()
+
+
+def opened(context: BrowserContext, url: str, query: str = "") -> TrendsPage:
+    page = TrendsPage(context.new_page(), url)
+    page.page.goto(f"{url}/{query}", wait_until="domcontentloaded")
+    return page
+
+
+def log_in(page: Page, user: str) -> None:
+    page.get_by_role("button", name="Log in").click(timeout=_WAIT_MS)
+    page.get_by_role("link", name=user).click(timeout=_WAIT_MS)
+
+
+def visitor(page: Page) -> Any:
+    return page.locator(".qs-visitor")
+
+
+def expect_no_data(page: Page) -> None:
+    for selector in (".js-plotly-plot", "[data-panel]", "[data-kpi]", "#queuescope-snapshot"):
+        expect(page.locator(selector)).to_have_count(0)
+
+
+def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: BrowserContext) -> None:
+    page = opened(context, stage.dashboard.url)
+    expect(page.page.get_by_role("heading", name="Log in to Queuescope")).to_be_visible(
+        timeout=_WAIT_MS
+    )
+    expect_no_data(page.page)
+    log_in(page.page, "ada")
+    page.wait_until_drawn()
+    page.wait_until_streamlit_has_taken_over()
+    assert page.page.url == f"{stage.dashboard.url}/"
+    summary = visitor(page.page).locator("summary")
+    expect(summary).to_have_text("ada.lovelace-of-the-engine@example-company.comoperator")
+    summary.click()
+    expect(visitor(page.page)).to_contain_text("May look, pause and resume a queue")
+    page.page.keyboard.press("Escape")
+    expect(page.page.get_by_role("link", name="Log out")).to_be_hidden()
+    summary.click()
+    page.page.get_by_role("link", name="Log out").click()
+    expect(page.page.get_by_role("button", name="Log in")).to_be_visible(timeout=_WAIT_MS)
+    expect_no_data(page.page)
+    assert not [one for one in context.cookies() if one["name"].startswith("_streamlit_user")]
+
+
+def test_who_may_not_look_is_told_so_by_name_and_may_log_out(
+    stage: Stage, context: BrowserContext
+) -> None:
+    page = opened(context, stage.dashboard.url, "operations").page
+    log_in(page, "eve")
+    said = page.locator(".qs-entrance").last
+    expect(said).to_have_text(
+        "You are logged in as <b onmouseover=alert(1)>eve</b>. Log out", timeout=_WAIT_MS
+    )
+    expect(page.get_by_text("an administrator can add you to its viewers.")).to_be_visible()
+    expect(said.locator("b")).to_have_count(0)
+    expect_no_data(page)
+    page.get_by_role("link", name="Log out").click()
+    expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=_WAIT_MS)
+
+
+def test_a_log_out_elsewhere_empties_every_page_and_a_login_fills_them_again(
+    stage: Stage, context: BrowserContext
+) -> None:
+    first = opened(context, stage.dashboard.url)
+    log_in(first.page, "ada")
+    first.wait_until_drawn()
+    page = opened(context, stage.dashboard.url, "?refresh=10")
+    page.wait_until_streamlit_has_taken_over()
+    visitor(first.page).locator("summary").click()
+    first.page.get_by_role("link", name="Log out").click()
+    expect(page.page.get_by_role("alert")).to_have_text("You are not logged in.", timeout=_WAIT_MS)
+    expect_no_data(page.page)
+    expect(visitor(page.page)).to_be_hidden()
+    link = page.page.get_by_role("link", name="Log in")
+    expect(link).to_have_attribute("href", page.page.url)
+    log_in(first.page, "ada")
+    # By itself, and at the address that it had.
+    page.page.locator("[data-panel]").first.wait_for(timeout=_WAIT_MS)
+    page.wait_until_drawn()
+    assert page.parameter("refresh") == "10"
+
+
+def test_a_login_that_ends_empties_the_page_and_leads_to_another(
+    stage: Stage, context: BrowserContext
+) -> None:
+    stage.provider.lifetime_seconds = 30
+    try:
+        page = opened(context, stage.dashboard.url)
+        log_in(page.page, "ada")
+    finally:
+        stage.provider.lifetime_seconds = 3600
+    page.wait_until_drawn()
+    ends_at = time.monotonic() + 30
+    page.page.goto(f"{stage.dashboard.url}/?refresh=10")
+    page.wait_until_drawn()
+    page.wait_until_streamlit_has_taken_over()
+    page.page.wait_for_timeout(max(0.0, ends_at - time.monotonic()) * 1000)
+    alert = page.page.get_by_role("alert")
+    expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
+    expect_no_data(page.page)
+    page.page.get_by_role("link", name="Log in").click()
+    expect(page.page.get_by_text("Your login has expired; log in again.")).to_be_visible(
+        timeout=_WAIT_MS
+    )
+    log_in(page.page, "ada")
+    page.wait_until_drawn()
+
+
+@pytest.mark.parametrize("otherwise", ["401", "302"])
+def test_a_proxy_that_wants_a_login_empties_the_page(
+    known: Known, context: BrowserContext, tmp_path: Path, otherwise: str
+) -> None:
+    with ExitStack() as running:
+        dashboard = running.enter_context(
+            DashboardProcess(
+                tmp_path / "dashboard",
+                known.prometheus.url,
+                selector='scene="known"',
+                authentication="proxy",
+                trusted_proxies=ADDRESS,
+                operators="ada",
+            )
+        )
+        proxy = running.enter_context(IdentityProxy(tmp_path, dashboard.port))
+        page = opened(context, proxy.url, "login?user=ada")
+        page.open("?refresh=10")
+        page.wait_until_streamlit_has_taken_over()
+        expect(visitor(page.page).locator("summary")).to_have_text("adaoperator")
+        proxy.allow("eve", otherwise=otherwise)
+        alert = page.page.get_by_role("alert")
+        expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
+        expect_no_data(page.page)
+        proxy.allow("ada", "eve")
+        page.page.locator("[data-panel]").first.wait_for(timeout=_WAIT_MS)
+        page.wait_until_drawn()
+        direct = opened(context, dashboard.url).page
+        expect(direct.get_by_text("did not come through a trusted proxy.")).to_be_visible()
+        expect_no_data(direct)
+
+
+@pytest.mark.parametrize("screen", _SCREENS, ids=lambda screen: f"{screen[0]}")
+def test_way_in_and_card_fit_every_screen(
+    stage: Stage, browser: Browser, screen: tuple[int, int]
+) -> None:
+    width, height = screen
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = opened(context, stage.dashboard.url).page
+    button = page.get_by_role("button", name="Log in")
+    button.wait_for(timeout=_WAIT_MS)
+    box = button.bounding_box()
+    assert box is not None
+    assert abs(box["x"] + box["width"] / 2 - width / 2) < 20
+    log_in(page, "ada")
+    summary = visitor(page).locator("summary")
+    summary.click(timeout=_WAIT_MS)
+    for part in (summary, visitor(page).locator("> div")):
+        found = part.bounding_box()
+        assert found is not None
+        assert found["x"] >= 0
+        assert found["x"] + found["width"] <= width
+    assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    # The role is told in full, however long the name.
+    role = visitor(page).locator(".qs-role")
+    assert role.evaluate("node => node.scrollWidth <= node.clientWidth + 1")
+    logo = page.get_by_test_id("stHeaderLogo").or_(page.locator(".stLogo")).first.bounding_box()
+    chip = summary.bounding_box()
+    assert logo is not None
+    assert chip is not None
+    assert logo["x"] + logo["width"] <= chip["x"]
+    context.close()
