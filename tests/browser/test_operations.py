@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.browser.operations_page import CONFIRM, OperationsPage, World
+from tests.browser.trends_page import WAIT_MS
 from tests.instrument.conftest import Shop, until
 
 from queuescope.operations.audit import Phase, Result
@@ -27,6 +28,7 @@ WebSocket.prototype.send = function (frame) {
 };
 window.replay = from => window.sent.slice(from).forEach(frame => send.call(window.socket, frame));
 """
+_SENT_SINCE = "began => window.sent.length > began"
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +215,28 @@ def test_what_a_page_sends_again_has_no_second_effect(
     assert page.do("Resume queue mail", "Resume").startswith("Done")
     done = [e for e in world.audited()[count:] if e.event.result is Result.DONE]
     assert [e.event.operation for e in done] == ["pause", "resume"]
+
+
+def test_a_lost_connection_and_a_new_server_send_nothing(
+    open_operations: OpenOperations, world: World
+) -> None:
+    held = world.fill("reports", 2)
+    page = open_operations()
+    page.begin("Purge queue reports")
+    began = page.page.evaluate("window.sent.length")
+    page.page.evaluate("window.socket.close()")
+    page.page.wait_for_function(_SENT_SINCE, arg=began, timeout=WAIT_MS)
+    # The page has a new connection and the visitor the same session: they go on where they were.
+    expect(page.dialog.get_by_text("2 jobs wait in queue")).to_be_visible()
+    assert world.messages("reports") == held
+    world.dashboard.kill()
+    world.dashboard.start()
+    assert world.messages("reports") == held
+    world.fill("reports", 1)
+    # A server that knows nothing of this dialog shows none.
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("3")
+    expect(page.dialog.get_by_text("What it does not")).to_have_count(0)
+    assert page.do("Purge queue reports", "Purge", "reports 3").startswith("Done: Removed 3 jobs")
 
 
 def test_a_dialog_and_what_is_typed_in_it_outlast_refreshes_and_a_reader_s_focus_does_too(

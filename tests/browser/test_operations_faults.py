@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -84,6 +86,20 @@ def powerless(world: World) -> Iterator[None]:
             yield
         finally:
             acl(owner, "SETUSER", "default", "+@all")
+
+
+@contextmanager
+def frozen_backends(server: RealPostgreSQL) -> Iterator[None]:
+    """While every connection that a dashboard holds is open and no answer comes."""
+    rows = server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'queuescope'")
+    pids = [int(pid) for (pid,) in rows]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def acl(client: redis.Redis, *words: str) -> None:
@@ -204,6 +220,13 @@ def test_acts_are_audited_in_postgresql_and_refused_without_it(
         expect(page.button("Purge queue orders")).to_be_disabled()
         expect(page.cell("Queues", "orders", "Waiting")).to_have_text("4")
         postgresql.execute(f"ALTER TABLE elsewhere RENAME TO {table}", database=database)
+        expect(page.button("Purge queue orders")).to_be_enabled()
+        with frozen_backends(postgresql):
+            expect(page.standing).to_contain_text("the audit does not answer in time")
+            expect(page.button("Purge queue orders")).to_be_disabled()
+            expect(page.part("Audit")).to_have_attribute("data-state", "stale")
+            world.client.lpush("mail", "{}")
+            expect(page.cell("Queues", "mail", "Waiting")).to_have_text("3")
         expect(page.button("Purge queue orders")).to_be_enabled()
         page.begin("Purge queue orders")
         postgresql.kill()

@@ -206,7 +206,9 @@ def purges_part(
     body = table(
         _PURGE_COLUMNS, rows, caption="Purges", empty="Nothing was purged here.", stacks=True
     )
-    return _part(sighting, head, body, element("p", " ".join(notes), class_="qs-muted"))
+    if notes:
+        body = joined(body, element("p", " ".join(notes), class_="qs-muted"))
+    return _part(sighting, head, body)
 
 
 def audit_part(
