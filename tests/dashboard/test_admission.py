@@ -28,10 +28,11 @@ DATA = ["/queuescope/view", "/queuescope/standing", "/queuescope/flow", "/queues
 OTHERS = [
     "/_stcore/metrics", "/_stcore/script-health-check", "/_stcore/upload_file/a/b", "/media/a.csv",
     "/component/a/b.js", "/app/static/a", "/queuescope", "/queuescope/", "/QUEUESCOPE/VIEW",
+    "/auth/login", "/auth/logout", "/oauth2callback?state=x", "/_stcore/host-config",
     "//queuescope/view", "/queuescope//view", "/static/../queuescope/view", "/no/such",
 ]  # fmt: skip
 OPEN = [
-    *("/healthz", "/readyz", "/metrics", "/_stcore/health", "/_stcore/host-config"),
+    *("/healthz", "/readyz", "/metrics", "/_stcore/health"),
     *("/static/no.js", "/queuescope/static/no.js"),
 ]
 FORGED = [
@@ -240,6 +241,17 @@ def test_without_authentication_another_machine_sees_nothing(kind: str, peer: st
     assert refusal is not None
     assert refusal.sentence == "This dashboard is open to its own machine only."
     assert gate.refusal({**scope, "client": ("127.0.0.1", 4444)}) is None
+
+
+def test_without_authentication_no_header_makes_another_machine_this_one(
+    dashboard: RunningDashboard,
+) -> None:
+    """``uvicorn``'s own command takes a local client's address from a header; this one is far."""
+    for said in ("192.0.2.1", "192.0.2.1, 192.0.2.1", "127.0.0.1, 192.0.2.1"):
+        headers = [("X-Forwarded-For", said)]
+        assert dashboard.ask("/queuescope/view", headers).status == 403
+        with pytest.raises(InvalidStatus):
+            PageSocket(dashboard.port, headers=headers)
 
 
 def test_without_authentication_the_page_says_that_this_machine_may_act(

@@ -213,3 +213,10 @@ def test_an_open_address_needs_one(host: str) -> None:
     with pytest.raises(ConfigurationError, match="trusted_proxies"):
         demand_guarded(configured(host=host, authentication="proxy"))
     demand_guarded(configured(host=host, authentication="proxy", trusted_proxies=["10.0.0.7"]))
+
+
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+def test_not_every_address_can_be_a_proxy(network: str) -> None:
+    settings = configured(authentication="proxy", trusted_proxies=["10.0.0.7", network])
+    with pytest.raises(ConfigurationError, match="whoever comes could name themselves"):
+        demand_guarded(settings)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from queuescope.dashboard.handshake import scope_handshake
 from queuescope.dashboard.identity import Doubt, Nobody, access_of, identify
-from queuescope.dashboard.login import ended, read_login
+from queuescope.dashboard.login import CALLBACK, ended, read_login
 from queuescope.dashboard.shell import asks_for_page, page_response
 from queuescope.operations.access import Role
 from queuescope.settings import Settings
@@ -28,15 +28,10 @@ from queuescope.settings import Settings
 NOT_A_VIEWER = "You may not look at this dashboard; an administrator can add you to its viewers."
 
 _LOGOUT = "/auth/logout"
-# What tells nothing of the jobs: probes, the dashboard's own metrics, scripts and styles, and what
-# a page needs so that somebody can log in.
-_OPEN = frozenset(
-    {
-        *("/healthz", "/readyz", "/metrics", "/favicon.png"),
-        *("/_stcore/health", "/_stcore/host-config"),
-        *("/auth/login", _LOGOUT, "/oauth2callback"),
-    }
-)
+# What tells nothing of the jobs: probes, the dashboard's own metrics, scripts and styles.
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.png", "/_stcore/health"})
+# What a page needs besides so that somebody can log in.
+_WAY_IN = frozenset({"/_stcore/host-config", "/auth/login", _LOGOUT, CALLBACK})
 _OPEN_BEGINNINGS = ("/static/", "/queuescope/static/")
 _POLICY_VIOLATION = 1008
 MUST_LOG_IN = frozenset({Doubt.NOT_LOGGED_IN, Doubt.EXPIRED})
@@ -103,14 +98,16 @@ class Admission:
         self._app = app
         self._gate = Gate(settings)
         self._entrance = entrance
-        self._knows_peer = knows_peer
+        # Without a proxy to be believed, an address that was made up gives nobody anything.
+        self._doubts_peer = settings.authentication == "proxy" and not knows_peer
         self._has_login = settings.authentication == "oidc"
+        self._open = _OPEN | _WAY_IN if self._has_login else _OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if not self._knows_peer and _may_be_made_up(scope):
+        if self._doubts_peer and _may_be_made_up(scope):
             scope["client"] = None
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
@@ -118,7 +115,7 @@ class Admission:
         path = str(scope["path"])
         if path == _LOGOUT and self._has_login:
             self._gate.log_out(scope)
-        if path in _OPEN or path.startswith(_OPEN_BEGINNINGS):
+        if path in self._open or path.startswith(_OPEN_BEGINNINGS):
             await self._app(scope, receive, send)
             return
         refusal = self._gate.refusal(scope)

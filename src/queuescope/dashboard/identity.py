@@ -97,6 +97,12 @@ def demand_guarded(settings: Settings) -> None:
         raise ConfigurationError(
             "authentication is “proxy”, and no proxy is trusted: set trusted_proxies to its address"
         )
+    for network in settings.trusted_proxies:
+        if ipaddress.ip_network(network).prefixlen == 0:
+            raise ConfigurationError(
+                f"trusted_proxies holds {network}, which is every address: whoever comes could "
+                "name themselves; set it to the address of the proxy"
+            )
     if settings.authentication == "proxy" and not settings.proxy_user_header:
         raise ConfigurationError("authentication is “proxy”: set proxy_user_header")
 
