@@ -42,6 +42,11 @@ class DashboardProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        return (self._directory / "dashboard.log").read_text("utf-8")
+
     def start(self) -> None:
         """Start it, and wait until it is alive."""
         with (self._directory / "dashboard.log").open("ab") as log:
@@ -56,7 +61,7 @@ class DashboardProcess:
         while self.get("/healthz") != (200, "ok\n"):
             if self._process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                raise RuntimeError((self._directory / "dashboard.log").read_text("utf-8"))
+                raise RuntimeError(self.log)
             time.sleep(0.05)
 
     def get(self, path: str) -> tuple[int, str]:

@@ -132,6 +132,15 @@ def test_a_table_without_rows_says_so() -> None:
     assert [a["colspan"] for n, a in seen.elements if "colspan" in a] == ["2"]
 
 
+def test_what_is_opened_stands_below_its_row() -> None:
+    below = element("p", "all of it")
+    rows = [("a", 1), ("b", 2)]
+    seen = Reader(table(COLUMNS, rows, caption="Failures", chosen=0, below=below))
+    assert seen.text == "FailuresWhatCounta1all of itb2"
+    assert [a["colspan"] for n, a in seen.elements if "colspan" in a] == ["2"]
+    assert Reader(table(COLUMNS, rows, caption="Failures", below=below)).text.endswith("a1b2")
+
+
 def test_a_row_that_does_not_fit_its_columns_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         table(COLUMNS, [("only one",)], caption="Failures")

@@ -31,6 +31,7 @@ from queuescope.dashboard.admission import Admission
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
+from queuescope.dashboard.jobs_csv import JOBS_CSV, JobsFile
 from queuescope.dashboard.login import demand_login, own_host
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.services import open_services
@@ -269,6 +270,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Route("/queuescope/view", dashboard.view),
             Route("/queuescope/standing", dashboard.standing),
             Route("/queuescope/flow", dashboard.flow),
+            Route(JOBS_CSV, JobsFile().send),
             Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
         ],
         middleware=[

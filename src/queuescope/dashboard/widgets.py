@@ -241,10 +241,12 @@ def table(
     caption: str,
     empty: str = "Nothing to show.",
     chosen: int | None = None,
+    below: Markup | None = None,
     stacks: bool = False,
 ) -> Markup:
     """A table. ``caption`` names it for those who cannot see it; ``empty`` stands there without
-    rows; ``chosen`` is the number of the row that the reader has opened.
+    rows; ``chosen`` is the number of the row that the reader has opened, and ``below`` what stands
+    below that row.
 
     It scrolls sideways in its frame where the screen is narrower; one that ``stacks`` has its
     cells below one another on a phone. Raises ``ValueError`` when a row has more or fewer cells
@@ -264,6 +266,9 @@ def table(
             for column, cell in zip(columns, row, strict=True)
         )
         body.append(element("tr", *cells, aria_current="true" if number == chosen else False))
+        if number == chosen and below is not None:
+            all_of_it = element("td", below, colspan=str(len(columns)), class_="qs-below")
+            body.append(element("tr", all_of_it, data_key="below"))
     if not body:
         nothing = element("td", empty, colspan=str(len(columns)), class_="qs-empty")
         body.append(element("tr", nothing))

@@ -9,6 +9,7 @@ from queuescope.dashboard.assets import STATIC
 from queuescope.dashboard.identity import Nobody
 from queuescope.dashboard.pages import (
     show_entrance,
+    show_jobs,
     show_operations,
     show_trends,
     show_visitor,
@@ -23,6 +24,7 @@ may_look = role_of(found).covers(Role.VIEWER)
 page = st.navigation(
     [
         st.Page(show_trends, title="Dashboard", default=True),
+        st.Page(show_jobs, title="Jobs", url_path="jobs"),
         st.Page(show_operations, title="Operations", url_path="operations"),
     ],
     # Its address stays known, so that nobody is told of a page that does not exist.

@@ -1,0 +1,116 @@
+"""What is looked for in the job history, as it stands in an address.
+
+The page and the file of jobs read the same address, so that the file holds what the page shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+from queuescope.errors import ConfigurationError
+from queuescope.jobs.search import TEXT_LIMIT, JobFilter, Place
+from queuescope.jobs.store import JobStatus
+from queuescope.jobs.table import LABEL_LIMIT
+
+CUSTOM = "custom"
+TIMES = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400}
+"""Seconds back from now, by their names in an address."""
+
+NAMES = ("find", "status", "tenant", "type", "queue", "worker", "time", "from", "to")
+"""The parameters of a filter, in the order in which they stand in an address."""
+
+_STEP_SECONDS = 10
+
+
+def parse_filter(params: Mapping[str, str], now: float) -> JobFilter:
+    """The filter that ``params`` name; others than ``NAMES`` are let be.
+
+    ``now`` (epoch seconds) is what a time such as ``24h`` reaches back from. Raises
+    ``ConfigurationError`` that may be shown to anyone.
+    """
+    since, until = _span(params, now)
+    return JobFilter(
+        status=_status(params.get("status", "")),
+        tenant=_short(params, "tenant", LABEL_LIMIT),
+        name=_short(params, "type", LABEL_LIMIT),
+        queue=_short(params, "queue", LABEL_LIMIT),
+        worker=_short(params, "worker", LABEL_LIMIT),
+        since=since,
+        until=until,
+        text=_short(params, "find", TEXT_LIMIT),
+    )
+
+
+def query_of(params: Mapping[str, str]) -> str:
+    """The filter in ``params`` as the query of an address."""
+    return urlencode([(name, params[name]) for name in NAMES if params.get(name)])
+
+
+def page_text(way: str, place: Place) -> str:
+    """A page as it stands in an address: ``older`` or ``newer`` than ``place``."""
+    return f"{way}~{place}"
+
+
+def parse_page(text: str) -> tuple[Place | None, Place | None]:
+    """What the page is older and newer than; neither for any other text than that of a page."""
+    way, _, rest = text.partition("~")
+    place = Place.parse(rest)
+    return (place if way == "older" else None), (place if way == "newer" else None)
+
+
+def moment_text(at: datetime) -> str:
+    """A moment as it stands in an address: UTC, ISO 8601, whole seconds."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def parse_moment(text: str) -> datetime | None:
+    """What ``moment_text`` gave, or another moment with its offset; None for any other text."""
+    try:
+        at = datetime.fromisoformat(text)
+        # In other zones a moment near the end of the calendar is beyond it.
+        return None if at.tzinfo is None else at.astimezone(UTC) + timedelta(0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _status(text: str) -> JobStatus | None:
+    if not text:
+        return None
+    try:
+        return JobStatus(text)
+    except ValueError:
+        known = ", ".join(JobStatus)
+        raise ConfigurationError(f"status={text[:40]!r}: give one of {known}") from None
+
+
+def _short(params: Mapping[str, str], name: str, limit: int) -> str:
+    text = params.get(name, "").strip()
+    if len(text) > limit:
+        raise ConfigurationError(f"{name}: give at most {limit} characters")
+    return text
+
+
+def _span(params: Mapping[str, str], now: float) -> tuple[float | None, float | None]:
+    time = params.get("time", "")
+    since, until = params.get("from", ""), params.get("to", "")
+    if time in TIMES:
+        # In steps, so that all who look within one ask the same.
+        return now // _STEP_SECONDS * _STEP_SECONDS - TIMES[time], None
+    if time not in ("", CUSTOM):
+        raise ConfigurationError(
+            f"time={time[:40]!r}: give one of {', '.join((*TIMES, CUSTOM))}, or from and to"
+        )
+    return _epoch("from", since), _epoch("to", until)
+
+
+def _epoch(name: str, text: str) -> float | None:
+    if not text:
+        return None
+    at = parse_moment(text)
+    if at is None:
+        raise ConfigurationError(
+            f"{name}={text[:40]!r}: give a moment such as 2026-11-24T07:00:00Z"
+        )
+    return at.timestamp()

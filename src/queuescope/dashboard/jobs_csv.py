@@ -1,0 +1,85 @@
+"""The route that sends jobs as a file, read while it is sent, to only so many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from queuescope.dashboard.services import services
+from queuescope.errors import ConfigurationError, JobStoreError
+
+JOBS_CSV = "/queuescope/jobs.csv"
+_AT_ONCE = 4
+
+
+class JobsFile:
+    """Sends the newest jobs that an address names, at most ``export.ROWS_LIMIT``.
+
+    Who may not look does not come here (see ``Admission``).
+    """
+
+    def __init__(self) -> None:
+        self._running = 0
+
+    async def send(self, request: Request) -> Response:
+        store = services().jobs
+        if store is None:
+            return _refused("No job history is configured; set job_store_url", 404)
+        from queuescope.dashboard.job_view import parse_filter  # noqa: PLC0415 - it needs an extra
+        from queuescope.jobs.export import ROWS_LIMIT, csv_of  # noqa: PLC0415 - the same
+        from queuescope.jobs.search import each_job  # noqa: PLC0415 - the same
+
+        try:
+            wanted = parse_filter(request.query_params, time.time())
+        except ConfigurationError as exc:
+            return _refused(str(exc), 400)
+        if self._running >= _AT_ONCE:
+            return _refused("Others are being sent their files; try again in a moment", 503)
+        self._running += 1
+        pieces = csv_of(each_job(store, wanted, limit=ROWS_LIMIT))
+        try:
+            # What is wrong from the beginning is an answer of its own.
+            first = await asyncio.to_thread(next, pieces)
+        except JobStoreError as exc:
+            self._ended()
+            return _refused(f"The job history cannot be read: {exc}", 503)
+        except asyncio.CancelledError:
+            self._ended()
+            raise
+        return _File(_with(first, pieces), self._ended)
+
+    def _ended(self) -> None:
+        self._running -= 1
+
+
+class _File(StreamingResponse):
+    """A history that fails on the way breaks the connection off: no part is taken for the whole."""
+
+    def __init__(self, pieces: Iterator[bytes], ended: Callable[[], None]) -> None:
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": 'attachment; filename="queuescope-jobs.csv"',
+            "X-Content-Type-Options": "nosniff",
+        }
+        super().__init__(pieces, headers=headers, media_type="text/csv")
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
+
+
+def _with(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return PlainTextResponse(f"{sentence}.\n", status, {"Cache-Control": "no-store"})

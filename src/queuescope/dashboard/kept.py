@@ -1,0 +1,103 @@
+"""What was asked of a source that may fail, and its last good answers.
+
+However many look at the same thing, it is asked once in a few seconds, and one that fails not more
+often; the others wait for the same answer or are given the last one with its age.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from queuescope.dashboard.errand import Errand
+from queuescope.errors import QueuescopeError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[T]):
+    """An answer. Times are epoch seconds.
+
+    ``value`` is as of ``as_of``. With an ``error`` it is the last good one, or None if there was
+    none, and the source has failed since ``failing_since``.
+    """
+
+    value: T | None = None
+    as_of: float | None = None
+    error: QueuescopeError | None = None
+    failing_since: float | None = None
+
+    @property
+    def state(self) -> str:
+        """``fresh``, ``stale`` or ``unavailable``."""
+        if self.error is None:
+            return "fresh"
+        return "unavailable" if self.value is None else "stale"
+
+
+@dataclass(slots=True)
+class _Place:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    kept: Kept[Any] = field(default_factory=Kept)
+    asked_at: float = float("-inf")
+
+
+class KeptAnswers:
+    """Answers by the questions that they are of, the ``limit`` that were asked for last.
+
+    ``slow`` makes the error of an answer that has not come within ``patience_seconds``; the
+    question itself is to be bounded, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        slow: Callable[[], QueuescopeError],
+        patience_seconds: float,
+        failing_seconds: float = 3.0,
+        limit: int = 200,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._slow = slow
+        self._patience_seconds = patience_seconds
+        self._failing_seconds = failing_seconds
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+
+    def get(self, question: Hashable, ask: Callable[[], T], *, fresh_seconds: float) -> Kept[T]:
+        """What ``ask`` answers or has answered within ``fresh_seconds``; it raises a
+        ``QueuescopeError`` where it cannot.
+        """
+        place = self._place(question)
+        with place.lock:
+            since = self._clock() - place.asked_at
+            wait = fresh_seconds if place.kept.error is None else self._failing_seconds
+            if not 0 <= since < wait:
+                place.kept = self._ask(place.kept, ask)
+                place.asked_at = self._clock()
+            return place.kept
+
+    def _ask(self, held: Kept[T], ask: Callable[[], T]) -> Kept[T]:
+        asked_at = self._clock()
+        try:
+            return Kept(Errand(ask).result(self._patience_seconds), asked_at)
+        except TimeoutError:
+            error = self._slow()
+        except QueuescopeError as exc:
+            error = exc
+        return replace(held, error=error, failing_since=held.failing_since or asked_at)
+
+    def _place(self, question: Hashable) -> _Place:
+        with self._lock:
+            place = self._places.setdefault(question, _Place())
+            self._places.move_to_end(question)
+            if len(self._places) > self._limit:
+                self._places.popitem(last=False)
+            return place

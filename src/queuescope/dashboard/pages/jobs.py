@@ -1,0 +1,28 @@
+"""The page of jobs: what fails, and what became of each job."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from queuescope.dashboard.services import services
+from queuescope.dashboard.widgets import element, notice, show
+
+_TICK_SECONDS = 30.0
+
+
+def show_jobs() -> None:
+    """Recent failures, grouped, and the job history with its filters."""
+    show(element("h1", "Jobs"))
+    if services().jobs is None:
+        show(
+            notice(
+                "No job history is configured, so there is nothing to show. Set job_store_url "
+                "(QUEUESCOPE_JOB_STORE_URL) to the database that your workers write."
+            )
+        )
+        return
+    from queuescope.dashboard.job_failures import show_failures  # noqa: PLC0415 - needs an extra
+    from queuescope.dashboard.job_history import show_history  # noqa: PLC0415 - the same
+
+    st.fragment(show_failures, run_every=_TICK_SECONDS)()
+    st.fragment(show_history)()

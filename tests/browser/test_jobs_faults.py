@@ -1,0 +1,233 @@
+"""The page of jobs while its database fails: the cause, and the last data with their age."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+from tests.browser.dashboard_process import DashboardProcess, get
+from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
+from tests.browser.trends_page import WAIT_MS
+from tests.real_postgresql import RealPostgreSQL
+
+from queuescope.jobs.store import JobStore
+
+CANARY = "c4n4ry-Ungeheuer"
+OpenJobs = Callable[..., JobsPage]
+Serve = Callable[..., DashboardProcess]
+
+# Every row takes longer than a page is willing to wait.
+_SLOW_VIEW = """
+ALTER TABLE jobs RENAME TO jobs_of_old;
+CREATE VIEW jobs AS SELECT * FROM jobs_of_old WHERE pg_sleep(30) IS NOT NULL;
+GRANT SELECT ON jobs TO reader
+"""
+_NO_SLOW_VIEW = "DROP VIEW jobs; ALTER TABLE jobs_of_old RENAME TO jobs"
+
+
+class Faulty:
+    """A history with known jobs in PostgreSQL that the user ``reader`` may read."""
+
+    def __init__(self, server: RealPostgreSQL) -> None:
+        self.server = server
+        self.url = server.url("faulty", user="reader", password=CANARY)
+
+    def execute(self, sql: str) -> None:
+        for statement in sql.split(";"):
+            self.server.execute(statement, database="faulty")
+
+    @contextmanager
+    def trouble(self, kind: str) -> Iterator[None]:
+        match kind:
+            case "down":
+                self.server.kill()
+            case "no permission":
+                self.execute("REVOKE SELECT ON jobs FROM reader")
+            case "slow":
+                self.execute(_SLOW_VIEW)
+        try:
+            yield
+        finally:
+            match kind:
+                case "down":
+                    self.server.start()
+                case "no permission":
+                    self.execute("GRANT SELECT ON jobs TO reader")
+                case "slow":
+                    self.execute(_NO_SLOW_VIEW)
+
+
+@pytest.fixture(scope="module")
+def faulty(postgresql: RealPostgreSQL) -> Iterator[Faulty]:
+    postgresql.execute("CREATE DATABASE faulty")
+    postgresql.execute(f"CREATE ROLE reader LOGIN PASSWORD '{CANARY}'")
+    store = JobStore(postgresql.url("faulty"))
+    store.record(some_jobs(time.time()))
+    store.close()
+    made = Faulty(postgresql)
+    made.execute("GRANT SELECT ON jobs TO reader")
+    yield made
+    postgresql.execute("DROP DATABASE faulty WITH (FORCE)")
+    postgresql.execute("DROP ROLE reader")
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    with ExitStack() as running:
+
+        def start(**settings: str) -> DashboardProcess:
+            made = DashboardProcess(tmp_path, NOWHERE, **settings)
+            return running.enter_context(made)
+
+        yield start
+
+
+@pytest.fixture
+def open_jobs(browser: Browser) -> Iterator[OpenJobs]:
+    with ExitStack() as closing:
+        opened: list[JobsPage] = []
+
+        def open_one(at: DashboardProcess, query: str = "") -> JobsPage:
+            context = browser.new_context(
+                viewport={"width": 1440, "height": 1200}, timezone_id="UTC"
+            )
+            page = JobsPage(closing.enter_context(context).new_page(), at.url)
+            opened.append(page)
+            return page.open(query)
+
+        yield open_one
+        for page in opened:
+            assert page.complaints == []
+            if not page.page.is_closed():
+                assert CANARY not in page.page.content()
+
+
+def alert(page: JobsPage, part: str) -> Locator:
+    """What is said of the trouble in a part."""
+    return page.part(part).get_by_role("alert")
+
+
+def test_without_a_history_the_page_names_the_setting(serve: Serve, browser: Browser) -> None:
+    dashboard = serve()
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{dashboard.url}/jobs")
+        expect(tab.get_by_text("QUEUESCOPE_JOB_STORE_URL")).to_be_visible(timeout=WAIT_MS)
+        expect(tab.locator("table")).to_have_count(0)
+    assert get(dashboard.port, "/queuescope/jobs.csv")[0] == 404
+
+
+def test_an_empty_history_says_so_and_shows_no_zero_as_health(
+    serve: Serve, open_jobs: OpenJobs, tmp_path: Path
+) -> None:
+    page = open_jobs(serve(job_store_url=f"sqlite:///{tmp_path / 'empty.db'}"))
+    expect(page.part("history")).to_contain_text("The job history holds no job yet.")
+    expect(page.part("failures")).to_contain_text("No job failed in the last 24 hours.")
+    page.expect_state("history", "fresh")
+
+
+def reopened(open_jobs: OpenJobs, at: DashboardProcess, state: str) -> JobsPage:
+    """A page of another reader, as soon as both parts are in that state. Answers are shared for
+    some seconds, so the first of them may still be another.
+    """
+    until = time.monotonic() + WAIT_MS / 1000
+    while True:
+        page = open_jobs(at)
+        states = {page.part(name).get_attribute("data-state") for name in ("failures", "history")}
+        if states == {state}:
+            return page
+        assert time.monotonic() < until, states
+        page.page.close()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ("down", "The job history cannot be reached"),
+        ("no permission", "The dashboard may not read the job history"),
+        ("slow", "The job history does not answer in time"),
+    ],
+)
+def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
+    trouble: str, words: str, serve: Serve, open_jobs: OpenJobs, faulty: Faulty
+) -> None:
+    dashboard = serve(job_store_url=faulty.url)
+    rows = reopened(open_jobs, dashboard, "fresh").ids()
+    with faulty.trouble(trouble):
+        page = reopened(open_jobs, dashboard, "stale")
+        for part in ("failures", "history"):
+            said = alert(page, part).inner_text()
+            assert said.startswith(f"{words}, since ")
+            assert "; these are the data of " in said
+        assert page.ids() == rows
+        expect(page.groups).to_have_count(3)
+        other = open_jobs(dashboard, "?tenant=acme&find=zebra")
+        other.expect_state("history", "unavailable")
+        assert words in alert(other, "history").inner_text()
+        expect(other.table("Jobs")).to_have_count(0)
+        status, body = get(dashboard.port, "/queuescope/jobs.csv?tenant=globex")
+        assert (status, CANARY in body) == (503, False)
+        assert get(dashboard.port, "/healthz") == (200, "ok\n")
+        assert get(dashboard.port, "/queuescope/view?range=1h")[0] == 200
+        assert CANARY not in get(dashboard.port, "/metrics")[1] + dashboard.log
+    again = reopened(open_jobs, dashboard, "fresh")
+    assert again.ids() == rows
+
+
+def test_a_locked_table_is_told(serve: Serve, open_jobs: OpenJobs, faulty: Faulty) -> None:
+    dashboard = serve(job_store_url=faulty.url)
+    with faulty.server.connect("faulty") as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        page = open_jobs(dashboard)
+        page.expect_state("history", "unavailable")
+        said = alert(page, "history").inner_text()
+        assert "keeps the job history locked" in said or "not answer in time" in said
+        other.execute("ROLLBACK")
+
+
+def test_a_history_that_may_only_be_read_is_read(
+    serve: Serve, open_jobs: OpenJobs, faulty: Faulty
+) -> None:
+    query = "?options=-c%20default_transaction_read_only%3Don"
+    page = open_jobs(serve(job_store_url=faulty.url + query))
+    page.expect_state("history", "fresh")
+    expect(page.count).to_have_text("261 jobs")
+
+
+@contextmanager
+def kept_locked(file: Path) -> Iterator[None]:
+    writer = sqlite3.connect(file)
+    writer.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        writer.close()
+
+
+def test_readers_of_sqlite_wait_for_no_writer_and_a_damaged_file_is_told(
+    serve: Serve, open_jobs: OpenJobs, tmp_path: Path
+) -> None:
+    file = tmp_path / "jobs.db"
+    store = JobStore(f"sqlite:///{file}")
+    store.record(some_jobs(time.time()))
+    store.close()
+    dashboard = serve(job_store_url=f"sqlite:///{file}")
+    with kept_locked(file):
+        page = open_jobs(dashboard)
+        page.expect_state("history", "fresh")
+        page.expect_state("failures", "fresh")
+    for part in tmp_path.glob("jobs.db*"):
+        part.unlink()
+    file.write_bytes(b"no database at all" * 500)
+    broken = open_jobs(dashboard, "?tenant=acme")
+    broken.expect_state("history", "unavailable")
+    said = alert(broken, "history").inner_text()
+    assert "The job history gives no usable answer" in said
+    assert "its file is no database" in said
+    reopened(open_jobs, dashboard, "stale")

@@ -1,0 +1,89 @@
+"""Failed jobs sent again from the page of jobs, by real workers: chosen ones, and a whole group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from tests.browser.jobs_page import JobsPage
+from tests.browser.operations_page import World
+from tests.browser.trends_page import WAIT_MS
+from tests.instrument.conftest import Shop, until
+
+from queuescope.jobs.store import JobStatus, JobStore
+
+RETRIES = "dict(keep_arguments=True)"
+
+
+@pytest.fixture(scope="module")
+def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('history') / 'jobs.db'}"
+
+
+@pytest.fixture(scope="module")
+def world(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("retries")
+    with World(folder, queues="orders", job_store_url=store_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shop(world: World, store_url: str) -> Iterator[Shop]:
+    folder = world.directory / "shop"
+    folder.mkdir()
+    made = Shop(folder, world.broker_url)
+    made.start_worker(SHOP_OPTIONS=RETRIES, QUEUESCOPE_JOB_STORE_URL=store_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    with browser.new_context(viewport={"width": 1440, "height": 1200}, timezone_id="UTC") as made:
+        yield made.new_page()
+
+
+def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
+    world: World, shop: Shop, store_url: str, tab: Page, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.txt" for number in range(4)]
+    ids = [shop.send("fail_once", path=str(file), word=f"w{n}") for n, file in enumerate(files)]
+    store = JobStore(store_url)
+    until(lambda: store.count(status=JobStatus.FAILED), lambda count: count == 4)
+    page = JobsPage(tab, world.dashboard.url).open()
+    expect(page.groups.first.locator("td").nth(1)).to_have_text("4")
+    rows = page.table("The last single failures").locator("tbody tr")
+    for job_id in ids[:2]:
+        row = rows.filter(has=tab.locator(f'details[data-key="{job_id}"]'))
+        row.get_by_role("checkbox").check()
+    page.button("Retry 2 chosen").first.click()
+    confirm(tab, "2 jobs that failed are to be sent again")
+    until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
+    until(lambda: store.count(status=JobStatus.FAILED), lambda count: count == 2)
+    page.open()
+    expect(page.groups.first.locator("td").nth(1)).to_have_text("2", timeout=WAIT_MS)
+    page.groups.first.get_by_role("button").click()
+    page.button("Retry all 2 of this group").click()
+    confirm(tab, "2 jobs that failed are to be sent again")
+    until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 2, 2])
+    until(lambda: store.count(status=JobStatus.SUCCEEDED), lambda count: count == 4)
+    page.open()
+    expect(page.part("failures")).to_contain_text("No job failed in the last 24 hours.")
+    targets = [entry.event.target for entry in world.audited("retry")]
+    assert len(targets) == 4, "an intent and an outcome for each of the two acts"
+    store.close()
+
+
+def runs(file: Path) -> int:
+    return len(file.read_text("utf-8").split()) if file.exists() else 0
+
+
+def confirm(tab: Page, words: str) -> None:
+    dialog = tab.get_by_role("dialog")
+    expect(dialog.locator(".qs-lead")).to_contain_text(words, timeout=WAIT_MS)
+    dialog.get_by_role("button", name="Retry", exact=True).click()
+    expect(dialog.locator(".qs-lead")).to_contain_text("Done", timeout=WAIT_MS)
+    tab.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)

@@ -1,0 +1,183 @@
+"""The page of jobs to its readers: hostile texts of jobs in every place, size, theme, keyboard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
+from tests.browser.test_look import _CONTRASTS, _FIT
+from tests.browser.trends_page import WAIT_MS
+
+from queuescope.jobs.store import JobStore
+
+IMAGE = "<img src=x onerror=window.hacked=1>"
+SCRIPT = "</td></table></script><script>window.hacked=1</script>"
+MARKDOWN = "**b** :red[r] :smile: $x^2$ `c` [l](javascript:window.hacked=1) <n>"
+QUOTE = "\"'><svg onload=window.hacked=1>"
+TURNED = "\u202egnitirw\u202c desrever"  # such an id cannot be ticked: it is shown otherwise
+PAYLOADS = (IMAGE, SCRIPT, MARKDOWN, QUOTE, TURNED)
+_MARKUP = ".qs-sheet :is(img, script, svg, a[href^='javascript'], em, strong, .katex)"
+OpenJobs = Callable[..., JobsPage]
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardProcess]:
+    folder = tmp_path_factory.mktemp("jobs-text")
+    url = f"sqlite:///{folder / 'jobs.db'}"
+    now = time.time()
+    jobs = some_jobs(now, 60)
+    failed = next(job for job in jobs if job.error_class)
+    hostile = [
+        replace(
+            failed,
+            id=f"{number}{text}",
+            name=text,
+            tenant=text,
+            queue=text,
+            worker=text,
+            error_class=text,
+            error_message=f"{text}\n{text}",
+            finished_at=now - 20 + number,
+        )
+        for number, text in enumerate(PAYLOADS)
+    ]
+    store = JobStore(url)
+    store.record([*jobs, *hostile])
+    store.close()
+    with DashboardProcess(folder, NOWHERE, job_store_url=url) as running:
+        yield running
+
+
+@pytest.fixture
+def open_jobs(browser: Browser, dashboard: DashboardProcess) -> Iterator[OpenJobs]:
+    with ExitStack() as closing:
+        opened: list[JobsPage] = []
+
+        def open_one(query: str = "", **options: Any) -> JobsPage:
+            context = browser.new_context(
+                **{"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC", **options}
+            )
+            page = JobsPage(closing.enter_context(context).new_page(), dashboard.url)
+            opened.append(page)
+            return page.open(query)
+
+        yield open_one
+        for page in opened:
+            assert page.complaints == []
+            assert page.page.evaluate("window.hacked") is None
+
+
+def shown(text: str) -> str:
+    """As it stands on the page: characters that turn others are told by their number."""
+    return text.replace("\u202e", "\\u202e").replace("\u202c", "\\u202c")
+
+
+@pytest.mark.parametrize("text", PAYLOADS, ids=["image", "script", "markdown", "quote", "turned"])
+def test_a_text_of_a_job_is_only_text_in_every_place(text: str, open_jobs: OpenJobs) -> None:
+    page = open_jobs()
+    number = PAYLOADS.index(text)
+    group = page.groups.filter(has=page.page.get_by_role("button", name=shown(text), exact=True))
+    expect(group.locator("td").first).to_contain_text(f"in {shown(text)}")
+    expect(group.locator("td").last).to_have_text(shown(text))
+    group.get_by_role("button").click()
+    expect(page.card.locator("> div > pre")).to_have_text(
+        f"{shown(text)}: {shown(text)}\n{shown(text)}", timeout=WAIT_MS
+    )
+    expect(page.card.locator("h3").first).to_have_text(f"{shown(text)} in {shown(text)}")
+    own = page.page.locator("details").filter(has_text=shown(f"{number}{text}"[:8]) + "…")
+    row = page.table("The last single failures").locator("tbody tr").filter(has=own)
+    cells = row.locator("> td")
+    assert [cells.nth(n).inner_text() for n in (2, 3, 4)] == [shown(text)] * 3
+    row.locator("summary").click()
+    expect(row.locator("dd code")).to_have_text(f"{number}{shown(text)}")
+    cells = page.rows.filter(has=own).locator("> td")
+    assert [cells.nth(n).inner_text() for n in (3, 4, 5)] == [shown(text)] * 3
+    expect(page.page.locator(_MARKUP)).to_have_count(0)
+
+
+def test_a_hostile_text_is_chosen_searched_and_linked_as_text(open_jobs: OpenJobs) -> None:
+    page = open_jobs()
+    page.page.get_by_role("combobox", name="Tenant").click()
+    for text in PAYLOADS[:4]:
+        option = page.page.get_by_role("option", name=text, exact=True)
+        expect(option).to_have_text(text)
+        expect(option.locator(":is(img, script, svg, a, em, strong)")).to_have_count(0)
+    page.page.get_by_role("option", name=IMAGE, exact=True).click()
+    expect(page.count).to_have_text("1 job")
+    assert page.address["tenant"] == IMAGE
+    page.find(SCRIPT)
+    expect(page.count).to_have_text("0 jobs")
+    link = page.page.get_by_role("link", name="Download CSV")
+    assert "<" not in str(link.get_attribute("href"))
+    linked = open_jobs(f"?{page.page.url.partition('?')[2]}")
+    expect(linked.count).to_have_text("0 jobs")
+    expect(linked.page.get_by_label("Find", exact=True)).to_have_value(SCRIPT)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?status=nonsense&time=soon&failures=never&order=up",
+        "?page=older~nan~x&group=%3Cscript%3E&from=yesterday&to=9999-12-31T23:59:59Z",
+        "?tenant=" + "x" * 5000,
+        "?find=%00%0a%F0%9F%92%A9&worker=%ED%A0%80",
+        "?from=0001-01-01T00:00:00%2B14:00&time=custom",
+    ],
+)
+def test_an_address_that_makes_no_sense_breaks_nothing(query: str, open_jobs: OpenJobs) -> None:
+    page = open_jobs_or_words(open_jobs, query)
+    expect(page.groups.first).to_be_visible()
+    expect(page.page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.page.get_by_test_id("stException")).to_have_count(0)
+
+
+def open_jobs_or_words(open_jobs: OpenJobs, query: str) -> JobsPage:
+    """Where the history cannot be looked through as the address says, it says why."""
+    page = open_jobs("")
+    page.page.goto(f"{page.base_url}/jobs{query}")
+    expect(
+        page.part("history").or_(page.page.get_by_text("The address asks for what is not there"))
+    ).to_be_visible(timeout=WAIT_MS)
+    return page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_enough_contrast(scheme: Any, open_jobs: OpenJobs) -> None:
+    page = open_jobs(color_scheme=scheme)
+    page.groups.last.get_by_role("button").click()
+    expect(page.card).to_be_visible(timeout=WAIT_MS)
+    measured = page.page.evaluate(_CONTRASTS.replace(".qs-page", ".qs-sheet"))
+    assert len(measured) > 100
+    assert [one for one in measured if one[0] < 4.5] == []
+
+
+def test_nothing_is_wider_than_the_screen(open_jobs: OpenJobs) -> None:
+    page = open_jobs(viewport={"width": 390, "height": 844})
+    page.groups.first.get_by_role("button").click()
+    expect(page.card).to_be_visible(timeout=WAIT_MS)
+    for width in (390, 320, 768, 1440):
+        page.page.set_viewport_size({"width": width, "height": 844})
+        page.page.wait_for_timeout(300)
+        fit = page.page.evaluate(_FIT.replace(".qs-page", ".qs-page-of-none"))
+        assert fit["scrolls"] is False, width
+
+
+def test_groups_and_pages_are_reached_with_the_keyboard(open_jobs: OpenJobs) -> None:
+    page = open_jobs()
+    page.groups.first.get_by_role("button").focus()
+    page.page.keyboard.press("Enter")
+    expect(page.card).to_be_visible(timeout=WAIT_MS)
+    focused = page.page.evaluate("document.activeElement.dataset.of")
+    assert focused == "group", "a refresh leaves the focus where it was"
+    outline = page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.table("The last single failures").get_by_role("checkbox").first.focus()
+    page.page.keyboard.press("Space")
+    expect(page.button("Retry 1 chosen").first).to_be_visible(timeout=WAIT_MS)
