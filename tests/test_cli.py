@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -231,6 +232,9 @@ def test_a_whole_audit_is_verified_listed_and_exported(audited: str, tmp_path: P
     assert len(listed) == 1
     assert "ada (viewer)  pause queue default  outcome: refused  too late" in listed[0]
     assert ask("export", "--text", "sum").stdout.count("'=SUM(A1)") == 1
+    assert len(ask("list", "--target", "DEFAULT").stdout.splitlines()) == 2
+    (line,) = ask("export", "--text", "sum", "--format", "jsonl").stdout.splitlines()
+    assert json.loads(line)["detail"] == "=SUM(A1)"
     assert ask("export", "--output", str(tmp_path / "audit.csv")).returncode == 0
     assert len((tmp_path / "audit.csv").read_text("utf-8").splitlines()) == 3
     assert ask("export", "--output", str(tmp_path / "none" / "x")).returncode == 2

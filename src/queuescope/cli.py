@@ -288,6 +288,7 @@ def audit_verify(head: str) -> None:
 
 _search_options = [
     click.option("--text", default="", help="Words in any column."),
+    click.option("--target", default="", help="Words of the target, such as a queue's name."),
     click.option("--operation", default="", help="Such as pause or purge."),
     click.option("--actor", default="", help="Who did it."),
     click.option("--result", default="", help="done, refused, failed, unknown or pending."),
@@ -324,12 +325,21 @@ def audit_list(limit: int, **search: Any) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write; without it, standard output.",
 )
-def audit_export(output: Path | None, **search: Any) -> None:
-    """Write the entries as CSV, oldest first."""
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["csv", "jsonl"]),
+    default="csv",
+    show_default=True,
+    help="CSV in which no cell begins a formula, or a line of JSON for each entry.",
+)
+def audit_export(output: Path | None, kind: str, **search: Any) -> None:
+    """Write the entries to a file, oldest first."""
     from queuescope.operations.audit import Search
 
     with _ledger() as ledger:
-        lines = ledger.export_csv(Search(**search))
+        wanted = Search(**search)
+        lines = ledger.export_csv(wanted) if kind == "csv" else ledger.export_json(wanted)
         if output is None:
             for line in lines:
                 click.echo(line, nl=False)
