@@ -12,6 +12,7 @@ from queuescope.dashboard.pages import (
     show_operations,
     show_trends,
     show_visitor,
+    show_workers,
 )
 from queuescope.dashboard.visitor import role_of, visitor
 from queuescope.operations.access import Role
@@ -23,6 +24,7 @@ may_look = role_of(found).covers(Role.VIEWER)
 page = st.navigation(
     [
         st.Page(show_trends, title="Dashboard", default=True),
+        st.Page(show_workers, title="Workers", url_path="workers"),
         st.Page(show_operations, title="Operations", url_path="operations"),
     ],
     # Its address stays known, so that nobody is told of a page that does not exist.
