@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from tests.browser.crew import crew_scene
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import (
     DAY,
@@ -77,6 +78,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         **jobs.series("jobs"),
         **crowded_scene(now - 2 * HOUR, end),
         **idle_scene(now - 2 * HOUR, end),
+        **crew_scene(end),
         **{
             f'ai_agents_queue_depth{{scene="many",queue="{queue}"}}': samples
             for queue, samples in queues.items()

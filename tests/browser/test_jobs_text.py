@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
+from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
-from tests.browser.test_look import _CONTRASTS, _FIT
+from tests.browser.test_look import _FIT
 from tests.browser.trends_page import WAIT_MS
 
 from queuescope.jobs.store import JobStore
@@ -153,7 +154,7 @@ def test_every_text_has_enough_contrast(scheme: Any, open_jobs: OpenJobs) -> Non
     page = open_jobs(color_scheme=scheme)
     page.groups.last.get_by_role("button").click()
     expect(page.card).to_be_visible(timeout=WAIT_MS)
-    measured = page.page.evaluate(_CONTRASTS.replace(".qs-page", ".qs-sheet"))
+    measured = page.page.evaluate(CONTRASTS, ".qs-sheet")
     assert len(measured) > 100
     assert [one for one in measured if one[0] < 4.5] == []
 

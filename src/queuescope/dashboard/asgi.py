@@ -45,6 +45,7 @@ from queuescope.snapshot.flow_history import FlowHistories
 from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
 from queuescope.snapshot.standing import StandingService
+from queuescope.snapshot.worker_trends import TrendBoard, WorkerTrends
 
 _STREAMLIT_STATIC = Path(st.__file__).parent / "static"
 _CACHED_POINTS = 20_000_000
@@ -93,7 +94,9 @@ class Dashboard:
             refresh_seconds=settings.refresh_seconds,
         )
         self._client = connect(settings, self.metrics)
-        self.services = open_services(settings)
+        per_worker = self.panels.per_worker
+        self._trends = None if per_worker is None else TrendBoard(time.time)
+        self.services = open_services(settings, self._trends)
         self._snapshots: SnapshotService | None = None
         self._standing: StandingService | None = None
         self._flows: FlowHistories | None = None
@@ -138,6 +141,7 @@ class Dashboard:
             clock=time.time,
         )
         self.services.start()
+        trends = asyncio.create_task(self._read_trends())
         warm_up = asyncio.create_task(self._warm_up())
         # What was imported is not walked by every collection from here on.
         gc.collect()
@@ -146,6 +150,7 @@ class Dashboard:
             yield
         finally:
             warm_up.cancel()
+            trends.cancel()
             await self._standing.aclose()
             await self._flows.aclose()
             await self._snapshots.aclose()
@@ -160,6 +165,18 @@ class Dashboard:
         await self.take({}, max_age_seconds=_OLDEST_SECONDS)
         await asyncio.sleep(_READ_AHEAD_AFTER_SECONDS)
         await self.snapshots.read_ahead(View(name) for name in RANGES)
+
+    async def _read_trends(self) -> None:
+        """What the page of workers shows of each, for as long as somebody looks at it."""
+        if self._trends is not None and self.panels.per_worker is not None:
+            await WorkerTrends(
+                self._trends,
+                self.snapshots.reader,
+                self.snapshots,
+                self.panels.per_worker,
+                matchers=self.matchers,
+                clock=time.time,
+            ).run()
 
     async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
         view = parse_view(params, self.panels.breakdowns, self.settings.range)

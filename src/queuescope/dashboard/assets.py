@@ -22,7 +22,10 @@ _SCRIPTS = (
     *("zone", "address", "figure", "details", "strip", "marks"),
     *("chart", "standing", "refusal", "trends", "live", "visitor", "boot"),
 )
-_STYLES = ("page", "standing", "widgets", "overlays", "entrance", "operations", "jobs")
+_STYLES = (
+    *("page", "standing", "widgets", "overlays", "entrance"),
+    *("operations", "jobs", "workers"),
+)
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 

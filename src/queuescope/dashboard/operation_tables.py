@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.acts import Rights
 from queuescope.dashboard.identity import Nobody
+from queuescope.dashboard.sighted import as_of, sighted_part, unknown_part
 from queuescope.dashboard.widgets import (
     Align,
     Column,
@@ -30,6 +31,7 @@ from queuescope.dashboard.widgets import (
     span,
     table,
 )
+from queuescope.dashboard.worker_tables import STATUS_TONES
 from queuescope.heartbeats import ALL_QUEUES, Pool
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
@@ -76,13 +78,6 @@ _AUDIT_COLUMNS = (
     Column("Result"),
     Column("In words", wide=True),
 )
-_STATUS_TONES = {
-    "active": Tone.BUSY,
-    "idle": Tone.IDLE,
-    "paused": Tone.IDLE,
-    "stalled": Tone.WARN,
-    "lost": Tone.BAD,
-}
 _RESULT_TONES = {
     "done": Tone.GOOD,
     "refused": Tone.WARN,
@@ -121,7 +116,7 @@ def queues_part(
 ) -> Markup:
     picture = sighting.value
     if picture is None:
-        return _unknown("Queues", sighting)
+        return unknown_part("Queues", sighting)
     rows = [_queue_row(picture, queue, rights) for queue in picture.queues]
     are_paused = ALL_QUEUES in picture.desired.paused
     whole = element(
@@ -145,7 +140,7 @@ def queues_part(
         class_="qs-acts",
     )
     head = element(
-        "div", heading("Queues"), _as_of(sighting, zone, now), whole, class_="qs-part-head"
+        "div", heading("Queues"), as_of(sighting, zone, now), whole, class_="qs-part-head"
     )
     body = table(
         _QUEUE_COLUMNS,
@@ -154,7 +149,7 @@ def queues_part(
         empty="No worker reports, and no queue is named in the setting queues.",
         stacks=True,
     )
-    return _part(sighting, head, body)
+    return sighted_part(sighting, head, body)
 
 
 def workers_part(
@@ -162,11 +157,11 @@ def workers_part(
 ) -> Markup:
     picture = sighting.value
     if picture is None:
-        return _unknown("Workers", sighting)
+        return unknown_part("Workers", sighting)
     rows = [_worker_row(worker, rights) for worker in picture.fleet.workers]
-    head = element("div", heading("Workers"), _as_of(sighting, zone, now), class_="qs-part-head")
+    head = element("div", heading("Workers"), as_of(sighting, zone, now), class_="qs-part-head")
     body = table(_WORKER_COLUMNS, rows, caption="Workers", empty="No worker reports.", stacks=True)
-    return _part(sighting, head, body)
+    return sighted_part(sighting, head, body)
 
 
 def purges_part(
@@ -174,7 +169,7 @@ def purges_part(
 ) -> Markup:
     picture = sighting.value
     if picture is None:
-        return _unknown("Purges", sighting)
+        return unknown_part("Purges", sighting)
     rows: list[Sequence[Any]] = [
         [
             moment(purge.at, zone, now),
@@ -202,13 +197,13 @@ def purges_part(
         notes.append("Whether a purge is under way is not known: the broker does not say.")
     elif picture.unfinished:
         notes.append(f"Under way, or being completed: {', '.join(picture.unfinished)}.")
-    head = element("div", heading("Purges"), _as_of(sighting, zone, now), class_="qs-part-head")
+    head = element("div", heading("Purges"), as_of(sighting, zone, now), class_="qs-part-head")
     body = table(
         _PURGE_COLUMNS, rows, caption="Purges", empty="Nothing was purged here.", stacks=True
     )
     if notes:
         body = joined(body, element("p", " ".join(notes), class_="qs-muted"))
-    return _part(sighting, head, body)
+    return sighted_part(sighting, head, body)
 
 
 def audit_part(
@@ -216,16 +211,16 @@ def audit_part(
 ) -> Markup:
     picture = sighting.value
     if picture is None:
-        return _unknown("Audit", sighting)
+        return unknown_part("Audit", sighting)
     head = element(
         "div",
         heading("Audit", f"the last {len(picture.entries)}" if picture.entries else ""),
-        _as_of(sighting, zone, now),
+        as_of(sighting, zone, now),
         class_="qs-part-head",
     )
     unfinished = frozenset(one.act for one in picture.unfinished)
     body = audit_table(picture.entries, unfinished, zone, now)
-    return _part(sighting, head, chain_part(chain, zone, now), body)
+    return sighted_part(sighting, head, chain_part(chain, zone, now), body)
 
 
 def audit_table(
@@ -388,7 +383,7 @@ def _worker_row(worker: Worker, rights: Rights) -> list[Any]:
         f"{report.pool}, {places}",
         figure(report.active_count if worker.is_alive else None),
         joined(
-            mark(worker.status, _STATUS_TONES[worker.status]),
+            mark(worker.status, STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
         ),
         element(
@@ -421,31 +416,3 @@ def _restore(purge: Purge, rights: Rights) -> Markup:
         refusal=refusal,
     )
     return element("span", button, class_="qs-acts")
-
-
-# Age ------------------------------------------------------------------------------------------
-
-
-def _as_of(sighting: Sighting[Any], zone: tzinfo, now: float) -> Markup:
-    """When this was so; of what fails, since when and why."""
-    at = moment(sighting.as_of, zone, now)
-    if sighting.error is None:
-        return element("span", "as of ", at, class_="qs-muted")
-    since = moment(sighting.failing_since, zone, now)
-    words = joined("old, as of ", at, "; since ", since, f" {sighting.error}")
-    return element("span", words, class_="qs-failing", role="status")
-
-
-def _unknown(title: str, sighting: Sighting[Any]) -> Markup:
-    """Of what was never seen."""
-    if sighting.error is None:
-        said = element("div", "Asking …", class_="qs-asking")
-    else:
-        said = notice(f"Not known: {sighting.error}.", tone=Tone.BAD)
-    return element("section", heading(title), said, class_="qs-part-of", data_state="unavailable")
-
-
-def _part(sighting: Sighting[Any], head: Markup, *body: Markup) -> Markup:
-    state = "fresh" if sighting.is_fresh else "stale"
-    held = element("div", *body, class_="qs-part-body")
-    return element("section", head, held, class_="qs-part-of", data_state=state)

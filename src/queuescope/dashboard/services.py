@@ -18,15 +18,25 @@ from queuescope.errors import (
     ConfigurationError,
     JobStoreError,
     PurgeError,
+    QueuescopeError,
 )
+from queuescope.heartbeats import LOST_SECONDS, REPORT_SECONDS
 from queuescope.settings import Settings, operations_store_address
 
 if TYPE_CHECKING:
-    from queuescope.jobs.store import JobStore
-    from queuescope.live import AuditPicture, BrokerPicture, ChainWalk, PurgesPicture, Watch
+    from queuescope.jobs.store import JobStore, UsualRuntime
+    from queuescope.live import (
+        AuditPicture,
+        BrokerPicture,
+        ChainWalk,
+        PurgesPicture,
+        Sighting,
+        Watch,
+    )
     from queuescope.operations.audit import Verification
     from queuescope.operations.room import ControlRoom
     from queuescope.operations.workers import Fleet
+    from queuescope.snapshot.worker_trends import TrendBoard
 
 _BROKER_SECONDS = 2.0
 _AUDIT_SECONDS = 4.0
@@ -35,6 +45,8 @@ _WRITABLE_SECONDS = 10.0
 _CHAIN_SECONDS = 10.0
 _KEEPER_SECONDS = 2.0
 _TIDY_SECONDS = 5.0
+_USUAL_SECONDS = 300.0
+_USUAL_SPAN_SECONDS = 86_400.0
 _OVERDUE_SECONDS = 10.0
 _LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
@@ -64,7 +76,8 @@ class Services:
     """The parts of the running application; None: the setting that names it is not set.
 
     ``keeper`` ends the history rows of lost workers, ``tidier`` finishes what an ended process
-    has left; their sightings tell whether they can, and count what they did last.
+    has left; their sightings tell whether they can, and count what they did last. ``usual`` is how
+    long jobs run by their names, ``trends`` where the page of workers says what it shows.
     """
 
     settings: Settings
@@ -74,11 +87,13 @@ class Services:
     acting: Acting | None = None
     keeper: Watch[int] | None = None
     tidier: Watch[int] | None = None
+    usual: Watch[dict[str, UsualRuntime]] | None = None
+    trends: TrendBoard | None = None
 
     @property
     def _watches(self) -> tuple[Watch[Any], ...]:
         acting = () if self.acting is None else self.acting.watches
-        watches = (self.broker, self.keeper, self.tidier, *acting)
+        watches = (self.broker, self.keeper, self.tidier, self.usual, *acting)
         return tuple(watch for watch in watches if watch is not None)
 
     def start(self) -> None:
@@ -98,7 +113,7 @@ class Services:
 _current: Services | None = None
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings, trends: TrendBoard | None = None) -> Services:
     """Put together what ``settings`` ask for; opens no connection.
 
     Raises ``ConfigurationError``, also where a library is not installed.
@@ -107,17 +122,19 @@ def open_services(settings: Settings) -> Services:
     jobs = _jobs(settings)
     room = _room(settings, jobs)
     if room is None:
-        _current = Services(settings, room, jobs, None)
+        _current = Services(settings, room, jobs, None, trends=trends)
     else:
-        broker = _broker(room)
+        broker, acting = _broker(room), _acting(room)
         _current = Services(
             settings,
             room,
             jobs,
             broker,
-            acting=_acting(room),
-            keeper=_keeper(room, jobs, broker),
+            acting=acting,
+            keeper=_keeper(room, jobs, broker, acting.writable),
             tidier=_tidier(room),
+            usual=None if jobs is None else _usual(jobs),
+            trends=trends,
         )
     return _current
 
@@ -225,12 +242,20 @@ def _acting(room: ControlRoom) -> Acting:
     )
 
 
-def _keeper(room: ControlRoom, jobs: JobStore | None, broker: Watch[BrokerPicture]) -> Watch[int]:
+def _keeper(
+    room: ControlRoom,
+    jobs: JobStore | None,
+    broker: Watch[BrokerPicture],
+    writable: Watch[float],
+) -> Watch[int]:
     from queuescope.live import HistoryKeeper, Watch  # noqa: PLC0415 - it needs an extra
 
     def fleet() -> Fleet | None:
-        picture = broker.sighting.fresh_value
-        return None if picture is None else picture.fleet
+        """Unknown while workers cannot report, and until they have had the time to."""
+        sighting, now = broker.sighting, time.time()
+        if sighting.value is None or sighting.fresh_seconds(now) <= LOST_SECONDS:
+            return None
+        return sighting.value.fleet if _takes_reports(writable.sighting, now) else None
 
     keeper = HistoryKeeper(jobs, fleet, lambda keep: room.broker.drop_workers(keep=keep))
     return Watch(
@@ -238,6 +263,35 @@ def _keeper(room: ControlRoom, jobs: JobStore | None, broker: Watch[BrokerPictur
         keeper.keep,
         seconds=_KEEPER_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: JobStoreError("the job history does not answer in time"),
+    )
+
+
+def refuses_reports(error: QueuescopeError | None) -> bool:
+    """Whether, by what a proof of writing met, the broker takes reports from nobody."""
+    refusals = (BrokerErrorKind.READ_ONLY, BrokerErrorKind.FULL)
+    return isinstance(error, BrokerError) and error.kind in refusals
+
+
+def _takes_reports(sighting: Sighting[float], now: float) -> bool:
+    """Whether whoever is silent for long enough to be lost could have reported meanwhile."""
+    if sighting.error is not None:
+        # Where only the dashboard may not write, nothing is known against the broker.
+        return not refuses_reports(sighting.error)
+    age = sighting.age_seconds(now)
+    if age is None or sighting.fresh_seconds(now) <= LOST_SECONDS:
+        return False
+    return age < LOST_SECONDS - 2 * REPORT_SECONDS
+
+
+def _usual(jobs: JobStore) -> Watch[dict[str, UsualRuntime]]:
+    from queuescope.live import Watch  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "usual",
+        lambda: jobs.usual_runtimes(since=time.time() - _USUAL_SPAN_SECONDS),
+        seconds=_USUAL_SECONDS,
+        overdue_seconds=_LONG_OVERDUE_SECONDS,
         hung=lambda: JobStoreError("the job history does not answer in time"),
     )
 

@@ -20,13 +20,15 @@ class Sighting(Generic[T]):
     """The newest that is known of a source. Times are epoch seconds of our clock.
 
     ``value`` is as of ``as_of``, and None before the first answer. With an ``error`` it is the
-    last good one: the source has failed since ``failing_since``.
+    last good one: the source has failed since ``failing_since``. Without one, the source has
+    answered without interruption since ``fresh_since``.
     """
 
     value: T | None = None
     as_of: float | None = None
     error: QueuescopeError | None = None
     failing_since: float | None = None
+    fresh_since: float | None = None
 
     @property
     def is_fresh(self) -> bool:
@@ -36,6 +38,10 @@ class Sighting(Generic[T]):
     def fresh_value(self) -> T | None:
         """The value, unless it is an old one."""
         return self.value if self.error is None else None
+
+    def fresh_seconds(self, now: float) -> float:
+        """For how long it has answered without interruption."""
+        return 0.0 if self.fresh_since is None else max(0.0, now - self.fresh_since)
 
     def age_seconds(self, now: float) -> float | None:
         return None if self.as_of is None else max(0.0, now - self.as_of)
@@ -92,7 +98,7 @@ class Watch(Generic[T]):
         if began_at is None or sighting.error is not None:
             return sighting
         if self._clock() - began_at > self._overdue_seconds:
-            return replace(sighting, error=self._hung(), failing_since=began_at)
+            return replace(sighting, error=self._hung(), failing_since=began_at, fresh_since=None)
         return sighting
 
     def renew(self, *, patience_seconds: float) -> Sighting[T]:
@@ -124,13 +130,15 @@ class Watch(Generic[T]):
                 )
 
     def _look(self) -> Sighting[T]:
-        began_at = self._clock()
+        began_at, last = self._clock(), self._sighting
         try:
             value = self._read()
         except QueuescopeError as exc:
-            last = self._sighting
             if last.error is None:
                 _log.warning("%s: %s", self._thread.name, exc)
             since = last.failing_since if last.error is not None else began_at
-            return replace(last, error=exc, failing_since=since)
-        return Sighting(value, self._clock())
+            return replace(last, error=exc, failing_since=since, fresh_since=None)
+        now = self._clock()
+        has_hung = now - began_at > self._overdue_seconds
+        since = now if has_hung or last.fresh_since is None else last.fresh_since
+        return Sighting(value, now, fresh_since=since)

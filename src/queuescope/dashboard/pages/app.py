@@ -13,6 +13,7 @@ from queuescope.dashboard.pages import (
     show_operations,
     show_trends,
     show_visitor,
+    show_workers,
 )
 from queuescope.dashboard.visitor import role_of, visitor
 from queuescope.operations.access import Role
@@ -25,6 +26,7 @@ page = st.navigation(
     [
         st.Page(show_trends, title="Dashboard", default=True),
         st.Page(show_jobs, title="Jobs", url_path="jobs"),
+        st.Page(show_workers, title="Workers", url_path="workers"),
         st.Page(show_operations, title="Operations", url_path="operations"),
     ],
     # Its address stays known, so that nobody is told of a page that does not exist.

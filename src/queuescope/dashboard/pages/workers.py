@@ -1,0 +1,138 @@
+"""The page of workers: who lives, what each runs, and how much it takes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from queuescope.dashboard.services import refuses_reports, services
+from queuescope.dashboard.sighted import unknown_part
+from queuescope.dashboard.visitor import role_of, visitor
+from queuescope.dashboard.widgets import (
+    Markup,
+    Tone,
+    element,
+    joined,
+    moment,
+    notice,
+    reader_zone,
+    show,
+    show_live,
+)
+from queuescope.dashboard.worker_tables import SHOWN, Trends, by_urgency, found, workers_sheet
+from queuescope.errors import JobStoreError
+from queuescope.heartbeats import LOST_SECONDS
+from queuescope.operations.access import Role
+
+if TYPE_CHECKING:
+    from queuescope.live import BrokerPicture, Sighting, Watch
+    from queuescope.live.roster import Roster
+
+_TICK_SECONDS = 3.0
+_SEARCHED_FROM = 20
+_KEY = "queuescope_workers"
+
+
+def show_workers() -> None:
+    """Each worker as it reports, and those that are lost."""
+    show(element("h1", "Workers"))
+    broker = services().broker
+    if broker is None:
+        show(
+            notice(
+                "No broker is configured, so nothing is known of the workers. Set broker_url "
+                "(QUEUESCOPE_BROKER_URL) to the broker of your workers."
+            )
+        )
+        return
+    st.fragment(_workers, run_every=_TICK_SECONDS)(broker)
+
+
+def _workers(broker: Watch[BrokerPicture]) -> None:
+    """Only reads memory: this runs every few seconds for everybody who looks."""
+    from queuescope.live.roster import roster  # noqa: PLC0415 - it needs an extra
+
+    if not role_of(visitor()).covers(Role.VIEWER):
+        st.rerun()
+    zone, now, sighting = reader_zone(), time.time(), broker.sighting
+    if sighting.value is None:
+        show_live(unknown_part("", sighting), key=_KEY)
+        return
+    watched, board = services().usual, services().trends
+    usual = None if watched is None else watched.sighting.value
+    made = roster(sighting.value, usual or {})
+    wanted = ""
+    if len(made.alive) > _SEARCHED_FROM:
+        wanted = st.text_input(
+            "Find a worker",
+            key="queuescope_find_worker",
+            placeholder="Find a worker, queue or job",
+            label_visibility="collapsed",
+            width=360,
+        )
+    entries = found(made.alive, wanted)
+    if len(entries) > SHOWN:
+        entries = by_urgency(entries)[:SHOWN]
+    names = [entry.worker.name for entry in (*entries, *made.lost)]
+    trends = Trends({} if board is None else board.look(names), board is not None)
+    show_live(
+        workers_sheet(
+            sighting,
+            made,
+            entries,
+            trends,
+            zone=zone,
+            now=now,
+            remarks=[*_report_remarks(sighting, made, now), *_history_remarks()],
+        ),
+        key=_KEY,
+    )
+
+
+def _nobody_reports() -> Markup:
+    return notice(
+        "No worker reports to this broker. A worker reports once its project calls "
+        "queuescope.instrument.instrument(app) and it was started anew; with a global_keyprefix "
+        "in the project, set broker_key_prefix, too."
+    )
+
+
+def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float) -> list[Markup]:
+    """Why nobody reports, and why workers that live may seem to be lost."""
+    acting = services().acting
+    error = None if acting is None else acting.writable.sighting.error
+    if refuses_reports(error):
+        return [
+            notice(
+                f"Workers cannot report, so those that seem lost may live: {error}.",
+                tone=Tone.WARN,
+            )
+        ]
+    is_new = sighting.is_fresh and sighting.fresh_seconds(now) <= LOST_SECONDS
+    if is_new and (made.lost or not made.alive):
+        words = "The broker has only just been reached: workers may not have reported yet."
+        return [notice(words, tone=Tone.BUSY)]
+    return [] if made.alive or made.lost else [_nobody_reports()]
+
+
+def _history_remarks() -> list[Markup]:
+    keeper = services().keeper
+    if keeper is None:
+        return []
+    sighting = keeper.sighting
+    if not isinstance(sighting.error, JobStoreError):
+        return []
+    since = moment(sighting.failing_since, reader_zone(), time.time())
+    return [
+        notice(
+            joined(
+                "The job history has not been kept since ",
+                since,
+                ": there jobs of lost workers may still stand as started.",
+            ),
+            tone=Tone.WARN,
+            detail=f"{sighting.error}.",
+        )
+    ]

