@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tests.orphans import Keeper
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 
 StartPrometheus = Callable[..., RealPrometheus]
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:

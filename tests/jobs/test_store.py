@@ -244,7 +244,7 @@ def test_a_history_that_was_made_anew_is_taken_up(
 
 
 FORKED = """
-import os, sys
+import gc, os, sys
 from dataclasses import replace
 from queuescope.jobs.store import Job, JobStatus, JobStore
 
@@ -258,6 +258,7 @@ for child in range(2):
         for turn in range(10):
             store.record([replace(job, id=f"c{child}-{turn}")])
             assert store.get(f"c{child}-{turn}") is not None
+        gc.collect()  # what is let go unclosed complains
         os._exit(0)
     children.append(pid)
 for turn in range(10):

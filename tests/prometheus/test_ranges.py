@@ -62,7 +62,7 @@ async def test_a_range_that_is_refused_for_its_points_is_asked_for_in_halves(
     grid = Grid(0, (steps - 1) * STEP, STEP)
     async with (
         FaultServer(_limited(limit, error, asked)) as server,
-        PrometheusClient(server.url) as client,
+        PrometheusClient(server.url, timeout_seconds=60) as client,
     ):
         frame = (await client.query_range("x", grid)).frame
     assert frame.values.tolist() == [grid.timestamps().tolist()]

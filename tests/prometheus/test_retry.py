@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from tests.fault_server import FaultServer, http_response
@@ -118,11 +119,15 @@ async def test_a_server_that_comes_up_within_the_call_is_reached() -> None:
             await client.aclose()
 
 
-async def test_retries_do_not_outlast_the_deadline_and_keep_the_cause() -> None:
+async def test_retries_do_not_outlast_the_deadline_and_keep_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Waits of 0.4, 0.8 and 1.6 s: the last would end after the deadline.
+    monkeypatch.setattr(random, "uniform", lambda _least, most: most)
     async with (
         FaultServer(PASSING["502"]) as server,
         PrometheusClient(
-            server.url, timeout_seconds=0.5, retry=Retry(attempts=10**6, base_seconds=0.05)
+            server.url, timeout_seconds=2.6, retry=Retry(attempts=10**6, base_seconds=0.4)
         ) as client,
     ):
         with pytest.raises(SourceError) as caught:

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.anyio
 
 MANY = 100_000
 SCRAPE = 300
-NOW = int(time.time())
 PRESET = load_dashboard("ai-agents")
 WORST = {12_345: 900.0, 77_777: 800.0, 99_999: 700.0, 3: 600.0, 50_000: 500.0}
 ENDED = 4_242
@@ -32,11 +31,12 @@ def depth_alone() -> Dashboard:
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
-    times = np.arange(NOW // SCRAPE * SCRAPE - 3_000, NOW + 1_200, SCRAPE)
+    now = int(time.time())
+    times = np.arange(now // SCRAPE * SCRAPE - 3_000, now + 1_200, SCRAPE)
     series = {}
     for number in range(MANY):
         depth = WORST.get(number, number % 100)
-        own = times[times < NOW - 1_800] if number == ENDED else times
+        own = times[times < now - 1_800] if number == ENDED else times
         values = np.full(len(own), 5_000.0 if number == ENDED else depth)
         name = f'ai_agents_queue_depth{{queue="q.{number:06}(x)|"}}'
         series[name] = (own, values)

@@ -1,0 +1,1 @@
+"""The routes around the page, most of them of a dashboard that runs."""
