@@ -31,6 +31,7 @@ from queuescope.dashboard.admission import Admission
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
+from queuescope.dashboard.live_sources import WatchedSources
 from queuescope.dashboard.login import demand_login
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.services import open_services
@@ -128,6 +129,7 @@ class Dashboard:
             self.panels,
             matchers=self.matchers,
             clock=time.time,
+            live=WatchedSources(self.services),
         )
         self._flows = FlowHistories(
             self._snapshots.reader,

@@ -23,7 +23,7 @@ from queuescope.settings import Settings, operations_store_address
 
 if TYPE_CHECKING:
     from queuescope.jobs.store import JobStore
-    from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, Watch
+    from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, RecordedActs, Watch
     from queuescope.operations.audit import Verification
     from queuescope.operations.room import ControlRoom
     from queuescope.operations.workers import Fleet
@@ -35,6 +35,7 @@ _WRITABLE_SECONDS = 10.0
 _CHAIN_SECONDS = 600.0
 _KEEPER_SECONDS = 2.0
 _TIDY_SECONDS = 5.0
+_ACTS_SECONDS = 5.0
 _OVERDUE_SECONDS = 10.0
 _LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
@@ -63,7 +64,8 @@ class Services:
     """The parts of the running application; None: the setting that names it is not set.
 
     ``keeper`` ends the history rows of lost workers, ``tidier`` finishes what an ended process
-    has left; their sightings tell whether they can, and count what they did last.
+    has left; their sightings tell whether they can, and count what they did last. ``acts`` are
+    the marks on the charts.
     """
 
     settings: Settings
@@ -73,11 +75,12 @@ class Services:
     acting: Acting | None = None
     keeper: Watch[int] | None = None
     tidier: Watch[int] | None = None
+    acts: Watch[RecordedActs] | None = None
 
     @property
     def _watches(self) -> tuple[Watch[Any], ...]:
         acting = () if self.acting is None else self.acting.watches
-        watches = (self.broker, self.keeper, self.tidier, *acting)
+        watches = (self.broker, self.keeper, self.tidier, self.acts, *acting)
         return tuple(watch for watch in watches if watch is not None)
 
     def start(self) -> None:
@@ -117,6 +120,7 @@ def open_services(settings: Settings) -> Services:
             acting=_acting(room),
             keeper=_keeper(room, jobs, broker),
             tidier=_tidier(room),
+            acts=_acts(room),
         )
     return _current
 
@@ -248,4 +252,16 @@ def _tidier(room: ControlRoom) -> Watch[int]:
         seconds=_TIDY_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the operations database does not answer in time"),
+    )
+
+
+def _acts(room: ControlRoom) -> Watch[RecordedActs]:
+    from queuescope.live import Watch, read_acts  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "acts",
+        lambda: read_acts(room.ledger),
+        seconds=_ACTS_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: AuditError("the audit does not answer in time"),
     )

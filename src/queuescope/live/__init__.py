@@ -1,5 +1,6 @@
 """What the broker and the job history say now: watched in the background, read from memory."""
 
+from queuescope.live.acts import RecordedAct, RecordedActs, read_acts
 from queuescope.live.broker import BrokerPicture, read_broker
 from queuescope.live.keeper import HistoryKeeper
 from queuescope.live.operations import (
@@ -20,8 +21,11 @@ __all__ = [
     "Pace",
     "Paces",
     "PurgesPicture",
+    "RecordedAct",
+    "RecordedActs",
     "Sighting",
     "Watch",
+    "read_acts",
     "read_audit",
     "read_broker",
     "read_purges",

@@ -31,6 +31,13 @@ from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel, Resolu
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.alerts import Alerts, read_alerts
+from queuescope.snapshot.live_sources import LiveSource, LiveSources, NoLiveSources, Origin
+from queuescope.snapshot.live_words import (
+    act_content,
+    best_figure,
+    source_content,
+    source_findings,
+)
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.questions import (
     COMPLETION,
@@ -43,6 +50,7 @@ from queuescope.snapshot.questions import (
     shown_by,
 )
 from queuescope.snapshot.standing_words import (
+    STALL,
     Figure,
     alert_content,
     card_content,
@@ -56,6 +64,8 @@ _log = logging.getLogger(__name__)
 HISTORY_SECONDS = 86_400
 HISTORY_STEP_SECONDS = 900
 _COMPARED_KEPT_SECONDS = 300.0
+# In an outage; the present that it is compared with goes on meanwhile.
+_COMPARED_LAST_SECONDS = 900.0
 _ALERTS_KEPT_SECONDS = 15.0
 
 COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
@@ -64,7 +74,11 @@ COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Bearings:
-    """Where the source stands: its clock, what is known of its scrapes, and whether it answers."""
+    """Where the source stands: its clock, what is known of its scrapes, and whether it answers.
+
+    ``source_now`` is the moment that readings are of; ``offset_seconds`` is how far its clock is
+    ahead of ours.
+    """
 
     source_now: float
     scrape_interval_seconds: int
@@ -73,6 +87,7 @@ class Bearings:
     epoch: str | None
     error: SourceError | None
     failing_since: float | None
+    offset_seconds: float = 0.0
 
     def resolution(self, step_seconds: int, metric: str | None = None) -> Resolution:
         phase = None if metric is None else self.phases.get(metric)
@@ -94,8 +109,16 @@ class Surveyor(Protocol):
 class _Flight:
     """A standing that is being made, of present values not older than ``max_age_seconds``."""
 
-    task: asyncio.Task[bytes]
+    task: asyncio.Task[None]
     max_age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """What was read of Prometheus, of which the standing is put together with what is live."""
+
+    bearings: Bearings
+    histories: Sequence[Reading]
 
 
 class StandingService:
@@ -110,14 +133,20 @@ class StandingService:
         *,
         matchers: str,
         clock: Callable[[], float],
+        live: LiveSources | None = None,
     ) -> None:
+        """``live`` are the sources besides Prometheus, where there are any."""
         self._client = client
         self._reader = reader
         self._surveyor = surveyor
         self._dashboard = dashboard
         self._matchers = matchers
         self._clock = clock
+        self._live = live or NoLiveSources()
+        self._made: _Made | None = None
         self._body = b""
+        self._body_of: _Made | None = None
+        self._body_at = float("-inf")
         self._made_at = float("-inf")
         self._made_of = float("-inf")
         self._flight: _Flight | None = None
@@ -127,7 +156,7 @@ class StandingService:
 
     async def get(self, *, max_age_seconds: float) -> bytes:
         """The JSON, of figures not older than ``max_age_seconds``, and of the very same as the
-        charts' newest; never raises for a source.
+        charts' newest; what is live is as of the last second. Never raises for a source.
         """
         wanted = max(max_age_seconds, SHARED_SECONDS)
         while not self._is_made(wanted):
@@ -136,11 +165,12 @@ class StandingService:
                 task = asyncio.create_task(self._make(wanted))
                 task.add_done_callback(self._landed)
                 self._flight = _Flight(task, wanted)
-                return await asyncio.shield(task)
-            body = await asyncio.shield(flight.task)
+                await asyncio.shield(task)
+                break
+            await asyncio.shield(flight.task)
             if flight.max_age_seconds <= wanted:
-                return body
-        return self._body
+                break
+        return self._put_together()
 
     async def aclose(self) -> None:
         if self._flight is not None:
@@ -155,10 +185,21 @@ class StandingService:
         just_made = 0 <= self._clock() - self._made_at < SHARED_SECONDS
         return just_made or present.is_young(max_age_seconds)
 
-    def _landed(self, _task: asyncio.Task[bytes]) -> None:
+    def _landed(self, _task: asyncio.Task[None]) -> None:
         self._flight = None
 
-    async def _make(self, max_age_seconds: float) -> bytes:
+    def _put_together(self) -> bytes:
+        """What is known now; anew where there is news of Prometheus, or a second has passed."""
+        made = self._made
+        if made is None:
+            raise RuntimeError("nothing was read")
+        is_young = 0 <= self._clock() - self._body_at < SHARED_SECONDS
+        if self._body_of is not made or not is_young:
+            self._body = orjson.dumps(self._content(made.bearings, made.histories))
+            self._body_of, self._body_at = made, self._clock()
+        return self._body
+
+    async def _make(self, max_age_seconds: float) -> None:
         bearings = await self._surveyor.bearings(max_age_seconds=max_age_seconds)
         made_of = self._surveyor.present.asked_at
         histories = await asyncio.gather(
@@ -169,13 +210,16 @@ class StandingService:
                 *(self._renew_compared(name, ago, bearings) for name, ago in COMPARED.items())
             )
         await self._renew_alerts(bearings, max_age_seconds)
-        self._body = orjson.dumps(self._content(bearings, histories))
+        self._made = _Made(bearings, histories)
         self._made_at, self._made_of = self._clock(), made_of
-        return self._body
 
     def _content(self, bearings: Bearings, histories: Sequence[Reading]) -> dict[str, Any]:
         measures = self._dashboard.measures
-        figures = [self._figure(measure, bearings) for measure in measures]
+        sources, offset = self._live.sources(), bearings.offset_seconds
+        figures = [
+            best_figure(measure, self._figure(measure, bearings), sources, offset)
+            for measure in measures
+        ]
         by_id = {m.id: f for m, f in zip(measures, figures, strict=True)}
         measured, limits = {}, {}
         for measure, figure, history in zip(measures, figures, histories, strict=True):
@@ -184,26 +228,19 @@ class StandingService:
             )
             if measure.limits is not None:
                 limits[measure.id] = measure.limits
-        found = self._drain(by_id, bearings)
-        extra = []
-        if bearings.error is not None:
-            extra.append(
-                Finding(
-                    "prometheus",
-                    Health.UNKNOWN,
-                    since=bearings.failing_since,
-                    cause=str(bearings.error),
-                )
-            )
+        found = self._drain(by_id, bearings, sources)
+        prometheus = self._prometheus(bearings, sources)
+        extra = source_findings((prometheus, *sources), offset)
         if found.state is DrainState.STALLED:
-            extra.append(Finding("stall", Health.STALLED))
+            extra.append(Finding(STALL, Health.STALLED))
         verdict = judge(limits, measured, extra)
         depth = by_id.get("queue_depth")
+        named = {measure.id: measure for measure in measures}
         return {
             "asOf": max((f.shown.as_of for f in figures if f.shown.as_of), default=None),
             "takenAt": self._clock(),
             "verdict": verdict_content(
-                verdict, {m.id: m for m in measures}, None if depth is None else depth.shown.value
+                verdict, named, None if depth is None else depth.shown.value
             ),
             "kpis": [
                 card_content(
@@ -212,12 +249,38 @@ class StandingService:
                     self._changes(measure, figure),
                     history,
                     _series(measure.panel, history)[1],
+                    outlook=found if measure.id == "queue_depth" else None,
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],
             "drain": drain_content(found),
+            "sources": source_content((prometheus, *sources), named, offset),
+            "acts": act_content(self._live.acts(), sources, offset),
             **alert_content(self._alerts),
         }
+
+    def _prometheus(self, bearings: Bearings, sources: Sequence[LiveSource]) -> LiveSource:
+        """Prometheus as one of the sources; it tells what none of the others does."""
+        error = bearings.error
+        told = {name for source in sources for name in source.measures}
+        answered: float | None = bearings.source_now
+        if error is not None:
+            answered = max(
+                (
+                    at
+                    for measure in self._dashboard.measures
+                    if (at := self._surveyor.present.of(shown_by(measure)).as_of) is not None
+                ),
+                default=None,
+            )
+        return LiveSource(
+            Origin.PROMETHEUS,
+            as_of=None if answered is None else answered - bearings.offset_seconds,
+            cause="" if error is None else str(error),
+            kind="" if error is None else error.kind,
+            failing_since=bearings.failing_since,
+            measures=frozenset(m.id for m in self._dashboard.measures) - told,
+        )
 
     def _figure(self, measure: Measure, bearings: Bearings) -> Figure:
         present = self._surveyor.present
@@ -232,21 +295,32 @@ class StandingService:
         shown = figure.shown.value
         for name in COMPARED:
             then = self._compared.get(name)
+            if then is not None and self._clock() - then[0] > _COMPARED_LAST_SECONDS:
+                then = None
             was = None if then is None else then[1].get(shown_by(measure))
             change = None if was is None or shown is None else shown - was
             changes[name] = change if change is None or np.isfinite(change) else None
         return changes
 
-    def _drain(self, figures: dict[str, Figure], bearings: Bearings) -> Drain:
+    def _drain(
+        self, figures: dict[str, Figure], bearings: Bearings, sources: Sequence[LiveSource]
+    ) -> Drain:
         flow = self._dashboard.flow
-        depth, workers = figures.get("queue_depth"), figures.get("active_workers")
-        count = None if workers is None else workers.whole
+        known = {name: figure.whole for name, figure in figures.items()}
+        workers, oldest_ms = known.get("active_workers"), known.get("oldest_waiting")
+        fresh = [source for source in sources if source.is_fresh]
+        completions = [s.completion_per_second for s in fresh]
+        completion = next((rate for rate in completions if rate is not None), None)
         return drain(
-            depth=None if depth is None else depth.whole,
+            depth=known.get("queue_depth"),
             growth_per_second=self._flow(GROWTH, bearings),
-            completion_per_second=self._flow(COMPLETION, bearings),
-            workers=None if count is None or np.isnan(count) else int(count),
+            completion_per_second=(
+                self._flow(COMPLETION, bearings) if completion is None else completion
+            ),
+            workers=None if workers is None or np.isnan(workers) else int(workers),
             window_seconds=600 if flow is None else flow.window_seconds,
+            oldest_seconds=None if oldest_ms is None or np.isnan(oldest_ms) else oldest_ms / 1000,
+            is_held_back=any(source.held_back for source in fresh),
         )
 
     def _flow(self, name: str, bearings: Bearings) -> float | None:

@@ -36,6 +36,8 @@ class Trends {
       now: () => (this.payload ? this.serverNow() + this.payload.source.offset : Date.now() / 1000),
       moment: (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at),
       reveal: (panel) => this.reveal(panel),
+      has: (path) => (this.defaults.pages ?? []).includes(path),
+      told: (standing) => this.mark(standing),
       refuse: (refusal) => this.refuse(refusal),
     });
     this.applyTheme();
@@ -348,6 +350,20 @@ class Trends {
     for (const chart of this.charts) {
       if (chart === source) chart.point(at);
       else chart.echo(at);
+    }
+  }
+
+  // Operators' acts on all charts, and each alert on its own where it began.
+  mark(standing) {
+    const moment = (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at);
+    const acts = (standing?.acts?.list ?? []).map((act) => ({
+      at: act.at, kind: "act", words: actWords(act, moment(act.at)),
+    }));
+    for (const chart of this.charts) {
+      const alerts = (standing?.alerts ?? [])
+        .filter((alert) => alert.panel === chart.element.dataset.panel && alert.since)
+        .map((alert) => ({ at: alert.since, kind: "alert", words: alertWords(alert, moment(alert.since)) }));
+      chart.showMarks([...acts, ...alerts].sort((a, b) => a.at - b.at), actsNote(standing?.acts, moment));
     }
   }
 
