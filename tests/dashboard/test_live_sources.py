@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
-from tests.operations.test_workers import AHEAD, NOW, REPORT
+from tests.worker_reports import AHEAD, NOW, report
 
-from queuescope.dashboard.live_sources import broker_source
-from queuescope.errors import BrokerError, BrokerErrorKind
+from queuescope.dashboard.live_sources import broker_source, history_source, recent_failures
+from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError, StoreErrorKind
 from queuescope.heartbeats import DesiredState
-from queuescope.live import BrokerPicture, Sighting
+from queuescope.jobs.failures import FailureGroup, FailureReport
+from queuescope.jobs.table import Job, JobStatus
+from queuescope.jobs.totals import JobTotals
+from queuescope.live import BrokerPicture, FailurePicture, Sighting
 from queuescope.operations.broker import QueueReading, WorkersReading
 from queuescope.operations.workers import judge
 from queuescope.snapshot.live_sources import LiveSource, Origin
@@ -25,8 +28,7 @@ def picture(
 ) -> BrokerPicture:
     """One moment; each of ``workers`` is what differs from a healthy one."""
     reports = tuple(
-        msgspec.structs.replace(REPORT, worker=f"w{number}@h", **changes)
-        for number, changes in enumerate(workers, 1)
+        report(worker=f"w{number}@h", **changes) for number, changes in enumerate(workers, 1)
     )
     desired = DesiredState(revision=4, paused=paused)
     return BrokerPicture(NOW, queues, judge(WorkersReading(NOW, reports), desired, queues), desired)
@@ -132,3 +134,67 @@ def test_before_the_first_answer_nothing_is_known_and_it_says_so() -> None:
     assert source.cause == "the broker has not answered yet"
     failed = broker_source(Sighting(error=DOWN, failing_since=NOW))
     assert (failed.state, failed.cause) == ("unavailable", "the broker did not answer")
+
+
+TOTALS = JobTotals(
+    at=NOW,
+    window_seconds=600,
+    succeeded_in_day=90,
+    unsuccessful_in_day=10,
+    succeeded_lately=4,
+    unsuccessful_lately=1,
+    left=12,
+    began_at=NOW - 90_000,
+)
+LOCKED = JobStoreError("the job history (SQLite, /a) is locked", StoreErrorKind.LOCKED)
+FAILED = Job(
+    *("j1", "enhance", "acme", "default", "w@h", JobStatus.LOST),
+    finished_at=NOW - 9,
+    error_class="WorkerLostError",
+    error_message="It ended.",
+)
+
+
+def test_the_history_tells_rates_and_what_left_the_queue() -> None:
+    source = history_source(Sighting(TOTALS, NOW))
+    figures = {name: (f.shown, f.provable, f.notes) for name, f in source.figures.items()}
+    assert figures == {"success_rate": (90.0, 80.0, ()), "throughput": (1.0, 1.0, ())}
+    assert source.completion_per_second == pytest.approx(0.02)
+    assert (source.origin, source.state) == (Origin.JOB_HISTORY, "fresh")
+
+
+def test_a_young_history_says_how_far_it_reaches() -> None:
+    source = history_source(Sighting(replace(TOTALS, began_at=NOW - 7200), NOW))
+    assert source.figures["success_rate"].notes == ("The job history holds only the last 2 h.",)
+
+
+def test_a_history_without_a_job_of_the_day_knows_no_rate_and_is_no_outage() -> None:
+    nothing = replace(TOTALS, succeeded_in_day=0, unsuccessful_in_day=0)
+    source = history_source(Sighting(nothing, NOW))
+    assert source.is_fresh
+    assert source.figures == {}
+    assert set(source.why_not) == {"success_rate", "throughput"}
+
+
+def test_a_history_that_is_away_keeps_its_last_figures_and_names_the_kind() -> None:
+    source = history_source(Sighting(TOTALS, NOW, LOCKED, NOW + 2))
+    assert (source.state, source.kind) == ("stale", "locked")
+    assert source.figures["success_rate"].shown == 90.0
+
+
+def test_failures_are_told_by_group_and_one_by_one() -> None:
+    group = FailureGroup(
+        *("f1", "enhance", "LookupError", "no order <n>", 7, NOW - 90, NOW - 9),
+        *(("acme", "globex"), 3, FAILED),
+    )
+    picture = FailurePicture(FailureReport((group,), 4, 30, is_whole=False), (FAILED,))
+    found = recent_failures(Sighting(picture, NOW, LOCKED, NOW + 2))
+    assert (found.as_of, found.failing_since, found.cause) == (NOW, NOW + 2, str(LOCKED))
+    assert (found.count, found.group_count, found.is_whole) == (30, 4, False)
+    [told_group], [told_job] = found.groups, found.last
+    assert (told_group.fingerprint, told_group.count, told_group.tenants) == (
+        *("f1", 7),
+        ("acme", "globex"),
+    )
+    assert (told_job.id, told_job.status, told_job.at) == ("j1", "lost", NOW - 9)
+    assert recent_failures(Sighting()).as_of is None

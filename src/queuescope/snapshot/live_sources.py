@@ -110,6 +110,54 @@ class Acts:
     begin: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FailedGroup:
+    """Failures that have job type, error class and message in common, but for what varies in the
+    message. ``tenants`` are some of ``tenant_count``.
+    """
+
+    fingerprint: str
+    name: str
+    error_class: str
+    pattern: str
+    count: int
+    last_at: float
+    tenants: tuple[str, ...]
+    tenant_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """One job that failed or was lost."""
+
+    id: str
+    name: str
+    tenant: str
+    status: str
+    at: float
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The failures of the last day as of ``as_of``; None: not read yet. With a ``cause`` they are
+    the last that could be read, and it has failed since ``failing_since``.
+
+    ``groups`` are the biggest of ``group_count``, made of ``count`` failures; unless it
+    ``is_whole`` there are older ones that were not looked at. ``last`` are the newest single ones.
+    """
+
+    as_of: float | None = None
+    cause: str = ""
+    failing_since: float | None = None
+    groups: tuple[FailedGroup, ...] = ()
+    group_count: int = 0
+    count: int = 0
+    is_whole: bool = True
+    last: tuple[FailedJob, ...] = ()
+
+
 class LiveSources(Protocol):
     """Reads memory; never waits and never raises for a source."""
 
@@ -121,6 +169,10 @@ class LiveSources(Protocol):
         """None: there is no audit, or it has not answered yet."""
         ...
 
+    def failures(self) -> Failures | None:
+        """None: there is no job history."""
+        ...
+
 
 class NoLiveSources:
     """Prometheus alone."""
@@ -129,4 +181,7 @@ class NoLiveSources:
         return ()
 
     def acts(self) -> Acts | None:
+        return None
+
+    def failures(self) -> Failures | None:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from queuescope.health import Finding, Health
 from queuescope.panels import Measure
-from queuescope.snapshot.live_sources import Acts, LiveSource, Origin
+from queuescope.snapshot.live_sources import Acts, Failures, LiveSource, Origin
 from queuescope.snapshot.present import Present
 from queuescope.snapshot.standing_words import Figure
 from queuescope.timeseries import State
@@ -118,5 +118,52 @@ def act_content(
                 "detail": act.detail,
             }
             for act in shown
+        ],
+    }
+
+
+def failure_content(failures: Failures | None, offset_seconds: float) -> dict[str, Any] | None:
+    """The failures of the last day; None where there is no job history."""
+    if failures is None:
+        return None
+
+    def moment(at: float | None) -> float | None:
+        return None if at is None else at + offset_seconds
+
+    state = State.STALE if failures.cause else State.FRESH if failures.count else State.IDLE
+    if failures.as_of is None:
+        state = State.UNAVAILABLE
+    return {
+        "state": state,
+        "cause": failures.cause or ("" if failures.as_of else "it has not been read yet"),
+        "asOf": moment(failures.as_of),
+        "since": moment(failures.failing_since),
+        "count": failures.count,
+        "groupCount": failures.group_count,
+        "isWhole": failures.is_whole,
+        "groups": [
+            {
+                "id": group.fingerprint,
+                "name": group.name,
+                "error": group.error_class,
+                "pattern": group.pattern,
+                "count": group.count,
+                "lastAt": moment(group.last_at),
+                "tenants": group.tenants,
+                "tenantCount": group.tenant_count,
+            }
+            for group in failures.groups
+        ],
+        "last": [
+            {
+                "id": job.id,
+                "name": job.name,
+                "tenant": job.tenant,
+                "status": job.status,
+                "at": moment(job.at),
+                "error": job.error_class,
+                "message": job.message,
+            }
+            for job in failures.last
         ],
     }

@@ -35,6 +35,7 @@ from queuescope.snapshot.live_sources import LiveSource, LiveSources, NoLiveSour
 from queuescope.snapshot.live_words import (
     act_content,
     best_figure,
+    failure_content,
     source_content,
     source_findings,
 )
@@ -256,6 +257,7 @@ class StandingService:
             "drain": drain_content(found),
             "sources": source_content((prometheus, *sources), named, offset),
             "acts": act_content(self._live.acts(), sources, offset),
+            "failures": failure_content(self._live.failures(), offset),
             **alert_content(self._alerts),
         }
 

@@ -151,6 +151,10 @@ def card_content(
     if figure.shown.warnings and level == "good":
         level = "none"
     level_words = "" if level in ("none", "good") or worse is None else _BEYOND[worse]
+    judged = figure.judged.value
+    if level_words and judged is not None and measure.now != measure.panel.now:
+        # What is shown is not what is beyond the limit.
+        level_words = f"now {value_words(kind, judged)}"
     if figure.remark and not level_words and state in (State.FRESH, State.PARTIAL):
         level, level_words = "warn", figure.remark
     return {

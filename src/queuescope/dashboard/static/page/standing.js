@@ -16,6 +16,8 @@ class Standing {
   constructor(root, page) {
     this.find = (name) => root.querySelector(`[data-qs="${name}"]`);
     this.page = page;
+    const failures = this.find("failures");
+    this.failures = failures && new Failures(failures, page);
     this.cards = [...root.querySelectorAll("[data-kpi]")];
     this.content = null;
     this.root = root;
@@ -64,6 +66,7 @@ class Standing {
     for (const card of this.cards) {
       this.showCard(card, this.content?.kpis.find((one) => one.id === card.dataset.kpi));
     }
+    this.failures?.show(this.content?.failures, this.problem);
     this.page.told(this.content);
   }
 
@@ -235,7 +238,7 @@ class Standing {
     ways.className = "qs-ways";
     if (kpi?.panel) ways.append(this.chartButton(kpi.panel, () => { card.querySelector(".qs-from").open = false; }));
     for (const [path, words] of WAYS[card.dataset.kpi] ?? []) {
-      if (this.page.has(path)) ways.append(linkElement(path, words));
+      ways.append(linkElement(`${this.page.base()}/${path}`, words));
     }
     return ways.childElementCount ? ways : null;
   }
@@ -314,7 +317,7 @@ function capital(text) {
 
 function linkElement(path, words) {
   const link = document.createElement("a");
-  link.className = "qs-button";
+  link.className = "qs-button qs-way";
   link.href = path;
   link.textContent = words;
   return link;

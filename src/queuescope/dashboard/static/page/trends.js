@@ -36,7 +36,6 @@ class Trends {
       now: () => (this.payload ? this.serverNow() + this.payload.source.offset : Date.now() / 1000),
       moment: (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at),
       reveal: (panel) => this.reveal(panel),
-      has: (path) => (this.defaults.pages ?? []).includes(path),
       told: (standing) => this.mark(standing),
       refuse: (refusal) => this.refuse(refusal),
     });
@@ -575,6 +574,16 @@ class Trends {
     });
     this.find("refresh-now").addEventListener("click", () => this.load({ quiet: true, now: true }));
     this.find("zoom-reset").addEventListener("click", () => this.unzoom());
+    // Another page of the running application needs no new document; one with a query does.
+    root.addEventListener("click", (event) => {
+      const link = event.target.closest("a.qs-way");
+      if (!link || link.search || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+      const known = [...document.querySelectorAll('[data-testid="stTopNavLink"]')]
+        .find((one) => one.pathname === link.pathname);
+      if (!known) return;
+      event.preventDefault();
+      known.click();
+    });
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) clearTimeout(this.timer);
       else this.wake();
