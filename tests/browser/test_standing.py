@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(
     expect(card(page, "queue_depth")).to_have_attribute("data-state", "stale")
     assert (card(page, "queue_depth").get_attribute("data-as-of") or "") >= (as_of or "")
     expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
-    expect(card(page, "queue_depth").locator(".qs-badge")).to_contain_text("old")
+    expect(card(page, "queue_depth")).to_contain_text(re.compile(r"\d+ s old, of \d\d:\d\d:\d\d"))
     expect(verdict(page)).to_have_attribute("data-health", "unknown")
     expect(card(page, "success_rate").locator("strong")).to_have_text("–")
 
@@ -154,8 +155,7 @@ def test_the_cards_stand_in_their_place_before_their_figures_arrive(
     assert {name: card(page, name).bounding_box() for name in CARDS} == before
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.page.evaluate(overflow) == 0
-    if width == 1440:
-        assert page.panel("queue_depth").bounding_box() == chart_before
+    assert page.panel("queue_depth").bounding_box() == chart_before
 
 
 def test_part_of_a_figure_reads_as_partial_on_card_and_chart(
@@ -176,7 +176,7 @@ def test_part_of_a_figure_reads_as_partial_on_card_and_chart(
         expect(verdict(page)).not_to_have_attribute("data-health", "healthy")
         now = page.panel("queue_depth").locator(".qs-now")
         expect(now).to_contain_text(", partial")
-        expect(now).to_have_attribute("title", PAYLOAD)
+        expect(now).to_have_attribute("title", re.compile(re.escape(PAYLOAD)))
         # Its curve is whole.
         expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
         assert page.page.evaluate("window.pwned") is None

@@ -32,6 +32,7 @@ from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accept
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
 from queuescope.dashboard.jobs_csv import JOBS_CSV, JobsFile
+from queuescope.dashboard.live_sources import WatchedSources
 from queuescope.dashboard.login import demand_login, own_host
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.services import open_services
@@ -92,11 +93,16 @@ class Dashboard:
             self.panels,
             default_range=settings.range,
             refresh_seconds=settings.refresh_seconds,
+            has_jobs=bool(settings.job_store_url.get_secret_value()),
         )
         self._client = connect(settings, self.metrics)
-        per_worker = self.panels.per_worker
+        per_worker, flow = self.panels.per_worker, self.panels.flow
         self._trends = None if per_worker is None else TrendBoard(time.time)
-        self.services = open_services(settings, self._trends)
+        self.services = open_services(
+            settings,
+            self._trends,
+            **({} if flow is None else {"flow_seconds": flow.window_seconds}),
+        )
         self._snapshots: SnapshotService | None = None
         self._standing: StandingService | None = None
         self._flows: FlowHistories | None = None
@@ -132,6 +138,7 @@ class Dashboard:
             self.panels,
             matchers=self.matchers,
             clock=time.time,
+            live=WatchedSources(self.services),
         )
         self._flows = FlowHistories(
             self._snapshots.reader,

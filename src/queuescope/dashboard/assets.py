@@ -19,12 +19,12 @@ STATIC = Path(__file__).parent / "static"
 PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _SCRIPTS = (
-    *("zone", "address", "figure", "details", "strip", "marks"),
+    *("zone", "address", "figure", "details", "strip", "marks", "failures"),
     *("chart", "standing", "refusal", "trends", "live", "visitor", "boot"),
 )
 _STYLES = (
     *("page", "standing", "widgets", "overlays", "entrance"),
-    *("operations", "jobs", "workers"),
+    *("operations", "failures", "jobs", "workers"),
 )
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})

@@ -19,17 +19,21 @@ from queuescope.errors import (
     JobStoreError,
     PurgeError,
     QueuescopeError,
+    StoreErrorKind,
 )
 from queuescope.heartbeats import LOST_SECONDS, REPORT_SECONDS
 from queuescope.settings import Settings, operations_store_address
 
 if TYPE_CHECKING:
     from queuescope.jobs.store import JobStore, UsualRuntime
+    from queuescope.jobs.totals import JobTotals
     from queuescope.live import (
         AuditPicture,
         BrokerPicture,
         ChainWalk,
+        FailurePicture,
         PurgesPicture,
+        RecordedActs,
         Sighting,
         Watch,
     )
@@ -47,6 +51,9 @@ _KEEPER_SECONDS = 2.0
 _TIDY_SECONDS = 5.0
 _USUAL_SECONDS = 300.0
 _USUAL_SPAN_SECONDS = 86_400.0
+_ACTS_SECONDS = 5.0
+_TOTALS_SECONDS = 10.0
+_FAILURES_SECONDS = 15.0
 _OVERDUE_SECONDS = 10.0
 _LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
@@ -77,7 +84,8 @@ class Services:
 
     ``keeper`` ends the history rows of lost workers, ``tidier`` finishes what an ended process
     has left; their sightings tell whether they can, and count what they did last. ``usual`` is how
-    long jobs run by their names, ``trends`` where the page of workers says what it shows.
+    long jobs run by their names, ``trends`` where the page of workers says what it shows. ``acts``
+    are the marks on the charts, ``totals`` and ``failures`` what the job history says of a day.
     """
 
     settings: Settings
@@ -89,11 +97,15 @@ class Services:
     tidier: Watch[int] | None = None
     usual: Watch[dict[str, UsualRuntime]] | None = None
     trends: TrendBoard | None = None
+    acts: Watch[RecordedActs] | None = None
+    totals: Watch[JobTotals] | None = None
+    failures: Watch[FailurePicture] | None = None
 
     @property
     def _watches(self) -> tuple[Watch[Any], ...]:
         acting = () if self.acting is None else self.acting.watches
-        watches = (self.broker, self.keeper, self.tidier, self.usual, *acting)
+        history = (self.usual, self.totals, self.failures)
+        watches = (self.broker, self.keeper, self.tidier, self.acts, *history, *acting)
         return tuple(watch for watch in watches if watch is not None)
 
     def start(self) -> None:
@@ -113,29 +125,31 @@ class Services:
 _current: Services | None = None
 
 
-def open_services(settings: Settings, trends: TrendBoard | None = None) -> Services:
+def open_services(
+    settings: Settings, trends: TrendBoard | None = None, *, flow_seconds: float = 600
+) -> Services:
     """Put together what ``settings`` ask for; opens no connection.
 
-    Raises ``ConfigurationError``, also where a library is not installed.
+    ``flow_seconds`` is over what completed jobs are counted for the forecast. Raises
+    ``ConfigurationError``, also where a library is not installed.
     """
     global _current  # noqa: PLW0603 - Streamlit's scripts can be handed nothing
     jobs = _jobs(settings)
     room = _room(settings, jobs)
-    if room is None:
-        _current = Services(settings, room, jobs, None, trends=trends)
-    else:
+    watched: dict[str, Any] = {"trends": trends}
+    if jobs is not None:
+        watched |= {"totals": _totals(jobs, flow_seconds), "failures": _failures(jobs)}
+    broker = None
+    if room is not None:
         broker, acting = _broker(room), _acting(room)
-        _current = Services(
-            settings,
-            room,
-            jobs,
-            broker,
-            acting=acting,
-            keeper=_keeper(room, jobs, broker, acting.writable),
-            tidier=_tidier(room),
-            usual=None if jobs is None else _usual(jobs),
-            trends=trends,
-        )
+        watched |= {
+            "acting": acting,
+            "keeper": _keeper(room, jobs, broker, acting.writable),
+            "tidier": _tidier(room),
+            "acts": _acts(room),
+            "usual": None if jobs is None else _usual(jobs),
+        }
+    _current = Services(settings, room, jobs, broker, **watched)
     return _current
 
 
@@ -263,7 +277,7 @@ def _keeper(
         keeper.keep,
         seconds=_KEEPER_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=lambda: JobStoreError("the job history does not answer in time"),
+        hung=_silent_history,
     )
 
 
@@ -305,4 +319,45 @@ def _tidier(room: ControlRoom) -> Watch[int]:
         seconds=_TIDY_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the operations database does not answer in time"),
+    )
+
+
+def _acts(room: ControlRoom) -> Watch[RecordedActs]:
+    from queuescope.live import Watch, read_acts  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "acts",
+        lambda: read_acts(room.ledger),
+        seconds=_ACTS_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: AuditError("the audit does not answer in time"),
+    )
+
+
+def _silent_history() -> JobStoreError:
+    return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
+
+
+def _totals(jobs: JobStore, flow_seconds: float) -> Watch[JobTotals]:
+    from queuescope.jobs.totals import read_totals  # noqa: PLC0415 - it needs an extra
+    from queuescope.live import Watch  # noqa: PLC0415
+
+    return Watch(
+        "totals",
+        lambda: read_totals(jobs, now=time.time(), window_seconds=flow_seconds),
+        seconds=_TOTALS_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=_silent_history,
+    )
+
+
+def _failures(jobs: JobStore) -> Watch[FailurePicture]:
+    from queuescope.live import Watch, read_failures  # noqa: PLC0415 - it needs an extra
+
+    return Watch(
+        "failures",
+        lambda: read_failures(jobs, time.time()),
+        seconds=_FAILURES_SECONDS,
+        overdue_seconds=_LONG_OVERDUE_SECONDS,
+        hung=_silent_history,
     )

@@ -61,7 +61,9 @@ class Shell:
         *,
         default_range: str,
         refresh_seconds: int,
+        has_jobs: bool = False,
     ) -> None:
+        """``has_jobs``: there is a job history to tell failures of."""
         page = STATIC / "page"
         chart = Template((page / "chart.html").read_text("utf-8"))
         card = Template((page / "card.html").read_text("utf-8"))
@@ -85,6 +87,7 @@ class Shell:
             defaults=escape(json.dumps(defaults)),
             breakdowns=options,
             standing=standing if dashboard.measures else "",
+            failures=(page / "failures.html").read_text("utf-8") if has_jobs else "",
             charts="".join(
                 chart.substitute(id=panel.id, title=escape(panel.title))
                 for panel in dashboard.panels

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 class DrainState(StrEnum):
     """``steady``: what arrives and what is completed balance, so the queue keeps its length.
     ``waiting``: work waits and none was completed, but it has not waited for long enough to call
-    that a stall.
+    that a stall. ``paused``: all that waits does so because an operator wants it.
     """
 
     EMPTY = "empty"
@@ -29,6 +29,7 @@ class DrainState(StrEnum):
     GROWING = "growing"
     WAITING = "waiting"
     STALLED = "stalled"
+    PAUSED = "paused"
     UNKNOWN = "unknown"
 
 
@@ -73,6 +74,7 @@ def drain(
     workers: int | None,
     window_seconds: float,
     oldest_seconds: float | None = None,
+    is_held_back: bool = False,
 ) -> Drain:
     """The verdict on a queue of ``depth`` waiting jobs.
 
@@ -80,12 +82,15 @@ def drain(
     left the queue for good, both over the last ``window_seconds``; what arrived is their sum (a
     job that is neither waiting nor completed is running, and few enough are). Without a
     completion the queue is stalled, unless even its oldest job is known to have waited for less
-    than the window (``oldest_seconds``; None is unknown).
+    than the window (``oldest_seconds``; None is unknown). While it ``is_held_back`` no rate of
+    the past says anything of what will come.
 
     Within one job, or 2 % of what arrives, of the window the two balance. A forecast takes for
     granted that both rates stay as they are; one beyond a week is none. More workers are assumed
     to complete proportionally more, which holds while work waits for each of them.
     """
+    if is_held_back and depth is not None and depth > 0:
+        return Drain(DrainState.PAUSED, completion_per_second=completion_per_second)
     if depth is None or growth_per_second is None or completion_per_second is None:
         return Drain(DrainState.UNKNOWN, completion_per_second=completion_per_second)
     if any(math.isnan(v) for v in (depth, growth_per_second, completion_per_second)):

@@ -1,6 +1,8 @@
 """What the broker and the job history say now: watched in the background, read from memory."""
 
+from queuescope.live.acts import RecordedAct, RecordedActs, read_acts
 from queuescope.live.broker import BrokerPicture, read_broker
+from queuescope.live.jobs import FailurePicture, read_failures
 from queuescope.live.keeper import HistoryKeeper
 from queuescope.live.operations import (
     AuditPicture,
@@ -16,13 +18,18 @@ __all__ = [
     "AuditPicture",
     "BrokerPicture",
     "ChainWalk",
+    "FailurePicture",
     "HistoryKeeper",
     "Pace",
     "Paces",
     "PurgesPicture",
+    "RecordedAct",
+    "RecordedActs",
     "Sighting",
     "Watch",
+    "read_acts",
     "read_audit",
     "read_broker",
+    "read_failures",
     "read_purges",
 ]

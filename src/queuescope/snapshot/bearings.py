@@ -12,7 +12,11 @@ from queuescope.snapshot.present import PresentValues
 
 @dataclass(frozen=True, slots=True)
 class Bearings:
-    """Where the source stands: its clock, what is known of its scrapes, and whether it answers."""
+    """Where the source stands: its clock, what is known of its scrapes, and whether it answers.
+
+    ``source_now`` is the moment that readings are of; ``offset_seconds`` is how far its clock is
+    ahead of ours.
+    """
 
     source_now: float
     scrape_interval_seconds: int
@@ -21,6 +25,7 @@ class Bearings:
     epoch: str | None
     error: SourceError | None
     failing_since: float | None
+    offset_seconds: float = 0.0
 
     def resolution(self, step_seconds: int, metric: str | None = None) -> Resolution:
         phase = None if metric is None else self.phases.get(metric)

@@ -27,7 +27,8 @@ from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 RECHECK_SECONDS = 300.0
 
 _SETTLING_SECONDS = 5.0
-_YOUNG_SECONDS = 10.0
+# Old enough that the question for the charts serves here as well.
+_BEARINGS_SECONDS = 60.0
 _MAX_KEPT = 64
 _MINUTE = 60
 _LABEL = "queuescope_flow"
@@ -41,9 +42,11 @@ LETTERS = {
     DrainState.GROWING: "g",
     DrainState.WAITING: "w",
     DrainState.STALLED: "x",
+    DrainState.PAUSED: "p",
     DrainState.UNKNOWN: "-",
 }
-"""How the states of a whole range are told, a letter for each timestamp."""
+"""How the states of a whole range are told, a letter for each timestamp; what operators wanted
+then is not known to Prometheus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,7 @@ class FlowHistories:
         flow = self._dashboard.flow
         if flow is None or not flow.has_history:
             return orjson.dumps({"state": State.EMPTY, "cause": _NO_HISTORY, "states": ""})
-        # Those of the charts that the page has just asked for.
-        bearings = await self._surveyor.bearings(max_age_seconds=_YOUNG_SECONDS)
+        bearings = await self._surveyor.bearings(max_age_seconds=_BEARINGS_SECONDS)
         grid = view.grid(bearings.source_now, bearings.scrape_interval_seconds)
         kept = self._kept.get(view)
         if kept is not None and self._is_good(kept, grid, bearings):

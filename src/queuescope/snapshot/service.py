@@ -211,6 +211,7 @@ class SnapshotService:
             contact.epoch,
             contact.error,
             contact.failing_since,
+            contact.offset_seconds,
         )
 
     async def aclose(self) -> None:

@@ -32,6 +32,14 @@ from queuescope.snapshot.alerts import AlertReader, Alerts
 from queuescope.snapshot.bearings import Bearings, Surveyor
 from queuescope.snapshot.comparisons import COMPARED, Comparisons
 from queuescope.snapshot.days import Days, DayShares
+from queuescope.snapshot.live_sources import LiveSource, LiveSources, NoLiveSources, Origin
+from queuescope.snapshot.live_words import (
+    act_content,
+    best_figure,
+    failure_content,
+    source_content,
+    source_findings,
+)
 from queuescope.snapshot.present import SHARED_SECONDS, Present
 from queuescope.snapshot.questions import (
     COMPLETION,
@@ -40,6 +48,7 @@ from queuescope.snapshot.questions import (
     shown_by,
 )
 from queuescope.snapshot.standing_words import (
+    STALL,
     Figure,
     alert_content,
     card_content,
@@ -55,8 +64,18 @@ _log = logging.getLogger(__name__)
 class _Flight:
     """A standing that is being made, of present values not older than ``max_age_seconds``."""
 
-    task: asyncio.Task[bytes]
+    task: asyncio.Task[None]
     max_age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """What was read of Prometheus, of which the standing is put together with what is live."""
+
+    bearings: Bearings
+    histories: Sequence[Reading]
+    shown: Sequence[Present]
+    alerts: Alerts
 
 
 class StandingService:
@@ -71,14 +90,20 @@ class StandingService:
         *,
         matchers: str,
         clock: Callable[[], float],
+        live: LiveSources | None = None,
     ) -> None:
+        """``live`` are the sources besides Prometheus, where there are any."""
         self._client = client
         self._reader = reader
         self._surveyor = surveyor
         self._dashboard = dashboard
         self._matchers = matchers
         self._clock = clock
+        self._live = live or NoLiveSources()
+        self._made: _Made | None = None
         self._body = b""
+        self._body_of: _Made | None = None
+        self._body_at = float("-inf")
         self._made_at = float("-inf")
         self._made_of = float("-inf")
         self._flight: _Flight | None = None
@@ -89,7 +114,7 @@ class StandingService:
 
     async def get(self, *, max_age_seconds: float) -> bytes:
         """The JSON, of figures not older than ``max_age_seconds``, and of the very same as the
-        charts' newest; never raises for a source.
+        charts' newest; what is live is as of the last second. Never raises for a source.
         """
         wanted = max(max_age_seconds, SHARED_SECONDS)
         while not self._is_made(wanted):
@@ -98,11 +123,12 @@ class StandingService:
                 task = asyncio.create_task(self._make(wanted))
                 task.add_done_callback(self._landed)
                 self._flight = _Flight(task, wanted)
-                return await asyncio.shield(task)
-            body = await asyncio.shield(flight.task)
+                await asyncio.shield(task)
+                break
+            await asyncio.shield(flight.task)
             if flight.max_age_seconds <= wanted:
-                return body
-        return self._body
+                break
+        return self._put_together()
 
     async def aclose(self) -> None:
         if self._flight is not None:
@@ -117,10 +143,21 @@ class StandingService:
         just_made = 0 <= self._clock() - self._made_at < SHARED_SECONDS
         return just_made or present.is_young(max_age_seconds)
 
-    def _landed(self, _task: asyncio.Task[bytes]) -> None:
+    def _landed(self, _task: asyncio.Task[None]) -> None:
         self._flight = None
 
-    async def _make(self, max_age_seconds: float) -> bytes:
+    def _put_together(self) -> bytes:
+        """What is known now; anew where there is news of Prometheus, or a second has passed."""
+        made = self._made
+        if made is None:
+            raise RuntimeError("nothing was read")
+        is_young = 0 <= self._clock() - self._body_at < SHARED_SECONDS
+        if self._body_of is not made or not is_young:
+            self._body = orjson.dumps(self._content(made))
+            self._body_of, self._body_at = made, self._clock()
+        return self._body
+
+    async def _make(self, max_age_seconds: float) -> None:
         bearings = await self._surveyor.bearings(max_age_seconds=max_age_seconds)
         made_of = self._surveyor.present.asked_at
         anew = max_age_seconds <= SHARED_SECONDS
@@ -131,20 +168,15 @@ class StandingService:
         )
         await self._comparisons.renew(bearings)
         alerts = await self._alerts.read(bearings.error, bearings.source_now, anew=anew)
-        self._body = orjson.dumps(self._content(bearings, histories, shown, alerts))
+        self._made = _Made(bearings, histories, shown, alerts)
         self._made_at, self._made_of = self._clock(), made_of
-        return self._body
 
-    def _content(
-        self,
-        bearings: Bearings,
-        histories: Sequence[Reading],
-        shown: Sequence[Present],
-        alerts: Alerts,
-    ) -> dict[str, Any]:
+    def _content(self, made: _Made) -> dict[str, Any]:
+        bearings, histories, shown = made.bearings, made.histories, made.shown
         measures = self._dashboard.measures
+        sources, offset = self._live.sources(), bearings.offset_seconds
         figures = [
-            self._figure(measure, found, bearings)
+            best_figure(measure, self._figure(measure, found, bearings), sources, offset)
             for measure, found in zip(measures, shown, strict=True)
         ]
         by_id = {m.id: f for m, f in zip(measures, figures, strict=True)}
@@ -155,26 +187,19 @@ class StandingService:
             )
             if measure.limits is not None:
                 limits[measure.id] = measure.limits
-        found = self._drain(by_id, bearings)
-        extra = []
-        if bearings.error is not None:
-            extra.append(
-                Finding(
-                    "prometheus",
-                    Health.UNKNOWN,
-                    since=bearings.failing_since,
-                    cause=str(bearings.error),
-                )
-            )
+        found = self._drain(by_id, bearings, sources)
+        prometheus = self._prometheus(bearings, sources, shown)
+        extra = source_findings((prometheus, *sources), offset)
         if found.state is DrainState.STALLED:
-            extra.append(Finding("stall", Health.STALLED))
+            extra.append(Finding(STALL, Health.STALLED))
         verdict = judge(limits, measured, extra)
         depth = by_id.get("queue_depth")
+        named = {measure.id: measure for measure in measures}
         return {
             "asOf": max((f.shown.as_of for f in figures if f.shown.as_of), default=None),
             "takenAt": self._clock(),
             "verdict": verdict_content(
-                verdict, {m.id: m for m in measures}, None if depth is None else depth.shown.value
+                verdict, named, None if depth is None else depth.shown.value
             ),
             "kpis": [
                 card_content(
@@ -183,12 +208,34 @@ class StandingService:
                     self._changes(measure, figure),
                     history,
                     _series(measure.panel, history)[1],
+                    outlook=found if measure.id == "queue_depth" else None,
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],
             "drain": drain_content(found),
-            **alert_content(alerts),
+            "sources": source_content((prometheus, *sources), named, offset),
+            "acts": act_content(self._live.acts(), sources, offset),
+            "failures": failure_content(self._live.failures(), offset),
+            **alert_content(made.alerts),
         }
+
+    def _prometheus(
+        self, bearings: Bearings, sources: Sequence[LiveSource], shown: Sequence[Present]
+    ) -> LiveSource:
+        """Prometheus as one of the sources; it tells what none of the others does."""
+        error = bearings.error
+        told = {name for source in sources for name in source.measures}
+        answered: float | None = bearings.source_now
+        if error is not None:
+            answered = max((p.as_of for p in shown if p.as_of is not None), default=None)
+        return LiveSource(
+            Origin.PROMETHEUS,
+            as_of=None if answered is None else answered - bearings.offset_seconds,
+            cause="" if error is None else str(error),
+            kind="" if error is None else error.kind,
+            failing_since=bearings.failing_since,
+            measures=frozenset(m.id for m in self._dashboard.measures) - told,
+        )
 
     async def _shown(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
         if measure.share is None:
@@ -211,16 +258,25 @@ class StandingService:
             changes[name] = change if change is None or np.isfinite(change) else None
         return changes
 
-    def _drain(self, figures: dict[str, Figure], bearings: Bearings) -> Drain:
+    def _drain(
+        self, figures: dict[str, Figure], bearings: Bearings, sources: Sequence[LiveSource]
+    ) -> Drain:
         flow = self._dashboard.flow
-        depth, workers = figures.get("queue_depth"), figures.get("active_workers")
-        count = None if workers is None else workers.whole
+        known = {name: figure.whole for name, figure in figures.items()}
+        workers, oldest_ms = known.get("active_workers"), known.get("oldest_waiting")
+        fresh = [source for source in sources if source.is_fresh]
+        completions = [s.completion_per_second for s in fresh]
+        completion = next((rate for rate in completions if rate is not None), None)
         return drain(
-            depth=None if depth is None else depth.whole,
+            depth=known.get("queue_depth"),
             growth_per_second=self._flow(GROWTH, bearings),
-            completion_per_second=self._flow(COMPLETION, bearings),
-            workers=None if count is None or np.isnan(count) else int(count),
+            completion_per_second=(
+                self._flow(COMPLETION, bearings) if completion is None else completion
+            ),
+            workers=None if workers is None or np.isnan(workers) else int(workers),
             window_seconds=600 if flow is None else flow.window_seconds,
+            oldest_seconds=None if oldest_ms is None or np.isnan(oldest_ms) else oldest_ms / 1000,
+            is_held_back=any(source.held_back for source in fresh),
         )
 
     def _flow(self, name: str, bearings: Bearings) -> float | None:

@@ -17,6 +17,7 @@ from queuescope.figures import duration_words, value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
 from queuescope.snapshot.alerts import Alerts
+from queuescope.snapshot.live_sources import Origin
 from queuescope.snapshot.present import Present
 from queuescope.timeseries import Floats, Reading, State
 
@@ -26,19 +27,29 @@ _MINUTE = 60
 _SAME_RATIO = 0.005
 _PARTIAL = "Prometheus warned that its answer may be incomplete"
 _NOTHING = "Nothing happened to be measured."
-_BEYOND = {Worse.ABOVE: "over limit", Worse.BELOW: "under limit"}
+STALL = "stall"
+"""The rule of a queue in which work waits and none is completed."""
+_BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A measure's figure: what its card shows, and what the verdict judges.
 
-    ``outage`` says why the source does not answer, empty while it does.
+    ``outage`` says why the source does not answer, empty while it does. ``missed`` says why the
+    figure is not from the source that would tell it best. ``out_of`` is the whole of which it
+    counts a part, ``remark`` what should be seen of it at once, and ``notes`` are sentences for
+    whoever looks closer.
     """
 
     shown: Present
     judged: Present
     outage: str = ""
+    origin: Origin = Origin.PROMETHEUS
+    missed: str = ""
+    out_of: int | None = None
+    remark: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def is_stale(self) -> bool:
@@ -52,7 +63,16 @@ class Figure:
 
     @property
     def cause(self) -> str:
-        """Why there is nothing to show, or nothing newer or more than part of it."""
+        """Why there is nothing to show, or nothing newer, better or more than part of it."""
+        own = self._own_cause
+        if not self.missed:
+            return own
+        if self.shown.value is None or self.is_stale:
+            return f"{self.missed}. {own[:1].upper()}{own[1:]}"
+        return f"From {self.origin.words}: {self.missed}"
+
+    @property
+    def _own_cause(self) -> str:
         if self.is_stale:
             return self.outage or self.shown.cause
         if self.shown.as_of is None:
@@ -64,9 +84,8 @@ class Figure:
     @property
     def doubt(self) -> str:
         """Why nothing is proven, where nothing is."""
-        return (
-            self.outage or self.judged.cause or (_PARTIAL if self.judged.warnings else self.cause)
-        )
+        own = self.outage or self.judged.cause or (_PARTIAL if self.judged.warnings else "")
+        return own if own and not self.missed else self.cause
 
     def proven(self, measure: Measure) -> float | None:
         """The figure that the verdict may judge; None: nothing is proven.
@@ -121,14 +140,23 @@ def card_content(
     changes: dict[str, float | None],
     history: Reading,
     spark: Floats | None,
+    *,
+    outlook: Drain | None = None,
 ) -> dict[str, Any]:
     """One card. Part of a figure is compared with nothing: it differs by what it lacks."""
     kind, limits = measure.panel.kind, measure.limits
     worse = None if limits is None else limits.worse
     state = _state(figure, history)
     level = _level(figure, measure)
-    if state is State.PARTIAL and level == "good":
+    if figure.shown.warnings and level == "good":
         level = "none"
+    level_words = "" if level in ("none", "good") or worse is None else _BEYOND[worse]
+    judged = figure.judged.value
+    if level_words and judged is not None and measure.now != measure.panel.now:
+        # What is shown is not what is beyond the limit.
+        level_words = f"now {value_words(kind, judged)}"
+    if figure.remark and not level_words and state in (State.FRESH, State.PARTIAL):
+        level, level_words = "warn", figure.remark
     return {
         "id": measure.id,
         "title": measure.title,
@@ -137,8 +165,11 @@ def card_content(
         "warnings": figure.shown.warnings,
         "asOf": figure.shown.as_of,
         "level": level,
-        "levelWords": "" if level in ("none", "good") or worse is None else _BEYOND[worse],
-        "words": _words(kind, figure.shown.value),
+        "levelWords": level_words,
+        "words": _words(kind, figure.shown.value, figure.out_of),
+        "origin": figure.origin,
+        "instead": f"from {figure.origin.words}" if figure.missed else "",
+        "details": _details(measure, figure, history, outlook),
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
         "note": measure.note,
         "changes": [
@@ -149,6 +180,7 @@ def card_content(
         "spark": None
         if spark is None or history.frame is None
         else {
+            "state": history.state,
             "values": base64.b64encode(spark.astype(np.float32).tobytes()).decode(),
             "from": history.frame.grid.start,
             "to": history.frame.grid.end,
@@ -161,9 +193,11 @@ def card_content(
 def drain_content(found: Drain) -> dict[str, Any]:
     """The drain verdict in a sentence's words, with its numbers."""
     per_minute = None if found.growth_per_second is None else found.growth_per_second * _MINUTE
+    brief, sentence = _drain_words(found, per_minute)
     return {
         "state": found.state,
-        "words": _drain_words(found, per_minute),
+        "brief": brief,
+        "words": sentence,
         "seconds": found.seconds,
         "arrivalPerMinute": _per_minute(found.arrival_per_second),
         "completionPerMinute": _per_minute(found.completion_per_second),
@@ -192,10 +226,51 @@ def alert_content(alerts: Alerts) -> dict[str, Any]:
     }
 
 
-def _words(kind: Kind, value: float | None) -> str:
+def _words(kind: Kind, value: float | None, out_of: int | None = None) -> str:
     if value == 0 and kind is Kind.LATENCY:
         return "0 s"
-    return "–" if value is None else value_words(kind, value)
+    words = "–" if value is None else value_words(kind, value)
+    return words if out_of is None else f"{words} of {out_of}"
+
+
+def _details(
+    measure: Measure, figure: Figure, history: Reading, outlook: Drain | None
+) -> list[Reason]:
+    """Where the figure is from and as of when, and what is to be known of it."""
+    said: list[Reason] = []
+    shown = figure.shown
+    if shown.value is not None and shown.as_of is not None:
+        said.append([f"From {figure.origin.words}, as of ", {"at": shown.as_of}, "."])
+    if figure.cause:
+        said.append([_sentence(figure.cause)])
+    said += [[note] for note in figure.notes]
+    if outlook is not None:
+        said.append([drain_content(outlook)["words"]])
+    if limits := _limit_words(measure):
+        said.append([limits])
+    if figure.origin is not Origin.PROMETHEUS:
+        curve: Reason = ["The curve and what it is compared with are from Prometheus"]
+        if history.state is State.STALE and history.as_of is not None:
+            curve += [", as of ", {"at": history.as_of}]
+        said.append([*curve, "."])
+    return said
+
+
+def _limit_words(measure: Measure) -> str:
+    limits, panel = measure.limits, measure.panel
+    if limits is None:
+        return ""
+    parts = [
+        f"{health} {limits.worse} {value_words(panel.kind, limit)}"
+        for health, limit in (("degraded", limits.degraded), ("down", limits.down))
+        if limit is not None
+    ]
+    return _sentence(", ".join(parts))
+
+
+def _sentence(text: str) -> str:
+    text = f"{text[:1].upper()}{text[1:]}"
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _state(figure: Figure, history: Reading) -> State:
@@ -210,13 +285,14 @@ def _state(figure: Figure, history: Reading) -> State:
         return State.PARTIAL
     if math.isnan(shown.value):
         return State.IDLE
-    return State.PARTIAL if history.state is State.PARTIAL else State.FRESH
+    lacks = figure.missed or history.state is State.PARTIAL
+    return State.PARTIAL if lacks else State.FRESH
 
 
 def _cause(figure: Figure, state: State) -> str:
     if state is State.IDLE:
         return _NOTHING
-    return _PARTIAL if state is State.PARTIAL else figure.cause
+    return figure.cause or (_PARTIAL if state is State.PARTIAL else "")
 
 
 def _level(figure: Figure, measure: Measure) -> str:
@@ -264,7 +340,7 @@ def _rounded(kind: Kind, value: float) -> float:
 
 
 def _reason(finding: Finding, measure: Measure | None, depth: float | None) -> Reason:
-    if finding.health is Health.STALLED:
+    if finding.measure == STALL:
         jobs = "work waits" if depth is None else f"{_jobs(depth)} and none has been completed"
         return [f"{jobs} for 10 min"]
     if finding.health is Health.UNKNOWN:
@@ -301,27 +377,39 @@ def _per_minute(rate: float | None) -> float | None:
     return None if rate is None else rate * _MINUTE
 
 
-def _drain_words(found: Drain, growth_per_minute: float | None) -> str:
+def _drain_words(found: Drain, growth_per_minute: float | None) -> tuple[str, str]:
+    """In a few words for a card, and in a sentence."""
     state = found.state
     if state is DrainState.EMPTY:
-        return "nothing waits"
+        return "nothing waits", "Nothing waits."
     if state is DrainState.CLEARING and found.seconds is not None:
-        return f"clears in about {duration_words(_round_duration(found.seconds))}"
+        words = f"clears in about {duration_words(_round_duration(found.seconds))}"
+        return words, f"The queue {words}."
     if state is DrainState.STALLED:
-        return "work waits and none is completed"
+        return "stalled", "Work waits and none is completed."
+    if state is DrainState.WAITING:
+        return (
+            "none completed yet",
+            "No job is completed yet; whether the queue clears is not known.",
+        )
+    if state is DrainState.PAUSED:
+        return "paused", "What waits is paused by an operator and is not taken."
     if state is DrainState.UNKNOWN or growth_per_minute is None:
-        return "whether it clears is not known"
+        return "", "Whether the queue clears is not known."
     if state is DrainState.STEADY:
-        words = "holds its length: as much arrives as is completed"
+        words = "holds its length"
+        sentence = f"The queue {words}: as much arrives as is completed"
     else:
         rate = value_words(Kind.COUNT, _rounded(Kind.COUNT, round(growth_per_minute, 1)))
-        words = f"growing by {rate} a minute"
+        words = f"grows by {rate} / min"
+        sentence = f"The queue is growing by {rate} a minute"
     if not found.workers or not found.workers_needed:
-        return words
-    will = "will not clear with" if state is DrainState.GROWING else "would clear with more than"
+        return words, f"{sentence}."
     workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
-    needed = f"; {found.workers_needed} would" if state is DrainState.GROWING else ""
-    return f"{words}: {will} {workers}{needed}"
+    if state is DrainState.GROWING:
+        needed = found.workers_needed
+        return words, f"{sentence}: it will not clear with {workers}; {needed} would."
+    return words, f"{sentence}. It would clear with more than {workers}."
 
 
 def _round_duration(seconds: float) -> float:

@@ -68,7 +68,9 @@ class Chart {
     const { panel, context } = this, { now } = panel, part = this.part("now");
     part.replaceChildren();
     part.dataset.state = now?.state ?? "";
-    part.title = now ? [now.cause && sentence(now.cause), ...now.warnings].filter(Boolean).join("\n") : "";
+    // A card may tell a later moment from the broker itself.
+    const from = now?.asOf ? `From Prometheus, as of ${momentText(now.asOf, context.zone, context.now())}.` : "";
+    part.title = now ? [from, now.cause && sentence(now.cause), ...now.warnings].filter(Boolean).join("\n") : "";
     if (!now) return;
     const figure = document.createElement("strong");
     figure.textContent = now.words;
@@ -93,7 +95,8 @@ class Chart {
     const hasCurves = panel.state === "fresh" || panel.state === "partial"
       || panel.state === "stale";
     const said = panel.warnings.join(" ");
-    this.part("notes").textContent = hasCurves ? chartNotes(panel, this.shown, context) : "";
+    this.part("notes").textContent = hasCurves
+      ? [chartNotes(panel, this.shown, context), this.marksNote].filter(Boolean).join(" ") : "";
     this.part("warning").dataset.tone = panel.state === "partial" ? "bad" : "note";
     if (panel.state === "fresh") this.message("", said && `Prometheus remarks: ${said}`);
     else if (hasCurves) this.message("", [panel.cause && sentence(panel.cause), said].filter(Boolean).join(" "));
@@ -204,9 +207,12 @@ class Chart {
     if (this.panel) this.drawn = this.drawn.then(() => this.draw(this.shown));
   }
 
-  showMarks(marks) {
+  // `note` says what is not known of them.
+  showMarks(marks, note) {
     this.marks.show(marks);
+    this.marksNote = note;
     this.overlay();
+    this.showState();
   }
 
   // What lies over the chart follows its axis.

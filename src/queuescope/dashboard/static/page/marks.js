@@ -4,6 +4,24 @@
 const MARK_DISTANCE = 16;
 const MARK_WORDS = 6;
 
+function actWords(act, moment) {
+  const result = { done: "done", failed: "failed", pending: "not ended yet", unknown: "not known whether it happened" }[act.result] ?? act.result;
+  const detail = act.result === "done" || !act.detail ? "" : ` ${sentence(act.detail)}`;
+  return `${moment}  ${act.actor}: ${act.words}, ${result}.${detail}`;
+}
+
+function alertWords(alert, moment) {
+  const summary = alert.summary ? `: ${alert.summary}` : "";
+  return sentence(`${moment}  alert ${alert.name} began and is ${alert.state}${summary}`);
+}
+
+// What a reader of the marks must know of those that are not there.
+function actsNote(acts, moment) {
+  if (!acts || ["fresh", "idle"].includes(acts.state)) return "";
+  if (acts.state === "stale") return `Operators’ acts since ${moment(acts.asOf)} are not known: the audit does not answer.`;
+  return "Operators’ acts are not known: the audit does not answer.";
+}
+
 class Marks {
   // `reachable` says that the marks can be reached by keyboard; on one chart is enough.
   constructor(canvas, reachable) {

@@ -2,11 +2,22 @@
 
 const DIRECTION_SIGNS = { up: "▲", down: "▼", same: "", none: "" };
 
+// Where to go on from a card: page and words.
+const WAYS = {
+  queue_depth: [["operations", "Operations"]],
+  success_rate: [["jobs", "Jobs"]],
+  active_workers: [["workers", "Workers"]],
+  throughput: [["workers", "Workers"]],
+  oldest_waiting: [["operations", "Operations"]],
+};
+
 class Standing {
   // `page` tells the base address, the reader's zone and the server's clock, and shows a refusal.
   constructor(root, page) {
     this.find = (name) => root.querySelector(`[data-qs="${name}"]`);
     this.page = page;
+    const failures = this.find("failures");
+    this.failures = failures && new Failures(failures, page);
     this.cards = [...root.querySelectorAll("[data-kpi]")];
     this.content = null;
     this.root = root;
@@ -51,14 +62,26 @@ class Standing {
     if (!this.content && !this.problem) return;
     this.showVerdict();
     this.showAlerts();
+    this.showSources();
     for (const card of this.cards) {
       this.showCard(card, this.content?.kpis.find((one) => one.id === card.dataset.kpi));
     }
+    this.failures?.show(this.content?.failures, this.problem);
+    this.page.told(this.content);
   }
 
   // Texts and instants; an instant is written in the reader's zone.
-  words(reason) {
-    return reason.map((part) => (typeof part === "string" ? part : this.page.moment(part.at))).join("");
+  words(reason, moment = this.page.moment) {
+    return reason.map((part) => (typeof part === "string" ? part : moment(part.at))).join("");
+  }
+
+  // The rules look at a quarter of an hour: its seconds would say more than is known.
+  because(finding) {
+    return `${this.words(finding.reason, (at) => this.page.moment(at).slice(0, -3))}.`;
+  }
+
+  age(at) {
+    return durationText(Math.max(0, this.page.now() - at));
   }
 
   showVerdict() {
@@ -66,7 +89,17 @@ class Standing {
     const known = verdict && !this.problem;
     this.find("verdict").dataset.health = known ? verdict.state : "unknown";
     this.find("health").textContent = known ? `${verdict.words}:` : "Unknown:";
-    this.find("reason").textContent = known ? `${this.words(verdict.reason)}.` : this.problem;
+    this.find("reason").textContent = known ? this.because(verdict) : this.problem;
+    const drain = this.content?.drain;
+    const outlook = this.find("outlook");
+    outlook.dataset.drain = known && drain ? drain.state : "unknown";
+    outlook.textContent = known && drain ? drain.words : "";
+    // As many lines as the reason leaves of the box, which keeps its size.
+    outlook.hidden = false;
+    const said = outlook.parentElement;
+    const lines = Math.floor((said.clientHeight - said.firstElementChild.offsetHeight) / parseFloat(getComputedStyle(outlook).lineHeight));
+    outlook.hidden = lines < 1;
+    outlook.style.webkitLineClamp = String(Math.max(1, lines));
     const findings = this.find("findings");
     const more = known ? verdict.findings.slice(1) : [];
     findings.hidden = !more.length;
@@ -75,7 +108,7 @@ class Standing {
       const state = document.createElement("strong");
       state.textContent = `${finding.state}: `;
       const item = document.createElement("li");
-      item.append(state, `${this.words(finding.reason)}.`);
+      item.append(state, this.because(finding));
       return item;
     }));
   }
@@ -103,6 +136,47 @@ class Standing {
     fill(box.querySelector("ul"), items);
   }
 
+  // What the page rests on; each source fails by itself.
+  showSources() {
+    const box = this.find("sources");
+    const sources = this.content?.sources ?? [];
+    const away = sources.filter((source) => this.problem || source.state !== "fresh");
+    box.hidden = !sources.length;
+    box.dataset.tone = away.length ? "bad" : "note";
+    const count = (number) => `${number} ${number === 1 ? "source" : "sources"}`;
+    box.querySelector("summary").textContent = away.length
+      ? `${count(away.length)} away` : count(sources.length);
+    fill(box.querySelector("ul"), sources.map((source) => this.sourceItem(source)));
+  }
+
+  sourceItem(source) {
+    const item = document.createElement("li");
+    const state = this.problem ? "not known" : source.state;
+    item.dataset.source = source.id;
+    item.dataset.state = state;
+    const name = document.createElement("strong");
+    name.textContent = `${source.title}: ${state}`;
+    const said = [];
+    if (this.problem) said.push(this.problem);
+    else if (source.state !== "fresh") {
+      const since = source.since ? `, since ${this.page.moment(source.since)}` : "";
+      said.push(sentence(`${capital(source.cause)}${since}`));
+    }
+    if (source.asOf) {
+      const old = source.state === "fresh" && !this.problem ? "" : `, ${this.age(source.asOf)} old`;
+      said.push(`As of ${this.page.moment(source.asOf)}${old}.`);
+    }
+    if (source.kind && source.state !== "fresh") said.push(`Kind: ${source.kind}.`);
+    if (source.tells.length) said.push(`It tells ${source.tells.join(", ")}.`);
+    item.append(name, ...said.map((text) => {
+      const line = document.createElement("span");
+      line.className = "qs-muted";
+      line.textContent = text;
+      return line;
+    }));
+    return item;
+  }
+
   alertItem(alert) {
     const item = document.createElement("li");
     const name = document.createElement("strong");
@@ -116,15 +190,7 @@ class Standing {
     ].filter(Boolean).join(" · ");
     item.append(name, rest);
     if (alert.panel) {
-      const link = document.createElement("button");
-      link.type = "button";
-      link.className = "qs-button qs-plain";
-      link.textContent = "Show its chart";
-      link.addEventListener("click", () => {
-        this.find("alerts").open = false;
-        this.page.reveal(alert.panel);
-      });
-      item.append(link);
+      item.append(this.chartButton(alert.panel, () => { this.find("alerts").open = false; }));
     }
     return item;
   }
@@ -139,18 +205,59 @@ class Standing {
     part(".qs-figure strong").textContent = kpi ? kpi.words : "–";
     part(".qs-figure span").textContent = kpi?.words === "–" ? "" : kpi?.unit ?? "";
     const badge = part(".qs-badge");
-    const old = state === "stale" && kpi?.asOf ? `, ${durationText(Math.max(0, this.page.now() - kpi.asOf))} old` : "";
-    badge.textContent = STATE_WORDS[state] ? STATE_WORDS[state] + old : card.dataset.level === "none" ? "" : kpi.levelWords;
+    const level = card.dataset.level === "none" ? "" : kpi.levelWords;
+    // Beyond its limit is more than second best.
+    const instead = state === "partial" && kpi.instead ? level || kpi.instead : "";
+    badge.textContent = instead || STATE_WORDS[state] || level;
     badge.hidden = !badge.textContent;
     const cause = this.problem || kpi?.cause || "";
-    card.title = cause ? sentence(cause) : "";
+    card.title = cause ? sentence(capital(cause)) : "";
+    if (kpi) {
+      const isLive = kpi.origin !== "prometheus" && state === "fresh";
+      card.dataset.origin = kpi.origin;
+      part(".qs-note").textContent = kpi.note || (isLive ? "live" : "");
+    }
+    this.showAbout(card, kpi);
     this.showChanges(part(".qs-changes"), kpi, state, cause);
     this.showSpark(card, kpi);
   }
 
+  // Where a figure is from and as of when, and the ways on from it.
+  showAbout(card, kpi) {
+    const list = card.querySelector(".qs-from ul");
+    const said = this.problem ? [this.problem] : (kpi?.details ?? []).map((reason) => this.words(reason));
+    // What can be pressed stays the same element: it may have the focus.
+    const ways = list.querySelector("li.qs-ways") ?? this.ways(card, kpi);
+    while (list.firstElementChild && list.firstElementChild !== ways) list.firstElementChild.remove();
+    list.prepend(...said.map((text) => textItem(text)));
+    if (ways && !ways.isConnected) list.append(ways);
+  }
+
+  ways(card, kpi) {
+    const ways = document.createElement("li");
+    ways.className = "qs-ways";
+    if (kpi?.panel) ways.append(this.chartButton(kpi.panel, () => { card.querySelector(".qs-from").open = false; }));
+    for (const [path, words] of WAYS[card.dataset.kpi] ?? []) {
+      ways.append(linkElement(`${this.page.base()}/${path}`, words));
+    }
+    return ways.childElementCount ? ways : null;
+  }
+
+  chartButton(panel, before) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "qs-button qs-plain";
+    button.textContent = "Show its chart";
+    button.addEventListener("click", () => {
+      before();
+      this.page.reveal(panel);
+    });
+    return button;
+  }
+
   showChanges(line, kpi, state, cause) {
-    if (!kpi?.changes.length || ["empty", "idle", "unavailable"].includes(state)) {
-      line.textContent = cause ? sentence(cause) : "";
+    if (!kpi || ["empty", "idle", "unavailable"].includes(state)) {
+      line.textContent = cause ? sentence(capital(cause)) : "";
       return;
     }
     fill(line, kpi.changes.map((change) => {
@@ -161,17 +268,23 @@ class Standing {
       item.append(words, change.direction === "none" ? ` of ${change.against}` : ` ${change.direction === "same" ? "as" : "on"} ${change.against}`);
       return item;
     }));
+    if (!kpi.changes.length && cause) line.textContent = sentence(capital(cause));
+    const first = document.createElement("span");
     const drain = kpi.id === "queue_depth" ? this.content.drain : null;
-    if (drain && state === "fresh") {
-      const item = document.createElement("span");
-      item.className = "qs-drain";
-      item.dataset.drain = drain.state;
-      item.textContent = drain.words;
-      line.prepend(item);
+    if (state === "stale" && kpi.asOf) {
+      first.className = "qs-old";
+      first.textContent = `${this.age(kpi.asOf)} old, of ${this.page.moment(kpi.asOf)}`;
+    } else if (drain?.brief && ["fresh", "partial"].includes(state)) {
+      first.className = "qs-drain";
+      first.dataset.drain = drain.state;
+      first.textContent = drain.brief;
+      first.title = drain.words;
     }
+    if (first.textContent) line.prepend(first);
   }
 
   showSpark(card, kpi) {
+    card.querySelector(".qs-spark").dataset.state = kpi?.spark?.state ?? "";
     const values = kpi?.spark ? [...floatsOf(kpi.spark.values)] : [];
     const finite = values.filter(Number.isFinite);
     const top = Math.max(...finite), bottom = Math.min(0, ...finite);
@@ -196,6 +309,18 @@ class Standing {
 
 function fill(list, items) {
   list.replaceChildren(...items);
+}
+
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function linkElement(path, words) {
+  const link = document.createElement("a");
+  link.className = "qs-button qs-way";
+  link.href = path;
+  link.textContent = words;
+  return link;
 }
 
 function textItem(text) {

@@ -36,6 +36,7 @@ class Trends {
       now: () => (this.payload ? this.serverNow() + this.payload.source.offset : Date.now() / 1000),
       moment: (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at),
       reveal: (panel) => this.reveal(panel),
+      told: (standing) => this.mark(standing),
       refuse: (refusal) => this.refuse(refusal),
     });
     this.applyTheme();
@@ -352,6 +353,20 @@ class Trends {
     }
   }
 
+  // Operators' acts on all charts, and each alert on its own where it began.
+  mark(standing) {
+    const moment = (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at);
+    const acts = (standing?.acts?.list ?? []).map((act) => ({
+      at: act.at, kind: "act", words: actWords(act, moment(act.at)),
+    }));
+    for (const chart of this.charts) {
+      const alerts = (standing?.alerts ?? [])
+        .filter((alert) => alert.panel === chart.element.dataset.panel && alert.since)
+        .map((alert) => ({ at: alert.since, kind: "alert", words: alertWords(alert, moment(alert.since)) }));
+      chart.showMarks([...acts, ...alerts].sort((a, b) => a.at - b.at), actsNote(standing?.acts, moment));
+    }
+  }
+
   reveal(panel) {
     const { element } = this.charts.find((chart) => chart.element.dataset.panel === panel);
     element.scrollIntoView({ block: "center", behavior: "smooth" });
@@ -560,6 +575,16 @@ class Trends {
     });
     this.find("refresh-now").addEventListener("click", () => this.load({ quiet: true, now: true }));
     this.find("zoom-reset").addEventListener("click", () => this.unzoom());
+    // Another page of the running application needs no new document; one with a query does.
+    root.addEventListener("click", (event) => {
+      const link = event.target.closest("a.qs-way");
+      if (!link || link.search || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+      const known = [...document.querySelectorAll('[data-testid="stTopNavLink"]')]
+        .find((one) => one.pathname === link.pathname);
+      if (!known) return;
+      event.preventDefault();
+      known.click();
+    });
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) clearTimeout(this.timer);
       else this.wake();

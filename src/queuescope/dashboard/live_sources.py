@@ -1,0 +1,238 @@
+"""What the watched sources say, in the terms of a standing: the only place that knows both.
+
+Everything is read from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from queuescope.errors import QueuescopeError
+from queuescope.figures import duration_words
+from queuescope.health import Finding, Health
+from queuescope.snapshot.live_sources import (
+    Act,
+    Acts,
+    FailedGroup,
+    FailedJob,
+    Failures,
+    LiveFigure,
+    LiveSource,
+    Origin,
+)
+
+if TYPE_CHECKING:
+    from queuescope.dashboard.services import Services
+    from queuescope.jobs.totals import JobTotals
+    from queuescope.live import BrokerPicture, FailurePicture, Sighting
+    from queuescope.operations.workers import Worker
+
+_NAMED = 3
+_DAY_SECONDS = 86_400
+_BY_BROKER = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
+_BY_HISTORY = frozenset({"success_rate", "throughput"})
+_NOT_IN_BROKER = {
+    "queue_depth": "no worker tells the broker which queues it serves, and the setting queues "
+    "names none",
+    "active_workers": "no worker has reported to the broker in the last ten minutes",
+    "oldest_waiting": "the jobs that wait in the broker do not say since when",
+}
+
+
+class WatchedSources:
+    """``LiveSources`` of the running application; only what is configured is told of."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def sources(self) -> tuple[LiveSource, ...]:
+        found = []
+        if self._services.broker is not None:
+            found.append(broker_source(self._services.broker.sighting))
+        if self._services.totals is not None:
+            found.append(history_source(self._services.totals.sighting))
+        if self._services.acts is not None:
+            found.append(_source(Origin.AUDIT, self._services.acts.sighting))
+        return tuple(found)
+
+    def acts(self) -> Acts | None:
+        watch = self._services.acts
+        recorded = None if watch is None else watch.sighting.value
+        if recorded is None:
+            return None
+        acts = (Act(a.at, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
+        return Acts(tuple(acts), recorded.begin)
+
+    def failures(self) -> Failures | None:
+        watch = self._services.failures
+        return None if watch is None else recent_failures(watch.sighting)
+
+
+def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
+    """The failures of the job history."""
+    cause = "" if sighting.error is None else str(sighting.error)
+    picture, since = sighting.value, sighting.failing_since
+    if picture is None:
+        return Failures(cause=cause, failing_since=since)
+    report = picture.report
+    return Failures(
+        sighting.as_of,
+        cause,
+        since,
+        tuple(
+            FailedGroup(
+                group.fingerprint,
+                group.name,
+                group.error_class,
+                group.pattern,
+                group.count,
+                group.last_at,
+                group.tenants,
+                group.tenant_count,
+            )
+            for group in report.groups
+        ),
+        report.group_count,
+        report.failure_count,
+        report.is_whole,
+        tuple(
+            FailedJob(
+                job.id,
+                job.name,
+                job.tenant,
+                job.status,
+                job.moment,
+                job.error_class,
+                job.error_message,
+            )
+            for job in picture.last
+        ),
+    )
+
+
+def broker_source(sighting: Sighting[BrokerPicture]) -> LiveSource:
+    """Queues and workers as the broker tells of them."""
+    picture = sighting.value
+    if picture is None:
+        return _source(Origin.BROKER, sighting, measures=_BY_BROKER)
+    return _source(
+        Origin.BROKER,
+        sighting,
+        measures=_BY_BROKER,
+        figures=_broker_figures(picture),
+        why_not=_NOT_IN_BROKER,
+        findings=tuple(_broker_findings(picture)) if sighting.error is None else (),
+        held_back=_is_held_back(picture),
+    )
+
+
+def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
+    """What became of the jobs of the last day, as the job history tells of it."""
+    totals = sighting.value
+    if totals is None:
+        return _source(Origin.JOB_HISTORY, sighting, measures=_BY_HISTORY)
+    figures: dict[str, LiveFigure] = {}
+    if totals.ended_in_day:
+        notes: tuple[str, ...] = ()
+        if totals.began_at is not None and totals.at - totals.began_at < _DAY_SECONDS:
+            since = duration_words(totals.at - totals.began_at)
+            notes = (f"The job history holds only the last {since}.",)
+        figures = {
+            "success_rate": LiveFigure(
+                totals.success_percent_of_day, totals.success_percent_lately, notes=notes
+            ),
+            "throughput": LiveFigure(totals.ended_per_minute),
+        }
+    return _source(
+        Origin.JOB_HISTORY,
+        sighting,
+        measures=_BY_HISTORY,
+        figures=figures,
+        why_not=dict.fromkeys(_BY_HISTORY, "the job history holds no job of the last 24 hours"),
+        completion_per_second=totals.left_per_second,
+    )
+
+
+def _source(origin: Origin, sighting: Sighting[Any], **told: Any) -> LiveSource:
+    error = sighting.error
+    cause = "" if error is None else str(error)
+    if sighting.value is None and not cause:
+        cause = f"{origin.words} has not answered yet"
+    return LiveSource(
+        origin,
+        as_of=sighting.as_of,
+        cause=cause,
+        kind=_kind(error),
+        failing_since=sighting.failing_since,
+        **told,
+    )
+
+
+def _kind(error: QueuescopeError | None) -> str:
+    return str(getattr(error, "kind", "")) if error is not None else ""
+
+
+def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
+    fleet = picture.fleet
+    figures: dict[str, LiveFigure] = {}
+    if picture.depth is not None:
+        waiting = [f"{queue.queue}: {queue.depth}" for queue in picture.queues if queue.depth]
+        notes = (f"{_listed(waiting)}.",) if len(picture.queues) > 1 and waiting else ()
+        figures["queue_depth"] = LiveFigure(float(picture.depth), notes=notes)
+    if picture.oldest_age_seconds is not None:
+        figures["oldest_waiting"] = LiveFigure(picture.oldest_age_seconds * 1000)
+    # Workers that never report may run beside those that do; none at all is not known from here.
+    if fleet.workers:
+        lost = [worker.name for worker in fleet.lost]
+        notes = (f"Lost: {_listed(lost)}.",) if lost else ()
+        figures["active_workers"] = LiveFigure(
+            float(len(fleet.alive)),
+            out_of=len(fleet.workers),
+            remark=f"{len(lost)} lost" if lost else "",
+            notes=notes,
+        )
+    return figures
+
+
+def _broker_findings(picture: BrokerPicture) -> Iterable[Finding]:
+    fleet = picture.fleet
+    stalled = [worker for worker in fleet.alive if worker.status == "stalled"]
+    if stalled:
+        none_works = len(stalled) == len(fleet.alive)
+        health = Health.STALLED if none_works else Health.DEGRADED
+        yield Finding("workers_stalled", health, cause=_stalled_words(stalled, len(fleet.alive)))
+    if fleet.lost:
+        names = [worker.name for worker in fleet.lost]
+        verb = "is" if len(names) == 1 else "are"
+        cause = f"{len(names)} of {_workers(len(fleet.workers))} {verb} lost: {_listed(names)}"
+        yield Finding("workers_lost", Health.DEGRADED, cause=cause)
+    held = [q for q in picture.queues if q.depth and picture.desired.pauses(q.queue)]
+    if held:
+        count = sum(queue.depth for queue in held)
+        names = [queue.queue for queue in held]
+        verb, jobs = ("is", "job waits") if count == 1 else ("are", "jobs wait")
+        verb = "is" if len(names) == 1 else "are"
+        cause = f"{_listed(names)} {verb} paused, and {count:,} {jobs} there"
+        yield Finding("paused", Health.DEGRADED, cause=cause)
+
+
+def _stalled_words(stalled: list[Worker], alive: int) -> str:
+    first = stalled[0]
+    verb = "is" if len(stalled) == 1 else "are"
+    reason = first.reason.rstrip(".")
+    return f"{len(stalled)} of {_workers(alive)} {verb} stalled: {first.name}: {reason}"
+
+
+def _is_held_back(picture: BrokerPicture) -> bool:
+    waiting = [queue.queue for queue in picture.queues if queue.depth]
+    return bool(waiting) and all(picture.desired.pauses(queue) for queue in waiting)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

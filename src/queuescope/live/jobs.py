@@ -1,0 +1,32 @@
+"""What the job history says of the last day: its failures, grouped and one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from queuescope.jobs.failures import FailureReport, Span, failure_groups, last_failures
+from queuescope.jobs.store import JobStore
+from queuescope.jobs.table import Job
+
+GROUPS = 5
+SINGLES = 5
+_DAY_SECONDS = 86_400
+# A worker's clock may be ahead of ours.
+_AHEAD_SECONDS = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePicture:
+    """The biggest groups of the failures of a day, and the last single ones, newest first."""
+
+    report: FailureReport
+    last: tuple[Job, ...]
+
+
+def read_failures(store: JobStore, now: float) -> FailurePicture:
+    """The failures of the day that ends ``now`` (epoch seconds). Raises ``JobStoreError``."""
+    span = Span(now - _DAY_SECONDS, now + _AHEAD_SECONDS)
+    return FailurePicture(
+        failure_groups(store, span, limit=GROUPS),
+        tuple(last_failures(store, span, limit=SINGLES)),
+    )

