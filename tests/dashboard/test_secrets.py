@@ -135,7 +135,10 @@ TOKEN = "t0k3n-c4n4ry"
 COOKIES = "c00k13-c4n4ry-that-signs-every-login"
 CLIENT = "cl13nt-c4n4ry"
 CANARIES = (BROKER, HISTORY, AUDIT, TOKEN, COOKIES, CLIENT)
-DATA_PATHS = ("/queuescope/view?range=1h&age=1", "/queuescope/standing?age=1", "/queuescope/flow")
+DATA_PATHS = (
+    *("/queuescope/view?range=1h&age=1", "/queuescope/standing?age=1", "/queuescope/flow"),
+    "/queuescope/jobs.csv",
+)
 COMMANDS = (("audit", "verify"), ("audit", "list"), ("audit", "export"), ("check",), ("settings",))
 
 
@@ -182,6 +185,7 @@ class Witness:
             page = OperationsPage(socket)
             for operation in ("purge", "pause"):
                 page.press(operation, "orders")
+            OperationsPage(socket, "jobs")
             self.hear(socket)
 
     def hear(self, socket: PageSocket) -> None:
