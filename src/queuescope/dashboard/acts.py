@@ -282,9 +282,6 @@ def _offer_chosen(choose: Callable[[], Request | None], operation: Operation) ->
     _open(desk)
 
 
-# The dialog -----------------------------------------------------------------------------------
-
-
 def _open(desk: Desk) -> None:
     st.dialog(desk.title, on_dismiss=desk.clear)(_draw)(desk)
 
