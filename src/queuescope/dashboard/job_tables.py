@@ -115,9 +115,6 @@ def trouble(kept: Kept[Any], reader: Reader) -> Markup:
     return notice(joined(_TROUBLES[kind], since, data, "."), tone=Tone.BAD, detail=f"{kept.error}.")
 
 
-# Failures -------------------------------------------------------------------------------------
-
-
 def groups_table(
     report: FailureReport, reader: Reader, *, opened: str, card: Markup | None, span_words: str
 ) -> Markup:
@@ -265,9 +262,6 @@ def failed_table(
     )
 
 
-# Jobs -----------------------------------------------------------------------------------------
-
-
 def jobs_table(page: JobPage, ticked: Sequence[str], reader: Reader, *, empty: str) -> Markup:
     """A page of the history."""
     return table(
@@ -331,9 +325,6 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
         way(older, "older", is_open=page.older is not None),
         class_="qs-acts",
     )
-
-
-# One job --------------------------------------------------------------------------------------
 
 
 def job_details(job: Job, reader: Reader) -> Markup:

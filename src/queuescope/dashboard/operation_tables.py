@@ -284,9 +284,6 @@ def chain_part(sighting: Sighting[Verification], zone: tzinfo, now: float) -> Ma
     return element("div", element("p", line, " ", again), proof, class_="qs-chain")
 
 
-# Rows -----------------------------------------------------------------------------------------
-
-
 def _queue_row(picture: BrokerPicture, reading: QueueReading, rights: Rights) -> list[Any]:
     queue = reading.queue
     if picture.desired.pauses(queue):

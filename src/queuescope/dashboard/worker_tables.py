@@ -170,9 +170,6 @@ def found(entries: Sequence[Entry], text: str) -> list[Entry]:
     return [entry for entry in entries if not wanted or has(entry)]
 
 
-# Rows -----------------------------------------------------------------------------------------
-
-
 def _alive_row(entry: Entry, trends: Trends) -> list[Any]:
     worker, report = entry.worker, entry.worker.report
     places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
@@ -348,9 +345,6 @@ def _long(seconds: float) -> Markup:
 
 def _note(text: str | Markup) -> Markup:
     return element("div", text, class_="qs-muted")
-
-
-# Seven days -----------------------------------------------------------------------------------
 
 
 def _chart(worker: str, trends: Trends) -> Markup:

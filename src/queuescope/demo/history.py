@@ -209,9 +209,6 @@ def job_rows(past: Past, targets: Targets) -> Iterator[Job]:
         )
 
 
-# Samples -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Samples:
     """One series on a grid; NaN is kept, ``is_present`` says where there is a sample."""
@@ -400,9 +397,6 @@ def _in_window(times: Floats, grid: Integers, born: Floats) -> Integers:
     ordered = np.sort(times)
     opened = np.maximum(grid - metrics.SUCCESS_WINDOW_SECONDS, born)
     return _count_until(ordered, grid) - np.searchsorted(ordered, opened, side="left")
-
-
-# Files ---------------------------------------------------------------------------------------
 
 
 def _write_samples(directory: Path, past: Past, targets: Targets) -> list[Path]:
