@@ -16,6 +16,8 @@ NOWHERE = "http://127.0.0.1:9"
 """Where no Prometheus answers: the history does not need one."""
 
 TENANTS = ("acme", "globex", "initech")
+_TRIES = 5
+_OPEN_MS = 5_000
 
 
 def some_jobs(now: float, count: int = 260) -> list[Job]:
@@ -127,8 +129,20 @@ class JobsPage:
             timeout=WAIT_MS,
         )
 
+    def open_choices(self, label: str) -> None:
+        """Open the list of a field; a page that is drawn anew at that moment closes it again."""
+        option = self.page.get_by_role("option").first
+        for _ in range(_TRIES):
+            self.page.get_by_role("combobox", name=label, exact=False).click()
+            try:
+                expect(option).to_be_visible(timeout=_OPEN_MS)
+            except AssertionError:
+                continue
+            return
+        expect(option).to_be_visible()
+
     def choose(self, label: str, option: str) -> None:
-        self.page.get_by_role("combobox", name=label, exact=False).click()
+        self.open_choices(label)
         self.page.get_by_role("option", name=option, exact=True).click()
 
     def find(self, text: str) -> None:
