@@ -202,7 +202,7 @@ def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
         lambda: read_broker(room, paces),
         seconds=_BROKER_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
+        hung=_silent_broker,
         clock=time.time,
     )
 
@@ -251,7 +251,7 @@ def _acting(room: ControlRoom) -> Acting:
             writable,
             seconds=_WRITABLE_SECONDS,
             overdue_seconds=_OVERDUE_SECONDS,
-            hung=lambda: BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time"),
+            hung=_silent_broker,
         ),
     )
 
@@ -306,7 +306,7 @@ def _usual(jobs: JobStore) -> Watch[dict[str, UsualRuntime]]:
         lambda: jobs.usual_runtimes(since=time.time() - _USUAL_SPAN_SECONDS),
         seconds=_USUAL_SECONDS,
         overdue_seconds=_LONG_OVERDUE_SECONDS,
-        hung=lambda: JobStoreError("the job history does not answer in time"),
+        hung=_silent_history,
     )
 
 
@@ -332,6 +332,10 @@ def _acts(room: ControlRoom) -> Watch[RecordedActs]:
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the audit does not answer in time"),
     )
+
+
+def _silent_broker() -> BrokerError:
+    return BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time")
 
 
 def _silent_history() -> JobStoreError:
