@@ -83,7 +83,8 @@ def test_the_live_platform_exports_the_series_of_its_past_and_outlives_a_broker_
     }
     worker_log = tmp_path / "worker.log"
     command = ("celery", "-A", "queuescope.demo.platform", "worker")
-    options = ("-c", "4", "-Q", "priority,default", "-l", "INFO", "--without-mingle")
+    name = "worker-1@demo"
+    options = ("-c", "4", "-Q", "priority,default", "-l", "INFO", "--without-mingle", "-n", name)
     worker = start(running, worker_log, environment, *command, *options)
     wait_for(lambda: "ready." in worker_log.read_text())
     fresh = series_of(port)
@@ -116,7 +117,7 @@ def test_the_live_platform_exports_the_series_of_its_past_and_outlives_a_broker_
     past = make_past(days=1, end=1_789_948_800, seed=1)
     known = {
         (one.name, frozenset(pair for pair in one.labels if pair[0] not in {"job", "instance"}))
-        for one in samples(past, sample_times(past)[-2:], Targets())
+        for one in samples(past, sample_times(past)[-2:], Targets(worker_names=(name, name)))
         if one.metric.origin is Origin.WORKER
     }
     # Histograms of a tenant appear with its first job; all else is there from the start.

@@ -25,8 +25,8 @@ from queuescope.timeseries import State
 pytestmark = pytest.mark.anyio
 
 SCRAPE = 60
-END = int(time.time())
-TIMES = np.arange(END - SPAN_SECONDS - 2 * STEP_SECONDS, END + 1, SCRAPE)
+# Samples go on for so long after the start, so that an hour that ends during a test is whole.
+AHEAD_SECONDS = 900
 HOSTILE = '"}) or vector(1) # $worker \\ \u202e<b>'
 YOUNG_SECONDS = 2 * 86_400
 
@@ -34,20 +34,22 @@ YOUNG_SECONDS = 2 * 86_400
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     """Three attempts a minute, one of four failed; a young worker; and a name that would escape."""
-    steady = np.arange(len(TIMES), dtype=float)
-    young = TIMES >= END - YOUNG_SECONDS
+    now = int(time.time())
+    times = np.arange(now - SPAN_SECONDS - 2 * STEP_SECONDS, now + AHEAD_SECONDS, SCRAPE)
+    steady = np.arange(len(times), dtype=float)
+    young = times >= now - YOUNG_SECONDS
     escaped = HOSTILE.replace("\u202e", "\ufffd").replace("\\", "\\\\").replace('"', '\\"')
     name = "ai_agents_worker_jobs_total"
     series: dict[str, tuple[Any, Any]] = {
-        f'{name}{{worker="steady@h",outcome="succeeded",env="prod"}}': (TIMES, 2.25 * steady),
-        f'{name}{{worker="steady@h",outcome="failed",env="prod"}}': (TIMES, 0.75 * steady),
-        f'{name}{{worker="steady@h",outcome="failed",env="test"}}': (TIMES, 100 * steady),
+        f'{name}{{worker="steady@h",outcome="succeeded",env="prod"}}': (times, 2.25 * steady),
+        f'{name}{{worker="steady@h",outcome="failed",env="prod"}}': (times, 0.75 * steady),
+        f'{name}{{worker="steady@h",outcome="failed",env="test"}}': (times, 100 * steady),
         f'{name}{{worker="young@h",outcome="succeeded",env="prod"}}': (
-            TIMES[young],
+            times[young],
             np.arange(young.sum(), dtype=float),
         ),
-        f'{name}{{worker="idle@h",outcome="succeeded",env="prod"}}': (TIMES, 0 * steady),
-        f'{name}{{worker="{escaped}",outcome="succeeded",env="prod"}}': (TIMES, 7 * steady),
+        f'{name}{{worker="idle@h",outcome="succeeded",env="prod"}}': (times, 0 * steady),
+        f'{name}{{worker="{escaped}",outcome="succeeded",env="prod"}}': (times, 7 * steady),
     }
     with RealPrometheus(tmp_path_factory.mktemp("trends"), series=series) as server:
         yield server
@@ -86,7 +88,7 @@ async def test_a_trend_is_what_the_worker_ended_in_each_hour(
         trend = here.board.look(["steady@h"])["steady@h"]
     assert (trend.state, trend.cause) == (State.FRESH, "")
     assert trend.end % STEP_SECONDS == 0
-    assert 0 <= END - trend.end < STEP_SECONDS + 60
+    assert 0 <= time.time() - trend.end < STEP_SECONDS + 60
     assert trend.per_minute is not None
     assert len(trend.per_minute) == SPAN_SECONDS // STEP_SECONDS + 1
     np.testing.assert_allclose(trend.per_minute, 3.0, rtol=0.03)
