@@ -105,8 +105,11 @@ def show_failures() -> None:
 
 def _wanted() -> tuple[str, GroupOrder]:
     """The span by its name, and the order of the groups, beside the title."""
+    # The two choices stay together where the screen is too narrow for the title beside them.
     with st.container(horizontal=True, vertical_alignment="bottom"):
         show(heading("Recent failures"))
+        choices = st.container(horizontal=True, width="content")
+    with choices:
         name = st.segmented_control(
             "Within",
             list(_SPANS),

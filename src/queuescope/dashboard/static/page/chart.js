@@ -63,13 +63,20 @@ class Chart {
     return this.drawn;
   }
 
+  // A figure from nearer the queue than Prometheus, or none: one page tells one present.
+  showLive(figure) {
+    this.live = figure;
+    if (this.panel) this.showNow();
+  }
+
   // The present value; one that is not whole, or older than the chart itself, says so.
   showNow() {
-    const { panel, context } = this, { now } = panel, part = this.part("now");
+    const { panel, context } = this, now = this.live ?? panel.now, part = this.part("now");
     part.replaceChildren();
     part.dataset.state = now?.state ?? "";
-    // A card may tell a later moment from the broker itself.
-    const from = now?.asOf ? `From Prometheus, as of ${momentText(now.asOf, context.zone, context.now())}.` : "";
+    part.toggleAttribute("data-live", Boolean(this.live));
+    const source = this.live ? "the broker" : "Prometheus";
+    const from = now?.asOf ? `From ${source}, as of ${momentText(now.asOf, context.zone, context.now())}.` : "";
     part.title = now ? [from, now.cause && sentence(now.cause), ...now.warnings].filter(Boolean).join("\n") : "";
     if (!now) return;
     const figure = document.createElement("strong");

@@ -67,7 +67,7 @@ class Standing {
       this.showCard(card, this.content?.kpis.find((one) => one.id === card.dataset.kpi));
     }
     this.failures?.show(this.content?.failures, this.problem);
-    this.page.told(this.content);
+    this.page.told(this.content, this.problem);
   }
 
   // Texts and instants; an instant is written in the reader's zone.
@@ -216,6 +216,7 @@ class Standing {
       const isLive = kpi.origin !== "prometheus" && state === "fresh";
       card.dataset.origin = kpi.origin;
       part(".qs-note").textContent = kpi.note || (isLive ? "live" : "");
+      part(".qs-note").toggleAttribute("data-live", isLive && !kpi.note);
     }
     this.showAbout(card, kpi);
     this.showChanges(part(".qs-changes"), kpi, state, cause);

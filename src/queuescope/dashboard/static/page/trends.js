@@ -36,7 +36,10 @@ class Trends {
       now: () => (this.payload ? this.serverNow() + this.payload.source.offset : Date.now() / 1000),
       moment: (at) => momentText(at, this.state.zone, this.payload ? this.serverNow() : at),
       reveal: (panel) => this.reveal(panel),
-      told: (standing) => this.mark(standing),
+      told: (standing, problem) => {
+        this.mark(standing);
+        this.showLive(problem ? [] : standing?.kpis ?? []);
+      },
       refuse: (refusal) => this.refuse(refusal),
     });
     this.applyTheme();
@@ -364,6 +367,15 @@ class Trends {
         .filter((alert) => alert.panel === chart.element.dataset.panel && alert.since)
         .map((alert) => ({ at: alert.since, kind: "alert", words: alertWords(alert, moment(alert.since)) }));
       chart.showMarks([...acts, ...alerts].sort((a, b) => a.at - b.at), actsNote(standing?.acts, moment));
+    }
+  }
+
+  // What the broker says of what a chart shows stands on it as on its card.
+  showLive(kpis) {
+    for (const chart of this.charts) {
+      const kpi = kpis.find((one) => one.id === chart.element.dataset.panel);
+      const isLive = kpi?.origin === "broker" && kpi.state === "fresh";
+      chart.showLive(isLive ? { state: kpi.state, words: kpi.words, asOf: kpi.asOf, warnings: [] } : null);
     }
   }
 
