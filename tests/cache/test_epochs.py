@@ -117,17 +117,25 @@ async def test_a_restart_without_loss_costs_one_reading_of_each_range(scene: Sce
     assert scene.source.asked == []
 
 
+@pytest.mark.parametrize(("epochs", "points"), [(("first",), 1), (("first", "second"), 3)])
 async def test_beside_what_only_the_present_epoch_has_seen_one_point_is_looked_at_again(
-    scene: Scene,
+    scene: Scene, epochs: tuple[str, ...], points: int
 ) -> None:
     """After a restart it is a few, as where the epoch is not told."""
-    held_until = NOW - 50
-    for epochs, points in ((("first",), 1), (("first", "second"), 3)):
-        for epoch in epochs:
-            await scene.read(UP_TO_NOW, epoch)
-        go_on(scene)
-        await scene.read(UP_TO_NOW, epochs[-1], NOW + 1)
-        assert scene.source.asked == [Grid(held_until + STEP - points * STEP, NOW, STEP)]
+    for epoch in epochs:
+        await scene.read(UP_TO_NOW, epoch)
+    go_on(scene)
+    later = Grid(1_000, NOW + STEP, STEP)
+    await scene.read(later, epochs[-1], NOW + 1 + STEP)
+    first_volatile = NOW - 50 + STEP
+    assert scene.source.asked == [Grid(first_volatile - points * STEP, later.end, STEP)]
+
+
+async def test_what_is_fetched_again_in_the_same_epoch_was_joined_before(scene: Scene) -> None:
+    await scene.read(UP_TO_NOW, "first")
+    go_on(scene)
+    await scene.read(UP_TO_NOW, "first", NOW + 1)
+    assert scene.source.asked == [Grid(NOW - 50 + STEP, NOW, STEP)]
 
 
 async def test_replicas_that_answer_in_turn_are_each_compared_once(scene: Scene) -> None:

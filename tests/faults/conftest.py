@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from tests.faults.oracles import CANARY
 from tests.faults.proxy import FaultProxy
-from tests.faults.world import PANELS, Page, Truth, panel_of, this_moment, world
+from tests.faults.world import PANELS, SCRAPE, Page, Truth, panel_of, this_moment, world
 from tests.real_prometheus import RealPrometheus
 from tests.snapshot.conftest import Clock
 
 from queuescope.cache import FrameStore
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.panels import Dashboard as Panels
-from queuescope.panels import load_dashboard
+from queuescope.panels import Resolution, load_dashboard
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot import SnapshotService, View
 from queuescope.snapshot.source_facts import FactsFile
@@ -135,18 +136,26 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterator[Re
 def truth(
     prometheus: RealPrometheus, moment: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Truth:
-    """Prometheus's own answers to what a dashboard asks when nothing is wrong."""
+    """Prometheus's own answers to what a dashboard asks when nothing is wrong.
+
+    The dashboard asks for present values in a shorter way than the panels say. True is what these
+    say.
+    """
 
     async def asked() -> Truth:
         async with FaultProxy(prometheus.port) as proxy:
-            nothing = Truth(prometheus.port, {}, "", moment)
+            nothing = Truth(prometheus.port, {}, {}, moment)
             lab = Lab(proxy, tmp_path_factory.mktemp("healthy"), nothing)
             async with lab.dashboard() as dashboard:
                 assert (await dashboard.read()).complete
             ranges = [r.query for r in proxy.seen if r.endpoint == "query_range"]
-            [present] = [r.query for r in proxy.seen if "queuescope_panel" in r.query]
         queries = {panel_of(query): query for query in ranges}
         assert len(ranges) == len(queries) == 3
+        recent = Resolution(RECENT_SECONDS, SCRAPE, left_open=False)
+        present = {
+            panel.id: panel.render(panel.now, recent, 'env="prod"', None)
+            for panel in three_charts().panels
+        }
         return Truth(prometheus.port, queries, present, moment)
 
     return asyncio.run(asked())

@@ -113,11 +113,13 @@ def world(now: int) -> Samples:
 
 @dataclass(frozen=True)
 class Truth:
-    """What the Prometheus at ``port`` says to ``queries`` (by panel), read past all caches."""
+    """What the Prometheus at ``port`` says to ``queries`` and, of an instant, to ``present`` (both
+    by panel), read past all caches.
+    """
 
     port: int
     queries: Mapping[str, str]
-    present: str
+    present: Mapping[str, str]
     now: int
     env: str = "prod"
     _known: dict[tuple[str, str], Points] = field(default_factory=dict)
@@ -145,15 +147,12 @@ class Truth:
 
     def present_value(self, panel: str, at: float) -> float | None:
         """The figure beside the panel's title at an instant; None where it is undefined."""
-        query = self._here(self.present)
+        query = self._here(self.present[panel])
         if panel == "latency":
             query = f"1000 * histogram_quantile(0.95, ({query}))"
         found = self._ask("query", {"query": query, "time": f"{at:.3f}"})
-        values = [
-            float(one["value"][1])
-            for one in found
-            if one["metric"].get("queuescope_panel") == panel
-        ]
+        assert len(found) <= 1
+        values = [float(one["value"][1]) for one in found]
         return values[0] if values and np.isfinite(values[0]) else None
 
     def _here(self, query: str) -> str:

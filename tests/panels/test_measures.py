@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Resolution, Share, load_dashboard
+from queuescope.panels import Ended, Resolution, Share, load_dashboard
 from queuescope.panels import parse_dashboard as parse
 from queuescope.prometheus import promql
 
@@ -72,6 +72,28 @@ def test_a_mistake_in_a_share_is_told_with_its_place(wrong: str, right: str, exp
     assert expected in str(caught.value)
 
 
+def test_what_jobs_come_to_is_named_once_for_all_figures_of_now() -> None:
+    text = "[ended]\nnow = 'sum by (end) (rate(jobs{$matchers}[$recent]))'\ngood = { end = 'good' }"
+    expected = Ended("sum by (end) (rate(jobs{$matchers}[$recent]))", "end", "good")
+    assert expected == parse(PANELS + text, "t", "t").ended
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ended = 3\n", "here, ended is written as an [ended] table"),
+        ("ended = {}\n", "here, ended: 'now' must be a text that is not empty"),
+        ("ended = { now = 'a' }\n", "here, ended: 'good' must name a label and its value, such as"),
+        ("ended = { now = 'a$' }\n", "here, ended, now: a lone $ stands in the template"),
+        ("ended = { then = 'a' }\n", "here, ended: unknown key 'then'"),
+    ],
+)
+def test_a_mistake_in_what_jobs_come_to_is_told(text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text + PANELS, "t", "here")
+    assert str(caught.value).startswith(expected)
+
+
 def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -> None:
     dashboard = load_dashboard("ai-agents")
     for measure in dashboard.measures:
@@ -81,3 +103,7 @@ def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -
         for text in texts:
             query = panel.render(text, Resolution(900, 15), 'env="prod"', None)
             assert promql.metric_names(query) <= set(panel.metrics), query
+    ended = dashboard.ended
+    assert ended is not None
+    query = dashboard.panels[0].render(ended.now, Resolution(300, 15), 'env="prod"', None)
+    assert promql.metric_names(query) == {"ai_agents_enhancement_jobs_total"}

@@ -16,7 +16,7 @@ from queuescope.snapshot.live_words import (
     source_content,
     source_findings,
 )
-from queuescope.snapshot.present import Present
+from queuescope.snapshot.questions import Present
 from queuescope.snapshot.standing_words import Figure
 
 DEPTH = load_dashboard("ai-agents").measures[0]

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import pytest
 from tests.fault_server import http_response
-from tests.faults.proxy import FaultProxy, alter
+from tests.faults.proxy import FaultProxy, alter, ask_instead
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService, panels
 
@@ -413,3 +413,99 @@ async def test_what_was_so_then_is_asked_for_once_in_a_quarter_of_an_hour(
             again = await told(service, 60)
         assert proxy.asked["query"] <= 5 * 2
     assert cards(again)["queue_depth"]["changes"] == cards(found)["queue_depth"]["changes"]
+
+
+async def test_where_every_job_fails_the_success_rate_is_zero(
+    tmp_path: Path, make_service: StartService, clock: Clock
+) -> None:
+    end = int(time.time())
+    times = np.arange(end - 1_800, end + 1, SCRAPE)
+    series = {
+        'ai_agents_enhancement_jobs_total{outcome="failed"}': (times, np.arange(len(times)) * 5.0)
+    }
+    with RealPrometheus(tmp_path, series=series) as server:
+        async with standing(server.url, make_service, clock) as service:
+            found = await told(service)
+    assert cards(found)["success_rate"]["words"] == "0.0 %"
+    assert cards(found)["throughput"]["words"] == "10"
+    assert found["verdict"]["state"] == "down"
+
+
+async def test_what_jobs_come_to_that_is_refused_takes_no_figure_along(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    broken = PRESET.read_text("utf-8").replace(
+        "[ended]\nnow = 'sum by", "[ended]\nnow = 'nonsense by"
+    )
+    async with standing(proxy.url, make_service, clock, broken) as service:
+        found = await told(service)
+        proxy.asked.clear()
+        clock.offset_seconds += 20
+        await told(service, 10)
+    assert proxy.asked["query"] <= 2
+    assert {card["state"] for card in found["kpis"]} == {"fresh"}
+    assert cards(found)["throughput"]["words"] == "20"
+
+
+async def test_a_day_that_is_refused_takes_no_other_along(
+    proxy: CountingProxy, make_service: StartService, clock: Clock
+) -> None:
+    broken = PRESET.read_text("utf-8").replace(
+        "query = 'max(max_over_time(ai_agents_queue_oldest",
+        "query = 'max(nonsense(ai_agents_queue_oldest",
+    )
+    async with standing(proxy.url, make_service, clock, broken) as service:
+        found = cards(await told(service))
+        proxy.asked.clear()
+        clock.offset_seconds += 20
+        await told(service, 10)
+    sparks = {name: card["spark"] is not None for name, card in found.items()}
+    assert sparks.pop("oldest_waiting") is False
+    assert all(sparks.values())
+    assert {card["state"] for card in found.values()} == {"fresh"}
+    # What was read is kept; only what was refused is tried again.
+    assert proxy.asked["query_range"] == 1
+
+
+async def test_of_a_histogram_the_buckets_around_the_quantile_are_enough(
+    tmp_path: Path, make_service: StartService, clock: Clock
+) -> None:
+    """They give the same figure, and all of them are asked for again when they are not enough."""
+
+    def asks(query: str) -> bool:
+        return "queuescope_panel" in query and "latency_seconds_bucket" in query
+
+    bounds = ("0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "60", "120", "+Inf")
+    end = int(time.time())
+    times = np.arange(end - 1_800, end + 1, SCRAPE)
+    jobs = np.arange(len(times), dtype=float)
+    series = {
+        f'ai_agents_enhancement_latency_seconds_bucket{{le="{bound}"}}': (
+            times,
+            jobs * (10 if float(bound) >= 2 else 9 if float(bound) >= 1 else 0),
+        )
+        for bound in bounds
+    }
+    dashboard = load_dashboard("ai-agents")
+    with RealPrometheus(tmp_path, series=series) as server:
+        async with FaultProxy(server.port) as proxy:
+            url = f"http://127.0.0.1:{proxy.port}"
+            service = make_service(url, dashboard=dashboard)
+            async with over(service, url, clock, dashboard) as made:
+                first = cards(await told(made))["p95_latency"]
+                assert (first["state"], first["words"]) == ("fresh", "1.5 s")
+                proxy.forget()
+                clock.offset_seconds += 30
+                again = cards(await told(made, 10))["p95_latency"]
+                [narrow] = [r.query for r in proxy.seen if asks(r.query)]
+                assert 'le=~"0\\\\.5|1|2|5|\\\\+Inf"' in narrow
+                assert (again["state"], again["words"]) == ("fresh", "1.5 s")
+                # A source that has one of them no more.
+                lacking = narrow.replace("le=~", 'le!="2",le=~')
+                proxy.spoil(ask_instead(lacking), lambda r: r.query == narrow)
+                proxy.forget()
+                clock.offset_seconds += 30
+                whole = cards(await told(made, 10))["p95_latency"]
+                asked = ["le=~" in r.query for r in proxy.seen if asks(r.query)]
+    assert asked == [True, False]
+    assert (whole["state"], whole["words"]) == ("fresh", "1.5 s")

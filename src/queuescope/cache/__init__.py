@@ -1,6 +1,6 @@
 """Never ask twice, never forget the last good answer."""
 
-from queuescope.cache.reader import CachedReader
+from queuescope.cache.reader import CachedReader, state_of
 from queuescope.cache.store import Extent, FrameKey, FrameStore
 
-__all__ = ["CachedReader", "Extent", "FrameKey", "FrameStore"]
+__all__ = ["CachedReader", "Extent", "FrameKey", "FrameStore", "state_of"]

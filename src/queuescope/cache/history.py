@@ -17,7 +17,7 @@ SEAM_POINTS = 3
 
 TOLD_SEAM_POINTS = 1
 """The same where all that is held was seen in the present epoch, and in no other: the epoch tells
-that it is the same history, and the seam is only a second look.
+that it is the same history, and the seam is only a second look, when the gap is first closed.
 """
 
 

@@ -193,9 +193,8 @@ class CachedReader:
         )
         seams = [frame.grid for frame in (*usable, *beside)]
         told = epoch is not None and all(extent.epochs == (epoch,) for extent in held)
-        points = history.TOLD_SEAM_POINTS if told else history.SEAM_POINTS
         missing = tuple(
-            history.with_seam(gap, seams, points)
+            history.with_seam(gap, seams, _seam_points(gap, held, told=told))
             for gap in gaps(grid, (part.grid for part in usable))
         )
         status = LookupStatus.PARTIAL_HIT if missing else LookupStatus.HIT
@@ -259,6 +258,13 @@ class CachedReader:
         )
 
 
+def state_of(frame: Frame) -> tuple[State, str]:
+    """What may be believed of a whole answer, and the cause where it is not fresh."""
+    if not frame.series:
+        return State.EMPTY, _NO_SERIES
+    return (State.FRESH, "") if frame.has_numbers else (State.IDLE, _NO_NUMBER)
+
+
 def _reading(
     frame: Frame,
     as_of: float,
@@ -266,15 +272,19 @@ def _reading(
     warnings: tuple[str, ...] = (),
     infos: tuple[str, ...] = (),
 ) -> Reading:
-    if warnings:
-        state, cause = State.PARTIAL, _PARTIAL
-    elif not frame.series:
-        state, cause = State.EMPTY, _NO_SERIES
-    elif not frame.has_numbers:
-        state, cause = State.IDLE, _NO_NUMBER
-    else:
-        state, cause = State.FRESH, ""
+    state, cause = (State.PARTIAL, _PARTIAL) if warnings else state_of(frame)
     return Reading(state, frame, as_of, status, cause=cause, warnings=(*warnings, *infos))
+
+
+def _seam_points(gap: Grid, held: Extents, *, told: bool) -> int:
+    """How many points beside ``gap`` are fetched with it; ``told``: all of ``held`` was seen in the
+    present epoch, and in no other.
+    """
+    if not told:
+        return history.SEAM_POINTS
+    # What is only fetched again, while it may still change, was joined before.
+    again = any(overlap(extent.grid, gap) == gap for extent in held)
+    return 0 if again else history.TOLD_SEAM_POINTS
 
 
 def _with_epoch(seen: tuple[str, ...], epoch: str | None) -> tuple[str, ...]:

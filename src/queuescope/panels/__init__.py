@@ -5,6 +5,7 @@ from queuescope.panels.loader import load_dashboard, parse_dashboard
 from queuescope.panels.model import (
     RANKED_QUANTILE,
     Dashboard,
+    Ended,
     Flow,
     Kind,
     Measure,
@@ -18,6 +19,7 @@ from queuescope.panels.model import (
 __all__ = [
     "RANKED_QUANTILE",
     "Dashboard",
+    "Ended",
     "Flow",
     "Kind",
     "Measure",

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels.checks import LABEL, check_template, is_finite, meant, numbers, only, texts
-from queuescope.panels.measures import parse_flow, parse_measures, parse_per_worker
+from queuescope.panels.measures import parse_ended, parse_flow, parse_measures, parse_per_worker
 from queuescope.panels.model import (
     RANKED_QUANTILE,
     Dashboard,
@@ -52,7 +52,7 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{place} is not valid TOML: {exc}") from exc
-    only(raw, {"title", "panel", "measure", "flow", "worker"}, place)
+    only(raw, {"title", "panel", "measure", "flow", "worker", "ended"}, place)
     tables = raw.get("panel")
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{place}: at least one [[panel]] is needed")
@@ -68,7 +68,8 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
     measures = parse_measures(raw.get("measure", []), place, {p.id: p for p in panels})
     flow = parse_flow(raw["flow"], f"{place}, flow") if "flow" in raw else None
     per_worker = parse_per_worker(raw["worker"], f"{place}, worker") if "worker" in raw else None
-    return Dashboard(name, str(raw.get("title", name)), panels, measures, flow, per_worker)
+    ended = parse_ended(raw["ended"], f"{place}, ended") if "ended" in raw else None
+    return Dashboard(name, str(raw.get("title", name)), panels, measures, flow, per_worker, ended)
 
 
 def _panel(raw: dict[str, Any], place: str) -> Panel:

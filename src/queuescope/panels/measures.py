@@ -1,4 +1,4 @@
-"""The ``[[measure]]``, ``[flow]`` and ``[worker]`` tables of a panel file."""
+"""The ``[[measure]]``, ``[ended]``, ``[flow]`` and ``[worker]`` tables of a panel file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
 from queuescope.panels.checks import LABEL, check_template, is_finite, meant, only, texts
-from queuescope.panels.model import Flow, Kind, Measure, Panel, PerWorker, Share
+from queuescope.panels.model import Ended, Flow, Kind, Measure, Panel, PerWorker, Share
 
 CARDS = (
     *("queue_depth", "success_rate", "p95_latency"),
@@ -74,6 +74,18 @@ def parse_per_worker(raw: Any, place: str) -> PerWorker:
     return PerWorker(query)
 
 
+def parse_ended(raw: Any, place: str) -> Ended:
+    """Validate the table that success rate and throughput are read from. Raises
+    ``ConfigurationError``.
+    """
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{place} is written as an [ended] table")
+    only(raw, {"now", "good"}, place)
+    now = _text(raw, "now", place)
+    check_template(now, f"{place}, now")
+    return Ended(_one_line(now), *_label(raw, "good", place))
+
+
 def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Measure:
     only(raw, _SHARED | _OF_PANEL | _OF_OWN, place)
     given = str(raw.get("id", ""))
@@ -115,14 +127,19 @@ def _share(raw: dict[str, Any], place: str, panel: Panel) -> Share:
         )
     query = _text(raw, "share", place)
     check_template(query, f"{place}, share")
-    of = raw.get("share_of")
-    pairs = list(of.items()) if isinstance(of, dict) else []
+    return Share(_one_line(query), *_label(raw, "share_of", place))
+
+
+def _label(raw: dict[str, Any], key: str, place: str) -> tuple[str, str]:
+    """The one label with its value that stands under ``key``."""
+    table = raw.get(key)
+    pairs = list(table.items()) if isinstance(table, dict) else []
     if len(pairs) != 1 or not isinstance(pairs[0][1], str) or not LABEL.fullmatch(pairs[0][0]):
         raise ConfigurationError(
-            f"{place}: 'share_of' must name a label and its value, such as {{ outcome = \"done\" }}"
+            f'{place}: {key!r} must name a label and its value, such as {{ outcome = "done" }}'
         )
     [(label, value)] = pairs
-    return Share(_one_line(query), label, value)
+    return label, value
 
 
 def _own_panel(raw: dict[str, Any], place: str) -> Panel:

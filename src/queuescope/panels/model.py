@@ -214,6 +214,20 @@ class PerWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """What jobs come to, asked for once for both figures of now that follow from it: the success
+    rate, which is the share of the series that have ``label`` with ``value``, and the throughput.
+
+    ``now`` gives jobs per second by that label over the last minutes. Where it gives nothing the
+    figures are asked for as their own ``now`` says.
+    """
+
+    now: str
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dashboard:
     """Panels and measures in the order in which they stand."""
 
@@ -223,6 +237,7 @@ class Dashboard:
     measures: tuple[Measure, ...] = ()
     flow: Flow | None = None
     per_worker: PerWorker | None = None
+    ended: Ended | None = None
 
     @property
     def breakdowns(self) -> tuple[str, ...]:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.errors import SourceError
 from queuescope.panels import Dashboard, Measure
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
-from queuescope.snapshot.days import STEP_SECONDS, Days, DayShares
-from queuescope.snapshot.questions import (
-    Question,
-    ask_together,
-    read_figure,
-    shown_by,
-    shown_of,
-)
+from queuescope.snapshot.days import STEP_SECONDS, DayShares
+from queuescope.snapshot.questions import Asker, shown_by, shown_of
 
 _log = logging.getLogger(__name__)
 
 COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
 """How many seconds ago that was."""
+
+# What is past is asked for four times an hour; with all buckets once is enough.
+_WHOLE_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +37,21 @@ class Comparisons:
     """Asks for the figures of then, once for each quarter of an hour: what is past stays so."""
 
     def __init__(
-        self, client: PrometheusClient, days: Days, shares: DayShares, dashboard: Dashboard
+        self,
+        client: PrometheusClient,
+        shares: DayShares,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
     ) -> None:
-        self._client = client
-        self._days = days
+        # Each with its own: the buckets that were enough a quarter of an hour before are so again.
+        self._askers = {
+            name: Asker(
+                client, dashboard, matchers=matchers, clock=clock, whole_seconds=_WHOLE_SECONDS
+            )
+            for name in COMPARED
+        }
         self._shares = shares
         self._measures = dashboard.measures
         self._then: dict[str, _Then] = {}
@@ -81,46 +88,19 @@ class Comparisons:
         if held is not None and (held.at, held.names) == (at, names):
             return
         try:
-            found = await self._ask(questions, bearings, at)
+            recent = bearings.resolution(RECENT_SECONDS)
+            answers = await self._askers[name].ask(questions, recent, at)
         except SourceError as exc:
             # The card says that there is nothing to compare with.
             _log.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
             self._then.pop(name, None)
             return
+        for figure, error in answers.failed.items():
+            _log.warning("cannot compare %s: %s (%s)", figure, error, error.detail)
+        # Half an answer is none.
+        found = {
+            figure: present.value
+            for figure, present in answers.found.items()
+            if present.value is not None and not present.warnings
+        }
         self._then[name] = _Then(at, names, found)
-
-    async def _ask(
-        self, questions: Sequence[Question], bearings: Bearings, at: float
-    ) -> dict[str, float]:
-        """The answers by name; half an answer is none.
-
-        Should the source refuse the one question, each figure asks its own, so that none takes the
-        others along.
-        """
-        try:
-            return await self._ask_for(questions, bearings, at)
-        except SourceError as exc:
-            if exc.kind not in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
-                raise
-        found: dict[str, float] = {}
-        for question in questions:
-            try:
-                found |= await self._ask_for([question], bearings, at)
-            except SourceError as exc:
-                _log.warning("cannot read %s: %s (%s)", question.name, exc, exc.detail)
-        return found
-
-    async def _ask_for(
-        self, questions: Sequence[Question], bearings: Bearings, at: float
-    ) -> dict[str, float]:
-        recent = bearings.resolution(RECENT_SECONDS)
-        together = await ask_together(
-            self._client, questions, lambda text: self._days.filled(text, recent), at
-        )
-        found = {}
-        for question in () if together.warnings else questions:
-            with contextlib.suppress(ConfigurationError):
-                value = read_figure(question, together)
-                if value is not None:
-                    found[question.name] = value
-        return found

@@ -11,7 +11,7 @@ from typing import Any
 from queuescope.health import Finding, Health
 from queuescope.panels import Measure
 from queuescope.snapshot.live_sources import Acts, Failures, LiveSource, Origin
-from queuescope.snapshot.present import Present
+from queuescope.snapshot.questions import Present
 from queuescope.snapshot.standing_words import Figure
 from queuescope.timeseries import State
 

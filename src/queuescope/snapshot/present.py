@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
-from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.errors import SourceError
 from queuescope.panels import Dashboard, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.probe import Probe
 from queuescope.snapshot.questions import (
-    Question,
-    ask_together,
+    ABOUT_THE_QUESTION,
+    Asker,
+    Present,
     figures_of,
     flow_of,
-    read_figure,
 )
 
 _log = logging.getLogger(__name__)
@@ -25,23 +25,6 @@ SHARED_SECONDS = 1.0
 """Who wants nothing older still shares what somebody asked for a moment ago."""
 
 _REFUSED_KEPT_SECONDS = 60.0
-_ABOUT_THE_QUESTION = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """One figure as of the newest question that was answered.
-
-    ``value`` None: the source has no sample for it; NaN: nothing happened that could be measured.
-    ``as_of`` (source time) is when it was so, None before any answer. ``cause`` says why there is
-    nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
-    that may be incomplete.
-    """
-
-    value: float | None = None
-    as_of: float | None = None
-    cause: str = ""
-    warnings: tuple[str, ...] = ()
 
 
 class PresentValues:
@@ -56,11 +39,9 @@ class PresentValues:
         matchers: str,
         clock: Callable[[], float],
     ) -> None:
-        self._client = client
+        self._asker = Asker(client, dashboard, matchers=matchers, clock=clock)
         self._probe = probe
         self._questions = (*figures_of(dashboard), *flow_of(dashboard))
-        self._filler = dashboard.panels[0]
-        self._matchers = matchers
         self._clock = clock
         self._found: dict[str, Present] = {}
         self._refused: dict[str, float] = {}
@@ -120,47 +101,25 @@ class PresentValues:
         # What was refused a moment ago would only have all the others refused again.
         questions = [q for q in self._questions if not self._was_refused(q.name)]
         try:
-            source_now = await self._ask_for(questions, resolution)
+            answers = await self._asker.ask(questions, resolution)
         except SourceError as exc:
-            if exc.kind in _ABOUT_THE_QUESTION:
-                await asyncio.gather(*(self._ask_alone(q, resolution) for q in questions))
-            else:
-                _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
-                for question in self._questions:
-                    self._fail(question.name, str(exc))
-        else:
-            self._source_now = source_now
-            self._probe.told(source_now, asked_at, self._clock())
+            _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
+            for question in self._questions:
+                self._fail(question.name, exc)
+            return
+        self._found.update(answers.found)
+        for name, error in answers.failed.items():
+            _log.warning("cannot read the present %s: %s (%s)", name, error, error.detail)
+            self._fail(name, error)
+            if error.kind in ABOUT_THE_QUESTION:
+                self._refused[name] = self._clock()
+        self._source_now = answers.at
+        if answers.at is not None and not answers.failed:
+            self._probe.told(answers.at, asked_at, self._clock())
 
     def _was_refused(self, name: str) -> bool:
         at = self._refused.get(name, float("-inf"))
         return 0 <= self._clock() - at < _REFUSED_KEPT_SECONDS
 
-    async def _ask_alone(self, question: Question, resolution: Resolution) -> None:
-        try:
-            await self._ask_for([question], resolution)
-        except SourceError as exc:
-            _log.warning("cannot read the present %s: %s (%s)", question.name, exc, exc.detail)
-            self._fail(question.name, str(exc))
-            if exc.kind in _ABOUT_THE_QUESTION:
-                self._refused[question.name] = self._clock()
-
-    def _fail(self, name: str, cause: str) -> None:
-        self._found[name] = replace(self.of(name), cause=cause)
-
-    async def _ask_for(self, questions: Sequence[Question], resolution: Resolution) -> float:
-        """Take in the answers to ``questions``, and return the source's time."""
-        answer = await ask_together(
-            self._client, questions, lambda text: self._filled(text, resolution)
-        )
-        for question in questions:
-            try:
-                value = read_figure(question, answer)
-            except ConfigurationError as exc:
-                self._found[question.name] = Present(None, None, str(exc))
-            else:
-                self._found[question.name] = Present(value, answer.at, warnings=answer.warnings)
-        return answer.at
-
-    def _filled(self, template: str, resolution: Resolution) -> str:
-        return self._filler.render(template, resolution, self._matchers, None)
+    def _fail(self, name: str, error: SourceError) -> None:
+        self._found[name] = replace(self.of(name), cause=str(error))

@@ -2,31 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import curves_of
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Measure, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
-from queuescope.timeseries import Frame, Grid
+from queuescope.snapshot.brackets import WHOLE_SECONDS, Brackets
+from queuescope.timeseries import Frame, Grid, Labels
 
 GROWTH, COMPLETION = "flow_growth", "flow_completion"
 """The names of what goes through the queue: jobs per second."""
 
+ABOUT_THE_QUESTION = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
+"""Errors that concern what was asked, not the source."""
+
 _LABEL = "queuescope_panel"
+_ENDED = "ended"
+_SUCCESS, _THROUGHPUT = "success_rate", "throughput"
+_UNCOUNTED_SECONDS = 600.0
+_MATCHERS = re.compile(r"\$\{?matchers\b")
+
+Samples = Sequence[tuple[Labels, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """One figure as of the newest question that was answered.
+
+    ``value`` None: the source has no sample for it; NaN: nothing happened that could be measured.
+    ``as_of`` (source time) is when it was so, None before any answer. ``cause`` says why there is
+    nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
+    that may be incomplete.
+    """
+
+    value: float | None = None
+    as_of: float | None = None
+    cause: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``template`` under ``name``; ``panel`` reads its answer, None: it is a single number."""
+    """``template`` under ``name``; ``panel`` reads its answer, None: it is a single number.
+
+    With ``ended`` the figure is read from what jobs come to, where that is known.
+    """
 
     name: str
     panel: Panel | None
     template: str
+    ended: Ended | None = None
+
+    @property
+    def is_of_buckets(self) -> bool:
+        """Whether the answer are the buckets of histograms, and one more matcher would choose among
+        them: with several selectors it could narrow another one.
+        """
+        is_histogram = self.panel is not None and bool(self.panel.quantiles)
+        return is_histogram and len(_MATCHERS.findall(self.template)) == 1
 
 
 def judged_by(measure: Measure) -> str:
@@ -41,9 +82,14 @@ def shown_by(measure: Measure) -> str:
 
 def figures_of(dashboard: Dashboard) -> tuple[Question, ...]:
     """What charts and cards show of now, each figure once; shares of a day are not among them."""
-    asked = {panel.id: Question(panel.id, panel, panel.now) for panel in dashboard.panels}
+    ended = dashboard.ended
+    asked = {
+        panel.id: Question(panel.id, panel, panel.now, ended if panel.id == _SUCCESS else None)
+        for panel in dashboard.panels
+    }
     for measure in dashboard.measures:
-        judged = Question(judged_by(measure), measure.panel, measure.panel.now)
+        counted = ended if measure.id == _THROUGHPUT else None
+        judged = Question(judged_by(measure), measure.panel, measure.panel.now, counted)
         for question in (judged, *(() if measure.share else (shown_of(measure),))):
             asked.setdefault(question.name, question)
     return tuple(asked.values())
@@ -63,56 +109,201 @@ def flow_of(dashboard: Dashboard) -> tuple[Question, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """The answers to several questions as of one moment ``at`` (source time)."""
+class Answers:
+    """What came of several questions: the figures, by name, and what failed.
 
-    answer: InstantAnswer
-    at: float
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return self.answer.warnings
-
-
-async def ask_together(
-    client: PrometheusClient,
-    questions: Sequence[Question],
-    fill: Callable[[str], str],
-    at: float | None = None,
-) -> Together:
-    """Ask several questions in one, as of ``at`` or now. Raises ``SourceError``."""
-    parts = [
-        f'label_replace(({fill(question.template)}), "{_LABEL}", "{question.name}", "", "")'
-        for question in questions
-    ]
-    # Without labels, so that it stands beside whatever the others give, were it nothing.
-    answer = await client.query(" or ".join([*parts, "vector(0)"]), at=at)
-    source_now = next((s.timestamp for s in answer.samples if not s.labels), None)
-    if source_now is None:
-        raise SourceError(
-            SourceErrorKind.DECODE,
-            "Prometheus sent an answer that cannot be read",
-            detail="vector(0) gave no sample",
-        )
-    return Together(answer, source_now)
-
-
-def read_figure(question: Question, together: Together) -> float | None:
-    """The figure that answers ``question``; None when the source has no sample for it.
-
-    Raises ``ConfigurationError`` for an answer that is no single figure.
+    ``at`` (source time) is the moment that they are of; None when none was answered.
     """
-    mine = [s for s in together.answer.samples if dict(s.labels).get(_LABEL) == question.name]
-    if not mine:
+
+    at: float | None
+    found: Mapping[str, Present]
+    failed: Mapping[str, SourceError]
+
+
+class Asker:
+    """Asks several questions in one, and of histograms for no more buckets than are needed."""
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+        whole_seconds: float = WHOLE_SECONDS,
+    ) -> None:
+        """``matchers`` are rendered PromQL, ``clock`` gives our own time, epoch seconds.
+
+        All buckets of a histogram are asked for every ``whole_seconds`` at least.
+        """
+        self._client = client
+        self._filler = dashboard.panels[0]
+        self._matchers = matchers
+        self._clock = clock
+        self._brackets = Brackets(clock, whole_seconds=whole_seconds)
+        self._uncounted_at = float("-inf")
+
+    async def ask(
+        self, questions: Sequence[Question], resolution: Resolution, at: float | None = None
+    ) -> Answers:
+        """The answers as of ``at`` (source time), or of now.
+
+        Should the source refuse the one question, each asks its own, so that none takes the others
+        along. Raises ``SourceError`` for everything else that concerns them all.
+        """
+        try:
+            return await self._together(questions, resolution, at)
+        except SourceError as exc:
+            if exc.kind not in ABOUT_THE_QUESTION:
+                raise
+        if _ended_of(questions):
+            # It may be what was refused.
+            self._uncounted_at = self._clock()
+        apart = await asyncio.gather(
+            *(self._apart([q], resolution, at, whole=True) for q in questions)
+        )
+        return _merged(apart)
+
+    async def _apart(
+        self,
+        questions: Sequence[Question],
+        resolution: Resolution,
+        at: float | None,
+        *,
+        whole: bool = False,
+    ) -> Answers:
+        try:
+            return await self._together(questions, resolution, at, whole=whole)
+        except SourceError as exc:
+            return Answers(None, {}, {question.name: exc for question in questions})
+
+    async def _together(
+        self,
+        questions: Sequence[Question],
+        resolution: Resolution,
+        at: float | None,
+        *,
+        whole: bool = False,
+    ) -> Answers:
+        chosen = {} if whole else self._chosen(questions)
+        counted = {} if whole or self._is_uncounted() else _ended_of(questions)
+        texts = {
+            q.name: self._text(q.template, resolution, chosen.get(q.name, ""))
+            for q in questions
+            if q.name not in counted
+        }
+        for common in set(counted.values()):
+            texts[_ENDED] = self._text(common.now, resolution)
+        parts = [
+            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")' for name, text in texts.items()
+        ]
+        # Without labels, so that it stands beside whatever the others give, were it nothing.
+        answer = await self._client.query(" or ".join([*parts, "vector(0)"]), at=at)
+        answered_at = next((s.timestamp for s in answer.samples if not s.labels), None)
+        if answered_at is None:
+            raise SourceError(
+                SourceErrorKind.DECODE,
+                "Prometheus sent an answer that cannot be read",
+                detail="vector(0) gave no sample",
+            )
+        rates = _samples(_ENDED, answer)
+        if counted and not rates:
+            self._uncounted_at = self._clock()
+        found, unsure = {}, []
+        for question in questions:
+            samples = _samples(question.name, answer)
+            ended = counted.get(question.name)
+            if ended is not None and rates:
+                value = _of_ended(question.name, ended, rates)
+                found[question.name] = Present(value, answered_at, warnings=answer.warnings)
+            elif ended is None and self._is_enough(
+                question, samples, answer, narrow=question.name in chosen
+            ):
+                found[question.name] = _figure(question, samples, answered_at, answer.warnings)
+            else:
+                unsure.append(question)
+        answers = Answers(answered_at, found, {})
+        if not unsure:
+            return answers
+        # As of the same moment, so that all figures on the page still are.
+        rest = await self._apart(unsure, resolution, answered_at, whole=True)
+        return _merged([answers, rest])
+
+    def _is_uncounted(self) -> bool:
+        """Whether it was found a while ago that no jobs are counted here."""
+        return 0 <= self._clock() - self._uncounted_at < _UNCOUNTED_SECONDS
+
+    def _chosen(self, questions: Sequence[Question]) -> dict[str, str]:
+        """By question the matcher of the buckets that are enough, where all are not needed."""
+        found = {q.name: self._brackets.matcher(q.name) for q in questions if q.is_of_buckets}
+        return {name: matcher for name, matcher in found.items() if matcher}
+
+    def _is_enough(
+        self, question: Question, samples: Samples, answer: InstantAnswer, *, narrow: bool
+    ) -> bool:
+        """Whether ``samples`` tell the figure; ``narrow``: not all buckets were asked for."""
+        if narrow:
+            return self._brackets.is_enough(question.name, samples)
+        if question.is_of_buckets:
+            # From part of an answer nothing is learnt.
+            self._brackets.learn(question.name, () if answer.warnings else samples)
+        return True
+
+    def _text(self, template: str, resolution: Resolution, matcher: str = "") -> str:
+        matchers = ",".join(text for text in (self._matchers, matcher) if text)
+        return self._filler.render(template, resolution, matchers, None)
+
+
+def _ended_of(questions: Sequence[Question]) -> dict[str, Ended]:
+    """By name, the questions that are read from what jobs come to."""
+    return {question.name: question.ended for question in questions if question.ended is not None}
+
+
+def _of_ended(name: str, ended: Ended, rates: Samples) -> float:
+    """The success rate in percent, NaN where no job ended; or the throughput per minute."""
+    total = sum(value for _, value in rates)
+    if name != _SUCCESS:
+        return 60 * total
+    good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
+    return 100 * good / total if total else math.nan
+
+
+def _samples(name: str, answer: InstantAnswer) -> Samples:
+    return [
+        (tuple(pair for pair in sample.labels if pair[0] != _LABEL), sample.value)
+        for sample in answer.samples
+        if (_LABEL, name) in sample.labels
+    ]
+
+
+def _figure(question: Question, samples: Samples, at: float, warnings: tuple[str, ...]) -> Present:
+    try:
+        return Present(_value(question, samples), at, warnings=warnings)
+    except ConfigurationError as exc:
+        return Present(cause=str(exc))
+
+
+def _value(question: Question, samples: Samples) -> float | None:
+    """The figure; None when the source has no sample for it. Raises ``ConfigurationError`` for an
+    answer that is no single figure.
+    """
+    if not samples:
         return None
     panel = question.panel
     if panel is None:
-        if len(mine) > 1:
-            raise ConfigurationError(f"{question.name}: the query gives {len(mine)} series")
-        return mine[0].value
-    labels = tuple(tuple(pair for pair in s.labels if pair[0] != _LABEL) for s in mine)
-    at = Grid(int(together.at), int(together.at), 1)
-    frame = Frame(at, labels, np.array([s.value for s in mine]).reshape(-1, 1))
+        if len(samples) > 1:
+            raise ConfigurationError(f"{question.name}: the query gives {len(samples)} series")
+        return samples[0][1]
+    values = np.array([value for _, value in samples]).reshape(-1, 1)
+    frame = Frame(Grid(0, 0, 1), tuple(labels for labels, _ in samples), values)
     curves = curves_of(panel, frame, None, 1).curves
     curve = curves[panel.quantiles.index(RANKED_QUANTILE) if panel.quantiles else 0]
     return float(curve.values[0])
+
+
+def _merged(parts: Sequence[Answers]) -> Answers:
+    return Answers(
+        next((part.at for part in parts if part.at is not None), None),
+        {name: figure for part in parts for name, figure in part.found.items()},
+        {name: error for part in parts for name, error in part.failed.items()},
+    )

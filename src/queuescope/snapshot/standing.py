@@ -40,10 +40,12 @@ from queuescope.snapshot.live_words import (
     source_content,
     source_findings,
 )
-from queuescope.snapshot.present import SHARED_SECONDS, Present
+from queuescope.snapshot.present import SHARED_SECONDS
 from queuescope.snapshot.questions import (
     COMPLETION,
     GROWTH,
+    Asker,
+    Present,
     judged_by,
     shown_by,
 )
@@ -108,8 +110,11 @@ class StandingService:
         self._made_of = float("-inf")
         self._flight: _Flight | None = None
         self._days = Days(reader, dashboard, matchers=matchers, clock=clock)
-        self._shares = DayShares(client, self._days, clock=clock)
-        self._comparisons = Comparisons(client, self._days, self._shares, dashboard)
+        asker = Asker(client, dashboard, matchers=matchers, clock=clock)
+        self._shares = DayShares(asker, self._days, clock=clock)
+        self._comparisons = Comparisons(
+            client, self._shares, dashboard, matchers=matchers, clock=clock
+        )
         self._alerts = AlertReader(client, dashboard.panels, clock)
 
     async def get(self, *, max_age_seconds: float) -> bytes:
@@ -286,7 +291,7 @@ class StandingService:
         return found.value if certain else None
 
     async def _history(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Reading:
-        """The last day, with the very question that the chart of a day asks."""
+        """The last day of what the measure judges."""
         panel = measure.panel
         return await self._days.read(panel.query, bearings, panel.metrics[0], anew=anew)
 

@@ -18,7 +18,7 @@ from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdic
 from queuescope.panels import Kind, Measure
 from queuescope.snapshot.alerts import Alerts
 from queuescope.snapshot.live_sources import Origin
-from queuescope.snapshot.present import Present
+from queuescope.snapshot.questions import Present
 from queuescope.timeseries import Floats, Reading, State
 
 Reason = list[str | dict[str, float]]

@@ -1,0 +1,124 @@
+"""Which buckets are enough to know where a quantile lies, so that not all need be asked for.
+
+A quantile depends only on the total and on the two buckets that it lies between. Which these are
+is known from the last answer with all buckets; whether they still are, the next answer tells by
+itself: they are as long as the quantile lies between the lowest and the highest of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from queuescope.panels import RANKED_QUANTILE
+from queuescope.panels.model import RECENT_SECONDS
+from queuescope.prometheus.promql import Matcher
+from queuescope.timeseries import Floats, Labels
+
+WHOLE_SECONDS = float(RECENT_SECONDS)
+"""How often all buckets are asked for nevertheless, unless said otherwise.
+
+Finer ones may have come between those that are known. For as long as this the span that a quantile
+of now is read over holds both layouts, whatever is asked for.
+"""
+
+_LE = "le"
+_BESIDE = 1
+_WORTH_RATIO = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class _Bracket:
+    """``texts`` are the buckets to ask for, as their label writes them. The quantile must lie above
+    ``lowest``, unless no bucket is below that, and not above ``highest``, unless none is above.
+    """
+
+    texts: frozenset[str]
+    lowest: float
+    highest: float
+    is_first: bool
+    is_last: bool
+    learnt_at: float
+
+
+class Brackets:
+    """Remembers by the name of a question the buckets around its ``RANKED_QUANTILE``.
+
+    ``clock`` gives our own time, epoch seconds. Nothing older than ``whole_seconds`` is believed.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, whole_seconds: float = WHOLE_SECONDS) -> None:
+        self._clock = clock
+        self._whole_seconds = whole_seconds
+        self._known: dict[str, _Bracket] = {}
+
+    def matcher(self, name: str) -> str:
+        """What chooses the buckets that are enough, as PromQL; empty: all of them are needed."""
+        bracket = self._known.get(name)
+        if bracket is None or not 0 <= self._clock() - bracket.learnt_at < self._whole_seconds:
+            return ""
+        return str(Matcher(_LE, "=~", "|".join(sorted(map(re.escape, bracket.texts)))))
+
+    def learn(self, name: str, samples: Iterable[tuple[Labels, float]]) -> None:
+        """Take ``samples`` for all buckets there are, and choose among them.
+
+        Nothing is chosen where there is no quantile, or where it would leave out but few.
+        """
+        self._known.pop(name, None)
+        texts, bounds, counts = _buckets(samples)
+        if len(bounds) < 2 or not math.isinf(bounds[-1]) or not counts[-1] > 0:
+            return
+        at = int(np.searchsorted(counts, RANKED_QUANTILE * counts[-1]))
+        finite = len(bounds) - 1
+        # The quantile's own bucket begins where the one below it ends.
+        first = max(0, at - 1 - _BESIDE)
+        last = min(finite, at + 1 + _BESIDE)
+        chosen = {*bounds[first:last], math.inf}
+        wanted = frozenset(text for text in texts if float(text) in chosen)
+        if last > first and len(wanted) <= _WORTH_RATIO * len(texts):
+            self._known[name] = _Bracket(
+                wanted, bounds[first], bounds[last - 1], first == 0, last == finite, self._clock()
+            )
+
+    def is_enough(self, name: str, samples: Iterable[tuple[Labels, float]]) -> bool:
+        """Whether ``samples``, which were asked for with ``matcher``, tell the quantile.
+
+        They do if they are of exactly the buckets that were asked for, and it lies among them.
+        """
+        bracket = self._known.get(name)
+        if bracket is None:
+            return False
+        texts, bounds, counts = _buckets(samples)
+        if frozenset(texts) != bracket.texts or not np.isfinite(counts).all():
+            return False
+        rank = RANKED_QUANTILE * counts[-1]
+        # Of nothing there is no quantile, whichever buckets are looked at.
+        is_idle = not counts.any()
+        above = bracket.is_first or rank > counts[bounds.index(bracket.lowest)]
+        below = bracket.is_last or rank <= counts[bounds.index(bracket.highest)]
+        return bool(is_idle or (above and below))
+
+
+def _buckets(
+    samples: Iterable[tuple[Labels, float]],
+) -> tuple[list[str], list[float], Floats]:
+    """The labels' texts, and the bounds in order with their cumulative counts."""
+    found: dict[float, float] = {}
+    texts = []
+    for labels, value in samples:
+        text = dict(labels).get(_LE, "")
+        try:
+            bound = float(text)
+        except ValueError:
+            continue
+        if math.isnan(bound):
+            continue
+        texts.append(text)
+        found[bound] = found.get(bound, 0.0) + value
+    bounds = sorted(found)
+    counts = np.maximum.accumulate(np.array([found[bound] for bound in bounds]))
+    return texts, bounds, counts
