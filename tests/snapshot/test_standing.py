@@ -15,7 +15,7 @@ import orjson
 import pytest
 from tests.fault_server import http_response
 from tests.faults.proxy import FaultProxy, alter, ask_instead
-from tests.real_prometheus import RealPrometheus, Samples
+from tests.real_prometheus import RealPrometheus
 from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService, panels
 
 from queuescope.panels import Dashboard, Resolution, load_dashboard, parse_dashboard
@@ -26,6 +26,7 @@ from queuescope.snapshot.standing import StandingService
 pytestmark = pytest.mark.anyio
 
 PRESET = Path(__file__).parents[2] / "src/queuescope/panels/presets/ai-agents.toml"
+_AHEAD_SECONDS = 1_200
 RULES = """
 groups:
   - name: test
@@ -43,9 +44,12 @@ groups:
 """
 
 
-def samples(end: int) -> Samples:
-    """Eight days: the queue holds 12 jobs, and 130 since an hour ago; a job in ten fails."""
-    times = np.arange(end - 8 * 86_400, end + 1, SCRAPE)
+def samples(end: int) -> dict[str, tuple[Any, Any]]:
+    """Eight days: the queue holds 12 jobs, and 130 since an hour ago; a job in ten fails.
+
+    They reach beyond now, so that it does not matter how long the tests take.
+    """
+    times = np.arange(end - 8 * 86_400, end + _AHEAD_SECONDS, SCRAPE)
     jobs = np.arange(len(times), dtype=float)
     depth = np.where(times > end - 3600, 130.0, 12.0)
     found: dict[str, tuple[Any, Any]] = {
@@ -65,9 +69,23 @@ def samples(end: int) -> Samples:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     directory = tmp_path_factory.mktemp("standing")
+    with RealPrometheus(directory, series=samples(int(time.time()))) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def alarmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
+    """One with rules, which can write what they find only where nothing is ahead of them."""
+    directory = tmp_path_factory.mktemp("alarmed")
     rules = directory / "rules.yml"
     rules.write_text(RULES)
-    series = samples(int(time.time()))
+    end = int(time.time())
+    whole = samples(end)
+    series = {
+        text: (times[times <= end], values[times <= end])
+        for text, (times, values) in whole.items()
+        if "queue_depth" in text or "workers" in text
+    }
     with RealPrometheus(directory, series=series, rule_files=[rules]) as server:
         yield server
 
@@ -157,10 +175,10 @@ async def test_the_verdict_names_the_figure_its_limit_and_since_when(
 
 
 async def test_alerts_are_told_with_their_chart_and_when_they_began(
-    platform: RealPrometheus, make_service: StartService, clock: Clock
+    alarmed: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     deadline = time.monotonic() + 30
-    async with standing(platform.url, make_service, clock) as service:
+    async with standing(alarmed.url, make_service, clock) as service:
         found = await told(service)
         while len(found["alerts"]) < 2:
             assert time.monotonic() < deadline
@@ -269,9 +287,12 @@ async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_quest
 
 
 async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_they_change(
-    proxy: CountingProxy, make_service: StartService, clock: Clock
+    alarmed: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with standing(proxy.url, make_service, clock) as service:
+    async with (
+        CountingProxy(alarmed.port) as proxy,
+        standing(proxy.url, make_service, clock) as service,
+    ):
         deadline = time.monotonic() + 30
         while len((await told(service, 1))["alerts"]) < 2:
             assert time.monotonic() < deadline
@@ -419,7 +440,7 @@ async def test_where_every_job_fails_the_success_rate_is_zero(
     tmp_path: Path, make_service: StartService, clock: Clock
 ) -> None:
     end = int(time.time())
-    times = np.arange(end - 1_800, end + 1, SCRAPE)
+    times = np.arange(end - 1_800, end + _AHEAD_SECONDS, SCRAPE)
     series = {
         'ai_agents_enhancement_jobs_total{outcome="failed"}': (times, np.arange(len(times)) * 5.0)
     }
@@ -477,7 +498,7 @@ async def test_of_a_histogram_the_buckets_around_the_quantile_are_enough(
 
     bounds = ("0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "60", "120", "+Inf")
     end = int(time.time())
-    times = np.arange(end - 1_800, end + 1, SCRAPE)
+    times = np.arange(end - 1_800, end + _AHEAD_SECONDS, SCRAPE)
     jobs = np.arange(len(times), dtype=float)
     series = {
         f'ai_agents_enhancement_latency_seconds_bucket{{le="{bound}"}}': (

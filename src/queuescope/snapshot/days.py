@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from queuescope.cache import CachedReader
-from queuescope.errors import ConfigurationError, SourceError
+from queuescope.cache import CachedReader, state_of
+from queuescope.errors import SourceError
 from queuescope.panels import Dashboard, Measure, Resolution, Share
 from queuescope.panels.model import RECENT_SECONDS
-from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
-from queuescope.snapshot.present import Present
-from queuescope.snapshot.questions import ask_together, read_figure, shown_of
-from queuescope.timeseries import Grid, Reading, State
+from queuescope.snapshot.questions import Asker, Present, shown_of
+from queuescope.timeseries import Frame, Grid, Reading, State
 
 _log = logging.getLogger(__name__)
 
@@ -29,19 +27,24 @@ STEP_SECONDS = 900
 KEPT_SECONDS = 300.0
 """How long a day is shown as it was read, unless somebody asks for everything anew."""
 
+_LABEL = "queuescope_day"
+_MAX_KEPT = 64
 _WHOLE = (State.FRESH, State.IDLE, State.EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     at: float
-    query: str
     epoch: str | None
     reading: Reading
 
 
 class Days:
-    """Reads days through the cache, with the very questions that the chart of a day asks."""
+    """Reads days through the cache.
+
+    What a chart draws, too, is read with the very question that the chart of a day asks; all else
+    in one question, or each in its own for a while after the source did not answer the one.
+    """
 
     def __init__(
         self,
@@ -55,37 +58,88 @@ class Days:
         self._filler = dashboard.panels[0]
         self._matchers = matchers
         self._clock = clock
+        self._beside = _beside_charts(dashboard)
         self._kept: dict[tuple[str, int], _Kept] = {}
+        self._apart_since = float("-inf")
 
     async def read(
         self, template: str, bearings: Bearings, metric: str, *, ago_seconds: int = 0, anew: bool
     ) -> Reading:
         """The day that ended ``ago_seconds`` ago; ``metric`` is what ``template`` reads first."""
-        query = self.filled(template, bearings.resolution(STEP_SECONDS, metric))
-        key = (template, ago_seconds)
+        alone = self.filled(template, bearings.resolution(STEP_SECONDS, metric))
+        place = self._beside.get(template)
+        if place is None or self._is_apart():
+            return await self._read(alone, bearings, ago_seconds, anew=anew)
+        parts = [
+            f"label_replace(({self.filled(one, bearings.resolution(STEP_SECONDS, first))}), "
+            f'"{_LABEL}", "{number}", "", "")'
+            for one, (number, first) in self._beside.items()
+        ]
+        together = await self._read(" or ".join(parts), bearings, ago_seconds, anew=anew)
+        if together.cause_kind is not None and bearings.error is None:
+            # One that cannot be answered must not take the others along.
+            reading = await self._read(alone, bearings, ago_seconds, anew=anew)
+            if reading.cause_kind is None:
+                self._apart_since = self._clock()
+                return reading
+        return _part(together, place[0])
+
+    def _is_apart(self) -> bool:
+        return 0 <= self._clock() - self._apart_since < KEPT_SECONDS
+
+    async def _read(
+        self, query: str, bearings: Bearings, ago_seconds: int, *, anew: bool
+    ) -> Reading:
+        key = (query, ago_seconds)
         kept = self._kept.get(key)
-        if kept is not None and not anew:
-            same = (kept.query, kept.epoch) == (query, bearings.epoch)
-            if same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
-                return kept.reading
+        same = kept is not None and kept.epoch == bearings.epoch and not anew
+        if kept is not None and same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
+            return kept.reading
         grid = Grid.ending_at(bearings.source_now - ago_seconds, DAY_SECONDS, STEP_SECONDS)
         reading = await self._reader.read(
             query, grid, source_now=bearings.source_now, epoch=bearings.epoch
         )
         self._kept.pop(key, None)
         if reading.state in _WHOLE:
-            self._kept[key] = _Kept(self._clock(), query, bearings.epoch, reading)
+            self._kept[key] = _Kept(self._clock(), bearings.epoch, reading)
+            while len(self._kept) > _MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
         return reading
 
     def filled(self, template: str, resolution: Resolution) -> str:
         return self._filler.render(template, resolution, self._matchers, None)
 
 
+def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, str]]:
+    """What cards read and no chart does: by template a number for it, and its first metric."""
+    found: dict[str, tuple[str, str]] = {}
+    for measure in dashboard.measures:
+        templates = [] if measure.on_page else [measure.panel.query]
+        templates += [measure.share.query] if measure.share else []
+        for template in templates:
+            found.setdefault(template, (str(len(found)), measure.panel.metrics[0]))
+    return found
+
+
+def _part(together: Reading, number: str) -> Reading:
+    """What ``together`` says of one of its questions."""
+    whole = together.frame
+    if whole is None:
+        return together
+    rows = [row for row, labels in enumerate(whole.series) if (_LABEL, number) in labels]
+    series = tuple(tuple(p for p in whole.series[row] if p[0] != _LABEL) for row in rows)
+    frame = Frame(whole.grid, series, whole.values[rows])
+    if together.state not in _WHOLE:
+        return replace(together, frame=frame)
+    state, cause = state_of(frame)
+    return replace(together, frame=frame, state=state, cause=cause)
+
+
 class DayShares:
     """What share of a whole day something has, in percent."""
 
-    def __init__(self, client: PrometheusClient, days: Days, *, clock: Callable[[], float]) -> None:
-        self._client = client
+    def __init__(self, asker: Asker, days: Days, *, clock: Callable[[], float]) -> None:
+        self._asker = asker
         self._days = days
         self._clock = clock
         self._asked: dict[str, tuple[float, Present]] = {}
@@ -140,18 +194,14 @@ class DayShares:
         question = shown_of(measure)
         recent = bearings.resolution(RECENT_SECONDS)
         try:
-            together = await ask_together(
-                self._client,
-                [question],
-                lambda text: self._days.filled(text, recent),
-                bearings.source_now,
-            )
-            found = Present(
-                read_figure(question, together), together.at, warnings=together.warnings
-            )
-        except (SourceError, ConfigurationError) as exc:
-            _log.warning("cannot read %s: %s", question.name, exc)
-            found = replace(held, cause=str(exc))
+            answers = await self._asker.ask([question], recent, bearings.source_now)
+            error = answers.failed.get(question.name)
+            found = answers.found.get(question.name, held)
+        except SourceError as exc:
+            error, found = exc, held
+        if error is not None:
+            _log.warning("cannot read %s: %s (%s)", question.name, error, error.detail)
+            found = replace(held, cause=str(error))
         self._asked[measure.id] = (self._clock(), found)
         return found
 
