@@ -41,16 +41,29 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` of two medians against ``target``: at least it, or at most."""
+    """``value`` of two medians against ``target``: at least it, or at most.
+
+    None: there is no target, and the ratio is only told.
+    """
 
     title: str
     value: float
-    target: float
+    target: float | None
     at_least: bool
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        if self.target is None:
+            return None
         return self.value >= self.target if self.at_least else self.value <= self.target
+
+    @property
+    def words(self) -> str:
+        """The target and whether it is met, as two cells of a table."""
+        if self.target is None:
+            return "– | "
+        sign, verdict = "≥" if self.at_least else "≤", "met" if self.met else "**missed**"
+        return f"{sign} {self.target:g} | {verdict}"
 
 
 @dataclass(slots=True)
@@ -105,10 +118,7 @@ class Results:
             lines.append(f"| {title} | {row} |")
         lines += ["", "| | reached | target | |", "|---|---:|---:|---|"]
         for ratio in self.ratios:
-            sign, verdict = "≥" if ratio.at_least else "≤", "met" if ratio.met else "**missed**"
-            lines.append(
-                f"| {ratio.title} | {ratio.value:.2f} | {sign} {ratio.target:g} | {verdict} |"
-            )
+            lines.append(f"| {ratio.title} | {ratio.value:.2f} | {ratio.words} |")
         loads = [one for part in self.load.values() for one in part]
         machine = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
         busy = f"{statistics.median(loads):.2f} cores busy (at most {max(loads):.2f})"
