@@ -13,8 +13,10 @@ import pytest
 from tests.orphans import Keeper
 
 TEST_PROCESS = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from tests.orphans import Keeper
+# What runs in the background of a shell, as tests may, inherits that it ignores this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 keeper = Keeper()
 server = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $$ $!; wait"], start_new_session=True)
 time.sleep(1000)

@@ -163,6 +163,13 @@ class Worker:
             self.scrape, lambda seen: seen.sum("ai_agents_enhancement_jobs_total") >= count
         )
 
+    def at_rest(self, count: int) -> Scrape:
+        """The scrape once so many attempts have ended and none runs: told one after the other."""
+        return until(
+            lambda: self.ended(count),
+            lambda seen: seen.sum("ai_agents_enhancement_jobs_in_flight") == 0,
+        )
+
 
 class Shop:
     """The project, its broker, and how to send it jobs."""

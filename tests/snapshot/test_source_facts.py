@@ -110,7 +110,6 @@ async def test_facts_that_still_hold_are_not_measured_again(prometheus: RealProm
         {"scrape_interval_seconds": 30},
         {"scrape_interval_seconds": 10},
         {"phases": {}},
-        {"phases": {"scraped_15": 11.0}},
         {"measured": False},
     ],
 )
@@ -121,6 +120,14 @@ async def test_facts_that_hold_no_more_are_measured_anew(
     assert right.phases
     async with PrometheusClient(prometheus.url) as client:
         found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, **wrong))
+    assert found == right
+
+
+async def test_another_moment_of_the_scrape_is_measured_anew(prometheus: RealPrometheus) -> None:
+    right = await _ask(prometheus, "scraped_15")
+    moved = {metric: (phase + 7) % 15 for metric, phase in right.phases.items()}
+    async with PrometheusClient(prometheus.url) as client:
+        found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, phases=moved))
     assert found == right
 
 

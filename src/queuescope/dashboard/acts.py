@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
 
@@ -164,11 +164,11 @@ def obstacle() -> str:
 
 
 def offer(request: Request) -> None:
-    """Open the dialog for ``request``; to be called in the run in which it was asked for."""
+    """Open the dialog for ``request``; ends the run in which it was asked for."""
     desk = _desk()
     desk.clear()
     desk.take(request)
-    _open(desk)
+    _shown_anew()
 
 
 def offer_retry(job_ids: Sequence[str], *, group: str = "") -> None:
@@ -207,10 +207,10 @@ def offer_scale(worker: str) -> None:
 
 
 def resume() -> None:
-    """Open the dialog again that was open when the page was last drawn; for the script's start."""
+    """Show the dialog of what the visitor is about to do, if anything; for the script's start."""
     desk = st.session_state.get(_DESK)
     if isinstance(desk, Desk) and desk.is_open:
-        _open(desk)
+        st.dialog(desk.title, on_dismiss=desk.clear)(_draw)(desk)
 
 
 def last_act() -> Markup:
@@ -272,18 +272,23 @@ def _offer_made(make: Callable[[], Request], operation: Operation) -> None:
         desk.take(make())
     except RefusedError as exc:
         desk.title, desk.refusal = WORDINGS[operation].title, str(exc)
-    _open(desk)
+    _shown_anew()
 
 
 def _offer_chosen(choose: Callable[[], Request | None], operation: Operation) -> None:
     desk = _desk()
     desk.clear()
     desk.title, desk.choose = WORDINGS[operation].title, choose
-    _open(desk)
+    _shown_anew()
 
 
-def _open(desk: Desk) -> None:
-    st.dialog(desk.title, on_dismiss=desk.clear)(_draw)(desk)
+def _shown_anew() -> NoReturn:
+    """Draw the page again, with the dialog, by ``resume``.
+
+    A dialog that a fragment opens is the fragment's: when that runs again by itself, which these
+    do, what is drawn in the dialog at that moment may find no place in the browser any more.
+    """
+    st.rerun()
 
 
 def _draw(desk: Desk) -> None:
