@@ -159,21 +159,14 @@ class Asker:
         if _ended_of(questions):
             # It may be what was refused.
             self._uncounted_at = self._clock()
-        apart = await asyncio.gather(
-            *(self._apart([q], resolution, at, whole=True) for q in questions)
-        )
-        return _merged(apart)
+        return _merged(await asyncio.gather(*(self._whole([q], resolution, at) for q in questions)))
 
-    async def _apart(
-        self,
-        questions: Sequence[Question],
-        resolution: Resolution,
-        at: float | None,
-        *,
-        whole: bool = False,
+    async def _whole(
+        self, questions: Sequence[Question], resolution: Resolution, at: float | None
     ) -> Answers:
+        """The answers to just what the panels ask; every error is that of all ``questions``."""
         try:
-            return await self._together(questions, resolution, at, whole=whole)
+            return await self._together(questions, resolution, at, whole=True)
         except SourceError as exc:
             return Answers(None, {}, {question.name: exc for question in questions})
 
@@ -226,8 +219,7 @@ class Asker:
         if not unsure:
             return answers
         # As of the same moment, so that all figures on the page still are.
-        rest = await self._apart(unsure, resolution, answered_at, whole=True)
-        return _merged([answers, rest])
+        return _merged([answers, await self._whole(unsure, resolution, answered_at)])
 
     def _is_uncounted(self) -> bool:
         """Whether it was found a while ago that no jobs are counted here."""
