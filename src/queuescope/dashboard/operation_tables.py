@@ -86,6 +86,12 @@ _RESULT_TONES = {
 }
 
 
+_DECIDED_ELSEWHERE = (
+    "What is paused was decided by another dashboard, whose acts stand in an audit of its own. "
+    "Give all dashboards of this broker one operations_store_url."
+)
+
+
 def standing(rights: Rights) -> Markup:
     """Whether the visitor can act now, and by what."""
     role = rights.role
@@ -149,7 +155,10 @@ def queues_part(
         empty="No worker reports, and no queue is named in the setting queues.",
         stacks=True,
     )
-    return sighted_part(sighting, head, body)
+    elsewhere = (
+        notice(_DECIDED_ELSEWHERE, tone=Tone.WARN) if picture.is_decided_elsewhere else Markup("")
+    )
+    return sighted_part(sighting, head, joined(elsewhere, body))
 
 
 def workers_part(

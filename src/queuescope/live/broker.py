@@ -16,7 +16,8 @@ from queuescope.operations.workers import Fleet, judge
 class BrokerPicture:
     """The broker at one instant; ``at`` is epoch seconds of its own clock.
 
-    ``paces`` are those of the workers that have been seen for long enough, by name.
+    ``paces`` are those of the workers that have been seen for long enough, by name;
+    ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
     """
 
     at: float
@@ -24,6 +25,7 @@ class BrokerPicture:
     fleet: Fleet
     desired: DesiredState
     paces: Mapping[str, Pace] = field(default_factory=dict)
+    is_decided_elsewhere: bool = False
 
     def queue(self, name: str) -> QueueReading | None:
         """The reading of one queue; None when it is not among them."""
@@ -51,4 +53,6 @@ def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
     queues = tuple(room.broker.read(sorted({*room.named_queues, *served})))
     desired = room.broker.desired()
     known = {} if paces is None else paces.take_in(workers.reports)
-    return BrokerPicture(workers.at, queues, judge(workers, desired, queues), desired, known)
+    elsewhere = bool(room.ledger.name) and desired.ledger not in ("", room.ledger.name)
+    fleet = judge(workers, desired, queues)
+    return BrokerPicture(workers.at, queues, fleet, desired, known, elsewhere)

@@ -16,11 +16,12 @@ from queuescope.operations.redis_failures import is_overtaken
 REVOKED_SECONDS = 7 * 86_400.0
 """How long a revocation is remembered: no message should wait longer than that."""
 _ATTEMPTS = 10
+_FIELDS = ("revision", "paused", "ledger")
 
 
 def read_desired(client: redis.Redis, keys: Keys) -> DesiredState:
     """What the broker holds; revision 0 when it holds nothing. Raises what redis-py raises."""
-    return _decoded(client.hmget(keys.desired, "revision", "paused"))
+    return _decoded(client.hmget(keys.desired, *_FIELDS))
 
 
 def publish_desired(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredState:
@@ -31,13 +32,17 @@ def publish_desired(client: redis.Redis, keys: Keys, state: DesiredState) -> Des
     for attempt in range(_ATTEMPTS):
         with client.pipeline() as pipe:
             pipe.watch(keys.desired)  # type: ignore[no-untyped-call]
-            held = _decoded(pipe.hmget(keys.desired, "revision", "paused"))
+            held = _decoded(pipe.hmget(keys.desired, *_FIELDS))
             if held.revision >= state.revision:
                 return held
             pipe.multi()
             pipe.hset(
                 keys.desired,
-                mapping={"revision": state.revision, "paused": msgspec.json.encode(state.paused)},
+                mapping={
+                    "revision": state.revision,
+                    "paused": msgspec.json.encode(state.paused),
+                    "ledger": state.ledger,
+                },
             )
             try:
                 pipe.execute()
@@ -76,11 +81,12 @@ def broker_time(client: redis.Redis) -> float:
 
 
 def _decoded(fields: Sequence[bytes | str | None]) -> DesiredState:
-    revision, paused = fields
+    revision, paused, ledger = fields
     if revision is None:
         return DesiredState()
     try:
         names = msgspec.json.decode(paused or b"[]", type=tuple[str, ...])
-        return DesiredState(revision=int(revision), paused=names)
+        name = ledger.decode() if isinstance(ledger, bytes) else ledger or ""
+        return DesiredState(revision=int(revision), paused=names, ledger=name)
     except ValueError as exc:
         raise redis.ResponseError("the desired state is unreadable") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from queuescope.errors import (
@@ -20,6 +21,8 @@ from queuescope.operations.purge_file import SUFFIX, Purge
 from queuescope.operations.quarantine import Quarantine
 from queuescope.operations.redis_failures import translated
 from queuescope.operations.request import ALL_QUEUES, Operation, Request
+
+logger = logging.getLogger(__name__)
 
 QueueNames = Callable[[], Sequence[str]]
 """The queues that there are; raises ``BrokerError``."""
@@ -55,14 +58,24 @@ class PauseAndResume:
         return Done(count, f"{thing} to be {verb}; workers follow within seconds.")
 
     def reconcile(self) -> bool:
-        """Give the broker its copy anew where it is missing, older, or not ours; returns whether.
+        """Give the broker its copy anew where it is missing, older, or nobody's; returns whether.
 
-        A ledger in which nothing was ever said takes over what the broker holds: a database that
-        was lost resumes nothing. Raises ``BrokerError``, ``AuditError`` and
-        ``OutcomeUnknownError``.
+        What was decided in another ledger, and later, holds here, too: two dashboards that do not
+        share a database would otherwise pause and resume in turn. A ledger in which nothing was
+        ever said takes over what the broker holds: a database that was lost resumes nothing.
+        Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
         """
         wanted, held = self._ledger.desired(), self._broker.desired()
         if held == wanted:
+            return False
+        if held.ledger not in ("", self._ledger.name) and held.revision > wanted.revision:
+            logger.warning(
+                "another operations database (%s) decided what is paused: %s; give all dashboards "
+                "of a broker one operations_store_url",
+                held.ledger,
+                ", ".join(held.paused) or "nothing",
+            )
+            self._ledger.adopt(held)
             return False
         kept = frozenset(held.paused) if wanted.revision == 0 else frozenset()
         self._tell(lambda paused: paused | kept)

@@ -80,6 +80,14 @@ _desired = Table(
     Column("revision", BigInteger, nullable=False),
     Column("paused", Text, nullable=False),
 )
+_names = Table(
+    "operations_ledger",
+    audit.metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(audit.TEXT_LIMIT), nullable=False),
+    # In which ledger the desired state was decided.
+    Column("decided_in", String(audit.TEXT_LIMIT), nullable=False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class Ledger:
     ) -> None:
         """Raises ``ConfigurationError`` when ``url`` cannot be used."""
         self._clock = clock
+        self._name = ""
         self._database = Database(
             url,
             setting="operations_store_url",
@@ -114,7 +123,7 @@ class Ledger:
             error=lambda message, _kind: AuditError(message),
             remedies=_REMEDIES,
             create=_create,
-            exists=lambda connection: inspect(connection).has_table(_desired.name),
+            exists=lambda connection: inspect(connection).has_table(_names.name),
             timeout_seconds=timeout_seconds,
             serial_writes=True,
             pool_size=5,
@@ -225,7 +234,20 @@ class Ledger:
     def desired(self) -> DesiredState:
         """What the operators want; the broker holds a copy."""
         with self._database.reading() as connection:
-            return _desired_state(connection.execute(select(_desired)).one_or_none())
+            self._name, state = _decided(connection)
+        return state
+
+    @property
+    def name(self) -> str:
+        """What tells this ledger from others on the same broker; empty until it has answered."""
+        return self._name
+
+    def adopt(self, decided: DesiredState) -> None:
+        """Want what another ledger decided, unless ours is as new by now."""
+        with self._database.transaction() as connection:
+            _, before = _decided(connection, locks=True)
+            if before.revision < decided.revision:
+                _decide(connection, decided)
 
     def change_desired(
         self,
@@ -239,17 +261,12 @@ class Ledger:
         is then told anew with a higher revision.
         """
         with self._database.transaction() as connection:
-            row = connection.execute(select(_desired).with_for_update()).one_or_none()
-            before = _desired_state(row)
+            name, before = _decided(connection, locks=True)
             paused = tuple(sorted(change(frozenset(before.paused))))
-            after = DesiredState(revision=before.revision + 1, paused=paused)
+            after = DesiredState(revision=before.revision + 1, paused=paused, ledger=name)
             while (held := publish(after)) != after:
-                after = DesiredState(revision=held.revision + 1, paused=paused)
-            connection.execute(
-                update(_desired).values(
-                    revision=after.revision, paused=msgspec.json.encode(paused).decode()
-                )
-            )
+                after = DesiredState(revision=held.revision + 1, paused=paused, ledger=name)
+            _decide(connection, after)
         return after
 
     def find(self, search: Search, *, limit: int = 20, before: int | None = None) -> list[Entry]:
@@ -305,6 +322,9 @@ def _create(connection: Connection) -> None:
     audit.prepare(connection)
     if connection.execute(select(func.count()).select_from(_desired)).scalar_one() == 0:
         connection.execute(insert(_desired).values(id=1, revision=0, paused="[]"))
+    if connection.execute(select(func.count()).select_from(_names)).scalar_one() == 0:
+        name = secrets.token_hex(8)
+        connection.execute(insert(_names).values(id=1, name=name, decided_in=""))
 
 
 def _move(
@@ -388,11 +408,21 @@ def _event(
     )
 
 
-def _desired_state(row: Row[tuple[int, int, str]] | None) -> DesiredState:
-    if row is None:
+def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, DesiredState]:
+    """The name of this ledger, and what the operators want."""
+    statement = select(_desired.c.revision, _desired.c.paused)
+    row = connection.execute(statement.with_for_update() if locks else statement).one_or_none()
+    names = connection.execute(select(_names.c.name, _names.c.decided_in)).one_or_none()
+    if row is None or names is None:
         raise AuditError("the audit's database has lost what the operators want of the queues")
     paused = msgspec.json.decode(row.paused, type=tuple[str, ...])
-    return DesiredState(revision=row.revision, paused=paused)
+    return names.name, DesiredState(revision=row.revision, paused=paused, ledger=names.decided_in)
+
+
+def _decide(connection: Connection, state: DesiredState) -> None:
+    paused = msgspec.json.encode(state.paused).decode()
+    connection.execute(update(_desired).values(revision=state.revision, paused=paused))
+    connection.execute(update(_names).values(decided_in=state.ledger))
 
 
 def _act_id() -> str:

@@ -202,7 +202,10 @@ class Standing {
     card.dataset.level = state === "fresh" || state === "partial" ? kpi.level : "none";
     if (kpi?.asOf) card.dataset.asOf = new Date(kpi.asOf * 1000).toISOString();
     const part = (name) => card.querySelector(name);
-    part(".qs-figure strong").textContent = kpi ? kpi.words : "–";
+    const figure = part(".qs-figure strong");
+    figure.textContent = kpi ? kpi.words : "–";
+    // “4 min 18 s” leaves room for the sign beside it.
+    figure.toggleAttribute("data-long", figure.textContent.length > 7);
     part(".qs-figure span").textContent = kpi?.words === "–" ? "" : kpi?.unit ?? "";
     const badge = part(".qs-badge");
     const level = card.dataset.level === "none" ? "" : kpi.levelWords;
