@@ -24,8 +24,8 @@ settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many tests wait for servers most of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Two for each processor: many tests wait for servers most of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
