@@ -171,7 +171,7 @@ class Run:
         self._each(VIEWER_CPU, "ms", self._watch)
         self._each(BROKER_CPU, "ms", self._broker)
         readings = {name: partial(read_broker, one.room) for name, one in self._platforms.items()}
-        take_turns(self.results, READING, readings, turns=3 * self._turns)
+        take_turns(self.results, READING, readings, turns=20 * self._turns)
 
     def _each(self, title: str, unit: str, measure: Callable[[Platform], float]) -> None:
         print(f"{title} …", flush=True)
