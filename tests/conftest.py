@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from celery import Celery
 from hypothesis import settings
+from kombu import pools
 from tests.orphans import Keeper
+from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
+
+from queuescope.instrument import instrument
 
 StartPrometheus = Callable[..., RealPrometheus]
 
@@ -59,6 +65,31 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
             return running.enter_context(server)
 
         yield start
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RealBroker]:
+    """A broker of the test's own, which it may stop."""
+    with RealBroker(tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RealBroker) -> Iterator[redis.Redis]:
+    """A client of that broker."""
+    with server.connected() as made:
+        yield made
+
+
+@pytest.fixture
+def customer(server: RealBroker) -> Iterator[Celery]:
+    """A project that sends jobs to that broker, as its workers would be instrumented."""
+    app = Celery("customer", broker=server.url, set_as_current=False)
+    instrument(app)
+    yield app
+    app.close()
+    # Kombu keeps pools by address, and the next broker may have the same.
+    pools.reset()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")

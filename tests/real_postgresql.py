@@ -11,10 +11,12 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import psycopg
 from tests.ports import free_port
 
@@ -98,6 +100,21 @@ class RealPostgreSQL:
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(30)
         self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While connections are made and no answer comes, neither on new ones nor on old ones."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        # The one that would start others comes first.
+        processes = [server, *server.children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def _answers(self) -> bool:
         try:

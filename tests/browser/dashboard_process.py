@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,10 +24,13 @@ class DashboardProcess:
 
     ``settings`` are names and values as the environment gives them, such as
     ``selector='scene="known"'``. Unless they say so, a slow machine is not taken for an outage.
+    Where ``disk_kilobytes`` is set before it starts, its data lie on a disk of their own.
     """
 
     def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self.disk_kilobytes = 0
+        self._data = directory / "data"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -33,7 +38,7 @@ class DashboardProcess:
         self._environment = {
             **inherited,
             "PROMETHEUS_URL": prometheus_url,
-            "QUEUESCOPE_DATA_DIR": str(directory / "data"),
+            "QUEUESCOPE_DATA_DIR": str(self._data),
             "QUEUESCOPE_PROMETHEUS_TIMEOUT_SECONDS": "20",
             **{f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()},
         }
@@ -49,9 +54,15 @@ class DashboardProcess:
 
     def start(self) -> None:
         """Start it, and wait until it is alive."""
+        command = [sys.executable, "-m", "queuescope.cli", "serve", f"--port={self.port}"]
+        if self.disk_kilobytes:
+            self._data.mkdir(exist_ok=True)
+            mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'
+            shell = ("sh", "-c", f'{mount} && exec "$@"', "sh")
+            command = ["unshare", "--map-root-user", "--mount", *shell, *command]
         with (self._directory / "dashboard.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "queuescope.cli", "serve", f"--port={self.port}"],
+                command,
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
@@ -63,6 +74,20 @@ class DashboardProcess:
                 self.kill()
                 raise RuntimeError(self.log)
             time.sleep(0.05)
+
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """While not a byte more fits on the disk of its own."""
+        assert self._process is not None
+        # Nobody else sees that disk, unless as the process does.
+        filler = Path(f"/proc/{self._process.pid}/root{self._data}/filler")
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"x" * 512)
+        try:
+            yield
+        finally:
+            filler.unlink()
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one page; status 0 when nothing answers."""

