@@ -11,7 +11,7 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from tests.dashboard.page_socket import PageSocket, elements, pressed
 
 QUEUES, RECORDS = "queuescope_queues", "queuescope_records"
-JOBS = "queuescope_jobs"
+JOBS, FAILURES = "queuescope_jobs", "queuescope_failures"
 
 
 def chosen(component: str, value: Any) -> WidgetState:
@@ -63,6 +63,10 @@ class OperationsPage:
         self._run([ticked], component.id, self.first)
         pressed_there = chosen(component.id, ["retry-chosen", ""])
         self._run([ticked, pressed_there], component.id, self.first)
+
+    def retry_group(self, fingerprint: str) -> None:
+        """The button of a group of failures on the page of jobs."""
+        self.choose(["retry-group", fingerprint], key=FAILURES)
 
     def ask_to_revoke(self, job_id: str, *, terminate: bool) -> None:
         """By the form; where its button is disabled Streamlit takes no press, and nothing opens."""

