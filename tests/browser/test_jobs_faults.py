@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Page, expect
+from tests.browser.conftest import Known
+from tests.browser.crew import Crew
 from tests.browser.dashboard_process import DashboardProcess, get
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
-from tests.browser.trends_page import WAIT_MS
+from tests.browser.operations_page import World
+from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 CANARY = "c4n4ry-Ungeheuer"
 OpenJobs = Callable[..., JobsPage]
@@ -51,7 +56,8 @@ class Faulty:
             case "slow":
                 self.execute(_SLOW_VIEW)
         try:
-            yield
+            with self.server.frozen() if kind == "frozen" else nullcontext():
+                yield
         finally:
             match kind:
                 case "down":
@@ -74,6 +80,44 @@ def faulty(postgresql: RealPostgreSQL) -> Iterator[Faulty]:
     yield made
     postgresql.execute("DROP DATABASE faulty WITH (FORCE)")
     postgresql.execute("DROP ROLE reader")
+
+
+@pytest.fixture(scope="module")
+def world(
+    known: Known, faulty: Faulty, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A dashboard on that history, with all its other sources, and one worker that lives."""
+    with (
+        World(
+            tmp_path_factory.mktemp("world"),
+            prometheus_url=known.prometheus.url,
+            prometheus_timeout_seconds="20",
+            selector='scene="known"',
+            queues="orders",
+            job_store_url=faulty.url,
+        ) as running,
+        Crew(running.server.port) as crew,
+    ):
+        crew.join("alive@shop")
+        yield running
+
+
+@dataclass(frozen=True, eq=False)
+class Onlookers:
+    """Those who have the charts and the page of workers open all the while."""
+
+    charts: TrendsPage
+    workers: Page
+
+
+@pytest.fixture(scope="module")
+def onlookers(browser: Browser, world: World) -> Iterator[Onlookers]:
+    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
+        charts = TrendsPage(context.new_page(), world.dashboard.url).open("?range=1h&refresh=60")
+        workers = context.new_page()
+        workers.goto(f"{world.dashboard.url}/workers")
+        expect(workers.locator(".qs-summary")).to_contain_text("1 of 1 worker alive")
+        yield Onlookers(charts, workers)
 
 
 @pytest.fixture
@@ -145,38 +189,106 @@ def reopened(open_jobs: OpenJobs, at: DashboardProcess, state: str) -> JobsPage:
         page.page.close()
 
 
-@pytest.mark.parametrize(
-    ("trouble", "words"),
-    [
-        ("down", "The job history cannot be reached"),
-        ("no permission", "The dashboard may not read the job history"),
-        ("slow", "The job history does not answer in time"),
-    ],
+@dataclass(frozen=True)
+class Case:
+    """``words`` are what the page of jobs says, ``cause`` is what all say."""
+
+    trouble: str
+    words: str
+    cause: str
+
+
+CASES = (
+    Case("down", "The job history cannot be reached", "cannot be opened"),
+    Case("no permission", "The dashboard may not read the job history", "its user lacks a right"),
+    Case("slow", "The job history does not answer in time", "it took too long"),
+    # Whether a connection was open then or not.
+    Case("frozen", "The job history ", "does not answer in time"),
 )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.trouble)
 def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
-    trouble: str, words: str, serve: Serve, open_jobs: OpenJobs, faulty: Faulty
+    case: Case, open_jobs: OpenJobs, faulty: Faulty, world: World, onlookers: Onlookers
 ) -> None:
-    dashboard = serve(job_store_url=faulty.url)
+    dashboard, charts = world.dashboard, onlookers.charts
     rows = reopened(open_jobs, dashboard, "fresh").ids()
-    with faulty.trouble(trouble):
+    failures = charts.page.get_by_role("region", name="Recent failures")
+    for part in (charts.source("job_history"), failures):
+        charts.refresh_until(part, "fresh")
+    told_before = charts.source("prometheus").inner_text()
+    with faulty.trouble(case.trouble):
         page = reopened(open_jobs, dashboard, "stale")
-        for part in ("failures", "history"):
-            said = alert(page, part).inner_text()
-            assert said.startswith(f"{words}, since ")
-            assert "; these are the data of " in said
+        for name in ("failures", "history"):
+            said = alert(page, name).inner_text()
+            assert said.startswith(case.words)
+            assert case.cause in said
+            assert re.search(r", since \S+; these are the data of ", said)
         assert page.ids() == rows
         expect(page.groups).to_have_count(3)
         other = open_jobs(dashboard, "?tenant=acme&find=zebra")
         other.expect_state("history", "unavailable")
-        assert words in alert(other, "history").inner_text()
+        assert case.words in alert(other, "history").inner_text()
         expect(other.table("Jobs")).to_have_count(0)
         status, body = get(dashboard.port, "/queuescope/jobs.csv?tenant=globex")
         assert (status, CANARY in body) == (503, False)
         assert get(dashboard.port, "/healthz") == (200, "ok\n")
-        assert get(dashboard.port, "/queuescope/view?range=1h")[0] == 200
+        # The charts have a source of their own, and say which one they lack.
+        charts.refresh_until(charts.source("job_history"), "stale")
+        expect(charts.source("job_history")).to_contain_text(case.cause)
+        rate = charts.page.locator("[data-kpi=success_rate]")
+        expect(rate).to_have_attribute("data-origin", "prometheus")
+        expect(rate).to_contain_text("from Prometheus")
+        charts.refresh_until(failures, "stale")
+        expect(failures.locator(".qs-cause")).to_contain_text(case.cause)
+        for name in ("prometheus", "broker", "audit"):
+            expect(charts.source(name)).to_have_attribute("data-state", "fresh")
+        expect(charts.source("prometheus")).not_to_have_text(told_before)
+        charts.expect_states("fresh")
+        workers = onlookers.workers
+        expect(workers.locator(".qs-live > .qs-part-of")).to_have_attribute("data-state", "fresh")
+        assert CANARY not in charts.page.content() + workers.content()
         assert CANARY not in get(dashboard.port, "/metrics")[1] + dashboard.log
     again = reopened(open_jobs, dashboard, "fresh")
     assert again.ids() == rows
+    assert charts.complaints == []
+
+
+def test_workers_whose_history_cannot_be_kept_are_told_of_until_it_is(
+    open_jobs: OpenJobs, faulty: Faulty, world: World, onlookers: Onlookers
+) -> None:
+    """A worker is lost, and the dashboard may not write so into the history."""
+    crew_page, now = onlookers.workers, time.time()
+    left = Job(
+        id="left-behind",
+        name="enhance_ticket",
+        tenant="acme",
+        queue="default",
+        worker="gone@shop",
+        status=JobStatus.STARTED,
+        started_at=now - 300,
+    )
+    with closing(JobStore(faulty.server.url("faulty"))) as store:
+        store.record([left])
+    warning = crew_page.locator(".qs-notice", has_text="has not been kept since")
+    with Crew(world.server.port) as crew:
+        crew.join("gone@shop", started_at=now - 600, redelivers=False)
+        crew.lose("gone@shop")
+        expect(crew_page.locator(".qs-lost")).to_contain_text("gone@shop")
+        expect(warning).to_contain_text("jobs of lost workers may still stand as started")
+        expect(warning).to_contain_text("its user lacks a right; grant SELECT, INSERT and UPDATE")
+        assert CANARY not in crew_page.content()
+        page = open_jobs(world.dashboard, "?find=left-behind")
+        expect(page.rows.first).to_contain_text("started")
+        faulty.execute("GRANT INSERT, UPDATE ON jobs TO reader")
+        try:
+            expect(warning).to_have_count(0)
+            page = open_jobs(world.dashboard, "?find=left-behind&status=lost")
+            expect(page.rows).to_have_count(1)
+            expect(page.rows.first).to_contain_text("lost")
+        finally:
+            faulty.execute("REVOKE INSERT, UPDATE ON jobs FROM reader")
+            faulty.execute("DELETE FROM jobs WHERE id = 'left-behind'")
 
 
 def test_a_locked_table_is_told(serve: Serve, open_jobs: OpenJobs, faulty: Faulty) -> None:

@@ -213,8 +213,8 @@ def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
         cut = page.page.evaluate(
             "[...document.querySelectorAll('.qs-card .qs-badge:not([hidden]), .qs-figure strong')]"
             ".filter(one => one.scrollWidth > one.clientWidth + 1"
-            " || one.getBoundingClientRect().right > one.closest('.qs-card')"
-            ".getBoundingClientRect().right).map(one => one.textContent)"
+            " || one.getBoundingClientRect().right > one.closest('.qs-figure')"
+            ".getBoundingClientRect().right + 0.5).map(one => one.textContent)"
         )
         assert cut == []
     expect(depth).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)

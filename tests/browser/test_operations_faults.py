@@ -149,6 +149,8 @@ def test_a_broker_that_fails_turns_the_controls_off_and_nothing_else(
     expect(waiting).to_have_text("3")
     purge = operator.button("Purge queue orders")
     expect(purge).to_be_enabled()
+    revoke = operator.page.get_by_role("button", name="Revoke", exact=True)
+    expect(revoke).to_be_enabled()
     watcher.refresh_until(watcher.source("broker"), "fresh")
     told_before = watcher.source("prometheus").inner_text()
     said = f"Operations are off: {case.words}"
@@ -156,6 +158,7 @@ def test_a_broker_that_fails_turns_the_controls_off_and_nothing_else(
         expect(operator.standing).to_contain_text(said)
         expect(purge).to_be_disabled()
         expect(purge).to_have_attribute("title", re.compile(re.escape(said)))
+        expect(revoke).to_be_disabled()
         # What is known stays, and what is old says so; nothing becomes zero.
         expect(waiting).to_have_text("3")
         expect(queues).to_have_attribute("data-state", "fresh" if case.reads else "stale")

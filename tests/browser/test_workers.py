@@ -287,6 +287,7 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
         )
         crew.join("worker-1@demo")
         expect(page.summary).to_contain_text("1 of 1 worker alive", timeout=WAIT_MS)
+        charts = look(dashboard).page
         # A replica takes no reports, and whoever cannot report is not called lost without a word.
         with server.read_only():
             expect(page.page.locator(".qs-notice")).to_contain_text(
@@ -294,13 +295,20 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
                 "write",
                 timeout=WAIT_MS,
             )
+            expect(page.lost("worker-1@demo")).to_contain_text("not known", timeout=WAIT_MS)
+            expect(page.summary).to_contain_text("1 worker: not known who is alive")
+            # Nor do the cards make a nought of it.
+            charts.goto(dashboard.url)
+            card = charts.locator("[data-kpi=active_workers]")
+            expect(card).to_have_attribute("data-origin", "prometheus", timeout=WAIT_MS)
+            expect(charts.locator(".qs-verdict")).to_contain_text("workers cannot report")
+            expect(charts.locator(".qs-verdict")).not_to_contain_text("no worker is up")
 
         def is_old(cause: str) -> None:
             expect(page.part).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
             expect(page.page.locator(".qs-failing")).to_contain_text(cause, timeout=WAIT_MS)
             expect(page.summary).to_contain_text("1 of 1 worker was alive")
             expect(page.worker("worker-1@demo")).to_be_visible()
-            charts = look(dashboard).page
             charts.goto(dashboard.url)
             expect(charts.locator("[data-panel=queue_depth]")).to_have_attribute(
                 "data-state", "fresh", timeout=WAIT_MS

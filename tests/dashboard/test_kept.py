@@ -89,6 +89,34 @@ def test_what_was_never_answered_is_not_there(answers: KeptAnswers) -> None:
     assert (kept.value, kept.as_of, kept.state) == (None, None, "unavailable")
 
 
+def test_a_source_that_is_away_is_found_so_by_one_question_for_all(clock: Clock) -> None:
+    answers = KeptAnswers(
+        slow=slow,
+        is_away=lambda error: getattr(error, "kind", None) is StoreErrorKind.DOWN,
+        patience_seconds=5,
+        failing_seconds=3,
+        clock=clock,
+    )
+    source, other = Source(), Source()
+    first = answers.get("b", other, fresh_seconds=1)
+    clock.now += 10
+    source.error = other.error = JobStoreError("down", StoreErrorKind.DOWN)
+    answers.get("a", source, fresh_seconds=5)
+    clock.now += 2
+    kept = answers.get("b", other, fresh_seconds=1)
+    assert kept == Kept(first.value, first.as_of, source.error, 1010.0)
+    assert answers.get("c", other, fresh_seconds=1).state == "unavailable"
+    assert (source.asked, other.asked) == (1, 1)
+    clock.now += 2
+    source.error = other.error = None
+    assert answers.get("b", other, fresh_seconds=1) == Kept(2, 1014.0)
+    # A question that fails for itself alone is no reason not to ask others.
+    source.error = slow()
+    clock.now += 10
+    assert answers.get("a", source, fresh_seconds=5).error is source.error
+    assert answers.get("c", other, fresh_seconds=1).state == "fresh"
+
+
 def test_questions_do_not_share_their_answers_and_the_oldest_is_let_go(
     answers: KeptAnswers,
 ) -> None:

@@ -42,6 +42,22 @@ def findings(source: LiveSource) -> list[tuple[str, str, str]]:
     return [(one.measure, one.health.value, one.cause) for one in source.findings]
 
 
+def test_where_nobody_can_report_it_is_not_known_who_lives() -> None:
+    seen = Sighting(
+        picture(QueueReading("orders", 4, 8.0, 0), workers=({"at": NOW - 60}, {"at": NOW - 60})),
+        NOW,
+    )
+    source = broker_source(seen, BrokerError(BrokerErrorKind.READ_ONLY, "it refuses to write"))
+    assert set(source.figures) == {"queue_depth", "oldest_waiting"}
+    assert source.why_not["active_workers"] == "workers cannot report: it refuses to write"
+    cause = "workers cannot report, nor jobs be sent: it refuses to write"
+    assert findings(source) == [("broker_refuses", "degraded", cause)]
+    # Where only the dashboard may not write, those of whom nothing is heard are lost.
+    other = broker_source(seen, BrokerError(BrokerErrorKind.NO_PERMISSION, "it forbids this"))
+    assert other.figures["active_workers"].shown == 0.0
+    assert [one[0] for one in findings(other)] == ["workers_lost"]
+
+
 def test_the_figures_are_those_of_all_queues_and_of_the_workers_that_live() -> None:
     source = told(
         QueueReading("express", 3, 5.0, 0),

@@ -46,10 +46,15 @@ def sheet(
     trends: Trends = NO_TRENDS,
     paces: dict[str, Pace] | None = None,
     error: BrokerError | None = None,
+    can_report: bool = True,
 ) -> Reader:
     known = made(*reports, paces=paces)
     seen: Sighting[Any] = Sighting(object(), NOW, error, NOW + 2 if error else None)
-    return Reader(workers_sheet(seen, known, known.alive, trends, zone=UTC, now=NOW + 30))
+    return Reader(
+        workers_sheet(
+            seen, known, known.alive, trends, zone=UTC, now=NOW + 30, can_report=can_report
+        )
+    )
 
 
 def cells(page: Reader) -> str:
@@ -73,6 +78,15 @@ def test_it_says_who_lives_and_what_each_does() -> None:
     assert "gone@hlost" in text
     assert "1 min 40 s ago8 min 20 s" in text
     assert "The broker will deliver them again." in text
+
+
+def test_where_nobody_can_report_nobody_is_called_lost() -> None:
+    text = cells(sheet(report(worker="gone@h", at=NOW - 100), can_report=False))
+    assert text.startswith("1 worker: not known who is aliveas of ")
+    assert "Not known: no worker can report." in text
+    assert "Not heard offorgotten 10 min after their last report" in text
+    assert "gone@hnot known" in text
+    assert "lost" not in text.partition("How this is judged")[0]
 
 
 def test_a_stuck_job_stands_out_with_the_rule_and_its_id() -> None:

@@ -144,17 +144,12 @@ def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
             )
             or ""
         )
+        known = _known_values(store)
         for name, column in _CHOICES.items():
-            known = asked(
-                store,
-                ("values", column),
-                lambda column=column: known_values(store, column),  # type: ignore[misc]
-                fresh_seconds=_VALUES_FRESH_SECONDS,
-            ).value
             params[name] = (
                 st.selectbox(
                     name.capitalize(),
-                    [] if known is None else [value for value in known.values if value.strip()],
+                    known.get(column, ()),
                     index=None,
                     placeholder="any",
                     accept_new_options=True,
@@ -182,6 +177,25 @@ def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
         if any(params.values()):
             st.button("Clear", on_click=_clear)
     return params
+
+
+def _known_values(store: JobStore) -> dict[str, list[str]]:
+    """What stands in the columns by which jobs are chosen, as far as it can be read. Where one
+    cannot, the next is not asked for: each would take its whole time.
+    """
+    found: dict[str, list[str]] = {}
+    for column in _CHOICES.values():
+        kept = asked(
+            store,
+            ("values", column),
+            lambda column=column: known_values(store, column),  # type: ignore[misc]
+            fresh_seconds=_VALUES_FRESH_SECONDS,
+        )
+        if kept.value is not None:
+            found[column] = [value for value in kept.value.values if value.strip()]
+        if kept.error is not None:
+            break
+    return found
 
 
 def _moment(label: str, name: str, zone: tzinfo) -> str:

@@ -1,7 +1,8 @@
 """What was asked of a source that may fail, and its last good answers.
 
 However many look at the same thing, it is asked once in a few seconds, and one that fails not more
-often; the others wait for the same answer or are given the last one with its age.
+often; the others wait for the same answer or are given the last one with its age. A source that is
+away altogether is found so by one question, and not by each of a page in turn.
 """
 
 from __future__ import annotations
@@ -47,29 +48,40 @@ class _Place:
     asked_at: float = float("-inf")
 
 
+@dataclass(frozen=True, slots=True)
+class _Away:
+    error: QueuescopeError
+    began_at: float
+    seen_at: float
+
+
 class KeptAnswers:
     """Answers by the questions that they are of, the ``limit`` that were asked for last.
 
     ``slow`` makes the error of an answer that has not come within ``patience_seconds``; the
-    question itself is to be bounded, too.
+    question itself is to be bounded, too, so that the source is away then. So it is with an error
+    that ``is_away`` says yes to; for ``failing_seconds`` every question has that error then.
     """
 
     def __init__(
         self,
         *,
         slow: Callable[[], QueuescopeError],
+        is_away: Callable[[QueuescopeError], bool] = lambda _: False,
         patience_seconds: float,
         failing_seconds: float = 3.0,
         limit: int = 200,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._slow = slow
+        self._is_away = is_away
         self._patience_seconds = patience_seconds
         self._failing_seconds = failing_seconds
         self._limit = limit
         self._clock = clock
         self._lock = threading.Lock()
         self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+        self._away: _Away | None = None
 
     def get(self, question: Hashable, ask: Callable[[], T], *, fresh_seconds: float) -> Kept[T]:
         """What ``ask`` answers or has answered within ``fresh_seconds``; it raises a
@@ -79,19 +91,30 @@ class KeptAnswers:
         with place.lock:
             since = self._clock() - place.asked_at
             wait = fresh_seconds if place.kept.error is None else self._failing_seconds
-            if not 0 <= since < wait:
-                place.kept = self._ask(place.kept, ask)
-                place.asked_at = self._clock()
+            if 0 <= since < wait:
+                return place.kept
+            away = self._away
+            if away is not None and 0 <= self._clock() - away.seen_at < self._failing_seconds:
+                since = place.kept.failing_since or away.began_at
+                return replace(place.kept, error=away.error, failing_since=since)
+            place.kept = self._ask(place.kept, ask)
+            place.asked_at = self._clock()
             return place.kept
 
     def _ask(self, held: Kept[T], ask: Callable[[], T]) -> Kept[T]:
-        asked_at = self._clock()
+        asked_at, away = self._clock(), self._away
         try:
-            return Kept(Errand(ask).result(self._patience_seconds), asked_at)
+            value = Errand(ask).result(self._patience_seconds)
         except TimeoutError:
-            error = self._slow()
+            error, is_away = self._slow(), True
         except QueuescopeError as exc:
-            error = exc
+            error, is_away = exc, self._is_away(exc)
+        else:
+            self._away = None
+            return Kept(value, asked_at)
+        if is_away:
+            began_at = asked_at if away is None else away.began_at
+            self._away = _Away(error, began_at, self._clock())
         return replace(held, error=error, failing_since=held.failing_since or asked_at)
 
     def _place(self, question: Hashable) -> _Place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from queuescope.dashboard.services import refuses_reports
 from queuescope.errors import QueuescopeError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
@@ -49,7 +50,9 @@ class WatchedSources:
     def sources(self) -> tuple[LiveSource, ...]:
         found = []
         if self._services.broker is not None:
-            found.append(broker_source(self._services.broker.sighting))
+            acting = self._services.acting
+            writing = None if acting is None else acting.writable.sighting.error
+            found.append(broker_source(self._services.broker.sighting, writing))
         if self._services.totals is not None:
             found.append(history_source(self._services.totals.sighting))
         if self._services.acts is not None:
@@ -111,18 +114,31 @@ def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
     )
 
 
-def broker_source(sighting: Sighting[BrokerPicture]) -> LiveSource:
-    """Queues and workers as the broker tells of them."""
+def broker_source(
+    sighting: Sighting[BrokerPicture], writing: QueuescopeError | None = None
+) -> LiveSource:
+    """Queues and workers as the broker tells of them. ``writing`` is what a proof of writing met:
+    where nobody can report, it is not known who lives.
+    """
     picture = sighting.value
     if picture is None:
         return _source(Origin.BROKER, sighting, measures=_BY_BROKER)
+    figures, why_not = dict(_broker_figures(picture)), dict(_NOT_IN_BROKER)
+    findings = [*_held_findings(picture)]
+    if refuses_reports(writing):
+        figures.pop("active_workers", None)
+        why_not["active_workers"] = f"workers cannot report: {writing}"
+        cause = f"workers cannot report, nor jobs be sent: {writing}"
+        findings.insert(0, Finding("broker_refuses", Health.DEGRADED, cause=cause))
+    else:
+        findings = [*_worker_findings(picture), *findings]
     return _source(
         Origin.BROKER,
         sighting,
         measures=_BY_BROKER,
-        figures=_broker_figures(picture),
-        why_not=_NOT_IN_BROKER,
-        findings=tuple(_broker_findings(picture)) if sighting.error is None else (),
+        figures=figures,
+        why_not=why_not,
+        findings=tuple(findings) if sighting.error is None else (),
         held_back=_is_held_back(picture),
     )
 
@@ -195,7 +211,7 @@ def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
     return figures
 
 
-def _broker_findings(picture: BrokerPicture) -> Iterable[Finding]:
+def _worker_findings(picture: BrokerPicture) -> Iterable[Finding]:
     fleet = picture.fleet
     stalled = [worker for worker in fleet.alive if worker.status == "stalled"]
     if stalled:
@@ -207,6 +223,9 @@ def _broker_findings(picture: BrokerPicture) -> Iterable[Finding]:
         verb = "is" if len(names) == 1 else "are"
         cause = f"{len(names)} of {_workers(len(fleet.workers))} {verb} lost: {_listed(names)}"
         yield Finding("workers_lost", Health.DEGRADED, cause=cause)
+
+
+def _held_findings(picture: BrokerPicture) -> Iterable[Finding]:
     held = [q for q in picture.queues if q.depth and picture.desired.pauses(q.queue)]
     if held:
         count = sum(queue.depth for queue in held)

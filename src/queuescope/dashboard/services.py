@@ -55,6 +55,8 @@ _ACTS_SECONDS = 5.0
 _TOTALS_SECONDS = 10.0
 _FAILURES_SECONDS = 15.0
 _OVERDUE_SECONDS = 10.0
+# Several questions, each of which is given 4 s.
+_FAILURES_OVERDUE_SECONDS = 25.0
 _LONG_OVERDUE_SECONDS = 60.0
 _EXTRA = "install queuescope[operations]"
 
@@ -362,6 +364,6 @@ def _failures(jobs: JobStore) -> Watch[FailurePicture]:
         "failures",
         lambda: read_failures(jobs, time.time()),
         seconds=_FAILURES_SECONDS,
-        overdue_seconds=_LONG_OVERDUE_SECONDS,
+        overdue_seconds=_FAILURES_OVERDUE_SECONDS,
         hung=_silent_history,
     )

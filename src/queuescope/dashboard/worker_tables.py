@@ -98,11 +98,14 @@ def workers_sheet(
     zone: tzinfo,
     now: float,
     remarks: Sequence[Markup] = (),
+    can_report: bool = True,
 ) -> Markup:
-    """All that is known of the workers, of which the living ones in ``shown`` have their row."""
+    """All that is known of the workers, of which the living ones in ``shown`` have their row. Where
+    they cannot report, those of whom nothing is heard may live.
+    """
     head = element(
         "div",
-        summary(roster, is_fresh=sighting.is_fresh),
+        summary(roster, is_fresh=sighting.is_fresh, can_report=can_report),
         as_of(sighting, zone, now),
         class_="qs-part-head",
     )
@@ -112,7 +115,7 @@ def workers_sheet(
         _ALIVE_COLUMNS,
         [_alive_row(entry, trends) for entry in shown],
         caption="Workers that live",
-        empty="No worker is alive." if not roster.alive else "No worker has that in its name.",
+        empty=_nobody(roster, can_report=can_report),
         stacks=True,
     )
     rules = details("How this is judged", facts(_RULES.items()), key="rules")
@@ -122,21 +125,29 @@ def workers_sheet(
         *remarks,
         element("div", alive, class_="qs-crew"),
         *([more] if left else []),
-        *([_lost_part(roster, trends, zone, now)] if roster.lost else []),
+        *([_lost_part(roster, trends, zone, now, can_report=can_report)] if roster.lost else []),
         *_trend_remarks(trends, zone, now),
         rules,
     )
 
 
-def summary(roster: Roster, *, is_fresh: bool) -> Markup:
+def _nobody(roster: Roster, *, can_report: bool) -> str:
+    if roster.alive:
+        return "No worker has that in its name."
+    return "No worker is alive." if can_report else "Not known: no worker can report."
+
+
+def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Markup:
     """How many live, or did when this was seen, and how many there are of each status."""
     alive, known = len(roster.alive), len(roster.alive) + len(roster.lost)
     be = "" if is_fresh else " was" if alive == 1 else " were"
     words = f"{alive:,} of {known:,} {'worker' if known == 1 else 'workers'}{be} alive"
+    if not can_report:
+        words = f"{known:,} {'worker' if known == 1 else 'workers'}: not known who is alive"
     marks = [
         mark(f"{count:,} {status}", STATUS_TONES[status])
         for status, count in roster.counts.items()
-        if count
+        if count and (can_report or status != "lost")
     ]
     if roster.stuck_jobs:
         jobs = "job" if roster.stuck_jobs == 1 else "jobs"
@@ -194,27 +205,31 @@ def _alive_row(entry: Entry, trends: Trends) -> list[Any]:
     ]
 
 
-def _lost_part(roster: Roster, trends: Trends, zone: tzinfo, now: float) -> Markup:
+def _lost_part(
+    roster: Roster, trends: Trends, zone: tzinfo, now: float, *, can_report: bool
+) -> Markup:
+    title = "Lost" if can_report else "Not heard of"
+    state = mark("lost", STATUS_TONES["lost"]) if can_report else mark("not known", Tone.UNKNOWN)
     return element(
         "section",
-        heading("Lost", "forgotten 10 min after their last report"),
+        heading(title, "forgotten 10 min after their last report"),
         table(
             _LOST_COLUMNS,
-            [_lost_row(entry, trends, zone, now) for entry in roster.lost],
-            caption="Workers that are lost",
+            [_lost_row(entry, state, trends, zone, now) for entry in roster.lost],
+            caption="Workers that are lost" if can_report else "Workers that are not heard of",
             stacks=True,
         ),
         class_="qs-lost",
     )
 
 
-def _lost_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
+def _lost_row(entry: Entry, state: Markup, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
     worker = entry.worker
     return [
         element(
             "div",
             element("strong", worker.name),
-            mark(worker.status, STATUS_TONES[worker.status]),
+            state,
             class_="qs-worker",
             data_status=worker.status,
         ),

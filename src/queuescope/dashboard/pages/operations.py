@@ -45,7 +45,7 @@ def show_operations() -> None:
         )
         return
     st.fragment(_queues_and_workers, run_every=_TICK_SECONDS)()
-    st.fragment(_jobs)()
+    st.fragment(_jobs, run_every=_TICK_SECONDS)()
     st.fragment(_records, run_every=_TICK_SECONDS)(acting)
     st.fragment(search_audit)()
 

@@ -260,8 +260,11 @@ class Standing {
   }
 
   showChanges(line, kpi, state, cause) {
+    const why = document.createElement("span");
+    why.className = "qs-why";
+    why.textContent = cause ? sentence(capital(cause)) : "";
     if (!kpi || ["empty", "idle", "unavailable"].includes(state)) {
-      line.textContent = cause ? sentence(capital(cause)) : "";
+      line.replaceChildren(why);
       return;
     }
     fill(line, kpi.changes.map((change) => {
@@ -272,7 +275,7 @@ class Standing {
       item.append(words, change.direction === "none" ? ` of ${change.against}` : ` ${change.direction === "same" ? "as" : "on"} ${change.against}`);
       return item;
     }));
-    if (!kpi.changes.length && cause) line.textContent = sentence(capital(cause));
+    if (!kpi.changes.length && cause) line.append(why);
     const first = document.createElement("span");
     const drain = kpi.id === "queue_depth" ? this.content.drain : null;
     if (state === "stale" && kpi.asOf) {
