@@ -304,6 +304,10 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
             expect(charts.locator(".qs-verdict")).to_contain_text("workers cannot report")
             expect(charts.locator(".qs-verdict")).not_to_contain_text("no worker is up")
 
+        def is_fresh() -> None:
+            expect(page.part).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
+            expect(page.summary).to_contain_text("1 of 1 worker alive")
+
         def is_old(cause: str) -> None:
             expect(page.part).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
             expect(page.page.locator(".qs-failing")).to_contain_text(cause, timeout=WAIT_MS)
@@ -314,10 +318,7 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
                 "data-state", "fresh", timeout=WAIT_MS
             )
 
-        def is_fresh() -> None:
-            expect(page.part).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
-            expect(page.summary).to_contain_text("1 of 1 worker alive")
-
+        is_fresh()
         for trouble, cause in (
             (server.frozen(), "the broker did not answer in time"),
             (

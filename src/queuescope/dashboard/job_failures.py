@@ -82,12 +82,13 @@ def show_failures() -> None:
     shown = [*(last.value or ()), *singles]
     chosen = to_be_retried(shown, ticked)
     card = None if group is None else group_card(group, singles, ticked, chosen, reader)
-    parts = [acts.last_act(), trouble(report, reader)]
+    said = joined(acts.last_act(), trouble(report, reader))
+    parts = []
     if report.value is not None:
         parts.append(_groups(report.value, reader, opened, card, _SPANS[name]))
     if last.value:
         parts.append(_last(last.value, ticked, chosen, reader))
-    live = show_live(part("failures", report, *parts), key=_KEY)
+    live = show_live(part("failures", report, said, *parts), key=_KEY)
     match live.chosen:
         case ("group", fingerprint):
             put_in_address("group", "" if fingerprint == opened else fingerprint)

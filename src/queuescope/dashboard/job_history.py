@@ -93,7 +93,7 @@ def show_history() -> None:
     ticked = ticked_in("queuescope_jobs")
     jobs = () if page.value is None else page.value.jobs
     chosen = to_be_retried(jobs, ticked)
-    parts = [trouble(page, reader)]
+    parts = []
     if page.value is not None:
         is_first = page.value.newer is None
         parts += [
@@ -102,7 +102,7 @@ def show_history() -> None:
             _looked_back(page.value, reader),
             element("div", pager(page.value, is_first=is_first), class_="qs-pages"),
         ]
-    live = show_live(part("history", page, *parts), key="queuescope_jobs")
+    live = show_live(part("history", page, trouble(page, reader), *parts), key="queuescope_jobs")
     match live.chosen:
         case ("page", way) if page.value is not None:
             _turn(page.value, way)

@@ -89,9 +89,11 @@ def put_in_address(name: str, value: str) -> None:
         del st.query_params[name]
 
 
-def part(name: str, kept: Kept[Any], *parts: Markup) -> Markup:
+def part(name: str, kept: Kept[Any], said: Markup, *parts: Markup) -> Markup:
+    """A part of the page, greyed where it is old, but for what is ``said`` above it."""
     return element(
         "div",
+        said,
         element("div", *parts, class_="qs-part-body"),
         class_="qs-part-of",
         data_part=name,

@@ -30,6 +30,7 @@ from queuescope.dashboard.widgets import (
     mark,
     moment,
     notice,
+    sentence,
     span,
     table,
     tick,
@@ -112,7 +113,9 @@ def trouble(kept: Kept[Any], reader: Reader) -> Markup:
     kind = kept.error.kind if isinstance(kept.error, JobStoreError) else StoreErrorKind.UNUSABLE
     since = joined(", since ", reader.moment(kept.failing_since))
     data = joined("; these are the data of ", reader.moment(kept.as_of)) if kept.as_of else ""
-    return notice(joined(_TROUBLES[kind], since, data, "."), tone=Tone.BAD, detail=f"{kept.error}.")
+    return notice(
+        joined(_TROUBLES[kind], since, data, "."), tone=Tone.BAD, detail=sentence(kept.error)
+    )
 
 
 def groups_table(

@@ -290,6 +290,12 @@ def heading(title: str, note: str = "") -> Markup:
     return element("header", element("h2", title), beside, class_="qs-part")
 
 
+def sentence(words: object) -> str:
+    """What an error says, as a sentence of its own."""
+    text = str(words)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def notice(text: str | Markup, *, tone: Tone = Tone.IDLE, detail: str = "") -> Markup:
     """A sentence in a frame: bad news are read aloud at once. ``detail`` is for the engineer."""
     more = element("p", detail, class_="qs-muted") if detail else Markup("")

@@ -140,7 +140,7 @@ def _nobody(roster: Roster, *, can_report: bool) -> str:
 def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Markup:
     """How many live, or did when this was seen, and how many there are of each status."""
     alive, known = len(roster.alive), len(roster.alive) + len(roster.lost)
-    be = "" if is_fresh else " was" if alive == 1 else " were"
+    be = "" if is_fresh else " was" if 1 in (alive, known) else " were"
     words = f"{alive:,} of {known:,} {'worker' if known == 1 else 'workers'}{be} alive"
     if not can_report:
         words = f"{known:,} {'worker' if known == 1 else 'workers'}: not known who is alive"

@@ -18,6 +18,7 @@ from queuescope.dashboard.widgets import (
     moment,
     notice,
     reader_zone,
+    sentence,
     show,
     show_live,
 )
@@ -139,6 +140,6 @@ def _history_remarks() -> list[Markup]:
                 ": there jobs of lost workers may still stand as started.",
             ),
             tone=Tone.WARN,
-            detail=f"{sighting.error}.",
+            detail=sentence(sighting.error),
         )
     ]
