@@ -123,8 +123,8 @@ class DashboardProcess:
         self.kill()
 
 
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def get(port: int, path: str, *, timeout_seconds: float = 5) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

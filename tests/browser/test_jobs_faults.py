@@ -230,7 +230,8 @@ def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
         other.expect_state("history", "unavailable")
         assert case.words in alert(other, "history").inner_text()
         expect(other.table("Jobs")).to_have_count(0)
-        status, body = get(dashboard.port, "/queuescope/jobs.csv?tenant=globex")
+        download = "/queuescope/jobs.csv?tenant=globex"
+        status, body = get(dashboard.port, download, timeout_seconds=30)
         assert (status, CANARY in body) == (503, False)
         assert get(dashboard.port, "/healthz") == (200, "ok\n")
         # The charts have a source of their own, and say which one they lack.

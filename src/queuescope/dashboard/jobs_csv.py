@@ -15,6 +15,7 @@ from queuescope.errors import ConfigurationError, JobStoreError
 
 JOBS_CSV = "/queuescope/jobs.csv"
 _AT_ONCE = 4
+_BEGINS_WITHIN_SECONDS = 8.0
 
 
 class JobsFile:
@@ -42,16 +43,26 @@ class JobsFile:
             return _refused("Others are being sent their files; try again in a moment", 503)
         self._running += 1
         pieces = csv_of(each_job(store, wanted, limit=ROWS_LIMIT))
+        beginning = asyncio.ensure_future(asyncio.to_thread(next, pieces))
         try:
             # What is wrong from the beginning is an answer of its own.
-            first = await asyncio.to_thread(next, pieces)
+            first = await asyncio.wait_for(asyncio.shield(beginning), _BEGINS_WITHIN_SECONDS)
         except JobStoreError as exc:
             self._ended()
             return _refused(f"The job history cannot be read: {exc}", 503)
+        except TimeoutError:
+            beginning.add_done_callback(self._given_up)
+            return _refused("The job history does not answer in time", 503)
         except asyncio.CancelledError:
-            self._ended()
+            beginning.add_done_callback(self._given_up)
             raise
         return _File(_with(first, pieces), self._ended)
+
+    def _given_up(self, beginning: asyncio.Future[bytes]) -> None:
+        """Nobody waits for it any more; its thread did, and took a place until now."""
+        if not beginning.cancelled():
+            beginning.exception()
+        self._ended()
 
     def _ended(self) -> None:
         self._running -= 1
