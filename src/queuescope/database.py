@@ -150,8 +150,10 @@ class Database:
 
     def _bound(self, connection: Connection, seconds: float) -> None:
         if not self.is_sqlite:
-            milliseconds = max(1, round(seconds * 1000))
+            milliseconds = max(2, round(seconds * 1000))
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+            # So that what waits for a lock is told from what takes long.
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds // 2}")
             return
         until = time.monotonic() + seconds
         # The connection ends with its use, and so does this.

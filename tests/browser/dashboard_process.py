@@ -24,12 +24,14 @@ class DashboardProcess:
 
     ``settings`` are names and values as the environment gives them, such as
     ``selector='scene="known"'``. Unless they say so, a slow machine is not taken for an outage.
-    Where ``disk_kilobytes`` is set before it starts, its data lie on a disk of their own.
+    Where ``disk_kilobytes`` is set before it starts, its data lie on a disk of their own; where
+    ``is_privileged`` is cleared, files that may not be read are not read by root either.
     """
 
     def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.disk_kilobytes = 0
+        self.is_privileged = True
         self._data = directory / "data"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,6 +57,8 @@ class DashboardProcess:
     def start(self) -> None:
         """Start it, and wait until it is alive."""
         command = [sys.executable, "-m", "queuescope.cli", "serve", f"--port={self.port}"]
+        if not self.is_privileged and os.geteuid() == 0:
+            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
         if self.disk_kilobytes:
             self._data.mkdir(exist_ok=True)
             mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'

@@ -55,7 +55,7 @@ def asked(
     answers = _answers.get(store)
     if answers is None:
         answers = _answers.setdefault(
-            store, KeptAnswers(slow=_slow, is_away=_is_down, patience_seconds=_PATIENCE_SECONDS)
+            store, KeptAnswers(slow=_slow, is_away=_is_away, patience_seconds=_PATIENCE_SECONDS)
         )
     return answers.get(question, ask, fresh_seconds=fresh_seconds)
 
@@ -64,8 +64,10 @@ def _slow() -> QueuescopeError:
     return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
 
 
-def _is_down(error: QueuescopeError) -> bool:
-    return isinstance(error, JobStoreError) and error.kind is StoreErrorKind.DOWN
+def _is_away(error: QueuescopeError) -> bool:
+    """Whether every other question would meet the same, after as long a wait."""
+    kinds = (StoreErrorKind.DOWN, StoreErrorKind.LOCKED)
+    return isinstance(error, JobStoreError) and error.kind in kinds
 
 
 def ticked_in(key: str) -> tuple[str, ...]:
