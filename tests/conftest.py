@@ -19,6 +19,7 @@ from tests.orphans import Keeper
 from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
+from xdist.scheduler import LoadFileScheduling
 
 from queuescope.instrument import instrument
 
@@ -32,6 +33,27 @@ settings.load_profile("any machine")
 def pytest_xdist_auto_num_workers() -> int:
     """Two for each processor: many tests wait for servers most of their time."""
     return 2 * (os.cpu_count() or 1)
+
+
+class _PagesApart(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types for it
+    """A file stays in one process. Those of the page, each of which keeps a browser at work, go to
+    as many processes as there are processors; the other tests wait for servers beside them.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        self._pages: dict[str, int] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if not file.startswith("tests/browser/"):
+            return file
+        number = self._pages.setdefault(file, len(self._pages))
+        return f"tests/browser {number % (os.cpu_count() or 1)}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _PagesApart(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)

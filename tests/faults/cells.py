@@ -84,7 +84,7 @@ async def reads_the_truth(lab: Lab, dashboard: Dashboard) -> Page:
 
 async def _good_reading(lab: Lab, dashboard: Dashboard) -> Page:
     good = await reads_the_truth(lab, dashboard)
-    lab.forward(61)
+    lab.forward(121)
     return good
 
 

@@ -95,7 +95,7 @@ async def test_a_harmed_cache_is_dropped_and_rebuilt(harm: Harm, then: Then, lab
         dashboard.store.flush()
         if then is Then.READ_ON:
             harm(_files(lab))
-            lab.forward(61)
+            lab.forward(121)
             await reads_the_truth(lab, dashboard)
     if then is Then.READ_ON:
         return
@@ -107,7 +107,7 @@ async def test_a_harmed_cache_is_dropped_and_rebuilt(harm: Harm, then: Then, lab
             oracles.states_are(page, dict.fromkeys(PANELS, "unavailable"))
             oracles.unknown_is_not_zero(page)
             await lab.proxy.heal()
-            lab.forward(61)
+            lab.forward(121)
             await reads_the_truth(lab, restarted)
         return
     async with lab.dashboard() as restarted:
@@ -126,7 +126,7 @@ async def test_harmed_facts_of_the_source_are_learnt_anew(content: bytes, lab: L
         await reads_the_truth(lab, dashboard)
     [facts] = lab.cache.glob("source-*.json")
     facts.write_bytes(content)
-    lab.forward(61)
+    lab.forward(121)
     async with lab.dashboard() as restarted:
         await reads_the_truth(lab, restarted)
 
@@ -169,12 +169,12 @@ async def test_a_full_disk_costs_only_the_memory_over_a_restart(warm: bool, lab:
         if warm:
             await reads_the_truth(lab, dashboard)
             dashboard.store.flush()
-            lab.forward(61)
+            lab.forward(121)
         with _full(lab.cache):
             for _ in range(3):
                 await reads_the_truth(lab, dashboard)
                 dashboard.store.flush()
-                lab.forward(61)
+                lab.forward(121)
             assert dashboard.store.last_error is not None
             assert not list(lab.cache.glob("*.tmp")), "what could not be written was left behind"
             await lab.proxy.refuse()

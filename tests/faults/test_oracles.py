@@ -31,7 +31,7 @@ async def outage(lab: Lab) -> Page:
     """Stale, after a good reading."""
     async with lab.dashboard() as dashboard:
         await dashboard.read()
-        lab.forward(61)
+        lab.forward(121)
         await lab.proxy.refuse()
         return await dashboard.read()
 

@@ -157,7 +157,7 @@ async def test_samples_that_come_late_correct_what_was_drawn(
                 server.kill()
                 server.backfill(platform("prod", moment, first=-240))
                 server.start()
-                lab.forward(61)
+                lab.forward(121)
                 late = await dashboard.read()
             if restarted:
                 async with lab.dashboard() as again:

@@ -133,7 +133,7 @@ async def test_hundreds_of_viewers_after_a_restart_cost_one_question_for_each_ch
     if warm:
         async with lab.dashboard() as before:
             await reads_the_truth(lab, before)
-        lab.forward(61)
+        lab.forward(121)
     lab.proxy.forget()
     async with lab.dashboard() as dashboard:
         pages = await dashboard.crowd(400)

@@ -58,7 +58,7 @@ async def test_a_warning_is_shown_and_its_answer_is_not_kept(
     hit = PANELS if scope is Scope.SOURCE else ("latency",)
     async with lab.dashboard() as dashboard:
         good = await reads_the_truth(lab, dashboard) if warm else None
-        lab.forward(61)
+        lab.forward(121)
         lab.proxy.spoil(alter(_with(field)), scope.concerns)
         page = await dashboard.read()
         oracles.states_are(page, {n: "partial" if n in hit else "fresh" for n in PANELS})
@@ -86,7 +86,7 @@ async def test_an_info_is_shown_beside_fresh_data(scope: Scope, warm: bool, lab:
     async with lab.dashboard() as dashboard:
         if warm:
             await reads_the_truth(lab, dashboard)
-            lab.forward(61)
+            lab.forward(121)
         lab.proxy.spoil(alter(_with(f'"infos":["{WORDS}"]')), scope.concerns)
         page = await reads_the_truth(lab, dashboard)
         told = {name for name in PANELS if WORDS in page.panels[name]["warnings"]}
@@ -110,7 +110,7 @@ async def test_samples_out_of_order_or_repeated_are_read_once_and_in_order(
     async with lab.dashboard() as dashboard:
         if warm:
             await reads_the_truth(lab, dashboard)
-            lab.forward(61)
+            lab.forward(121)
         lab.proxy.spoil(alter(_points(change)), lambda request: request.endpoint == "query_range")
         await reads_the_truth(lab, dashboard)
         assert lab.proxy.spoilt == 3
@@ -143,7 +143,7 @@ async def test_a_range_of_too_many_steps_is_read_in_parts(
     async with lab.dashboard() as dashboard:
         if warm:
             await reads_the_truth(lab, dashboard)
-            lab.forward(61)
+            lab.forward(121)
         lab.proxy.spoil(
             _at_most(5),
             lambda r: (

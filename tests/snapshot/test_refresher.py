@@ -12,6 +12,7 @@ from tests.snapshot.conftest import Clock, CountingProxy, StartService, content,
 
 from queuescope.panels import load_dashboard
 from queuescope.snapshot import RANGES, SnapshotService, View
+from queuescope.snapshot.chart import recheck_seconds
 
 pytestmark = pytest.mark.anyio
 
@@ -124,6 +125,13 @@ async def test_samples_that_come_late_are_looked_for_twice_a_minute(
         clock.offset_seconds = second
         await service.get(view, max_age_seconds=5)
     assert proxy.asked["query_range"] == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds"), [(15, 30), (60, 30), (300, 30), (600, 60), (900, 90), (3600, 120)]
+)
+def test_a_point_that_stands_for_longer_may_wait_longer_for_them(step: int, seconds: int) -> None:
+    assert recheck_seconds(step) == seconds
 
 
 async def test_whoever_refreshes_by_hand_has_everything_asked_anew(

@@ -24,8 +24,7 @@ _CONCURRENT_QUERIES = 6
 _ABSENCE_KEPT_SECONDS = 60
 _MAX_ABSENCES = 256
 
-RECHECK_SECONDS = 30.0
-"""How soon samples that came late are seen, where nothing else asks for the newest points."""
+_RECHECK_SECONDS = (30.0, 120.0)
 
 _SETTLING_SECONDS = 5.0
 _MAX_CHARTS = 96
@@ -52,6 +51,14 @@ class _Kept:
     epoch: str | None
     chart: Chart
     kept_at: float
+
+
+def recheck_seconds(step_seconds: int) -> float:
+    """How soon samples that came late are seen, where nothing else asks for the newest points: a
+    tenth of what a point stands for, within bounds.
+    """
+    shortest, longest = _RECHECK_SECONDS
+    return min(max(step_seconds / 10, shortest), longest)
 
 
 class Charts:
@@ -94,7 +101,7 @@ class Charts:
 
         With ``may_keep`` the source is not asked while no new point can have come: the grid is the
         same, its newest point was read when all its samples had been scraped, and that is no
-        longer ago than ``RECHECK_SECONDS``. ``epoch`` is the source's (see ``Contact``).
+        longer ago than ``recheck_seconds``. ``epoch`` is the source's (see ``Contact``).
         """
         by = view.by if view.by in panel.breakdowns else None
         crowd = await self._crowd(panel, by, grid, resolution)
@@ -105,7 +112,7 @@ class Charts:
         same = kept is not None and (kept.query, kept.grid, kept.epoch) == (query, grid, epoch)
         if may_keep and kept is not None and same:
             settled = grid.end + resolution.scrape_interval_seconds + _SETTLING_SECONDS
-            young = 0 <= self._clock() - kept.kept_at < RECHECK_SECONDS
+            young = 0 <= self._clock() - kept.kept_at < recheck_seconds(grid.step_seconds)
             if young and settled <= kept.chart.checked_at:
                 return kept.chart
         async with self._slots:
