@@ -94,7 +94,7 @@ def test_a_stuck_job_stands_out_with_the_rule_and_its_id() -> None:
         id="id-7", name="nap", queue="orders", tenant="acme", started_at=NOW + AHEAD - 400
     )
     page = sheet(report(active=(old,), active_count=1))
-    assert "6 min 40 s, far older than usual95 % of its kind end within 12 s; id id-7" in page.text
+    assert "6 min 40 sfar older than usual95 % of its kind end within 12 s; id id-7" in page.text
     assert "1 job far older than usual" in page.text
     assert any("data-stuck" in attributes for _, attributes in page.elements)
 

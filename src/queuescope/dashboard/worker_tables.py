@@ -277,8 +277,8 @@ def _jobs(entry: Entry) -> Markup:
 def _job(running: RunningJob, *, is_alive: bool) -> Markup:
     job = running.job
     name = element("span", job.name, class_="qs-job", title=f"{job.id}, {job.queue}, {job.tenant}")
+    age = element("span", _long(running.age_seconds), class_="qs-age")
     if not is_alive or not running.is_stuck:
-        age = element("span", _long(running.age_seconds), class_="qs-age")
         return element("li", name, " ", age)
     usual = running.usual
     why = (
@@ -286,10 +286,10 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
         if usual is not None
         else "how long its kind usually runs is not known"
     )
-    told = mark(f"{duration_words(running.age_seconds)}, far older than usual", Tone.WARN)
-    return element(
-        "li", name, " ", told, _note(joined(f"{why}; id ", code(job.id))), data_stuck=True
-    )
+    # On a line of its own: the age grows, and must not break it anew.
+    told = mark("far older than usual", Tone.WARN)
+    note = _note(joined(f"{why}; id ", code(job.id)))
+    return element("li", name, " ", age, told, note, data_stuck=True)
 
 
 def _ended(entry: Entry) -> Markup:
