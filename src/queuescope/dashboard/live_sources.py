@@ -50,8 +50,7 @@ class WatchedSources:
     def sources(self) -> tuple[LiveSource, ...]:
         found = []
         if self._services.broker is not None:
-            acting = self._services.acting
-            writing = None if acting is None else acting.writable.sighting.error
+            writing = self._services.writing_error
             found.append(broker_source(self._services.broker.sighting, writing))
         if self._services.totals is not None:
             found.append(history_source(self._services.totals.sighting))

@@ -104,6 +104,11 @@ class Services:
     failures: Watch[FailurePicture] | None = None
 
     @property
+    def writing_error(self) -> QueuescopeError | None:
+        """Why the broker takes no writes, as far as that was tried."""
+        return None if self.acting is None else self.acting.writable.sighting.error
+
+    @property
     def _watches(self) -> tuple[Watch[Any], ...]:
         acting = () if self.acting is None else self.acting.watches
         history = (self.usual, self.totals, self.failures)

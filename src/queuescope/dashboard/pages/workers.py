@@ -23,7 +23,7 @@ from queuescope.dashboard.widgets import (
     show_live,
 )
 from queuescope.dashboard.worker_tables import SHOWN, Trends, by_urgency, found, workers_sheet
-from queuescope.errors import JobStoreError, QueuescopeError
+from queuescope.errors import JobStoreError
 from queuescope.heartbeats import LOST_SECONDS
 from queuescope.operations.access import Role
 
@@ -87,7 +87,7 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
             zone=zone,
             now=now,
             remarks=[*_report_remarks(sighting, made, now), *_history_remarks()],
-            can_report=not refuses_reports(_writing()),
+            can_report=not refuses_reports(services().writing_error),
         ),
         key=_KEY,
     )
@@ -101,15 +101,9 @@ def _nobody_reports() -> Markup:
     )
 
 
-def _writing() -> QueuescopeError | None:
-    """Why the broker takes no writes, as far as that was tried."""
-    acting = services().acting
-    return None if acting is None else acting.writable.sighting.error
-
-
 def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float) -> list[Markup]:
     """Why nobody reports, and why workers that live may seem to be lost."""
-    error = _writing()
+    error = services().writing_error
     if refuses_reports(error):
         return [
             notice(
