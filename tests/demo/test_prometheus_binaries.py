@@ -19,6 +19,11 @@ def real() -> Path:
     return found.prometheus.parent
 
 
+def write_program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}", "utf-8")
+    path.chmod(0o755)
+
+
 def test_an_installed_pair_is_used_and_runs(real: Path) -> None:
     for program in ("prometheus", "promtool"):
         subprocess.run([real / program, "--version"], check=True, capture_output=True)
@@ -49,6 +54,33 @@ def test_a_machine_without_apt_is_told_what_to_install(
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(DemoError, match=r"Prometheus is not installed; install it"):
         unpack(tmp_path / "unpacked")
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [{"prometheus": "prometheus promtool"}, {"prometheus": "prometheus", "promtool": "promtool"}],
+    ids=["in one package", "in two packages"],
+)
+def test_both_programs_come_from_the_packages_of_the_distribution(
+    packages: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = "".join(f"{name}) echo {programs} ;;\n" for name, programs in packages.items())
+    write_program(
+        tmp_path / "apt-get",
+        f'[ "$1" = download ] || exit 100\ncase $2 in\n{has}*) exit 100 ;;\nesac > "$2_1.deb"\n',
+    )
+    write_program(
+        tmp_path / "dpkg",
+        """mkdir -p "$3/usr/bin"
+for program in $(cat "$2"); do
+  echo '#!/bin/sh' > "$3/usr/bin/$program" && chmod +x "$3/usr/bin/$program"
+done
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
+    unpack(tmp_path / "unpacked")
+    unpacked = {path.name for path in (tmp_path / "unpacked" / "usr" / "bin").iterdir()}
+    assert unpacked == {"prometheus", "promtool"}
 
 
 def test_the_program_prints_where_the_pair_is(real: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Finds Prometheus and promtool, or unpacks the distribution's package beside the project.
+"""Finds Prometheus and promtool, or unpacks the distribution's packages beside the project.
 
-The package is unpacked rather than installed: that needs no rights, changes nothing on the system
+They are unpacked rather than installed: that needs no rights, changes nothing on the system
 and starts no service. ``python -m queuescope.demo.prometheus_binaries DIRECTORY`` prints the
 directory that holds both programs.
 """
@@ -42,7 +42,7 @@ def installed(unpacked_dir: Path) -> PrometheusBinaries | None:
 
 
 def unpack(unpacked_dir: Path) -> PrometheusBinaries:
-    """Download the distribution's package, which apt verifies, and unpack it.
+    """Download the distribution's packages, which apt verifies, and unpack them.
 
     Takes seconds, or a minute where apt's lists must be fetched first. Raises ``DemoError`` that
     says what to install where this cannot work.
@@ -52,26 +52,37 @@ def unpack(unpacked_dir: Path) -> PrometheusBinaries:
     unpacked_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=unpacked_dir.parent, prefix=".unpacking-") as name:
         scratch = Path(name)
-        private = _private_apt(scratch)
-        if not _succeeds(["apt-get", "download", "prometheus"], scratch):
-            _check(["apt-get", *private, "-q", "update"], scratch)
-            _check(["apt-get", *private, "download", "prometheus"], scratch)
-        packages = list(scratch.glob("prometheus_*.deb"))
-        if not packages:
-            raise DemoError(f"apt-get downloaded no Prometheus package; {_how_to_install()}")
-        _check(["dpkg", "-x", str(packages[0]), str(scratch / "tree")], scratch)
+        tree = scratch / "tree"
+        _unpack_package("prometheus", scratch, tree)
+        # From Debian 13 on, promtool is a package of its own.
+        if not (tree / "usr" / "bin" / "promtool").exists():
+            _unpack_package("promtool", scratch, tree)
         shutil.rmtree(unpacked_dir, ignore_errors=True)
-        (scratch / "tree").rename(unpacked_dir)
+        tree.rename(unpacked_dir)
     found = installed(unpacked_dir)
-    if found is None or not _succeeds([str(found.prometheus), "--version"], unpacked_dir):
+    if found is None or not all(
+        _succeeds([str(program), "--version"], unpacked_dir)
+        for program in (found.prometheus, found.promtool)
+    ):
         raise DemoError(f"the unpacked Prometheus does not run; {_how_to_install()}")
     return found
 
 
-def _private_apt(scratch: Path) -> list[str]:
+def _unpack_package(package: str, scratch: Path, tree: Path) -> None:
+    if not _succeeds(["apt-get", "download", package], scratch):
+        own = _own_lists(scratch)
+        _check(["apt-get", *own, "-q", "update"], scratch)
+        _check(["apt-get", *own, "download", package], scratch)
+    downloaded = list(scratch.glob(f"{package}_*.deb"))
+    if not downloaded:
+        raise DemoError(f"apt-get downloaded no package {package}; {_how_to_install()}")
+    _check(["dpkg", "-x", str(downloaded[0]), str(tree)], scratch)
+
+
+def _own_lists(scratch: Path) -> list[str]:
     # Package lists of our own: the system's may be missing, and only root may fetch those.
     for part in ("lists/partial", "cache/archives/partial"):
-        (scratch / part).mkdir(parents=True)
+        (scratch / part).mkdir(parents=True, exist_ok=True)
     return [
         "-o",
         f"Dir::State::lists={scratch / 'lists'}",
