@@ -47,9 +47,14 @@ class World:
         self.store = directory / "data" / "operations.db"
         self.store_url = settings.get("operations_store_url", f"sqlite:///{self.store}")
 
-    def fill(self, queue: str, count: int) -> list[bytes]:
-        """Messages that nobody will run; returns all that the queue holds then."""
+    def fill(self, queue: str, count: int, *, anew: bool = False) -> list[bytes]:
+        """Messages that nobody will run; returns all that the queue holds then.
+
+        ``anew`` has them instead of what it held, at once: no reading falls between.
+        """
         with self.client.pipeline() as pipe:
+            if anew:
+                pipe.delete(queue)
             for number in range(count):
                 pipe.lpush(queue, json.dumps({"headers": {"id": f"{queue}-{number}"}}))
             pipe.execute()

@@ -143,8 +143,7 @@ def watcher(browser: Browser, world: World) -> Iterator[TrendsPage]:
 def test_a_broker_that_fails_turns_the_controls_off_and_nothing_else(
     case: Case, world: World, operator: OperationsPage, watcher: TrendsPage
 ) -> None:
-    world.client.delete("orders")
-    world.fill("orders", 3)
+    world.fill("orders", 3, anew=True)
     waiting, queues = operator.cell("Queues", "orders", "Waiting"), operator.part("Queues")
     expect(waiting).to_have_text("3")
     purge = operator.button("Purge queue orders")
@@ -188,8 +187,7 @@ def test_an_act_that_the_broker_does_not_take_is_not_called_done(
     world: World, open_operations: OpenOperations, watcher: TrendsPage
 ) -> None:
     """It fails after the dialog was opened; what is known afterwards is that nothing happened."""
-    world.client.delete("orders")
-    held = world.fill("orders", 3)
+    held = world.fill("orders", 3, anew=True)
     page = open_operations(world)
     page.begin("Purge queue orders")
     with world.server.forbidding("-@write"):
@@ -207,8 +205,7 @@ def test_an_act_that_the_broker_does_not_take_is_not_called_done(
 def test_an_audit_that_cannot_be_written_blocks_every_act(
     world: World, open_operations: OpenOperations
 ) -> None:
-    world.client.delete("orders")
-    held = world.fill("orders", 3)
+    held = world.fill("orders", 3, anew=True)
     page = open_operations(world)
     other = open_operations(world)
     other.begin("Purge queue orders")
