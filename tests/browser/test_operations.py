@@ -26,7 +26,12 @@ WebSocket.prototype.send = function (frame) {
   window.sent.push(frame);
   return send.call(this, frame);
 };
-window.replay = from => window.sent.slice(from).forEach(frame => send.call(window.socket, frame));
+window.replay = (from, words = "") => {
+  const holds = frame => new TextDecoder().decode(frame).includes(words);
+  const again = window.sent.slice(from).filter(holds);
+  again.forEach(frame => send.call(window.socket, frame));
+  return again.length;
+};
 """
 _SENT_SINCE = "began => window.sent.length > began"
 
@@ -227,8 +232,16 @@ def test_what_a_page_sends_again_has_no_second_effect(
     assert page.do("Pause queue mail", "Pause").startswith("Done")
     assert page.do("Resume queue mail", "Resume").startswith("Done")
     count = len(world.audited())
+    # One after the other: the dialog opens, with a plan of its own, and waits for its own answer.
+    for words in ('["pause","mail"]', "FormSubmitter:queuescope_confirm"):
+        sent = page.page.evaluate("([from, words]) => window.replay(from, words)", [began, words])
+        assert sent > 0
+        expect(page.dialog.get_by_text("What it does not")).to_be_visible()
+    page.dialog.get_by_role("button", name="Cancel").click()
+    expect(page.dialog).to_have_count(0)
+    assert len(world.audited()) == count
+    # All at once, and a further act after all that was sent again.
     page.page.evaluate("from => window.replay(from)", began)
-    # A further act of the same page comes after all that was sent again.
     page = open_operations()
     assert page.do("Pause queue mail", "Pause").startswith("Done")
     assert page.do("Resume queue mail", "Resume").startswith("Done")
