@@ -22,8 +22,10 @@ _FIT = """
 """
 
 _PLOTS_FIT_THEIR_FRAMES = """
-() => [...document.querySelectorAll(".js-plotly-plot")].every(plot => Math.abs(
-  plot.querySelector("svg.main-svg").getBoundingClientRect().width - plot.clientWidth) <= 1)
+() => [...document.querySelectorAll(".js-plotly-plot")].every(plot => {
+  const { width, height } = plot.querySelector("svg.main-svg").getBoundingClientRect();
+  return Math.abs(width - plot.clientWidth) <= 1 && Math.abs(height - plot.clientHeight) <= 1;
+})
 """
 
 
@@ -61,7 +63,7 @@ def test_colours_follow_the_theme_and_no_token_is_left_over(
     assert (page_ground < 64, plot_ground < 64) == (scheme == "dark",) * 2
 
 
-def test_nothing_is_wider_than_the_screen_at_any_width(open_page: OpenPage) -> None:
+def test_the_page_fits_the_screen_at_any_size(open_page: OpenPage) -> None:
     page = open_page("?range=24h", viewport={"width": 390, "height": 844})
     page.wait_until_streamlit_has_taken_over()
     for width in (390, 320, 768, 1_100, 1_440, 390):
@@ -70,6 +72,9 @@ def test_nothing_is_wider_than_the_screen_at_any_width(open_page: OpenPage) -> N
         assert page.page.evaluate(_FIT) == {"wide": [], "scrolls": False}
         tops = {box["y"] for name in PANELS if (box := page.panel(name).bounding_box())}
         assert len(tops) == (1 if width >= 1_100 else 3)
+    for height in (900, 700):
+        page.page.set_viewport_size({"width": 1_440, "height": height})
+        page.page.wait_for_function(_PLOTS_FIT_THEIR_FRAMES)
 
 
 def test_the_page_asks_no_other_host_for_anything(open_page: OpenPage) -> None:

@@ -38,6 +38,7 @@ class Chart {
       this.about.focus();
     });
     this.width = 0;
+    this.height = 0;
     new ResizeObserver(() => this.resized()).observe(this.plot);
   }
 
@@ -200,8 +201,11 @@ class Chart {
     layout.width = this.plot.clientWidth;
     layout.height = this.plot.clientHeight;
     this.width = layout.width;
+    this.height = layout.height;
     await Plotly.react(this.plot, data, layout, { ...PLOT_CONFIG, displayModeBar: touch ? false : "hover" });
     this.listen();
+    // The page may have got another size meanwhile.
+    this.resized();
     this.overlay();
     this.point(this.pointedAt);
   }
@@ -314,11 +318,12 @@ class Chart {
   }
 
   resized() {
-    const width = this.plot.clientWidth;
-    if (!this.listening || !width || width === this.width) return;
+    const { clientWidth: width, clientHeight: height } = this.plot;
+    if (!this.listening || !width || (width === this.width && height === this.height)) return;
     this.width = width;
+    this.height = height;
     this.silent += 1;
-    Plotly.relayout(this.plot, { width, height: this.plot.clientHeight })
+    Plotly.relayout(this.plot, { width, height })
       .finally(() => { this.silent -= 1; });
   }
 }
