@@ -9,6 +9,7 @@ import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -19,16 +20,20 @@ from tests.real_prometheus import RealPrometheus
 
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.demo.history import FINE_STEP_SECONDS, import_history, write_history
-from queuescope.panels import Dashboard, Resolution, load_dashboard
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution, load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot import SnapshotService, View
+from queuescope.snapshot.comparisons import COMPARED
+from queuescope.snapshot.days import DAY_SECONDS
+from queuescope.snapshot.days import STEP_SECONDS as DAY_STEP_SECONDS
 from queuescope.snapshot.flow_history import RECHECK_SECONDS, FlowHistories
 from queuescope.snapshot.source_facts import FactsFile
 from queuescope.snapshot.standing import StandingService
 from queuescope.timeseries import Grid, State
 
 PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"
+EQUAL_WHOLE = "all of the page by queries of the same numbers"
 CHARTS, WHOLE = "Queuescope's charts", "Queuescope's whole refresh"
 FINE_STEPS = {"24h": 86, "7d": 604}
 """In seconds: at them a range has 1,000 points, instead of those of its own step."""
@@ -66,11 +71,15 @@ def plain_queries() -> tuple[str, ...]:
 
 def own_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
     """The panels' own, as for a Prometheus 2 that scraped at multiples of its interval."""
-    scrape = FINE_STEP_SECONDS
-    resolution = Resolution(step_seconds, scrape, left_open=False, phase_seconds=scrape)
+    resolution = _resolution(step_seconds)
     charts = ("queue_depth", "success_rate", "latency")
     panels = {panel.id: panel for panel in dashboard.panels}
     return tuple(panels[name].render(panels[name].query, resolution, "", None) for name in charts)
+
+
+def _resolution(step_seconds: int) -> Resolution:
+    scrape = FINE_STEP_SECONDS
+    return Resolution(step_seconds, scrape, left_open=False, phase_seconds=scrape)
 
 
 def equal_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
@@ -78,6 +87,46 @@ def equal_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
     depth, success, latency = own_queries(dashboard, step_seconds)
     quantiles = (f"histogram_quantile({quantile}, {latency}) * 1000" for quantile in _QUANTILES)
     return (depth, success, *quantiles)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query, over a range that ends now, or for one moment so many seconds ago."""
+
+    promql: str
+    range_seconds: int = 0
+    step_seconds: int = 0
+    ago_seconds: int = 0
+
+
+def page_queries(dashboard: Dashboard, step_seconds: int, range_seconds: int) -> list[Asked]:
+    """What a page asks that shows all that Queuescope's does, figure by figure: the charts, the
+    strip, of each card its value, its curve and what it is compared with, and the drain.
+    """
+    chart, day = _resolution(step_seconds), _resolution(DAY_STEP_SECONDS)
+    filler = dashboard.panels[0]
+    asked = [Asked(q, range_seconds, step_seconds) for q in equal_queries(dashboard, step_seconds)]
+    for measure in dashboard.measures:
+        panel = measure.panel
+
+        def figure(text: str, resolution: Resolution, panel: Panel = panel) -> str:
+            promql = panel.render(text, resolution, "", None)
+            if not panel.quantiles:
+                return promql
+            return f"histogram_quantile({RANKED_QUANTILE}, {promql}) * 1000"
+
+        shown = figure(measure.now, day)
+        asked += [Asked(shown, ago_seconds=ago) for ago in (0, *COMPARED.values())]
+        asked.append(Asked(figure(panel.query, day), DAY_SECONDS, DAY_STEP_SECONDS))
+        if measure.share is not None:
+            # The verdict judges another value of it than the card shows.
+            asked.append(Asked(figure(panel.now, day)))
+    flow = dashboard.flow
+    assert flow is not None
+    now = [filler.render(text, day, "", None) for text in (flow.growth, flow.completion)]
+    strip = [filler.render(text, chart, "", None) for text in (flow.waiting, flow.completed)]
+    asked += [Asked(text) for text in now]
+    return asked + [Asked(text, range_seconds, step_seconds) for text in strip]
 
 
 class Measured:
@@ -130,10 +179,13 @@ class Measured:
 
     async def take_turns(self, results: Results, *, turns: int, refreshes: int) -> None:
         plain, equal = plain_queries(), equal_queries(self._dashboard, self._step)
+        grid = self._grid()
+        page = page_queries(self._dashboard, self._step, grid.end - grid.start)
         full = max(1, refreshes // 10)
         contenders: dict[str, tuple[Callable[[], Awaitable[object]], int]] = {
             PLAIN: (lambda: self._ask_all(plain), full),
             EQUAL: (lambda: self._ask_all(equal), full),
+            EQUAL_WHOLE: (lambda: self._ask_page(page), full),
             CHARTS: (self._read_charts, refreshes),
             WHOLE: (self._refresh, refreshes),
         }
@@ -177,6 +229,17 @@ class Measured:
             answer = await self._client.query_range(query, self._grid())
             assert len(answer.frame.series) == 1
             assert answer.frame.has_numbers
+
+    async def _ask_page(self, page: list[Asked]) -> None:
+        for asked in page:
+            moment = self._client.present - asked.ago_seconds
+            if asked.range_seconds:
+                grid = Grid.ending_at(moment, asked.range_seconds, asked.step_seconds)
+                answer = await self._client.query_range(asked.promql, grid)
+                assert answer.frame.has_numbers, asked
+            else:
+                assert (await self._client.query(asked.promql, moment)).samples, asked
+        await self._client.alerts()
 
     async def _read_charts(self) -> None:
         for query in own_queries(self._dashboard, self._step):
@@ -254,11 +317,12 @@ def main() -> None:
             asyncio.run(_measure(prometheus, results, given))
     for title in dict.fromkeys(measure.title for measure in results.measures):
         target = _TARGETS[title.partition(",")[0]]
-        for other, own in itertools.product((EQUAL, PLAIN), (WHOLE, CHARTS)):
+        pairs = [(EQUAL_WHOLE, WHOLE), *itertools.product((EQUAL, PLAIN), (WHOLE, CHARTS))]
+        for other, own in pairs:
             ratio = results.median(title, other) / results.median(title, own)
             words = f"{title}: {own}, times cheaper than {other}"
             # The plain ones do not give the page's numbers.
-            least = target if other == EQUAL else None
+            least = None if other == PLAIN else target
             results.ratios.append(Ratio(words, ratio, least, at_least=True))
     results.write(given.output)
     print((given.output / "upstream.md").read_text("utf-8"))
