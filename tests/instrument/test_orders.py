@@ -62,10 +62,21 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
     assert busy.after == 4
     evidence.release()
     worker.ended(4)
+    # What a process has told of its job, the pool may still have to hear.
+    until(lambda: _pool_runs(shop, name), lambda jobs: jobs == [])
     shrunk = commands.scale(name, 1)
     assert (shrunk.before, shrunk.after) == (4, 1)
     shop.send("nap")
     worker.ended(5)
+
+
+def _pool_runs(shop: Shop, worker: str) -> list[object] | None:
+    """The jobs whose end the pool of a worker has not heard of."""
+    app = shop.app()
+    told = app.control.inspect(destination=[worker], timeout=30, limit=1).active() or {}
+    app.close()
+    jobs: list[object] | None = told.get(worker)
+    return jobs
 
 
 def _size(worker: object) -> int:

@@ -46,11 +46,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def open_ledger() -> Iterator[Callable[[str], Ledger]]:
+def open_ledger() -> Iterator[Callable[..., Ledger]]:
     with ExitStack() as opened:
 
-        def open_one(url: str) -> Ledger:
-            made = Ledger(url, timeout_seconds=1)
+        def open_one(url: str, timeout_seconds: float = 30) -> Ledger:
+            made = Ledger(url, timeout_seconds=timeout_seconds)
             opened.callback(made.close)
             return made
 
@@ -58,7 +58,7 @@ def open_ledger() -> Iterator[Callable[[str], Ledger]]:
 
 
 @pytest.fixture
-def ledger(url: str, open_ledger: Callable[[str], Ledger]) -> Ledger:
+def ledger(url: str, open_ledger: Callable[..., Ledger]) -> Ledger:
     return open_ledger(url)
 
 
@@ -322,9 +322,10 @@ def test_whether_an_intent_could_be_written_is_asked_without_writing(ledger: Led
 
 
 def test_a_lock_keeps_an_intent_from_being_written(
-    ledger: Ledger, url: str, postgresql: RealPostgreSQL
+    open_ledger: Callable[..., Ledger], url: str, postgresql: RealPostgreSQL
 ) -> None:
-    perform(ledger, Request.pause("default"))
+    perform(open_ledger(url), Request.pause("default"))
+    ledger = open_ledger(url, timeout_seconds=1)
     with ExitStack() as other:
         if url.startswith("sqlite"):
             connection = other.enter_context(closing(sqlite3.connect(make_url(url).database or "")))
@@ -336,7 +337,7 @@ def test_a_lock_keeps_an_intent_from_being_written(
         with pytest.raises(AuditError):
             ledger.prove_writable()
         assert len(ledger.find(Search())) == 2
-    ledger.prove_writable()
+    open_ledger(url).prove_writable()
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_being_shown(bad: str)
 
 
 def test_a_database_without_the_right_is_said_with_the_remedy(
-    postgresql: RealPostgreSQL, postgresql_url: str, open_ledger: Callable[[str], Ledger]
+    postgresql: RealPostgreSQL, postgresql_url: str, open_ledger: Callable[..., Ledger]
 ) -> None:
     filled(open_ledger(postgresql_url))
     database = make_url(postgresql_url).database
@@ -375,7 +376,7 @@ def test_a_database_without_the_right_is_said_with_the_remedy(
 
 
 def test_reading_needs_no_right_to_write(
-    tmp_path: Path, open_ledger: Callable[[str], Ledger]
+    tmp_path: Path, open_ledger: Callable[..., Ledger]
 ) -> None:
     path = tmp_path / "operations.db"
     filled(open_ledger(f"sqlite:///{path}"))

@@ -103,7 +103,7 @@ def open_ledger() -> Iterator[Callable[..., Ledger]]:
     with ExitStack() as opened:
 
         def open_one(url: str, clock: Callable[[], float] = time.time) -> Ledger:
-            made = Ledger(url, timeout_seconds=1, clock=clock)
+            made = Ledger(url, timeout_seconds=30, clock=clock)
             opened.callback(made.close)
             return made
 

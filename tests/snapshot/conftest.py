@@ -1,4 +1,4 @@
-"""A real Prometheus with known samples up to now, behind a proxy that counts and fails."""
+"""A real Prometheus with known samples, behind a proxy that counts and fails."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ from queuescope.snapshot.source_facts import FactsFile
 
 SCRAPE = 30
 HOURS = 26
+_AHEAD_SECONDS = 3_600
 _REQUEST = re.compile(rb"(?:POST|GET) /api/v1/(\S+?)[? ]")
 
 
-def platform_samples(end: int) -> Samples:
-    """Two queues, two tenants, one failed job in ten, and latencies below 2 s, up to ``end``."""
-    times = np.arange(end - HOURS * 3600, end + 1, SCRAPE)
+def platform_samples(now: int) -> Samples:
+    """Two queues, two tenants, one failed job in ten, and latencies below 2 s.
+
+    They reach beyond ``now``, so that it does not matter how long the tests take.
+    """
+    times = np.arange(now - HOURS * 3600, now + _AHEAD_SECONDS, SCRAPE)
     jobs = np.arange(len(times), dtype=float)
     samples: dict[str, tuple[Any, Any]] = {
         'ai_agents_queue_depth{queue="a",env="prod"}': (times, np.full(len(times), 5.0)),
@@ -176,7 +180,7 @@ def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> Star
         matchers: str = "",
         scrape_interval_seconds: int = 0,
         breakdown_limit: int = 8,
-        timeout_seconds: float = 5.0,
+        timeout_seconds: float = 20.0,
     ) -> SnapshotService:
         stores.append(FrameStore(tmp_path / "cache", max_points=1_000_000))
         return SnapshotService(

@@ -53,7 +53,7 @@ async def test_the_worst_of_a_crowd_are_shown_and_the_others_are_counted(
             dashboard=depth_alone(),
             scrape_interval_seconds=SCRAPE,
             breakdown_limit=5,
-            timeout_seconds=20,
+            timeout_seconds=120,
         )
         view = View("1h", by="queue")
         for life in ("cold", "warm"):

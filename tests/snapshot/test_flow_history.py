@@ -39,7 +39,7 @@ async def histories(
     url: str, make_service: StartService, clock: Clock, preset: str = "", **options: Any
 ) -> AsyncIterator[FlowHistories]:
     dashboard = parse_dashboard(preset, "t", "test") if preset else load_dashboard("ai-agents")
-    service: SnapshotService = make_service(url, dashboard=dashboard, timeout_seconds=2)
+    service: SnapshotService = make_service(url, dashboard=dashboard, timeout_seconds=20)
     made = FlowHistories(
         service.reader, service, dashboard, clock=clock, **{"matchers": "", **options}
     )
