@@ -71,7 +71,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     platform, marks = known_platform(start, end, now)
     jobs = known_jobs(now - 7 * DAY - 2 * HOUR, end)
     queues = many_queues(now - DAY - HOUR, end)
-    flow = Story(int(now))
+    flow = Story(int(end))
     series = {
         **platform.series("known"),
         **flow.samples('scene="flow",'),

@@ -28,6 +28,7 @@ class Crew:
     def __init__(self, port: int) -> None:
         self._client = redis.Redis(port=port)
         self._members: dict[str, WorkerReport] = {}
+        self._lost: dict[str, WorkerReport] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -51,7 +52,7 @@ class Crew:
         )
         with self._lock:
             self._members[worker] = made
-        self._tell(made)
+            self._tell(made)
 
     def pause(self, *queues: str) -> None:
         """What the operators want."""
@@ -64,8 +65,14 @@ class Crew:
         """It reported last so long ago."""
         with self._lock:
             told = self._members.pop(worker)
-        at = time.time() - seconds
-        self._put(msgspec.structs.replace(told, at=at, clock_at=at, loop_at=at))
+            at = time.time() - seconds
+            self._lost[worker] = msgspec.structs.replace(told, at=at, clock_at=at, loop_at=at)
+            self._put(self._lost[worker])
+
+    def age(self, worker: str, *, seconds: float) -> None:
+        """Of one that is lost: as if so much more time had passed since it reported."""
+        told = self._lost[worker]
+        self._put(msgspec.structs.replace(told, at=told.at - seconds))
 
     def job(self, name: str, seconds: float, *, id: str = "") -> ActiveJob:  # noqa: A002
         return ActiveJob(
@@ -78,14 +85,14 @@ class Crew:
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
+            # Who is lost from now on must not be told of once more.
             with self._lock:
-                members = list(self._members.values())
-            for member in members:
-                try:
-                    self._tell(member)
-                except redis.RedisError:
-                    # The scene may take the broker away.
-                    continue
+                for member in self._members.values():
+                    try:
+                        self._tell(member)
+                    except redis.RedisError:
+                        # The scene may take the broker away.
+                        continue
 
     def _tell(self, member: WorkerReport) -> None:
         now = time.time()

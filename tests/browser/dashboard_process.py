@@ -101,6 +101,7 @@ class DashboardProcess:
         """Freeze it: connections are accepted by the kernel, and no answer comes."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until its last thread stands still
 
     def cont(self) -> None:
         """Let a frozen one run on."""
@@ -127,7 +128,7 @@ class DashboardProcess:
         self.kill()
 
 
-def get(port: int, path: str, *, timeout_seconds: float = 5) -> tuple[int, str]:
+def get(port: int, path: str, *, timeout_seconds: float = 30) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
         connection.request("GET", path)

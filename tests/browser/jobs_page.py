@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect  # noqa: A004 - Playwright's own
 from tests.browser.trends_page import WAIT_MS
 
 from queuescope.jobs.store import Job, JobStatus
@@ -142,8 +142,15 @@ class JobsPage:
         expect(option).to_be_visible()
 
     def choose(self, label: str, option: str) -> None:
-        self.open_choices(label)
-        self.page.get_by_role("option", name=option, exact=True).click()
+        wanted = self.page.get_by_role("option", name=option, exact=True)
+        for _ in range(_TRIES):
+            self.open_choices(label)
+            try:
+                wanted.click(timeout=_OPEN_MS)
+            except TimeoutError:
+                continue
+            return
+        wanted.click()
 
     def find(self, text: str) -> None:
         field = self.page.get_by_label("Find", exact=True)

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
+from tests.browser.conftest import Reader
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
 from tests.browser.trends_page import WAIT_MS
@@ -55,17 +56,14 @@ def held(
 
 
 @pytest.fixture
-def open_jobs(browser: Browser, held: Held) -> Iterator[OpenJobs]:
-    """Each page has a visitor of its own."""
+def open_jobs(reader: Reader, held: Held) -> Iterator[OpenJobs]:
     with ExitStack() as closing:
         opened: list[JobsPage] = []
 
         def open_one(query: str = "", at: DashboardProcess | None = None) -> JobsPage:
-            context = browser.new_context(
-                viewport={"width": 1440, "height": 1200}, timezone_id="UTC"
-            )
-            closing.enter_context(context)
-            page = JobsPage(context.new_page(), (at or held.dashboard).url)
+            profile = reader({"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"})
+            tab = closing.enter_context(profile.new_page())
+            page = JobsPage(tab, (at or held.dashboard).url)
             opened.append(page)
             return page.open(query)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from tests.browser.conftest import Known
+from tests.browser.conftest import Known, Reader
 from tests.browser.crew import Crew
 from tests.browser.dashboard_process import DashboardProcess, get
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
@@ -132,15 +132,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def open_jobs(browser: Browser) -> Iterator[OpenJobs]:
+def open_jobs(reader: Reader) -> Iterator[OpenJobs]:
     with ExitStack() as closing:
         opened: list[JobsPage] = []
 
         def open_one(at: DashboardProcess, query: str = "") -> JobsPage:
-            context = browser.new_context(
-                viewport={"width": 1440, "height": 1200}, timezone_id="UTC"
-            )
-            page = JobsPage(closing.enter_context(context).new_page(), at.url)
+            profile = reader({"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"})
+            page = JobsPage(closing.enter_context(profile.new_page()), at.url)
             opened.append(page)
             return page.open(query)
 

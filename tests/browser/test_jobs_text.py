@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
+from tests.browser.conftest import Reader
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
-from tests.browser.test_look import _FIT
-from tests.browser.trends_page import WAIT_MS
+from tests.browser.trends_page import FITS, WAIT_MS
 
 from queuescope.jobs.store import JobStore
 
@@ -57,15 +57,14 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardPro
 
 
 @pytest.fixture
-def open_jobs(browser: Browser, dashboard: DashboardProcess) -> Iterator[OpenJobs]:
+def open_jobs(reader: Reader, dashboard: DashboardProcess) -> Iterator[OpenJobs]:
     with ExitStack() as closing:
         opened: list[JobsPage] = []
 
         def open_one(query: str = "", **options: Any) -> JobsPage:
-            context = browser.new_context(
-                **{"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC", **options}
-            )
-            page = JobsPage(closing.enter_context(context).new_page(), dashboard.url)
+            usual = {"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"}
+            tab = closing.enter_context(reader({**usual, **options}).new_page())
+            page = JobsPage(tab, dashboard.url)
             opened.append(page)
             return page.open(query)
 
@@ -165,9 +164,7 @@ def test_nothing_is_wider_than_the_screen(open_jobs: OpenJobs) -> None:
     expect(page.card).to_be_visible(timeout=WAIT_MS)
     for width in (390, 320, 768, 1440):
         page.page.set_viewport_size({"width": width, "height": 844})
-        page.page.wait_for_timeout(300)
-        fit = page.page.evaluate(_FIT.replace(".qs-page", ".qs-page-of-none"))
-        assert fit["scrolls"] is False, width
+        page.page.wait_for_function(FITS, timeout=WAIT_MS)
 
 
 def test_groups_and_pages_are_reached_with_the_keyboard(open_jobs: OpenJobs) -> None:
@@ -175,8 +172,8 @@ def test_groups_and_pages_are_reached_with_the_keyboard(open_jobs: OpenJobs) -> 
     page.groups.first.get_by_role("button").focus()
     page.page.keyboard.press("Enter")
     expect(page.card).to_be_visible(timeout=WAIT_MS)
-    focused = page.page.evaluate("document.activeElement.dataset.of")
-    assert focused == "group", "a refresh leaves the focus where it was"
+    # A refresh leaves the focus where it was.
+    page.page.wait_for_function("document.activeElement.dataset.of === 'group'", timeout=WAIT_MS)
     outline = page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.table("The last single failures").get_by_role("checkbox").first.focus()

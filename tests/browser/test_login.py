@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 from tests.browser.conftest import Known
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import TrendsPage
@@ -20,6 +20,9 @@ from tests.openid_provider import OpenIDProvider
 # One refresh of ten seconds, one look whether the reader is let in again, and a busy machine.
 _WAIT_MS = 40_000
 _SCREENS = [(1440, 900), (390, 844)]
+SECRET = "c" * 32
+COOKIE = "_streamlit_user"
+ADA = "ada.lovelace-of-the-engine@example-company.com"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Stage:
 def stage(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("login")
     users: dict[str, Mapping[str, Any]] = {
-        "ada": {"email": "ada.lovelace-of-the-engine@example-company.com", "groups": ["ops"]},
+        "ada": {"email": ADA, "groups": ["ops"]},
         "eve": {"email": "<b onmouseover=alert(1)>eve</b>", "groups": []},
     }
     with ExitStack() as running:
@@ -45,7 +48,7 @@ def stage(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
             viewers="group:ops",
             operators="group:ops",
         )
-        provider.configure(folder, dashboard.url, "c" * 32)
+        provider.configure(folder, dashboard.url, SECRET)
         running.enter_context(dashboard)
         yield Stage(dashboard, provider)
 
@@ -89,7 +92,7 @@ def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: Brows
     page.wait_until_streamlit_has_taken_over()
     assert page.page.url == f"{stage.dashboard.url}/"
     summary = visitor(page.page).locator("summary")
-    expect(summary).to_have_text("ada.lovelace-of-the-engine@example-company.comoperator")
+    expect(summary).to_have_text(f"{ADA}operator")
     summary.click()
     expect(visitor(page.page)).to_contain_text("May look, pause and resume a queue")
     page.page.keyboard.press("Escape")
@@ -98,7 +101,7 @@ def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: Brows
     page.page.get_by_role("link", name="Log out").click()
     expect(page.page.get_by_role("button", name="Log in")).to_be_visible(timeout=_WAIT_MS)
     expect_no_data(page.page)
-    assert not [one for one in context.cookies() if one["name"].startswith("_streamlit_user")]
+    assert not [one for one in context.cookies() if one["name"].startswith(COOKIE)]
 
 
 def test_who_may_not_look_is_told_so_by_name_and_may_log_out(
@@ -142,18 +145,16 @@ def test_a_log_out_elsewhere_empties_every_page_and_a_login_fills_them_again(
 def test_a_login_that_ends_empties_the_page_and_leads_to_another(
     stage: Stage, context: BrowserContext
 ) -> None:
-    stage.provider.lifetime_seconds = 30
-    try:
-        page = opened(context, stage.dashboard.url)
-        log_in(page.page, "ada")
-    finally:
-        stage.provider.lifetime_seconds = 3600
+    page = opened(context, stage.dashboard.url)
+    log_in(page.page, "ada")
     page.wait_until_drawn()
-    ends_at = time.monotonic() + 30
     page.page.goto(f"{stage.dashboard.url}/?refresh=10")
     page.wait_until_drawn()
     page.wait_until_streamlit_has_taken_over()
-    page.page.wait_for_timeout(max(0.0, ends_at - time.monotonic()) * 1000)
+    # As it will be when the login's time has passed.
+    ended = {"is_logged_in": True, "origin": stage.dashboard.url, "email": ADA, "exp": 1}
+    signed = create_signed_value(SECRET, COOKIE, json.dumps(ended)).decode()
+    context.add_cookies([{"name": COOKIE, "value": signed, "url": stage.dashboard.url}])
     alert = page.page.get_by_role("alert")
     expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
     expect_no_data(page.page)
@@ -165,36 +166,44 @@ def test_a_login_that_ends_empties_the_page_and_leads_to_another(
     page.wait_until_drawn()
 
 
+@pytest.fixture(scope="module")
+def behind_proxy(
+    known: Known, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[DashboardProcess, IdentityProxy]]:
+    folder = tmp_path_factory.mktemp("proxy")
+    with (
+        DashboardProcess(
+            folder / "dashboard",
+            known.prometheus.url,
+            selector='scene="known"',
+            authentication="proxy",
+            trusted_proxies=ADDRESS,
+            operators="ada",
+        ) as dashboard,
+        IdentityProxy(folder, dashboard.port) as proxy,
+    ):
+        yield dashboard, proxy
+
+
 @pytest.mark.parametrize("otherwise", ["401", "302"])
 def test_a_proxy_that_wants_a_login_empties_the_page(
-    known: Known, context: BrowserContext, tmp_path: Path, otherwise: str
+    behind_proxy: tuple[DashboardProcess, IdentityProxy], context: BrowserContext, otherwise: str
 ) -> None:
-    with ExitStack() as running:
-        dashboard = running.enter_context(
-            DashboardProcess(
-                tmp_path / "dashboard",
-                known.prometheus.url,
-                selector='scene="known"',
-                authentication="proxy",
-                trusted_proxies=ADDRESS,
-                operators="ada",
-            )
-        )
-        proxy = running.enter_context(IdentityProxy(tmp_path, dashboard.port))
-        page = opened(context, proxy.url, "login?user=ada")
-        page.open("?refresh=10")
-        page.wait_until_streamlit_has_taken_over()
-        expect(visitor(page.page).locator("summary")).to_have_text("adaoperator")
-        proxy.allow("eve", otherwise=otherwise)
-        alert = page.page.get_by_role("alert")
-        expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
-        expect_no_data(page.page)
-        proxy.allow("ada", "eve")
-        page.page.locator("[data-panel]").first.wait_for(timeout=_WAIT_MS)
-        page.wait_until_drawn()
-        direct = opened(context, dashboard.url).page
-        expect(direct.get_by_text("did not come through a trusted proxy.")).to_be_visible()
-        expect_no_data(direct)
+    dashboard, proxy = behind_proxy
+    page = opened(context, proxy.url, "login?user=ada")
+    page.open("?refresh=10")
+    page.wait_until_streamlit_has_taken_over()
+    expect(visitor(page.page).locator("summary")).to_have_text("adaoperator")
+    proxy.allow("eve", otherwise=otherwise)
+    alert = page.page.get_by_role("alert")
+    expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
+    expect_no_data(page.page)
+    proxy.allow("ada", "eve")
+    page.page.locator("[data-panel]").first.wait_for(timeout=_WAIT_MS)
+    page.wait_until_drawn()
+    direct = opened(context, dashboard.url).page
+    expect(direct.get_by_text("did not come through a trusted proxy.")).to_be_visible()
+    expect_no_data(direct)
 
 
 @pytest.mark.parametrize("screen", _SCREENS, ids=lambda screen: f"{screen[0]}")

@@ -8,7 +8,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
+from tests.browser.conftest import Reader
 from tests.browser.operations_page import CONFIRM, OperationsPage, World
 from tests.browser.trends_page import WAIT_MS
 from tests.instrument.conftest import Shop, until
@@ -55,18 +56,15 @@ def shop(world: World) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def open_operations(browser: Browser, world: World) -> Iterator[OpenOperations]:
-    """Each page has a visitor of its own."""
+def open_operations(reader: Reader, world: World) -> Iterator[OpenOperations]:
     with ExitStack() as closing_all:
         opened: list[OperationsPage] = []
 
         def open_one() -> OperationsPage:
-            context = browser.new_context(
-                viewport={"width": 1440, "height": 1200}, timezone_id="UTC"
-            )
-            closing_all.enter_context(context)
-            context.add_init_script(_RECORD)
-            page = OperationsPage(context.new_page(), world.dashboard.url)
+            profile = reader({"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"})
+            tab = closing_all.enter_context(profile.new_page())
+            tab.add_init_script(_RECORD)
+            page = OperationsPage(tab, world.dashboard.url)
             opened.append(page)
             return page.open()
 
@@ -265,8 +263,9 @@ def test_a_lost_connection_and_a_new_server_send_nothing(
     world.dashboard.start()
     assert world.messages("reports") == held
     world.fill("reports", 1)
-    # A server that knows nothing of this dialog shows none.
-    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("3")
+    # A server that knows nothing of this dialog shows none. The page looks for it at intervals
+    # that grow to a quarter of a minute.
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("3", timeout=2 * WAIT_MS)
     expect(page.dialog.get_by_text("What it does not")).to_have_count(0)
     assert page.do("Purge queue reports", "Purge", "reports 3").startswith("Done: Removed 3 jobs")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import make_url
-from tests.browser.conftest import DashboardFor, Known
+from tests.browser.conftest import DashboardFor, Known, Reader
 from tests.browser.operations_page import OperationsPage, World
 from tests.browser.trends_page import TrendsPage
 from tests.real_broker import RealBroker
@@ -38,14 +38,13 @@ def world(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
 
 
 @pytest.fixture
-def open_operations(browser: Browser) -> Iterator[OpenOperations]:
+def open_operations(reader: Reader) -> Iterator[OpenOperations]:
     with ExitStack() as closing_all:
 
         def open_one(world: World) -> OperationsPage:
-            context = closing_all.enter_context(
-                browser.new_context(viewport={"width": 1440, "height": 1200})
-            )
-            return OperationsPage(context.new_page(), world.dashboard.url).open()
+            profile = reader({"viewport": {"width": 1440, "height": 1200}})
+            tab = closing_all.enter_context(profile.new_page())
+            return OperationsPage(tab, world.dashboard.url).open()
 
         yield open_one
 

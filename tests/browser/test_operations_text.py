@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
+from tests.browser.conftest import Reader
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.operations_page import CONFIRM, OperationsPage, World, made_up_worker
-from tests.browser.test_look import _FIT
+from tests.browser.trends_page import FITS, WAIT_MS
 
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.request import Request
@@ -53,15 +54,14 @@ def looker(world: World) -> Iterator[DashboardProcess]:
 
 
 @pytest.fixture
-def open_operations(browser: Browser, world: World) -> Iterator[OpenOperations]:
+def open_operations(reader: Reader, world: World) -> Iterator[OpenOperations]:
     with ExitStack() as closing:
         opened: list[OperationsPage] = []
 
         def open_one(at: DashboardProcess | None = None, **options: Any) -> OperationsPage:
-            context = closing.enter_context(
-                browser.new_context(**{"viewport": {"width": 1440, "height": 1200}, **options})
-            )
-            page = OperationsPage(context.new_page(), (at or world.dashboard).url)
+            profile = reader({"viewport": {"width": 1440, "height": 1200}, **options})
+            tab = closing.enter_context(profile.new_page())
+            page = OperationsPage(tab, (at or world.dashboard).url)
             opened.append(page)
             return page.open()
 
@@ -199,8 +199,7 @@ def test_it_fits_every_width_and_can_be_read_in_both_themes(
     expect(page.cell("Queues", "orders", "Waiting")).to_have_text("2")
     for width in (320, 390, 768, 1440):
         page.page.set_viewport_size({"width": width, "height": 1000})
-        fit = page.page.evaluate(_FIT.replace(".qs-page", ".qs-sheet > *"))
-        assert fit["scrolls"] is False
+        page.page.wait_for_function(FITS, timeout=WAIT_MS)
     dialog = page.begin("Purge queue orders")
     expect(dialog.get_by_label(CONFIRM)).to_be_visible()
     measured = page.page.evaluate(CONTRASTS, ".qs-sheet")

@@ -10,6 +10,7 @@ from tests.browser.trends_page import TrendsPage
 
 
 def with_a_clock_of_its_own(page: TrendsPage) -> None:
+    """For a ``newcomer`` only: a browser's clock is that of all its pages, now and later."""
     page.page.clock.install()
 
 
@@ -24,7 +25,7 @@ def show_tab(page: Page, *, hidden: bool) -> None:
 
 
 def test_the_page_refreshes_every_minute_unless_told_otherwise(open_page: OpenPage) -> None:
-    page = open_page("?range=1h", before=with_a_clock_of_its_own)
+    page = open_page("?range=1h", before=with_a_clock_of_its_own, newcomer=True)
     expect(page.selector("Refresh")).to_have_value("60")
     asked = page.views_asked
     page.page.clock.fast_forward(61_000)
@@ -44,7 +45,7 @@ def test_the_status_says_when_it_was_updated_and_when_it_will_be(open_page: Open
 def test_each_choice_of_refresh_takes_effect_at_once_and_stands_in_the_address(
     open_page: OpenPage,
 ) -> None:
-    page = open_page("?range=1h", before=with_a_clock_of_its_own)
+    page = open_page("?range=1h", before=with_a_clock_of_its_own, newcomer=True)
     for label, address, next_in in (
         ("5 min", "300", r"next in (5 min|4 min \d+ s)$"),
         ("30 s", "30", r"next in (30|[12]?\d) s$"),
@@ -80,9 +81,9 @@ def test_refresh_now_asks_at_once_even_when_refresh_is_off(open_page: OpenPage) 
 def test_a_hidden_tab_does_not_ask_and_catches_up_when_it_is_seen_again(
     open_page: OpenPage,
 ) -> None:
-    page = open_page("?range=1h&refresh=10", before=with_a_clock_of_its_own)
-    asked = page.views_asked
+    page = open_page("?range=1h&refresh=10", before=with_a_clock_of_its_own, newcomer=True)
     show_tab(page.page, hidden=True)
+    asked = page.views_asked
     page.page.clock.fast_forward(600_000)
     page.page.wait_for_timeout(300)
     assert page.views_asked == asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from playwright.sync_api import Locator, Route, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.rewriting_proxy import RewritingProxy
-from tests.browser.trends_page import MARKED_AT, TrendsPage
+from tests.browser.trends_page import MARKED_AT, WAIT_MS, TrendsPage
 from tests.real_prometheus import RealPrometheus
 
 CARDS = (
@@ -36,27 +37,43 @@ groups:
 """
 
 
-@pytest.fixture
-def firing(tmp_path: Path) -> Iterator[tuple[RealPrometheus, DashboardProcess]]:
-    """130 jobs wait, in a queue whose label is hostile, and an alert has said so for a while."""
-    rules = tmp_path / "rules.yml"
+@dataclass(frozen=True)
+class Firing:
+    """A Prometheus with an alert that began at an instant (epoch seconds), and a dashboard."""
+
+    began: float
+    prometheus: RealPrometheus
+    dashboard: DashboardProcess
+
+
+@pytest.fixture(scope="module")
+def firing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firing]:
+    """130 jobs wait, in a queue whose label is hostile, and an alert has said so for a while.
+
+    Whoever ends one of the two starts it again.
+    """
+    folder = tmp_path_factory.mktemp("firing")
+    rules = folder / "rules.yml"
     rules.write_text(RULES)
     now = int(time.time())
-    times = np.arange(now - 26 * 3600, now + 1, 15)
+    began = now - BEGAN_SECONDS_AGO
+    times = np.arange(now - 26 * 3600, now + 3600, 15)
+    # Where the rules write, nothing may be ahead of them.
+    until_now = times[times <= now]
     series = {
         f'ai_agents_queue_depth{{team="{PAYLOAD}"}}': (times, np.full(len(times), 130.0)),
         "ai_agents_workers_up": (times, np.full(len(times), 4.0)),
         # So a Prometheus remembers over a restart since when an alert has been active.
         f'ALERTS_FOR_STATE{{alertname="QueueDepthHigh",severity="warning",team="{PAYLOAD}"}}': (
-            times,
-            np.full(len(times), now - BEGAN_SECONDS_AGO),
+            until_now,
+            np.full(len(until_now), began),
         ),
     }
     with (
-        RealPrometheus(tmp_path / "prometheus", series=series, rule_files=[rules]) as prometheus,
-        DashboardProcess(tmp_path / "dashboard", prometheus.url) as dashboard,
+        RealPrometheus(folder / "prometheus", series=series, rule_files=[rules]) as prometheus,
+        DashboardProcess(folder / "dashboard", prometheus.url) as dashboard,
     ):
-        yield prometheus, dashboard
+        yield Firing(began, prometheus, dashboard)
 
 
 def card(page: TrendsPage, name: str) -> Locator:
@@ -68,10 +85,9 @@ def verdict(page: TrendsPage) -> Locator:
 
 
 def test_the_cards_and_the_verdict_tell_what_is_known_and_what_is_not(
-    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+    firing: Firing, open_page: OpenPage
 ) -> None:
-    _, dashboard = firing
-    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    page = open_page("?refresh=10", at=firing.dashboard, drawn=False)
     expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh")
     expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
     expect(card(page, "queue_depth")).to_have_attribute("data-level", "warn")
@@ -87,10 +103,9 @@ def test_the_cards_and_the_verdict_tell_what_is_known_and_what_is_not(
 
 
 def test_an_alert_leads_to_its_chart_and_its_texts_are_only_texts(
-    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+    firing: Firing, open_page: OpenPage
 ) -> None:
-    _, dashboard = firing
-    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    page = open_page("?refresh=10", at=firing.dashboard, drawn=False)
     summary = page.page.get_by_text("1 alert firing")
     expect(summary).to_be_visible()
     summary.click()
@@ -110,16 +125,13 @@ def test_an_alert_leads_to_its_chart_and_its_texts_are_only_texts(
     expect(summary).to_be_focused()
 
 
-def test_an_alert_stands_on_its_chart_where_it_began(
-    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
-) -> None:
-    _, dashboard = firing
-    page = open_page("?range=1h&refresh=10&tz=UTC", at=dashboard, drawn=False)
+def test_an_alert_stands_on_its_chart_where_it_began(firing: Firing, open_page: OpenPage) -> None:
+    page = open_page("?range=1h&refresh=10&tz=UTC", at=firing.dashboard, drawn=False)
     marks = page.panel("queue_depth").locator(".qs-mark")
     expect(marks).to_have_count(1)
     expect(marks).to_have_attribute("data-kind", "alert")
     (at,) = page.page.evaluate(MARKED_AT, "queue_depth")
-    assert abs(at - (time.time() - BEGAN_SECONDS_AGO)) < 120
+    assert abs(at - firing.began) < 120
     marks.get_by_role("button").focus()
     tip = page.panel("queue_depth").locator(".qs-mark-tip")
     expect(tip).to_contain_text(
@@ -138,33 +150,38 @@ def test_an_alert_stands_on_its_chart_where_it_began(
 
 
 def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(
-    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+    firing: Firing, open_page: OpenPage
 ) -> None:
-    prometheus, dashboard = firing
-    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    page = open_page("?refresh=10", at=firing.dashboard, drawn=False)
     expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh")
     as_of = card(page, "queue_depth").get_attribute("data-as-of")
-    prometheus.kill()
-    expect(card(page, "queue_depth")).to_have_attribute("data-state", "stale")
-    assert (card(page, "queue_depth").get_attribute("data-as-of") or "") >= (as_of or "")
-    expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
-    expect(card(page, "queue_depth")).to_contain_text(re.compile(r"\d+ s old, of \d\d:\d\d:\d\d"))
-    expect(verdict(page)).to_have_attribute("data-health", "unknown")
-    expect(card(page, "success_rate").locator("strong")).to_have_text("–")
+    firing.prometheus.kill()
+    try:
+        expect(card(page, "queue_depth")).to_have_attribute("data-state", "stale")
+        assert (card(page, "queue_depth").get_attribute("data-as-of") or "") >= (as_of or "")
+        expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
+        old = re.compile(r"\d+ s old, of \d\d:\d\d:\d\d")
+        expect(card(page, "queue_depth")).to_contain_text(old)
+        expect(verdict(page)).to_have_attribute("data-health", "unknown")
+        expect(card(page, "success_rate").locator("strong")).to_have_text("–")
+    finally:
+        firing.prometheus.start()
 
 
 def test_without_the_dashboards_own_server_nothing_stays_green(
-    firing: tuple[RealPrometheus, DashboardProcess], open_page: OpenPage
+    firing: Firing, open_page: OpenPage
 ) -> None:
-    _, dashboard = firing
-    page = open_page("?refresh=10", at=dashboard, drawn=False)
+    page = open_page("?refresh=10", at=firing.dashboard, drawn=False)
     expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh")
-    dashboard.kill()
-    expect(verdict(page)).to_have_attribute("data-health", "unknown")
-    expect(verdict(page)).to_contain_text("The Queuescope server does not answer.")
-    for name in CARDS:
-        state = card(page, name).get_attribute("data-state")
-        assert state in ("stale", "unavailable")
+    firing.dashboard.kill()
+    try:
+        expect(verdict(page)).to_have_attribute("data-health", "unknown")
+        expect(verdict(page)).to_contain_text("The Queuescope server does not answer.")
+        for name in CARDS:
+            state = card(page, name).get_attribute("data-state")
+            assert state in ("stale", "unavailable")
+    finally:
+        firing.dashboard.start()
 
 
 @pytest.mark.parametrize("width", [1440, 390])
@@ -172,9 +189,13 @@ def test_the_cards_stand_in_their_place_before_their_figures_arrive(
     width: int, open_page: OpenPage
 ) -> None:
     held: list[Route] = []
+    arrives = False
 
     def keep(route: Route) -> None:
-        held.append(route)
+        if arrives:
+            route.continue_()
+        else:
+            held.append(route)
 
     def hold(page: TrendsPage) -> None:
         page.page.route("**/queuescope/standing*", keep)
@@ -182,7 +203,11 @@ def test_the_cards_stand_in_their_place_before_their_figures_arrive(
     page = open_page(before=hold, viewport={"width": width, "height": 900})
     before = {name: card(page, name).bounding_box() for name in CARDS}
     chart_before = page.panel("queue_depth").bounding_box()
-    assert held
+    until = time.monotonic() + WAIT_MS / 1000
+    while not held:
+        assert time.monotonic() < until, "nothing was asked for"
+        page.page.wait_for_timeout(50)
+    arrives = True
     for route in held:
         route.continue_()
     expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh")

@@ -8,9 +8,8 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
-from tests.browser.trends_page import PANELS, TrendsPage
+from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage
 
-WAIT_MS = 20_000
 STALLED, SHAPES = "qs-strip-x", ("qs-strip-x", "qs-strip-g", "qs-strip-c")
 # The times (epoch seconds) that a shape of the strip covers, by the axis below it.
 _COVERED = """

@@ -33,12 +33,15 @@ def newest_change_of_clocks(to_hours: int) -> int:
 
 
 def test_times_are_in_the_readers_zone_which_the_axis_names(open_page: OpenPage) -> None:
+    began = time.time()
     page = open_page("?range=6h", timezone_id="Australia/Darwin")
     offset = 9 * HOUR + 1_800
     for name in PANELS:
         expect(page.plot(name).locator(".xtitle")).to_have_text("Australia/Darwin, UTC+9:30")
         for trace in page.traces(name).values():
-            assert trace.walls[-1][:19] == wall(time.time() // 300 * 300 + offset)
+            # A step may have passed since the page was made, which may have been made before.
+            newest = {wall(at // 300 * 300 + offset) for at in (began - 60, began, time.time())}
+            assert trace.walls[-1][:19] in newest
 
 
 def test_the_zone_can_be_set_to_utc_and_stands_in_the_address(open_page: OpenPage) -> None:
@@ -98,7 +101,7 @@ def test_a_zoom_over_a_change_of_the_clocks_asks_for_the_window_that_is_seen(
     change = newest_change_of_clocks(to_hours)
     start, end = change - 6 * HOUR, change + 6 * HOUR
     page = open_page(
-        f"?from={iso(start)}&to={iso(end)}&step=900",
+        f"?from={iso(start)}&to={iso(end)}&step=900&refresh=off",
         at=over_the_changes,
         timezone_id="Europe/Berlin",
     )

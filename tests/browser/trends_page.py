@@ -37,6 +37,11 @@ _RANGES = """
 """
 
 
+FITS = """
+() => document.documentElement.scrollWidth <= document.documentElement.clientWidth
+"""
+"""Whether nothing of the page is wider than the screen, so that it need not be scrolled."""
+
 MARKED_AT = """
 panel => [...document.querySelectorAll(`[data-panel=${panel}] .qs-mark`)].map(mark => {
   const plot = document.querySelector(`[data-panel=${panel}] .js-plotly-plot`);
