@@ -35,6 +35,29 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+# A long file that is begun last has the others wait for it at the end.
+_LONGEST_FILES = (
+    "tests/dashboard/test_services.py",
+    "tests/dashboard/test_frames.py",
+    "tests/instrument/test_obedience.py",
+    "tests/operations/test_pairs.py",
+    "tests/test_cli.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pages first, of which each has half the work, then the longest files, then all others."""
+
+    def rank(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        if file.startswith("tests/browser/"):
+            return 0
+        return 1 if file in _LONGEST_FILES else 2
+
+    items.sort(key=rank)
+
+
 class _PagesApart(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types for it
     """A file stays in one process. Those of the page, each of which keeps a browser at work, go to
     as many processes as there are processors; the other tests wait for servers beside them.
