@@ -84,8 +84,8 @@ def _positions(marks: bytes, grid: Grid) -> slice | NDArray[np.int64] | None:
     if marks == _marks(grid):
         # One value at each step, which is nearly always so: no time need be read.
         return slice(None)
-    table = np.frombuffer(_SEPARATOR[:4] + marks[:_FIRST_QUOTE] + b'"' + marks[_FIRST_QUOTE:], "u1")
-    table = table.reshape(-1, len(_SEPARATOR))
+    text = _SEPARATOR[:4] + marks[:_FIRST_QUOTE] + b'"' + marks[_FIRST_QUOTE:]
+    table = np.frombuffer(text, "u1").reshape(-1, len(_SEPARATOR))
     digits = table[:, _DIGITS] - np.uint8(ord("0"))
     pattern = table.copy()
     pattern[:, _DIGITS] = ord("0")
