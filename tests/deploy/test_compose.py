@@ -79,6 +79,23 @@ def test_every_file_that_is_mounted_or_built_is_there() -> None:
             assert (DEPLOY.parent / path).exists(), path
 
 
+def test_the_image_is_made_of_what_it_copies_and_nothing_else_is_sent_to_the_engine() -> None:
+    first, *lines = [
+        line
+        for line in (DEPLOY.parent / ".dockerignore").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    assert first == "*"
+    copied = [
+        path
+        for line in re.findall(r"^COPY (?!--from)(.+)$", CONTAINERFILE, re.MULTILINE)
+        for path in line.split()[:-1]
+    ]
+    assert {line[1:] for line in lines if line.startswith("!")} == set(copied)
+    # What was compiled here is for another Python.
+    assert "**/*.so" in lines
+
+
 def test_settings_in_the_files_exist() -> None:
     of_workers = {"QUEUESCOPE_METRICS_HOST", "QUEUESCOPE_METRICS_PORT"}
     known = {environment_name(name) for name in Settings.model_fields} | of_workers
