@@ -27,8 +27,8 @@ from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.flow_story import Story
 from tests.real_prometheus import RealPrometheus
 
-_CHROMIUM = "/usr/bin/chromium"
-_ARGUMENTS = (
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-dev-shm-usage",
@@ -59,7 +59,7 @@ DashboardFor = Callable[..., DashboardProcess]
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         yield chromium
         chromium.close()
 
