@@ -15,6 +15,14 @@ const STATE_WORDS = {
   unavailable: "unavailable",
 };
 
+// Words that a phone has no room for, and does without.
+function wideOnly(words) {
+  const part = document.createElement("span");
+  part.className = "qs-wide";
+  part.textContent = words;
+  return part;
+}
+
 class Chart {
   // `layout` is what all charts have in common.
   constructor(element, layout, { onZoom, onReset, onHover, onUnhover }) {
@@ -85,7 +93,7 @@ class Chart {
     part.append(`${panel.nowLabel} `, figure);
     if (now.state === "partial") part.append(", partial");
     else if (now.state === "stale" && panel.state !== "stale") {
-      part.append(`, ${durationText(Math.max(0, context.now() - now.asOf))} old`);
+      part.append(`, ${ageText(context.now() - now.asOf)} old`);
     }
   }
 
@@ -96,8 +104,9 @@ class Chart {
     this.showNow();
     const badge = this.part("badge");
     const old = panel.state === "stale" && panel.asOf
-      ? `, ${durationText(context.now() - panel.asOf)} old` : "";
+      ? `, ${ageText(context.now() - panel.asOf)}` : "";
     badge.textContent = STATE_WORDS[panel.state] + old;
+    if (old) badge.append(wideOnly(" old"));
     badge.hidden = !badge.textContent;
     badge.title = panel.cause || panel.warnings.join("\n");
     const hasCurves = panel.state === "fresh" || panel.state === "partial"

@@ -18,7 +18,7 @@ class Failures {
     section.removeAttribute("aria-busy");
     section.dataset.state = state;
     const badge = section.querySelector(".qs-badge");
-    const age = failures?.asOf ? `, ${durationText(Math.max(0, page.now() - failures.asOf))} old` : "";
+    const age = failures?.asOf ? `, ${ageText(page.now() - failures.asOf)} old` : "";
     badge.textContent = state === "stale" ? `stale${age}` : state === "unavailable" ? "unavailable" : "";
     badge.hidden = !badge.textContent;
     const cause = section.querySelector(".qs-cause");

@@ -81,7 +81,7 @@ class Standing {
   }
 
   age(at) {
-    return durationText(Math.max(0, this.page.now() - at));
+    return ageText(this.page.now() - at);
   }
 
   showVerdict() {

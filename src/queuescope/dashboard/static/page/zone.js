@@ -67,6 +67,12 @@ function momentText(epochSeconds, zone, nowSeconds) {
   return text.slice(0, 10) === today.slice(0, 10) ? text.slice(11) : text;
 }
 
+// An age that counts up: the older, the coarser.
+function ageText(seconds) {
+  const exact = durationText(seconds);
+  return exact.replace(/^(\d\d+ \w+) \d.*$/, "$1");
+}
+
 function durationText(seconds) {
   const left = Math.max(0, Math.round(seconds));
   const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
