@@ -39,7 +39,6 @@ mkdir -p "$engines"
 scratch=$(mktemp -d "$engines/.fetching-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
-mkdir -p lists/partial cache/archives/partial preferences
 
 keyring=
 for candidate in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
@@ -52,6 +51,7 @@ debian-archive-keyring, or $by_hand."
   keyring=$(find "$scratch/package" -name 'debian-archive-keyring.[pg][gp][pg]' | head -n 1)
 fi
 
+mkdir -p lists/partial cache/archives/partial preferences
 for suite in bookworm forky; do
   printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite"
 done >sources.list
