@@ -145,7 +145,7 @@ def test_all_who_ask_at_once_have_the_same_answer() -> None:
 
 
 def test_one_question_that_hangs_keeps_no_other_waiting_and_is_given_up() -> None:
-    answers = KeptAnswers(slow=slow, patience_seconds=0.2)
+    answers = KeptAnswers(slow=slow, patience_seconds=2)
     gate = threading.Event()
     hang: Callable[[], object] = lambda: gate.wait(20)  # noqa: E731 - typed for what it stands for
     with ThreadPoolExecutor(1) as pool:

@@ -204,8 +204,9 @@ def test_what_takes_long_is_called_open_until_it_is_known(
     room: ControlRoom, send: Send, server: RealBroker
 ) -> None:
     send(3)
-    wish = Wish(room.operations, Request.purge("orders"), patience_seconds=0.2)
-    wish.prepare(ADA)
+    wish = planned(room, Request.purge("orders"))
+    # The plan was waited for as long as it took; for the act nobody waits.
+    wish._patience_seconds = 0
     with server.frozen():
         wish.send(ADA, "orders 3")
         assert told(wish) == (State.WORKING, "It was asked for, and there is no answer yet.")

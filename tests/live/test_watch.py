@@ -23,8 +23,10 @@ class Source:
         self.is_down = False
         self.gate = threading.Event()
         self.gate.set()
+        self.is_asked = threading.Event()
 
     def __call__(self) -> int:
+        self.is_asked.set()
         self.gate.wait(PATIENCE)
         if self.is_down:
             raise BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
@@ -108,7 +110,9 @@ def test_it_tells_since_when_the_source_has_answered_without_interruption(
     assert watch.renew(patience_seconds=PATIENCE).fresh_since == 1150.0
     # An answer that came far too late ends a silence, too.
     source.gate.clear()
+    source.is_asked.clear()
     watch.renew(patience_seconds=0.2)
+    assert source.is_asked.wait(PATIENCE)
     now[0] = 1190.0
     assert watch.sighting.fresh_since is None
     source.gate.set()
@@ -121,7 +125,9 @@ def test_a_source_that_hangs_is_told_without_waiting_for_it(
     watch.start()
     good = watch.renew(patience_seconds=PATIENCE)
     source.gate.clear()
+    source.is_asked.clear()
     watch.renew(patience_seconds=0.2)
+    assert source.is_asked.wait(PATIENCE)
     assert watch.sighting.error is None
     now[0] = 1011.0
     hanging = watch.sighting
