@@ -28,7 +28,7 @@ from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.flow_story import Story
 from tests.real_prometheus import RealPrometheus
 
-CHROMIUM = shutil.which("chromium") or "chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or "chromium"
 CHROMIUM_ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
