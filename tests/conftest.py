@@ -31,8 +31,8 @@ settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three for each processor: many tests wait for servers most of their time."""
-    return 3 * (os.cpu_count() or 1)
+    """Two for each processor: many tests wait for servers most of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 # A long file that is begun last has the others wait for it at the end.
