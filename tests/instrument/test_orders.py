@@ -73,7 +73,7 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
 def _pool_runs(shop: Shop, worker: str) -> list[object] | None:
     """The jobs whose end the pool of a worker has not heard of."""
     app = shop.app()
-    told = app.control.inspect(destination=[worker], timeout=30, limit=1).active() or {}
+    told = app.control.inspect(destination=[worker], timeout=5, limit=1).active() or {}
     app.close()
     jobs: list[object] | None = told.get(worker)
     return jobs
@@ -177,6 +177,8 @@ def test_a_projects_own_function_sends_a_job_again(
         f"if job_id == 'a' else 1 / 0)"
     )
     worker = shop.start_worker(SHOP_OPTIONS=own)
+    # It is ready for jobs a moment before it hears orders.
+    until(lambda: _pool_runs(shop, name_of(shop)), lambda jobs: jobs == [])
     answers = commands.retry(name_of(shop), [("a", "fail"), ("b", "fail")], "act1")
     assert answers == {"a": RetryAnswer.SENT, "b": RetryAnswer.FAILED}
     worker.ended(1)
