@@ -19,6 +19,14 @@ def real() -> Path:
     return found.prometheus.parent
 
 
+# Of a package that holds the names of its programs.
+_UNPACKS = """mkdir -p "$3/usr/bin"
+for program in $(cat "$2"); do
+  echo '#!/bin/sh' > "$3/usr/bin/$program" && chmod +x "$3/usr/bin/$program"
+done
+"""
+
+
 def write_program(path: Path, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}", "utf-8")
     path.chmod(0o755)
@@ -69,18 +77,31 @@ def test_both_programs_come_from_the_packages_of_the_distribution(
         tmp_path / "apt-get",
         f'[ "$1" = download ] || exit 100\ncase $2 in\n{has}*) exit 100 ;;\nesac > "$2_1.deb"\n',
     )
-    write_program(
-        tmp_path / "dpkg",
-        """mkdir -p "$3/usr/bin"
-for program in $(cat "$2"); do
-  echo '#!/bin/sh' > "$3/usr/bin/$program" && chmod +x "$3/usr/bin/$program"
-done
-""",
-    )
+    write_program(tmp_path / "dpkg", _UNPACKS)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
     unpack(tmp_path / "unpacked")
     unpacked = {path.name for path in (tmp_path / "unpacked" / "usr" / "bin").iterdir()}
     assert unpacked == {"prometheus", "promtool"}
+
+
+def test_package_lists_that_the_system_lacks_are_fetched_once_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = tmp_path / "fetched"
+    write_program(
+        tmp_path / "apt-get",
+        f"""for package; do :; done
+case "$*" in
+  download*) exit 100 ;;
+  *update) echo once >> {fetched} ;;
+  *download*) echo $package > ${{package}}_1.deb ;;
+esac
+""",
+    )
+    write_program(tmp_path / "dpkg", _UNPACKS)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
+    unpack(tmp_path / "unpacked")
+    assert fetched.read_text("utf-8") == "once\n"
 
 
 def test_the_program_prints_where_the_pair_is(real: Path, tmp_path: Path) -> None:

@@ -70,27 +70,23 @@ def unpack(unpacked_dir: Path) -> PrometheusBinaries:
 
 def _unpack_package(package: str, scratch: Path, tree: Path) -> None:
     if not _succeeds(["apt-get", "download", package], scratch):
-        own = _own_lists(scratch)
-        _check(["apt-get", *own, "-q", "update"], scratch)
-        _check(["apt-get", *own, "download", package], scratch)
+        _check([*_own_apt(scratch), "download", package], scratch)
     downloaded = list(scratch.glob(f"{package}_*.deb"))
     if not downloaded:
         raise DemoError(f"apt-get downloaded no package {package}; {_how_to_install()}")
     _check(["dpkg", "-x", str(downloaded[0]), str(tree)], scratch)
 
 
-def _own_lists(scratch: Path) -> list[str]:
+def _own_apt(scratch: Path) -> list[str]:
     # Package lists of our own: the system's may be missing, and only root may fetch those.
-    for part in ("lists/partial", "cache/archives/partial"):
-        (scratch / part).mkdir(parents=True, exist_ok=True)
-    return [
-        "-o",
-        f"Dir::State::lists={scratch / 'lists'}",
-        "-o",
-        f"Dir::Cache={scratch / 'cache'}",
-        "-o",
-        "APT::Sandbox::User=root",
-    ]
+    lists, cache = scratch / "lists", scratch / "cache"
+    apt = ["apt-get", "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}"]
+    apt += ["-o", "APT::Sandbox::User=root"]
+    if not lists.exists():
+        for part in (lists / "partial", cache / "archives" / "partial"):
+            part.mkdir(parents=True)
+        _check([*apt, "-q", "update"], scratch)
+    return apt
 
 
 def _check(argv: Sequence[str], directory: Path) -> None:
