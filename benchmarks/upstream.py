@@ -65,7 +65,7 @@ def plain_queries() -> tuple[str, ...]:
     return (
         "sum(ai_agents_queue_depth)",
         "avg(ai_agents_enhancement_success_rate)",
-        *(f"histogram_quantile({quantile}, {rates}) * 1000" for quantile in _QUANTILES),
+        *(_milliseconds(quantile, rates) for quantile in _QUANTILES),
     )
 
 
@@ -85,8 +85,11 @@ def _resolution(step_seconds: int) -> Resolution:
 def equal_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
     """The same, but each quantile by Prometheus."""
     depth, success, latency = own_queries(dashboard, step_seconds)
-    quantiles = (f"histogram_quantile({quantile}, {latency}) * 1000" for quantile in _QUANTILES)
-    return (depth, success, *quantiles)
+    return (depth, success, *(_milliseconds(quantile, latency) for quantile in _QUANTILES))
+
+
+def _milliseconds(quantile: float, buckets: str) -> str:
+    return f"histogram_quantile({quantile}, {buckets}) * 1000"
 
 
 @dataclass(frozen=True)
@@ -103,30 +106,27 @@ def page_queries(dashboard: Dashboard, step_seconds: int, range_seconds: int) ->
     """What a page asks that shows all that Queuescope's does, figure by figure: the charts, the
     strip, of each card its value, its curve and what it is compared with, and the drain.
     """
-    chart, day = _resolution(step_seconds), _resolution(DAY_STEP_SECONDS)
-    filler = dashboard.panels[0]
+    day = _resolution(DAY_STEP_SECONDS)
     asked = [Asked(q, range_seconds, step_seconds) for q in equal_queries(dashboard, step_seconds)]
     for measure in dashboard.measures:
         panel = measure.panel
-
-        def figure(text: str, resolution: Resolution, panel: Panel = panel) -> str:
-            promql = panel.render(text, resolution, "", None)
-            if not panel.quantiles:
-                return promql
-            return f"histogram_quantile({RANKED_QUANTILE}, {promql}) * 1000"
-
-        shown = figure(measure.now, day)
+        shown = _figure(panel, measure.now, day)
         asked += [Asked(shown, ago_seconds=ago) for ago in (0, *COMPARED.values())]
-        asked.append(Asked(figure(panel.query, day), DAY_SECONDS, DAY_STEP_SECONDS))
+        asked.append(Asked(_figure(panel, panel.query, day), DAY_SECONDS, DAY_STEP_SECONDS))
         if measure.share is not None:
             # The verdict judges another value of it than the card shows.
-            asked.append(Asked(figure(panel.now, day)))
-    flow = dashboard.flow
+            asked.append(Asked(_figure(panel, panel.now, day)))
+    flow, depth = dashboard.flow, dashboard.panels[0]
     assert flow is not None
-    now = [filler.render(text, day, "", None) for text in (flow.growth, flow.completion)]
-    strip = [filler.render(text, chart, "", None) for text in (flow.waiting, flow.completed)]
-    asked += [Asked(text) for text in now]
+    asked += [Asked(_figure(depth, text, day)) for text in (flow.growth, flow.completion)]
+    chart = _resolution(step_seconds)
+    strip = (_figure(depth, text, chart) for text in (flow.waiting, flow.completed))
     return asked + [Asked(text, range_seconds, step_seconds) for text in strip]
+
+
+def _figure(panel: Panel, template: str, resolution: Resolution) -> str:
+    promql = panel.render(template, resolution, "", None)
+    return _milliseconds(RANKED_QUANTILE, promql) if panel.quantiles else promql
 
 
 class Measured:
@@ -178,9 +178,11 @@ class Measured:
         return f"{self._view.range}, {len(self._grid())} points"
 
     async def take_turns(self, results: Results, *, turns: int, refreshes: int) -> None:
-        plain, equal = plain_queries(), equal_queries(self._dashboard, self._step)
         grid = self._grid()
-        page = page_queries(self._dashboard, self._step, grid.end - grid.start)
+        span = grid.end - grid.start
+        plain = [Asked(query, span, self._step) for query in plain_queries()]
+        equal = [Asked(q, span, self._step) for q in equal_queries(self._dashboard, self._step)]
+        page = page_queries(self._dashboard, self._step, span)
         full = max(1, refreshes // 10)
         contenders: dict[str, tuple[Callable[[], Awaitable[object]], int]] = {
             PLAIN: (lambda: self._ask_all(plain), full),
@@ -224,22 +226,20 @@ class Measured:
     def _grid(self) -> Grid:
         return self._view.grid(self._client.present, FINE_STEP_SECONDS)
 
-    async def _ask_all(self, queries: tuple[str, ...]) -> None:
-        for query in queries:
-            answer = await self._client.query_range(query, self._grid())
-            assert len(answer.frame.series) == 1
-            assert answer.frame.has_numbers
-
     async def _ask_page(self, page: list[Asked]) -> None:
-        for asked in page:
+        await self._ask_all(page)
+        await self._client.alerts()
+
+    async def _ask_all(self, queries: list[Asked]) -> None:
+        for asked in queries:
             moment = self._client.present - asked.ago_seconds
             if asked.range_seconds:
                 grid = Grid.ending_at(moment, asked.range_seconds, asked.step_seconds)
                 answer = await self._client.query_range(asked.promql, grid)
+                assert len(answer.frame.series) == 1, asked
                 assert answer.frame.has_numbers, asked
             else:
-                assert (await self._client.query(asked.promql, moment)).samples, asked
-        await self._client.alerts()
+                assert len((await self._client.query(asked.promql, moment)).samples) == 1, asked
 
     async def _read_charts(self) -> None:
         for query in own_queries(self._dashboard, self._step):
