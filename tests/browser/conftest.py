@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.browser.crew import crew_scene
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import (
@@ -52,6 +52,7 @@ class Known:
 
 
 Reader = Callable[[dict[str, Any]], BrowserContext]
+OpenTab = Callable[..., Page]
 OpenPage = Callable[..., TrendsPage]
 DashboardFor = Callable[..., DashboardProcess]
 
@@ -129,7 +130,21 @@ def reader(browser: Browser) -> Iterator[Reader]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, reader: Reader, dashboard_for: DashboardFor) -> Iterator[OpenPage]:
+def open_tab(reader: Reader) -> Iterator[OpenTab]:
+    """Opens a tab in the browser profile for a set of options; closed when the test is over."""
+    with ExitStack() as closing:
+
+        def open_one(**options: Any) -> Page:
+            usual = {"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"}
+            return closing.enter_context(reader({**usual, **options}).new_page())
+
+        yield open_one
+
+
+@pytest.fixture
+def open_page(
+    browser: Browser, open_tab: OpenTab, dashboard_for: DashboardFor
+) -> Iterator[OpenPage]:
     """Opens the page of a scene, and waits until it is drawn.
 
     When the test is over, the page must not have complained. ``at`` opens another dashboard,
@@ -153,7 +168,7 @@ def open_page(browser: Browser, reader: Reader, dashboard_for: DashboardFor) -> 
             if newcomer:
                 tab = closing.enter_context(browser.new_context(**options)).new_page()
             else:
-                tab = closing.enter_context(reader(options).new_page())
+                tab = open_tab(**options)
             page = TrendsPage(tab, (at or dashboard_for(scene)).url)
             if at is None:
                 opened.append(page)

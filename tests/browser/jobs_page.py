@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Locator, Page, TimeoutError, expect  # noqa: A004 - Playwright's own
-from tests.browser.trends_page import WAIT_MS
+from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 
 from queuescope.jobs.store import Job, JobStatus
 
@@ -74,12 +75,8 @@ class JobsPage:
         self.page.goto(f"{self.base_url}/jobs{query}", wait_until="domcontentloaded")
         self.part("failures").wait_for(timeout=WAIT_MS)
         self.part("history").wait_for(timeout=WAIT_MS)
-        self.wait_until_at_rest()
+        wait_until_at_rest(self.page)
         return self
-
-    def wait_until_at_rest(self) -> None:
-        """Until the script has run to its end: what is pressed before may be drawn anew."""
-        self.page.locator("[data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
 
     def part(self, name: str) -> Locator:
         """``failures`` or ``history``."""
@@ -130,27 +127,24 @@ class JobsPage:
         )
 
     def open_choices(self, label: str) -> None:
-        """Open the list of a field; a page that is drawn anew at that moment closes it again."""
         option = self.page.get_by_role("option").first
-        for _ in range(_TRIES):
-            self.page.get_by_role("combobox", name=label, exact=False).click()
-            try:
-                expect(option).to_be_visible(timeout=_OPEN_MS)
-            except AssertionError:
-                continue
-            return
-        expect(option).to_be_visible()
+        self._in_choices(label, lambda: expect(option).to_be_visible(timeout=_OPEN_MS))
 
     def choose(self, label: str, option: str) -> None:
         wanted = self.page.get_by_role("option", name=option, exact=True)
+        self._in_choices(label, lambda: wanted.click(timeout=_OPEN_MS))
+
+    def _in_choices(self, label: str, act: Callable[[], None]) -> None:
+        """Do something in the list of a field; a page that is drawn anew meanwhile closes it."""
+        field = self.page.get_by_role("combobox", name=label, exact=False)
         for _ in range(_TRIES):
-            self.open_choices(label)
+            field.click()
             try:
-                wanted.click(timeout=_OPEN_MS)
-            except TimeoutError:
+                act()
+            except (AssertionError, TimeoutError):
                 continue
             return
-        wanted.click()
+        act()
 
     def find(self, text: str) -> None:
         field = self.page.get_by_label("Find", exact=True)

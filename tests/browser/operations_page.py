@@ -13,7 +13,7 @@ from typing import Self
 import redis
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import WAIT_MS
+from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 from tests.real_broker import RealBroker
 from tests.worker_reports import report
 
@@ -155,6 +155,7 @@ class OperationsPage:
 
     def close(self) -> None:
         """Leave the dialog."""
+        wait_until_at_rest(self.page)
         self.page.keyboard.press("Escape")
         expect(self.dialog).to_have_count(0)
 

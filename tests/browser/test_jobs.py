@@ -6,12 +6,11 @@ import csv
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import Reader
+from tests.browser.conftest import OpenTab
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
 from tests.browser.trends_page import WAIT_MS
@@ -56,20 +55,17 @@ def held(
 
 
 @pytest.fixture
-def open_jobs(reader: Reader, held: Held) -> Iterator[OpenJobs]:
-    with ExitStack() as closing:
-        opened: list[JobsPage] = []
+def open_jobs(open_tab: OpenTab, held: Held) -> Iterator[OpenJobs]:
+    opened: list[JobsPage] = []
 
-        def open_one(query: str = "", at: DashboardProcess | None = None) -> JobsPage:
-            profile = reader({"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"})
-            tab = closing.enter_context(profile.new_page())
-            page = JobsPage(tab, (at or held.dashboard).url)
-            opened.append(page)
-            return page.open(query)
+    def open_one(query: str = "", at: DashboardProcess | None = None) -> JobsPage:
+        page = JobsPage(open_tab(), (at or held.dashboard).url)
+        opened.append(page)
+        return page.open(query)
 
-        yield open_one
-        for page in opened:
-            assert page.complaints == []
+    yield open_one
+    for page in opened:
+        assert page.complaints == []
 
 
 def test_failures_are_grouped_and_a_group_opens_to_its_example_and_its_jobs(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from tests.browser.conftest import Known, Reader
+from tests.browser.conftest import Known, OpenTab
 from tests.browser.crew import Crew
 from tests.browser.dashboard_process import DashboardProcess, get
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
@@ -132,21 +132,19 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def open_jobs(reader: Reader) -> Iterator[OpenJobs]:
-    with ExitStack() as closing:
-        opened: list[JobsPage] = []
+def open_jobs(open_tab: OpenTab) -> Iterator[OpenJobs]:
+    opened: list[JobsPage] = []
 
-        def open_one(at: DashboardProcess, query: str = "") -> JobsPage:
-            profile = reader({"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"})
-            page = JobsPage(closing.enter_context(profile.new_page()), at.url)
-            opened.append(page)
-            return page.open(query)
+    def open_one(at: DashboardProcess, query: str = "") -> JobsPage:
+        page = JobsPage(open_tab(), at.url)
+        opened.append(page)
+        return page.open(query)
 
-        yield open_one
-        for page in opened:
-            assert page.complaints == []
-            if not page.page.is_closed():
-                assert CANARY not in page.page.content()
+    yield open_one
+    for page in opened:
+        assert page.complaints == []
+        if not page.page.is_closed():
+            assert CANARY not in page.page.content()
 
 
 def alert(page: JobsPage, part: str) -> Locator:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import Reader
+from tests.browser.conftest import OpenTab
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
@@ -57,21 +56,18 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardPro
 
 
 @pytest.fixture
-def open_jobs(reader: Reader, dashboard: DashboardProcess) -> Iterator[OpenJobs]:
-    with ExitStack() as closing:
-        opened: list[JobsPage] = []
+def open_jobs(open_tab: OpenTab, dashboard: DashboardProcess) -> Iterator[OpenJobs]:
+    opened: list[JobsPage] = []
 
-        def open_one(query: str = "", **options: Any) -> JobsPage:
-            usual = {"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"}
-            tab = closing.enter_context(reader({**usual, **options}).new_page())
-            page = JobsPage(tab, dashboard.url)
-            opened.append(page)
-            return page.open(query)
+    def open_one(query: str = "", **options: Any) -> JobsPage:
+        page = JobsPage(open_tab(**options), dashboard.url)
+        opened.append(page)
+        return page.open(query)
 
-        yield open_one
-        for page in opened:
-            assert page.complaints == []
-            assert page.page.evaluate("window.hacked") is None
+    yield open_one
+    for page in opened:
+        assert page.complaints == []
+        assert page.page.evaluate("window.hacked") is None
 
 
 def shown(text: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import Reader
+from tests.browser.conftest import OpenTab
 from tests.browser.operations_page import CONFIRM, OperationsPage, World
 from tests.browser.trends_page import WAIT_MS
 from tests.instrument.conftest import Shop, until
@@ -56,21 +56,19 @@ def shop(world: World) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def open_operations(reader: Reader, world: World) -> Iterator[OpenOperations]:
-    with ExitStack() as closing_all:
-        opened: list[OperationsPage] = []
+def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]:
+    opened: list[OperationsPage] = []
 
-        def open_one() -> OperationsPage:
-            profile = reader({"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"})
-            tab = closing_all.enter_context(profile.new_page())
-            tab.add_init_script(_RECORD)
-            page = OperationsPage(tab, world.dashboard.url)
-            opened.append(page)
-            return page.open()
+    def open_one() -> OperationsPage:
+        tab = open_tab()
+        tab.add_init_script(_RECORD)
+        page = OperationsPage(tab, world.dashboard.url)
+        opened.append(page)
+        return page.open()
 
-        yield open_one
-        for page in opened:
-            assert page.complaints == []
+    yield open_one
+    for page in opened:
+        assert page.complaints == []
 
 
 def words_in(path: Path) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import make_url
-from tests.browser.conftest import DashboardFor, Known, Reader
+from tests.browser.conftest import DashboardFor, Known, OpenTab
 from tests.browser.operations_page import OperationsPage, World
 from tests.browser.trends_page import TrendsPage
 from tests.real_broker import RealBroker
@@ -38,15 +38,8 @@ def world(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
 
 
 @pytest.fixture
-def open_operations(reader: Reader) -> Iterator[OpenOperations]:
-    with ExitStack() as closing_all:
-
-        def open_one(world: World) -> OperationsPage:
-            profile = reader({"viewport": {"width": 1440, "height": 1200}})
-            tab = closing_all.enter_context(profile.new_page())
-            return OperationsPage(tab, world.dashboard.url).open()
-
-        yield open_one
+def open_operations(open_tab: OpenTab) -> OpenOperations:
+    return lambda world: OperationsPage(open_tab(), world.dashboard.url).open()
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import Reader
+from tests.browser.conftest import OpenTab
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.operations_page import CONFIRM, OperationsPage, World, made_up_worker
@@ -54,21 +53,18 @@ def looker(world: World) -> Iterator[DashboardProcess]:
 
 
 @pytest.fixture
-def open_operations(reader: Reader, world: World) -> Iterator[OpenOperations]:
-    with ExitStack() as closing:
-        opened: list[OperationsPage] = []
+def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]:
+    opened: list[OperationsPage] = []
 
-        def open_one(at: DashboardProcess | None = None, **options: Any) -> OperationsPage:
-            profile = reader({"viewport": {"width": 1440, "height": 1200}, **options})
-            tab = closing.enter_context(profile.new_page())
-            page = OperationsPage(tab, (at or world.dashboard).url)
-            opened.append(page)
-            return page.open()
+    def open_one(at: DashboardProcess | None = None, **options: Any) -> OperationsPage:
+        page = OperationsPage(open_tab(**options), (at or world.dashboard).url)
+        opened.append(page)
+        return page.open()
 
-        yield open_one
-        for page in opened:
-            assert page.complaints == []
-            assert page.page.evaluate("window.hacked") is None
+    yield open_one
+    for page in opened:
+        assert page.complaints == []
+        assert page.page.evaluate("window.hacked") is None
 
 
 @pytest.mark.parametrize("name", [IMAGE, MARKDOWN, SCRIPT])

@@ -7,13 +7,13 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
 from playwright.sync_api import Locator, Page, expect
-from tests.browser.conftest import DashboardFor, Known, Reader
+from tests.browser.conftest import DashboardFor, Known, OpenTab
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.crew import HOSTILE_WORKER, XSS, Crew, everybody
 from tests.browser.dashboard_process import DashboardProcess
@@ -85,16 +85,14 @@ Look = Callable[..., WorkersPage]
 
 
 @pytest.fixture
-def look(reader: Reader) -> Iterator[Look]:
+def look(open_tab: OpenTab) -> Look:
     """Opens the page of workers of a dashboard."""
-    with ExitStack() as opened:
 
-        def look_at(dashboard: DashboardProcess, **options: object) -> WorkersPage:
-            usual = {"viewport": {"width": 1440, "height": 1400}, "timezone_id": "UTC"}
-            tab = opened.enter_context(reader({**usual, **options}).new_page())
-            return WorkersPage(tab, dashboard.url).open()
+    def look_at(dashboard: DashboardProcess, **options: object) -> WorkersPage:
+        usual = {"viewport": {"width": 1440, "height": 1400}}
+        return WorkersPage(open_tab(**{**usual, **options}), dashboard.url).open()
 
-        yield look_at
+    return look_at
 
 
 @pytest.fixture(scope="module")

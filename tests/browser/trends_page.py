@@ -212,6 +212,11 @@ class TrendsPage:
         self.page.wait_for_timeout(300)
 
 
+def wait_until_at_rest(page: Page) -> None:
+    """Until a script has run to its end: what is pressed before may be drawn anew, and be lost."""
+    page.locator("[data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
+
+
 def epoch(wall: str) -> float:
     """``2026-11-23 12:00:00`` read as UTC."""
     return float(calendar.timegm(time.strptime(wall[:19], "%Y-%m-%d %H:%M:%S")))
