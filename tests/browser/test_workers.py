@@ -178,6 +178,8 @@ def test_nothing_moves_while_it_refreshes_and_what_was_opened_stays_open(
 ) -> None:
     page = look(crew_dashboard)
     expect(page.worker("worker-1@demo").locator("svg path")).to_be_visible(timeout=WAIT_MS)
+    # A remark of the first seconds stands above the table.
+    expect(page.sheet).not_to_contain_text("has only just been reached", timeout=WAIT_MS)
     rules = page.page.locator("details", has_text="How this is judged")
     rules.locator("summary").click()
     page.wait_for_a_refresh()
