@@ -145,6 +145,32 @@ def test_acts_stand_on_every_chart_where_they_happened(
         assert page.panel(name).locator(".qs-chart svg.main-svg img").count() == 0
 
 
+def test_what_a_mark_tells_stays_as_it_was_left_when_the_marks_are_placed_anew(
+    dashboard: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
+    expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)
+    box = page.panel("queue_depth").locator(".qs-marks")
+
+    def place_anew(width: int) -> None:
+        before = box.get_attribute("style") or ""
+        page.page.set_viewport_size({"width": width, "height": 1200})
+        expect(box).not_to_have_attribute("style", before)
+
+    mark = marks(page, "queue_depth").nth(1).locator("button")
+    tip = page.panel("queue_depth").locator(".qs-mark-tip")
+    mark.focus()
+    expect(tip).to_be_visible()
+    place_anew(1400)
+    expect(mark).to_be_focused()
+    expect(tip).to_be_visible()
+    page.page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    place_anew(1360)
+    expect(mark).to_be_focused()
+    expect(tip).to_be_hidden()
+
+
 def test_acts_follow_the_zoom(dashboard: DashboardProcess, open_page: OpenPage) -> None:
     page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
     expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)

@@ -66,9 +66,12 @@ class Marks {
     this.placed = key;
     Object.assign(this.box.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
     const focused = [...this.box.querySelectorAll("button")].indexOf(document.activeElement);
+    const dismissed = this.tip.hidden;
     this.box.replaceChildren(...found.map((cluster) => this.element(cluster)));
     this.tip.hidden = true;
     if (focused >= 0) this.box.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
+    // To be focused opens it; who closed it does not want it again with every refresh.
+    if (dismissed) this.open(null);
   }
 
   element({ at, marks }) {
