@@ -35,11 +35,21 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+_PAGES = "tests/browser/"
+
 # A long file that is begun last has the others wait for it at the end.
 _LONGEST_FILES = (
     "tests/dashboard/test_services.py",
     "tests/dashboard/test_frames.py",
+    "tests/browser/test_jobs_faults.py",
+    "tests/browser/test_operations_faults.py",
+    "tests/browser/test_workers.py",
+    "tests/dashboard/test_live_standing.py",
+    "tests/browser/test_outage.py",
     "tests/instrument/test_obedience.py",
+    "tests/browser/test_jobs.py",
+    "tests/browser/test_operations.py",
+    "tests/browser/test_login.py",
     "tests/operations/test_pairs.py",
     "tests/test_cli.py",
 )
@@ -47,32 +57,29 @@ _LONGEST_FILES = (
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The pages first, of which each has half the work, then the longest files, then all others."""
-
-    def rank(item: pytest.Item) -> int:
-        file = item.nodeid.partition("::")[0]
-        if file.startswith("tests/browser/"):
-            return 0
-        return 1 if file in _LONGEST_FILES else 2
-
-    items.sort(key=rank)
+    """The longest files first, then all others."""
+    ranks = {file: rank for rank, file in enumerate(_LONGEST_FILES)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
 
 
 class _PagesApart(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types for it
     """A file stays in one process. Those of the page, each of which keeps a browser at work, go to
-    as many processes as there are processors; the other tests wait for servers beside them.
+    as many processes as there are processors for as long as there are others, which wait for
+    servers most of their time.
     """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         super().__init__(config, log)
-        self._pages: dict[str, int] = {}
+        self._browsing: set[object] = set()
 
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if not file.startswith("tests/browser/"):
-            return file
-        number = self._pages.setdefault(file, len(self._pages))
-        return f"tests/browser {number % (os.cpu_count() or 1)}"
+    def _assign_work_unit(self, node: Any) -> None:
+        if len(self._browsing) < (os.cpu_count() or 1):
+            self._browsing.add(node)
+        fits = (
+            file for file in self.workqueue if file.startswith(_PAGES) == (node in self._browsing)
+        )
+        self.workqueue.move_to_end(next(fits, next(iter(self.workqueue))), last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
