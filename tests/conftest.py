@@ -37,28 +37,29 @@ def pytest_xdist_auto_num_workers() -> int:
 
 _PAGES = "tests/browser/"
 
-# A long file that is begun last has the others wait for it at the end.
-_LONGEST_FILES = (
+# A long file that is begun last has the others wait for it at the end. What keeps the processors
+# busy alternates with what waits.
+_FIRST_FILES = (
     "tests/dashboard/test_services.py",
     "tests/dashboard/test_frames.py",
-    "tests/browser/test_jobs_faults.py",
-    "tests/browser/test_operations_faults.py",
-    "tests/browser/test_workers.py",
     "tests/dashboard/test_live_standing.py",
-    "tests/browser/test_outage.py",
     "tests/instrument/test_obedience.py",
+    "tests/operations/test_pairs.py",
+    "tests/test_cli.py",
     "tests/browser/test_jobs.py",
     "tests/browser/test_operations.py",
     "tests/browser/test_login.py",
-    "tests/operations/test_pairs.py",
-    "tests/test_cli.py",
+    "tests/browser/test_jobs_faults.py",
+    "tests/browser/test_operations_faults.py",
+    "tests/browser/test_workers.py",
+    "tests/browser/test_outage.py",
 )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, then all others."""
-    ranks = {file: rank for rank, file in enumerate(_LONGEST_FILES)}
+    ranks = {file: rank for rank, file in enumerate(_FIRST_FILES)}
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import OpenTab
 from tests.browser.operations_page import CONFIRM, OperationsPage, World
-from tests.browser.trends_page import WAIT_MS
+from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 from tests.instrument.conftest import Shop, until
 
 from queuescope.operations.audit import Phase, Result
@@ -186,6 +186,10 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     dialog.get_by_label(CONFIRM).fill("reports 4")
     dialog.get_by_label(CONFIRM).press("Enter")
     expect(dialog.get_by_text("type “reports 3” exactly as it stands")).to_be_visible()
+    # It is to be put right, not to be typed anew.
+    wait_until_at_rest(page.page)
+    expect(dialog.get_by_label(CONFIRM)).to_have_value("reports 4")
+    expect(dialog.get_by_label(CONFIRM)).to_be_focused()
     world.fill("reports", 20)
     assert page.confirm("Purge", "reports 3") == (
         "Refused: There were 3 and are now 23; look again before you confirm. Nothing was done."

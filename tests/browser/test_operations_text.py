@@ -13,7 +13,7 @@ from tests.browser.conftest import OpenTab
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.operations_page import CONFIRM, OperationsPage, World, made_up_worker
-from tests.browser.trends_page import FITS, WAIT_MS
+from tests.browser.trends_page import FITS, WAIT_MS, wait_until_at_rest
 
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.request import Request
@@ -127,10 +127,12 @@ def test_the_audit_is_searched_page_by_page_and_exported(
     # As many stood there before the search: which they are says that it has been answered.
     newest = found.first.locator("td").first
     expect(newest).to_have_text("30")
+    wait_until_at_rest(page.page)
     older.click()
     expect(found).to_have_count(10)
     expect(found.last.locator("td").first).to_have_text("1")
     expect(older).to_be_disabled()
+    wait_until_at_rest(page.page)
     page.page.get_by_role("button", name="Newer").click()
     expect(newest).to_have_text("30")
     files = {}

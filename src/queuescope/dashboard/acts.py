@@ -320,13 +320,15 @@ def _draw(desk: Desk) -> None:
         if typed is None:
             return
         desk.last = wish
-        with place.container(), st.spinner("At work …"):
+        if wish.fits(typed):
+            with place.container(), st.spinner("At work …"):
+                wish.send(visitor(), typed)
+        else:
+            # It is refused at once, and the form stays there with what is to be put right in it.
             wish.send(visitor(), typed)
         _renew()
         if wish.answer is None:
-            with place.container():
-                _confirmation(desk, wish)
-            return
+            st.rerun()
     elif wish.answer.state is State.WORKING:
         wish.look()
         _renew()
@@ -352,10 +354,13 @@ def _confirmation(desk: Desk, wish: Wish) -> str | None:
     ]
     if plan.phrase:
         parts.append(element("p", "To confirm, type ", _named(plan.phrase)))
-    if wish.remark:
-        parts.append(notice(wish.remark, tone=Tone.WARN))
     show(*parts)
-    with st.form(f"queuescope_confirm_{wish.key}_{wish.attempts}", border=False):
+    # It has a place of its own, so that the form below stays the same one when there is a remark.
+    remark = st.empty()
+    if wish.remark:
+        with remark:
+            show(notice(wish.remark, tone=Tone.WARN))
+    with st.form(f"queuescope_confirm_{wish.key}", border=False):
         typed = ""
         if plan.phrase:
             typed = st.text_input("Type it here", autocomplete="off")

@@ -62,7 +62,7 @@ class Wish:
     """A request on its way. Threads may share one.
 
     Of ``plan`` and ``answer`` at most one is to be shown: as long as there is no answer, the plan
-    waits to be confirmed. ``remark`` tells what was wrong with the last of the ``attempts`` to.
+    waits to be confirmed. ``remark`` tells what was wrong with the last attempt to.
     """
 
     def __init__(
@@ -80,7 +80,6 @@ class Wish:
         self.plan: Plan | None = None
         self.answer: Answer | None = None
         self.remark = ""
-        self.attempts = 0
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -115,6 +114,10 @@ class Wish:
             except _REASONS as exc:
                 self._tell_why_not(exc)
 
+    def fits(self, typed: str) -> bool:
+        """Whether it is what the plan asks to type; what counts is what the effect says of it."""
+        return self.plan is None or typed.strip() == self.plan.phrase
+
     def send(self, actor: Actor | Nobody, typed: str = "") -> None:
         """Carry it out, unless it was sent before: then only its answer is waited for."""
         with self._lock:
@@ -124,7 +127,6 @@ class Wish:
                     return
                 request, token = self.request, self.plan.token
                 self.remark = ""
-                self.attempts += 1
                 try:
                     self._act = Errand(lambda: self.operations.act(actor, request, token, typed))
                 except RefusedError as exc:
