@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import MARKED_AT, PANELS, TrendsPage
+from tests.browser.trends_page import HOLD_STREAMLIT_BACK, MARKED_AT, PANELS, TrendsPage
 from tests.real_broker import RealBroker
 
 from queuescope.jobs.store import Job, JobStatus, JobStore
@@ -169,6 +169,32 @@ def test_what_a_mark_tells_stays_as_it_was_left_when_the_marks_are_placed_anew(
     place_anew(1360)
     expect(mark).to_be_focused()
     expect(tip).to_be_hidden()
+
+
+def test_what_was_closed_stays_closed_when_streamlit_takes_over(
+    dashboard: DashboardProcess, open_page: OpenPage
+) -> None:
+    page = open_page(
+        "?range=6h&tz=UTC&refresh=off",
+        at=dashboard,
+        drawn=False,
+        before=lambda page: page.page.add_init_script(HOLD_STREAMLIT_BACK),
+    )
+    expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)
+    mark = marks(page, "queue_depth").nth(1).locator("button")
+    tip = page.panel("queue_depth").locator(".qs-mark-tip")
+    mark.focus()
+    expect(tip).to_be_visible()
+    page.page.keyboard.press("Escape")
+    page.page.evaluate("window.letStreamlitThrough()")
+    page.wait_until_streamlit_has_taken_over()
+    expect(mark).to_be_focused()
+    expect(tip).to_be_hidden()
+    # Who leaves it and comes back wants to read it.
+    page.page.keyboard.press("Tab")
+    page.page.keyboard.press("Shift+Tab")
+    expect(mark).to_be_focused()
+    expect(tip).to_be_visible()
 
 
 def test_acts_follow_the_zoom(dashboard: DashboardProcess, open_page: OpenPage) -> None:

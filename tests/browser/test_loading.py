@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import PANELS, TrendsPage, iso
+from tests.browser.trends_page import HOLD_STREAMLIT_BACK, PANELS, TrendsPage, iso
 
 _CHARTS = """
 () => [...document.querySelectorAll("[data-panel]")].flatMap(panel => {
@@ -85,7 +85,7 @@ def test_nothing_moves_and_nothing_is_drawn_twice_when_streamlit_takes_over(
     open_page: OpenPage,
 ) -> None:
     def hold_streamlit_back(page: TrendsPage) -> None:
-        page.page.add_init_script(_HOLD_BACK)
+        page.page.add_init_script(HOLD_STREAMLIT_BACK)
 
     page = open_page("?range=24h", before=hold_streamlit_back)
     expect(page.page.locator("#queuescope-early [data-panel]")).to_have_count(3)
@@ -100,18 +100,3 @@ def test_nothing_moves_and_nothing_is_drawn_twice_when_streamlit_takes_over(
     )
     assert page.page.locator(".js-plotly-plot").count() == 3
     assert page.page.evaluate(_CHARTS) == before
-
-
-# Streamlit's connection waits until the test has looked at the page that came before it.
-_HOLD_BACK = """
-{
-  const Real = window.WebSocket;
-  const gate = new Promise(open => { window.letStreamlitThrough = open; });
-  window.WebSocket = class extends Real {
-    set onopen(handler) {
-      super.onopen = async event => { await gate; handler(event); };
-    }
-    get onopen() { return super.onopen; }
-  };
-}
-"""

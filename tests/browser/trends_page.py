@@ -50,6 +50,20 @@ panel => [...document.querySelectorAll(`[data-panel=${panel}] .qs-mark`)].map(ma
 """
 """Where the marks of a chart stand, as epoch seconds on an axis of UTC."""
 
+# Streamlit's connection waits until the test has looked at the page that came before it.
+HOLD_STREAMLIT_BACK = """
+{
+  const Real = window.WebSocket;
+  const gate = new Promise(open => { window.letStreamlitThrough = open; });
+  window.WebSocket = class extends Real {
+    set onopen(handler) {
+      super.onopen = async event => { await gate; handler(event); };
+    }
+    get onopen() { return super.onopen; }
+  };
+}
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:

@@ -36,11 +36,20 @@ class Marks {
     canvas.append(this.box, this.tip);
     this.box.addEventListener("pointerover", (event) => this.open(event.target.closest("button")));
     this.box.addEventListener("pointerout", () => this.open(this.box.querySelector("button:focus-visible")));
-    this.box.addEventListener("focusin", (event) => this.open(event.target));
-    this.box.addEventListener("focusout", () => this.open(null));
+    // A mark that moves loses the focus and is given it back; what a reader closed stays closed.
+    this.closed = null;
+    this.box.addEventListener("focusin", (event) => {
+      if (event.target !== this.closed) this.open(event.target);
+    });
+    this.box.addEventListener("focusout", (event) => {
+      if (event.relatedTarget) this.closed = null;
+      this.open(null);
+    });
     this.box.addEventListener("click", (event) => this.open(event.target.closest("button")));
     canvas.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.open(null);
+      if (event.key !== "Escape") return;
+      this.closed = this.box.querySelector("button:focus");
+      this.open(null);
     });
   }
 
@@ -65,13 +74,14 @@ class Marks {
     if (key === this.placed) return;
     this.placed = key;
     Object.assign(this.box.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
-    const focused = [...this.box.querySelectorAll("button")].indexOf(document.activeElement);
-    const dismissed = this.tip.hidden;
+    const buttons = () => [...this.box.querySelectorAll("button")];
+    const focused = buttons().indexOf(document.activeElement);
+    const isClosed = this.closed !== null && buttons()[focused] === this.closed;
     this.box.replaceChildren(...found.map((cluster) => this.element(cluster)));
     this.tip.hidden = true;
-    if (focused >= 0) this.box.querySelectorAll("button")[focused]?.focus({ preventScroll: true });
-    // To be focused opens it; who closed it does not want it again with every refresh.
-    if (dismissed) this.open(null);
+    const again = buttons()[focused] ?? null;
+    this.closed = isClosed ? again : null;
+    again?.focus({ preventScroll: true });
   }
 
   element({ at, marks }) {
@@ -92,6 +102,7 @@ class Marks {
   open(button) {
     this.tip.hidden = !button?.marks;
     if (this.tip.hidden) return;
+    this.closed = null;
     // The newest say most of how it stands now.
     const shown = button.marks.slice(-MARK_WORDS);
     const lines = shown.map((mark) => textElement("p", mark.words));
