@@ -186,6 +186,7 @@ def test_what_was_closed_stays_closed_when_streamlit_takes_over(
     mark.focus()
     expect(tip).to_be_visible()
     page.page.keyboard.press("Escape")
+    expect(page.page.locator("#queuescope-early .qs-mark")).not_to_have_count(0)
     page.page.evaluate("window.letStreamlitThrough()")
     page.wait_until_streamlit_has_taken_over()
     expect(mark).to_be_focused()

@@ -90,6 +90,9 @@ def test_nothing_moves_and_nothing_is_drawn_twice_when_streamlit_takes_over(
     page = open_page("?range=24h", before=hold_streamlit_back)
     expect(page.page.locator("#queuescope-early [data-panel]")).to_have_count(3)
     before = page.page.evaluate(_CHARTS)
+    # It would have come by now.
+    page.page.wait_for_timeout(3_000)
+    expect(page.page.locator("#queuescope-early [data-panel]")).to_have_count(3)
     page.page.evaluate(
         "window.early = [...document.querySelectorAll('[data-panel], .js-plotly-plot, .main-svg')]"
     )

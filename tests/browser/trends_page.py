@@ -56,10 +56,10 @@ HOLD_STREAMLIT_BACK = """
   const Real = window.WebSocket;
   const gate = new Promise(open => { window.letStreamlitThrough = open; });
   window.WebSocket = class extends Real {
-    set onopen(handler) {
-      super.onopen = async event => { await gate; handler(event); };
+    addEventListener(type, handler, ...rest) {
+      const held = async event => { await gate; handler(event); };
+      super.addEventListener(type, type === "open" ? held : handler, ...rest);
     }
-    get onopen() { return super.onopen; }
   };
 }
 """
