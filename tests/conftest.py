@@ -31,8 +31,8 @@ settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each processor: many tests wait for servers most of their time."""
-    return 2 * (os.cpu_count() or 1)
+    """Five for two processors: many tests wait for servers most of their time."""
+    return max(2, 5 * (os.cpu_count() or 1) // 2)
 
 
 _PAGES = "tests/browser/"
