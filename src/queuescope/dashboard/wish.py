@@ -116,7 +116,8 @@ class Wish:
 
     def fits(self, typed: str) -> bool:
         """Whether it is what the plan asks to type; what counts is what the effect says of it."""
-        return self.plan is None or typed.strip() == self.plan.phrase
+        plan = self.plan
+        return plan is None or plan.request.is_confirmed_by(typed, plan.count)
 
     def send(self, actor: Actor | Nobody, typed: str = "") -> None:
         """Carry it out, unless it was sent before: then only its answer is waited for."""

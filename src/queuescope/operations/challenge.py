@@ -49,8 +49,8 @@ class Challenge:
 
     def confirm(self, typed: str) -> None:
         """Raises ``RefusedError`` unless ``typed`` is the phrase, where one is asked for."""
-        phrase = self.request.phrase(self.count)
-        if self.request.is_destructive and typed.strip() != phrase:
+        if not self.request.is_confirmed_by(typed, self.count):
+            phrase = self.request.phrase(self.count)
             raise RefusedError(
                 RefusalReason.WRONG_PHRASE, f"To confirm, type “{phrase}” exactly as it stands."
             )

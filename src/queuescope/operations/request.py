@@ -126,6 +126,10 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What must be typed to confirm it while so many are touched, such as ``default 42``."""
         return f"{'all queues' if self.is_for_all else self.subject} {count}"
 
+    def is_confirmed_by(self, typed: str, count: int) -> bool:
+        """Whether ``typed`` is its phrase, where one is asked for; blanks around do not count."""
+        return not self.is_destructive or typed.strip() == self.phrase(count)
+
     def words(self) -> str:
         """The wish as a person would say it, such as ``purge queue default``."""
         match self.operation:
