@@ -15,6 +15,7 @@ import redis
 from celery import Celery
 from hypothesis import settings
 from kombu import pools
+from tests.failed_tests import pytest_terminal_summary  # noqa: F401 - a hook of these tests
 from tests.orphans import Keeper
 from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
