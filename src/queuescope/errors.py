@@ -10,6 +10,7 @@
     │   ├── AuditError          the audit cannot be read or written; without it nothing is done
     │   ├── PurgeError          what a purge took out cannot be written or read; nothing is lost
     │   └── OutcomeUnknownError it was asked for, and nobody knows what became of it
+    ├── InternalError           a part of Queuescope met an error of its own
     └── DemoError               the local stack could not be set up or kept running
 
 Foreign exceptions are translated once, where the foreign library is called, with
@@ -158,6 +159,10 @@ class PurgeError(OperationError):
 
 class OutcomeUnknownError(OperationError):
     """An operation was asked for, and nobody knows what became of it."""
+
+
+class InternalError(QueuescopeError):
+    """A part of Queuescope met an error of its own; the log has the whole of it."""
 
 
 class DemoError(QueuescopeError):

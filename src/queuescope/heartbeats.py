@@ -13,13 +13,18 @@ in the broker's own database, below the project's ``global_keyprefix``:
 
 Unless said otherwise a time is epoch seconds by the broker's own clock, so hosts' clocks do not
 matter. Nothing here talks to the broker.
+
+Whoever may write to the broker may have written any of it, so all of it is decoded under limits:
+of bytes, of names, of how many there are, and of numbers.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 REPORT_SECONDS = 2.0
 """How often a worker reports."""
@@ -34,8 +39,28 @@ ACTIVE_LIMIT = 200
 ALL_QUEUES = "*"
 """Stands for every queue among the paused ones."""
 
+NAME_LIMIT = 255
+"""So many characters at most has a name or an id in a report."""
+QUEUES_LIMIT = 1000
+"""So many queues at most are named in a report, paused, or looked at."""
+STEPS_LIMIT = 10
+"""So many priority steps at most has a worker; kombu knows no more than ten priorities."""
+REVISION_LIMIT = 2**53
+"""A revision is smaller, so that every part of the system can tell it from the next."""
+REPORT_LIMIT_BYTES = 524_288
+DESIRED_LIMIT_BYTES = 524_288
+KEPT_JOB_LIMIT_BYTES = 65_536
+
 _PREFIX = "queuescope:"
 _LABEL_LIMIT = 200
+# The end of the year 9999: later times can be shown nowhere.
+_LATEST = 253_402_300_799.0
+
+T = TypeVar("T")
+Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
+Names = Annotated[tuple[Name, ...], Meta(max_length=QUEUES_LIMIT)]
+Time = Annotated[float, Meta(ge=0, le=_LATEST)]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class Pool(StrEnum):
@@ -50,11 +75,11 @@ class Pool(StrEnum):
 class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job that a worker runs now; ``started_at`` is by the worker's clock."""
 
-    id: str
-    name: str
-    queue: str
-    tenant: str
-    started_at: float
+    id: Name
+    name: Name
+    queue: Name
+    tenant: Name
+    started_at: Time
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,40 +96,42 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     thread that fetches jobs last did something.
     """
 
-    worker: str
-    boot_id: str
-    pid: int
-    at: float
-    clock_at: float
-    started_at: float
-    queues: tuple[str, ...]
-    consuming: tuple[str, ...]
-    paused: tuple[str, ...]
-    revision: int
-    revised_at: float
+    worker: Name
+    boot_id: Name
+    pid: Count
+    at: Time
+    clock_at: Time
+    started_at: Time
+    queues: Names
+    consuming: Names
+    paused: Names
+    revision: Count
+    revised_at: Time
     pool: Pool
-    pool_size: int
-    prefetch_limit: int
-    reserved: dict[str, int]
-    scheduled: int
-    active: tuple[ActiveJob, ...]
-    active_count: int
-    processed: int
-    failed: int
-    retried: int
-    last_started_at: float | None
-    last_ended_at: float | None
-    loop_at: float
-    cpu_ratio: float
-    memory_bytes: int
-    memory_limit_bytes: int | None
+    pool_size: Count
+    prefetch_limit: Count
+    reserved: Annotated[dict[Name, Count], Meta(max_length=QUEUES_LIMIT)]
+    scheduled: Count
+    active: Annotated[tuple[ActiveJob, ...], Meta(max_length=ACTIVE_LIMIT)]
+    active_count: Count
+    processed: Count
+    failed: Count
+    retried: Count
+    last_started_at: Time | None
+    last_ended_at: Time | None
+    loop_at: Time
+    cpu_ratio: Annotated[float, Meta(ge=0, le=1e6)]
+    memory_bytes: Count
+    memory_limit_bytes: Count | None
     redelivers: bool
     """Whether the broker delivers a job again that this worker was killed in."""
     retries: bool
     """Whether it can send a failed job again."""
-    priority_steps: tuple[int, ...]
-    separator: str
-    cpu_limit: float | None = None
+    priority_steps: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=255)], ...], Meta(max_length=STEPS_LIMIT)
+    ]
+    separator: Annotated[str, Meta(min_length=1, max_length=16)]
+    cpu_limit: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     """``None`` is unknown, as of workers that do not report it yet."""
 
 
@@ -187,17 +214,62 @@ _kept_decoder = msgspec.json.Decoder(KeptJob)
 
 
 def encode(value: WorkerReport | KeptJob) -> bytes:
-    return _encoder.encode(value)
+    """A report is cut to what whoever reads it takes."""
+    return _encoder.encode(_cut(value) if isinstance(value, WorkerReport) else value)
+
+
+def parse(raw: bytes | str, decoder: msgspec.json.Decoder[T], *, limit_bytes: int) -> T:
+    """What ``raw`` holds. Raises ``ValueError`` for all that can be wrong with it."""
+    if len(raw) > limit_bytes:
+        raise ValueError(f"longer than {limit_bytes} bytes")
+    try:
+        return decoder.decode(raw)
+    except (RecursionError, OverflowError) as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def decode_report(raw: bytes | str) -> WorkerReport:
     """Raises ``ValueError`` when it is none, as of another version."""
-    return _report_decoder.decode(raw)
+    return parse(raw, _report_decoder, limit_bytes=REPORT_LIMIT_BYTES)
 
 
 def decode_kept_job(raw: bytes | str) -> KeptJob:
     """Raises ``ValueError`` when it is none."""
-    return _kept_decoder.decode(raw)
+    return parse(raw, _kept_decoder, limit_bytes=KEPT_JOB_LIMIT_BYTES)
+
+
+def _cut(report: WorkerReport) -> WorkerReport:
+    """``report`` within the limits of what is read: ids and names are a sender's to choose."""
+    return msgspec.structs.replace(
+        report,
+        worker=_name(report.worker),
+        queues=_names(report.queues),
+        consuming=_names(report.consuming),
+        paused=_names(report.paused),
+        reserved={
+            _name(queue): count for queue, count in list(report.reserved.items())[:QUEUES_LIMIT]
+        },
+        active=tuple(
+            msgspec.structs.replace(
+                job,
+                id=_name(job.id),
+                name=_name(job.name),
+                queue=_name(job.queue),
+                tenant=_name(job.tenant),
+            )
+            for job in report.active[:ACTIVE_LIMIT]
+        ),
+        priority_steps=report.priority_steps[:STEPS_LIMIT],
+    )
+
+
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_name(name) for name in names[:QUEUES_LIMIT])
+
+
+def _name(text: str) -> str:
+    """Cut, and without what no text in the broker can hold: halves of characters."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:NAME_LIMIT]
 
 
 def list_key(queue: str, step: int, *, key_prefix: str, separator: str) -> str:

@@ -123,7 +123,7 @@ def broker_source(
     if picture is None:
         return _source(Origin.BROKER, sighting, measures=_BY_BROKER)
     figures, why_not = dict(_broker_figures(picture)), dict(_NOT_IN_BROKER)
-    findings = [*_held_findings(picture)]
+    findings = [*_held_findings(picture), *_unread_findings(picture)]
     if refuses_reports(writing):
         figures.pop("active_workers", None)
         why_not["active_workers"] = f"workers cannot report: {writing}"
@@ -233,6 +233,25 @@ def _held_findings(picture: BrokerPicture) -> Iterable[Finding]:
         verb = "is" if len(names) == 1 else "are"
         cause = f"{_listed(names)} {verb} paused, and {count:,} {jobs} there"
         yield Finding("paused", Health.DEGRADED, cause=cause)
+
+
+def _unread_findings(picture: BrokerPicture) -> Iterable[Finding]:
+    """What stands in the broker and is not known: nobody may take the rest for all."""
+    count = len(picture.unreadable)
+    if count:
+        verb, reports = ("is", "entry") if count == 1 else ("are", "entries")
+        names = _listed(list(picture.unreadable))
+        cause = (
+            f"{count:,} {reports} among the workers' reports {verb} unreadable, of another "
+            f"version or damaged: {names}"
+        )
+        yield Finding("reports_unreadable", Health.DEGRADED, cause=cause)
+    if picture.unread:
+        cause = f"{picture.unread:,} of the workers' reports were not read: there are too many"
+        yield Finding("reports_unread", Health.DEGRADED, cause=cause)
+    if picture.left_out_queues:
+        cause = f"{picture.left_out_queues:,} queues were not read: workers name too many"
+        yield Finding("queues_unread", Health.DEGRADED, cause=cause)
 
 
 def _stalled_words(stalled: list[Worker], alive: int) -> str:

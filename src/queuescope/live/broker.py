@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from queuescope.heartbeats import DesiredState
+from queuescope.heartbeats import QUEUES_LIMIT, DesiredState
 from queuescope.live.pace import Pace, Paces
 from queuescope.operations.broker import QueueReading
 from queuescope.operations.room import ControlRoom
@@ -18,6 +18,8 @@ class BrokerPicture:
 
     ``paces`` are those of the workers that have been seen for long enough, by name;
     ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
+    ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
+    ``left_out_queues`` how many queues were not read, for there are too many.
     """
 
     at: float
@@ -26,6 +28,9 @@ class BrokerPicture:
     desired: DesiredState
     paces: Mapping[str, Pace] = field(default_factory=dict)
     is_decided_elsewhere: bool = False
+    unreadable: tuple[str, ...] = ()
+    unread: int = 0
+    left_out_queues: int = 0
 
     def queue(self, name: str) -> QueueReading | None:
         """The reading of one queue; None when it is not among them."""
@@ -49,10 +54,22 @@ def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
     """Read all of it; ``paces`` remembers the readings before. Raises ``BrokerError``."""
     workers = room.broker.workers()
     room.broker.learn(workers.reports)
-    served = {queue for report in workers.reports for queue in report.queues}
-    queues = tuple(room.broker.read(sorted({*room.named_queues, *served})))
+    named = {queue for report in workers.reports for queue in report.queues}
+    # Whoever reads a great many of them would do nothing else.
+    served = sorted(named.difference(room.named_queues))
+    kept = served[: max(0, QUEUES_LIMIT - len(room.named_queues))]
+    queues = tuple(room.broker.read(sorted({*room.named_queues, *kept})))
     desired = room.broker.desired()
     known = {} if paces is None else paces.take_in(workers.reports)
     elsewhere = bool(room.ledger.name) and desired.ledger not in ("", room.ledger.name)
-    fleet = judge(workers, desired, queues)
-    return BrokerPicture(workers.at, queues, fleet, desired, known, elsewhere)
+    return BrokerPicture(
+        workers.at,
+        queues,
+        judge(workers, desired, queues),
+        desired,
+        known,
+        elsewhere,
+        workers.unreadable,
+        workers.unread,
+        len(served) - len(kept),
+    )

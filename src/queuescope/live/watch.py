@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from queuescope.errors import QueuescopeError
+from queuescope.errors import InternalError, QueuescopeError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class Watch(Generic[T]):
     """Calls ``read`` every ``seconds`` in a thread of its own and keeps the newest answer.
 
     ``read`` raises a ``QueuescopeError`` where there is no usable answer, and bounds its own time.
+    Whatever else it raises is an ``InternalError`` here, and does not end the watch.
     One that hangs all the same is told by the age of what is kept: whoever reads later than
     ``overdue_seconds`` after the last answer gets it with ``hung``'s error.
     """
@@ -89,6 +90,16 @@ class Watch(Generic[T]):
             self._turn.notify_all()
         if self._thread.ident is not None:
             self._thread.join(patience_seconds)
+
+    @property
+    def name(self) -> str:
+        return self._thread.name.removeprefix("watch-")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it reads no more, though nobody has closed it."""
+        begun = self._thread.ident is not None
+        return begun and not self._is_closed and not self._thread.is_alive()
 
     @property
     def sighting(self) -> Sighting[T]:
@@ -136,9 +147,18 @@ class Watch(Generic[T]):
         except QueuescopeError as exc:
             if last.error is None:
                 _log.warning("%s: %s", self._thread.name, exc)
-            since = last.failing_since if last.error is not None else began_at
-            return replace(last, error=exc, failing_since=since, fresh_since=None)
+            return _failed(last, exc, began_at)
+        except Exception as exc:  # noqa: BLE001 - the watch must outlive whatever is read
+            if not isinstance(last.error, InternalError):
+                _log.exception("%s met an error of its own", self._thread.name)
+            words = f"Queuescope met an error of its own in reading this ({type(exc).__name__})"
+            return _failed(last, InternalError(words), began_at)
         now = self._clock()
         has_hung = now - began_at > self._overdue_seconds
         since = now if has_hung or last.fresh_since is None else last.fresh_since
         return Sighting(value, now, fresh_since=since)
+
+
+def _failed(last: Sighting[T], error: QueuescopeError, began_at: float) -> Sighting[T]:
+    since = last.failing_since if last.error is not None else began_at
+    return replace(last, error=error, failing_since=since, fresh_since=None)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 import redis
@@ -21,18 +22,30 @@ from redis.retry import Retry
 from queuescope.errors import ConfigurationError
 from queuescope.heartbeats import (
     DROP_SECONDS,
+    LOST_SECONDS,
+    NAME_LIMIT,
+    REPORT_LIMIT_BYTES,
     DesiredState,
     Keys,
     WorkerReport,
     decode_report,
     list_key,
+    parse,
 )
-from queuescope.operations import desired
+from queuescope.operations import bounded_replies, desired
+from queuescope.operations.bounded_replies import REPLY_LIMIT_BYTES, ReplyTooLargeError
 from queuescope.operations.redis_failures import is_overtaken, translated
 
 DUE_HEADER = "queuescope_enqueued_at"
 """The header of a message that tells when it became due, in epoch seconds."""
+REPORTS_LIMIT = 1000
+"""So many reports at most are read."""
 _UNACKNOWLEDGED_LIMIT = 2000
+_BINDINGS_LIMIT = 1000
+# All workers of a broker together have no more, and no report of many adds to them for long.
+_LOOKED_AT_STEPS = 16
+_NAMES_LIMIT = 20_000
+_BATCH = 20
 _KEEP_SECONDS = 7 * 86_400.0
 _BINDING = "_kombu.binding.%s"
 _PROBE_SECONDS = 60
@@ -58,12 +71,16 @@ class QueueReading:
 class WorkersReading:
     """The last report of every worker that is not forgotten yet, by the broker's time ``at``.
 
-    ``forgotten`` are older ones that still lie in the broker.
+    ``forgotten`` are older ones that still lie in the broker. ``unreadable`` are the names under
+    which something lies that is no report of this version, or one that cannot be true;
+    ``unread`` counts those that were not looked at, for there are too many, or they are too large.
     """
 
     at: float
     reports: tuple[WorkerReport, ...]
     forgotten: tuple[WorkerReport, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    unread: int = 0
 
 
 class RedisBroker:
@@ -89,8 +106,10 @@ class RedisBroker:
         self._url = broker_url.replace("redis+socket://", "unix://", 1)
         self._timeout_seconds = timeout_seconds
         self._reader = self._client(Retry(NoBackoff(), 1, (RedisConnectionError,)))
-        self._steps = frozenset({0, *priority_steps})
-        self._separator = separator
+        self._own_steps = frozenset({0, *priority_steps})
+        self._own_separator = separator
+        # Replaced as one, for threads share it.
+        self._layout = (self._own_steps, separator)
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
 
@@ -102,14 +121,13 @@ class RedisBroker:
         lists = {queue: self.list_keys(queue) for queue in queues}
         with translated():
             looks = with_delivered and self._reader.hlen(self._unacked) <= _UNACKNOWLEDGED_LIMIT
-            with self._reader.pipeline() as pipe:
-                pipe.time()
-                for key in (key for keys in lists.values() for key in keys):
-                    pipe.llen(key)
-                    pipe.lindex(key, -1)
-                if looks:
-                    pipe.hvals(self._unacked)
-                answers = iter(pipe.execute())
+            try:
+                found = self._look(lists, looks=looks)
+            except ReplyTooLargeError:
+                # Some message is huge: how many there are is known all the same.
+                looks = False
+                found = self._look_one_by_one(lists)
+        answers = iter(found)
         seconds, microseconds = next(answers)
         now = seconds + microseconds / 1e6
         readings = []
@@ -131,6 +149,35 @@ class RedisBroker:
             for r in readings
         ]
 
+    def _look(self, lists: dict[str, list[str]], *, looks: bool) -> list[Any]:
+        with self._reader.pipeline() as pipe:
+            pipe.time()
+            for key in (key for keys in lists.values() for key in keys):
+                pipe.llen(key)
+                pipe.lindex(key, -1)
+            if looks:
+                pipe.hvals(self._unacked)
+            return list(pipe.execute())
+
+    def _look_one_by_one(self, lists: dict[str, list[str]]) -> list[Any]:
+        """The same, but for the messages that are too large to be read."""
+        keys = [key for keys in lists.values() for key in keys]
+        with self._reader.pipeline() as pipe:
+            pipe.time()
+            for key in keys:
+                pipe.llen(key)
+            at, *lengths = pipe.execute()
+        found: list[Any] = [at]
+        for key, length in zip(keys, lengths, strict=True):
+            message: Any = None
+            if length:
+                try:
+                    message = self._reader.lindex(key, -1)
+                except ReplyTooLargeError:
+                    message = b""
+            found += [length, message]
+        return found
+
     def now(self) -> float:
         """Epoch seconds by the broker's clock."""
         with translated():
@@ -138,18 +185,70 @@ class RedisBroker:
 
     def workers(self) -> WorkersReading:
         """The reports of the workers; those from before ``DROP_SECONDS`` are forgotten."""
-        with translated(), self._reader.pipeline() as pipe:
-            pipe.time()
-            pipe.hvals(self.keys.workers)
-            (seconds, microseconds), raw_reports = pipe.execute()
-        now = seconds + microseconds / 1e6
-        reports = [report for raw in raw_reports if (report := _report(raw)) is not None]
-        reports.sort(key=lambda report: report.worker)
+        with translated():
+            now, found, unread = self._stored_reports()
+        current, forgotten, unreadable = [], [], []
+        for name, raw in found.items():
+            report = None if raw is None else _report(raw, now)
+            if report is None:
+                unreadable.append(_shown(name))
+            elif now - report.at <= DROP_SECONDS:
+                current.append(report)
+            else:
+                forgotten.append(report)
+        for reports in (current, forgotten):
+            reports.sort(key=lambda report: report.worker)
         return WorkersReading(
-            now,
-            tuple(report for report in reports if now - report.at <= DROP_SECONDS),
-            tuple(report for report in reports if now - report.at > DROP_SECONDS),
+            now, tuple(current), tuple(forgotten), tuple(sorted(unreadable)), unread
         )
+
+    def _stored_reports(self) -> tuple[float, dict[bytes, bytes | None], int]:
+        """The broker's time, what stands under each name, ``None`` for what is too large to be
+        read, and how many were not looked at. Raises what redis-py raises.
+        """
+        key = self.keys.workers
+        found: dict[bytes, bytes | None] = {}
+        answer: Any
+        with self._reader.pipeline() as pipe:
+            pipe.time()
+            pipe.hlen(key)
+            (seconds, microseconds), count = pipe.execute()
+        now = seconds + microseconds / 1e6
+        if count <= REPORTS_LIMIT:
+            try:
+                answer = self._reader.hgetall(key)
+            except ReplyTooLargeError:
+                # Only some of them are too large.
+                answer = None
+            if answer is not None:
+                return now, answer, 0
+        if count > _NAMES_LIMIT:
+            try:
+                _, answer = self._reader.hscan(key, count=REPORTS_LIMIT)
+            except ReplyTooLargeError:
+                return now, {}, count
+            found = dict(list(answer.items())[:REPORTS_LIMIT])
+            return now, found, count - len(found)
+        names: list[Any] = self._reader.hkeys(key)
+        with self._reader.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hstrlen(key, name)
+            sizes = dict(zip(names, pipe.execute(), strict=True))
+        # The smallest first: what was put there to fill the memory is not among them.
+        names.sort(key=lambda name: sizes[name])
+        wanted: list[bytes] = []
+        left = REPLY_LIMIT_BYTES
+        for name in names[:REPORTS_LIMIT]:
+            left -= sizes[name]
+            if sizes[name] > REPORT_LIMIT_BYTES or left < 0:
+                found[name] = None
+            else:
+                wanted.append(name)
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            answer = self._reader.hmget(key, batch)
+            found |= {name: raw for name, raw in zip(batch, answer, strict=True) if raw is not None}
+        return now, found, max(0, len(names) - REPORTS_LIMIT)
 
     def drop_workers(self, *, keep: Collection[str] = ()) -> int:
         """Delete the reports of workers that were lost ``DROP_SECONDS`` ago, but for those of
@@ -157,15 +256,21 @@ class RedisBroker:
         """
         dropped = 0
         with translated(writes=True), self.writing() as client:
-            now = desired.broker_time(client)
-            for name, raw in client.hgetall(self.keys.workers).items():
-                report = _report(raw)
+            now, found, _ = self._stored_reports()
+            for name, raw in found.items():
+                report = None if raw is None else _report(raw, now)
                 until = _KEEP_SECONDS if report and report.worker in keep else DROP_SECONDS
                 if report is not None and now - report.at <= until:
                     continue
                 with client.pipeline() as pipe:
                     pipe.watch(self.keys.workers)  # type: ignore[no-untyped-call]
-                    if pipe.hget(self.keys.workers, name) != raw:
+                    if raw is None:
+                        is_same = pipe.hstrlen(self.keys.workers, name) > REPORT_LIMIT_BYTES
+                    else:
+                        is_same = pipe.hstrlen(self.keys.workers, name) == len(raw) and (
+                            pipe.hget(self.keys.workers, name) == raw
+                        )
+                    if not is_same:
                         continue
                     pipe.multi()
                     pipe.hdel(self.keys.workers, name)
@@ -204,16 +309,23 @@ class RedisBroker:
 
     def list_keys(self, queue: str) -> list[str]:
         """Where the messages of ``queue`` lie, the most urgent first."""
+        steps, separator = self._layout
         return [
-            list_key(queue, step, key_prefix=self.key_prefix, separator=self._separator)
-            for step in sorted(self._steps)
+            list_key(queue, step, key_prefix=self.key_prefix, separator=separator)
+            for step in sorted(steps)
         ]
 
-    def learn(self, reports: Iterable[WorkerReport]) -> None:
-        """Look at the priority steps of these workers, too."""
-        self._steps = self._steps.union(*(report.priority_steps for report in reports))
-        for report in reports:
-            self._separator = report.separator
+    def learn(self, reports: Collection[WorkerReport]) -> None:
+        """Look at the priority steps of these workers, too, and no longer at those that were
+        learned before. Where workers disagree, most of them are right.
+        """
+        steps = Counter(step for report in reports for step in set(report.priority_steps))
+        more = [step for step, _ in steps.most_common() if step not in self._own_steps]
+        separators = Counter(report.separator for report in reports).most_common(1)
+        self._layout = (
+            self._own_steps.union(more[: _LOOKED_AT_STEPS - len(self._own_steps)]),
+            separators[0][0] if separators else self._own_separator,
+        )
 
     @contextmanager
     def writing(self) -> Iterator[redis.Redis]:
@@ -236,6 +348,7 @@ class RedisBroker:
                 socket_timeout=self._timeout_seconds,
                 socket_connect_timeout=self._timeout_seconds,
                 retry=retry,
+                **bounded_replies.OPTIONS,
             )
         except ValueError as exc:
             raise ConfigurationError(
@@ -261,19 +374,38 @@ class RedisBroker:
         return counts
 
     def _bindings(self, exchange: str) -> dict[str, str]:
-        """Which queue a routing key leads to."""
+        """Which queue a routing key leads to; none where there are too many to be read."""
+        key = f"{self.key_prefix}{_BINDING % exchange}"
         with translated():
-            members = self._reader.smembers(f"{self.key_prefix}{_BINDING % exchange}")
+            if self._reader.scard(key) > _BINDINGS_LIMIT:
+                return {}
+            try:
+                members = self._reader.smembers(key)
+            except ReplyTooLargeError:
+                return {}
+        separator = self._layout[1]
         bound = (
-            member.decode("utf-8", "replace").split(self._separator)
+            member.decode("utf-8", "replace").split(separator)
             for member in members
             if isinstance(member, bytes)
         )
         return {parts[0]: parts[-1] for parts in bound if len(parts) == 3}
 
 
+class _Headers(msgspec.Struct):
+    # Celery did not exist before.
+    due_at: Annotated[float, msgspec.Meta(ge=1e9, le=1e11)] | None = msgspec.field(
+        default=None, name=DUE_HEADER
+    )
+
+
 class _Envelope(msgspec.Struct):
-    headers: dict[str, object] = msgspec.field(default_factory=dict)
+    headers: _Headers = msgspec.field(default_factory=_Headers)
+
+
+_Text = Annotated[str, msgspec.Meta(max_length=NAME_LIMIT)]
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+_route_decoder = msgspec.json.Decoder(tuple[msgspec.Raw, _Text, _Text])
 
 
 def _due_at(raw: bytes | None) -> float | None:
@@ -281,25 +413,33 @@ def _due_at(raw: bytes | None) -> float | None:
     if raw is None:
         return None
     try:
-        headers = msgspec.json.decode(raw, type=_Envelope).headers
+        envelope = parse(raw, _envelope_decoder, limit_bytes=REPLY_LIMIT_BYTES)
     except ValueError:
         return None
-    value = headers.get(DUE_HEADER)
-    return float(value) if isinstance(value, int | float) else None
+    return envelope.headers.due_at
 
 
 def _route(raw: bytes) -> tuple[str, str] | None:
     """Exchange and routing key of a delivered message."""
     try:
-        _, exchange, routing_key = msgspec.json.decode(raw, type=tuple[msgspec.Raw, str, str])
+        _, exchange, routing_key = parse(raw, _route_decoder, limit_bytes=REPLY_LIMIT_BYTES)
     except ValueError:
         return None
     return exchange, routing_key
 
 
-def _report(raw: bytes | str) -> WorkerReport | None:
-    """``None`` for one of a version that is not understood."""
+def _report(raw: bytes | str, now: float) -> WorkerReport | None:
+    """``None`` for one of a version that is not understood, or from the future: of that nobody
+    could say when it is too old.
+    """
     try:
-        return decode_report(raw)
+        report = decode_report(raw)
     except ValueError:
         return None
+    return report if report.at <= now + LOST_SECONDS else None
+
+
+def _shown(name: bytes) -> str:
+    """A name of something unreadable, short and on one line."""
+    text = name[:200].decode("utf-8", "replace")[:60]
+    return "".join(c if c.isprintable() else "�" for c in text)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _TICK_SECONDS = 3.0
 _SEARCHED_FROM = 20
 _KEY = "queuescope_workers"
+_NAMED = 5
 
 
 def show_workers() -> None:
@@ -86,7 +87,11 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
             trends,
             zone=zone,
             now=now,
-            remarks=[*_report_remarks(sighting, made, now), *_history_remarks()],
+            remarks=[
+                *_report_remarks(sighting, made, now),
+                *_unreadable_remarks(sighting.value),
+                *_history_remarks(),
+            ],
             can_report=not refuses_reports(services().writing_error),
         ),
         key=_KEY,
@@ -116,6 +121,23 @@ def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float)
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
     return [] if made.alive or made.lost else [_nobody_reports()]
+
+
+def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
+    """Entries that are no reports: a worker may be missing here for that reason."""
+    count = len(picture.unreadable) + picture.unread
+    if not count:
+        return []
+    entries = "1 entry" if count == 1 else f"{count:,} entries"
+    names = ", ".join(picture.unreadable[:_NAMED])
+    return [
+        notice(
+            f"{entries} among the workers' reports cannot be read and may be workers: of another "
+            "version of Queuescope, damaged, too large or too many.",
+            tone=Tone.WARN,
+            detail=f"In the broker's hash queuescope:workers: {names}." if names else "",
+        )
+    ]
 
 
 def _history_remarks() -> list[Markup]:

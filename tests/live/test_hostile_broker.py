@@ -1,0 +1,224 @@
+"""Whoever may write to the broker may write anything: what of it is read, shown and forgotten."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from tests.real_broker import RealBroker
+from tests.worker_reports import BUSY, JOB, report
+
+from queuescope.dashboard.live_sources import broker_source
+from queuescope.heartbeats import WorkerReport, decode_report, encode
+from queuescope.live import BrokerPicture, Sighting, Watch, read_broker
+from queuescope.operations.access import Access
+from queuescope.operations.broker import REPORTS_LIMIT, QueueReading
+from queuescope.operations.room import ControlRoom
+
+WORKERS = "queuescope:workers"
+MEBIBYTE = 2**20
+DEEP = b"[" * 20_000
+MANY_DIGITS = b"1" * 400
+TOO_MANY_DIGITS = b"1" * 5000
+
+
+@pytest.fixture
+def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
+    with ControlRoom(
+        broker_url=server.url,
+        store_url=f"sqlite:///{tmp_path / 'operations.db'}",
+        folder=tmp_path / "purged",
+        access=Access(admins=["ada"]),
+        queues=("orders",),
+    ) as made:
+        yield made
+
+
+def written(**changes: object) -> bytes:
+    """A report as nobody but a stranger writes it: what it holds is not looked at."""
+    fields = msgspec.to_builtins(report(at=time.time()))
+    return msgspec.json.encode({**fields, **changes})
+
+
+def with_raw(field: str, raw: bytes) -> bytes:
+    """A report with ``raw`` as the JSON of one field."""
+    return msgspec.json.encode(
+        {**msgspec.to_builtins(report(at=time.time())), field: msgspec.Raw(raw)}
+    )
+
+
+def hostile_reports() -> dict[str, bytes]:
+    found: dict[str, bytes] = {
+        "not-utf8": b"\xff\xfe",
+        "empty": b"",
+        "deep": DEEP,
+        "deep-objects": b'{"a":' * 20_000,
+        "steps": written(priority_steps=list(range(256)) * 1000),
+        "step-values": written(priority_steps=[0, 256]),
+        "negative-step": written(priority_steps=[-1]),
+        "separator": written(separator="x" * 1000),
+        "no-separator": written(separator=""),
+        "name": written(worker="w" * 10_000),
+        "queues": written(queues=[f"q{n}" for n in range(5000)]),
+        "queue-name": written(queues=["q" * 10_000]),
+        "reserved": written(reserved={f"q{n}": 1 for n in range(5000)}),
+        "active": written(active=[msgspec.to_builtins(JOB)] * 1000),
+        "future": written(at=time.time() + 3600),
+        "far-future": written(at=1e18),
+        "revision": written(revision=2**63 - 1),
+        "negative": written(processed=-1),
+        "too-large": written(padding="x" * MEBIBYTE),
+    }
+    for field in msgspec.structs.fields(WorkerReport):
+        for kind, raw in (("digits", MANY_DIGITS), ("deep", DEEP), ("infinite", b"1e999")):
+            found[f"{field.name}-{kind}"] = with_raw(field.name, raw)
+        found[f"{field.name}-of-digits"] = with_raw(field.name, TOO_MANY_DIGITS)
+    return found
+
+
+def names(picture: BrokerPicture) -> list[str]:
+    return [worker.name for worker in picture.fleet.workers]
+
+
+def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
+    room: ControlRoom, client: redis.Redis
+) -> None:
+    hostile = hostile_reports()
+    client.hset(WORKERS, mapping=dict[Any, Any](hostile))
+    client.hset(WORKERS, "fine@h", encode(report(worker="fine@h", at=time.time(), **BUSY)))
+    picture = read_broker(room)
+    assert names(picture) == ["fine@h"]
+    assert set(picture.unreadable) == set(hostile)
+    (finding,) = broker_source(Sighting(picture, time.time())).findings
+    assert f"{len(hostile):,} entries among the workers' reports are unreadable" in finding.cause
+    # None was learned: only the steps that kombu knows are looked at.
+    assert len(room.broker.list_keys("orders")) == 4
+    assert room.broker.drop_workers() == len(hostile)
+    assert names(read_broker(room)) == ["fine@h"]
+
+
+def test_what_a_worker_reports_is_always_within_what_is_read() -> None:
+    """Ids and names are whatever somebody has sent, up to halves of characters."""
+    job = msgspec.structs.replace(JOB, id="i" * 10_000, name="\ud800", queue="ä" * 300)
+    made = report(active=(job,) * 500, queues=("q" * 999,) * 3000, priority_steps=tuple(range(200)))
+    read = decode_report(encode(made))
+    assert (len(read.active), len(read.queues), len(read.priority_steps)) == (200, 1000, 10)
+    assert read.active[0].name == "\\ud800"
+
+
+def test_what_is_learned_is_forgotten_with_the_reports(
+    room: ControlRoom, client: redis.Redis
+) -> None:
+    """A stranger's report of the same kind does not outweigh those of the workers."""
+    for number in range(3):
+        told = report(worker=f"w{number}@h", at=time.time(), priority_steps=(0, 5))
+        client.hset(WORKERS, told.worker, encode(told))
+    strange = report(
+        worker="x@h", at=time.time(), priority_steps=tuple(range(100, 110)), separator="#"
+    )
+    client.hset(WORKERS, "x@h", encode(strange))
+    client.lpush("orders\x06\x165", "{}")
+    assert read_broker(room).depth == 1
+    client.delete(WORKERS)
+    read_broker(room)
+    assert room.broker.list_keys("orders") == [
+        f"orders{step}" for step in ("", "\x06\x163", "\x06\x166", "\x06\x169")
+    ]
+
+
+def test_neither_many_nor_large_reports_fill_the_memory(
+    room: ControlRoom, client: redis.Redis
+) -> None:
+    """The server holds 160 MB of them, of which a few are ever in our memory."""
+    client.hset(WORKERS, "fine@h", encode(report(worker="fine@h", at=time.time())))
+    for number in range(10):
+        client.hset(WORKERS, f"large-{number}", b"x" * 16 * MEBIBYTE)
+    read_broker(room)
+    tracemalloc.start()
+    try:
+        picture = read_broker(room)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * MEBIBYTE
+    assert names(picture) == ["fine@h"]
+    assert len(picture.unreadable) == 10
+    assert room.broker.drop_workers() == 10
+    with client.pipeline(transaction=False) as pipe:
+        for number in range(REPORTS_LIMIT + 500):
+            pipe.hset(WORKERS, f"many-{number}", b"x" * 5000)
+        pipe.execute()
+    picture = read_broker(room)
+    assert names(picture) == ["fine@h"]
+    assert (len(picture.unreadable), picture.unread) == (REPORTS_LIMIT - 1, 501)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"headers": {"queuescope_enqueued_at": ' + MANY_DIGITS + b"}}",
+        b'{"headers": {"queuescope_enqueued_at": ' + TOO_MANY_DIGITS + b"}}",
+        b'{"headers": {"queuescope_enqueued_at": -1e300}}',
+        b'{"headers": {"queuescope_enqueued_at": 0}}',
+        b'{"headers": {"queuescope_enqueued_at": 1e999}}',
+        b'{"headers": {"queuescope_enqueued_at": "soon"}}',
+        b'{"headers": {"other": ' + DEEP,
+        DEEP,
+        b"\xff" * 100,
+        b"x" * 17 * MEBIBYTE,
+    ],
+    ids=["digits", "more", "negative", "old", "infinite", "text", "deep", "list", "raw", "large"],
+)
+def test_a_message_that_cannot_be_read_counts_and_says_nothing(
+    room: ControlRoom, client: redis.Redis, message: bytes
+) -> None:
+    client.lpush("orders", message)
+    client.hset("unacked", mapping={"1": message, "2": b'[{}, "", "orders"]'})
+    (reading,) = room.broker.read(["orders"])
+    # What workers hold is not known where the message is too large to be read.
+    held = None if len(message) > MEBIBYTE else 1
+    assert reading == QueueReading("orders", 1, None, held)
+
+
+def test_bindings_that_cannot_be_read_hide_nothing(room: ControlRoom, client: redis.Redis) -> None:
+    client.sadd("_kombu.binding.shop", b"x" * 17 * MEBIBYTE)
+    client.sadd("_kombu.binding.more", *range(5000))
+    client.hset("unacked", mapping={"1": '[{}, "shop", "a"]', "2": '[{}, "more", "orders"]'})
+    (reading,) = room.broker.read(["orders"])
+    assert reading.unacknowledged == 1
+
+
+def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:
+    """Also what nobody thought of; it is told, and over as soon as the data is gone."""
+    failures: list[BaseException] = [
+        RecursionError("deep"),
+        OverflowError("large"),
+        MemoryError(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+        ValueError("digits"),
+        KeyError("field"),
+    ]
+
+    def read() -> int:
+        if failures:
+            raise failures.pop()
+        return 7
+
+    watch = Watch(
+        "test", read, seconds=3600, overdue_seconds=60, hung=lambda: pytest.fail("it does not hang")
+    )
+    watch.start()
+    try:
+        while failures:
+            error = watch.renew(patience_seconds=60).error
+            assert error is None or "met an error of its own" in str(error)
+        assert watch.renew(patience_seconds=60).fresh_value == 7
+        assert not watch.has_ended
+    finally:
+        watch.close()
