@@ -205,6 +205,8 @@ class Keys:
 def label(value: object) -> str:
     """A label value of a metric, of bounded length and printable on one line."""
     text = str(value)[:_LABEL_LIMIT]
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "�" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Two lines that make a Celery project visible: its signals become observations.
+"""Two lines that make a Celery project visible: what its jobs come to becomes observations.
 
 ``instrument(app)`` belongs where the app is made, so that both the processes that send jobs and
 the workers call it. A sender writes into each message when it became due; a worker serves
@@ -13,30 +13,25 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import celery
 import msgspec
-from celery import signals, states
-from celery.exceptions import Reject
+from celery import signals
 
 from queuescope.errors import ConfigurationError
 from queuescope.heartbeats import KeptJob, label
-from queuescope.instrument.collector import Collector
+from queuescope.instrument.attempts import Attempt, Attempts, Note, ObserveStep, what_became
+from queuescope.instrument.collector import Collector, Running
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
 from queuescope.instrument.kept_jobs import keep
 from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
-from queuescope.instrument.observation import (
-    ERROR_MESSAGE_LIMIT,
-    Event,
-    Observation,
-    Sender,
-)
+from queuescope.instrument.observation import Event, Observation
 from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.jobs.store import JobStore
 from queuescope.operations.broker import DUE_HEADER
@@ -126,8 +121,10 @@ class Instrumentation:
         self._operations = operations
         self._retry = retry
         self._keep_arguments = operations and retry is None and keep_arguments
+        self.attempts: Attempts | None = None
         self.heartbeat: Heartbeat | None = None
         self.retrier: Retrier | None = None
+        app.steps["worker"].add(ObserveStep)
         if operations:
             app.steps["consumer"].add(ObeyStep)
         self._metrics = metrics
@@ -137,19 +134,13 @@ class Instrumentation:
         self._tenant_of = tenant_of
         self._tenant_of_failed = False
         self._collector: Collector | None = None
-        self._sender: Sender | None = None
-        self._started: dict[str, tuple[Observation, float]] = {}
-        self._lock = threading.Lock()
+        self._keep: Callable[[str], None] | None = None
         for signal, handler in (
             (signals.before_task_publish, self._on_publish),
             (signals.worker_init, self._on_worker_init),
             (signals.worker_ready, self._on_worker_ready),
             (signals.worker_process_init, self._on_child_init),
             (signals.worker_shutdown, self._on_worker_shutdown),
-            (signals.task_prerun, self._on_start),
-            (signals.task_postrun, self._on_end),
-            (signals.task_success, self._on_success),
-            (signals.task_failure, self._on_failure),
             (signals.task_retry, self._on_retry),
             (signals.task_revoked, self._on_revoked),
         ):
@@ -161,13 +152,14 @@ class Instrumentation:
         return None if self._collector is None else self._collector.port
 
     # The life of a worker -------------------------------------------------------------------
-    # The socket must exist before the pool forks, so that children know its path.
 
     def _on_worker_init(self, sender: Any, **_: object) -> None:
         if sender.app is not self._app or self._collector is not None:
             return
-        self._collector = Collector(self._metrics, self._store, str(sender.hostname))
-        self._sender = Sender(self._collector.path)
+        self._collector = Collector(
+            self._metrics, self._store, str(sender.hostname), self._translate
+        )
+        self.attempts = Attempts(self._collector.note)
         self._collector.start(
             self._host, self._port, redelivers=bool(self._app.conf.task_acks_late)
         )
@@ -187,7 +179,7 @@ class Instrumentation:
             worker, collector, gate, can_retry=can_retry, keeps=self._keep_arguments
         )
         if self.heartbeat.kept is not None:
-            collector.keep = self.heartbeat.kept.add
+            self._keep = self.heartbeat.kept.add
         if can_retry:
             self.retrier = Retrier(self._app, self.heartbeat, self._retry)
 
@@ -216,141 +208,99 @@ class Instrumentation:
         else:
             headers.pop(FIRST_DUE_HEADER, None)
 
-    # Running; these are called in pool children, threads, or the main process ----------------
+    # Running --------------------------------------------------------------------------------
 
-    def _on_start(self, sender: Any, task_id: str, **_: object) -> None:
-        if not self._is_mine(sender):
-            return
-        now = time.time()
-        begun = self._describe(Event.STARTED, sender, sender.request, now, started_at=now)
-        with self._lock:
-            self._started[task_id] = (begun, time.monotonic())
-        self._send(begun)
+    def _on_revoked(self, request: Any, **_: object) -> None:
+        self._note(Event.REVOKED, request)
 
-    def _on_success(self, sender: Any, **_: object) -> None:
-        if self._is_mine(sender):
-            self._end(Event.SUCCEEDED, sender, str(sender.request.id))
+    def _on_retry(self, request: Any, einfo: object, **_: object) -> None:
+        # With an error it is the job's own retry, and its result tells it. Without, a worker that
+        # lost its broker has ended the job.
+        if einfo is None:
+            self._note(Event.RETRIED, request)
 
-    def _on_failure(
-        self, sender: Any, task_id: str, exception: object, args: Any, kwargs: Any, **_: object
-    ) -> None:
-        if self._is_mine(sender):
-            arguments = self._kept(sender, task_id, args, kwargs) if self._keep_arguments else ""
-            self._end(Event.FAILED, sender, task_id, exception, arguments=arguments)
+    def _note(self, event: Event, request: Any) -> None:
+        """``request`` is a ``Context``, in the main process."""
+        if self._collector is not None and os.getpid() == self._collector.pid:
+            self._collector.note((event, request, time.time()))
 
-    def _on_retry(self, sender: Any, request: Any, reason: object, **_: object) -> None:
-        if self._is_mine(sender):
-            cause = getattr(reason, "exc", None) or reason
-            self._end(Event.RETRIED, sender, str(request.id), cause)
+    def _translate(self, note: Any, running: Running) -> tuple[Hashable, Observation] | None:
+        """For the collector, which calls it in order and one at a time."""
+        if isinstance(note[0], Event):
+            return self._told(note, running)
+        return self._seen(note, running)
 
-    def _on_revoked(self, sender: Any, request: Any, **_: object) -> None:
-        if self._is_mine(sender):
-            known = self._describe(Event.REVOKED, sender, request, time.time())
-            self._end(Event.REVOKED, sender, str(request.id), known=known)
+    def _told(
+        self, note: tuple[Event, Any, float], running: Running
+    ) -> tuple[Hashable, Observation]:
+        event, context, at = note
+        message = vars(context)
+        job_id = str(message["id"])
+        for attempt, begun in running.items():
+            if begun.id == job_id and isinstance(attempt, Attempt):
+                attempt.has_ended = True
+                return attempt, _end_of(begun, event, at)
+        return None, self._describe(event, message, at)
 
-    def _on_end(
-        self, sender: Any, task_id: str, state: str | None, retval: object, **_: object
-    ) -> None:
-        if not self._is_mine(sender):
-            return
-        if state == states.IGNORED:
-            # The job set itself aside: no signal tells its outcome, and it must not stay in flight.
-            self._end(Event.REVOKED, sender, task_id)
-        elif state == states.REJECTED and isinstance(retval, Reject) and retval.requeue:
-            self._end(Event.RETRIED, sender, task_id, retval)
-        with self._lock:
-            self._started.pop(task_id, None)
+    def _seen(self, note: Note, running: Running) -> tuple[Hashable, Observation] | None:
+        attempt, has_begun, at, *_ = note
+        if attempt.has_ended:
+            # A time limit, or the process of a revoked job that died: it was told before.
+            return None
+        request = attempt.request
+        message = request.request_dict
+        if has_begun:
+            return attempt, self._describe(Event.STARTED, message, at, started_at=at)
+        attempt.has_ended = True
+        begun = running.get(attempt) or self._describe(Event.STARTED, message, at)
+        event, at, *error = what_became(note, begun.started_at)
+        if event is Event.FAILED and self._keep is not None:
+            kept = self._kept(request)
+            if kept:
+                self._keep(kept)
+        return attempt, _end_of(begun, event, at, *error)
 
-    def _is_mine(self, task: Any) -> bool:
-        # An eager call is part of the job that makes it: it never stood in a queue.
-        return self._sender is not None and task.app is self._app and not task.request.is_eager
-
-    def _end(
-        self,
-        event: Event,
-        task: Any,
-        task_id: str,
-        exception: object = None,
-        *,
-        known: Observation | None = None,
-        arguments: str = "",
-    ) -> None:
-        now = time.time()
-        with self._lock:
-            begun = self._started.get(task_id)
-        error_class = "" if exception is None else type(exception).__name__
-        error_message = "" if exception is None else _text(exception)
-        if begun is None:
-            # The main process reports for a child, or the job never started.
-            known = known or self._describe(event, task, task.request, now, job_id=task_id)
-            self._send(
-                _changed(
-                    known,
-                    error_class=error_class,
-                    error_message=error_message,
-                    arguments=arguments,
-                )
-            )
-            return
-        observation, since = begun
-        self._send(
-            _changed(
-                observation,
-                event=event,
-                at=now,
-                runtime_seconds=time.monotonic() - since,
-                error_class=error_class,
-                error_message=error_message,
-                arguments=arguments,
-            )
-        )
-
-    def _kept(self, task: Any, task_id: str, args: Any, kwargs: Any) -> str:
-        request = task.request
+    def _kept(self, request: Any) -> str:
         delivery = request.delivery_info or {}
         return keep(
             KeptJob(
-                id=task_id,
-                name=str(task.name),
+                id=str(request.id),
+                name=str(request.task.name),
                 queue=str(delivery.get("routing_key") or self._app.conf.task_default_queue),
-                args=list(args or ()),
-                kwargs=dict(kwargs or {}),
+                args=list(request.args or ()),
+                kwargs=dict(request.kwargs or {}),
                 priority=delivery.get("priority"),
             )
         )
 
-    def _send(self, observation: Observation) -> None:
-        if self._sender is not None:
-            self._sender.send(observation)
-
     def _describe(
         self,
         event: Event,
-        task: Any,
-        request: Any,
+        message: Mapping[str, Any],
         at: float,
         *,
-        job_id: str = "",
         started_at: float | None = None,
     ) -> Observation:
-        delivery = request.delivery_info or {}
-        due_at = _number(request.get(DUE_HEADER))
-        headers = {**(request.headers or {}), **vars(request)}
+        """``message`` holds the headers of the message and what Celery adds to them."""
+        delivery = message.get("delivery_info") or {}
+        due_at = _number(message.get(DUE_HEADER))
         return Observation(
             event=event,
-            id=job_id or str(request.id),
+            id=str(message["id"]),
             at=at,
-            name=label(task.name),
-            tenant=self._tenant(request.kwargs or {}, headers),
+            name=label(message.get("task")),
+            tenant=self._tenant(message),
             queue=label(delivery.get("routing_key") or self._app.conf.task_default_queue),
             due_at=due_at,
-            first_due_at=_number(request.get(FIRST_DUE_HEADER)) or due_at,
+            first_due_at=_number(message.get(FIRST_DUE_HEADER)) or due_at,
             started_at=started_at,
-            attempt=int(request.retries or 0) + 1,
-            pid=os.getpid() if started_at is not None else 0,
+            attempt=int(message.get("retries") or 0) + 1,
         )
 
-    def _tenant(self, kwargs: Mapping[str, Any], headers: Mapping[str, Any]) -> str:
+    def _tenant(self, message: Mapping[str, Any]) -> str:
+        kwargs = message.get("kwargs") or {}
+        own = message.get("headers")
+        headers = {**own, **message} if own else MappingProxyType(message)
         try:
             tenant = self._tenant_of(kwargs, headers)
         except Exception:  # a project's own function may raise anything
@@ -388,12 +338,15 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _text(exception: object) -> str:
-    try:
-        return str(exception)[:ERROR_MESSAGE_LIMIT]
-    except Exception:  # noqa: BLE001 - the text of a foreign exception may itself raise
-        return "(the error has no readable text)"
-
-
-def _changed(observation: Observation, **changes: Any) -> Observation:
-    return msgspec.structs.replace(observation, **changes)
+def _end_of(
+    begun: Observation, event: Event, at: float, error_class: str = "", error_message: str = ""
+) -> Observation:
+    started_at = begun.started_at
+    return msgspec.structs.replace(
+        begun,
+        event=event,
+        at=at,
+        runtime_seconds=None if started_at is None else max(0.0, at - started_at),
+        error_class=error_class,
+        error_message=error_message,
+    )

@@ -1,45 +1,38 @@
-"""The worker's main process: observations become metrics and rows of the job history."""
+"""The worker's main process: observations become metrics and rows of the job history.
+
+What happens is only noted, which costs a job next to nothing. A thread takes in what was noted, a
+few times a second; so does whoever asks, so that an answer holds all that happened before.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
-import socket
-import tempfile
 import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from wsgiref.simple_server import WSGIServer
 
-import msgspec
 import psutil
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import Metric as MetricFamily
+from prometheus_client.registry import Collector as RegistryCollector
 
 from queuescope.errors import JobStoreError
 from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob, label
 from queuescope.instrument.metrics import Outcome, WorkerMetrics
-from queuescope.instrument.observation import Event, Observation, decode
+from queuescope.instrument.observation import Event, Observation
 from queuescope.jobs.store import Job, JobStatus
 
 logger = logging.getLogger(__name__)
 
-_FOLDER_PREFIX = "queuescope-"
-_SOCKET_NAME = "observations.sock"
-# Of a Unix socket, without the byte that ends it, on the system that takes the shortest.
-_LONGEST_ADDRESS_BYTES = 103
-_DATAGRAM_BYTES = 65_536
-_ENDED_LIMIT = 20_000
 _ROWS_LIMIT = 20_000
 _FLUSH_SECONDS = 1.0
 _SAMPLE_SECONDS = 5.0
-_REAP_SECONDS = 5.0
-# Celery waits 10 s for the result of a child that died before it reports the job as lost.
-_LOST_AFTER_SECONDS = 30.0
+_TAKE_SECONDS = 0.25
 _STATUS = {
     Event.STARTED: JobStatus.STARTED,
     Event.SUCCEEDED: JobStatus.SUCCEEDED,
@@ -144,45 +137,69 @@ class Activity:
     memory_bytes: int
 
 
-class Collector:
-    """Owns the socket, the metrics and the history of one worker.
+class _UpToDate(RegistryCollector):
+    """The metrics of a worker, after all that was noted has been taken in."""
 
-    Only the thread that reads the socket knows the running jobs, so nothing there is locked.
+    def __init__(self, metrics: WorkerMetrics, take_in: Callable[[], None]) -> None:
+        self._metrics = metrics
+        self._take_in = take_in
+
+    def collect(self) -> Iterator[MetricFamily]:
+        self._take_in()
+        yield from self._metrics.registry.collect()
+
+
+Running = Mapping[Hashable, Observation]
+"""The attempts that run, and how each began."""
+
+Translate = Callable[[Any, Running], tuple[Hashable, Observation] | None]
+"""What a note says, and of which attempt; nothing where that is known already."""
+
+
+class Collector:
+    """Owns the metrics and the history of one worker.
+
+    ``note`` may be called by any thread and at any time, also in a signal handler of Celery's.
+    ``translate`` is called later, for the notes in their order.
     """
 
-    def __init__(self, metrics: WorkerMetrics, store: JobSink | None, worker: str) -> None:
+    def __init__(
+        self,
+        metrics: WorkerMetrics,
+        store: JobSink | None,
+        worker: str,
+        translate: Translate,
+    ) -> None:
         self._metrics = metrics
         self._worker = worker
         metrics.belong_to(label(worker))
         self._history = History(store, metrics) if store is not None else None
-        _remove_sockets_of_the_dead()
-        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=_home_of_sockets()))
-        self.path = self._folder / _SOCKET_NAME
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-        self._socket.settimeout(1.0)
-        self._pid = os.getpid()
-        self._running: dict[str, Observation] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        self._dead_since: dict[str, float] = {}
+        self._translate = translate
+        self._notes: deque[Any] = deque()
+        self.note = self._notes.append
+        """Takes what ``translate`` understands; costs nothing and never fails."""
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._running: dict[Hashable, Observation] = {}
         self._counts: Counter[Event] = Counter()
         self._last_started_at: float | None = None
         self._last_ended_at: float | None = None
         self._usage = (0.0, 0)
-        self.keep: Callable[[str], None] | None = None
-        """Takes the arguments of failed jobs that came with their observations."""
+        self._has_failed = False
         self._stop = threading.Event()
-        self._reader = threading.Thread(target=self._read, name="queuescope-reader", daemon=True)
+        self._taker = threading.Thread(target=self._run, name="queuescope-taker", daemon=True)
         self._sampler = threading.Thread(target=self._sample, name="queuescope-usage", daemon=True)
         self._server: WSGIServer | None = None
 
     def start(self, host: str, port: int, *, redelivers: bool) -> None:
-        """Serve ``/metrics`` and begin to read.
+        """Serve ``/metrics`` and begin to take in.
 
         A busy port costs the metrics of this worker, which is logged, and never the worker.
         """
+        registry = CollectorRegistry()
+        registry.register(_UpToDate(self._metrics, self.take_in))
         try:
-            self._server, _ = start_http_server(port, host, self._metrics.registry)
+            self._server, _ = start_http_server(port, host, registry)
         except OSError as exc:
             logger.error(  # noqa: TRY400 - the cause is in the message, a traceback adds nothing
                 "metrics cannot be served on %s:%d (%s): this worker is invisible to Prometheus; "
@@ -191,7 +208,7 @@ class Collector:
             )
         if self._history is not None:
             self._history.start(self._worker, redelivers=redelivers)
-        self._reader.start()
+        self._taker.start()
         self._sampler.start()
 
     @property
@@ -200,32 +217,32 @@ class Collector:
         return None if self._server is None else int(self._server.server_port)
 
     def stop(self) -> None:
-        """Take in what was sent, write the history, and give socket and port back."""
-        if os.getpid() != self._pid or self._stop.is_set():
+        """Take in what was noted, write the history, and give the port back."""
+        if os.getpid() != self.pid or self._stop.is_set():
             return
         self._stop.set()
-        self._reader.join(timeout=5)
+        if self._taker.is_alive():
+            self._taker.join(timeout=5)
+        self.take_in()
         if self._history is not None:
             self._history.stop()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        self._socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def close_in_child(self) -> None:
         """Let go of what a forked child inherited: it must not hold the port of a dead worker."""
-        if os.getpid() == self._pid:
+        if os.getpid() == self.pid:
             # Thread and solo pools “initialise their process” in the main process.
             return
-        self._socket.close()
         if self._server is not None:
             self._server.socket.close()
 
     def activity(self) -> Activity:
         """What is known now; any thread may ask."""
-        # list() of a dict is one step for other threads.
-        running = list(self._running.values())
+        self.take_in()
+        with self._lock:
+            running = list(self._running.values())
         running.sort(key=lambda job: job.started_at or job.at)
         cpu_ratio, memory_bytes = self._usage
         return Activity(
@@ -249,37 +266,34 @@ class Collector:
             memory_bytes=memory_bytes,
         )
 
-    def observe(self, seen: Observation) -> None:
-        """Take in one observation."""
-        if seen.lost:
-            self._metrics.observations_lost(seen.lost)
+    def take_in(self) -> None:
+        """Take in all that was noted until now; any thread may call it."""
+        with self._lock:
+            is_changed = False
+            while self._notes:
+                note = self._notes.popleft()
+                try:
+                    said = self._translate(note, self._running)
+                except Exception:
+                    self._metrics.observations_lost(1)
+                    if not self._has_failed:
+                        logger.exception("what happened to a job could not be understood")
+                    self._has_failed = True
+                    continue
+                if said is not None:
+                    self._observe(*said)
+                    is_changed = True
+            if is_changed:
+                self._metrics.in_flight(Counter(job.queue for job in self._running.values()))
+
+    def _observe(self, key: Hashable, seen: Observation) -> None:
         if seen.event is Event.STARTED:
-            self._started(seen)
-        else:
-            self._ended_with(seen)
-        self._metrics.in_flight(Counter(job.queue for job in self._running.values()))
-
-    def _started(self, seen: Observation) -> None:
-        self._ended.pop(seen.id, None)
-        self._dead_since.pop(seen.id, None)
-        self._running[seen.id] = seen
-        self._last_started_at = seen.at
-        self._metrics.attempt_started(queue=seen.queue, wait_seconds=_wait_seconds(seen))
-        self._note(seen)
-
-    def _ended_with(self, seen: Observation) -> None:
-        started = self._running.pop(seen.id, None)
-        self._dead_since.pop(seen.id, None)
-        if started is None and seen.id in self._ended:
-            # The child told it before it died, and the main process tells it again.
+            self._running[key] = seen
+            self._last_started_at = seen.at
+            self._metrics.attempt_started(queue=seen.queue, wait_seconds=_wait_seconds(seen))
+            self._tell(seen)
             return
-        self._ended[seen.id] = None
-        if len(self._ended) > _ENDED_LIMIT:
-            self._ended.popitem(last=False)
-        if seen.arguments and self.keep is not None:
-            self.keep(seen.arguments)
-        if started is not None:
-            seen = _completed(seen, started)
+        self._running.pop(key, None)
         self._counts[seen.event] += 1
         self._last_ended_at = seen.at
         latency = None if seen.first_due_at is None else max(0.0, seen.at - seen.first_due_at)
@@ -291,9 +305,9 @@ class Collector:
             runtime_seconds=seen.runtime_seconds,
             latency_seconds=latency,
         )
-        self._note(seen)
+        self._tell(seen)
 
-    def _note(self, seen: Observation) -> None:
+    def _tell(self, seen: Observation) -> None:
         if self._history is None:
             return
         self._history.add(
@@ -315,54 +329,12 @@ class Collector:
             )
         )
 
-    def _read(self) -> None:
-        next_reap = time.monotonic() + _REAP_SECONDS
-        while True:
-            try:
-                datagram = self._socket.recv(_DATAGRAM_BYTES)
-            except TimeoutError:
-                datagram = b""
-            if datagram:
-                self._take(datagram)
-            elif self._stop.is_set():
-                return
-            if self._stop.is_set():
-                self._socket.settimeout(0.1)
-            if time.monotonic() >= next_reap:
-                self._reap()
-                next_reap = time.monotonic() + _REAP_SECONDS
-
-    def _take(self, datagram: bytes) -> None:
-        try:
-            seen = decode(datagram)
-        except ValueError:
-            self._metrics.observations_lost(1)
-            return
-        self.observe(seen)
-
-    def _reap(self) -> None:
-        """Let go of jobs whose process died and whose message went back to the broker.
-
-        Celery reports a lost job as failed, except when it gives the message back: then nothing
-        is reported, another worker runs it, and here it would be in flight for ever.
-        """
-        now = time.time()
-        for job in list(self._running.values()):
-            if not job.pid or psutil.pid_exists(job.pid):
-                continue
-            if now - self._dead_since.setdefault(job.id, now) >= _LOST_AFTER_SECONDS:
-                self.observe(
-                    Observation(
-                        event=Event.RETRIED,
-                        id=job.id,
-                        at=now,
-                        error_class="WorkerLostError",
-                        error_message="The process that ran this job died; it is tried again.",
-                    )
-                )
+    def _run(self) -> None:
+        while not self._stop.wait(_TAKE_SECONDS):
+            self.take_in()
 
     def _sample(self) -> None:
-        main = psutil.Process(self._pid)
+        main = psutil.Process(self.pid)
         family: dict[int, psutil.Process] = {}
         while True:
             cpu_percent, memory_bytes, processes = 0.0, 0, 0
@@ -387,44 +359,7 @@ class Collector:
                 return
 
 
-def _home_of_sockets() -> Path:
-    """The folder for temporary files, unless the address of a socket in it would be too long."""
-    folder = Path(tempfile.gettempdir())
-    address = folder / f"{_FOLDER_PREFIX}12345678" / _SOCKET_NAME
-    fits = len(os.fsencode(address)) <= _LONGEST_ADDRESS_BYTES
-    return folder if fits else Path("/tmp")  # noqa: S108 - a folder of our own is made in it
-
-
-def _remove_sockets_of_the_dead() -> None:
-    """A worker that is killed cannot clear up after itself; the next one does."""
-    for path in _home_of_sockets().glob(f"{_FOLDER_PREFIX}*/{_SOCKET_NAME}"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                shutil.rmtree(path.parent, ignore_errors=True)
-            except OSError:
-                # Another user's, or gone meanwhile.
-                continue
-
-
 def _wait_seconds(seen: Observation) -> float | None:
     if seen.due_at is None or seen.started_at is None:
         return None
     return max(0.0, seen.started_at - seen.due_at)
-
-
-def _completed(ended: Observation, started: Observation) -> Observation:
-    """What the main process reports says little; the start of the attempt knows the rest."""
-    runtime_seconds = ended.runtime_seconds
-    if runtime_seconds is None and started.started_at is not None:
-        runtime_seconds = max(0.0, ended.at - started.started_at)
-    return msgspec.structs.replace(
-        started,
-        event=ended.event,
-        at=ended.at,
-        runtime_seconds=runtime_seconds,
-        error_class=ended.error_class,
-        error_message=ended.error_message,
-        lost=0,
-    )

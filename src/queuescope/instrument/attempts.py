@@ -1,0 +1,222 @@
+"""What becomes of each job, seen where a worker's main process meets its pool.
+
+Celery's main process hands each request to the pool with four callbacks: accepted, ended, failed,
+timed out. They are the same for all pools, they come for a child that was killed as well, and they
+come once. Standing between the two costs the children nothing. Here an event is only noted; the
+collector makes observations of the notes, many at a time.
+
+What only a child knows travels with the result that it sends anyway, and only where a job did not
+simply succeed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated, WorkerLostError
+from celery import bootsteps, signals
+from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
+from celery.utils.serialization import UnpickleableExceptionWrapper
+from celery.worker.request import Request
+
+from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event
+
+Callback = Any
+_ENDED_AT = "queuescope_ended_at"
+_LOST = "The process that ran this job died; it is tried again."
+
+
+class Attempt:
+    """One request in the pool, and the callbacks that tell of it."""
+
+    __slots__ = (
+        "_note",
+        "_told",
+        "_when_accepted",
+        "_when_ended",
+        "_when_failed",
+        "_when_late",
+        "has_ended",
+        "request",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        note: Callable[[Note], None],
+        told: dict[str, BaseException],
+        options: dict[str, Any],
+    ) -> None:
+        self.request = request
+        self.has_ended = False
+        """Set by whoever takes in the notes, with the first that ends it."""
+        self._note = note
+        self._told = told
+        self._when_accepted: Callback = options["accept_callback"]
+        self._when_ended: Callback = options.get("callback")
+        self._when_failed: Callback = options.get("error_callback")
+        self._when_late: Callback = options.get("timeout_callback")
+        options["accept_callback"] = self.accepted
+        if self._when_ended is not None:
+            options["callback"] = self.ended
+        if self._when_failed is not None:
+            options["error_callback"] = self.failed
+        if self._when_late is not None:
+            options["timeout_callback"] = self.timed_out
+
+    def accepted(self, pid: int, time_accepted: float) -> None:
+        try:
+            self._when_accepted(pid, time_accepted)
+        finally:
+            self._note((self, True, self.request.time_start or time.time(), None, None))
+
+    def ended(self, result: Any, **options: Any) -> None:
+        try:
+            self._when_ended(result, **options)
+        finally:
+            self._end(result)
+
+    def failed(self, result: Any, **options: Any) -> None:
+        try:
+            self._when_failed(result, **options)
+        finally:
+            self._end(result)
+
+    def timed_out(self, *, soft: bool, timeout: float) -> None:
+        try:
+            self._when_late(soft=soft, timeout=timeout)
+        finally:
+            # A job may catch a soft limit and go on; it ends by itself.
+            if not soft:
+                self._end(TimeLimitExceeded(timeout))
+
+    def _end(self, result: Any) -> None:
+        told = self._told.pop(self.request.id, None)
+        self._note((self, False, time.time(), result, told))
+
+
+Note = tuple[Attempt, bool, float, Any, BaseException | None]
+"""Whose, whether it began (or ended), when, what the pool gave back, and with which exception
+Celery told a failure meanwhile."""
+
+
+class Attempts:
+    """Stands between one worker and its pool."""
+
+    def __init__(self, note: Callable[[Note], None]) -> None:
+        self._note = note
+        self._pid = os.getpid()
+        self._told: dict[str, BaseException] = {}
+        signals.task_failure.connect(self._on_failure, weak=False)
+        signals.task_retry.connect(_mark_end, weak=False)
+
+    def install(self, pool: Any) -> None:
+        """To be called before the consumer, which keeps ``apply_async``, exists."""
+        apply = pool.apply_async
+        note, told = self._note, self._told
+
+        def apply_async(target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            request = getattr(options.get("accept_callback"), "__self__", None)
+            if not isinstance(request, Request):
+                return apply(target, args, kwargs, **options)
+            attempt = Attempt(request, note, told, options)
+            try:
+                return apply(target, args, kwargs, **options)
+            except Exception as exc:
+                # A pool that runs the job in this thread, and an error of Celery's own in it.
+                note((attempt, False, time.time(), exc, None))
+                raise
+
+        pool.apply_async = apply_async
+
+    def _on_failure(self, task_id: str, exception: BaseException, einfo: Any, **_: object) -> None:
+        if os.getpid() == self._pid:
+            self._told[task_id] = exception
+        _mark_end(einfo)
+
+
+class ObserveStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Between the pool and the consumer, as the worker is put together."""
+
+    requires = ("celery.worker.components:Pool",)
+    name = "queuescope-observe"
+
+    def include_if(self, parent: Any) -> bool:
+        return _attempts_of(parent) is not None
+
+    def create(self, parent: Any) -> None:
+        attempts = _attempts_of(parent)
+        if attempts is not None:
+            attempts.install(parent.pool)
+
+
+def _attempts_of(worker: Any) -> Attempts | None:
+    return getattr(getattr(worker.app, "queuescope", None), "attempts", None)
+
+
+def _mark_end(einfo: Any, **_: object) -> None:
+    # The child's own clock reading: the main process may be busy when it hears of the end.
+    if isinstance(einfo, ExceptionInfo):
+        setattr(einfo, _ENDED_AT, time.time())
+
+
+def what_became(note: Note, started_at: float | None) -> tuple[Event, float, str, str]:
+    """How a note says that an attempt ended: the event, when, the class and text of the error."""
+    attempt, _, at, result, told = note
+    if isinstance(result, tuple):
+        has_failed, value, runtime = result
+        if not has_failed:
+            if started_at is not None and runtime:
+                at = min(at, started_at + runtime)
+            return Event.SUCCEEDED, at, "", ""
+        result = value
+    if isinstance(result, ExceptionInfo):
+        at = min(at, getattr(result, _ENDED_AT, at))
+        result = result.exception
+    if isinstance(result, ExceptionWithTraceback):
+        result = result.exc
+    return _ended(attempt, at, result, told)
+
+
+def _ended(
+    attempt: Attempt, at: float, error: Any, told: BaseException | None
+) -> tuple[Event, float, str, str]:
+    if isinstance(error, Ignore):
+        return Event.REVOKED, at, "", ""
+    if isinstance(error, Reject):
+        return (Event.RETRIED if error.requeue else Event.FAILED), at, *described(error)
+    if isinstance(error, Retry):
+        return Event.RETRIED, at, *described(getattr(error, "exc", None) or error)
+    if told is None and isinstance(
+        error, WorkerLostError | Terminated | SystemExit | KeyboardInterrupt
+    ):
+        # Celery calls what it does not give back to the broker a failure.
+        if isinstance(error, WorkerLostError) and not _is_given_back(attempt.request.task):
+            return Event.SUCCEEDED, at, "", ""
+        return Event.RETRIED, at, "WorkerLostError", _LOST
+    if isinstance(error, SystemExit | KeyboardInterrupt) and told is not None:
+        error = told
+    return Event.FAILED, at, *described(error)
+
+
+def _is_given_back(task: Any) -> bool:
+    gives_back = task.acks_late and task.reject_on_worker_lost
+    return bool(gives_back or getattr(task, "retry_on_worker_lost", False))
+
+
+def described(error: object) -> tuple[str, str]:
+    """The class and the text of an error."""
+    if isinstance(error, UnpickleableExceptionWrapper):
+        return str(error.exc_cls_name), str(error.text)[:ERROR_MESSAGE_LIMIT]
+    return type(error).__name__, _text(error)
+
+
+def _text(error: object) -> str:
+    try:
+        return str(error)[:ERROR_MESSAGE_LIMIT]
+    except Exception:  # noqa: BLE001 - the text of a foreign exception may itself raise
+        return "(the error has no readable text)"
