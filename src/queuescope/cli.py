@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -28,8 +28,25 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except QueuescopeError as error:
-            click.echo(f"queuescope: {error}", err=True)
-            ctx.exit(2)
+            return _refuse(ctx, str(error))
+        except ModuleNotFoundError as error:
+            if (error.name or "queuescope").startswith("queuescope"):
+                raise
+            extra = _EXTRAS.get(ctx.invoked_subcommand or "", "dashboard")
+            return _refuse(
+                ctx,
+                f"{ctx.invoked_subcommand} needs {error.name}, which is not installed; "
+                f"install queuescope[{extra}]",
+            )
+
+
+def _refuse(ctx: click.Context, cause: str) -> NoReturn:
+    click.echo(f"queuescope: {cause}", err=True)
+    ctx.exit(2)
+
+
+# The bare package has what workers and the exporter need.
+_EXTRAS = {"demo": "demo"}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,13 +90,8 @@ def demo(
 
     settings = load_settings()
     _demand_guarded(settings)
-    try:
-        from queuescope.demo.stack import StackOptions, run_stack
-    except ModuleNotFoundError as exc:
-        raise QueuescopeError(
-            f"the demo needs {exc.name}, which is not installed; "
-            "use ./run, or install queuescope[demo]"
-        ) from exc
+    from queuescope.demo.stack import StackOptions, run_stack
+
     if broker_url is None and "broker_url" in settings.model_fields_set:
         broker_url = settings.broker_url.get_secret_value()
     options = StackOptions(
@@ -253,12 +265,8 @@ def _cell(default: str) -> str:
 @click.pass_context
 def exporter(ctx: click.Context) -> None:
     """Serve queue depth, oldest age and live workers to Prometheus."""
-    try:
-        from queuescope.instrument.exporter import main as run
-    except ModuleNotFoundError as exc:
-        raise QueuescopeError(
-            f"the exporter needs {exc.name}, which is not installed; install queuescope[celery]"
-        ) from exc
+    from queuescope.instrument.exporter import main as run
+
     sys.exit(run(ctx.args))
 
 
@@ -353,15 +361,10 @@ def audit_export(output: Path | None, kind: str, **search: Any) -> None:
 
 @contextmanager
 def _ledger() -> Iterator[Any]:
+    from queuescope.operations.ledger import Ledger
     from queuescope.settings import load_settings, operations_store_address
 
     settings = load_settings()
-    try:
-        from queuescope.operations.ledger import Ledger
-    except ModuleNotFoundError as exc:
-        raise QueuescopeError(
-            f"the audit needs {exc.name}, which is not installed; install queuescope[celery]"
-        ) from exc
     with closing(Ledger(operations_store_address(settings))) as ledger:
         yield ledger
 

@@ -1,46 +1,49 @@
 """What the pages need besides Prometheus: the broker, its workers, the job history, operations.
 
-Each is there only if its setting is: the dashboard works on Prometheus alone. The libraries that
-they need come with an extra of the package and are imported only then.
+Each is there only if its setting is: the dashboard works on Prometheus alone.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from queuescope.dashboard.identity import access_of
 from queuescope.errors import (
     AuditError,
     BrokerError,
     BrokerErrorKind,
-    ConfigurationError,
     JobStoreError,
     PurgeError,
     QueuescopeError,
     StoreErrorKind,
 )
 from queuescope.heartbeats import LOST_SECONDS, REPORT_SECONDS
+from queuescope.jobs.store import JobStore, UsualRuntime
+from queuescope.jobs.totals import JobTotals, read_totals
+from queuescope.live import (
+    AuditPicture,
+    BrokerPicture,
+    ChainWalk,
+    FailurePicture,
+    HistoryKeeper,
+    Paces,
+    PurgesPicture,
+    RecordedActs,
+    Sighting,
+    Watch,
+    read_acts,
+    read_audit,
+    read_broker,
+    read_failures,
+    read_purges,
+)
+from queuescope.operations.audit import Verification
+from queuescope.operations.room import ControlRoom
+from queuescope.operations.workers import Fleet
 from queuescope.settings import Settings, operations_store_address
-
-if TYPE_CHECKING:
-    from queuescope.jobs.store import JobStore, UsualRuntime
-    from queuescope.jobs.totals import JobTotals
-    from queuescope.live import (
-        AuditPicture,
-        BrokerPicture,
-        ChainWalk,
-        FailurePicture,
-        PurgesPicture,
-        RecordedActs,
-        Sighting,
-        Watch,
-    )
-    from queuescope.operations.audit import Verification
-    from queuescope.operations.room import ControlRoom
-    from queuescope.operations.workers import Fleet
-    from queuescope.snapshot.worker_trends import TrendBoard
+from queuescope.snapshot.worker_trends import TrendBoard
 
 _BROKER_SECONDS = 2.0
 _AUDIT_SECONDS = 4.0
@@ -58,7 +61,6 @@ _OVERDUE_SECONDS = 10.0
 # Several questions, each of which is given 4 s.
 _FAILURES_OVERDUE_SECONDS = 25.0
 _LONG_OVERDUE_SECONDS = 60.0
-_EXTRA = "install queuescope[operations]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,24 +173,12 @@ def _jobs(settings: Settings) -> JobStore | None:
     url = settings.job_store_url.get_secret_value()
     if not url:
         return None
-    try:
-        from queuescope.jobs.store import JobStore  # noqa: PLC0415 - it needs an extra
-    except ModuleNotFoundError as exc:
-        raise ConfigurationError(
-            f"job_store_url is set, and {exc.name} is not installed; {_EXTRA}"
-        ) from exc
     return JobStore(url)
 
 
 def _room(settings: Settings, jobs: JobStore | None) -> ControlRoom | None:
     if "broker_url" not in settings.model_fields_set:
         return None
-    try:
-        from queuescope.operations.room import ControlRoom  # noqa: PLC0415 - it needs an extra
-    except ModuleNotFoundError as exc:
-        raise ConfigurationError(
-            f"broker_url is set, and {exc.name} is not installed; {_EXTRA}"
-        ) from exc
     return ControlRoom(
         broker_url=settings.broker_url.get_secret_value(),
         store_url=operations_store_address(settings),
@@ -201,8 +191,6 @@ def _room(settings: Settings, jobs: JobStore | None) -> ControlRoom | None:
 
 
 def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
-    from queuescope.live import Paces, Watch, read_broker  # noqa: PLC0415 - it needs an extra
-
     paces = Paces()
     return Watch(
         "broker",
@@ -215,13 +203,6 @@ def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
 
 
 def _acting(room: ControlRoom) -> Acting:
-    from queuescope.live import (  # noqa: PLC0415 - it needs an extra
-        ChainWalk,
-        Watch,
-        read_audit,
-        read_purges,
-    )
-
     def writable() -> float:
         room.broker.prove_writable()
         return time.time()
@@ -269,8 +250,6 @@ def _keeper(
     broker: Watch[BrokerPicture],
     writable: Watch[float],
 ) -> Watch[int]:
-    from queuescope.live import HistoryKeeper, Watch  # noqa: PLC0415 - it needs an extra
-
     def fleet() -> Fleet | None:
         """Unknown while workers cannot report, and until they have had the time to."""
         sighting, now = broker.sighting, time.time()
@@ -306,8 +285,6 @@ def _takes_reports(sighting: Sighting[float], now: float) -> bool:
 
 
 def _usual(jobs: JobStore) -> Watch[dict[str, UsualRuntime]]:
-    from queuescope.live import Watch  # noqa: PLC0415 - it needs an extra
-
     return Watch(
         "usual",
         lambda: jobs.usual_runtimes(since=time.time() - _USUAL_SPAN_SECONDS),
@@ -318,8 +295,6 @@ def _usual(jobs: JobStore) -> Watch[dict[str, UsualRuntime]]:
 
 
 def _tidier(room: ControlRoom) -> Watch[int]:
-    from queuescope.live import Watch  # noqa: PLC0415 - it needs an extra
-
     return Watch(
         "tidier",
         lambda: len(room.tidy()),
@@ -330,8 +305,6 @@ def _tidier(room: ControlRoom) -> Watch[int]:
 
 
 def _acts(room: ControlRoom) -> Watch[RecordedActs]:
-    from queuescope.live import Watch, read_acts  # noqa: PLC0415 - it needs an extra
-
     return Watch(
         "acts",
         lambda: read_acts(room.ledger),
@@ -350,9 +323,6 @@ def _silent_history() -> JobStoreError:
 
 
 def _totals(jobs: JobStore, flow_seconds: float) -> Watch[JobTotals]:
-    from queuescope.jobs.totals import read_totals  # noqa: PLC0415 - it needs an extra
-    from queuescope.live import Watch  # noqa: PLC0415
-
     return Watch(
         "totals",
         lambda: read_totals(jobs, now=time.time(), window_seconds=flow_seconds),
@@ -363,8 +333,6 @@ def _totals(jobs: JobStore, flow_seconds: float) -> Watch[JobTotals]:
 
 
 def _failures(jobs: JobStore) -> Watch[FailurePicture]:
-    from queuescope.live import Watch, read_failures  # noqa: PLC0415 - it needs an extra
-
     return Watch(
         "failures",
         lambda: read_failures(jobs, time.time()),

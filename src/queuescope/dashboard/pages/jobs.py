@@ -21,8 +21,8 @@ def show_jobs() -> None:
             )
         )
         return
-    from queuescope.dashboard.job_failures import show_failures  # noqa: PLC0415 - needs an extra
-    from queuescope.dashboard.job_history import show_history  # noqa: PLC0415 - the same
+    from queuescope.dashboard.job_failures import show_failures  # noqa: PLC0415 - only where it is set
+    from queuescope.dashboard.job_history import show_history  # noqa: PLC0415 - only where it is set
 
     st.fragment(show_failures, run_every=_TICK_SECONDS)()
     st.fragment(show_history)()

@@ -54,7 +54,7 @@ def show_workers() -> None:
 
 def _workers(broker: Watch[BrokerPicture]) -> None:
     """Only reads memory: this runs every few seconds for everybody who looks."""
-    from queuescope.live.roster import roster  # noqa: PLC0415 - it needs an extra
+    from queuescope.live.roster import roster  # noqa: PLC0415 - only where it is set
 
     if not role_of(visitor()).covers(Role.VIEWER):
         st.rerun()
