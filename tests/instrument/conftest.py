@@ -174,8 +174,10 @@ class Worker:
 class Shop:
     """The project, its broker, and how to send it jobs."""
 
-    def __init__(self, folder: Path, broker_url: str) -> None:
+    def __init__(self, folder: Path, broker_url: str, python: str = sys.executable) -> None:
+        """``python`` is of the environment that the shop runs in."""
         self.folder = folder
+        self._python = python
         self.broker_url = broker_url
         (folder / "shop.py").write_text(PROJECT, "utf-8")
         # Workers talk through sockets there, whose paths must be short.
@@ -195,7 +197,7 @@ class Shop:
         with log.open("wb") as to:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "celery", "-A", "shop", "worker", "-l", "INFO"),
+                    *(self._python, "-m", "celery", "-A", "shop", "worker", "-l", "INFO"),
                     *(
                         "--without-mingle",
                         "--without-gossip",
@@ -222,7 +224,8 @@ class Shop:
                 },
             )
         self._running.callback(_end, process)
-        until(log.read_text, lambda text: "ready." in text)
+        text = until(log.read_text, lambda t: "ready." in t or process.poll() is not None)
+        assert "ready." in text, f"the worker has ended: {text}"
         store = JobStore(url)
         self._running.callback(store.close)
         return Worker(process, port, store, log)
@@ -248,7 +251,7 @@ class Shop:
             "utf-8",
         )
         return subprocess.Popen(
-            [sys.executable, str(sender)],
+            [self._python, str(sender)],
             cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -10,9 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from redis._parsers.resp2 import _RESP2Parser
-from redis._parsers.socket import SocketBuffer
-from redis.utils import SENTINEL
+
+try:
+    from redis._parsers.resp2 import _RESP2Parser
+    from redis._parsers.socket import SocketBuffer
+except ModuleNotFoundError:  # before redis-py 5
+    from redis.connection import (  # type: ignore[attr-defined,no-redef]
+        PythonParser as _RESP2Parser,
+    )
+    from redis.connection import SocketBuffer  # type: ignore[attr-defined,no-redef]
 
 REPLY_LIMIT_BYTES = 16 * 2**20
 """An answer to one command, or to one transaction, is not longer."""
@@ -33,13 +39,13 @@ class _BoundedBuffer(SocketBuffer):
         self._left = REPLY_LIMIT_BYTES
         return super().get_pos()
 
-    def read(self, length: int, timeout: float | object = SENTINEL) -> bytes:
+    def read(self, length: int, *arguments: Any, **options: Any) -> bytes:
         self._spend(length)
-        return super().read(length, timeout)
+        return super().read(length, *arguments, **options)
 
-    def readline(self, timeout: float | object = SENTINEL) -> bytes:
+    def readline(self, *arguments: Any, **options: Any) -> bytes:
         self._spend(_ENTRY_BYTES)
-        return super().readline(timeout)
+        return super().readline(*arguments, **options)
 
     def _spend(self, size: int) -> None:
         self._left -= size

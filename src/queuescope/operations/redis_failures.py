@@ -42,7 +42,12 @@ _CLASSES: tuple[tuple[type[Exception], BrokerErrorKind], ...] = (
     (exceptions.NoPermissionError, BrokerErrorKind.NO_PERMISSION),
     (exceptions.ReadOnlyError, BrokerErrorKind.READ_ONLY),
     (exceptions.MasterDownError, BrokerErrorKind.READ_ONLY),
-    (exceptions.OutOfMemoryError, BrokerErrorKind.FULL),
+    # Before redis-py 5 it had no class of its own, and is found by its word.
+    *(
+        (known, BrokerErrorKind.FULL)
+        for known in (getattr(exceptions, "OutOfMemoryError", None),)
+        if known is not None
+    ),
     (exceptions.TimeoutError, BrokerErrorKind.SLOW),
     (TimeoutError, BrokerErrorKind.SLOW),
     (exceptions.ConnectionError, BrokerErrorKind.DOWN),
