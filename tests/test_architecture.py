@@ -132,8 +132,8 @@ def test_workers_need_nothing_of_the_page() -> None:
     """A bare installation brings all that workers and the exporter need."""
     with (SOURCE.parents[1] / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    # Celery brings kombu, and its extra the client of Redis.
-    bare = {"queuescope", "kombu", "redis", *map(_module_of, project["dependencies"])}
+    # Celery brings kombu and billiard, and its extra the client of Redis.
+    bare = {"queuescope", "billiard", "kombu", "redis", *map(_module_of, project["dependencies"])}
     for part in ("instrument", "operations", "jobs"):
         for module in _reached(f"queuescope.{part}"):
             needed = {name.split(".")[0] for name in imports_of(_file_of(module))}
