@@ -36,6 +36,8 @@ STALL_SECONDS = 30.0
 """A worker that could take work which waits, and has not for so long, is stalled."""
 ACTIVE_LIMIT = 200
 """So many active jobs at most are named in a report, the oldest first."""
+RATE_LIMITED_LIMIT = 10
+"""So many job types at most are named as held back by a rate limit."""
 ALL_QUEUES = "*"
 """Stands for every queue among the paused ones."""
 
@@ -82,6 +84,16 @@ class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
     started_at: Time
 
 
+class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of one type that a worker holds back: so many may begin ``per_second``, and ``count``
+    wait for their turn.
+    """
+
+    name: str
+    per_second: float
+    count: int
+
+
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """One worker as it was ``at`` that moment.
 
@@ -90,7 +102,11 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     one worker. ``revision`` is that of the desired state it has applied, 0 if it knows none, and
     ``revised_at`` since when.
     ``reserved`` counts jobs by queue that it has fetched and not begun, ``scheduled`` those of
-    them that wait for their time. ``processed`` counts ended attempts since the start and includes
+    them that wait for their time: a countdown, an ETA, or a retry. They stand by queue in
+    ``scheduled_queues``, and the first is due at ``next_due_at``. ``rate_limited`` are those that
+    wait because of a rate limit, the most first. ``shutting_down_at`` is since when it shuts down:
+    it finishes what it runs and takes no more. ``is_connected`` says whether the thread that
+    fetches has a connection, ``connected_at`` since when. ``processed`` counts ended attempts since the start and includes
     ``failed`` and ``retried``. ``cpu_ratio`` is 1 for one busy core, of which there are
     ``cpu_limit``; ``memory_limit_bytes`` is ``None`` without a limit. ``loop_at`` is when the
     thread that fetches jobs last did something.
@@ -133,6 +149,12 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     separator: Annotated[str, Meta(min_length=1, max_length=16)]
     cpu_limit: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     """``None`` is unknown, as of workers that do not report it yet."""
+    scheduled_queues: dict[str, int] = {}
+    next_due_at: float | None = None
+    rate_limited: tuple[RateLimited, ...] = ()
+    shutting_down_at: float | None = None
+    is_connected: bool = True
+    connected_at: float | None = None
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):

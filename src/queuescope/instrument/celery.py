@@ -178,6 +178,8 @@ class Instrumentation:
         self.heartbeat = Heartbeat(
             worker, collector, gate, can_retry=can_retry, keeps=self._keep_arguments
         )
+        # A cold shutdown sends no signal of its end either.
+        atexit.register(self.heartbeat.end)
         if self.heartbeat.kept is not None:
             self._keep = self.heartbeat.kept.add
         if can_retry:

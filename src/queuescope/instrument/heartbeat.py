@@ -13,7 +13,6 @@ import os
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -34,6 +33,7 @@ from queuescope.heartbeats import (
 )
 from queuescope.instrument import limits
 from queuescope.instrument.collector import Collector
+from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
 from queuescope.operations.desired import (
@@ -125,6 +125,10 @@ class Heartbeat:
         self._boot_id = uuid.uuid4().hex
         self._started_at = time.time()
         self._loop_at = self._started_at
+        self._fetched = FetchedJobs(gate.queue_of)
+        self._connected_at: float | None = None
+        self._shutdown_at: float | None = None
+        self._notice_soft_shutdown()
         self._is_known = False
         self._is_down = False
         self._revocations: int | None = None
@@ -138,29 +142,37 @@ class Heartbeat:
     def on_connected(self, consumer: Any) -> None:
         """The consumer has connected, and fetches nothing before this returns."""
         self._obey_now()
-        self._loop_at = time.time()
+        self._loop_at = self._connected_at = time.time()
         self._gate.attach(consumer)
         self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._tick)
         if self._thread.ident is None:
             self._thread.start()
 
     def on_disconnected(self) -> None:
+        self._connected_at = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def stop(self) -> None:
+    def end(self) -> None:
+        """End a worker that may have been cut off in its jobs: then its last report stays, by which
+        they are known to be lost.
+        """
+        self.stop(forgets=not self._collector.activity().active_count)
+
+    def stop(self, *, forgets: bool = True) -> None:
         """End; a worker that ends in good order leaves no report behind."""
         if os.getpid() != self._pid or self._stop.is_set():
             return
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=2 * _TIMEOUT_SECONDS)
-        try:
-            with self._lock, self.link.client() as client:
-                client.hdel(self.link.keys.workers, str(self._worker.hostname))
-        except BrokerError as exc:
-            logger.info("the last report stays in the broker: %s", exc)
+        if forgets:
+            try:
+                with self._lock, self.link.client() as client:
+                    client.hdel(self.link.keys.workers, str(self._worker.hostname))
+            except BrokerError as exc:
+                logger.info("the last report stays in the broker: %s", exc)
         self.link.close()
 
     def broker_now(self) -> float:
@@ -200,6 +212,31 @@ class Heartbeat:
             if self._is_down:
                 logger.info("this worker reports again")
             self._is_down = False
+
+    # Shutting down --------------------------------------------------------------------------
+
+    def _notice_soft_shutdown(self) -> None:
+        """Celery says nothing before the time that it gives running jobs has passed."""
+        wait = getattr(self._worker, "wait_for_soft_shutdown", None)
+        if wait is None:
+            return
+
+        def wait_for_soft_shutdown() -> Any:
+            self._shutdown_at = self._shutdown_at or time.time()
+            return wait()
+
+        self._worker.wait_for_soft_shutdown = wait_for_soft_shutdown
+
+    def _shutdown_begun_at(self) -> float | None:
+        """Since when this worker shuts down, by its clock: for a signal or an order."""
+        # Celery sets these to an exit status, of which 0 is one.
+        is_told = any(
+            told is not None and told is not False
+            for told in (state.should_stop, state.should_terminate)
+        )
+        if self._shutdown_at is None and (is_told or self._worker.blueprint.state != bootsteps.RUN):
+            self._shutdown_at = time.time()
+        return self._shutdown_at
 
     # Obeying --------------------------------------------------------------------------------
 
@@ -254,13 +291,7 @@ class Heartbeat:
     def _look(self, at: float) -> WorkerReport:
         consumer, pool = self._worker.consumer, self._worker.pool
         desired, activity = self._gate.desired, self._collector.activity()
-        reserved: Counter[str] = Counter()
-        scheduled = 0
-        # list() of a dict is one step for other threads, unlike the weak sets beside it.
-        for request in list(state.requests.values()):
-            if request not in state.active_requests:
-                reserved[self._gate.queue_of(request)] += 1
-                scheduled += request in state.scheduled_requests
+        fetched = self._fetched.look(consumer)
         served = self._gate.served
         return WorkerReport(
             worker=str(self._worker.hostname),
@@ -277,8 +308,14 @@ class Heartbeat:
             pool=_POOLS.get(type(pool).__module__, Pool.OTHER),
             pool_size=int(pool.num_processes or 0),
             prefetch_limit=int(consumer.qos.value if consumer.qos else 0),
-            reserved=dict(reserved),
-            scheduled=scheduled,
+            reserved=fetched.reserved,
+            scheduled=sum(fetched.scheduled.values()),
+            scheduled_queues=fetched.scheduled,
+            next_due_at=fetched.next_due_at,
+            rate_limited=fetched.rate_limited,
+            shutting_down_at=self._shutdown_begun_at(),
+            is_connected=self._connected_at is not None,
+            connected_at=self._connected_at,
             active=activity.active,
             active_count=activity.active_count,
             processed=activity.processed,

@@ -15,26 +15,35 @@ from queuescope.heartbeats import (
     STALL_SECONDS,
     ActiveJob,
     DesiredState,
+    RateLimited,
     WorkerReport,
 )
 from queuescope.operations.broker import QueueReading, WorkersReading
 
 _SETTLE_SECONDS = 10.0
+_CONNECT_SECONDS = 120.0
+"""A worker may be without a connection for so long: Celery tries less and less often."""
 
 
 class WorkerStatus(StrEnum):
-    """``stalled`` lives, could take work that waits, and does not."""
+    """``stalled`` lives, could take work that waits, and does not. A worker that shuts down takes
+    none because it should not.
+    """
 
     ACTIVE = "active"
     IDLE = "idle"
     PAUSED = "paused"
+    RATE_LIMITED = "held back by a rate limit"
+    SHUTTING_DOWN = "shutting down"
     STALLED = "stalled"
     LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker and what may be said of it; ``reason`` is a sentence for stalled and lost."""
+    """A worker and what may be said of it; ``reason`` is why it takes no work, or no more: a
+    sentence, or nothing.
+    """
 
     report: WorkerReport
     status: WorkerStatus
@@ -51,6 +60,20 @@ class Worker:
         return self.status is not WorkerStatus.LOST
 
     @property
+    def words(self) -> str:
+        """Its status in a few words."""
+        if self.status is not WorkerStatus.SHUTTING_DOWN or not self.report.active_count:
+            return str(self.status)
+        return f"{self.status}, finishes {_jobs(self.report.active_count)}"
+
+    @property
+    def next_due_at(self) -> float | None:
+        """When the first of its scheduled jobs is due, by the broker's clock."""
+        report = self.report
+        due = report.next_due_at
+        return None if due is None else due - report.clock_at + report.at
+
+    @property
     def uptime_seconds(self) -> float:
         return max(0.0, self.report.clock_at - self.report.started_at)
 
@@ -58,6 +81,16 @@ class Worker:
         """How long ``job`` has run; of a lost worker, how long it had."""
         since = self.silent_seconds if self.is_alive else 0.0
         return max(0.0, self.report.clock_at - job.started_at + since)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """So many jobs wait for their time; the first is due at ``next_at``, epoch seconds by the
+    broker's clock, where that is known.
+    """
+
+    count: int
+    next_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +141,23 @@ class Fleet:
 
     def get(self, name: str) -> Worker | None:
         return next((worker for worker in self.workers if worker.name == name), None)
+
+    def scheduled(self, queue: str | None = None) -> Scheduled | None:
+        """The jobs of ``queue``, or of all, that living workers have fetched and that wait for
+        their time; None where there are none.
+        """
+        count, dues = 0, []
+        for worker in self.alive:
+            by_queue = worker.report.scheduled_queues
+            mine = sum(by_queue.values()) if queue is None else by_queue.get(queue, 0)
+            count += mine
+            if mine and worker.next_due_at is not None:
+                # Of a worker with several queues it is not told which the first job belongs to.
+                dues.append(worker.next_due_at if queue is None or len(by_queue) == 1 else None)
+        if not count:
+            return None
+        known = [due for due in dues if due is not None]
+        return Scheduled(count, min(known) if known and len(known) == len(dues) else None)
 
     def queues(self) -> tuple[str, ...]:
         """Every queue that a worker serves."""
@@ -176,13 +226,19 @@ def _judge(
     if silent > LOST_SECONDS:
         status = WorkerStatus.LOST
         reason = f"It has not reported for {silent:.0f} s."
+    elif report.shutting_down_at is not None:
+        status = WorkerStatus.SHUTTING_DOWN
     elif reason := _stall(report, desired, waiting):
         status = WorkerStatus.STALLED
     elif report.active_count:
         status = WorkerStatus.ACTIVE
+        reason = _held_back(report) or _connecting(report)
     elif report.queues and set(report.queues) <= set(report.paused):
         status = WorkerStatus.PAUSED
+    elif reason := _held_back(report):
+        status = WorkerStatus.RATE_LIMITED
     else:
+        reason = _connecting(report)
         status = WorkerStatus.IDLE
     return Worker(report, status, reason, silent)
 
@@ -190,11 +246,16 @@ def _judge(
 def _stall(report: WorkerReport, desired: DesiredState, waiting: dict[str, QueueReading]) -> str:
     """Why a living worker takes no work, or nothing."""
     now = report.clock_at
+    if not report.is_connected:
+        # Celery waits longer with each attempt.
+        since = now - report.loop_at
+        return "" if since <= _CONNECT_SECONDS else f"{_connecting(report)[:-1]} for {since:.0f} s."
     busy_alone = report.pool_size <= 1 and report.active_count > 0
     if now - report.loop_at > STALL_SECONDS and not busy_alone:
         return f"Its main loop has done nothing for {now - report.loop_at:.0f} s."
     wanted = [queue for queue in report.queues if not desired.pauses(queue)]
     is_new = now - report.started_at <= STALL_SECONDS
+    is_new |= now - max(report.revised_at, report.connected_at or 0.0) <= STALL_SECONDS
     # Whether it has had the time to follow the last change is seen from its revision.
     if is_new or report.revision < desired.revision:
         return ""
@@ -208,14 +269,50 @@ def _stall(report: WorkerReport, desired: DesiredState, waiting: dict[str, Queue
         report.last_ended_at or 0.0,
         report.started_at,
         report.revised_at,
+        report.connected_at or 0.0,
     )
     if now - last <= STALL_SECONDS:
         return ""
     for queue in wanted:
         found = waiting.get(queue)
-        if found is not None and (found.oldest_age_seconds or 0.0) > STALL_SECONDS:
-            return f"Jobs wait in {queue}, and it has begun none for {now - last:.0f} s."
+        if found is None or (found.oldest_age_seconds or 0.0) <= STALL_SECONDS:
+            continue
+        if _is_full(report) and report.rate_limited:
+            return ""
+        if _is_full(report) and report.scheduled >= report.prefetch_limit:
+            held = f"{report.scheduled:,} scheduled jobs"
+            return f"Jobs wait in {queue}, and it holds {held}, as many as it may fetch."
+        return f"Jobs wait in {queue}, and it has begun none for {now - last:.0f} s."
     return ""
+
+
+def _is_full(report: WorkerReport) -> bool:
+    """Whether it holds as many jobs as it may fetch; of those that run, some are no more held."""
+    held = sum(report.reserved.values()) + report.active_count
+    return report.prefetch_limit == 0 or held >= report.prefetch_limit
+
+
+def _held_back(report: WorkerReport) -> str:
+    """Which jobs it has that may not begin yet, or nothing."""
+    if not report.rate_limited:
+        return ""
+    kinds = [f"{_jobs(one.count)} of {one.name} ({_rate(one)})" for one in report.rate_limited]
+    return f"A rate limit holds back {_listed(kinds)}."
+
+
+def _connecting(report: WorkerReport) -> str:
+    return "" if report.is_connected else "It has no connection to fetch by, and tries again."
+
+
+def _rate(limited: RateLimited) -> str:
+    for unit, seconds in (("a second", 1), ("a minute", 60), ("an hour", 3600)):
+        if limited.per_second * seconds >= 1 - 1e-9:
+            return f"{limited.per_second * seconds:.3g} {unit}"
+    return f"{limited.per_second * 86_400:.3g} a day"
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count:,} jobs"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,0 +1,105 @@
+"""What a worker has fetched and not begun: reserved, scheduled, or held back by a rate limit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from celery.worker import state
+from celery.worker.request import Request
+
+from queuescope.heartbeats import RATE_LIMITED_LIMIT, RateLimited, label
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Jobs by queue; ``reserved`` counts all of them, ``scheduled`` those that wait for their time,
+    of which the first is due at ``next_due_at``, in epoch seconds by the worker's clock.
+    """
+
+    reserved: dict[str, int]
+    scheduled: dict[str, int]
+    next_due_at: float | None
+    rate_limited: tuple[RateLimited, ...]
+
+
+class FetchedJobs:
+    """Looks through what Celery keeps of such jobs. Belongs to one thread."""
+
+    def __init__(self, queue_of: Callable[[Any], str]) -> None:
+        self._queue_of = queue_of
+        self._buckets: dict[int, tuple[str, Any]] = {}
+
+    def look(self, consumer: Any) -> Fetched:
+        """As it is now. ``consumer`` is Celery's."""
+        # list() of a plain container is one step for other threads, unlike that of a weak set.
+        limited: set[Any] = set()
+        held: Counter[tuple[str, float]] = Counter()
+        for name, bucket in self._known_buckets(consumer):
+            waiting = [request for request, _ in list(bucket.contents)]
+            limited.update(waiting)
+            held[label(name), float(bucket.fill_rate)] += len(waiting)
+        reserved: Counter[tuple[str, str]] = Counter()
+        scheduled: Counter[tuple[str, str]] = Counter()
+        by_route: dict[tuple[str, str], Any] = {}
+        next_due: datetime | None = None
+        timed = {request for request in _timed(consumer) if request not in limited}
+        known = (reference() for reference in list(state.reserved_requests.data))
+        # By id a retry would be missed that this worker fetched before its first attempt was over.
+        for request in {*known, *timed, *limited} - {None}:
+            if request in state.active_requests:
+                continue
+            delivery = request.delivery_info or {}
+            route = (str(delivery.get("exchange") or ""), str(delivery.get("routing_key") or ""))
+            by_route.setdefault(route, request)
+            reserved[route] += 1
+            if request in timed:
+                scheduled[route] += 1
+                if request.eta is not None and (next_due is None or request.eta < next_due):
+                    next_due = request.eta
+        queues = {route: self._queue_of(request) for route, request in by_route.items()}
+        return Fetched(
+            _by_queue(reserved, queues),
+            _by_queue(scheduled, queues),
+            None if next_due is None else next_due.timestamp(),
+            tuple(
+                RateLimited(name=name, per_second=per_second, count=count)
+                for (name, per_second), count in held.most_common(RATE_LIMITED_LIMIT)
+            ),
+        )
+
+    def _known_buckets(self, consumer: Any) -> list[tuple[str, Any]]:
+        """The token buckets in which jobs wait. A change of a limit makes new ones, and what is in
+        the old ones still waits there, at the old rate.
+        """
+        now = {
+            id(bucket): (str(name), bucket)
+            for name, bucket in list(consumer.task_buckets.items())
+            if bucket
+        }
+        self._buckets = {
+            key: known for key, known in {**self._buckets, **now}.items() if known[1].contents
+        }
+        return list(self._buckets.values())
+
+
+def _timed(consumer: Any) -> set[Any]:
+    """The requests that wait in the timer for their time; then they are reserved, or limited."""
+    waiting = set()
+    for scheduled in list(consumer.timer.schedule.queue):
+        entry = scheduled.entry
+        if entry.args and isinstance(entry.args[0], Request) and not entry.canceled:
+            waiting.add(entry.args[0])
+    return waiting
+
+
+def _by_queue(
+    counts: Counter[tuple[str, str]], queues: dict[tuple[str, str], str]
+) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for route, count in counts.items():
+        found[queues[route]] += count
+    return dict(found)

@@ -1,0 +1,166 @@
+"""What real workers tell of themselves while they wait, hold back, or end, is what is said of them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+from tests.instrument.conftest import Evidence, Shop, Worker, until
+from tests.instrument.test_orders import fleet
+
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.workers import Worker as Judged
+from queuescope.operations.workers import WorkerStatus
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[RedisBroker]:
+    with redis.Redis.from_url(broker_url) as client:
+        client.flushall()
+    made = RedisBroker(broker_url)
+    yield made
+    made.close()
+
+
+def judged(broker: RedisBroker, is_so: object) -> Judged:
+    """The only worker, once it ``is_so``."""
+    found = until(lambda: fleet(broker).workers, lambda seen: len(seen) == 1 and is_so(seen[0]))  # type: ignore[operator]
+    return found[0]
+
+
+def still(broker: RedisBroker, moment: float) -> Judged:
+    """The only worker as it reports after ``moment``."""
+    return judged(broker, lambda worker: worker.report.at > moment)
+
+
+def end(worker: Worker, number: int) -> None:
+    worker.process.send_signal(number)
+    worker.process.wait(120)
+
+
+def test_jobs_with_a_countdown_are_scheduled_and_wait_again_after_a_clean_stop(
+    shop: Shop, broker: RedisBroker
+) -> None:
+    worker = shop.start_worker()
+    before = time.time()
+    for number in range(50):
+        queue = "express" if number < 10 else "orders"
+        shop.send("nap", {"queue": queue, "countdown": 600 + number})
+    seen = judged(broker, lambda w: sum(w.report.scheduled_queues.values()) == 50)
+    assert (seen.status, seen.reason) == (WorkerStatus.IDLE, "")
+    assert seen.report.scheduled_queues == {"express": 10, "orders": 40}
+    assert seen.report.scheduled == sum(seen.report.reserved.values()) == 50
+    everything = fleet(broker).scheduled()
+    assert everything is not None
+    assert everything.next_at is not None
+    assert before + 599 < everything.next_at < time.time() + 601
+    assert [q.depth for q in broker.read(["express", "orders"])] == [0, 0]
+    end(worker, signal.SIGTERM)
+    assert fleet(broker).scheduled() is None
+    # The broker has them again, and none of them has waited longer than it should.
+    readings = broker.read(["express", "orders"])
+    assert [(q.depth, q.oldest_age_seconds, q.unacknowledged) for q in readings] == [
+        (10, 0.0, 0),
+        (40, 0.0, 0),
+    ]
+
+
+def test_a_retry_that_waits_for_its_countdown_is_scheduled(shop: Shop, broker: RedisBroker) -> None:
+    shop.start_worker()
+    shop.send("second_time_lucky", {"queue": "orders"}, countdown=600)
+    seen = judged(broker, lambda w: w.report.scheduled == 1)
+    assert (seen.report.scheduled_queues, seen.report.retried) == ({"orders": 1}, 1)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_that_finishes_its_job_before_it_ends_is_shutting_down(
+    pool: str, shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    worker = shop.start_worker("--pool", pool)
+    evidence.send_long(shop, "long")
+    judged(broker, lambda w: w.status is WorkerStatus.ACTIVE)
+    worker.process.send_signal(signal.SIGTERM)
+    seen = judged(broker, lambda w: w.status is WorkerStatus.SHUTTING_DOWN)
+    assert (seen.words, seen.reason) == ("shutting down, finishes 1 job", "")
+    assert seen.report.shutting_down_at is not None
+    evidence.release()
+    assert worker.process.wait(120) == 0
+    assert broker.workers().reports == ()
+
+
+def test_an_order_to_shut_down_and_a_soft_shutdown_are_seen_as_such(
+    shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    project = shop.folder / "shop.py"
+    text = project.read_text("utf-8")
+    project.write_text(text + "\napp.conf.worker_soft_shutdown_timeout = 300\n", "utf-8")
+    worker = shop.start_worker()
+    evidence.send_long(shop, "soft")
+    judged(broker, lambda w: w.report.active_count == 1)
+    worker.process.send_signal(signal.SIGQUIT)
+    seen = judged(broker, lambda w: w.status is WorkerStatus.SHUTTING_DOWN)
+    assert seen.words == "shutting down, finishes 1 job"
+    project.write_text(text, "utf-8")
+    with redis.Redis.from_url(shop.broker_url) as client:
+        client.flushall()
+    worker = shop.start_worker()
+    evidence.send_long(shop, "told")
+    judged(broker, lambda w: w.report.active_count == 1)
+    app = shop.app()
+    app.control.shutdown()
+    app.close()
+    judged(broker, lambda w: w.words == "shutting down, finishes 1 job")
+    evidence.release()
+    worker.process.wait(120)
+    assert broker.workers().reports == ()
+    # A cold shutdown of one that runs nothing leaves nothing either.
+    worker = shop.start_worker()
+    still(broker, broker.now())
+    end(worker, signal.SIGQUIT)
+    assert broker.workers().reports == ()
+
+
+def test_a_rate_limit_holds_jobs_back_and_is_no_stall(
+    shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    """Set while the worker runs, and then taken back: what waited goes on waiting at the old rate."""
+    shop.start_worker("-c", "2", SHOP_PREFETCH="2")
+    judged(broker, lambda w: bool(w.report.consuming))
+    app = shop.app()
+    app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
+    for _ in range(8):
+        shop.send("nap")
+    seen = judged(broker, lambda w: w.status is WorkerStatus.RATE_LIMITED)
+    assert seen.reason == "A rate limit holds back 4 jobs of nap (1 an hour)."
+    assert seen.report.reserved == {"orders": 4}
+    (waiting,) = broker.read(["orders"])
+    assert waiting.depth == 3
+    app.control.rate_limit("nap", 0, reply=True, timeout=10, limit=1)
+    app.close()
+    later = still(broker, seen.report.at)
+    assert later.reason == seen.reason
+
+
+def test_jobs_without_a_limit_go_past_those_that_have_one(
+    shop: Shop, broker: RedisBroker, evidence: Evidence
+) -> None:
+    """A job whose time has come is held back, too, and no more scheduled."""
+    shop.start_worker("-c", "2", SHOP_PREFETCH="4")
+    judged(broker, lambda w: bool(w.report.consuming))
+    app = shop.app()
+    app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
+    app.close()
+    shop.send("nap")
+    shop.send("nap")
+    shop.send("nap", {"countdown": 1})
+    evidence.send_long(shop, "free")
+    seen = judged(
+        broker, lambda w: w.report.active_count == 1 and w.report.reserved == {"orders": 2}
+    )
+    assert seen.status is WorkerStatus.ACTIVE
+    seen = judged(broker, lambda w: w.reason.startswith("A rate limit holds back 2 jobs of nap"))
+    assert seen.report.scheduled == 0
+    evidence.release()
