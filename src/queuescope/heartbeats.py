@@ -89,9 +89,9 @@ class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
     wait for their turn.
     """
 
-    name: str
-    per_second: float
-    count: int
+    name: Name
+    per_second: Annotated[float, Meta(gt=0, le=1e9)]
+    count: Count
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,8 +106,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     ``scheduled_queues``, and the first is due at ``next_due_at``. ``rate_limited`` are those that
     wait because of a rate limit, the most first. ``shutting_down_at`` is since when it shuts down:
     it finishes what it runs and takes no more. ``is_connected`` says whether the thread that
-    fetches has a connection, ``connected_at`` since when. ``processed`` counts ended attempts since the start and includes
-    ``failed`` and ``retried``. ``cpu_ratio`` is 1 for one busy core, of which there are
+    fetches has a connection, ``connected_at`` since when.
+    ``processed`` counts ended attempts since the start and includes ``failed`` and ``retried``.
+    ``cpu_ratio`` is 1 for one busy core, of which there are
     ``cpu_limit``; ``memory_limit_bytes`` is ``None`` without a limit. ``loop_at`` is when the
     thread that fetches jobs last did something.
     """
@@ -149,12 +150,12 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     separator: Annotated[str, Meta(min_length=1, max_length=16)]
     cpu_limit: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     """``None`` is unknown, as of workers that do not report it yet."""
-    scheduled_queues: dict[str, int] = {}
-    next_due_at: float | None = None
-    rate_limited: tuple[RateLimited, ...] = ()
-    shutting_down_at: float | None = None
+    scheduled_queues: Annotated[dict[Name, Count], Meta(max_length=QUEUES_LIMIT)] = {}
+    next_due_at: Time | None = None
+    rate_limited: Annotated[tuple[RateLimited, ...], Meta(max_length=RATE_LIMITED_LIMIT)] = ()
+    shutting_down_at: Time | None = None
     is_connected: bool = True
-    connected_at: float | None = None
+    connected_at: Time | None = None
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,9 +271,15 @@ def _cut(report: WorkerReport) -> WorkerReport:
         queues=_names(report.queues),
         consuming=_names(report.consuming),
         paused=_names(report.paused),
-        reserved={
-            _name(queue): count for queue, count in list(report.reserved.items())[:QUEUES_LIMIT]
-        },
+        reserved=_counts(report.reserved),
+        scheduled_queues=_counts(report.scheduled_queues),
+        next_due_at=None
+        if report.next_due_at is None
+        else min(max(0.0, report.next_due_at), _LATEST),
+        rate_limited=tuple(
+            msgspec.structs.replace(one, name=_name(one.name))
+            for one in report.rate_limited[:RATE_LIMITED_LIMIT]
+        ),
         active=tuple(
             msgspec.structs.replace(
                 job,
@@ -285,6 +292,10 @@ def _cut(report: WorkerReport) -> WorkerReport:
         ),
         priority_steps=report.priority_steps[:STEPS_LIMIT],
     )
+
+
+def _counts(by_queue: dict[str, int]) -> dict[str, int]:
+    return {_name(queue): count for queue, count in list(by_queue.items())[:QUEUES_LIMIT]}
 
 
 def _names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from tests.browser.known_samples import DAY, HOUR
 from tests.real_prometheus import Samples
 from tests.worker_reports import report
 
-from queuescope.heartbeats import ActiveJob, Keys, Pool, WorkerReport, encode
+from queuescope.heartbeats import ActiveJob, Keys, Pool, RateLimited, WorkerReport, encode
 
 COUNTER = "ai_agents_worker_jobs_total"
 MIB = 2**20
@@ -178,6 +178,26 @@ def everybody(crew: Crew) -> None:
         processed=7_200,
         failed=7_100,
         cpu_ratio=0.0,
+    )
+    crew.join(
+        "worker-5@demo",
+        **fresh,
+        queues=("default",),
+        consuming=(),
+        active=(crew.job("enhance_ticket", 12, id="e5"),),
+        active_count=1,
+        shutting_down_at=now - 20,
+    )
+    crew.join(
+        "worker-6@demo",
+        **fresh,
+        queues=("mail",),
+        consuming=("mail",),
+        reserved={"mail": 2504},
+        scheduled=2500,
+        scheduled_queues={"mail": 2500},
+        next_due_at=now + 3 * HOUR,
+        rate_limited=(RateLimited(name="send_mail", per_second=1 / 60, count=4),),
     )
     crew.join(
         HOSTILE_WORKER,

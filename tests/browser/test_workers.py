@@ -139,7 +139,15 @@ def test_each_worker_stands_there_with_all_that_is_known(
     crew_dashboard: DashboardProcess, look: Look
 ) -> None:
     page = look(crew_dashboard)
-    for words in ("6 of 7 workers alive", "3 active", "1 idle", "1 paused", "1 stalled", "1 lost"):
+    for words in (
+        "8 of 9 workers alive",
+        "3 active",
+        "1 idle",
+        "1 paused",
+        "1 stalled",
+        "1 lost",
+        "1 shutting down",
+    ):
         expect(page.summary).to_contain_text(words, timeout=WAIT_MS)
     busy = page.worker("worker-1@demo")
     expect(busy).to_contain_text("active")
@@ -149,6 +157,12 @@ def test_each_worker_stands_there_with_all_that_is_known(
     expect(page.worker("worker-2@demo")).to_contain_text("97 %, at its limit")
     expect(page.worker("worker-3@demo")).to_contain_text("nightlypaused")
     expect(page.worker("worker-4@demo")).to_contain_text("Its main loop has done nothing for")
+    ending = page.worker("worker-5@demo")
+    expect(ending).to_contain_text("shutting down, finishes 1 job")
+    held = page.worker("worker-6@demo")
+    expect(held).to_contain_text("held back by a rate limit")
+    expect(held).to_contain_text("A rate limit holds back 4 jobs of send_mail (1 a minute).")
+    expect(held).to_contain_text("2,500 scheduled, next at ")
     for name in ("worker-1@demo", "worker-2@demo", "worker-4@demo"):
         curve = page.worker(name).locator("svg path")
         expect(curve).to_have_attribute("d", re.compile(r"^M.*L"), timeout=WAIT_MS)

@@ -1,4 +1,4 @@
-"""What real workers tell of themselves while they wait, hold back, or end, is what is said of them."""
+"""Real workers while they wait, hold back, or end, and what is said of them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_an_order_to_shut_down_and_a_soft_shutdown_are_seen_as_such(
 def test_a_rate_limit_holds_jobs_back_and_is_no_stall(
     shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
-    """Set while the worker runs, and then taken back: what waited goes on waiting at the old rate."""
+    """Set while the worker runs, then taken back: what waited goes on at the old rate."""
     shop.start_worker("-c", "2", SHOP_PREFETCH="2")
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()

@@ -134,6 +134,8 @@ def test_lost_workers_stand_apart_and_drop_off() -> None:
         WorkerStatus.ACTIVE: 1,
         WorkerStatus.IDLE: 1,
         WorkerStatus.PAUSED: 0,
+        WorkerStatus.RATE_LIMITED: 0,
+        WorkerStatus.SHUTTING_DOWN: 0,
         WorkerStatus.STALLED: 0,
         WorkerStatus.LOST: 1,
     }

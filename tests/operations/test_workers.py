@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
-from queuescope.heartbeats import DROP_SECONDS, DesiredState
+from queuescope.heartbeats import DROP_SECONDS, DesiredState, RateLimited
 from queuescope.operations.broker import QueueReading, WorkersReading
-from queuescope.operations.workers import Fleet, WorkerStatus, judge
+from queuescope.operations.workers import Fleet, Scheduled, WorkerStatus, judge
 
 WAITS = QueueReading("orders", 5, 60.0, 0)
 DESIRED = DesiredState(revision=4)
@@ -21,6 +21,13 @@ def fleet(*queues: QueueReading, desired: DesiredState = DESIRED, **changes: Any
 
 FULL: dict[str, Any] = {"active": (JOB, JOB), "active_count": 2}
 ALL_PAUSED: dict[str, Any] = {"paused": ("express", "orders"), "consuming": ()}
+ENDING: dict[str, Any] = {
+    "shutting_down_at": NOW + AHEAD - 90,
+    "consuming": (),
+    "loop_at": NOW + AHEAD - 90,
+}
+LIMITED: dict[str, Any] = {"rate_limited": (RateLimited(name="nap", per_second=1 / 60, count=2),)}
+CUT_OFF: dict[str, Any] = {"loop_at": NOW + AHEAD - 60, "consuming": ()}
 PAUSE = DesiredState(revision=4, paused=("*",))
 
 
@@ -48,6 +55,25 @@ PAUSE = DesiredState(revision=4, paused=("*",))
         (WorkerStatus.IDLE, fleet(WAITS, desired=DesiredState(revision=5))),
         # Neither fetching nor told not to.
         (WorkerStatus.STALLED, fleet(consuming=("express",))),
+        # It takes no more since it should not: neither its loop nor its queues matter.
+        (WorkerStatus.SHUTTING_DOWN, fleet(WAITS, **ENDING)),
+        (WorkerStatus.SHUTTING_DOWN, fleet(WAITS, **ENDING, **BUSY)),
+        (WorkerStatus.LOST, fleet(WAITS, at=NOW - 16, **ENDING, **BUSY)),
+        # What it may fetch is taken by jobs that may not begin yet; with room it should take more.
+        (WorkerStatus.RATE_LIMITED, fleet(WAITS, reserved={"orders": 2}, **LIMITED)),
+        (WorkerStatus.RATE_LIMITED, fleet(WAITS, prefetch_limit=0, **LIMITED)),
+        (WorkerStatus.STALLED, fleet(WAITS, prefetch_limit=8, reserved={"orders": 2}, **LIMITED)),
+        # So many scheduled jobs that nothing else is fetched.
+        (WorkerStatus.STALLED, fleet(WAITS, reserved={"orders": 2}, scheduled=2)),
+        # The broker was away: Celery takes its time to connect again, and then to begin.
+        (WorkerStatus.IDLE, fleet(WAITS, is_connected=False, **CUT_OFF)),
+        (WorkerStatus.ACTIVE, fleet(WAITS, is_connected=False, **CUT_OFF, **BUSY)),
+        (WorkerStatus.IDLE, fleet(WAITS, connected_at=NOW + AHEAD - 3)),
+        (WorkerStatus.STALLED, fleet(is_connected=False, loop_at=NOW + AHEAD - 200)),
+        # Only just resumed, and the loop has not come round to it.
+        (WorkerStatus.IDLE, fleet(consuming=(), revised_at=NOW + AHEAD - 2)),
+        # Scaled to no place at all.
+        (WorkerStatus.IDLE, fleet(WAITS, pool_size=0)),
         # Its main loop hangs; a solo worker in mid-job has none that runs.
         (WorkerStatus.STALLED, fleet(loop_at=NOW + AHEAD - 60)),
         (WorkerStatus.ACTIVE, fleet(loop_at=NOW + AHEAD - 60, pool_size=1, **BUSY)),
@@ -56,7 +82,48 @@ PAUSE = DesiredState(revision=4, paused=("*",))
 def test_status(status: WorkerStatus, fleet_now: Fleet) -> None:
     (worker,) = fleet_now.workers
     assert worker.status is status
-    assert bool(worker.reason) == (status in (WorkerStatus.STALLED, WorkerStatus.LOST))
+    must_be_told = (WorkerStatus.STALLED, WorkerStatus.LOST, WorkerStatus.RATE_LIMITED)
+    is_cut_off = not worker.report.is_connected
+    assert bool(worker.reason) == (status in must_be_told or is_cut_off)
+
+
+def test_what_may_not_begin_is_named_with_its_rate() -> None:
+    (worker,) = fleet(**LIMITED).workers
+    assert worker.reason == "A rate limit holds back 2 jobs of nap (1 a minute)."
+    (worker,) = fleet(
+        rate_limited=(
+            RateLimited(name="a", per_second=2.5, count=1),
+            RateLimited(name="b", per_second=1 / 7200, count=1234),
+        )
+    ).workers
+    assert worker.reason == (
+        "A rate limit holds back 1 job of a (2.5 a second), 1,234 jobs of b (12 a day)."
+    )
+
+
+def test_a_worker_that_shuts_down_says_what_it_finishes() -> None:
+    assert [fleet(**ENDING, active_count=n).workers[0].words for n in (0, 1, 3)] == [
+        "shutting down",
+        "shutting down, finishes 1 job",
+        "shutting down, finishes 3 jobs",
+    ]
+
+
+def test_scheduled_jobs_are_counted_by_queue_with_the_time_of_the_next() -> None:
+    """By the broker's clock; a lost worker has none, for the broker will give them back."""
+    reports = (
+        report(worker="a", scheduled_queues={"orders": 2}, next_due_at=NOW + AHEAD + 60),
+        report(worker="b", scheduled_queues={"orders": 1, "mail": 4}, next_due_at=NOW + AHEAD + 9),
+        report(worker="gone", at=NOW - 60, scheduled_queues={"orders": 7}, next_due_at=NOW),
+    )
+    seen = judge(WorkersReading(NOW, reports), DESIRED)
+    assert seen.scheduled() == Scheduled(7, NOW + 9)
+    # Which of its queues the next job of b is of is not told.
+    assert seen.scheduled("orders") == Scheduled(3, None)
+    assert seen.scheduled("mail") == Scheduled(4, None)
+    assert seen.scheduled("elsewhere") is None
+    only = judge(WorkersReading(NOW, reports[:1]), DESIRED)
+    assert only.scheduled("orders") == Scheduled(2, NOW + 60)
 
 
 def test_ages_do_not_depend_on_the_workers_clock() -> None:

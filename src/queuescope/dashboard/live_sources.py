@@ -139,6 +139,7 @@ def broker_source(
         why_not=why_not,
         findings=tuple(findings) if sighting.error is None else (),
         held_back=_is_held_back(picture),
+        scheduled=0 if (scheduled := picture.fleet.scheduled()) is None else scheduled.count,
     )
 
 
@@ -191,9 +192,11 @@ def _kind(error: QueuescopeError | None) -> str:
 def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
     fleet = picture.fleet
     figures: dict[str, LiveFigure] = {}
+    notes: tuple[str, ...]
     if picture.depth is not None:
         waiting = [f"{queue.queue}: {queue.depth}" for queue in picture.queues if queue.depth]
         notes = (f"{_listed(waiting)}.",) if len(picture.queues) > 1 and waiting else ()
+        notes = (*notes, *_scheduled_notes(picture))
         figures["queue_depth"] = LiveFigure(float(picture.depth), notes=notes)
     if picture.oldest_age_seconds is not None:
         figures["oldest_waiting"] = LiveFigure(picture.oldest_age_seconds * 1000)
@@ -201,6 +204,7 @@ def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
     if fleet.workers:
         lost = [worker.name for worker in fleet.lost]
         notes = (f"Lost: {_listed(lost)}.",) if lost else ()
+        notes = (*notes, *_ending_notes(picture))
         figures["active_workers"] = LiveFigure(
             float(len(fleet.alive)),
             out_of=len(fleet.workers),
@@ -208,6 +212,27 @@ def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
             notes=notes,
         )
     return figures
+
+
+def _scheduled_notes(picture: BrokerPicture) -> tuple[str, ...]:
+    scheduled = picture.fleet.scheduled()
+    if scheduled is None:
+        return ()
+    verb = "is" if scheduled.count == 1 else "are"
+    due = ""
+    if scheduled.next_at is not None:
+        seconds = max(0.0, scheduled.next_at - picture.at)
+        due = f"; the next is due in {duration_words(seconds)}"
+    return (f"{scheduled.count:,} more {verb} scheduled and wait for their time{due}.",)
+
+
+def _ending_notes(picture: BrokerPicture) -> tuple[str, ...]:
+    """Workers that live and take nothing, as they should."""
+    return tuple(
+        f"{status.capitalize()}: {_listed(names)}."
+        for status in ("shutting down", "held back by a rate limit")
+        if (names := [w.name for w in picture.fleet.alive if w.status == status])
+    )
 
 
 def _worker_findings(picture: BrokerPicture) -> Iterable[Finding]:

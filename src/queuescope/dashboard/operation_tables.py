@@ -31,7 +31,7 @@ from queuescope.dashboard.widgets import (
     span,
     table,
 )
-from queuescope.dashboard.worker_tables import STATUS_TONES
+from queuescope.dashboard.worker_tables import STATUS_TONES, scheduled_words
 from queuescope.heartbeats import ALL_QUEUES, Pool
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
@@ -123,7 +123,7 @@ def queues_part(
     picture = sighting.value
     if picture is None:
         return unknown_part("Queues", sighting)
-    rows = [_queue_row(picture, queue, rights) for queue in picture.queues]
+    rows = [_queue_row(picture, queue, rights, zone, now) for queue in picture.queues]
     are_paused = ALL_QUEUES in picture.desired.paused
     whole = element(
         "span",
@@ -293,7 +293,9 @@ def chain_part(sighting: Sighting[Verification], zone: tzinfo, now: float) -> Ma
     return element("div", element("p", line, " ", again), proof, class_="qs-chain")
 
 
-def _queue_row(picture: BrokerPicture, reading: QueueReading, rights: Rights) -> list[Any]:
+def _queue_row(
+    picture: BrokerPicture, reading: QueueReading, rights: Rights, zone: tzinfo, now: float
+) -> list[Any]:
     queue = reading.queue
     if picture.desired.pauses(queue):
         turn = act(
@@ -328,10 +330,24 @@ def _queue_row(picture: BrokerPicture, reading: QueueReading, rights: Rights) ->
         queue,
         figure(reading.depth),
         span(reading.oldest_age_seconds) if reading.depth else "",
-        figure(reading.unacknowledged),
+        _held(picture, reading, zone, now),
         _pause_state(picture, queue),
         element("span", turn, purge, class_="qs-acts"),
     ]
+
+
+def _held(picture: BrokerPicture, reading: QueueReading, zone: tzinfo, now: float) -> Markup:
+    """What workers have of a queue. Of very many messages the broker is not asked, and workers tell
+    what they have fetched.
+    """
+    queue, count = reading.queue, reading.unacknowledged
+    scheduled = picture.fleet.scheduled(queue)
+    if count is None and scheduled is not None:
+        count = sum(worker.report.reserved.get(queue, 0) for worker in picture.fleet.alive)
+    if scheduled is None:
+        return figure(count)
+    words = scheduled_words(scheduled.count, scheduled.next_at, zone, now)
+    return joined(figure(count), _note(words))
 
 
 def _pause_state(picture: BrokerPicture, queue: str) -> Markup:
@@ -372,7 +388,7 @@ def _missing(names: Sequence[str]) -> str:
     )
 
 
-def _note(text: str) -> Markup:
+def _note(text: str | Markup) -> Markup:
     return element("div", text, class_="qs-muted")
 
 
@@ -389,7 +405,7 @@ def _worker_row(worker: Worker, rights: Rights) -> list[Any]:
         f"{report.pool}, {places}",
         figure(report.active_count if worker.is_alive else None),
         joined(
-            mark(worker.status, STATUS_TONES[worker.status]),
+            mark(worker.words, STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
         ),
         element(

@@ -44,6 +44,8 @@ STATUS_TONES = {
     "active": Tone.BUSY,
     "idle": Tone.IDLE,
     "paused": Tone.IDLE,
+    "held back by a rate limit": Tone.IDLE,
+    "shutting down": Tone.BUSY,
     "stalled": Tone.WARN,
     "lost": Tone.BAD,
 }
@@ -69,13 +71,17 @@ _LOST_COLUMNS = (
 )
 _RULES = {
     "Status": "Active: it runs a job. Idle: it could, and nothing waits. Paused: every queue that "
-    "it serves is paused. Stalled: it lives and does not take what it should. Lost: it has not "
-    "reported for 15 s.",
+    "it serves is paused. Held back by a rate limit: the jobs that it has may not begin yet. "
+    "Shutting down: it was told to end; it finishes what it runs and takes no more. Stalled: it "
+    "lives and does not take what it should. Lost: it has not reported for 15 s.",
     "Far older than usual": "A job that has run three times as long as 95 % of its kind did within "
     "the last day, and for a minute at least. Where fewer than 20 of its kind are known: for "
     "10 min.",
     "Ended": "Attempts since the worker began, retried ones among them; per minute is over the "
     "last 5 min at most. Seven days shows attempts per minute, hour by hour.",
+    "Fetched, scheduled": "Fetched: it has them and they begin when a place is free. Scheduled: it "
+    "has them and they wait for their time, a countdown, an ETA or a retry; they do not count as "
+    "waiting. When it ends they go back to the broker and count there.",
     "CPU, memory": "Measured against the cores that the worker may use and the memory limit of its "
     "container. From 80 % on it is high, from 95 % on at its limit.",
 }
@@ -113,7 +119,7 @@ def workers_sheet(
     more = element("p", f"{left:,} more that live are not shown.", class_="qs-muted")
     alive = table(
         _ALIVE_COLUMNS,
-        [_alive_row(entry, trends) for entry in shown],
+        [_alive_row(entry, trends, zone, now) for entry in shown],
         caption="Workers that live",
         empty=_nobody(roster, can_report=can_report),
         stacks=True,
@@ -181,14 +187,14 @@ def found(entries: Sequence[Entry], text: str) -> list[Entry]:
     return [entry for entry in entries if not wanted or has(entry)]
 
 
-def _alive_row(entry: Entry, trends: Trends) -> list[Any]:
+def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
     worker, report = entry.worker, entry.worker.report
     places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
     return [
         element(
             "div",
             element("strong", worker.name),
-            mark(worker.status, STATUS_TONES[worker.status]),
+            mark(worker.words, STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
             _note(f"{report.pool}, {places}"),
             class_="qs-worker",
@@ -196,7 +202,7 @@ def _alive_row(entry: Entry, trends: Trends) -> list[Any]:
         ),
         _queues(entry),
         _long(worker.uptime_seconds),
-        _jobs(entry),
+        joined(_jobs(entry), _fetched(entry, zone, now)),
         _ended(entry),
         figure(entry.pace.per_minute, digits=1) if entry.pace else UNKNOWN,
         _cpu(entry.cpu),
@@ -272,6 +278,22 @@ def _jobs(entry: Entry) -> Markup:
             )
         )
     return element("ul", *lines, class_="qs-lines")
+
+
+def _fetched(entry: Entry, zone: tzinfo, now: float) -> Markup:
+    """What it has besides the jobs that run, in a line each."""
+    lines = []
+    if entry.reserved_count:
+        lines.append(_note(f"{entry.reserved_count:,} fetched"))
+    if scheduled := entry.worker.report.scheduled:
+        lines.append(_note(scheduled_words(scheduled, entry.worker.next_due_at, zone, now)))
+    return joined(*lines)
+
+
+def scheduled_words(count: int, next_at: float | None, zone: tzinfo, now: float) -> Markup:
+    """So many jobs wait for their time, the first until ``next_at``, epoch seconds."""
+    next_due = () if next_at is None else (", next at ", moment(next_at, zone, now))
+    return joined(f"{count:,} scheduled", *next_due)
 
 
 def _job(running: RunningJob, *, is_alive: bool) -> Markup:

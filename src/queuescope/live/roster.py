@@ -97,6 +97,13 @@ class Entry:
     memory: Usage | None
 
     @property
+    def reserved_count(self) -> int:
+        """Jobs that it has fetched and that could begin: neither scheduled nor held back."""
+        report = self.worker.report
+        limited = sum(one.count for one in report.rate_limited)
+        return max(0, sum(report.reserved.values()) - report.scheduled - limited)
+
+    @property
     def has_stuck_jobs(self) -> bool:
         return any(job.is_stuck for job in self.jobs)
 

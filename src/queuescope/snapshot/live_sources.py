@@ -66,6 +66,7 @@ class LiveSource:
 
     ``completion_per_second`` are the jobs that left for good, over the window that the standing
     asks its flow for; ``held_back`` says that all which waits does so because an operator wants it.
+    ``scheduled`` jobs wait for their time, and are none of those that wait.
     """
 
     origin: Origin
@@ -79,6 +80,7 @@ class LiveSource:
     findings: tuple[Finding, ...] = ()
     completion_per_second: float | None = None
     held_back: bool = False
+    scheduled: int = 0
 
     @property
     def state(self) -> State:

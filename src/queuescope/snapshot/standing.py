@@ -217,7 +217,7 @@ class StandingService:
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],
-            "drain": drain_content(found),
+            "drain": drain_content(found, sum(s.scheduled for s in sources if s.is_fresh)),
             "sources": source_content((prometheus, *sources), named, offset),
             "acts": act_content(self._live.acts(), sources, offset),
             "failures": failure_content(self._live.failures(), offset),

@@ -190,10 +190,17 @@ def card_content(
     }
 
 
-def drain_content(found: Drain) -> dict[str, Any]:
-    """The drain verdict in a sentence's words, with its numbers."""
+def drain_content(found: Drain, scheduled: int = 0) -> dict[str, Any]:
+    """The drain verdict in a sentence's words, with its numbers. ``scheduled`` jobs wait for their
+    time.
+    """
     per_minute = None if found.growth_per_second is None else found.growth_per_second * _MINUTE
     brief, sentence = _drain_words(found, per_minute)
+    if scheduled:
+        # Without it nobody would know of them where nothing waits.
+        is_empty = found.state is DrainState.EMPTY
+        brief = f"{scheduled:,} scheduled" if is_empty else brief
+        sentence += f" {scheduled:,} {'is' if scheduled == 1 else 'are'} scheduled for later."
     return {
         "state": found.state,
         "brief": brief,
