@@ -219,12 +219,57 @@ def lowest_job_success(jobs: Jobs, at: Floats, step: int) -> Floats:
     return np.array(result)
 
 
+def live_depth(
+    platform: Platform, begun: float, at: float, keys: Iterable[tuple[str, str]] | None = None
+) -> float:
+    """The peak of the sum of a step that began at ``begun`` and is still open at ``at``."""
+    chosen = list(platform.depth) if keys is None else list(keys)
+    moments = _so_far(platform.times, begun, at)
+    parts = np.array([held(platform.times, platform.depth[key], moments) for key in chosen])
+    return float(np.nanmax(np.nansum(parts, axis=0)))
+
+
+def live_mean_success(platform: Platform, begun: float, at: float) -> float:
+    """The lowest mean over the tenants of a step that is still open at ``at``."""
+    moments = _so_far(platform.times, begun, at)
+    parts = np.array(
+        [held(platform.times, values, moments) for values in platform.success.values()]
+    )
+    return float(np.nanmin(np.nanmean(parts, axis=0)))
+
+
+def live_job_success(jobs: Jobs, begun: int, at: float) -> float:
+    """The lowest share of the jobs that succeeded, over five minutes, looked at every minute of a
+    step of a quarter of an hour or more that is still open at ``at``, and at ``at`` itself.
+    """
+    moments = np.append(np.arange(begun // 60 * 60 + 60, at, 60.0), at)
+    good = sum(_increase(jobs.times, jobs.counts[k], moments, 300) for k in _with(jobs, "s"))
+    bad = sum(_increase(jobs.times, jobs.counts[k], moments, 300) for k in _with(jobs, "f"))
+    return float(np.min(100 * good / (good + bad)))
+
+
+def live_latency_ms(
+    platform: Platform,
+    begun: float,
+    at: float,
+    quantile: float,
+    tenants: Iterable[str] = TENANTS,
+) -> float:
+    """A quantile of the jobs that finished in a step that is still open at ``at``; ms."""
+    [value] = latency_ms(platform, np.array([at]), at - begun, quantile, tenants)
+    return float(value)
+
+
+def _so_far(times: Floats, begun: float, at: float) -> Floats:
+    return np.append(times[(times > begun) & (times <= at)], at)
+
+
 def _with(jobs: Jobs, initial: str) -> list[tuple[str, str]]:
     return [key for key in jobs.counts if key[1].startswith(initial)]
 
 
 def latency_ms(
-    platform: Platform, at: Floats, step: int, quantile: float, tenants: Iterable[str] = TENANTS
+    platform: Platform, at: Floats, step: float, quantile: float, tenants: Iterable[str] = TENANTS
 ) -> Floats:
     """A quantile of the jobs that finished within the step, in milliseconds."""
     window = max(step + SCRAPE_SECONDS, 4 * SCRAPE_SECONDS)

@@ -28,8 +28,11 @@ step => {
 }
 """
 _TRACES = """
-panel => document.querySelector(`[data-panel=${panel}] .js-plotly-plot`).data.map(
-  trace => ({ name: trace.name, x: [...trace.x], y: [...trace.y] }))
+panel => ({
+  live: document.querySelector(`[data-panel=${panel}]`).dataset.live ?? null,
+  traces: document.querySelector(`[data-panel=${panel}] .js-plotly-plot`).data.map(
+    trace => ({ name: trace.name, x: [...trace.x], y: [...trace.y] })),
+})
 """
 _RANGES = """
 () => [...document.querySelectorAll("[data-panel] .js-plotly-plot")].map(
@@ -67,12 +70,17 @@ HOLD_STREAMLIT_BACK = """
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One drawn line. ``times`` are epoch seconds, ``values`` hold NaN where a gap is drawn."""
+    """One drawn line. ``times`` are epoch seconds, ``values`` hold NaN where a gap is drawn.
+
+    The step that is still open is apart: ``live`` is its value so far, and up to when; None where
+    it has none.
+    """
 
     name: str
     times: Floats
     values: Floats
     walls: Sequence[str]
+    live: tuple[float, float] | None
 
 
 @dataclass(eq=False)
@@ -139,16 +147,23 @@ class TrendsPage:
 
     def traces(self, panel: str, utc_offset_seconds: int = 0) -> dict[str, Trace]:
         """The lines of a chart whose axis is ``utc_offset_seconds`` ahead of UTC."""
-        drawn: list[dict[str, Any]] = self.page.evaluate(_TRACES, panel)
-        return {
-            one["name"]: Trace(
+        drawn: dict[str, Any] = self.page.evaluate(_TRACES, panel)
+        live_at = drawn["live"] and epoch(drawn["live"].replace("T", " "))
+        found = {}
+        for one in drawn["traces"]:
+            times = [epoch(wall) - utc_offset_seconds for wall in one["x"]]
+            values = [np.nan if y is None else y for y in one["y"]]
+            live = None
+            if times and times[-1] == live_at:
+                live = (times.pop(), values.pop())
+            found[one["name"]] = Trace(
                 one["name"],
-                np.array([epoch(wall) - utc_offset_seconds for wall in one["x"]]),
-                np.array([np.nan if y is None else y for y in one["y"]], dtype=np.float64),
-                one["x"],
+                np.array(times),
+                np.array(values, dtype=np.float64),
+                one["x"][: len(times)],
+                live,
             )
-            for one in drawn
-        }
+        return found
 
     def shown_ranges(self) -> list[list[str]]:
         """From and to of each chart's time axis, as on screen."""

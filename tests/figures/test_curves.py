@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuescope.errors import ConfigurationError
-from queuescope.figures import Curves, curves_of
-from queuescope.panels import load_dashboard
+from queuescope.figures import Curves, curves_of, with_open_step
+from queuescope.panels import Panel, load_dashboard
 from queuescope.timeseries import Frame, Grid, labels_of
 
 GRID = Grid(0, 120, 60)
@@ -126,7 +126,7 @@ def test_a_breakdown_shows_the_worst_and_counts_the_others() -> None:
 
 
 def test_an_identity_is_the_label_value_s_own_and_safe_in_a_css_selector() -> None:
-    rows: Rows = [({"queue": name}, [1, 1, 1]) for name in ("a b", "</script>", "host:9100", "")]
+    rows: Rows = [({"queue": name}, [1, 1, 1]) for name in ("a b", "</script>", "host:9100", "ü")]
     first = curves_of(DEPTH, _frame(rows), "queue", 8).curves
     again = curves_of(DEPTH, _frame(rows[1:]), "queue", 8).curves
     assert all(re.fullmatch(r"[\w-]+", curve.uid) for curve in first)
@@ -153,16 +153,33 @@ def test_the_worst_of_a_latency_has_the_highest_p95() -> None:
 
 
 @pytest.mark.parametrize("panel", [DEPTH, LATENCY], ids=["gauge", "histogram"])
-def test_series_without_the_label_are_one_more_curve(panel: object) -> None:
+def test_series_without_the_label_are_no_curve_and_their_worst_is_told(panel: Panel) -> None:
     buckets = {"1": 50.0, "2": 100.0, "+Inf": 100.0}
-    with_label = (
-        _buckets(buckets, instance="a") if panel is LATENCY else [({"instance": "a"}, [1.0] * 3)]
+    with_label: Rows = [({"instance": "a"}, [1.0] * 3)]
+    without: Rows = [({}, [2.0, 7.0, 2.0])]
+    if panel is LATENCY:
+        with_label, without = _buckets(buckets, instance="a"), _buckets(buckets)
+    both = curves_of(panel, _frame([*with_label, *without]), "instance", 8)
+    assert [curve.name for curve in both.curves] == ["a"]
+    assert both.hidden == 0
+    assert both.unlabelled == (pytest.approx(1900) if panel is LATENCY else 7)
+    assert curves_of(panel, _frame(with_label), "instance", 8).unlabelled is None
+    assert curves_of(panel, _frame(without), "instance", 8).curves == ()
+
+
+def test_the_open_step_is_told_apart_from_those_that_are_over() -> None:
+    rows: Rows = [({"queue": "a"}, [1, 2, 3]), ({"queue": "b"}, [4, NAN, 4])]
+    frame = with_open_step(
+        _frame(rows),
+        [(labels_of({"queue": name}), value) for name, value in (("a", 9), ("new", 380))],
     )
-    without = _buckets(buckets) if panel is LATENCY else [({}, [2.0] * 3)]
-    shown = LATENCY if panel is LATENCY else DEPTH
-    both = curves_of(shown, _frame([*with_label, *without]), "instance", 8)
-    assert [curve.name for curve in both.curves] == ["(none)", "a"]
-    assert curves_of(shown, _frame(without), "instance", 8).curves == ()
+    curves = curves_of(DEPTH, frame, "queue", 2, has_open_step=True)
+    # The worst are chosen by the open step, too.
+    assert {curve.name: curve.live for curve in curves.curves} == {"a": 9, "new": 380}
+    assert curves.grid == GRID
+    assert curves.curves[0].values.tolist() == [1, 2, 3]
+    assert np.isnan(curves.curves[1].values).all()
+    assert curves.hidden == 1
 
 
 @pytest.mark.parametrize("by", [None, "queue"])
@@ -175,16 +192,16 @@ def test_a_query_of_several_series_for_one_curve_is_refused(by: str | None) -> N
 @settings(deadline=None)
 @given(
     st.dictionaries(
-        st.text(max_size=6),
+        st.text(min_size=1, max_size=6),
         st.lists(st.floats(0, 1e6) | st.just(NAN), min_size=3, max_size=3),
         max_size=12,
-    ).filter(lambda found: set(found) != {""}),
+    ),
     st.integers(1, 12),
 )
 def test_nothing_that_is_hidden_is_worse_than_what_is_shown(
     series: dict[str, list[float]], limit: int
 ) -> None:
-    rows: Rows = [({"queue": name} if name else {}, values) for name, values in series.items()]
+    rows: Rows = [({"queue": name}, values) for name, values in series.items()]
     curves = curves_of(DEPTH, _frame(rows), "queue", limit)
     assert len(curves.curves) == min(limit, len(series))
     assert len(curves.curves) + curves.hidden == len(series)
@@ -193,7 +210,6 @@ def test_nothing_that_is_hidden_is_worse_than_what_is_shown(
     def peak(values: list[float]) -> float:
         return max((v for v in values if v == v), default=-1)  # noqa: PLR0124 - NaN is not itself
 
-    shown = {"" if c.name == "(none)" and "(none)" not in series else c.name for c in curves.curves}
-    if "(none)" not in series:
-        hidden = [peak(values) for name, values in series.items() if name not in shown]
-        assert max(hidden, default=-1) <= min((peak(series[name]) for name in shown), default=-1)
+    shown = {curve.name for curve in curves.curves}
+    hidden = [peak(values) for name, values in series.items() if name not in shown]
+    assert max(hidden, default=-1) <= min((peak(series[name]) for name in shown), default=-1)

@@ -93,8 +93,9 @@ async def test_the_scrape_interval_and_the_version_are_found_out(
     assert found["source"]["version"].startswith("2.")
     assert found["view"] == {
         "range": "1h", "from": found["view"]["to"] - 3600, "to": found["view"]["to"], "step": 60,
-        "stepWords": "1 min", "by": None, "follows": True,
+        "stepWords": "1 min", "by": None, "follows": True, "live": found["view"]["live"],
     }  # fmt: skip
+    assert 0 < found["view"]["live"] - found["view"]["to"] < 60
 
 
 async def test_however_many_ask_at_once_each_panel_is_asked_for_once(
@@ -342,7 +343,9 @@ async def test_the_search_for_a_reason_is_not_made_with_every_refresh(
 async def test_a_range_without_a_job_is_idle_and_not_zero(
     prometheus: RealPrometheus, make_service: StartService
 ) -> None:
-    dashboard = _with("success_rate", query="0 * sum$by(ai_agents_queue_depth) / 0")
+    # Both: the present value stands in for an open step without a sample.
+    nothing = "0 * sum$by(ai_agents_queue_depth) / 0"
+    dashboard = _with("success_rate", query=nothing, now=nothing)
     async with _closing(make_service(prometheus.url, dashboard=dashboard)) as service:
         snapshot = await service.get(HOUR, max_age_seconds=60)
     found = panels(snapshot)["success_rate"]

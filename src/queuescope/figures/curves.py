@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, bucket_quantiles
 from queuescope.panels.histogram import layout_breaks
-from queuescope.timeseries import Floats, Frame, Grid
+from queuescope.timeseries import Floats, Frame, Grid, Labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One line: its name on screen, its stable identity, and its values in the panel's unit."""
+    """One line: its name on screen, its stable identity, and its values in the panel's unit.
+
+    ``live`` is the value so far of the step that is still open; NaN where there is none.
+    """
 
     name: str
     uid: str
     values: Floats
+    live: float = np.nan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What one chart draws. ``hidden`` counts the series of a breakdown that are not shown.
+    """What one chart draws. ``hidden`` counts the series of a breakdown that are not shown;
+    ``unlabelled`` is the worst value among those without its label, which are no curve: None where
+    there is none.
 
     ``at_least`` is the highest finite bucket bound (in the panel's unit) when a value reaches
     it: the true value may be higher. Where several label values reach theirs, it is the lowest.
@@ -36,24 +43,71 @@ class Curves:
     hidden: int = 0
     at_least: float | None = None
     relaid_at: int | None = None
+    unlabelled: float | None = None
 
     @property
     def has_numbers(self) -> bool:
-        return any(np.isfinite(curve.values).any() for curve in self.curves)
+        return self.has_live or any(np.isfinite(curve.values).any() for curve in self.curves)
+
+    @property
+    def has_live(self) -> bool:
+        """Whether the open step has a value on any curve."""
+        return any(np.isfinite(curve.live) for curve in self.curves)
+
+
+def with_open_step(frame: Frame, series: Sequence[tuple[Labels, float]]) -> Frame:
+    """``frame`` with one more timestamp: the step that is still open, of which ``series`` tells."""
+    grid = frame.grid
+    after = grid.end + grid.step_seconds
+    values = np.array([[value] for _, value in series], dtype=np.float64).reshape(-1, 1)
+    part = Frame(
+        Grid(after, after, grid.step_seconds), tuple(labels for labels, _ in series), values
+    )
+    return Frame.assembled(Grid(grid.start, after, grid.step_seconds), (frame, part))
 
 
 def curves_of(
-    panel: Panel, frame: Frame, by: str | None, limit: int, *, window_seconds: int = 0
+    panel: Panel,
+    frame: Frame,
+    by: str | None,
+    limit: int,
+    *,
+    window_seconds: int = 0,
+    has_open_step: bool = False,
 ) -> Curves:
     """The curves of ``panel`` from the answer to its query.
 
     Without ``by`` there is one curve, or one for each of the panel's quantiles, under the names
     that the page promises. With it there is one for each value of the label, the worst first
     (largest, or smallest for a percentage), at most ``limit`` of them. Series without the label
-    are one curve too, unless none has it: there is nothing to break down then. ``window_seconds``
-    is how far back the rate of a point reaches, one step at least. Raises ``ConfigurationError``
-    for a query that gives several series for one curve.
+    are not one of its values, and no curve. ``window_seconds`` is how far back the rate of a point
+    reaches, one step at least. With ``has_open_step`` the frame's last timestamp is the step that
+    is still open (see ``with_open_step``). Raises ``ConfigurationError`` for a query that gives
+    several series for one curve.
     """
+    curves = _curves_of(panel, frame, by, limit, window_seconds)
+    return _opened(curves) if has_open_step else curves
+
+
+def _opened(curves: Curves) -> Curves:
+    """The last timestamp apart from the others."""
+    grid = curves.grid
+    closed = tuple(
+        replace(curve, values=curve.values[:-1], live=float(curve.values[-1]))
+        for curve in curves.curves
+    )
+    at = curves.relaid_at
+    return replace(
+        curves,
+        grid=Grid(grid.start, grid.end - grid.step_seconds, grid.step_seconds),
+        curves=closed,
+        relaid_at=None if at == grid.end else at,
+    )
+
+
+def _curves_of(
+    panel: Panel, frame: Frame, by: str | None, limit: int, window_seconds: int
+) -> Curves:
     if panel.quantiles:
         step = frame.grid.step_seconds
         return _latency(panel, frame, by, limit, max(1, -(-window_seconds // step)))
@@ -110,27 +164,30 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_step
         return Curves(frame.grid, curves, at_least=at_least, relaid_at=at)
     named = {group: values[0] for group, values in computed.items()}
     worst = _worst(panel, frame.grid, by, named, limit)
-    return Curves(worst.grid, worst.curves, worst.hidden, at_least, at)
+    return replace(worst, at_least=at_least, relaid_at=at)
 
 
 def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: int) -> Curves:
-    if set(found) <= {""}:
-        return Curves(grid, ())
-
     def badness(item: tuple[str, Floats]) -> tuple[float, str]:
         name, values = item
-        if not np.isfinite(values).any():
+        worst = _worst_value(panel, values)
+        if worst is None:
             return (np.inf, name)
-        if panel.kind is Kind.PERCENT:
-            return (float(np.nanmin(values)), name)
-        return (-float(np.nanmax(values)), name)
+        return (worst if panel.kind is Kind.PERCENT else -worst, name)
 
-    ranked = sorted(found.items(), key=badness)
+    named = {name: values for name, values in found.items() if name}
+    ranked = sorted(named.items(), key=badness)
     shown = sorted(ranked[:limit])
-    curves = tuple(
-        Curve(name or "(none)", f"{panel.id}-{by}-{_identity(name)}", v) for name, v in shown
-    )
-    return Curves(grid, curves, max(0, len(ranked) - limit))
+    curves = tuple(Curve(name, f"{panel.id}-{by}-{_identity(name)}", v) for name, v in shown)
+    unlabelled = _worst_value(panel, found[""]) if "" in found else None
+    return Curves(grid, curves, max(0, len(ranked) - limit), unlabelled=unlabelled)
+
+
+def _worst_value(panel: Panel, values: Floats) -> float | None:
+    """The largest, or of a percentage the smallest; None where there is no number."""
+    if not np.isfinite(values).any():
+        return None
+    return float(np.nanmin(values) if panel.kind is Kind.PERCENT else np.nanmax(values))
 
 
 def _identity(name: str) -> str:

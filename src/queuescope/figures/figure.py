@@ -10,6 +10,7 @@ those of the reader's theme.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -20,7 +21,7 @@ from queuescope.figures import theme
 from queuescope.figures.curves import Curves
 from queuescope.figures.downsample import downsample
 from queuescope.figures.words import step_words
-from queuescope.panels import Kind, Panel
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel
 from queuescope.timeseries import Floats
 
 _EXACT_IN_FLOAT32 = 2**24
@@ -30,21 +31,41 @@ _FEWEST_OF_CURVE = 400
 """More than the chart has pixels to tell apart, and few enough to be drawn in a tenth of a second;
 a curve, however many there are, keeps a high and a low for every other pixel."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
+COLOURS = len(theme.BREAKDOWN)
+SLOTS = COLOURS * len(_DASHES)
+"""How many curves of a breakdown can be told apart, by colour and dash."""
 
 
-def panel_figure(panel: Panel, curves: Curves, *, by: str | None = None) -> dict[str, Any]:
+def panel_figure(
+    panel: Panel,
+    curves: Curves,
+    *,
+    by: str | None = None,
+    live_at: float | None = None,
+    slots: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """``{"data": […], "layout": {…}}`` for one chart; see ``common_layout`` for the rest of it.
 
     Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the
     reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
     Values are sent as ``float32`` (seven digits) where that is exact enough. Of many long curves
     only the extremes are sent (see ``downsample``), and ``point`` says so.
+
+    With ``live_at`` (epoch seconds) the figure has ``live``: until when the step that is still
+    open has been read, and ``live`` of a trace is its value so far. ``slots`` says which of the
+    colours of a breakdown a curve has, by its name; without it they are given in order.
     """
     point = panel.point.replace("{step}", step_words(curves.grid.step_seconds))
-    data = [_trace(panel, curves, number, by) for number in range(len(curves.curves))]
+    ranked = f"P{RANKED_QUANTILE * 100:g}" if by is not None and panel.quantiles else ""
+    if ranked:
+        point = f"{ranked} {point}"
+    data = [_trace(panel, curves, number, by, slots) for number in range(len(curves.curves))]
     if any("at" in trace for trace in data):
         point += ", highs and lows only"
-    return {"data": data, "layout": _layout(panel, len(data)), "point": point}
+    figure = {"data": data, "layout": _layout(panel, len(data), ranked), "point": point}
+    if live_at is not None and curves.has_live:
+        figure["live"] = {"at": live_at, "from": curves.grid.end}
+    return figure
 
 
 def encode_values(values: Floats) -> dict[str, str]:
@@ -58,15 +79,22 @@ def _packed(numbers: NDArray[Any], dtype: str) -> dict[str, str]:
     return {"dtype": dtype, "bdata": content}
 
 
-def _trace(panel: Panel, curves: Curves, number: int, by: str | None) -> dict[str, Any]:
+def _trace(
+    panel: Panel, curves: Curves, number: int, by: str | None, slots: Mapping[str, int] | None
+) -> dict[str, Any]:
     curve = curves.curves[number]
     if by is not None:
-        colour, dash = theme.BREAKDOWN[number % 8], _DASHES[number // 8 % 4]
+        slot = number if slots is None else slots[curve.name]
+        colour, dash = theme.BREAKDOWN[slot % COLOURS], _DASHES[slot // COLOURS % len(_DASHES)]
     elif panel.quantiles:
         colour, dash = theme.QUANTILES[number % 3], "solid"
     else:
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
-    digits = f",.{_digits(panel, curve.values)}f" if panel.kind is not Kind.COUNT else ",.6~g"
+    digits = (
+        f",.{_digits(panel, np.append(curve.values, curve.live))}f"
+        if panel.kind is not Kind.COUNT
+        else ",.6~g"
+    )
     most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))
     values, thinned = curve.values, {}
     if len(values) > most:
@@ -82,6 +110,7 @@ def _trace(panel: Panel, curves: Curves, number: int, by: str | None) -> dict[st
         "dx": curves.grid.step_seconds * 1000,
         **thinned,
         "y": encode_values(values),
+        **({"live": float(f"{curve.live:.7g}")} if np.isfinite(curve.live) else {}),
         "connectgaps": False,
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
         "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",
@@ -159,10 +188,13 @@ def common_layout() -> dict[str, Any]:
     }
 
 
-def _layout(panel: Panel, traces: int) -> dict[str, Any]:
+def _layout(panel: Panel, traces: int, ranked: str) -> dict[str, Any]:
     yaxis: dict[str, Any] = {
         "title": {
-            "text": escape(f"{panel.title} ({panel.unit})", quote=False),
+            "text": escape(
+                f"{f'{ranked} {panel.title.lower()}' if ranked else panel.title} ({panel.unit})",
+                quote=False,
+            ),
             "standoff": 8,
             "font": {"size": 12},
         }

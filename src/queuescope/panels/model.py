@@ -46,15 +46,23 @@ class Resolution:
 
     ``phase_seconds``, more than 0 and at most the scrape interval, is how far after a multiple of
     the interval the samples stand; None: not known, or different among targets.
+
+    With ``open_seconds`` the query is asked of a step that is still open, so long after it began:
+    what covers the step covers only this part of it.
     """
 
     step_seconds: int
     scrape_interval_seconds: int
     left_open: bool = True
     phase_seconds: float | None = None
+    open_seconds: float | None = None
 
-    def window(self, seconds: int) -> str:
-        return f"{seconds}s" if self.left_open else f"{seconds * 1000 - 1}ms"
+    def window(self, seconds: float) -> str:
+        milliseconds = round(seconds * 1000)
+        if self.left_open:
+            whole = milliseconds % 1000 == 0
+            return f"{milliseconds // 1000}s" if whole else f"{milliseconds}ms"
+        return f"{max(1, milliseconds - 1)}ms"
 
     @property
     def rate_window_seconds(self) -> int:
@@ -87,13 +95,14 @@ class Resolution:
         scrape = self.scrape_interval_seconds
         dip = min(self.rate_window_seconds, max(RECENT_SECONDS, 4 * scrape))
         fine, shift = self._sampling()
+        covered = self.step_seconds if self.open_seconds is None else self.open_seconds
         return {
-            "step": self.window(self.step_seconds),
+            "step": self.window(covered),
             "fine": fine,
             "shift": shift,
             # A subquery that is coarser than the step would leave steps without a point.
             "coarse": f"{min(60 if dip >= 120 else max(1, scrape), self.step_seconds)}s",
-            "window": self.window(self.rate_window_seconds),
+            "window": self.window(max(covered + scrape, 4 * scrape)),
             "recent": self.window(dip),
             "lookback": f"{self.lookback_seconds}s",
         }

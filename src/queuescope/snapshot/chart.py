@@ -1,24 +1,33 @@
-"""One panel of a view: read through the cache, judged in words, and drawn."""
+"""The charts of a view: read through the cache, with their live ends, judged and drawn."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError, SourceError
-from queuescope.figures import curves_of, panel_figure, value_words
-from queuescope.panels import Panel, Resolution
+from queuescope.figures import (
+    SLOTS,
+    Curves,
+    curves_of,
+    panel_figure,
+    value_words,
+    with_open_step,
+)
+from queuescope.panels import Kind, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.absence import explain_absence
 from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
+from queuescope.snapshot.live_end import LiveEnds, OpenPanel, ask_live_ends
+from queuescope.snapshot.slots import Slots
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Telemetry
-from queuescope.timeseries import Frame, Grid, Reading, State
+from queuescope.timeseries import Frame, Grid, LookupStatus, Reading, State
 
 _CONCURRENT_QUERIES = 6
 _ABSENCE_KEPT_SECONDS = 60
@@ -28,6 +37,8 @@ _RECHECK_SECONDS = (30.0, 120.0)
 
 _SETTLING_SECONDS = 5.0
 _MAX_CHARTS = 96
+
+_ANSWERED = (State.FRESH, State.PARTIAL, State.IDLE, State.EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +54,63 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """What a view is drawn of: ``source_now`` is the source's clock, ``epoch`` the source's (see
+    ``Contact``) and ``error`` why it is away.
+
+    With ``may_keep`` the source is not asked for closed steps while none can have changed.
+    ``live_at`` is until when (source time) the step after the grid is open; None where the view
+    does not reach it.
+    """
+
+    source_now: float
+    epoch: str | None
+    may_keep: bool
+    live_at: float | None = None
+    error: SourceError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked for one panel."""
+
+    panel: Panel
+    resolution: Resolution
+    by: str | None
+    crowd: Crowd | None
+    matchers: str
+
+    @property
+    def query(self) -> str:
+        return self.panel.render(self.panel.query, self.resolution, self.matchers, self.by)
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
-    """A chart, and what it was made of at ``kept_at`` (our clock)."""
+    """An answer about closed steps, and what it was made of at ``kept_at`` (our clock); for
+    ``checked_at`` see ``Chart``.
+    """
 
     query: str
     grid: Grid
     epoch: str | None
-    chart: Chart
+    reading: Reading
+    checked_at: float
     kept_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The curves of one panel, and what is said of them; ``frame`` are the closed steps alone."""
+
+    asked: _Asked
+    reading: Reading
+    checked_at: float
+    frame: Frame
+    curves: Curves
+    state: State
+    cause: str
+    data_start: float | None = None
 
 
 def recheck_seconds(step_seconds: int) -> float:
@@ -80,57 +140,97 @@ class Charts:
         self._breakdown_limit = breakdown_limit
         self._telemetry = telemetry
         self._clock = clock
-        self._slots = asyncio.Semaphore(_CONCURRENT_QUERIES)
+        self._places = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
+        self._answered: OrderedDict[View, float] = OrderedDict()
+        self._slots = Slots(SLOTS)
         self._data_starts = DataStarts(client, matchers=matchers, clock=clock)
         self._crowds = Crowds(client, matchers=matchers, limit=breakdown_limit, clock=clock)
         self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
 
     async def draw(
         self,
-        panel: Panel,
+        panels: Sequence[tuple[Panel, Resolution]],
         view: View,
         grid: Grid,
-        resolution: Resolution,
-        source_now: float,
-        *,
-        epoch: str | None,
-        may_keep: bool,
-    ) -> Chart:
-        """The chart of ``panel`` on ``grid``, ``source_now`` being the source's clock.
+        moment: Moment,
+    ) -> tuple[Chart, ...]:
+        """The charts of ``panels`` on ``grid``, as of ``moment``.
 
-        With ``may_keep`` the source is not asked while no new point can have come: the grid is the
-        same, its newest point was read when all its samples had been scraped, and that is no
-        longer ago than ``recheck_seconds``. ``epoch`` is the source's (see ``Contact``).
+        A panel is not asked for anew while no new point can have come: the grid is the same, its
+        newest point was read when all its samples had been scraped, and that is no longer ago than
+        ``recheck_seconds``. The open step is asked for each time.
         """
+        asked = await asyncio.gather(
+            *(self._asked(panel, view, grid, resolution) for panel, resolution in panels)
+        )
+        live, readings = await asyncio.gather(
+            self._live_ends(asked, view, grid, moment),
+            asyncio.gather(*(self._read(one, view, grid, moment) for one in asked)),
+        )
+        judged = await asyncio.gather(
+            *(
+                self._judged(one, view, grid, read, live, moment)
+                for one, read in zip(asked, readings, strict=True)
+            )
+        )
+        shown = [curve.name for one in judged if one.asked.by for curve in one.curves.curves]
+        slots = None if view.by is None else self._slots.of(view.by, shown)
+        return tuple(self._drawn(one, view, moment, slots) for one in judged)
+
+    async def _asked(self, panel: Panel, view: View, grid: Grid, resolution: Resolution) -> _Asked:
         by = view.by if view.by in panel.breakdowns else None
         crowd = await self._crowd(panel, by, grid, resolution)
         matchers = self._matchers if crowd is None else crowd.matchers(self._matchers)
-        query = panel.render(panel.query, resolution, matchers, by)
-        key = (panel.id, view)
+        return _Asked(panel, resolution, by, crowd, matchers)
+
+    async def _live_ends(
+        self, asked: Sequence[_Asked], view: View, grid: Grid, moment: Moment
+    ) -> LiveEnds | None:
+        """The open steps; None where the view does not reach them, or the source is away."""
+        if moment.live_at is None or moment.error is not None:
+            return None
+        panels = [OpenPanel(one.panel, one.by, one.matchers, one.resolution) for one in asked]
+        async with self._places:
+            ends = await ask_live_ends(self._client, panels, grid.end, moment.live_at)
+        if ends.error is None:
+            self._answered[view] = moment.source_now
+            self._answered.move_to_end(view)
+            while len(self._answered) > _MAX_CHARTS:
+                self._answered.popitem(last=False)
+        return ends
+
+    async def _read(
+        self, asked: _Asked, view: View, grid: Grid, moment: Moment
+    ) -> tuple[Reading, float]:
+        """The closed steps, and when the source was last asked whether there is anything newer."""
+        query = asked.query
+        key = (asked.panel.id, view)
         kept = self._kept.get(key)
-        same = kept is not None and (kept.query, kept.grid, kept.epoch) == (query, grid, epoch)
-        if may_keep and kept is not None and same:
-            settled = grid.end + resolution.scrape_interval_seconds + _SETTLING_SECONDS
-            young = 0 <= self._clock() - kept.kept_at < recheck_seconds(grid.step_seconds)
-            if young and settled <= kept.chart.checked_at:
-                return kept.chart
-        async with self._slots:
-            reading = await self._reader.read(query, grid, source_now=source_now, epoch=epoch)
-        self._telemetry.looked_up(reading.lookup)
-        chart = await self._drawn(
-            panel, view, by, grid, reading, query, resolution.rate_window_seconds, source_now
+        same = kept is not None and (kept.query, kept.grid, kept.epoch) == (
+            query,
+            grid,
+            moment.epoch,
         )
-        if crowd is not None:
-            chart.content["hidden"] = max(0, crowd.total - len(chart.content["figure"]["data"]))
-            chart.content["note"] = "ranked by their present values"
+        if moment.may_keep and kept is not None and same:
+            settled = grid.end + asked.resolution.scrape_interval_seconds + _SETTLING_SECONDS
+            young = 0 <= self._clock() - kept.kept_at < recheck_seconds(grid.step_seconds)
+            if young and settled <= kept.checked_at:
+                return kept.reading, kept.checked_at
+        async with self._places:
+            reading = await self._reader.read(
+                query, grid, source_now=moment.source_now, epoch=moment.epoch
+            )
+        self._telemetry.looked_up(reading.lookup)
         self._kept.pop(key, None)
         # What a source remarks is not repeated longer than it says so.
-        if chart.state in (State.FRESH, State.IDLE) and not reading.warnings:
-            self._kept[key] = _Kept(query, grid, epoch, chart, self._clock())
+        if reading.state in (State.FRESH, State.IDLE) and not reading.warnings:
+            self._kept[key] = _Kept(
+                query, grid, moment.epoch, reading, moment.source_now, self._clock()
+            )
             if len(self._kept) > _MAX_CHARTS:
                 self._kept.popitem(last=False)
-        return chart
+        return reading, moment.source_now
 
     async def _crowd(
         self, panel: Panel, by: str | None, grid: Grid, resolution: Resolution
@@ -138,85 +238,158 @@ class Charts:
         if by is None:
             return None
         try:
-            async with self._slots:
+            async with self._places:
                 return await self._crowds.of(panel, by, grid, resolution)
         except SourceError:
             # The reading itself says what is wrong with the source.
             return None
 
-    async def _drawn(  # noqa: PLR0917
+    async def _judged(  # noqa: PLR0917
         self,
-        panel: Panel,
+        asked: _Asked,
         view: View,
-        by: str | None,
         grid: Grid,
-        reading: Reading,
-        query: str,
-        window_seconds: int,
-        source_now: float,
-    ) -> Chart:
-        frame = reading.frame if reading.frame is not None else Frame.empty(grid)
+        read: tuple[Reading, float],
+        live: LiveEnds | None,
+        moment: Moment,
+    ) -> _Judged:
+        panel, by = asked.panel, asked.by
+        reading = self._as_of_now(read[0], view, live, moment)
+        frame = closed = reading.frame if reading.frame is not None else Frame.empty(grid)
+        state, cause = reading.state, reading.cause
+        series = () if live is None else live.series.get(panel.id, ())
+        has_open_step = bool(series) and state in _ANSWERED and closed.grid == grid
+        if has_open_step:
+            frame = with_open_step(closed, series)
+            state = State.FRESH if state is State.EMPTY else state
         try:
             curves = curves_of(
-                panel, frame, by, self._breakdown_limit, window_seconds=window_seconds
+                panel,
+                frame,
+                by,
+                self._breakdown_limit,
+                window_seconds=asked.resolution.rate_window_seconds,
+                has_open_step=has_open_step,
             )
         except ConfigurationError as exc:
             # A panel that cannot be drawn says so; the others stand.
-            reading = replace(reading, state=State.UNAVAILABLE, cause=str(exc))
-            frame = Frame.empty(grid)
+            state, cause = State.UNAVAILABLE, str(exc)
+            frame = closed = Frame.empty(grid)
             curves = curves_of(panel, frame, by, self._breakdown_limit)
-        state, cause = reading.state, reading.cause
-        unlabelled = by is not None and bool(frame.series) and not curves.curves
-        if state is State.FRESH and not curves.has_numbers:
-            state = State.IDLE
-        if state is State.IDLE and unlabelled:
+        if state in (State.FRESH, State.IDLE):
+            state = State.FRESH if curves.has_numbers else State.IDLE
+            cause = ""
+        if state is State.IDLE and by is not None and bool(frame.series) and not curves.curves:
             state, cause = State.EMPTY, f"No series here has the label {by}. Break down by another."
         elif state is State.IDLE:
             cause = "No job finished in this range, so there is nothing to measure."
         elif state is State.EMPTY:
-            cause = await self._why_empty(panel, view, grid, source_now)
-        note = ""
-        if view.by is not None and by is None:
-            note = f"not reported by {view.by}"
+            cause = await self._why_empty(panel, view, grid, moment)
         data_start = None
         if state in (State.FRESH, State.PARTIAL):
-            data_start = await self._data_starts.within(panel, frame, source_now)
+            data_start = await self._data_starts.within(panel, frame, moment.source_now)
+        return _Judged(asked, reading, read[1], closed, curves, state, cause, data_start)
+
+    def _as_of_now(
+        self, reading: Reading, view: View, live: LiveEnds | None, moment: Moment
+    ) -> Reading:
+        """``reading`` with the state that the source is in now: what is held of closed steps needs
+        no answer, but a chart that reaches the present does.
+        """
+        if moment.live_at is None:
+            return reading
+        error = moment.error if live is None else live.error
+        answered_now = moment.error is None and reading.as_of == moment.source_now
+        if error is None or reading.state not in _ANSWERED or answered_now:
+            told = () if live is None else live.warnings
+            as_of = reading.as_of
+            if error is None and as_of is not None and reading.state in _ANSWERED:
+                as_of = max(as_of, moment.source_now)
+            warnings = tuple(dict.fromkeys((*reading.warnings, *told)))
+            return replace(reading, as_of=as_of, warnings=warnings)
+        seen = [at for at in (reading.as_of, self._answered.get(view)) if at is not None]
+        return replace(
+            reading,
+            state=State.STALE,
+            cause=str(error),
+            cause_kind=error.kind,
+            detail=error.detail,
+            as_of=max(seen, default=None),
+            lookup=LookupStatus.SOURCE_ERROR,
+        )
+
+    def _drawn(
+        self, judged: _Judged, view: View, moment: Moment, slots: Mapping[str, int] | None
+    ) -> Chart:
+        asked, reading, curves = judged.asked, judged.reading, judged.curves
+        panel, by = asked.panel, asked.by
+        figure = panel_figure(
+            panel,
+            curves,
+            by=by,
+            live_at=moment.live_at,
+            slots=None if by is None else slots,
+        )
+        notes = []
+        hidden = curves.hidden
+        if asked.crowd is not None:
+            hidden = max(0, asked.crowd.total - len(curves.curves))
+            notes.append("ranked by their present values")
+        if view.by is not None and by is None:
+            notes.append(f"not reported by {view.by}")
+        elif by is not None:
+            notes += _unlabelled_words(panel, by, curves)
         content = {
             "id": panel.id,
             "title": panel.title,
             "kind": panel.kind,
             "unit": panel.unit,
-            "state": state,
-            "cause": cause,
+            "state": judged.state,
+            "cause": judged.cause,
             "warnings": reading.warnings,
             "asOf": reading.as_of,
             "nowLabel": "P95 now" if panel.quantiles else "now",
             "atLeast": curves.at_least and value_words(panel.kind, curves.at_least),
-            "hidden": curves.hidden,
-            "note": note,
-            "dataStart": data_start,
+            "hidden": hidden,
+            "note": ", ".join(notes),
+            "dataStart": judged.data_start,
             "relaidAt": curves.relaid_at,
             "details": {
-                "query": " ".join(query.split()),
+                "query": " ".join(asked.query.split()),
                 "lookup": reading.lookup,
                 "kind": reading.cause_kind,
-                "series": len(frame.series),
+                "series": len(judged.frame.series),
             },
-            "figure": panel_figure(panel, curves, by=by),
+            "figure": figure,
         }
-        return Chart(content, state, reading.as_of, source_now)
+        return Chart(content, judged.state, reading.as_of, judged.checked_at)
 
-    async def _why_empty(self, panel: Panel, view: View, grid: Grid, source_now: float) -> str:
+    async def _why_empty(self, panel: Panel, view: View, grid: Grid, moment: Moment) -> str:
         """The reason, kept for a while: it takes a search through weeks of samples."""
         known = self._absences.get((panel.id, view))
         if known is not None and 0 <= self._clock() - known[0] < _ABSENCE_KEPT_SECONDS:
             return known[1]
         try:
-            async with self._slots:
-                why = await explain_absence(self._client, panel, self._matchers, grid, source_now)
+            async with self._places:
+                why = await explain_absence(
+                    self._client, panel, self._matchers, grid, moment.source_now
+                )
         except SourceError as exc:
             return f"Prometheus has no such series here. Why could not be found out: {exc}"
         self._absences[panel.id, view] = (self._clock(), why)
         while len(self._absences) > _MAX_ABSENCES:
             self._absences.popitem(last=False)
         return why
+
+
+def _unlabelled_words(panel: Panel, by: str, curves: Curves) -> list[str]:
+    """What is not drawn because it has no label ``by``. A rate without it is silent: it is mostly
+    that of all jobs together, which the panel falls back on.
+    """
+    if not curves.curves or curves.unlabelled is None or panel.kind is Kind.PERCENT:
+        return []
+    if panel.kind is Kind.LATENCY:
+        return [f"jobs without a {by} are not drawn"]
+    if not curves.unlabelled > 0:
+        return []
+    return [f"up to {value_words(panel.kind, curves.unlabelled)} {panel.unit} have no {by}"]

@@ -20,7 +20,7 @@ from queuescope.panels import Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
-from queuescope.snapshot.chart import Charts
+from queuescope.snapshot.chart import Charts, Moment
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
@@ -267,21 +267,20 @@ class SnapshotService:
         grid = view.grid(source_now, scrape)
         phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
         reachable = contact.error is None
-        charts = await asyncio.gather(
-            *(
-                self._charts.draw(
+        live_at = view.live_at(grid, source_now)
+        charts = await self._charts.draw(
+            [
+                (
                     panel,
-                    view,
-                    grid,
                     Resolution(
                         grid.step_seconds, scrape, facts.left_open, phases.get(panel.metrics[0])
                     ),
-                    source_now,
-                    epoch=contact.epoch,
-                    may_keep=reachable and not fresh,
                 )
                 for panel in self._dashboard.panels
-            ),
+            ],
+            view,
+            grid,
+            Moment(source_now, contact.epoch, reachable and not fresh, live_at, contact.error),
         )
         await present
         taken_at = self._clock()
@@ -294,6 +293,7 @@ class SnapshotService:
                 "stepWords": step_words(grid.step_seconds),
                 "by": view.by,
                 "follows": view.range is not None,
+                "live": live_at,
             },
             "takenAt": taken_at,
             "scrapeInterval": scrape,

@@ -54,6 +54,14 @@ class View:
         last = max(min(grid.end, newest), grid.start)
         return Grid(grid.start, last, step)
 
+    def live_at(self, grid: Grid, now: float) -> float | None:
+        """Until when (source time) the step after ``grid`` is shown; None where the view ends with
+        the grid, or with steps that are over.
+        """
+        until = now if self.range is not None else min(float(self.end or 0), now)
+        is_open = grid.end <= now < grid.end + grid.step_seconds
+        return until if is_open and round(1000 * (until - grid.end)) > 0 else None
+
     def step(self, scrape_interval_seconds: int) -> int:
         """The step in seconds: never below the scrape interval, never more than 2,000 points."""
         floor = max(scrape_interval_seconds, -(-self.span_seconds // MAX_POINTS), 1)

@@ -37,6 +37,7 @@ class Chart {
     const isDepth = element.dataset.panel === "queue_depth";
     this.strip = isDepth ? new Strip(this.part("canvas"), this.part("key")) : null;
     this.marks = new Marks(this.part("canvas"), isDepth);
+    this.ends = new LiveEnds(this.part("canvas"));
     this.about = this.part("about");
     this.details = this.part("details");
     this.about.addEventListener("click", () => this.openDetails(this.details.hidden));
@@ -170,23 +171,31 @@ class Chart {
     const coarse = (panel.decoded ??= decodeTraces(panel.figure));
     const fine = shown === panel ? null : (shown.decoded ??= decodeTraces(shown.figure));
     const byUid = new Map((fine || []).map((curve) => [curve.trace.uid, curve]));
-    const data = coarse.map((curve) => plotlyTrace(
-      fine ? splice(curve, byUid.get(curve.trace.uid)) : curve, offset, resolve,
-    ));
-    if (this.strip?.flows.length) {
-      data[0].text = (fine ? splice(coarse[0], byUid.get(coarse[0].trace.uid)) : coarse[0]).times
-        .map((at) => this.strip.textAt(at)).map((words) => (words ? `<br>${words}` : ""));
-      data[0].hovertemplate += "%{text}";
-    }
+    const curves = coarse.map((curve) => (fine ? splice(curve, byUid.get(curve.trace.uid)) : curve));
+    const data = curves.map((curve) => plotlyTrace(curve, offset, resolve));
+    const live = curves.map((curve) => curve.live).find(Boolean) ?? null;
+    this.ends.show(curves.map(({ trace, live: end }) => ({ uid: trace.uid, end })));
+    if (live) this.element.dataset.live = new Date(live.at * 1000).toISOString();
+    else delete this.element.dataset.live;
+    curves.forEach((curve, n) => {
+      const flows = n === 0 && this.strip?.flows.length;
+      if (!flows && !curve.live) return;
+      const { times } = withLive(curve);
+      const words = times.map((at) => (flows ? this.strip.textAt(at) : ""));
+      data[n].text = words.map((text) => (text ? `<br>${text}` : ""));
+      if (times.length > curve.times.length) data[n].text[times.length - 1] = liveWords(curve.live);
+      data[n].hovertemplate += "%{text}";
+    });
     const own = panel.figure.layout;
     const layout = resolve({
       ...this.layout, ...own, yaxis: { ...this.layout.yaxis, ...own.yaxis },
     });
-    const [from, to] = zoom || [view.from, view.to];
+    const [from, to] = zoom || [view.from, viewEnd(view)];
     layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
     if (panel.dataStart > from && panel.state !== "stale") {
       layout.shapes = [...(layout.shapes ?? []), resolve(beforeData(from, panel.dataStart, offset))];
     }
+    if (live) layout.shapes = [...(layout.shapes ?? []), resolve(openStep(live, offset))];
     const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range);
     if (visible) layout.yaxis.range = visible;
     layout.xaxis.title = {
@@ -239,14 +248,17 @@ class Chart {
   overlay() {
     const axis = this.plot._fullLayout?.xaxis;
     if (!axis?._length || !this.context) return;
+    const { view } = this.context;
     const { t, h } = this.plot._fullLayout._size;
     const [from, to] = axis.range.map((wall) => epochOf(wall, this.context.offset));
     const place = {
-      left: axis._offset, width: axis._length, top: t, height: h, end: this.context.view.to,
+      left: axis._offset, width: axis._length, top: t, height: h,
+      end: viewEnd(view), isLive: view.live !== null,
       x: (at) => ((at - from) / (to - from)) * axis._length,
     };
     this.strip?.place(place);
     this.marks.place(place);
+    this.ends.place(place, this.plot);
   }
 
   listen() {
@@ -309,7 +321,7 @@ class Chart {
     this.silent += 1;
     const { offset, view } = this.context;
     await Plotly.relayout(this.plot, {
-      "xaxis.range": [wallText(view.from, offset), wallText(view.to, offset)],
+      "xaxis.range": [wallText(view.from, offset), wallText(viewEnd(view), offset)],
       "yaxis.autorange": true,
     });
     this.silent -= 1;

@@ -22,13 +22,15 @@ function decodeValues({ dtype, bdata }) {
   return values;
 }
 
-// Decoded once per answer: [{ trace, times, values }], times in epoch seconds.
+// Decoded once per answer: [{ trace, times, values, live }], times in epoch seconds; `live` is the
+// step that is still open, { at, from, value }, or null.
 function decodeTraces(figure) {
   return figure.data.map((trace) => {
     const values = decodeValues(trace.y);
     const at = trace.at && unpack(trace.at);
     const times = values.map((_, i) => (trace.x0 + (at ? at[i] : i) * trace.dx) / 1000);
-    return { trace, times, values };
+    const live = figure.live && trace.live !== undefined ? { ...figure.live, value: trace.live } : null;
+    return { trace, times, values, live };
   });
 }
 
@@ -45,6 +47,8 @@ function splice(coarse, fine) {
     trace: coarse.trace,
     times: [...coarse.times.slice(0, head), ...fine.times, ...coarse.times.slice(tail)],
     values: [...coarse.values.slice(0, head), ...fine.values, ...coarse.values.slice(tail)],
+    // What is open at the coarse step is partly over at the fine one.
+    live: fine.live && !(coarse.live?.at > fine.live.at) ? fine.live : coarse.live,
   };
 }
 
@@ -60,8 +64,15 @@ function isolatedSizes(values) {
   return found ? sizes : null;
 }
 
-function plotlyTrace({ trace, times, values }, offset, resolve) {
-  const { x0, dx, at, y, ...rest } = trace;
+// The points of a curve with its open step as the last one.
+function withLive({ times, values, live }) {
+  if (!live || live.at <= times.at(-1)) return { times, values };
+  return { times: [...times, live.at], values: [...values, live.value] };
+}
+
+function plotlyTrace(curve, offset, resolve) {
+  const { x0, dx, at, y, live, ...rest } = curve.trace;
+  const { times, values } = withLive(curve);
   const sizes = isolatedSizes(values);
   return resolve({
     ...rest,
@@ -76,6 +87,15 @@ function beforeData(from, start, offset) {
   return {
     type: "rect", xref: "x", yref: "paper", y0: 0, y1: 1, layer: "below",
     x0: wallText(from, offset), x1: wallText(start, offset),
+    fillcolor: "var(--qs-raised)", line: { width: 0 },
+  };
+}
+
+// The step that is still open, so that its point is not taken for a whole one.
+function openStep({ from, at }, offset) {
+  return {
+    type: "rect", xref: "x", yref: "paper", y0: 0, y1: 1, layer: "below",
+    x0: wallText(from, offset), x1: wallText(at, offset),
     fillcolor: "var(--qs-raised)", line: { width: 0 },
   };
 }

@@ -58,11 +58,13 @@ class Marks {
     this.marks = marks;
   }
 
-  // `end` is up to when the axis tells of: what is newer stands at its right edge.
-  place({ left, top, width, height, x, end }) {
+  // `end` is up to when the axis tells of: where that is the present (`isLive`), what happened since
+  // stands at its right edge.
+  place({ left, top, width, height, x, end, isLive }) {
     const found = [];
     for (const mark of this.marks) {
-      const at = mark.at > end ? (x(end) <= width + 1 ? width : NaN) : x(mark.at);
+      const isNewer = mark.at > end;
+      const at = isNewer ? (isLive && x(end) <= width + 1 ? width : NaN) : x(mark.at);
       if (!(at >= 0 && at <= width)) continue;
       const last = found.at(-1);
       if (last && at - last.first < MARK_DISTANCE) {

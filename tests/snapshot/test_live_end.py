@@ -1,0 +1,190 @@
+"""The step that is still open: its value so far is that of the samples, and it is never kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.browser.known_samples import (
+    DAY,
+    HOUR,
+    INSTANCES,
+    QUEUES,
+    SCRAPE_OFFSET_SECONDS,
+    SCRAPE_SECONDS,
+    known_jobs,
+    known_platform,
+    live_depth,
+    live_job_success,
+    live_latency_ms,
+    live_mean_success,
+    scrape_times,
+)
+from tests.real_prometheus import RealPrometheus, Samples
+from tests.snapshot.conftest import Clock, CountingProxy, StartService, content, panels
+
+from queuescope.panels import Panel, Resolution, load_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot import View
+from queuescope.snapshot.live_end import OpenPanel, ask_live_ends
+from queuescope.snapshot.source_facts import ask_facts
+
+pytestmark = pytest.mark.anyio
+
+START = int(time.time()) // HOUR * HOUR - 8 * HOUR
+PANELS: dict[str, Panel] = {panel.id: panel for panel in load_dashboard("ai-agents").panels}
+
+
+def incident_samples(now: int) -> Samples:
+    """Nothing waits until a moment ago; then 380 jobs of one queue do, and they keep waiting."""
+    times = scrape_times(now - 2 * DAY, now + HOUR)
+    since = times >= now - 2 * SCRAPE_SECONDS
+    depth = {queue: np.zeros(len(times)) for queue in QUEUES}
+    depth["priority"][since] = 380
+    return {
+        f'ai_agents_queue_depth{{scene="incident",queue="{queue}"}}': (times, values)
+        for queue, values in depth.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
+    platform, _ = known_platform(START, START + 5 * HOUR, START + 5 * HOUR)
+    jobs = known_jobs(START, START + 5 * HOUR)
+    series = {
+        **platform.series("known"),
+        **jobs.series("jobs"),
+        **incident_samples(int(time.time())),
+    }
+    with RealPrometheus(tmp_path_factory.mktemp("live"), series=series) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(known: RealPrometheus) -> AsyncIterator[PrometheusClient]:
+    client = PrometheusClient(known.url)
+    yield client
+    await client.aclose()
+
+
+# Right after the step began, before its first sample, within a minute of it, and late in it.
+@pytest.mark.parametrize("after", [1.5, 7.0, 31.25, 400.0, 899.0])
+@pytest.mark.parametrize("step", [900, 3600])
+async def test_the_value_so_far_is_that_of_the_samples(
+    client: PrometheusClient, after: float, step: int
+) -> None:
+    platform, _ = known_platform(START, START + 5 * HOUR, START + 5 * HOUR)
+    jobs = known_jobs(START, START + 5 * HOUR)
+    begun, at = START + 3 * HOUR, START + 3 * HOUR + after
+    facts = await ask_facts(client, ("ai_agents_queue_depth",), 'scene="known"', START + 4 * HOUR)
+    resolution = Resolution(step, SCRAPE_SECONDS, facts.left_open, SCRAPE_OFFSET_SECONDS)
+
+    def asked(name: str, by: str | None = None, scene: str = "known") -> OpenPanel:
+        return OpenPanel(PANELS[name], by, f'scene="{scene}"', resolution)
+
+    ends = await ask_live_ends(client, [asked(name) for name in PANELS], begun, at)
+    assert (ends.error, ends.warnings) == (None, ())
+    [(_, depth)] = ends.series["queue_depth"]
+    assert depth == live_depth(platform, begun, at)
+    [(_, success)] = ends.series["success_rate"]
+    assert success == pytest.approx(live_mean_success(platform, begun, at))
+    buckets = {float(dict(labels)["le"]): rate for labels, rate in ends.series["latency"]}
+    p95 = await client.query(
+        "histogram_quantile(0.95, sum by (le) (rate(ai_agents_enhancement_latency_seconds_bucket"
+        f'{{scene="known"}}[{max(round(1000 * after) + 15_000, 60_000)}ms])))',
+        at=at,
+    )
+    expected = live_latency_ms(platform, begun, at, 0.95)
+    assert 1000 * p95.samples[0].value == pytest.approx(expected, rel=1e-6)
+    assert len(buckets) == 8
+
+    ends = await ask_live_ends(client, [asked("queue_depth", "queue")], begun, at)
+    for labels, value in ends.series["queue_depth"]:
+        keys = [(dict(labels)["queue"], instance) for instance in INSTANCES]
+        assert value == live_depth(platform, begun, at, keys)
+    ends = await ask_live_ends(client, [asked("success_rate", scene="jobs")], begun, at)
+    [(_, success)] = ends.series["success_rate"]
+    assert success == pytest.approx(live_job_success(jobs, begun, at))
+
+
+async def test_one_chart_that_the_source_refuses_takes_no_other_along(
+    client: PrometheusClient,
+) -> None:
+    resolution = Resolution(900, SCRAPE_SECONDS)
+    depth = OpenPanel(PANELS["queue_depth"], None, 'scene="known"', resolution)
+    broken = Panel(
+        "broken", "Broken", PANELS["latency"].kind, "ms", "no_function(up)", "up", "", ("up",)
+    )
+    ends = await ask_live_ends(
+        client,
+        [depth, OpenPanel(broken, None, "", resolution)],
+        START + HOUR,
+        START + HOUR + 60.0,
+    )
+    assert ends.error is None
+    assert list(ends.series) == ["queue_depth"]
+
+
+def _ends(panel: dict[str, Any]) -> dict[str, float]:
+    return {trace["name"]: trace["live"] for trace in panel["figure"]["data"] if "live" in trace}
+
+
+async def test_an_incident_shows_in_every_range_within_one_refresh(
+    known: RealPrometheus, make_service: StartService
+) -> None:
+    service = make_service(known.url, matchers='scene="incident"')
+    try:
+        for name in ("1h", "6h", "24h", "7d"):
+            snapshot = await service.get(View(name), max_age_seconds=1)
+            depth = panels(snapshot)["queue_depth"]
+            assert _ends(depth) == {"Queue depth": 380}
+            assert depth["state"] == "fresh"
+            view = content(snapshot)["view"]
+            assert depth["figure"]["live"] == {"at": view["live"], "from": view["to"]}
+            assert 0 < view["live"] - view["to"] < view["step"]
+            assert depth["asOf"] == view["live"]
+        by_queue = panels(await service.get(View("24h", by="queue"), max_age_seconds=1))
+        assert _ends(by_queue["queue_depth"]) == {"default": 0, "priority": 380}
+        past = View(None, int(time.time()) - DAY, int(time.time()) - HOUR)
+        snapshot = await service.get(past, max_age_seconds=1)
+        assert content(snapshot)["view"]["live"] is None
+        assert _ends(panels(snapshot)["queue_depth"]) == {}
+    finally:
+        await service.aclose()
+
+
+async def test_a_chart_of_the_present_is_stale_at_the_next_refresh_without_the_source(
+    known: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    async with CountingProxy(known.port) as proxy:
+        service = make_service(proxy.url, matchers='scene="incident"')
+        try:
+            first = {
+                view: content(await service.get(view, max_age_seconds=1))
+                for view in (View("24h"), View("7d"), View("24h", by="queue"))
+            }
+            past = View(None, int(time.time()) - DAY, int(time.time()) - HOUR)
+            await service.get(past, max_age_seconds=1)
+            await proxy.refuse()
+            clock.offset_seconds += 10
+            for view, before in first.items():
+                snapshot = await service.get(view, max_age_seconds=5)
+                depth = panels(snapshot)["queue_depth"]
+                assert depth["state"] == "stale", view
+                assert depth["cause"]
+                # As of the newest answer, of which the open step was a part.
+                assert depth["asOf"] == before["view"]["live"]
+                assert _ends(depth) == {}
+                assert not snapshot.complete
+            # What is over needs no source.
+            held = panels(await service.get(past, max_age_seconds=5))["queue_depth"]
+            assert held["state"] == "fresh"
+            await proxy.serve()
+            clock.offset_seconds += 60
+            depth = panels(await service.get(View("24h"), max_age_seconds=1))["queue_depth"]
+            assert (depth["state"], _ends(depth)) == ("fresh", {"Queue depth": 380})
+        finally:
+            await service.aclose()
