@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 NOW = int(time.time())
 FIRST = (NOW - 2 * 86_400) // 300 * 300
 LAST = FIRST + 86_400
-DEPTH = load_dashboard("ai-agents").panels[0]
+DEPTH, SUCCESS, _ = load_dashboard("ai-agents").panels
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def prometheus(
             'ai_agents_queue_depth{queue="a",env="prod"}': (times, np.ones(len(times))),
             'ai_agents_queue_length{queue="a"}': (times, np.ones(len(times))),
             "unlike": (times, np.ones(len(times))),
+            'ai_agents_enhancement_jobs_total{outcome="failed"}': (times, np.ones(len(times))),
         },
         targets=[down_target],
     )
@@ -119,6 +120,29 @@ async def test_samples_that_ended_are_told_with_the_target_that_is_down(
         f"ai_agents_queue_depth has no sample in this range; the newest is of {newest}. "
         f"Prometheus cannot scrape {down_target}."
     )
+
+
+async def test_samples_that_the_chart_does_not_select_are_not_said_to_be_missing(
+    prometheus: RealPrometheus,
+) -> None:
+    text = await _explain(prometheus, SUCCESS, "", _hours(FIRST + 3600, LAST - 3600))
+    assert text == (
+        "ai_agents_enhancement_jobs_total has samples in this range, but no series of it has "
+        'outcome="succeeded".'
+    )
+    # What the setting chooses is not told as what the chart chooses.
+    text = await _explain(prometheus, SUCCESS, 'outcome="failed"', _hours(FIRST + 3600, LAST))
+    assert "no series of it has" in text
+
+
+async def test_samples_that_began_in_the_open_step_are_not_after_the_range(
+    prometheus: RealPrometheus,
+) -> None:
+    async with PrometheusClient(prometheus.url) as client:
+        grid = _hours(FIRST - 86_400, FIRST - 300)
+        text = await explain_absence(client, DEPTH, "", grid, FIRST + 30.0, FIRST + 30.0)
+    assert text.startswith("The data start at ")
+    assert text.endswith("; there is nothing to measure of them yet.")
 
 
 async def test_the_search_reaches_as_far_back_as_the_range(prometheus: RealPrometheus) -> None:

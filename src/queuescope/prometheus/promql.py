@@ -19,6 +19,12 @@ MatchOperator = Literal["=", "!=", "=~", "!~"]
 _LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _METRIC_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _OPERATOR = re.compile(r"=~|!~|!=|=")
+_OPERATORS_PARSED: tuple[tuple[promql_parser.MatchOp, MatchOperator], ...] = (
+    (promql_parser.MatchOp.Equal, "="),
+    (promql_parser.MatchOp.NotEqual, "!="),
+    (promql_parser.MatchOp.Re, "=~"),
+    (promql_parser.MatchOp.NotRe, "!~"),
+)
 _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\\"'])|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{3}))"
 )
@@ -131,6 +137,27 @@ def metric_names(query: str) -> set[str]:
 
     promql_parser.walk(parse(query), pre_visit=visit)
     return names
+
+
+def selectors(query: str) -> tuple[tuple[str, tuple[Matcher, ...]], ...]:
+    """What ``query`` selects by name: each name with its matchers, once, in order.
+
+    Raises ``ConfigurationError`` when ``query`` is not valid PromQL.
+    """
+    found: dict[tuple[str, tuple[Matcher, ...]], None] = {}
+
+    def visit(expression: promql_parser.Expr) -> None:
+        if isinstance(expression, promql_parser.VectorSelector) and expression.name:
+            matchers = (
+                Matcher(one.name, operator, one.value)
+                for one in expression.matchers.matchers
+                for op, operator in _OPERATORS_PARSED
+                if one.op == op and one.name != "__name__"
+            )
+            found[expression.name, tuple(matchers)] = None
+
+    promql_parser.walk(parse(query), pre_visit=visit)
+    return tuple(found)
 
 
 def parse(query: str) -> promql_parser.Expr:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rapidfuzz import process
 
-from queuescope.panels import Panel
+from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.promql import quote
+from queuescope.prometheus.promql import parse_matchers, quote, render_matchers
+from queuescope.prometheus.promql import selectors as promql_selectors
 from queuescope.snapshot.data_start import searched_days
 from queuescope.snapshot.sample_extent import newest_sample, oldest_sample
 from queuescope.timeseries import Grid
 
 
-async def explain_absence(
-    client: PrometheusClient, panel: Panel, matchers: str, grid: Grid, now: float
+async def explain_absence(  # noqa: PLR0917
+    client: PrometheusClient,
+    panel: Panel,
+    matchers: str,
+    grid: Grid,
+    now: float,
+    live_at: float | None = None,
 ) -> str:
-    """Say why ``panel`` has no series on ``grid``: the first of these that holds.
+    """Say why ``panel`` has no series on ``grid``, and until ``live_at``: the first that holds.
 
-    The metric is unknown (with the nearest names), the label filter is too narrow, the range
-    lies before the first sample, or the samples have ended (with the targets that are down).
-    Raises ``SourceError``.
+    The metric is unknown (with the nearest names), the label filter is too narrow, the samples
+    have only just begun, the range lies before the first one, there are samples but none that the
+    panel selects, or they have ended (with the targets that are down). Raises ``SourceError``.
     """
     metric = panel.metrics[0]
     known = await client.label_values("__name__", [_any_of(panel.metrics)], 0, now)
@@ -35,17 +42,57 @@ async def explain_absence(
             "Widen the setting “selector”."
         )
     days = searched_days(grid, now)
-    first = await oldest_sample(client, selectors[0], now, days)
-    last = await newest_sample(client, selectors[0], now, days)
+    oldest = [await oldest_sample(client, selector, now, days) for selector in selectors]
+    newest = [await newest_sample(client, selector, now, days) for selector in selectors]
+    first = min((at for at in oldest if at is not None), default=None)
+    last = max((at for at in newest if at is not None), default=None)
     if first is None or last is None:
         return f"{metric} has no sample in the last {days} days."
     searched_from = now - days * 86_400
     if grid.end < searched_from:
         return f"{known[0]} has no sample in this range."
+    if grid.end < first and live_at is not None:
+        return f"The data start at {_moment(first)}; there is nothing to measure of them yet."
     if grid.end < first:
         return f"The data start at {_moment(first)}; this range lies before."
+    until = grid.end if live_at is None else live_at
+    if others := await _unselected(client, panel, matchers, known, grid, until):
+        return others
     ended = f"{known[0]} has no sample in this range; the newest is of {_moment(last)}."
     return ended + await _down_targets(client)
+
+
+async def _unselected(  # noqa: PLR0917
+    client: PrometheusClient,
+    panel: Panel,
+    matchers: str,
+    known: Sequence[str],
+    grid: Grid,
+    until: float,
+) -> str:
+    """Which series are missing among those that have samples in the range; empty: all are."""
+    span = f"[{max(1, round(until - grid.start))}s]"
+
+    async def is_there(selector: str) -> bool:
+        answer = await client.query(f"group(present_over_time({selector}{span}))", at=until)
+        return bool(answer.samples)
+
+    present = [name for name in known if await is_there(f"{name}{{{matchers}}}")]
+    if not present:
+        return ""
+    query = panel.render(panel.query, Resolution(grid.step_seconds, 60), matchers, None)
+    own = set(parse_matchers(matchers))
+    for name, chosen in promql_selectors(query):
+        further = render_matchers(one for one in chosen if one not in own)
+        if (
+            name in present
+            and further
+            and not await is_there(f"{name}{{{render_matchers(chosen)}}}")
+        ):
+            return f"{name} has samples in this range, but no series of it has {further}."
+    return (
+        f"{present[0]} has samples in this range, but nothing that can be drawn follows from them."
+    )
 
 
 async def _unknown_metric(client: PrometheusClient, panel: Panel, now: float) -> str:

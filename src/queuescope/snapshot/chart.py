@@ -372,7 +372,12 @@ class Charts:
         try:
             async with self._places:
                 why = await explain_absence(
-                    self._client, panel, self._matchers, grid, moment.source_now
+                    self._client,
+                    panel,
+                    self._matchers,
+                    grid,
+                    moment.source_now,
+                    moment.live_at,
                 )
         except SourceError as exc:
             return f"Prometheus has no such series here. Why could not be found out: {exc}"

@@ -171,7 +171,10 @@ class Chart {
     const coarse = (panel.decoded ??= decodeTraces(panel.figure));
     const fine = shown === panel ? null : (shown.decoded ??= decodeTraces(shown.figure));
     const byUid = new Map((fine || []).map((curve) => [curve.trace.uid, curve]));
-    const curves = coarse.map((curve) => (fine ? splice(curve, byUid.get(curve.trace.uid)) : curve));
+    // Without the source nothing is known of the step that is still open.
+    const isAway = panel.state === "stale";
+    const curves = coarse.map((curve) => (fine ? splice(curve, byUid.get(curve.trace.uid)) : curve))
+      .map((curve) => (isAway ? { ...curve, live: null } : curve));
     const data = curves.map((curve) => plotlyTrace(curve, offset, resolve));
     const live = curves.map((curve) => curve.live).find(Boolean) ?? null;
     this.ends.show(curves.map(({ trace, live: end }) => ({ uid: trace.uid, end })));
