@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from playwright.sync_api import expect
@@ -11,11 +13,14 @@ from tests.browser.known_samples import (
     HOUR,
     Floats,
     latency_ms,
+    live_depth,
+    live_latency_ms,
+    live_mean_success,
     lowest_job_success,
     lowest_mean_success,
     peak_depth,
 )
-from tests.browser.trends_page import PANELS, iso
+from tests.browser.trends_page import PANELS, iso, wall
 
 RANGES = {"1h": (HOUR, 60), "6h": (6 * HOUR, 300), "24h": (DAY, 900), "7d": (7 * DAY, HOUR)}
 
@@ -55,6 +60,41 @@ def test_the_drawn_numbers_are_those_of_the_samples(
     assert_same_numbers(lowest_mean_success(known.platform, grid, step), success.values)
     for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
         assert_same_numbers(latency_ms(known.platform, grid, step, quantile), latency[label].values)
+
+    # The step that is still open is drawn by what its samples say so far.
+    assert depth.live is not None
+    assert success.live is not None
+    at = depth.live[0]
+    assert grid[-1] < at < grid[-1] + step
+    assert depth.live[1] == live_depth(known.platform, grid[-1], at)
+    lowest = live_mean_success(known.platform, grid[-1], at)
+    np.testing.assert_allclose(success.live[1], lowest, rtol=2e-6)
+    for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
+        expected = live_latency_ms(known.platform, grid[-1], at, quantile)
+        live = latency[label].live
+        drawn = np.nan if live is None else live[1]
+        np.testing.assert_allclose(drawn, expected, rtol=2e-6)
+
+
+def test_the_live_end_is_a_dot_that_tells_that_it_is_so_far_and_ends_the_axis(
+    open_page: OpenPage,
+) -> None:
+    page = open_page("?range=24h&tz=UTC")
+    [depth] = page.traces("queue_depth").values()
+    assert depth.live is not None
+    assert page.shown_ranges()[0] == [wall(depth.times[0]), wall(depth.live[0])]
+    assert page.panel("queue_depth").get_attribute("data-live") is not None
+    expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(1)
+    page.hover("queue_depth", 0.9995)
+    expect(page.plot("queue_depth").locator(".hoverlayer")).to_contain_text("so far in the last")
+    page.hover("queue_depth", 0.5)
+    expect(page.plot("queue_depth").locator(".hoverlayer")).not_to_contain_text("so far")
+
+    # Of a range that is over nothing is open.
+    page.open(f"?from={int(depth.times[0])}&to={int(depth.times[40])}&tz=UTC")
+    panel = page.panel("queue_depth")
+    expect(panel).not_to_have_attribute("data-live", re.compile(".*"))
+    expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(0)
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -198,7 +198,6 @@ class Chart {
     if (panel.dataStart > from && panel.state !== "stale") {
       layout.shapes = [...(layout.shapes ?? []), resolve(beforeData(from, panel.dataStart, offset))];
     }
-    if (live) layout.shapes = [...(layout.shapes ?? []), resolve(openStep(live, offset))];
     const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range);
     if (visible) layout.yaxis.range = visible;
     layout.xaxis.title = {

@@ -32,6 +32,13 @@ class LiveEnds {
     this.svg.setAttribute("width", String(width));
     this.svg.setAttribute("height", String(height));
     const dots = [];
+    const open = this.ends.find(({ end }) => end)?.end;
+    const inside = (at) => Math.min(width, Math.max(0, x(at)));
+    // The open step has a ground of its own, so that its value is not taken for that of a whole one.
+    if (open && inside(open.at) > inside(open.from)) {
+      const [from, to] = [inside(open.from), inside(open.at)];
+      dots.push(svgElement("rect", { x: from.toFixed(1), y: 0, width: (to - from).toFixed(1), height }));
+    }
     for (const trace of plot._fullData) {
       const end = this.ends.find(({ uid }) => uid === trace.uid)?.end;
       if (!end || trace.visible !== true) continue;

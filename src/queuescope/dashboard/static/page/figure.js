@@ -91,15 +91,6 @@ function beforeData(from, start, offset) {
   };
 }
 
-// The step that is still open, so that its point is not taken for a whole one.
-function openStep({ from, at }, offset) {
-  return {
-    type: "rect", xref: "x", yref: "paper", y0: 0, y1: 1, layer: "below",
-    x0: wallText(from, offset), x1: wallText(at, offset),
-    fillcolor: "var(--qs-raised)", line: { width: 0 },
-  };
-}
-
 // The value axis for what a zoom shows: Plotly's own would be stretched by what lies outside.
 function visibleRange(kind, data, [from, to]) {
   let low = Infinity;
