@@ -91,7 +91,7 @@ def test_the_live_end_is_a_dot_that_tells_that_it_is_so_far_and_ends_the_axis(
     expect(page.plot("queue_depth").locator(".hoverlayer")).not_to_contain_text("so far")
 
     # Of a range that is over nothing is open.
-    page.open(f"?from={int(depth.times[0])}&to={int(depth.times[40])}&tz=UTC")
+    page.open(f"?from={iso(depth.times[0])}&to={iso(depth.times[40])}&tz=UTC")
     panel = page.panel("queue_depth")
     expect(panel).not_to_have_attribute("data-live", re.compile(".*"))
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(0)

@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Route, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.rewriting_proxy import RewritingProxy
-from tests.browser.trends_page import MARKED_AT, WAIT_MS, TrendsPage
+from tests.browser.trends_page import MARKED_AT, WAIT_MS, TrendsPage, iso
 from tests.real_prometheus import RealPrometheus
 
 CARDS = (
@@ -142,11 +142,23 @@ def test_an_alert_stands_on_its_chart_where_it_began(firing: Firing, open_page: 
     # It is about that chart alone.
     for name in ("success_rate", "latency"):
         expect(page.panel(name).locator(".qs-mark")).to_have_count(0)
+    # It lasts until now.
+    span = page.panel("queue_depth").locator(".qs-span")
+    expect(span).to_have_count(1)
+    expect(span).to_have_attribute("data-state", "firing")
     # By keyboard from the list to the chart, and there to the mark.
     page.page.get_by_text("1 alert firing").click()
     page.page.get_by_role("button", name="Show its chart").first.click()
     expect(page.panel("queue_depth")).to_be_focused()
     assert page.page.evaluate("window.pwned") is None
+
+    # A range that ended before it began has nothing to say of it, at its end neither.
+    start, end = firing.began - 7200, firing.began - 3600
+    page.open(f"?from={iso(start)}&to={iso(end)}&refresh=10&tz=UTC")
+    expect(page.panel("queue_depth")).not_to_have_attribute("data-live", re.compile(".*"))
+    expect(page.page.get_by_text("1 alert firing")).to_be_visible()
+    expect(marks).to_have_count(0)
+    expect(span).to_have_count(0)
 
 
 def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(

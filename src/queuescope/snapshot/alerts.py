@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,6 +47,38 @@ class Alerts:
     cause: str = ""
 
 
+class AlertRules:
+    """Which chart each alert is about, asked for only as often as rules change."""
+
+    def __init__(
+        self, client: PrometheusClient, panels: tuple[Panel, ...], clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._panels = panels
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self.panel_of: dict[str, str | None] = {}
+        """By the name of an alert, the panel that it is about; None: about no panel."""
+
+    async def renew(self, names: Iterable[str] = ()) -> None:
+        """Ask if it is long ago, or one of ``names`` is not known. Never raises for a source."""
+        young = 0 <= self._clock() - self._asked_at < _RULES_KEPT_SECONDS
+        if young and set(names) <= self.panel_of.keys():
+            return
+        self._asked_at = self._clock()
+        try:
+            rules = [rule for group in await self._client.rules() for rule in group.rules]
+        except SourceError as exc:
+            _log.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
+            return
+        recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
+        self.panel_of = dict.fromkeys(names)
+        for rule in rules:
+            if rule.type == "alerting":
+                panel = self.panel_of.get(rule.name)
+                self.panel_of[rule.name] = panel or _panel(rule.query, self._panels, recorded)
+
+
 class AlertReader:
     """Asks for the active alerts, and for the rules behind them only as often as these change."""
 
@@ -57,12 +89,10 @@ class AlertReader:
         clock: Callable[[], float],
     ) -> None:
         self._client = client
-        self._panels = panels
         self._clock = clock
+        self._rules = AlertRules(client, panels, clock)
         self._last = Alerts()
         self._asked_at = float("-inf")
-        self._panel_of: dict[str, str | None] = {}
-        self._rules_asked_at = float("-inf")
 
     async def read(
         self, error: SourceError | None, source_now: float, *, anew: bool = False
@@ -88,8 +118,10 @@ class AlertReader:
         alerts = [
             alert for alert in await self._client.alerts() if alert.state in ("firing", "pending")
         ]
-        await self._learn_rules({_name(alert) for alert in alerts})
-        found = [_active(alert, self._panel_of.get(_name(alert))) for alert in alerts]
+        names = {_name(alert) for alert in alerts}
+        if names:
+            await self._rules.renew(names)
+        found = [_active(alert, self._rules.panel_of.get(_name(alert))) for alert in alerts]
         found.sort(key=lambda alert: (alert.state != "firing", -(alert.since or 0)))
         return Alerts(
             State.FRESH if found else State.IDLE,
@@ -97,24 +129,6 @@ class AlertReader:
             max(0, len(found) - _MAX_ALERTS),
             source_now,
         )
-
-    async def _learn_rules(self, names: set[str]) -> None:
-        """Find out which charts alerts of these ``names`` are about; else they stand alone."""
-        young = 0 <= self._clock() - self._rules_asked_at < _RULES_KEPT_SECONDS
-        if not names or (young and names <= self._panel_of.keys()):
-            return
-        self._rules_asked_at = self._clock()
-        try:
-            rules = [rule for group in await self._client.rules() for rule in group.rules]
-        except SourceError as exc:
-            _log.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
-            return
-        recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
-        self._panel_of = dict.fromkeys(names)
-        for rule in rules:
-            if rule.type == "alerting":
-                panel = self._panel_of.get(rule.name)
-                self._panel_of[rule.name] = panel or _panel(rule.query, self._panels, recorded)
 
 
 def _name(alert: Alert) -> str:

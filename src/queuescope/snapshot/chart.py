@@ -21,6 +21,7 @@ from queuescope.figures import (
 from queuescope.panels import Kind, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.alert_history import AlertHistories, PastAlerts
 from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
 from queuescope.snapshot.live_end import LiveEnds, OpenPanel, ask_live_ends
@@ -128,6 +129,7 @@ class Charts:
         self,
         client: PrometheusClient,
         reader: CachedReader,
+        alerts: AlertHistories,
         *,
         matchers: str,
         breakdown_limit: int,
@@ -144,6 +146,10 @@ class Charts:
         self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
         self._answered: OrderedDict[View, float] = OrderedDict()
         self._slots = Slots(SLOTS)
+        self._alerts = alerts
+        self._kept_alerts: OrderedDict[tuple[str, Grid, str | None], tuple[Frame, float, float]] = (
+            OrderedDict()
+        )
         self._data_starts = DataStarts(client, matchers=matchers, clock=clock)
         self._crowds = Crowds(client, matchers=matchers, limit=breakdown_limit, clock=clock)
         self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
@@ -154,8 +160,8 @@ class Charts:
         view: View,
         grid: Grid,
         moment: Moment,
-    ) -> tuple[Chart, ...]:
-        """The charts of ``panels`` on ``grid``, as of ``moment``.
+    ) -> tuple[tuple[Chart, ...], PastAlerts]:
+        """The charts of ``panels`` on ``grid``, as of ``moment``, and the alerts about them.
 
         A panel is not asked for anew while no new point can have come: the grid is the same, its
         newest point was read when all its samples had been scraped, and that is no longer ago than
@@ -164,9 +170,11 @@ class Charts:
         asked = await asyncio.gather(
             *(self._asked(panel, view, grid, resolution) for panel, resolution in panels)
         )
-        live, readings = await asyncio.gather(
-            self._live_ends(asked, view, grid, moment),
+        selector = "" if moment.error is not None else await self._alerts.selector()
+        live, readings, recorded = await asyncio.gather(
+            self._live_ends(asked, view, grid, moment, selector),
             asyncio.gather(*(self._read(one, view, grid, moment) for one in asked)),
+            self._recorded(selector, asked[0].resolution, grid, moment),
         )
         judged = await asyncio.gather(
             *(
@@ -176,7 +184,32 @@ class Charts:
         )
         shown = [curve.name for one in judged if one.asked.by for curve in one.curves.curves]
         slots = None if view.by is None else self._slots.of(view.by, shown)
-        return tuple(self._drawn(one, view, moment, slots) for one in judged)
+        begun = {} if live is None else live.series
+        of_alerts = {name: series for name, series in begun.items() if name.startswith("alerts_")}
+        alerts = self._alerts.alerts(recorded, of_alerts, None if live is None else live.at)
+        return tuple(self._drawn(one, view, moment, slots) for one in judged), alerts
+
+    async def _recorded(
+        self, selector: str, resolution: Resolution, grid: Grid, moment: Moment
+    ) -> Frame:
+        """What was recorded of alerts at the closed steps, kept as the charts are."""
+        if not selector:
+            return Frame.empty(grid)
+        key = (selector, grid, moment.epoch)
+        settled = grid.end + resolution.scrape_interval_seconds + _SETTLING_SECONDS
+        if moment.may_keep and (kept := self._kept_alerts.get(key)) is not None:
+            young = 0 <= self._clock() - kept[1] < recheck_seconds(grid.step_seconds)
+            if young and settled <= kept[2]:
+                return kept[0]
+        async with self._places:
+            frame = await self._alerts.read(
+                selector, grid, resolution, moment.source_now, moment.epoch
+            )
+        self._kept_alerts[key] = (frame, self._clock(), moment.source_now)
+        self._kept_alerts.move_to_end(key)
+        while len(self._kept_alerts) > _MAX_CHARTS:
+            self._kept_alerts.popitem(last=False)
+        return frame
 
     async def _asked(self, panel: Panel, view: View, grid: Grid, resolution: Resolution) -> _Asked:
         by = view.by if view.by in panel.breakdowns else None
@@ -185,14 +218,19 @@ class Charts:
         return _Asked(panel, resolution, by, crowd, matchers)
 
     async def _live_ends(
-        self, asked: Sequence[_Asked], view: View, grid: Grid, moment: Moment
+        self, asked: Sequence[_Asked], view: View, grid: Grid, moment: Moment, selector: str
     ) -> LiveEnds | None:
         """The open steps; None where the view does not reach them, or the source is away."""
         if moment.live_at is None or moment.error is not None:
             return None
         panels = [OpenPanel(one.panel, one.by, one.matchers, one.resolution) for one in asked]
         async with self._places:
-            ends = await ask_live_ends(self._client, panels, grid.end, moment.live_at)
+            beside: Mapping[str, str] = {}
+            if selector:
+                beside = self._alerts.open_texts(
+                    selector, asked[0].resolution, moment.live_at - grid.end
+                )
+            ends = await ask_live_ends(self._client, panels, grid.end, moment.live_at, beside)
         if ends.error is None:
             self._answered[view] = moment.source_now
             self._answered.move_to_end(view)

@@ -63,19 +63,24 @@ class LiveEnds:
 
 
 async def ask_live_ends(
-    client: PrometheusClient, panels: Sequence[OpenPanel], begun: int, at: float
+    client: PrometheusClient,
+    panels: Sequence[OpenPanel],
+    begun: int,
+    at: float,
+    beside: Mapping[str, str] | None = None,
 ) -> LiveEnds:
-    """The open steps of ``panels``, from ``begun`` until ``at`` (source time); never raises for a
-    source.
+    """The open steps of ``panels``, from ``begun`` until ``at`` (source time), and what else is
+    asked ``beside`` them, PromQL by name; never raises for a source.
 
     Should the source refuse the one question, each chart asks its own, and those that are refused
     again have no open step.
     """
     try:
-        return await _together(client, panels, begun, at)
+        return await _together(client, panels, begun, at, beside or {})
     except SourceError as exc:
         if exc.kind not in ABOUT_THE_QUESTION:
             return LiveEnds(at, error=exc)
+    # What stands beside them is left out until the next time.
     alone = await asyncio.gather(*(_alone(client, panel, begun, at) for panel in panels))
     return LiveEnds(
         at,
@@ -87,7 +92,7 @@ async def ask_live_ends(
 
 async def _alone(client: PrometheusClient, panel: OpenPanel, begun: int, at: float) -> LiveEnds:
     try:
-        return await _together(client, [panel], begun, at)
+        return await _together(client, [panel], begun, at, {})
     except SourceError as exc:
         if exc.kind not in ABOUT_THE_QUESTION:
             return LiveEnds(at, error=exc)
@@ -96,18 +101,26 @@ async def _alone(client: PrometheusClient, panel: OpenPanel, begun: int, at: flo
 
 
 async def _together(
-    client: PrometheusClient, panels: Sequence[OpenPanel], begun: int, at: float
+    client: PrometheusClient,
+    panels: Sequence[OpenPanel],
+    begun: int,
+    at: float,
+    beside: Mapping[str, str],
 ) -> LiveEnds:
     texts = {name: text for one in panels for name, text in one.texts(at - begun).items()}
     answer = await client.query(
         " or ".join(
-            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")' for name, text in texts.items()
+            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")'
+            for name, text in {**texts, **beside}.items()
         ),
         at=at,
     )
     if answer.warnings:
         return LiveEnds(at, warnings=answer.warnings)
-    return LiveEnds(at, {one.panel.id: _series(one.panel, answer) for one in panels})
+    series = {one.panel.id: _series(one.panel, answer) for one in panels}
+    return LiveEnds(
+        at, {**series, **{name: tuple(_named(answer, name).items()) for name in beside}}
+    )
 
 
 def _series(panel: Panel, answer: InstantAnswer) -> Series:

@@ -19,6 +19,7 @@ from queuescope.figures import duration_words, step_words, value_words
 from queuescope.panels import Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.alert_history import AlertHistories
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Charts, Moment
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
@@ -102,6 +103,7 @@ class SnapshotService:
         self._charts = Charts(
             client,
             self.reader,
+            AlertHistories(client, self.reader, dashboard.panels, clock),
             matchers=matchers,
             breakdown_limit=breakdown_limit,
             telemetry=self._telemetry,
@@ -268,7 +270,7 @@ class SnapshotService:
         phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
         reachable = contact.error is None
         live_at = view.live_at(grid, source_now)
-        charts = await self._charts.draw(
+        charts, alerts = await self._charts.draw(
             [
                 (
                     panel,
@@ -298,6 +300,10 @@ class SnapshotService:
             "takenAt": taken_at,
             "scrapeInterval": scrape,
             "source": self._source(contact, facts),
+            "alerts": {
+                "list": [alert.content() for alert in alerts.shown],
+                "more": alerts.more,
+            },
             "panels": [
                 {**chart.content, "now": self._now(panel, contact)}
                 for panel, chart in zip(self._dashboard.panels, charts, strict=True)

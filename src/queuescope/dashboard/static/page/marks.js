@@ -15,6 +15,12 @@ function alertWords(alert, moment) {
   return sentence(`${moment}  alert ${alert.name} began and is ${alert.state}${summary}`);
 }
 
+function pastAlertWords(alert, from, to) {
+  const labels = Object.entries(alert.labels).map(([name, value]) => `${name}=${value}`).join(", ");
+  const what = alert.state === "firing" ? "fired" : "was pending";
+  return sentence(`${from}  alert ${alert.name} began; it ${what} until ${to}${labels ? `: ${labels}` : ""}`);
+}
+
 // What a reader of the marks must know of those that are not there.
 function actsNote(acts, moment) {
   if (!acts || ["fresh", "idle"].includes(acts.state)) return "";
@@ -53,7 +59,8 @@ class Marks {
     });
   }
 
-  // `marks`: [{ at (epoch seconds), kind: "act" | "alert", words }], oldest first.
+  // `marks`: [{ at (epoch seconds), kind: "act" | "alert", words }], oldest first. What lasted has
+  // `until`, null while it goes on.
   show(marks) {
     this.marks = marks;
   }
@@ -72,18 +79,36 @@ class Marks {
         last.at = (last.first + at) / 2;
       } else found.push({ first: at, at, marks: [mark] });
     }
-    const key = JSON.stringify([left, top, width, height, found.map(({ at, marks }) => [Math.round(at), marks.map((mark) => mark.words)])]);
+    const inside = (at) => Math.min(width, Math.max(0, x(at)));
+    const spans = this.marks.filter((mark) => mark.until !== undefined)
+      .map((mark) => ({ from: inside(mark.at), to: inside(Math.min(mark.until ?? end, end)), mark }))
+      .filter(({ from, to }) => to > from);
+    const key = JSON.stringify([left, top, width, height, found.map(({ at, marks }) => [Math.round(at), marks.map((mark) => mark.words)]), spans.map(({ from, to, mark }) => [Math.round(from), Math.round(to), mark.words])]);
     if (key === this.placed) return;
     this.placed = key;
     Object.assign(this.box.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
     const buttons = () => [...this.box.querySelectorAll("button")];
     const focused = buttons().indexOf(document.activeElement);
     const isClosed = this.closed !== null && buttons()[focused] === this.closed;
-    this.box.replaceChildren(...found.map((cluster) => this.element(cluster)));
+    this.box.replaceChildren(
+      ...spans.map((span) => this.spanElement(span)), ...found.map((cluster) => this.element(cluster)),
+    );
     this.tip.hidden = true;
     const again = buttons()[focused] ?? null;
     this.closed = isClosed ? again : null;
     again?.focus({ preventScroll: true });
+  }
+
+  // From begin to end, be it cut off by the edges of the range.
+  spanElement({ from, to, mark }) {
+    const element = document.createElement("div");
+    element.className = "qs-span";
+    element.dataset.state = mark.state;
+    element.setAttribute("role", "img");
+    element.setAttribute("aria-label", mark.words);
+    element.title = mark.words;
+    Object.assign(element.style, { left: `${from}px`, width: `${Math.max(2, to - from)}px` });
+    return element;
   }
 
   element({ at, marks }) {

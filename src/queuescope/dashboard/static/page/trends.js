@@ -314,6 +314,7 @@ class Trends {
       chart.show(panel, fine?.panels.find((one) => one.id === id), context);
     }
     this.showControls();
+    this.mark(this.standingTold);
     this.showBanner();
     this.showStatus();
     this.loadFlows();
@@ -362,11 +363,26 @@ class Trends {
     const acts = (standing?.acts?.list ?? []).map((act) => ({
       at: act.at, kind: "act", words: actWords(act, moment(act.at)),
     }));
+    this.standingTold = standing;
+    const active = (standing?.alerts ?? []).filter((alert) => alert.since);
+    const isActive = ({ name, since }) => active.some((one) => one.name === name && Math.abs(one.since - since) < 1);
+    // The list of the active ones is the newer one, and knows their texts.
+    const over = (this.payload?.alerts?.list ?? []).filter((alert) => !isActive(alert));
+    const more = this.payload?.alerts?.more ?? 0;
+    const note = [
+      actsNote(standing?.acts, moment),
+      more ? `${more} earlier ${more === 1 ? "alert is" : "alerts are"} not drawn.` : "",
+    ].filter(Boolean).join(" ");
     for (const chart of this.charts) {
-      const alerts = (standing?.alerts ?? [])
-        .filter((alert) => alert.panel === chart.element.dataset.panel && alert.since)
-        .map((alert) => ({ at: alert.since, kind: "alert", words: alertWords(alert, moment(alert.since)) }));
-      chart.showMarks([...acts, ...alerts].sort((a, b) => a.at - b.at), actsNote(standing?.acts, moment));
+      const alerts = [...active, ...over]
+        .filter((alert) => alert.panel === chart.element.dataset.panel)
+        .map((alert) => ({
+          at: alert.since, until: alert.until ?? null, kind: "alert", state: alert.state,
+          words: alert.until
+            ? pastAlertWords(alert, moment(alert.since), moment(alert.until))
+            : alertWords(alert, moment(alert.since)),
+        }));
+      chart.showMarks([...acts, ...alerts].sort((a, b) => a.at - b.at), note);
     }
   }
 
