@@ -67,6 +67,49 @@ def hang(tenant=None):
 def set_aside(tenant=None):
     raise Ignore
 
+@app.task(name="replaced", bind=True)
+def replaced(self, tenant=None):
+    raise self.replace(nap.si(seconds=0.1, tenant=tenant))
+
+@app.task(name="own_failure", bind=True)
+def own_failure(self, tenant=None):
+    self.update_state(state="FAILURE", meta={"exc_type": "OutOfStock", "exc_message": "no bolts"})
+    raise Ignore
+
+@app.task(name="give_up", acks_late=True)
+def give_up(tenant=None):
+    raise Reject("cannot be read")
+
+@app.task(name="give_back_once", acks_late=True)
+def give_back_once(path, tenant=None):
+    if not os.path.exists(path):
+        open(path, "w").close()
+        raise Reject("not now", requeue=True)
+
+@app.task(name="never_lucky", bind=True, autoretry_for=(OSError,), max_retries=1,
+          default_retry_delay=0.1)
+def never_lucky(self, tenant=None):
+    raise OSError("busy")
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__("says " + one)
+        self.handle = lambda: two
+
+@app.task(name="unpicklable")
+def unpicklable(tenant=None):
+    raise Unpicklable("this", "that")
+
+@app.task(name="soft", soft_time_limit=1)
+def soft(tenant=None):
+    time.sleep(60)
+
+@app.task(name="send_naive")
+def send_naive(tenant=None):
+    from datetime import datetime, timedelta, timezone
+    at = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(seconds=1)
+    nap.apply_async(kwargs={"tenant": "naive"}, eta=at)
+
 @app.task(name="mark")
 def mark(path, word, until=None):
     with open(path, "a") as file:

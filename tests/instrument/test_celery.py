@@ -86,7 +86,7 @@ def test_each_outcome_is_counted_once_for_its_tenant_and_queue(day: Day) -> None
         ("acme", "orders", "succeeded"): 2.0,
         ("acme", "express", "succeeded"): 1.0,
         ("acme", "orders", "failed"): 1.0,
-        ("acme", "orders", "revoked"): 1.0,
+        ("acme", "orders", "ignored"): 1.0,
         ("globex", "orders", "succeeded"): 2.0,
         ("globex", "orders", "failed"): 1.0,
         ("globex", "orders", "retried"): 1.0,
@@ -95,7 +95,7 @@ def test_each_outcome_is_counted_once_for_its_tenant_and_queue(day: Day) -> None
 
 
 def test_success_rate_is_the_share_of_the_jobs_that_were_run(day: Day) -> None:
-    """Three of four for acme, two of three for globex; revoked and retried ones do not count."""
+    """Three of four for acme, two of three for globex; retried and ignored ones do not count."""
     assert day.after.value(RATE, tenant="acme") == pytest.approx(75.0)
     assert day.after.value(RATE, tenant="globex") == pytest.approx(200 / 3)
     assert day.after.value(RATE, tenant="default") == 100.0
@@ -146,7 +146,7 @@ def test_rows_tell_what_went_wrong(day: Day) -> None:
     assert (failed.error_class, failed.error_message) == ("LookupError", "no such order")
     assert (hung.status, hung.error_class, hung.tenant) == ("failed", "TimeLimitExceeded", "globex")
     assert (hung.name, hung.worker) == ("hang", "w1@shop")
-    assert day.rows[day.ids["aside"]].status is JobStatus.REVOKED
+    assert day.rows[day.ids["aside"]].status is JobStatus.IGNORED
 
 
 def test_nothing_is_in_flight_or_lost_at_the_end(day: Day) -> None:

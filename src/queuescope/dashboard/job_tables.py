@@ -50,6 +50,8 @@ _TONES = {
     JobStatus.SUCCEEDED: Tone.GOOD,
     JobStatus.FAILED: Tone.BAD,
     JobStatus.REVOKED: Tone.IDLE,
+    JobStatus.EXPIRED: Tone.WARN,
+    JobStatus.IGNORED: Tone.IDLE,
     JobStatus.LOST: Tone.BAD,
 }
 CAN_BE_RETRIED = frozenset({JobStatus.FAILED, JobStatus.LOST})

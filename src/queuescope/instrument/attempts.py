@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, WorkerLostError
-from celery import bootsteps, signals
+from celery import Task, bootsteps, signals, states
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from celery.worker.request import Request
@@ -27,6 +28,8 @@ from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event
 
 Callback = Any
 _ENDED_AT = "queuescope_ended_at"
+_SAID = "queuescope_said"
+_REPLACED = "Replaced by new task"
 _LOST = "The process that ran this job died; it is tried again."
 
 
@@ -111,6 +114,7 @@ class Attempts:
         self._note = note
         self._pid = os.getpid()
         self._told: dict[str, BaseException] = {}
+        listen_to_states()
         signals.task_failure.connect(self._on_failure, weak=False)
         signals.task_retry.connect(_mark_end, weak=False)
 
@@ -186,11 +190,13 @@ def _ended(
     attempt: Attempt, at: float, error: Any, told: BaseException | None
 ) -> tuple[Event, float, str, str]:
     if isinstance(error, Ignore):
-        return Event.REVOKED, at, "", ""
+        return _set_aside(error, at)
     if isinstance(error, Reject):
         return (Event.RETRIED if error.requeue else Event.FAILED), at, *described(error)
     if isinstance(error, Retry):
         return Event.RETRIED, at, *described(getattr(error, "exc", None) or error)
+    if told is None and isinstance(error, TimeLimitExceeded) and _comes_again(attempt.request.task):
+        return Event.RETRIED, at, *described(error)
     if told is None and isinstance(
         error, WorkerLostError | Terminated | SystemExit | KeyboardInterrupt
     ):
@@ -201,6 +207,63 @@ def _ended(
     if isinstance(error, SystemExit | KeyboardInterrupt) and told is not None:
         error = told
     return Event.FAILED, at, *described(error)
+
+
+def _set_aside(error: Ignore, at: float) -> tuple[Event, float, str, str]:
+    """A job may have said what became of it before it set itself aside."""
+    state, error_class, error_message = getattr(error, _SAID, ("", "", ""))
+    if state == states.FAILURE:
+        return Event.FAILED, at, error_class, error_message
+    if state == states.SUCCESS:
+        return Event.SUCCEEDED, at, "", ""
+    if str(error) == _REPLACED:
+        return Event.REPLACED, at, "", ""
+    return Event.IGNORED, at, "", ""
+
+
+def _comes_again(task: Any) -> bool:
+    """After a hard time limit. Celery had one setting for failures and time limits before 5.7."""
+    both = getattr(task, "acks_on_failure_or_timeout", True)
+    return bool(task.acks_late and not getattr(task, "acks_on_timeout", both))
+
+
+def listen_to_states() -> None:
+    """Let a job that says its state by ``update_state`` and then raises ``Ignore`` be believed.
+
+    Neither a signal nor the result tells it, so that method is watched; nothing else costs
+    anything before it has been called.
+    """
+    said = Task.update_state
+    if hasattr(said, _SAID):
+        return
+
+    @wraps(said)
+    def update_state(
+        self: Any, task_id: str | None = None, state: Any = None, meta: Any = None, **more: Any
+    ) -> Any:
+        request = self.request
+        if request.id and task_id in {None, request.id}:
+            setattr(request, _SAID, (state, *_failure(state, meta)))
+            signals.task_postrun.connect(_carry, weak=False, dispatch_uid=_SAID)
+        return said(self, task_id=task_id, state=state, meta=meta, **more)
+
+    setattr(update_state, _SAID, True)
+    Task.update_state = update_state
+
+
+def _carry(sender: Any, retval: object, state: str | None, **_: object) -> None:
+    if state == states.IGNORED and isinstance(retval, Ignore):
+        setattr(retval, _SAID, getattr(sender.request, _SAID, ("", "", "")))
+
+
+def _failure(state: object, meta: object) -> tuple[str, str]:
+    if state != states.FAILURE:
+        return "", ""
+    if isinstance(meta, BaseException):
+        return described(meta)
+    if isinstance(meta, dict) and "exc_type" in meta:
+        return str(meta["exc_type"]), _text(meta.get("exc_message", ""))
+    return "Failure", _text("" if meta is None else meta)
 
 
 def _is_given_back(task: Any) -> bool:

@@ -14,18 +14,28 @@ import atexit
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Collection, Hashable, Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import celery
 import msgspec
 from celery import signals
+from celery._state import get_current_worker_task
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+from kombu.exceptions import KombuError
 
 from queuescope.errors import ConfigurationError
 from queuescope.heartbeats import KeptJob, label
-from queuescope.instrument.attempts import Attempt, Attempts, Note, ObserveStep, what_became
+from queuescope.instrument.attempts import (
+    Attempt,
+    Attempts,
+    Note,
+    ObserveStep,
+    described,
+    what_became,
+)
 from queuescope.instrument.collector import Collector, Running
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
@@ -37,6 +47,8 @@ from queuescope.jobs.store import JobStore
 from queuescope.operations.broker import DUE_HEADER
 
 DEFAULT_METRICS_PORT = 9540
+UNKNOWN_JOB_TYPE = "UnknownJobType"
+INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 
 TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
@@ -143,6 +155,8 @@ class Instrumentation:
             (signals.worker_shutdown, self._on_worker_shutdown),
             (signals.task_retry, self._on_retry),
             (signals.task_revoked, self._on_revoked),
+            (signals.task_unknown, self._on_unknown),
+            (signals.task_rejected, self._on_rejected),
         ):
             signal.connect(handler, weak=False)
 
@@ -204,27 +218,62 @@ class Instrumentation:
     def _on_publish(self, headers: dict[str, Any], **_: object) -> None:
         known_due = headers.get(DUE_HEADER)
         first_due = headers.get(FIRST_DUE_HEADER, known_due)
-        headers[DUE_HEADER] = max(time.time(), _eta(headers.get("eta")))
-        if headers.get("retries") and isinstance(first_due, int | float):
+        headers[DUE_HEADER] = max(time.time(), self._eta(headers.get("eta")))
+        replaced = self._replaced(headers)
+        if replaced is not None:
+            headers[FIRST_DUE_HEADER] = replaced
+        elif headers.get("retries") and isinstance(first_due, int | float):
             headers[FIRST_DUE_HEADER] = first_due
         else:
             headers.pop(FIRST_DUE_HEADER, None)
 
+    def _replaced(self, headers: Mapping[str, Any]) -> float | None:
+        """When the job first became due that this message replaces, which runs here."""
+        if not headers.get("replaced_task_nesting"):
+            return None
+        task = get_current_worker_task()
+        if task is None or task.request.id != headers.get("id"):
+            return None
+        first_due = task.request.get(FIRST_DUE_HEADER) or task.request.get(DUE_HEADER)
+        return _number(first_due)
+
+    def _eta(self, eta: object) -> float:
+        """When a message with a countdown may run, in epoch seconds; 0 is at once. A time without
+        a zone is what Celery's worker takes it for.
+        """
+        if not isinstance(eta, str):
+            return 0.0
+        try:
+            at = maybe_make_aware(maybe_iso8601(eta), self._app.conf.timezone)
+            return float(at.timestamp())
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+
     # Running --------------------------------------------------------------------------------
 
-    def _on_revoked(self, request: Any, **_: object) -> None:
-        self._note(Event.REVOKED, request)
+    def _on_revoked(self, request: Any, expired: bool = False, **_: object) -> None:
+        self._note(Event.EXPIRED if expired else Event.REVOKED, vars(request))
+
+    def _on_unknown(self, sender: Any, message: Any, name: str, **_: object) -> None:
+        if sender.app is self._app:
+            text = f"No job type of this name is registered in worker {sender.hostname}: {name}"
+            self._note(Event.FAILED, _headers(message), UNKNOWN_JOB_TYPE, text)
+
+    def _on_rejected(self, sender: Any, message: Any, exc: object = None, **_: object) -> None:
+        if sender.app is self._app:
+            text = "This message is no job" if exc is None else described(exc)[1]
+            self._note(Event.FAILED, _headers(message), INVALID_MESSAGE, text)
 
     def _on_retry(self, request: Any, einfo: object, **_: object) -> None:
         # With an error it is the job's own retry, and its result tells it. Without, a worker that
         # lost its broker has ended the job.
         if einfo is None:
-            self._note(Event.RETRIED, request)
+            self._note(Event.RETRIED, vars(request))
 
-    def _note(self, event: Event, request: Any) -> None:
-        """``request`` is a ``Context``, in the main process."""
+    def _note(self, event: Event, message: Mapping[str, Any], *error: str) -> None:
+        """What no pool tells: the end of a job as its message says it, in the main process."""
         if self._collector is not None and os.getpid() == self._collector.pid:
-            self._collector.note((event, request, time.time()))
+            self._collector.note((event, message, time.time(), error))
 
     def _translate(self, note: Any, running: Running) -> tuple[Hashable, Observation] | None:
         """For the collector, which calls it in order and one at a time."""
@@ -233,16 +282,15 @@ class Instrumentation:
         return self._seen(note, running)
 
     def _told(
-        self, note: tuple[Event, Any, float], running: Running
+        self, note: tuple[Event, Mapping[str, Any], float, tuple[str, ...]], running: Running
     ) -> tuple[Hashable, Observation]:
-        event, context, at = note
-        message = vars(context)
+        event, message, at, error = note
         job_id = str(message["id"])
         for attempt, begun in running.items():
             if begun.id == job_id and isinstance(attempt, Attempt):
                 attempt.has_ended = True
-                return attempt, _end_of(begun, event, at)
-        return None, self._describe(event, message, at)
+                return attempt, _end_of(begun, event, at, *error)
+        return None, _end_of(self._describe(event, message, at), event, at, *error)
 
     def _seen(self, note: Note, running: Running) -> tuple[Hashable, Observation] | None:
         attempt, has_begun, at, *_ = note
@@ -326,14 +374,21 @@ def _port(port: int | None) -> int:
     return port
 
 
-def _eta(eta: object) -> float:
-    """When a message with a countdown may run, in epoch seconds; 0 is at once."""
-    if not isinstance(eta, str):
-        return 0.0
+def _headers(message: Any) -> dict[str, Any]:
+    """What a message says that is not made a request of."""
+    headers = dict(message.headers or {})
     try:
-        return datetime.fromisoformat(eta).timestamp()
-    except ValueError:
-        return 0.0
+        body = message.payload
+    except (KombuError, ValueError, TypeError, LookupError):
+        body = None
+    if isinstance(body, dict):
+        headers = {**body, **headers}
+    elif isinstance(body, list | tuple) and len(body) > 1 and isinstance(body[1], dict):
+        headers["kwargs"] = body[1]
+    headers["delivery_info"] = dict(message.delivery_info or {})
+    headers.setdefault("id", f"invalid-{uuid.uuid4()}")
+    headers.setdefault("task", "(no job type)")
+    return headers
 
 
 def _number(value: object) -> float | None:

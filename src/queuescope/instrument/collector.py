@@ -39,6 +39,10 @@ _STATUS = {
     Event.FAILED: JobStatus.FAILED,
     Event.RETRIED: JobStatus.RETRYING,
     Event.REVOKED: JobStatus.REVOKED,
+    Event.EXPIRED: JobStatus.EXPIRED,
+    Event.IGNORED: JobStatus.IGNORED,
+    # It goes on under its id.
+    Event.REPLACED: JobStatus.RETRYING,
 }
 
 
@@ -294,8 +298,11 @@ class Collector:
             self._tell(seen)
             return
         self._running.pop(key, None)
-        self._counts[seen.event] += 1
         self._last_ended_at = seen.at
+        if seen.event is Event.REPLACED:
+            self._tell(seen)
+            return
+        self._counts[seen.event] += 1
         latency = None if seen.first_due_at is None else max(0.0, seen.at - seen.first_due_at)
         self._metrics.attempt_ended(
             tenant=seen.tenant,

@@ -31,12 +31,18 @@ OTHER = "other"
 
 
 class Outcome(StrEnum):
-    """What an attempt came to. A retried job will be tried again: that outcome is not final."""
+    """What an attempt came to. A retried job will be tried again: that outcome is not final.
+
+    Revoked is what an operator did, expired what came too late, ignored what set itself aside:
+    they end a job and say nothing about how well jobs go.
+    """
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     RETRIED = "retried"
     REVOKED = "revoked"
+    EXPIRED = "expired"
+    IGNORED = "ignored"
 
 
 class Kind(StrEnum):

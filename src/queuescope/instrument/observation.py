@@ -10,13 +10,20 @@ ERROR_MESSAGE_LIMIT = 1000
 
 
 class Event(StrEnum):
-    """What happened to an attempt; all but ``started`` end it."""
+    """What happened to an attempt; all but ``started`` end it.
+
+    ``ignored`` is one that set itself aside. ``replaced`` is no outcome: the job goes on, under
+    its id, as another one.
+    """
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     RETRIED = "retried"
     REVOKED = "revoked"
+    EXPIRED = "expired"
+    IGNORED = "ignored"
+    REPLACED = "replaced"
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

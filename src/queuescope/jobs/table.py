@@ -42,6 +42,9 @@ _LOCK_MILLISECONDS = 1000
 class JobStatus(StrEnum):
     """Where a job stands. ``retrying`` waits for its next attempt.
 
+    ``revoked`` is what somebody did, ``expired`` what was too late when its turn came, ``ignored``
+    what set itself aside.
+
     The others but ``started`` are final, ``lost`` as far as is known: nobody runs the job any
     more and nobody has told its end. News of its worker put that right.
     """
@@ -51,6 +54,8 @@ class JobStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     REVOKED = "revoked"
+    EXPIRED = "expired"
+    IGNORED = "ignored"
     LOST = "lost"
 
 

@@ -18,7 +18,8 @@ DAY_SECONDS = 86_400
 RECENT_SECONDS = 300
 
 _UNSUCCESSFUL = (JobStatus.FAILED, JobStatus.LOST)
-_LEFT = (JobStatus.SUCCEEDED, *_UNSUCCESSFUL, JobStatus.REVOKED)
+_NOT_DONE = (JobStatus.REVOKED, JobStatus.EXPIRED, JobStatus.IGNORED)
+_LEFT = (JobStatus.SUCCEEDED, *_UNSUCCESSFUL, *_NOT_DONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class JobTotals:
     """How many jobs ended by ``at`` (epoch seconds), within a day and within five minutes.
 
     Unsuccessful are those that failed or were lost. ``left`` counts all that ended for good within
-    ``window_seconds``, the revoked among them. ``began_at`` is when the history begins.
+    ``window_seconds``, the revoked, expired and ignored among them. ``began_at`` is when the
+    history begins.
     """
 
     at: float

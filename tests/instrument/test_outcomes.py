@@ -1,0 +1,105 @@
+"""What real workers say of jobs that end in none of the usual ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from tests.instrument.conftest import Scrape, Shop, until
+
+from queuescope.jobs.store import Job, JobStatus
+
+JOBS = "ai_agents_enhancement_jobs_total"
+IN_FLIGHT = "ai_agents_enhancement_jobs_in_flight"
+_GOES_ON = ("started", "retrying")
+
+
+@dataclass(frozen=True)
+class Oddities:
+    scrape: Scrape
+    rows: dict[str, Job]
+    naive: Job
+
+    def outcomes(self, tenant: str) -> dict[str, float]:
+        return {
+            labels["outcome"]: value
+            for (name, have), value in self.scrape.samples.items()
+            if name == JOBS and value and (labels := dict(have))["tenant"] == tenant
+        }
+
+
+@pytest.fixture(scope="module")
+def oddities(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Oddities:
+    """Of a worker in a zone far from UTC; each job has a tenant of its own."""
+    worker = shop.start_worker(TZ="Asia/Tokyo")
+    mark = tmp_path_factory.mktemp("marks") / "given-back"
+    names = ("replaced", "own_failure", "give_up", "never_lucky", "unpicklable", "soft")
+    ids = {name: shop.send(name, tenant=name) for name in names}
+    ids["give_back_once"] = shop.send("give_back_once", path=str(mark), tenant="give_back_once")
+    ids["nobody_knows"] = shop.send("nobody_knows", tenant="nobody_knows")
+    ids["expired"] = shop.send("nap", {"expires": -1}, tenant="expired")
+    ids["aside"] = shop.send("set_aside", tenant="aside")
+    shop.send("send_naive")
+
+    def read() -> dict[str, Job]:
+        return {job.id: job for job in worker.store.recent() if job.status not in _GOES_ON}
+
+    rows = until(
+        read,
+        lambda found: (
+            set(ids.values()) <= set(found) and any(j.tenant == "naive" for j in found.values())
+        ),
+    )
+    scrape = until(worker.scrape, lambda seen: seen.sum(IN_FLIGHT) == 0)
+    naive = next(job for job in rows.values() if job.tenant == "naive")
+    return Oddities(scrape, {name: rows[job_id] for name, job_id in ids.items()}, naive)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "error_class", "outcomes"),
+    [
+        ("replaced", JobStatus.SUCCEEDED, "", {"succeeded": 1.0}),
+        ("own_failure", JobStatus.FAILED, "OutOfStock", {"failed": 1.0}),
+        ("give_up", JobStatus.FAILED, "Reject", {"failed": 1.0}),
+        ("give_back_once", JobStatus.SUCCEEDED, "", {"retried": 1.0, "succeeded": 1.0}),
+        ("never_lucky", JobStatus.FAILED, "OSError", {"retried": 1.0, "failed": 1.0}),
+        ("unpicklable", JobStatus.FAILED, "Unpicklable", {"failed": 1.0}),
+        ("soft", JobStatus.FAILED, "SoftTimeLimitExceeded", {"failed": 1.0}),
+        ("nobody_knows", JobStatus.FAILED, "UnknownJobType", {"failed": 1.0}),
+        ("expired", JobStatus.EXPIRED, "", {"expired": 1.0}),
+        ("aside", JobStatus.IGNORED, "", {"ignored": 1.0}),
+    ],
+)
+def test_an_unusual_end_is_told_as_what_it_is(
+    oddities: Oddities,
+    name: str,
+    status: JobStatus,
+    error_class: str,
+    outcomes: dict[str, float],
+) -> None:
+    row = oddities.rows[name]
+    assert (row.status, row.error_class) == (status, error_class)
+    assert oddities.outcomes(name) == outcomes
+
+
+def test_a_name_that_no_worker_knows_is_in_the_success_rate(oddities: Oddities) -> None:
+    rate = oddities.scrape.value("ai_agents_enhancement_success_rate", tenant="nobody_knows")
+    assert rate == 0.0
+    row = oddities.rows["nobody_knows"]
+    assert (row.name, row.queue) == ("nobody_knows", "orders")
+    assert row.error_message.startswith("No job type of this name is registered in worker w")
+
+
+def test_a_job_that_replaces_another_has_its_latency(oddities: Oddities) -> None:
+    row = oddities.rows["replaced"]
+    assert row.name == "nap"
+    assert None not in (row.finished_at, row.enqueued_at, row.wait_seconds, row.runtime_seconds)
+    latency = (row.finished_at or 0) - (row.enqueued_at or 0)
+    assert latency > (row.wait_seconds or 0) + (row.runtime_seconds or 0)
+
+
+def test_an_eta_without_a_zone_is_what_celery_takes_it_for(oddities: Oddities) -> None:
+    """UTC, wherever the worker stands: it began at once when it was due."""
+    assert oddities.naive.wait_seconds is not None
+    assert 0 <= oddities.naive.wait_seconds < 60
+    assert (oddities.naive.started_at or 0) - (oddities.naive.enqueued_at or 0) < 60
