@@ -15,7 +15,11 @@ SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 
 STOREYS: dict[str, int] = {
     **dict.fromkeys(
-        ["database", "errors", "heartbeats", "ports", "settings", "telemetry", "timeseries"], 0
+        [
+            *("database", "errors", "heartbeats", "ports", "settings", "single_flight"),
+            *("telemetry", "timeseries"),
+        ],
+        0,
     ),
     **dict.fromkeys(
         ["prometheus", "cache", "panels", "anomaly", "health", "jobs", "instrument", "operations"],

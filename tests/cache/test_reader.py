@@ -309,6 +309,20 @@ async def test_many_readers_at_once_ask_the_source_once() -> None:
     assert [Grid(1000, NOW, STEP)] == source.asked
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_readers_of_different_windows_at_one_step_all_get_theirs(turns: int) -> None:
+    """Also who comes between the end of the other's fetch and whatever follows from it."""
+    reader = reader_of(ModelSource({queue("a"): ramp(0, NOW)}))
+
+    async def later() -> Reading:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await read(reader, 1200, 1700)
+
+    readings = await asyncio.gather(read(reader, 1000, 1500), later(), read(reader, 900, 1400))
+    assert [span(reading) for reading in readings] == [(1000, 1500), (1200, 1700), (900, 1400)]
+
+
 async def test_in_an_outage_many_readers_of_a_key_wait_for_one_failure() -> None:
     source = ModelSource({queue("a"): ramp(0, NOW)})
     reader = reader_of(source)

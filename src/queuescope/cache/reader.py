@@ -17,6 +17,7 @@ from queuescope.cache.disk import Extent, Extents, FrameKey
 from queuescope.cache.extents import crop, gaps, overlap
 from queuescope.cache.store import FrameStore
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Answer, Frame, Grid, LookupStatus, RangeSource, Reading, State
 
 CHECK_SECONDS = 60.0
@@ -28,14 +29,6 @@ _JITTER_RATIO = 0.1
 _NO_NUMBER = "The series exist, but nothing happened that could be measured"
 _NO_SERIES = "The source has no such series in this range"
 _PARTIAL = "The source warned that its answer may be incomplete"
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A fetch under way for one key, and the range that it is for."""
-
-    grid: Grid
-    task: asyncio.Task[Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,7 @@ class CachedReader:
         self._store = store
         self._horizon_seconds = horizon_seconds
         self._clock = clock
-        self._flights: dict[FrameKey, _Flight] = {}
+        self._flights = SingleFlight[FrameKey, Grid, Reading]()
         self._checked_at: dict[FrameKey, float] = {}
         self._left_alone_until = float("-inf")
         self._left_alone_because: SourceError | None = None
@@ -97,19 +90,17 @@ class CachedReader:
         nothing is held. However many read a key at once, one fetch is under way for it.
         """
         key = FrameKey(self._source.identity, query, grid.step_seconds)
-        while (flight := self._flights.get(key)) is not None:
-            reading = await asyncio.shield(flight.task)
-            if flight.grid == grid:
+        while (flight := self._flights.under_way(key)) is not None:
+            reading = await flight.result()
+            if flight.asked == grid:
                 return reading
             if reading.lookup is LookupStatus.SOURCE_ERROR:
                 # It failed for the neighbour a moment ago; asking again would only wait again.
                 return self._fallen_back(
                     key, grid, reading.cause, reading.cause_kind, reading.detail
                 )
-        task = asyncio.create_task(self._read(key, grid, source_now, epoch))
-        self._flights[key] = _Flight(grid, task)
-        task.add_done_callback(lambda _: self._flights.pop(key, None))
-        return await asyncio.shield(task)
+        work = self._read(key, grid, source_now, epoch)
+        return await self._flights.launch(key, grid, work).result()
 
     def last_good(self, query: str, step_seconds: int, span_seconds: int) -> Reading | None:
         """The newest held window of at most ``span_seconds``, without asking the source.

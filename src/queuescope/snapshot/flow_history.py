@@ -6,7 +6,6 @@ new step. Where the samples of a step come late, they are seen within ``RECHECK_
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from queuescope.figures import duration_words
 from queuescope.figures.figure import encode_values
 from queuescope.health import DrainHistory, DrainState, drain_history
 from queuescope.panels import Dashboard
+from queuescope.single_flight import SingleFlight
 from queuescope.snapshot.bearings import Bearings, Surveyor
 from queuescope.snapshot.view import View
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
@@ -75,22 +75,18 @@ class FlowHistories:
         self._matchers = matchers
         self._clock = clock
         self._kept: OrderedDict[View, _Kept] = OrderedDict()
-        self._tasks: dict[View, asyncio.Task[bytes]] = {}
+        self._flights = SingleFlight[View, None, bytes]()
 
     async def get(self, view: View) -> bytes:
         """The JSON for ``view``, whose breakdown does not matter; never raises for a source."""
         whole = View(view.range, view.start, view.end, view.step_seconds)
-        task = self._tasks.get(whole)
-        if task is None:
-            task = self._tasks[whole] = asyncio.create_task(self._take(whole))
-            task.add_done_callback(lambda _: self._tasks.pop(whole, None))
-        return await asyncio.shield(task)
+        flight = self._flights.under_way(whole)
+        if flight is None:
+            flight = self._flights.launch(whole, None, self._take(whole))
+        return await flight.result()
 
     async def aclose(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.aclose()
 
     async def _take(self, view: View) -> bytes:
         flow = self._dashboard.flow

@@ -19,6 +19,7 @@ from queuescope.figures import duration_words, step_words, value_words
 from queuescope.panels import Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
+from queuescope.single_flight import Flight, SingleFlight
 from queuescope.snapshot.alert_history import AlertHistories
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Charts, Moment
@@ -44,6 +45,7 @@ _SOURCE_FAILED_SECONDS = 1.0
 _PANEL_FAILED_SECONDS = 5.0
 _PRESENT_PATIENCE_SECONDS = 0.5
 _READ_AHEAD_RETRY_SECONDS = 30.0
+_FACTS = "facts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,6 @@ class Snapshot:
     as_of: tuple[tuple[str, float | None], ...] = ()
     reachable: bool = True
     thorough: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A snapshot that is being taken; ``fresh`` when all of it is asked for anew."""
-
-    task: asyncio.Task[Snapshot]
-    fresh: bool
 
 
 class SnapshotService:
@@ -111,11 +105,12 @@ class SnapshotService:
         )
         self._refresher = Refresher(self._renew, clock)
         self._snapshots: OrderedDict[View, Snapshot] = OrderedDict()
-        self._flights: dict[View, _Flight] = {}
+        # What is asked is whether all of it is read anew.
+        self._flights = SingleFlight[View, bool, Snapshot]()
         self._facts: SourceFacts | None = None
         self._facts_at = float("-inf")
         self._facts_kept = 0.0
-        self._facts_task: asyncio.Task[None] | None = None
+        self._facts_flights = SingleFlight[str, None, None]()
 
     @property
     def dashboard(self) -> Dashboard:
@@ -165,12 +160,12 @@ class SnapshotService:
             held = self.held(view, max_age_seconds) or self._just_failed(view, max_age_seconds)
             if held is not None and (held.thorough or not fresh):
                 return held
-            flight = self._flights.get(view)
+            flight = self._flights.under_way(view)
             if flight is None:
-                return await asyncio.shield(self._launch(view, Occasion.VIEWER, fresh=fresh))
+                return await self._launch(view, Occasion.VIEWER, fresh=fresh).result()
             self._telemetry.joined()
-            snapshot = await asyncio.shield(flight.task)
-            if flight.fresh or not fresh:
+            snapshot = await flight.result()
+            if flight.asked or not fresh:
                 return snapshot
 
     def watch(self, view: View, interval_seconds: float) -> None:
@@ -218,12 +213,8 @@ class SnapshotService:
 
     async def aclose(self) -> None:
         await self._refresher.aclose()
-        tasks: list[asyncio.Task[Any]] = [flight.task for flight in self._flights.values()]
-        if self._facts_task is not None:
-            tasks.append(self._facts_task)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.aclose()
+        await self._facts_flights.aclose()
         await self.present.aclose()
         await self._probe.aclose()
         await self._client.aclose()
@@ -245,18 +236,13 @@ class SnapshotService:
         )
         return snapshot if 0 <= self._age_seconds(snapshot) < shared else None
 
-    def _launch(self, view: View, occasion: Occasion, *, fresh: bool) -> asyncio.Task[Snapshot]:
-        task = asyncio.create_task(self._take(view, occasion, fresh=fresh))
-        self._flights[view] = _Flight(task, fresh)
-        task.add_done_callback(lambda _: self._flights.pop(view, None))
-        return task
+    def _launch(self, view: View, occasion: Occasion, *, fresh: bool) -> Flight[bool, Snapshot]:
+        return self._flights.launch(view, fresh, self._take(view, occasion, fresh=fresh))
 
     async def _renew(self, view: View) -> None:
         """Its turn has come; what is being taken for a viewer serves as well."""
-        flight = self._flights.get(view)
-        await asyncio.shield(
-            self._launch(view, Occasion.SCHEDULE, fresh=False) if flight is None else flight.task
-        )
+        flight = self._flights.under_way(view)
+        await (flight or self._launch(view, Occasion.SCHEDULE, fresh=False)).result()
 
     async def _take(self, view: View, occasion: Occasion, *, fresh: bool) -> Snapshot:
         started = asyncio.get_running_loop().time()
@@ -380,16 +366,13 @@ class SnapshotService:
         if self._facts is None:
             self._facts = self._facts_file.load(self._client.identity)
         due = contact.error is None and not 0 <= self._clock() - self._facts_at < self._facts_kept
-        if due and self._facts_task is None:
-            task = asyncio.create_task(self._renew_facts(self._clock() + contact.offset_seconds))
-            task.add_done_callback(self._facts_renewed)
-            self._facts_task = task
-        if self._facts is None and self._facts_task is not None:
-            await asyncio.wait([self._facts_task])
+        flight = self._facts_flights.under_way(_FACTS)
+        if due and flight is None:
+            work = self._renew_facts(self._clock() + contact.offset_seconds)
+            flight = self._facts_flights.launch(_FACTS, None, work)
+        if self._facts is None and flight is not None:
+            await asyncio.wait([flight.task])
         return self._facts or SourceFacts()
-
-    def _facts_renewed(self, _task: asyncio.Task[None]) -> None:
-        self._facts_task = None
 
     async def _renew_facts(self, source_now: float) -> None:
         panels = self._dashboard.panels

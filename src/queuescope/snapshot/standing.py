@@ -28,6 +28,7 @@ from queuescope.health import (
 )
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
 from queuescope.prometheus import PrometheusClient
+from queuescope.single_flight import SingleFlight
 from queuescope.snapshot.alerts import AlertReader, Alerts
 from queuescope.snapshot.bearings import Bearings, Surveyor
 from queuescope.snapshot.comparisons import COMPARED, Comparisons
@@ -60,14 +61,7 @@ from queuescope.snapshot.standing_words import (
 from queuescope.timeseries import Floats, Frame, Reading, State
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A standing that is being made, of present values not older than ``max_age_seconds``."""
-
-    task: asyncio.Task[None]
-    max_age_seconds: float
+_STANDING = "standing"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +102,8 @@ class StandingService:
         self._body_at = float("-inf")
         self._made_at = float("-inf")
         self._made_of = float("-inf")
-        self._flight: _Flight | None = None
+        # What is asked is how old its figures may be, in seconds.
+        self._flights = SingleFlight[str, float, None]()
         self._days = Days(reader, dashboard, matchers=matchers, clock=clock)
         asker = Asker(client, dashboard, matchers=matchers, clock=clock)
         self._shares = DayShares(asker, self._days, clock=clock)
@@ -123,22 +118,17 @@ class StandingService:
         """
         wanted = max(max_age_seconds, SHARED_SECONDS)
         while not self._is_made(wanted):
-            flight = self._flight
+            flight = self._flights.under_way(_STANDING)
             if flight is None:
-                task = asyncio.create_task(self._make(wanted))
-                task.add_done_callback(self._landed)
-                self._flight = _Flight(task, wanted)
-                await asyncio.shield(task)
+                await self._flights.launch(_STANDING, wanted, self._make(wanted)).result()
                 break
-            await asyncio.shield(flight.task)
-            if flight.max_age_seconds <= wanted:
+            await flight.result()
+            if flight.asked <= wanted:
                 break
         return self._put_together()
 
     async def aclose(self) -> None:
-        if self._flight is not None:
-            self._flight.task.cancel()
-            await asyncio.gather(self._flight.task, return_exceptions=True)
+        await self._flights.aclose()
 
     def _is_made(self, max_age_seconds: float) -> bool:
         present = self._surveyor.present
@@ -147,9 +137,6 @@ class StandingService:
         # In an outage there are no young ones; what was made a moment ago is shared nevertheless.
         just_made = 0 <= self._clock() - self._made_at < SHARED_SECONDS
         return just_made or present.is_young(max_age_seconds)
-
-    def _landed(self, _task: asyncio.Task[None]) -> None:
-        self._flight = None
 
     def _put_together(self) -> bytes:
         """What is known now; anew where there is news of Prometheus, or a second has passed."""
