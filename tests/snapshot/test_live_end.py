@@ -15,6 +15,7 @@ from tests.browser.known_samples import (
     QUEUES,
     SCRAPE_OFFSET_SECONDS,
     SCRAPE_SECONDS,
+    Floats,
     known_jobs,
     known_platform,
     live_depth,
@@ -50,6 +51,24 @@ def incident_samples(now: int) -> Samples:
     }
 
 
+def coloured_samples(now: int) -> Samples:
+    """Depth of some queues, latency of others, and of both what has no queue."""
+    times = scrape_times(now - 25 * HOUR, now + HOUR)
+    rising = np.arange(len(times), dtype=float)
+    found: dict[str, tuple[Floats, Floats]] = {}
+    for queue, waiting in (("a", 3), ("b", 4), ("d", 5), ("", 12)):
+        name = f'ai_agents_queue_depth{{scene="colours",queue="{queue}"}}'
+        found[name.replace(',queue=""', "")] = (times, np.full(len(times), float(waiting)))
+    for queue in ("b", "c", ""):
+        for le in ("1", "5", "+Inf"):
+            name = (
+                'ai_agents_enhancement_latency_seconds_bucket{scene="colours",'
+                f'queue="{queue}",le="{le}"}}'
+            )
+            found[name.replace(',queue=""', "")] = (times, rising)
+    return found
+
+
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     platform, _ = known_platform(START, START + 5 * HOUR, START + 5 * HOUR)
@@ -58,6 +77,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
         **platform.series("known"),
         **jobs.series("jobs"),
         **incident_samples(int(time.time())),
+        **coloured_samples(int(time.time())),
     }
     with RealPrometheus(tmp_path_factory.mktemp("live"), series=series) as server:
         yield server
@@ -152,6 +172,31 @@ async def test_an_incident_shows_in_every_range_within_one_refresh(
         snapshot = await service.get(past, max_age_seconds=1)
         assert content(snapshot)["view"]["live"] is None
         assert _ends(panels(snapshot)["queue_depth"]) == {}
+    finally:
+        await service.aclose()
+
+
+async def test_a_value_has_one_colour_on_all_charts_and_in_all_ranges(
+    known: RealPrometheus, make_service: StartService
+) -> None:
+    service = make_service(known.url, matchers='scene="colours"')
+    try:
+        seen: dict[str, set[tuple[str, str]]] = {}
+        for name in ("1h", "24h", "1h"):
+            taken = panels(await service.get(View(name, by="queue"), max_age_seconds=1))
+            lines = [trace for panel in taken.values() for trace in panel["figure"]["data"]]
+            for trace in lines:
+                line = (trace["line"]["color"], trace["line"]["dash"])
+                seen.setdefault(trace["name"], set()).add(line)
+            notes = {panel: found["note"] for panel, found in taken.items()}
+            assert notes["queue_depth"] == "up to 12 jobs have no queue"
+            assert notes["latency"] == "jobs without a queue are not drawn"
+            assert taken["latency"]["figure"]["point"].startswith("P95 of the jobs")
+        titles = {"Success rate"}
+        values = {name: lines for name, lines in seen.items() if name not in titles}
+        assert set(values) == {"a", "b", "c", "d"}
+        assert all(len(lines) == 1 for lines in values.values()), values
+        assert len({next(iter(lines)) for lines in values.values()}) == 4
     finally:
         await service.aclose()
 

@@ -76,9 +76,10 @@ class AlertHistories:
         self._reader = reader
         self._rules = AlertRules(client, panels, clock)
 
-    async def selector(self) -> str:
-        """The matcher of the alerts that are about a panel, as PromQL; empty: there are none."""
-        await self._rules.renew()
+    async def selector(self, *, may_ask: bool) -> str:
+        """The matcher of the alerts that are about a panel, as PromQL; empty: none is known."""
+        if may_ask:
+            await self._rules.renew()
         names = [name for name, panel in self._rules.panel_of.items() if panel is not None]
         return str(Matcher("alertname", "=~", "|".join(map(re.escape, sorted(names))))) * bool(
             names

@@ -170,7 +170,7 @@ class Charts:
         asked = await asyncio.gather(
             *(self._asked(panel, view, grid, resolution) for panel, resolution in panels)
         )
-        selector = "" if moment.error is not None else await self._alerts.selector()
+        selector = await self._alerts.selector(may_ask=moment.error is None)
         live, readings, recorded = await asyncio.gather(
             self._live_ends(asked, view, grid, moment, selector),
             asyncio.gather(*(self._read(one, view, grid, moment) for one in asked)),
@@ -292,7 +292,7 @@ class Charts:
         moment: Moment,
     ) -> _Judged:
         panel, by = asked.panel, asked.by
-        reading = self._as_of_now(read[0], view, live, moment)
+        reading = self._as_of_now(read[0], view, grid, live, moment)
         frame = closed = reading.frame if reading.frame is not None else Frame.empty(grid)
         state, cause = reading.state, reading.cause
         series = () if live is None else live.series.get(panel.id, ())
@@ -329,7 +329,7 @@ class Charts:
         return _Judged(asked, reading, read[1], closed, curves, state, cause, data_start)
 
     def _as_of_now(
-        self, reading: Reading, view: View, live: LiveEnds | None, moment: Moment
+        self, reading: Reading, view: View, grid: Grid, live: LiveEnds | None, moment: Moment
     ) -> Reading:
         """``reading`` with the state that the source is in now: what is held of closed steps needs
         no answer, but a chart that reaches the present does.
@@ -338,6 +338,11 @@ class Charts:
             return reading
         error = moment.error if live is None else live.error
         answered_now = moment.error is None and reading.as_of == moment.source_now
+        if reading.state is State.STALE and reading.frame is not None:
+            # All charts of a view were last answered with their live ends.
+            if reading.frame.grid != grid:
+                return reading
+            return replace(reading, as_of=self._newest_answer(reading, view))
         if error is None or reading.state not in _ANSWERED or answered_now:
             told = () if live is None else live.warnings
             as_of = reading.as_of
@@ -345,16 +350,19 @@ class Charts:
                 as_of = max(as_of, moment.source_now)
             warnings = tuple(dict.fromkeys((*reading.warnings, *told)))
             return replace(reading, as_of=as_of, warnings=warnings)
-        seen = [at for at in (reading.as_of, self._answered.get(view)) if at is not None]
         return replace(
             reading,
             state=State.STALE,
             cause=str(error),
             cause_kind=error.kind,
             detail=error.detail,
-            as_of=max(seen, default=None),
+            as_of=self._newest_answer(reading, view),
             lookup=LookupStatus.SOURCE_ERROR,
         )
+
+    def _newest_answer(self, reading: Reading, view: View) -> float | None:
+        seen = [at for at in (reading.as_of, self._answered.get(view)) if at is not None]
+        return max(seen, default=None)
 
     def _drawn(
         self, judged: _Judged, view: View, moment: Moment, slots: Mapping[str, int] | None
