@@ -4,6 +4,7 @@
     ├── ConfigurationError      a setting, panel file or argument is wrong
     ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
     ├── BrokerError             the broker did not give a usable answer (see BrokerErrorKind)
+    │   └── DamagedError        it gave one that holds nonsense; the rest of the broker is usable
     ├── JobStoreError           the job history could not be read or written (see StoreErrorKind)
     ├── OperationError           an operation was not, or not surely, carried out
     │   ├── RefusedError        it was not allowed, and nothing was done (see RefusalReason)
@@ -93,6 +94,13 @@ class BrokerError(QueuescopeError):
         super().__init__(message)
         self.kind = kind
         self.may_have_acted = may_have_acted
+
+
+class DamagedError(BrokerError):
+    """What the broker holds under one key is nonsense; the rest of it is usable."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(BrokerErrorKind.UNUSABLE, message)
 
 
 class StoreErrorKind(StrEnum):

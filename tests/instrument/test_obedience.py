@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -151,6 +152,33 @@ def test_a_pause_outlives_the_restart_of_a_broker_that_forgot_it(
     assert depth_of(broker, "orders") == 3
     broker.publish(DesiredState(revision=8))
     until(lambda: len(evidence.words), lambda count: count == 5)
+
+
+def test_a_worker_lives_with_whatever_stands_in_the_broker(
+    own_shop: Shop, broker: RedisBroker, client: redis.Redis
+) -> None:
+    """It goes on reporting, what it knew stays in force, and it obeys again what is mended."""
+    own_shop.start_worker()
+    broker.publish(DesiredState(revision=3, paused=("orders",)))
+    reported(broker, "w1@shop", lambda report: report.revision == 3)
+    damages: tuple[dict[Any, Any], ...] = (
+        {"revision": "soon"},
+        {"revision": str(2**63 - 1)},
+        {"revision": str(2**53 - 1), "paused": "[]"},
+        {"paused": b"[" * 20_000},
+        {"revocations": "soon"},
+        {"revocations": str(2**63 - 1)},
+    )
+    for damage in damages:
+        client.hset("queuescope:desired", mapping=damage)
+        report = reported_after(broker, "w1@shop", broker.now())
+        assert (report.paused, report.revision) == (("orders",), 3)
+    client.zadd("queuescope:revoked", {b"\xff" * 300: 9e9, b"": 9e9})
+    client.delete("queuescope:workers")
+    client.set("queuescope:workers", "no hash")
+    until(lambda: client.type("queuescope:workers"), lambda kind: kind == b"hash")
+    broker.publish(DesiredState(revision=4))
+    reported(broker, "w1@shop", lambda report: report.revision == 4)
 
 
 def _told(broker: RedisBroker) -> DesiredState | None:

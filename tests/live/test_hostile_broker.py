@@ -17,8 +17,11 @@ from tests.worker_reports import BUSY, JOB, report
 from queuescope.dashboard.live_sources import broker_source
 from queuescope.heartbeats import WorkerReport, decode_report, encode
 from queuescope.live import BrokerPicture, Sighting, Watch, read_broker
-from queuescope.operations.access import Access
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.audit import Result
 from queuescope.operations.broker import REPORTS_LIMIT, QueueReading
+from queuescope.operations.commands import workers_of
+from queuescope.operations.request import Operation, Request
 from queuescope.operations.room import ControlRoom
 
 WORKERS = "queuescope:workers"
@@ -192,6 +195,90 @@ def test_bindings_that_cannot_be_read_hide_nothing(room: ControlRoom, client: re
     client.hset("unacked", mapping={"1": '[{}, "shop", "a"]', "2": '[{}, "more", "orders"]'})
     (reading,) = room.broker.read(["orders"])
     assert reading.unacknowledged == 1
+
+
+def test_a_key_of_another_type_hides_no_other_queue(room: ControlRoom, client: redis.Redis) -> None:
+    client.set("orders", "no list")
+    client.set("unacked", "no hash")
+    told = report(worker="w@h", at=time.time(), queues=("express", "orders"))
+    client.hset(WORKERS, told.worker, encode(told))
+    client.lpush("express", "{}")
+    picture = read_broker(room)
+    assert [(queue.queue, queue.depth) for queue in picture.queues] == [("express", 1)]
+    assert picture.left_out_queues == 1
+
+
+DAMAGE = {
+    "text": {"revision": b"soon"},
+    "digits": {"revision": MANY_DIGITS},
+    "more digits": {"revision": TOO_MANY_DIGITS},
+    "greatest": {"revision": b"9223372036854775807"},
+    "made up": {"revision": b"9007199254740991", "paused": b"[]"},
+    "negative": {"revision": b"-1"},
+    "nothing": {"revision": b""},
+    "deep": {"paused": DEEP},
+    "names": {"paused": msgspec.json.encode(["q" * 1000])},
+    "many": {"paused": msgspec.json.encode([f"q{n}" for n in range(5000)])},
+    "large": {"paused": b"x" * 17 * MEBIBYTE},
+    "other": {"paused": b'{"a": 1}'},
+    "ledger": {"ledger": b"\xff"},
+    "counter text": {"revocations": b"soon"},
+    "counter greatest": {"revocations": b"9223372036854775807"},
+    "counter digits": {"revocations": TOO_MANY_DIGITS},
+}
+
+
+def pause(room: ControlRoom, queue: str) -> None:
+    actor, request = Actor("ada", Origin.OIDC), Request(Operation.PAUSE, queue)
+    plan = room.operations.plan(actor, request)
+    outcome = room.operations.act(actor, request, plan.token, plan.phrase)
+    assert (outcome.result, outcome.is_recorded) == (Result.DONE, True)
+
+
+def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_ledger(
+    room: ControlRoom, client: redis.Redis
+) -> None:
+    client.lpush("orders", "{}")
+    pause(room, "orders")
+    before = read_broker(room).desired
+    for kind, fields in DAMAGE.items():
+        client.hset("queuescope:desired", mapping=dict[Any, Any](fields))
+        picture = read_broker(room)
+        is_told = kind != "made up" and not kind.startswith("counter")
+        assert bool(picture.desired_fault) is is_told, kind
+        if is_told:
+            # What was read last stays: no queue seems to be resumed.
+            assert picture.desired == before, kind
+            causes = [f.cause for f in broker_source(Sighting(picture, 0.0)).findings]
+            assert any("is damaged in the broker" in cause for cause in causes), kind
+        room.tidy()
+        before = read_broker(room).desired
+        assert before == room.ledger.desired(), kind
+        assert (before.paused, before.revision < 100) == (("orders",), True), kind
+        room.broker.revoke(["job"])
+        assert int(client.hget("queuescope:desired", "revocations") or 0) < 2**53, kind
+    client.delete("queuescope:desired")
+    client.set("queuescope:desired", "no hash")
+    assert read_broker(room).desired_fault
+    room.tidy()
+    assert read_broker(room).desired == room.ledger.desired()
+
+
+def test_an_act_upon_what_is_damaged_is_carried_out(room: ControlRoom, client: redis.Redis) -> None:
+    """Also where nothing was ever decided."""
+    client.hset("queuescope:desired", mapping={"revision": "x", "revocations": str(2**63 - 1)})
+    client.hset(WORKERS, "w@h", encode(report(at=time.time(), queues=("express", "orders"))))
+    pause(room, "orders")
+    assert read_broker(room).desired.paused == ("orders",)
+    client.hset("queuescope:desired", "revision", str(2**63 - 1))
+    pause(room, "express")
+    assert read_broker(room).desired.paused == ("express", "orders")
+
+
+def test_replies_that_cannot_be_understood_name_nobody() -> None:
+    assert workers_of([{"w@h": {"ok": "pong"}}, 3, None, {"x" * 1000: 1}, ["a"]]) == {"w@h"}
+    assert workers_of("nonsense") == workers_of(None) == set()
+    assert len(workers_of([{f"w{number}": 1 for number in range(100_000)}])) == REPORTS_LIMIT
 
 
 def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:

@@ -271,11 +271,16 @@ def _unread_findings(picture: BrokerPicture) -> Iterable[Finding]:
             f"version or damaged: {names}"
         )
         yield Finding("reports_unreadable", Health.DEGRADED, cause=cause)
+    if picture.desired_fault:
+        yield Finding("desired_damaged", Health.DEGRADED, cause=picture.desired_fault)
     if picture.unread:
         cause = f"{picture.unread:,} of the workers' reports were not read: there are too many"
         yield Finding("reports_unread", Health.DEGRADED, cause=cause)
     if picture.left_out_queues:
-        cause = f"{picture.left_out_queues:,} queues were not read: workers name too many"
+        cause = (
+            f"{picture.left_out_queues:,} queues were not read: workers name too many, or their "
+            "keys hold no messages"
+        )
         yield Finding("queues_unread", Health.DEGRADED, cause=cause)
 
 

@@ -95,8 +95,16 @@ class History:
 
     def _run(self) -> None:
         while not self._stop.wait(_FLUSH_SECONDS):
+            self._flush_or_tell()
+        self._flush_or_tell()
+
+    def _flush_or_tell(self) -> None:
+        try:
             self._flush()
-        self._flush()
+        except Exception:  # rows of other jobs must be written all the same
+            if not self._is_down:
+                logger.exception("the job history met an error of its own; rows wait in memory")
+            self._is_down = True
 
     def _flush(self) -> None:
         with self._lock:
@@ -278,15 +286,14 @@ class Collector:
                 note = self._notes.popleft()
                 try:
                     said = self._translate(note, self._running)
+                    if said is not None:
+                        self._observe(*said)
+                        is_changed = True
                 except Exception:
                     self._metrics.observations_lost(1)
                     if not self._has_failed:
                         logger.exception("what happened to a job could not be understood")
                     self._has_failed = True
-                    continue
-                if said is not None:
-                    self._observe(*said)
-                    is_changed = True
             if is_changed:
                 self._metrics.in_flight(Counter(job.queue for job in self._running.values()))
 

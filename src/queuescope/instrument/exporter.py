@@ -35,6 +35,7 @@ from queuescope.instrument.metrics import (
     Metric,
 )
 from queuescope.operations.broker import RedisBroker, WorkersReading
+from queuescope.operations.commands import workers_of
 
 DEFAULT_PORT = 9541
 _TIMEOUT_SECONDS = 3.0
@@ -110,9 +111,8 @@ class LiveWorkers:
                 BrokerErrorKind.DOWN, f"the broker did not answer ({type(exc).__name__})"
             ) from exc
         now = self._clock()
-        for reply in replies or ():
-            for worker in reply:
-                self._seen_at[worker] = now
+        for worker in workers_of(replies):
+            self._seen_at[worker] = now
         self._seen_at = {w: t for w, t in self._seen_at.items() if now - t <= _ALIVE_SECONDS}
         self._asked_at = now
 
@@ -124,6 +124,10 @@ class LiveWorkers:
             except BrokerError as exc:
                 if not was_down:
                     logger.warning("workers cannot be asked: %s", exc)
+                was_down = True
+            except Exception:  # whoever may write to the broker may answer, too
+                if not was_down:
+                    logger.exception("workers cannot be asked")
                 was_down = True
             else:
                 was_down = False

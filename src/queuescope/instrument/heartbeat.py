@@ -37,10 +37,13 @@ from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
 from queuescope.operations.desired import (
+    DamagedDesiredError,
     broker_time,
+    is_made_up,
+    is_of_other_type,
     publish_desired,
-    read_desired,
     read_revoked,
+    read_told,
 )
 from queuescope.operations.redis_failures import translated
 
@@ -55,6 +58,7 @@ _POOLS = {
 }
 _TRANSPORTS = frozenset({"redis", "rediss", "redis+socket", "valkey", "sentinel"})
 # These do not pass by themselves, and a project must not stand still for them.
+_DAMAGED = "what is desired of the queues is damaged in the broker"
 _LASTING = frozenset({BrokerErrorKind.NO_PERMISSION, BrokerErrorKind.UNUSABLE})
 
 
@@ -131,6 +135,8 @@ class Heartbeat:
         self._notice_soft_shutdown()
         self._is_known = False
         self._is_down = False
+        self._is_faulty = False
+        self._is_damaged = False
         self._revocations: int | None = None
         self._revocations_at = 0.0
         self._timer: Any = None
@@ -192,15 +198,25 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
-            self._beat()
+            try:
+                self._beat()
+            except Exception:  # a worker without a pulse would be lost, and obey nothing
+                if not self._is_faulty:
+                    logger.exception(
+                        "the pulse of this worker met an error of its own, and goes on"
+                    )
+                self._is_faulty = True
             if self._stop.wait(REPORT_SECONDS):
                 return
 
     def _beat(self) -> None:
         try:
             with self._lock, self.link.client() as client:
-                self._obey(client)
-                self._report(client)
+                try:
+                    self._obey(client)
+                finally:
+                    # Whoever cannot obey lives all the same.
+                    self._report(client)
                 if self.kept is not None:
                     self.kept.flush(client, self.link.keys)
         except BrokerError as exc:
@@ -209,9 +225,9 @@ class Heartbeat:
             self._is_down = True
             self._open_for_good(exc)
         else:
-            if self._is_down:
+            if self._is_down or self._is_faulty:
                 logger.info("this worker reports again")
-            self._is_down = False
+            self._is_down = self._is_faulty = False
 
     # Shutting down --------------------------------------------------------------------------
 
@@ -252,19 +268,36 @@ class Heartbeat:
                 logger.warning("no job begins until it is known what is paused")
 
     def _obey(self, client: redis.Redis) -> None:
+        """What is damaged changes nothing: what was known stays in force."""
         keys, mine = self.link.keys, self._gate.desired
-        held = read_desired(client, keys)
-        if self._is_known and held.revision < mine.revision:
-            # The broker has lost its data; what was paused stays so, for other workers, too.
-            held = publish_desired(client, keys, mine)
-        self._is_known = True
-        self._let(held)
-        counter = int(client.hget(keys.desired, "revocations") or 0)
+        told = read_told(client, keys)
+        held = told.state
+        if held is not None and self._is_known and is_made_up(held, mine):
+            held = None
+        self._tell_of_damage(is_damaged=held is None or told.revocations is None)
+        if held is not None:
+            is_behind = self._is_known and held.revision < mine.revision
+            # What no operators decided was learned from a stranger, and the others put it right.
+            if is_behind and not (held.revision and is_made_up(mine, held)):
+                # The broker has lost its data; what was paused stays so, for other workers, too.
+                held = publish_desired(client, keys, mine)
+            self._is_known = True
+            self._let(held)
+        elif not self._is_known:
+            raise BrokerError(BrokerErrorKind.UNUSABLE, _DAMAGED)
         is_due = time.monotonic() - self._revocations_at > _REVOKED_SECONDS
-        if counter != self._revocations or is_due:
-            self._revocations, ids = read_revoked(client, keys)
+        if told.revocations != self._revocations or is_due:
+            self._revocations = told.revocations
             self._revocations_at = time.monotonic()
-            state.revoked.update(ids)
+            try:
+                state.revoked.update(read_revoked(client, keys))
+            except DamagedDesiredError as exc:
+                logger.warning("revoked jobs may start: %s", exc)
+
+    def _tell_of_damage(self, *, is_damaged: bool) -> None:
+        if is_damaged and not self._is_damaged:
+            logger.warning("%s; what was known stays in force", _DAMAGED)
+        self._is_damaged = is_damaged
 
     def _let(self, desired: DesiredState) -> None:
         self._gate.set(desired)
@@ -286,7 +319,14 @@ class Heartbeat:
 
     def _report(self, client: redis.Redis) -> None:
         report = self._look(broker_time(client))
-        client.hset(self.link.keys.workers, report.worker, encode(report))
+        try:
+            client.hset(self.link.keys.workers, report.worker, encode(report))
+        except redis.ResponseError as exc:
+            if not is_of_other_type(exc):
+                raise
+            # What stands in the place of the reports is no report of anybody.
+            client.delete(self.link.keys.workers)
+            raise
 
     def _look(self, at: float) -> WorkerReport:
         consumer, pool = self._worker.consumer, self._worker.pool

@@ -16,7 +16,12 @@ from celery.worker.control import control_command
 from kombu.exceptions import KombuError
 
 from queuescope.errors import BrokerError
-from queuescope.heartbeats import KeptJob, RetryAnswer, decode_kept_job
+from queuescope.heartbeats import (
+    KEPT_JOB_LIMIT_BYTES,
+    KeptJob,
+    RetryAnswer,
+    decode_kept_job,
+)
 from queuescope.instrument.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
@@ -40,7 +45,11 @@ class Retrier:
         """Once for each act and job, however often it is asked. Raises ``BrokerError``."""
         keys = self._heartbeat.link.keys
         with self._heartbeat.client() as client:
-            raw = None if self._retry is not None else client.get(keys.arguments_of(job_id))
+            raw = None
+            if self._retry is None and client.strlen(keys.arguments_of(job_id)) <= (
+                KEPT_JOB_LIMIT_BYTES
+            ):
+                raw = client.get(keys.arguments_of(job_id))
             if self._retry is None and raw is None:
                 return RetryAnswer.NOT_KEPT
             mark = keys.sent_again(act_id, job_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from queuescope.errors import DamagedError
 from queuescope.heartbeats import QUEUES_LIMIT, DesiredState
 from queuescope.live.pace import Pace, Paces
 from queuescope.operations.broker import QueueReading
@@ -19,7 +20,9 @@ class BrokerPicture:
     ``paces`` are those of the workers that have been seen for long enough, by name;
     ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
     ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
-    ``left_out_queues`` how many queues were not read, for there are too many.
+    ``left_out_queues`` how many queues were not read, for there are too many,
+    or something else than messages lies under their name. With a
+    ``desired_fault``, a sentence, ``desired`` is the last that could be read.
     """
 
     at: float
@@ -31,6 +34,7 @@ class BrokerPicture:
     unreadable: tuple[str, ...] = ()
     unread: int = 0
     left_out_queues: int = 0
+    desired_fault: str = ""
 
     def queue(self, name: str) -> QueueReading | None:
         """The reading of one queue; None when it is not among them."""
@@ -58,8 +62,13 @@ def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
     # Whoever reads a great many of them would do nothing else.
     served = sorted(named.difference(room.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(room.named_queues))]
-    queues = tuple(room.broker.read(sorted({*room.named_queues, *kept})))
-    desired = room.broker.desired()
+    wanted = sorted({*room.named_queues, *kept})
+    queues = tuple(room.broker.read(wanted))
+    fault = ""
+    try:
+        desired = room.broker.desired()
+    except DamagedError as exc:
+        desired, fault = room.broker.last_desired, str(exc)
     known = {} if paces is None else paces.take_in(workers.reports)
     elsewhere = bool(room.ledger.name) and desired.ledger not in ("", room.ledger.name)
     return BrokerPicture(
@@ -71,5 +80,6 @@ def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
         elsewhere,
         workers.unreadable,
         workers.unread,
-        len(served) - len(kept),
+        len(served) - len(kept) + len(wanted) - len(queues),
+        fault,
     )

@@ -6,6 +6,7 @@ and everything that was delivered and not yet acknowledged in one hash for all q
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from queuescope.errors import ConfigurationError
+from queuescope.errors import ConfigurationError, DamagedError
 from queuescope.heartbeats import (
     DROP_SECONDS,
     LOST_SECONDS,
@@ -34,6 +35,7 @@ from queuescope.heartbeats import (
 )
 from queuescope.operations import bounded_replies, desired
 from queuescope.operations.bounded_replies import REPLY_LIMIT_BYTES, ReplyTooLargeError
+from queuescope.operations.desired import DamagedDesiredError, is_of_other_type
 from queuescope.operations.redis_failures import is_overtaken, translated
 
 DUE_HEADER = "queuescope_enqueued_at"
@@ -46,6 +48,10 @@ _BINDINGS_LIMIT = 1000
 _LOOKED_AT_STEPS = 16
 _NAMES_LIMIT = 20_000
 _BATCH = 20
+_DAMAGED = (
+    "what is desired of the queues is damaged in the broker; workers go on by what they knew, and "
+    "the dashboard writes it anew"
+)
 _KEEP_SECONDS = 7 * 86_400.0
 _BINDING = "_kombu.binding.%s"
 _PROBE_SECONDS = 60
@@ -110,17 +116,19 @@ class RedisBroker:
         self._own_separator = separator
         # Replaced as one, for threads share it.
         self._layout = (self._own_steps, separator)
+        self._last_desired = DesiredState()
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
 
     def read(self, queues: Sequence[str], *, with_delivered: bool = True) -> list[QueueReading]:
-        """The state of ``queues``, all at one instant.
+        """The state of ``queues``, all at one instant; those under whose name something else than
+        messages lies are left out.
 
         Without ``with_delivered``, ``unacknowledged`` stays unknown, and needs no right to be read.
         """
         lists = {queue: self.list_keys(queue) for queue in queues}
         with translated():
-            looks = with_delivered and self._reader.hlen(self._unacked) <= _UNACKNOWLEDGED_LIMIT
+            looks = with_delivered and self._count_delivered() <= _UNACKNOWLEDGED_LIMIT
             try:
                 found = self._look(lists, looks=looks)
             except ReplyTooLargeError:
@@ -132,10 +140,16 @@ class RedisBroker:
         now = seconds + microseconds / 1e6
         readings = []
         for queue, keys in lists.items():
-            depth, dues = 0, []
+            depth, dues, is_queue = 0, [], True
             for _ in keys:
-                depth += next(answers)
-                dues.append(_due_at(next(answers)))
+                length, message = next(answers), next(answers)
+                if isinstance(length, Exception):
+                    is_queue = False
+                    continue
+                depth += length
+                dues.append(_due_at(message))
+            if not is_queue:
+                continue
             known = [due for due in dues if due is not None]
             age: float | None = 0.0 if depth == 0 else None
             if known:
@@ -143,11 +157,22 @@ class RedisBroker:
             readings.append(QueueReading(queue, depth, age, None))
         if not looks:
             return readings
-        delivered = self._delivered(next(answers), frozenset(queues))
+        entries = next(answers)
+        if isinstance(entries, Exception):
+            return readings
+        delivered = self._delivered(entries, frozenset(queues))
         return [
             QueueReading(r.queue, r.depth, r.oldest_age_seconds, delivered[r.queue])
             for r in readings
         ]
+
+    def _count_delivered(self) -> float:
+        try:
+            return self._reader.hlen(self._unacked)
+        except redis.ResponseError as exc:
+            if not is_of_other_type(exc):
+                raise
+            return math.inf
 
     def _look(self, lists: dict[str, list[str]], *, looks: bool) -> list[Any]:
         with self._reader.pipeline() as pipe:
@@ -157,7 +182,7 @@ class RedisBroker:
                 pipe.lindex(key, -1)
             if looks:
                 pipe.hvals(self._unacked)
-            return list(pipe.execute())
+            return _executed(pipe)
 
     def _look_one_by_one(self, lists: dict[str, list[str]]) -> list[Any]:
         """The same, but for the messages that are too large to be read."""
@@ -166,11 +191,11 @@ class RedisBroker:
             pipe.time()
             for key in keys:
                 pipe.llen(key)
-            at, *lengths = pipe.execute()
+            at, *lengths = _executed(pipe)
         found: list[Any] = [at]
         for key, length in zip(keys, lengths, strict=True):
             message: Any = None
-            if length:
+            if length and not isinstance(length, Exception):
                 try:
                     message = self._reader.lindex(key, -1)
                 except ReplyTooLargeError:
@@ -284,9 +309,25 @@ class RedisBroker:
         return dropped
 
     def desired(self) -> DesiredState:
-        """The broker's copy of what is desired; revision 0 when it has none."""
+        """The broker's copy of what is desired; revision 0 when it has none. Raises
+        ``DamagedError`` when it is none.
+        """
         with translated():
-            return desired.read_desired(self._reader, self.keys)
+            try:
+                self._last_desired = desired.read_desired(self._reader, self.keys)
+            except (DamagedDesiredError, ReplyTooLargeError) as exc:
+                raise DamagedError(_DAMAGED) from exc
+            return self._last_desired
+
+    @property
+    def last_desired(self) -> DesiredState:
+        """What was read last that was not damaged; revision 0 before."""
+        return self._last_desired
+
+    def mend(self) -> None:
+        """Make the counter of revocations a number again where it is none."""
+        with translated(writes=True), self.writing() as client:
+            desired.mend_revocations(client, self.keys)
 
     def publish(self, state: DesiredState) -> DesiredState:
         """Write ``state`` unless the broker holds a revision that is as high; returns what it
@@ -426,6 +467,15 @@ def _route(raw: bytes) -> tuple[str, str] | None:
     except ValueError:
         return None
     return exchange, routing_key
+
+
+def _executed(pipe: Any) -> list[Any]:
+    """The answers, with the error in the place of what is asked of a key of another type."""
+    answers = pipe.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception) and not is_of_other_type(answer):
+            raise answer
+    return list(answers)
 
 
 def _report(raw: bytes | str, now: float) -> WorkerReport | None:

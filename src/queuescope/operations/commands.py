@@ -6,9 +6,10 @@ Nothing is sent twice. A worker that does not answer leaves open what happened, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import celery
@@ -16,11 +17,12 @@ import redis
 from kombu.exceptions import KombuError
 
 from queuescope.errors import OutcomeUnknownError, RefusalReason, RefusedError
-from queuescope.heartbeats import RetryAnswer
-from queuescope.operations.broker import RedisBroker
+from queuescope.heartbeats import NAME_LIMIT, RetryAnswer
+from queuescope.operations.broker import REPORTS_LIMIT, RedisBroker
 from queuescope.operations.redis_failures import translated
 
 _BATCH = 200
+_NONSENSE = "answered what cannot be understood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class WorkerCommands:
     def scale(self, worker: str, size: int) -> Scaled:
         """Give the pool of ``worker`` so many processes."""
         answer = self._ask(worker, "queuescope_scale", {"size": size})
-        return Scaled(worker, int(answer["before"]), int(answer["after"]))
+        before, after = answer.get("before"), answer.get("after")
+        if not isinstance(before, int) or not isinstance(after, int):
+            raise OutcomeUnknownError(f"Worker {worker} {_NONSENSE}.")
+        return Scaled(worker, before, after)
 
     def retry(
         self, worker: str, jobs: Sequence[tuple[str, str]], act_id: str
@@ -83,9 +88,10 @@ class WorkerCommands:
             except OutcomeUnknownError:
                 results |= {job_id: RetryAnswer.UNKNOWN for job_id, _ in jobs[start:]}
                 break
-            said: Mapping[str, str] = answer["answers"]
+            said = answer.get("answers")
             results |= {
-                job_id: RetryAnswer(said.get(job_id, RetryAnswer.UNKNOWN)) for job_id, _ in batch
+                job_id: _answer(said.get(job_id)) if isinstance(said, dict) else RetryAnswer.UNKNOWN
+                for job_id, _ in batch
             }
         return results
 
@@ -103,7 +109,7 @@ class WorkerCommands:
                 timeout=self._timeout_seconds / 2,
                 connection=connection,
             )
-        return tuple(sorted(worker for reply in replies or () for worker in reply))
+        return tuple(sorted(workers_of(replies)))
 
     def close(self) -> None:
         self._app.close()
@@ -121,7 +127,7 @@ class WorkerCommands:
                 connection=connection,
             )
         for reply in replies or ():
-            answer = reply.get(worker)
+            answer = reply.get(worker) if isinstance(reply, dict) else None
             if not isinstance(answer, dict):
                 continue
             if "refused" in answer:
@@ -143,6 +149,24 @@ class WorkerCommands:
                 if isinstance(cause, redis.RedisError | OSError):
                     raise cause from exc
                 raise redis.ConnectionError("no connection") from exc
+            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as exc:
+                # Whoever may write to the broker may answer, too.
+                raise OutcomeUnknownError(f"A worker {_NONSENSE}.") from exc
+
+
+def workers_of(replies: object) -> set[str]:
+    """Who answered, of what Celery gathered; of that anything may be nonsense."""
+    found = replies if isinstance(replies, list) else []
+    names = (name for reply in found if isinstance(reply, dict) for name in reply)
+    valid = (name for name in names if isinstance(name, str) and len(name) <= NAME_LIMIT)
+    return set(islice(valid, REPORTS_LIMIT))
+
+
+def _answer(said: object) -> RetryAnswer:
+    try:
+        return RetryAnswer(str(said))
+    except ValueError:
+        return RetryAnswer.UNKNOWN
 
 
 def _sentence(text: str) -> str:

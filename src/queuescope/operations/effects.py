@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from queuescope.errors import (
     AuditError,
     BrokerError,
+    DamagedError,
     OutcomeUnknownError,
     PurgeError,
     RefusalReason,
@@ -16,6 +17,7 @@ from queuescope.errors import (
 from queuescope.heartbeats import DesiredState
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.control import Done
+from queuescope.operations.desired import is_made_up
 from queuescope.operations.ledger import Ledger
 from queuescope.operations.purge_file import SUFFIX, Purge
 from queuescope.operations.quarantine import Quarantine
@@ -65,9 +67,22 @@ class PauseAndResume:
         ever said takes over what the broker holds: a database that was lost resumes nothing.
         Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
         """
-        wanted, held = self._ledger.desired(), self._broker.desired()
-        if held == wanted:
+        self._broker.mend()
+        is_damaged = False
+        wanted = self._ledger.desired()
+        try:
+            held = self._broker.desired()
+        except DamagedError as exc:
+            logger.warning("%s", exc)
+            held, is_damaged = DesiredState(), True
+        if held == wanted and not is_damaged:
             return False
+        if is_made_up(held, wanted):
+            logger.warning(
+                "revision %d of what is desired was decided nowhere, and is written over",
+                held.revision,
+            )
+            held = DesiredState()
         if held.ledger not in ("", self._ledger.name) and held.revision > wanted.revision:
             logger.warning(
                 "another operations database (%s) decided what is paused: %s; give all dashboards "
@@ -121,7 +136,7 @@ class PurgeQueue:
 
     def count(self, request: Request) -> int:
         _demand_known(request.subject, self._queues())
-        depth = self._broker.read([request.subject])[0].depth
+        depth = sum(reading.depth for reading in self._broker.read([request.subject]))
         if depth == 0:
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO, f"Nothing waits in queue {request.subject}."

@@ -35,13 +35,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from queuescope.database import Database
 from queuescope.errors import AuditError, RefusalReason, RefusedError
-from queuescope.heartbeats import DesiredState
+from queuescope.heartbeats import DESIRED_LIMIT_BYTES, DesiredState, Names, parse
 from queuescope.operations import audit, challenge
 from queuescope.operations.access import Actor, Role
 from queuescope.operations.audit import Entry, Event, Phase, Result, Search, Verification
 from queuescope.operations.challenge import Challenge
 from queuescope.operations.request import Request
 
+_paused_decoder = msgspec.json.Decoder(Names)
 ACT_LIMIT_SECONDS = 120
 """An act without an outcome after so long is taken for one whose server has ended."""
 _REMEDIES = {
@@ -415,8 +416,16 @@ def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, Desir
     names = connection.execute(select(_names.c.name, _names.c.decided_in)).one_or_none()
     if row is None or names is None:
         raise AuditError("the audit's database has lost what the operators want of the queues")
-    paused = msgspec.json.decode(row.paused, type=tuple[str, ...])
-    return names.name, DesiredState(revision=row.revision, paused=paused, ledger=names.decided_in)
+    try:
+        paused = parse(row.paused, _paused_decoder, limit_bytes=DESIRED_LIMIT_BYTES)
+        state = DesiredState(
+            revision=int(row.revision), paused=paused, ledger=str(names.decided_in)
+        )
+    except (ValueError, TypeError) as exc:
+        raise AuditError(
+            "the audit's database holds something else than what the operators want of the queues"
+        ) from exc
+    return str(names.name), state
 
 
 def _decide(connection: Connection, state: DesiredState) -> None:

@@ -92,7 +92,8 @@ class Quarantine:
         self._take_out(queue, purge_id)
         purge = self._complete(purge_id)
         try:
-            still_reserved = self._broker.read([queue])[0].unacknowledged
+            readings = self._broker.read([queue])
+            still_reserved = readings[0].unacknowledged if readings else None
         except BrokerError:
             still_reserved = None
         return Purged(purge, still_reserved)
