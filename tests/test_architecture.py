@@ -16,8 +16,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 STOREYS: dict[str, int] = {
     **dict.fromkeys(
         [
-            *("database", "errors", "heartbeats", "ports", "settings", "single_flight"),
-            *("telemetry", "timeseries"),
+            *("csv_cells", "database", "errors", "heartbeats", "ports", "settings"),
+            *("single_flight", "telemetry", "timeseries"),
         ],
         0,
     ),

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -334,7 +335,38 @@ def _is_unopened(exc: DBAPIError) -> bool:
     return isinstance(exc, OperationalError) and exc.statement is None
 
 
+def as_text(value: object, limit: int = 10_000) -> str:
+    """What stands in a column of text: SQLite keeps there whatever anybody writes."""
+    if isinstance(value, bytes | memoryview):
+        value = bytes(value[:limit]).decode("utf-8", "replace")
+    return "" if value is None else str(value)[:limit]
+
+
+def as_number(value: object, *, most: float = 1e12) -> float | None:
+    """What stands in a column of numbers; ``None`` for what is none, not finite, or beyond
+    ``most`` on either side.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
+        return None
+    return float(value)
+
+
+def as_whole(value: object) -> int | None:
+    """What stands in a column of whole numbers; ``None`` for what is none."""
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None
+
+
+def member(kind: type[StrEnum], text: str) -> str:
+    """The member of ``kind`` that ``text`` names, or ``text`` itself, as of a newer version."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
 def _tune_sqlite(connection: Any, _record: object) -> None:
+    # Text that is not UTF-8 was not written by us: it must not hide the rows beside it.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     cursor = connection.cursor()
     # Readers never wait for the writer, and a crash of the process loses nothing. The switch is
     # kept in the file; while another connection makes it, SQLite refuses instead of waiting.

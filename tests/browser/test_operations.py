@@ -75,7 +75,7 @@ def words_in(path: Path) -> list[str]:
     return path.read_text("utf-8").split() if path.exists() else []
 
 
-def outcomes(world: World, operation: str, target: str) -> list[Result]:
+def outcomes(world: World, operation: str, target: str) -> list[str]:
     return [
         entry.event.result
         for entry in world.audited(operation, target)

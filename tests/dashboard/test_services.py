@@ -257,7 +257,7 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
     job_id = shop.send("hang_once", path=str(shop.folder / "evidence"), word="begun")
     row = row_when(services, job_id, JobStatus.STARTED)
     worker = worker_when(services, lambda w: w.report.active_count == 1)
-    seen: set[JobStatus | None] = set()
+    seen: set[str | None] = set()
 
     def note() -> bool:
         assert services.jobs is not None

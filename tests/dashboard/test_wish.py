@@ -63,7 +63,7 @@ def depth(room: ControlRoom) -> int:
     return room.broker.read(["orders"])[0].depth
 
 
-def results(room: ControlRoom) -> list[Result]:
+def results(room: ControlRoom) -> list[str]:
     """How every act ended, the first one first."""
     entries = reversed(room.ledger.find(Search(), limit=100))
     return [e.event.result for e in entries if e.event.phase is Phase.OUTCOME]

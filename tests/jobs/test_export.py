@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.jobs.conftest import FAILED, T0
 
+from queuescope.csv_cells import harmless
 from queuescope.errors import JobStoreError
-from queuescope.jobs.export import COLUMNS, NUMBERS, csv_of, harmless
+from queuescope.jobs.export import COLUMNS, NUMBERS, csv_of
 from queuescope.jobs.store import Job, JobStatus
 
 SIGNS = "=+-@＝＋－＠"

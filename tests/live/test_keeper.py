@@ -68,7 +68,7 @@ class Site:
         self.fleet = judge(WorkersReading(NOW, reports, forgotten), DesiredState())
         return self.keeper.keep()
 
-    def status(self, job_id: str = ROW.id) -> JobStatus:
+    def status(self, job_id: str = ROW.id) -> str:
         assert self.store is not None
         row = self.store.get(job_id)
         assert row is not None

@@ -21,7 +21,7 @@ class Act:
     """One act as the audit tells it; the newest outcome counts."""
 
     intent: Entry
-    result: Result | None = None
+    result: str | None = None
     touched: int = 0
 
     @property
@@ -40,9 +40,7 @@ def judge_all(
     room: ControlRoom, fed: Sequence[str], retried: Path, queues: Sequence[str]
 ) -> Verdict:
     acts, faults = _read_acts(room)
-    verdict = Verdict(
-        len(acts), Counter(act.result.value if act.result else "open" for act in acts.values())
-    )
+    verdict = Verdict(len(acts), Counter(act.result or "open" for act in acts.values()))
     verdict.faults += faults
     if fault := room.ledger.verify().fault:
         verdict.faults.append(fault)

@@ -259,7 +259,7 @@ def test_text_from_elsewhere_stays_one_printable_line(ledger: Ledger) -> None:
 def test_it_is_searched_paged_and_exported(ledger: Ledger) -> None:
     for number in range(30):
         perform(ledger, Request.purge(f"q{number}"), Result.FAILED if number % 3 else Result.DONE)
-    ledger.refuse(ADA, Role.VIEWER, Request.pause("100%"), "=SUM(A1)")
+    ledger.refuse(ADA, Role.VIEWER, Request.pause("100%"), "=SUM(A1); ＝1;=cmd")
     newest = ledger.find(Search(), limit=20)
     assert [entry.seq for entry in newest] == list(range(61, 41, -1))
     assert ledger.find(Search(), limit=20, before=42)[0].seq == 41
@@ -271,10 +271,10 @@ def test_it_is_searched_paged_and_exported(ledger: Ledger) -> None:
     assert ledger.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
     assert [e.seq for e in ledger.find(Search(target="Q7"))] == [16, 15]
     lines = list(csv.DictReader(ledger.export_csv(Search(result="refused"))))
-    assert [line["detail"] for line in lines] == ["'=SUM(A1)"]
+    assert [line["detail"] for line in lines] == ["'=SUM(A1); '＝1;'=cmd"]
     assert len(list(ledger.export_csv(Search()))) == 62
     (refused,) = ledger.export_json(Search(result="refused"))
-    assert json.loads(refused)["detail"] == "=SUM(A1)"
+    assert json.loads(refused)["detail"] == "=SUM(A1); ＝1;=cmd"
     assert [json.loads(line)["seq"] for line in ledger.export_json(Search())] == [*range(1, 62)]
 
 

@@ -92,7 +92,7 @@ class Scene:
             actor, plan.request, plan.token, plan.phrase if typed is None else typed
         )
 
-    def results(self) -> list[tuple[Phase, Result]]:
+    def results(self) -> list[tuple[str, str]]:
         """Of all entries, oldest first."""
         found = self.ledger.find(Search(), limit=10_000)
         return [(entry.event.phase, entry.event.result) for entry in reversed(found)]

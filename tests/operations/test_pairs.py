@@ -83,7 +83,7 @@ def whole(ledger: Ledger) -> dict[str, int]:
     for entry in reversed(ledger.find(Search(), limit=100_000)):
         if entry.event.result is Result.REFUSED:
             continue
-        results[entry.event.result.value] += 1
+        results[str(entry.event.result)] += 1
         if entry.event.phase is Phase.INTENT:
             intents.add(entry.event.act)
         else:

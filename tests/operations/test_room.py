@@ -68,7 +68,7 @@ def do(room: ControlRoom, request: Request, actor: Actor = ADA) -> Outcome:
     return room.operations.act(actor, request, plan.token, plan.phrase)
 
 
-def audited(room: ControlRoom) -> list[tuple[Phase, Result]]:
+def audited(room: ControlRoom) -> list[tuple[str, str]]:
     return [
         (entry.event.phase, entry.event.result)
         for entry in reversed(room.ledger.find(Search(), limit=1000))

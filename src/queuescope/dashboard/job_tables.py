@@ -44,7 +44,7 @@ SUMMARY_LENGTH = 140
 GROUPS_SHOWN = 10
 """How many groups are shown at first."""
 GROUPS_LIMIT = 50
-_TONES = {
+_TONES: dict[str, Tone] = {
     JobStatus.STARTED: Tone.BUSY,
     JobStatus.RETRYING: Tone.WARN,
     JobStatus.SUCCEEDED: Tone.GOOD,
@@ -275,7 +275,7 @@ def jobs_table(page: JobPage, ticked: Sequence[str], reader: Reader, *, empty: s
             (
                 _tick(job, ticked),
                 _ended(job, reader),
-                mark(job.status, _TONES[job.status]),
+                mark(job.status, _TONES.get(job.status, Tone.UNKNOWN)),
                 job.name,
                 job.tenant,
                 job.queue,

@@ -243,7 +243,7 @@ def audit_table(
             is_open = event.act in unfinished
             result = mark("under way", Tone.BUSY) if is_open else mark("intent", Tone.IDLE)
         else:
-            result = mark(event.result, _RESULT_TONES[event.result])
+            result = mark(event.result, _RESULT_TONES.get(event.result, Tone.UNKNOWN))
         rows.append(
             [
                 figure(entry.seq),

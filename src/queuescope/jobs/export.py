@@ -1,10 +1,6 @@
 """Jobs as CSV (RFC 4180, UTF-8), in which no spreadsheet finds a formula.
 
-A spreadsheet that opens a CSV file evaluates every cell that begins like a formula, and jobs carry
-texts of strangers. A text gets an apostrophe wherever some spreadsheet could begin a cell with such
-a sign: at its beginning and, because spreadsheets of some countries separate cells by semicolons,
-after a semicolon, a tab or a line break within it. Numbers and times are made here, are never
-touched, and stand in columns of their own.
+Numbers and times are made here, are never touched, and stand in columns of their own.
 """
 
 from __future__ import annotations
@@ -12,10 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
+from queuescope.csv_cells import harmless
 from queuescope.jobs.table import Job
 
 ROWS_LIMIT = 100_000
@@ -41,18 +37,6 @@ COLUMNS = (
 NUMBERS = frozenset({"wait_seconds", "runtime_seconds", "attempts"})
 
 _CHUNK_ROWS = 200
-# What a reader may skip before a sign: spaces, quotes and characters that do not show.
-_SKIPPED = r"[\s\"\x00-\x20\x7f-\xa0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]*"
-_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20\u2212\ufe62\ufe63\ufe66\ufe6b"
-_FORMULA = re.compile(rf"(?:\A|(?<=[;\t\r\n])){_SKIPPED}(?=[{_SIGNS}])")
-_CONTROL = re.compile(r"\A[\t\r\n]")
-
-
-def harmless(text: str) -> str:
-    """``text`` with apostrophes where a spreadsheet could take it for a formula."""
-    if _CONTROL.match(text):
-        text = f"'{text}"
-    return _FORMULA.sub(r"\g<0>'", text)
 
 
 def csv_of(jobs: Iterable[Job]) -> Iterator[bytes]:
@@ -79,7 +63,7 @@ def _taken(held: io.StringIO) -> bytes:
 def _cells(job: Job) -> list[str]:
     return [
         harmless(job.id),
-        job.status.value,
+        harmless(job.status),
         harmless(job.name),
         harmless(job.tenant),
         harmless(job.queue),

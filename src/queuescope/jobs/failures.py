@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from queuescope.database import as_number, as_text
 from queuescope.jobs.fingerprint import normalise
 from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import HAS_FAILED, JOB_COLUMNS, JOBS, Job, as_job
@@ -145,7 +146,7 @@ def failed_ids(
                 .order_by(*_NEWEST_FIRST)
                 .limit(limit + 1)
             )
-            found += [(at, job_id) for at, job_id in rows]
+            found += [(as_number(at) or 0.0, as_text(job_id)) for at, job_id in rows]
         unmarked = list(_unmarked(connection, store, within))
         is_whole = len(unmarked) < UNMARKED_LIMIT
         found += [
@@ -204,12 +205,14 @@ def _count_marked(
         ).group_by(newest.c.fingerprint, newest.c.tenant)
     )
     marked = unmarked = 0
-    for mark, tenant, count, first_at, last_at in rows:
+    for raw, tenant, count, first, last in rows:
+        first_at, last_at = as_number(first) or 0.0, as_number(last) or 0.0
+        mark = None if raw is None else as_text(raw)
         if mark is None:
             unmarked += count
         else:
             marked += count
-            tallies.setdefault(mark, _Tally()).add(tenant, count, first_at, last_at)
+            tallies.setdefault(mark, _Tally()).add(as_text(tenant), count, first_at, last_at)
     return marked, unmarked
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, select
 
+from queuescope.database import as_number, as_text
 from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import (
     FILTERED,
@@ -26,6 +27,7 @@ from queuescope.jobs.table import (
     JOB_COLUMNS,
     JOBS,
     LABEL_LIMIT,
+    LATEST,
     Job,
     JobStatus,
     as_job,
@@ -141,18 +143,19 @@ def find_jobs(
     beyond = _beyond(older_than, newer_than)
     with store.reading() as connection:
         plan = _plan(connection, wanted)
-        rows = connection.execute(plan.jobs(beyond, up=goes_up).limit(limit + 1))
+        rows = connection.execute(plan.jobs(beyond, up=goes_up).limit(limit + 1)).all()
         found = [as_job(row) for row in rows]
         has_more = len(found) > limit
         end = None if has_more else plan.end(connection, beyond, up=goes_up)
     jobs = found[:limit]
-    further = Place.of(jobs[-1]) if has_more else end
+    places = [_place(job, row) for job, row in zip(jobs, rows, strict=False)]
+    further = places[-1] if has_more else end
     looked_back_to = None if end is None else end.moment
     if goes_up:
         # The way back always leads somewhere: to the page one came from.
-        back = Place.of(jobs[0]) if jobs else newer_than
+        back = places[0] if jobs else newer_than
         return JobPage(tuple(jobs[::-1]), further, back, looked_back_to)
-    back = Place.of(jobs[0]) if jobs else older_than
+    back = places[0] if jobs else older_than
     return JobPage(tuple(jobs), back if older_than else None, further, looked_back_to)
 
 
@@ -192,7 +195,7 @@ def known_values(store: JobStore, column: str, *, limit: int = VALUES_LIMIT) -> 
     value = value.union_all(select(following).where(value.c.value.is_not(None)))
     statement = select(value.c.value).where(value.c.value.is_not(None)).limit(limit + 1)
     with store.reading() as connection:
-        found = [str(name) for (name,) in connection.execute(statement)]
+        found = [as_text(name) for (name,) in connection.execute(statement)]
     return Values(tuple(found[:limit]), len(found) <= limit)
 
 
@@ -231,7 +234,22 @@ class _Plan:
         rows = select(row_moment.label("moment"), JOBS.c.id).where(*self.first, *beyond)
         last = _in_order(rows, up=up).offset(LOOKED_AT_LIMIT - 1).limit(2)
         found = connection.execute(last).all()
-        return Place(found[0].moment, found[0].id) if len(found) == 2 else None
+        return _placed(found[0].moment, found[0].id) if len(found) == 2 else None
+
+
+def _place(job: Job, row: Any) -> Place:
+    """Where a row stands in the order, by the very values that it is ordered by."""
+    for name in ("finished_at", "started_at", "enqueued_at"):
+        value = getattr(row, name)
+        if value is not None:
+            return _placed(value, job.id)
+    return Place(0.0, job.id)
+
+
+def _placed(moment: Any, job_id: Any) -> Place:
+    # Text is beyond every number in SQLite, and so is NaN in PostgreSQL.
+    at = as_number(moment, most=LATEST)
+    return Place(LATEST if at is None else at, as_text(job_id))
 
 
 def _plan(connection: Connection, wanted: JobFilter) -> _Plan:
@@ -278,7 +296,8 @@ def _density(
     count, oldest = connection.execute(
         select(func.count(), func.min(newest.c.moment)).select_from(newest)
     ).one()
-    return (count, oldest) if count == _PROBE_LIMIT else (count, 0.0)
+    oldest = as_number(oldest, most=LATEST)
+    return (count, oldest or 0.0) if count == _PROBE_LIMIT else (count, 0.0)
 
 
 def _equals(name: str, value: str) -> Check:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, DropIndex
 
-from queuescope.database import Database
+from queuescope.database import Database, as_number, as_text
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs.fingerprint import fingerprint
 from queuescope.jobs.table import (
@@ -416,7 +416,8 @@ class JobStore:
             select(JOBS.c.name, JOBS.c.runtime_seconds)
             .where(since <= row_moment)
             .where(status.in_([JobStatus.SUCCEEDED.value, JobStatus.FAILED.value]))
-            .where(JOBS.c.runtime_seconds.is_not(None))
+            # Neither unknown, nor what is no number: that would be among the longest.
+            .where(JOBS.c.runtime_seconds.between(0.0, 1e9))
             .order_by(row_moment.desc())
             .limit(limit)
             .subquery()
@@ -435,10 +436,12 @@ class JobStore:
             100 * (ranked.c.rank - 1) < 95 * ranked.c.count,
         )
         with self._writing() as connection:
-            return {
-                name: UsualRuntime(float(seconds), int(count))
-                for name, seconds, count in connection.execute(statement)
-            }
+            found = connection.execute(statement).all()
+        return {
+            as_text(name): UsualRuntime(p95, int(count))
+            for name, seconds, count in found
+            if (p95 := as_number(seconds)) is not None
+        }
 
     def close(self) -> None:
         """Give the connections back; the store can still be used."""

@@ -31,10 +31,15 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from queuescope.database import as_number, as_text, as_whole, member
 from queuescope.jobs.fingerprint import FINGERPRINT_LENGTH, fingerprint
 
 MESSAGE_LIMIT = 1000
 LABEL_LIMIT = 255
+LATEST = 253_402_300_799.0
+"""The end of the year 9999: no moment of a job is later."""
+_TIMES = frozenset({"enqueued_at", "started_at", "finished_at"})
+_SECONDS = frozenset({"wait_seconds", "runtime_seconds"})
 _ATTEMPTS_LIMIT = 2**31 - 1
 _LOCK_MILLISECONDS = 1000
 
@@ -67,14 +72,17 @@ _WITH_ERROR = frozenset({JobStatus.FAILED, JobStatus.LOST, JobStatus.RETRYING})
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as far as it is known; ``None`` means that it has not happened or was not seen."""
+    """One job as far as it is known; ``None`` means that it has not happened or was not seen.
+
+    ``status`` is a ``JobStatus``, or what a newer worker has written.
+    """
 
     id: str
     name: str
     tenant: str
     queue: str
     worker: str
-    status: JobStatus
+    status: str
     enqueued_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -263,7 +271,7 @@ def as_row(job: Job, *, with_fingerprint: bool) -> dict[str, Any]:
         "tenant": clean(job.tenant, LABEL_LIMIT),
         "queue": clean(job.queue, LABEL_LIMIT),
         "worker": clean(job.worker, LABEL_LIMIT),
-        "status": job.status.value,
+        "status": str(job.status),
         "enqueued_at": job.enqueued_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
@@ -283,6 +291,16 @@ def as_row(job: Job, *, with_fingerprint: bool) -> dict[str, Any]:
 
 
 def as_job(values: Iterable[Any] | Row[Any]) -> Job:
-    """``values`` are those of ``JOB_COLUMNS``."""
+    """``values`` are those of ``JOB_COLUMNS``. What cannot stand there is unknown."""
     job = dict(zip((column.name for column in JOB_COLUMNS), values, strict=True))
-    return Job(**{**job, "status": JobStatus(job["status"])})
+    for name, value in job.items():
+        if name in _TIMES:
+            job[name] = as_number(value, most=LATEST)
+        elif name in _SECONDS:
+            job[name] = as_number(value)
+        elif name == "attempts":
+            job[name] = as_whole(value) or 0
+        else:
+            job[name] = as_text(value)
+    job["status"] = member(JobStatus, job["status"])
+    return Job(**job)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
+from queuescope.database import as_number
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import JOBS, JobStatus, row_moment
+from queuescope.jobs.table import JOBS, LATEST, JobStatus, row_moment
 
 DAY_SECONDS = 86_400
 RECENT_SECONDS = 300
@@ -92,7 +93,7 @@ def read_totals(store: JobStore, *, now: float, window_seconds: float) -> JobTot
         succeeded_lately=lately[JobStatus.SUCCEEDED],
         unsuccessful_lately=sum(lately[status] for status in _UNSUCCESSFUL),
         left=sum(window.values()),
-        began_at=began_at,
+        began_at=as_number(began_at, most=LATEST),
     )
 
 

@@ -19,7 +19,7 @@ class RecordedAct:
     at: float
     actor: str
     words: str
-    result: Result
+    result: str
     detail: str
 
 
@@ -39,18 +39,20 @@ def read_acts(ledger: Ledger, limit: int = _ENTRIES) -> RecordedActs:
     Raises ``AuditError``.
     """
     entries = ledger.find(Search(), limit=limit)
-    begin = entries[-1].event.at_ms / 1000 if len(entries) == limit else None
+    begin = max(0, entries[-1].event.at_ms) / 1000 if len(entries) == limit else None
     acts: dict[str, RecordedAct] = {}
     for entry in reversed(entries):
         known = acts.get(entry.event.act)
-        acts[entry.event.act] = _act(entry, known)
-    done = [act for act in acts.values() if act.result is not Result.REFUSED]
+        # Of one whose time cannot be read nobody knows where it stands on a chart.
+        if entry.event.at_ms >= 0:
+            acts[entry.event.act] = _act(entry, known)
+    done = [act for act in acts.values() if act.result != Result.REFUSED]
     return RecordedActs(tuple(sorted(done, key=lambda act: act.at)), begin)
 
 
 def _act(entry: Entry, intent: RecordedAct | None) -> RecordedAct:
     event = entry.event
-    if event.phase is Phase.INTENT:
+    if event.phase == Phase.INTENT:
         return RecordedAct(event.at_ms / 1000, event.actor, event.detail, event.result, "")
     at = event.at_ms / 1000 if intent is None else intent.at
     words = f"{event.operation} {event.target}" if intent is None else intent.words

@@ -99,7 +99,7 @@ def read_purges(room: ControlRoom) -> PurgesPicture:
     unfinished: tuple[str, ...] | None = None
     try:
         entries = room.ledger.entries_of(purge.id for purge in shelf.purges)
-        actors = {e.event.act: e.event.actor for e in entries if e.event.phase is Phase.INTENT}
+        actors = {e.event.act: e.event.actor for e in entries if e.event.phase == Phase.INTENT}
     except AuditError:
         actors = {}
     try:

@@ -37,10 +37,14 @@ from sqlalchemy import (
     update,
 )
 
+from queuescope.csv_cells import harmless
+from queuescope.database import as_text, as_whole, member
 from queuescope.errors import AuditError
 
 TEXT_LIMIT = 255
 DETAIL_LIMIT = 1000
+UNREADABLE_TIME = -(2**62)
+"""Stands for a time that is no number; it is shown as unknown."""
 NO_HASH = "0" * 64
 _BATCH = 1000
 _NOT_THERE = "the head that was noted is not in the chain: it was made anew or cut"
@@ -67,17 +71,18 @@ class Result(StrEnum):
 class Event:
     """What is written: ``act`` is shared by an intent and its outcome; ``at_ms`` is UTC epoch
     milliseconds; ``touched`` is how many jobs, queues or places it touches, -1 when unknown.
+    ``phase`` is a ``Phase`` and ``result`` a ``Result``, or what a newer version has written.
     """
 
     at_ms: int
     act: str
-    phase: Phase
+    phase: str
     actor: str
     role: str
     operation: str
     target: str
     touched: int
-    result: Result
+    result: str
     detail: str
 
 
@@ -338,9 +343,22 @@ def _hash(seq: int, values: Iterable[object], previous: object) -> str:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    values = {name: getattr(row, name) for name in _COLUMNS}
-    values |= {"phase": Phase(row.phase), "result": Result(row.result)}
-    return Entry(row.seq, Event(**values), row.previous, row.hash)
+    """As it stands there; whether anybody has changed it is for ``verify`` to say."""
+    values = {name: as_text(getattr(row, name)) for name in _COLUMNS}
+    at_ms, touched = as_whole(row.at_ms), as_whole(row.touched)
+    event = Event(
+        at_ms=UNREADABLE_TIME if at_ms is None else at_ms,
+        act=values["act"],
+        phase=member(Phase, values["phase"]),
+        actor=values["actor"],
+        role=values["role"],
+        operation=values["operation"],
+        target=values["target"],
+        touched=-1 if touched is None else touched,
+        result=member(Result, values["result"]),
+        detail=values["detail"],
+    )
+    return Entry(as_whole(row.seq) or 0, event, as_text(row.previous), as_text(row.hash))
 
 
 def _conditions(search: Search) -> list[ColumnElement[bool]]:
@@ -370,11 +388,5 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
 
 def _csv_line(cells: Iterable[object]) -> str:
     line = io.StringIO()
-    csv.writer(line).writerow([_csv_cell(cell) for cell in cells])
+    csv.writer(line).writerow([harmless(cell) if isinstance(cell, str) else cell for cell in cells])
     return line.getvalue()
-
-
-def _csv_cell(cell: object) -> object:
-    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{cell}"
-    return cell

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Connection, String, Table, Text, delete, insert, update
 from sqlalchemy import select as select_rows
 
+from queuescope.database import as_text
 from queuescope.errors import RefusalReason, RefusedError
 from queuescope.operations.access import Actor
 from queuescope.operations.audit import TEXT_LIMIT, metadata
@@ -110,7 +111,12 @@ def look_up(
         raise RefusedError(
             RefusalReason.CHALLENGE_FOREIGN, "This confirmation was made for somebody else."
         )
-    planned = msgspec.json.decode(row.request, type=Request)
+    try:
+        planned = msgspec.json.decode(as_text(row.request, 1_000_000), type=Request)
+    except (ValueError, RecursionError) as exc:
+        raise RefusedError(
+            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is damaged; begin again."
+        ) from exc
     if planned != request:
         raise RefusedError(
             RefusalReason.WRONG_TARGET,

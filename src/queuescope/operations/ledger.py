@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from queuescope.database import Database
+from queuescope.database import Database, as_text, as_whole
 from queuescope.errors import AuditError, RefusalReason, RefusedError
 from queuescope.heartbeats import DESIRED_LIMIT_BYTES, DesiredState, Names, parse
 from queuescope.operations import audit, challenge
@@ -229,7 +229,8 @@ class Ledger:
         statement = select(_open).order_by(_open.c.at_ms)
         with self._database.reading() as connection:
             return [
-                OpenAct(row.act, row.target, row.at_ms) for row in connection.execute(statement)
+                OpenAct(as_text(row.act), as_text(row.target), as_whole(row.at_ms) or 0)
+                for row in connection.execute(statement)
             ]
 
     def desired(self) -> DesiredState:
@@ -366,20 +367,29 @@ def _last(connection: Connection, target: str) -> Row[tuple[str, int, str, str, 
 
 
 def _who_and_when(row: Row[tuple[str, int, str, str, int]]) -> str:
-    at = time.strftime("%H:%M:%S UTC on %d %B %Y", time.gmtime(row.at_ms / 1000))
-    return f"{row.actor} began to {row.words} at {at}"
+    try:
+        at = time.strftime("%H:%M:%S UTC on %d %B %Y", time.gmtime(row.at_ms / 1000))
+    except (TypeError, ValueError, OverflowError, OSError):
+        at = "a time that cannot be read"
+    return f"{as_text(row.actor)} began to {as_text(row.words)} at {at}"
 
 
 def _has_ended(row: Row[tuple[str, str, str, int]], now_ms: int) -> bool:
-    if now_ms - row.at_ms > ACT_LIMIT_SECONDS * 1000:
+    at_ms = as_whole(row.at_ms)
+    if at_ms is None or now_ms - at_ms > ACT_LIMIT_SECONDS * 1000:
         return True
-    host, pid, process = row.server.rsplit("/", 2)
+    host, _, rest = as_text(row.server).rpartition("/")[0].rpartition("/")
+    process = as_text(row.server).rpartition("/")[2]
+    # No server of ours wrote another one.
+    if not rest.isdecimal() or len(rest) > 9:
+        return True
+    pid = int(rest)
     if host != _HOST:
         return False
-    if int(pid) == os.getpid():
-        return bool(process != _PROCESS)
+    if pid == os.getpid():
+        return process != _PROCESS
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:

@@ -1,0 +1,125 @@
+"""Rows of the audit that nobody of this version wrote: shown as they are, and hiding no other."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from queuescope.dashboard.operation_tables import audit_table
+from queuescope.errors import AuditError
+from queuescope.live import read_acts
+from queuescope.operations.access import Actor, Origin, Role
+from queuescope.operations.audit import Result, Search
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Request
+
+ADA = Actor("ada", Origin.OIDC)
+COLUMNS = (
+    *("seq", "at_ms", "act", "phase", "actor", "role", "operation", "target"),
+    *("touched", "result", "detail", "previous", "hash"),
+)
+HOSTILE = (
+    *("'text'", "x'ff00'", "CAST(x'66ff' AS TEXT)", "9e999", "-1", "''", "';=1+1'"),
+    *("9223372036854775807", "char(0, 27, 8238)", "1.5"),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "operations.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{path}")
+    made.refuse(ADA, Role.ADMIN, Request.pause("fine"), "no")
+    yield made
+    made.close()
+
+
+def seen_everywhere(ledger: Ledger, count: int) -> None:
+    entries = ledger.find(Search(), limit=10_000)
+    assert len(entries) == count
+    assert "queue fine" in {entry.event.target for entry in entries}
+    assert "queue fine" in str(audit_table(entries, frozenset(), UTC, time.time()))
+    assert len(list(ledger.export_csv(Search()))) == count + 1
+    lines = list(ledger.export_json(Search()))
+    assert len("".join(lines).encode().splitlines()) == count
+    read_acts(ledger, limit=10_000)
+    assert ledger.verify().fault
+
+
+def test_rows_of_sqlite_hold_whatever_anybody_wrote(ledger: Ledger, path: Path) -> None:
+    count = 1
+    with sqlite3.connect(path) as connection:
+        for name in COLUMNS[1:]:
+            for value in HOSTILE:
+                count += 1
+                cells = list(COLUMNS)
+                cells[0] = str(count)
+                cells[COLUMNS.index(name)] = value
+                connection.execute(
+                    f"INSERT INTO operations_audit ({', '.join(COLUMNS)})"  # noqa: S608 - a test's
+                    f" SELECT {', '.join(cells)} FROM operations_audit WHERE seq = 1"
+                )
+    connection.close()
+    seen_everywhere(ledger, count)
+
+
+def test_rows_of_postgresql_hold_what_a_newer_version_wrote(postgresql_url: str) -> None:
+    ledger = Ledger(postgresql_url)
+    ledger.refuse(ADA, Role.ADMIN, Request.pause("fine"), "no")
+    with psycopg.connect(postgresql_url.replace("+psycopg", "")) as connection:
+        for seq, (name, value) in enumerate(
+            (
+                *(("phase", "'draft'"), ("result", "'postponed'"), ("role", "''")),
+                *(("at_ms", "9223372036854775807"), ("at_ms", "-9223372036854775808")),
+            ),
+            2,
+        ):
+            cells = [
+                str(seq) if cell == "seq" else value if cell == name else cell for cell in COLUMNS
+            ]
+            connection.execute(
+                f"INSERT INTO operations_audit ({', '.join(COLUMNS)})"  # noqa: S608
+                f" SELECT {', '.join(cells)} FROM operations_audit WHERE seq = 1"
+            )
+    seen_everywhere(ledger, 6)
+    ledger.close()
+
+
+@pytest.mark.parametrize("value", ["'soon'", "x'ff'", "9223372036854775807", "-1", "NULL"])
+@pytest.mark.parametrize("column", ["act", "target", "server", "at_ms"])
+def test_a_damaged_open_act_ends_and_holds_up_nobody(
+    ledger: Ledger, path: Path, column: str, value: str
+) -> None:
+    """Those of other servers are told of, and the tidier goes on."""
+    with sqlite3.connect(path) as connection:
+        cells = {"act": "'a'", "target": "'t'", "server": "'h/1/x'", "at_ms": "1"}
+        connection.execute(
+            "INSERT OR IGNORE INTO operations_open (act, target, server, at_ms) VALUES"  # noqa: S608
+            f" ({', '.join((cells | {column: value}).values())})"
+        )
+    connection.close()
+    ledger.open_acts()
+    ledger.abandon()
+    token, _ = ledger.plan(ADA, Request.pause("fine"), 1)
+    act = ledger.begin(token, ADA, Role.ADMIN, Request.pause("fine"), 1)
+    ledger.end(
+        act, ADA, Role.ADMIN, Request.pause("fine"), count=1, result=Result.DONE, detail="done"
+    )
+
+
+@pytest.mark.parametrize("value", ["'soon'", "x'ff'", "'{}'", "'[1]'"])
+def test_a_ledger_that_lost_what_is_desired_says_so(ledger: Ledger, path: Path, value: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE operations_desired SET paused = {value}")  # noqa: S608
+    connection.close()
+    with pytest.raises(AuditError, match="something else than"):
+        ledger.desired()
