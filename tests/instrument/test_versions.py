@@ -72,7 +72,7 @@ def test_a_worker_tells_and_obeys(shop: Shop, broker_url: str, tmp_path: Path) -
         lambda: {job_id: worker.store.get(job_id) for job_id in ended},
         lambda rows: all(row is not None and row.finished_at is not None for row in rows.values()),
     )
-    assert [row.status.value for row in rows.values() if row is not None] == ["succeeded", "failed"]
+    assert [str(row.status) for row in rows.values() if row is not None] == ["succeeded", "failed"]
 
     broker = RedisBroker(broker_url)
     until(lambda: broker.workers().reports, lambda reports: len(reports) == 1)

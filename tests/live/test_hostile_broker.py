@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 import redis
+from tests.instrument.conftest import until
 from tests.real_broker import RealBroker
 from tests.worker_reports import BUSY, JOB, report
 
+from queuescope.dashboard.asgi import liveness
 from queuescope.dashboard.live_sources import broker_source
+from queuescope.dashboard.services import Services
 from queuescope.heartbeats import WorkerReport, decode_report, encode
 from queuescope.live import BrokerPicture, Sighting, Watch, read_broker
 from queuescope.operations.access import Access, Actor, Origin
@@ -23,6 +26,7 @@ from queuescope.operations.broker import REPORTS_LIMIT, QueueReading
 from queuescope.operations.commands import workers_of
 from queuescope.operations.request import Operation, Request
 from queuescope.operations.room import ControlRoom
+from queuescope.settings import Settings
 
 WORKERS = "queuescope:workers"
 MEBIBYTE = 2**20
@@ -309,3 +313,33 @@ def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:
         assert not watch.has_ended
     finally:
         watch.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_that_fails_or_ends_is_named_where_the_dashboard_is_asked_whether_it_lives(
+    tmp_path: Path,
+) -> None:
+    failures: list[BaseException] = [RecursionError("deep")]
+
+    def read() -> BrokerPicture:
+        raise failures[0]
+
+    watch = Watch(
+        "broker", read, seconds=3600, overdue_seconds=60, hung=lambda: pytest.fail("it hangs")
+    )
+    settings = Settings(prometheus_url="http://127.0.0.1:1", data_dir=tmp_path)
+    services = Services(settings, None, None, watch)
+    services.start()
+    try:
+        until(lambda: watch.sighting.error, lambda error: error is not None)
+        answer = liveness(*services.troubles())
+        assert (answer.status_code, answer.body) == (200, b"ok\nfailing: broker\n")
+        # Nothing that the watch can outlive.
+        failures[0] = SystemExit()
+        watch.renew(patience_seconds=0)
+        until(lambda: watch.has_ended, lambda has_ended: has_ended)
+        answer = liveness(*services.troubles())
+        assert answer.status_code == 503
+        assert bytes(answer.body).startswith(b"not ok\nended: broker\n")
+    finally:
+        services.close()

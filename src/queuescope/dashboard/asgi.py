@@ -10,7 +10,7 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -103,6 +103,7 @@ class Dashboard:
             self._trends,
             **({} if flow is None else {"flow_seconds": flow.window_seconds}),
         )
+        self._trends_task: asyncio.Task[None] | None = None
         self._snapshots: SnapshotService | None = None
         self._standing: StandingService | None = None
         self._flows: FlowHistories | None = None
@@ -148,7 +149,7 @@ class Dashboard:
             clock=time.time,
         )
         self.services.start()
-        trends = asyncio.create_task(self._read_trends())
+        trends = self._trends_task = asyncio.create_task(self._read_trends())
         warm_up = asyncio.create_task(self._warm_up())
         # What was imported is not walked by every collection from here on.
         gc.collect()
@@ -240,7 +241,14 @@ class Dashboard:
         return self.shell.document(early=True, snapshot=None if held is None else _inline(held))
 
     async def alive(self, _request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        """503 once a loop in the background has ended: only a restart begins it again. One that
+        fails goes on by itself, and is named.
+        """
+        ended, failing = self.services.troubles()
+        trends = self._trends_task
+        if trends is not None and trends.done() and not trends.cancelled() and trends.exception():
+            ended.append("trends")
+        return liveness(ended, failing)
 
     async def ready(self, _request: Request) -> Response:
         # Asked here too: who is not ready gets no viewers, and without them nobody else asks.
@@ -309,6 +317,13 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Middleware(IndexPage, dashboard=dashboard),
         ],
     )
+
+
+def liveness(ended: Sequence[str], failing: Sequence[str]) -> Response:
+    """What ``/healthz`` says of the loops in the background that have ended or meet errors."""
+    words = [f"ended: {name}\n" for name in ended] + [f"failing: {name}\n" for name in failing]
+    first, status = ("not ok\n", 503) if ended else ("ok\n", 200)
+    return PlainTextResponse("".join([first, *words]), status)
 
 
 def _inline(snapshot: Snapshot) -> bytes:

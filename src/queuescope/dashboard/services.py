@@ -14,6 +14,7 @@ from queuescope.errors import (
     AuditError,
     BrokerError,
     BrokerErrorKind,
+    InternalError,
     JobStoreError,
     PurgeError,
     QueuescopeError,
@@ -116,6 +117,16 @@ class Services:
         history = (self.usual, self.totals, self.failures)
         watches = (self.broker, self.keeper, self.tidier, self.acts, *history, *acting)
         return tuple(watch for watch in watches if watch is not None)
+
+    def troubles(self) -> tuple[list[str], list[str]]:
+        """The names of the watches that have ended, which nothing but a restart begins again, and
+        of those that meet an error of Queuescope's own each time.
+        """
+        ended = [watch.name for watch in self._watches if watch.has_ended]
+        failing = [
+            watch.name for watch in self._watches if isinstance(watch.sighting.error, InternalError)
+        ]
+        return ended, failing
 
     def start(self) -> None:
         """Begin to watch."""

@@ -374,6 +374,14 @@ class RedisBroker:
         with self._client(Retry(NoBackoff(), 0)) as client:
             yield client
 
+    @contextmanager
+    def reading_whole(self) -> Iterator[redis.Redis]:
+        """A connection on which an answer may be of any length, for a message that has to be kept.
+        Raises what redis-py raises.
+        """
+        with self._client(Retry(NoBackoff(), 0), {}) as client:
+            yield client
+
     @property
     def reader(self) -> redis.Redis:
         """For reading alone: what breaks here is asked again. Raises what redis-py raises."""
@@ -382,14 +390,16 @@ class RedisBroker:
     def close(self) -> None:
         self._reader.close()
 
-    def _client(self, retry: Retry) -> redis.Redis:
+    def _client(
+        self, retry: Retry, options: dict[str, Any] = bounded_replies.OPTIONS
+    ) -> redis.Redis:
         try:
             return redis.Redis.from_url(
                 self._url,
                 socket_timeout=self._timeout_seconds,
                 socket_connect_timeout=self._timeout_seconds,
                 retry=retry,
-                **bounded_replies.OPTIONS,
+                **options,
             )
         except ValueError as exc:
             raise ConfigurationError(

@@ -9,18 +9,22 @@ comes back twice.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import redis
 
-from queuescope.errors import BrokerError, PurgeError
-from queuescope.heartbeats import Keys
+from queuescope.errors import BrokerError, BrokerErrorKind, PurgeError
+from queuescope.heartbeats import Keys, parse
+from queuescope.operations.audit import clean
+from queuescope.operations.bounded_replies import ReplyTooLargeError
 from queuescope.operations.broker import RedisBroker
-from queuescope.operations.desired import broker_time
+from queuescope.operations.desired import broker_time, is_of_other_type
 from queuescope.operations.purge_file import (
     RESTORED_SUFFIX,
     SUFFIX,
@@ -40,6 +44,13 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PAGE = 2000
 _REMEMBERED_SECONDS = 30 * 86_400
 _TAKEN = b"taken"
+_UNFINISHED_LIMIT = 1000
+_RECORD_BYTES = 65_536
+_NUMBER_BYTES = 16
+_SHOWN = 64
+_DAMAGED_RECORD = "its record in the broker is damaged"
+_TOO_LARGE = "the broker's list of unfinished purges is too large to be read"
+_lists_decoder = msgspec.json.Decoder(Annotated[list[str], msgspec.Meta(max_length=256)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +110,25 @@ class Quarantine:
         return Purged(purge, still_reserved)
 
     def recover(self) -> list[Purge]:
-        """Complete the purges that were cut off, here or in another process."""
+        """Complete the purges that were cut off, here or in another process.
+
+        One that cannot be completed, for it is none of ours or its record is damaged, is left as
+        it is and keeps back no other; at the end it is a ``PurgeError``.
+        """
         sweep(self._folder)
-        return [self._complete(name) for name in self.unfinished()]
+        completed, left = [], []
+        for name in self.unfinished():
+            try:
+                completed.append(self._complete(name))
+            except PurgeError as exc:
+                left.append((name, exc))
+        if left:
+            name, error = left[0]
+            more = f", and {len(left) - 1:,} more" if len(left) > 1 else ""
+            raise PurgeError(
+                f"an unfinished purge cannot be completed ({clean(name, _SHOWN)}: {error}){more}"
+            ) from error
+        return completed
 
     def restore(self, purge_id: str) -> Restored:
         """Put what was purged back where it will be consumed next, in its old order.
@@ -148,11 +175,18 @@ class Quarantine:
 
     def unfinished(self) -> tuple[str, ...]:
         """The ids of purges that are not exported yet: under way, or cut off."""
+        key = self._keys.purges()
+        ids: Any = []
         with translated():
-            ids = self._broker.reader.smembers(self._keys.purges())
-        return tuple(
-            sorted(raw.decode("utf-8", "replace") for raw in ids if isinstance(raw, bytes))
-        )
+            try:
+                reader = self._broker.reader
+                if reader.scard(key) <= _UNFINISHED_LIMIT:
+                    ids = [*reader.smembers(key)]
+                else:
+                    ids = reader.sscan(key, count=_UNFINISHED_LIMIT)[1]
+            except ReplyTooLargeError:
+                raise BrokerError(BrokerErrorKind.UNUSABLE, _TOO_LARGE) from None
+        return tuple(sorted(raw.decode("utf-8", "replace") for raw in ids[:_UNFINISHED_LIMIT]))
 
     # The steps of a purge; a process may be killed between and within them ------------------
 
@@ -190,21 +224,53 @@ class Quarantine:
     def _complete(self, purge_id: str) -> Purge:
         self._check(purge_id)
         path = self._path(purge_id)
-        with translated():
-            queue, at, lists, stage = self._broker.reader.hmget(
-                self._keys.purged(purge_id), "queue", "at", "lists", "stage"
-            )
-        if stage != _TAKEN or queue is None or at is None or lists is None:
+        record = self._record(purge_id)
+        if record is None:
             return self._find(purge_id)
         if path.exists():
-            if read_purge(path).at != float(at):
+            if read_purge(path).at != record.at:
                 raise PurgeError("the id of this purge was used before; nothing was deleted")
         else:
-            name = queue.decode("utf-8") if isinstance(queue, bytes) else queue
-            keys = msgspec.json.decode(lists, type=list[str])
-            self._export(Head(id=purge_id, queue=name, at=float(at), lists=keys), path)
+            self._export(record, path)
         self._forget(purge_id)
         return self._find(purge_id)
+
+    def _record(self, purge_id: str) -> Head | None:
+        """What the broker says of a purge that is not exported yet; ``None`` of any other."""
+        key, reader = self._keys.purged(purge_id), self._broker.reader
+        names = ("queue", "at", "lists", "stage")
+        with translated():
+            try:
+                with reader.pipeline(transaction=False) as pipe:
+                    for name in names:
+                        pipe.hstrlen(key, name)
+                    lengths = pipe.execute()
+                values: list[Any] = []
+                if max(lengths) <= _RECORD_BYTES:
+                    values = reader.hmget(key, *names)
+            except redis.ResponseError as exc:
+                if not is_of_other_type(exc):
+                    raise
+                raise PurgeError(_DAMAGED_RECORD) from exc
+        if not values:
+            raise PurgeError(_DAMAGED_RECORD)
+        queue, at, lists, stage = values
+        if stage != _TAKEN or None in (queue, at, lists):
+            return None
+        try:
+            head = Head(
+                id=purge_id,
+                queue=queue.decode("utf-8"),
+                at=float(at),
+                lists=parse(lists, _lists_decoder, limit_bytes=_RECORD_BYTES),
+            )
+        except ValueError as exc:
+            raise PurgeError(_DAMAGED_RECORD) from exc
+        own = f"{self._broker.key_prefix}{head.queue}"
+        if not math.isfinite(head.at) or not all(key.startswith(own) for key in head.lists):
+            # What would be put back elsewhere than it came from was written by somebody else.
+            raise PurgeError(_DAMAGED_RECORD)
+        return head
 
     def _export(self, head: Head, path: Path) -> None:
         """Write the renamed lists to ``path``, whole or not at all."""
@@ -220,22 +286,35 @@ class Quarantine:
         """Every renamed message with the index of its list, from left to right."""
         for index in range(len(head.lists)):
             key = self._keys.purged_list(head.id, index)
-            start = 0
+            start, length = 0, _PAGE
             while True:
-                with translated():
-                    messages = self._broker.reader.lrange(key, start, start + _PAGE - 1)
+                try:
+                    with translated():
+                        messages = self._page(key, start, length)
+                except BrokerError as exc:
+                    if length == 1 or not isinstance(exc.__cause__, ReplyTooLargeError):
+                        raise
+                    length = max(1, length // 8)
+                    continue
                 if not messages:
                     break
                 for message in messages:
                     yield index, message if isinstance(message, bytes) else message.encode()
                 start += len(messages)
 
+    def _page(self, key: str, start: int, length: int) -> list[Any]:
+        """Raises what redis-py raises; a single message is read however large it is."""
+        if length > 1:
+            return list(self._broker.reader.lrange(key, start, start + length - 1))
+        with self._broker.reading_whole() as client:
+            return list(client.lrange(key, start, start))
+
     def _forget(self, purge_id: str) -> None:
         """Delete the renamed lists, now that the file holds them."""
         record = self._keys.purged(purge_id)
         with translated(writes=True), self._broker.writing() as client:
             raw = client.hget(record, "lists")
-            count = len(msgspec.json.decode(raw or b"[]", type=list[str]))
+            count = len(parse(raw or b"[]", _lists_decoder, limit_bytes=_RECORD_BYTES))
             with client.pipeline() as pipe:
                 pipe.hset(record, "stage", "exported")
                 pipe.srem(self._keys.purges(), purge_id)
@@ -254,7 +333,7 @@ class Quarantine:
         while True:
             with client.pipeline() as pipe:
                 pipe.watch(record)  # type: ignore[no-untyped-call]
-                if int(pipe.hget(record, "restored") or 0) >= end:
+                if self._restored(pipe, record) >= end:
                     return 0
                 pipe.multi()
                 for key, message in piece:
@@ -270,6 +349,18 @@ class Quarantine:
                     # Another restores the same; look again how far it came.
                     continue
                 return len(piece)
+
+    def _restored(self, pipe: Any, record: str) -> int:
+        """How many messages are back, by the record that ``pipe`` watches."""
+        try:
+            raw = pipe.hget(record, "restored") or b"0"
+        except redis.ResponseError as exc:
+            if not is_of_other_type(exc):
+                raise
+            raw = b""
+        if not raw.isdigit() or len(raw) > _NUMBER_BYTES:
+            raise PurgeError(f"{_DAMAGED_RECORD}, so that nobody knows what is back already")
+        return int(raw)
 
     # Files ----------------------------------------------------------------------------------
 

@@ -1,0 +1,80 @@
+"""What strangers put among the purges, in the broker and on the disk, costs no message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from tests.real_broker import RealBroker
+
+from queuescope.errors import PurgeError
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.quarantine import Quarantine
+
+PURGES = "queuescope:purges"
+DEEP = b"[" * 20_000
+
+
+@pytest.fixture
+def quarantine(server: RealBroker, tmp_path: Path) -> Iterator[Quarantine]:
+    broker = RedisBroker(server.url, timeout_seconds=30)
+    yield Quarantine(broker, tmp_path / "purged")
+    broker.close()
+
+
+def cut_off(client: redis.Redis, purge_id: str, **changes: Any) -> None:
+    """What a process leaves that is killed after it has taken a queue's messages out."""
+    record: dict[Any, Any] = {
+        "queue": "orders",
+        "at": "1000.5",
+        "lists": '["orders"]',
+        "stage": "taken",
+    }
+    client.hset(f"queuescope:purged:{purge_id}", mapping=record | changes)
+    client.rpush(f"queuescope:purged:{purge_id}:0", f"message of {purge_id}")
+    client.sadd(PURGES, purge_id)
+
+
+def test_foreign_members_hold_up_no_purge_that_was_cut_off(
+    quarantine: Quarantine, client: redis.Redis
+) -> None:
+    cut_off(client, "a-first")
+    damaged: dict[str, dict[str, Any]] = {
+        "at": {"at": "soon"},
+        "infinite": {"at": "inf"},
+        "deep": {"lists": DEEP},
+        "lists": {"lists": '{"a": 1}'},
+        "elsewhere": {"lists": '["payments"]'},
+        "many": {"lists": json.dumps(["orders"] * 300)},
+        "queue": {"queue": b"\xff"},
+        "large": {"queue": b"x" * 100_000},
+    }
+    for purge_id, changes in damaged.items():
+        cut_off(client, purge_id, **changes)
+    client.set("queuescope:purged:text", "no hash")
+    client.sadd(PURGES, "text", "../../etc/passwd", b"\xff\xfe", "", "x" * 5000)
+    cut_off(client, "z-last")
+    for _ in range(2):
+        with pytest.raises(PurgeError, match="an unfinished purge cannot be completed"):
+            quarantine.recover()
+        assert {purge.id for purge in quarantine.purges()} == {"a-first", "z-last"}
+    # Nothing of the others was thrown away.
+    for purge_id in damaged:
+        assert client.llen(f"queuescope:purged:{purge_id}:0") == 1
+    assert quarantine.restore("z-last").now == 1
+    assert client.lrange("orders", 0, -1) == [b"message of z-last"]
+
+
+def test_messages_of_any_size_are_kept(quarantine: Quarantine, client: redis.Redis) -> None:
+    """More than any one answer may be long, together and each."""
+    messages = [b"s" * 20, b"l" * 17 * 2**20, *(b"m" * 300_000 for _ in range(60))]
+    client.rpush("orders", *messages)
+    purged = quarantine.purge("orders", "large")
+    assert purged.purge.count == len(messages)
+    assert client.llen("orders") == 0
+    assert quarantine.restore("large").now == len(messages)
+    assert [client.lindex("orders", index) for index in range(len(messages))] == messages
