@@ -38,7 +38,7 @@ def test_times_are_in_the_readers_zone_which_the_axis_names(open_page: OpenPage)
     offset = 9 * HOUR + 1_800
     for name in PANELS:
         expect(page.plot(name).locator(".xtitle")).to_have_text("Australia/Darwin, UTC+9:30")
-        for trace in page.traces(name).values():
+        for trace in page.traces(name, offset).values():
             # A step may have passed since the page was made, which may have been made before.
             newest = {wall(at // 300 * 300 + offset) for at in (began - 60, began, time.time())}
             assert trace.walls[-1][:19] in newest
