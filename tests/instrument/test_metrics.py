@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 from prometheus_client import generate_latest
 
 from queuescope.instrument.metrics import (
@@ -88,3 +91,43 @@ def test_the_page_of_metrics_tells_every_metric_label_and_bucket() -> None:
     }
     assert rows == {m.name(): (m.kind.value, ", ".join(m.labels) or "–") for m in CATALOGUE}
     assert ", ".join(f"{bound:g}" for bound in BUCKETS_SECONDS) in page
+
+
+@pytest.mark.parametrize("typical_seconds", [0.4, 3.0, 45.0, 680.0, 2_500.0])
+@pytest.mark.parametrize("shape", ["uniform", "exponential", "lognormal", "two kinds"])
+@pytest.mark.parametrize("quantile", [0.5, 0.95])
+def test_p50_and_p95_from_the_buckets_are_within_a_tenth(
+    typical_seconds: float, shape: str, quantile: float
+) -> None:
+    random = np.random.default_rng(7)
+    seconds = (
+        typical_seconds
+        * {
+            "uniform": random.uniform(0.5, 1.5, 20_000),
+            "exponential": random.exponential(0.5, 20_000) + 0.3,
+            "lognormal": random.lognormal(0.0, 0.4, 20_000),
+            "two kinds": np.where(
+                random.random(20_000) < 0.7,
+                random.normal(0.4, 0.08, 20_000).clip(0.3),
+                random.normal(2.0, 0.3, 20_000).clip(0.3),
+            ),
+        }[shape]
+    )
+    assert _from_buckets(seconds, quantile) == pytest.approx(
+        float(np.quantile(seconds, quantile)), rel=0.1
+    )
+
+
+def test_jobs_that_all_take_the_same_time_are_off_by_a_bucket_at_most() -> None:
+    for seconds in np.geomspace(0.101, 8_000.0, 400):
+        assert _from_buckets(np.full(100, seconds), 0.95) == pytest.approx(seconds, rel=0.25)
+
+
+def _from_buckets(seconds: np.ndarray[Any, Any], quantile: float) -> float:
+    """As Prometheus does it: straight within a bucket."""
+    bounds = np.array([0.0, *BUCKETS_SECONDS])
+    counts = np.searchsorted(np.sort(seconds), bounds, side="right")
+    rank = quantile * len(seconds)
+    upper = int(np.searchsorted(counts, rank))
+    share = (rank - counts[upper - 1]) / (counts[upper] - counts[upper - 1])
+    return float(bounds[upper - 1] + share * (bounds[upper] - bounds[upper - 1]))

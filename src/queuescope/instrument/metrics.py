@@ -20,10 +20,15 @@ from prometheus_client.registry import Collector
 DEFAULT_NAMESPACE = "ai_agents"
 DEFAULT_SUBSYSTEM = "enhancement"
 
-BUCKETS_SECONDS = (
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0),
-    *(20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
+_E12 = (1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2)
+BUCKETS_SECONDS = tuple(
+    round(step * decade, 3) for decade in (0.1, 1.0, 10.0, 100.0, 1000.0) for step in _E12
 )
+"""Twelve a decade, the series of preferred numbers E12: each is 1.18 to 1.25 times the one before.
+
+P50 and P95 of durations that differ by a factor of three or more are within 10 %; where they differ
+less, and for P99, they are off by a bucket at most.
+"""
 SUCCESS_WINDOW_SECONDS = 300
 TENANT_LIMIT = 50
 QUEUE_LIMIT = 50
