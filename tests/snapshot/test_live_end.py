@@ -36,6 +36,7 @@ from queuescope.snapshot.source_facts import ask_facts
 pytestmark = pytest.mark.anyio
 
 START = int(time.time()) // HOUR * HOUR - 8 * HOUR
+YOUNG_SINCE = int(time.time()) - 2 * SCRAPE_SECONDS
 PANELS: dict[str, Panel] = {panel.id: panel for panel in load_dashboard("ai-agents").panels}
 
 
@@ -73,11 +74,13 @@ def coloured_samples(now: int) -> Samples:
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     platform, _ = known_platform(START, START + 5 * HOUR, START + 5 * HOUR)
     jobs = known_jobs(START, START + 5 * HOUR)
+    young = scrape_times(YOUNG_SINCE, YOUNG_SINCE + HOUR)
     series = {
         **platform.series("known"),
         **jobs.series("jobs"),
         **incident_samples(int(time.time())),
         **coloured_samples(int(time.time())),
+        'ai_agents_queue_depth{scene="young"}': (young, np.full(len(young), 7.0)),
     }
     with RealPrometheus(tmp_path_factory.mktemp("live"), series=series) as server:
         yield server
@@ -172,6 +175,21 @@ async def test_an_incident_shows_in_every_range_within_one_refresh(
         snapshot = await service.get(past, max_age_seconds=1)
         assert content(snapshot)["view"]["live"] is None
         assert _ends(panels(snapshot)["queue_depth"]) == {}
+    finally:
+        await service.aclose()
+
+
+async def test_in_the_first_minutes_of_a_set_up_its_open_step_is_drawn(
+    known: RealPrometheus, make_service: StartService
+) -> None:
+    service = make_service(known.url, matchers='scene="young"')
+    try:
+        for name in ("1h", "24h", "7d"):
+            snapshot = await service.get(View(name), max_age_seconds=1)
+            depth = panels(snapshot)["queue_depth"]
+            assert (depth["state"], _ends(depth)) == ("fresh", {"Queue depth": 7}), name
+            # What lies before is not taken for quiet.
+            assert depth["dataStart"] == pytest.approx(YOUNG_SINCE, abs=SCRAPE_SECONDS)
     finally:
         await service.aclose()
 
