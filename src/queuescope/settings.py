@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         description="Host names that may be asked for, besides the loopback ones, "
         "separated by commas; `*` is any.",
     )
+    frame_ancestors: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Origins whose pages may show the dashboard in a frame, such as "
+        "`https://portal.example.com`, separated by commas.",
+    )
     job_store_url: SecretStr = Field(
         default=SecretStr(""),
         description="Database of the job history that the workers write. The dashboard reads it "
@@ -251,6 +256,19 @@ class Settings(BaseSettings):
         for name in names:
             if "/" in name or ":" in name:
                 raise ValueError(f"{name!r} must be a host name alone, without scheme and port")
+        return names
+
+    @field_validator("frame_ancestors", mode="before")
+    @classmethod
+    def _are_origins(cls, value: object) -> object:
+        names = _listed(value, "must be origins, such as https://portal.example.com")
+        for name in names:
+            # It becomes part of a policy, where a space or a semicolon would begin another.
+            if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", name):
+                raise ValueError(
+                    f"{name!r} must be an origin with its scheme and without a path, "
+                    "such as https://portal.example.com"
+                )
         return names
 
     @classmethod

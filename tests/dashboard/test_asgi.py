@@ -247,11 +247,30 @@ def test_other_pages_and_probes_get_the_page_without_the_early_charts(
     assert (head.status, head.body) == (200, b"")
 
 
-def test_no_other_site_may_frame_the_page(dashboard: RunningDashboard) -> None:
-    for path in ("/", "/jobs"):
-        headers = dashboard.ask(path, PAGE).headers
-        assert headers["content-security-policy"] == "frame-ancestors 'self'"
-        assert headers["x-content-type-options"] == "nosniff"
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/jobs", "/operations?queue=x", "/unknown/page", "/healthz", "/readyz", "/metrics"),
+        *("/queuescope/view", "/queuescope/view?by=nothing", "/queuescope/standing"),
+        *("/queuescope/flow", "/queuescope/jobs.csv", "/queuescope/unknown"),
+        *("/queuescope/static/unknown.js", "/static/unknown.js", "/media/unknown"),
+        *("/_stcore/health", "/_stcore/host-config", "/_stcore/unknown", "/component/x/y"),
+    ],
+)
+@pytest.mark.parametrize(
+    "asked", [PAGE, {}, {"Accept-Encoding": "br"}, {"Host": "evil.example"}], ids=str
+)
+def test_no_other_site_may_frame_or_load_any_answer(
+    dashboard: RunningDashboard, path: str, asked: dict[str, str]
+) -> None:
+    headers = dashboard.ask(path, asked).headers
+    assert {name.lower(): value for name, value in headers.items()}.items() >= {
+        "content-security-policy": "frame-ancestors 'self'",
+        "cross-origin-resource-policy": "same-origin",
+        "referrer-policy": "same-origin",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "SAMEORIGIN",
+    }.items()
 
 
 def test_the_page_names_its_files_by_their_content(dashboard: RunningDashboard) -> None:

@@ -35,6 +35,7 @@ from queuescope.dashboard.jobs_csv import JOBS_CSV, JobsFile
 from queuescope.dashboard.live_sources import WatchedSources
 from queuescope.dashboard.login import demand_login, own_host
 from queuescope.dashboard.own_metrics import OwnMetrics
+from queuescope.dashboard.security_headers import SecurityHeaders
 from queuescope.dashboard.services import open_services
 from queuescope.dashboard.shell import Shell, asks_for_page, page_response
 from queuescope.errors import ConfigurationError
@@ -306,6 +307,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
         ],
         middleware=[
+            Middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors),
             Middleware(AllowedHosts, allowed=allowed_hosts),
             Middleware(
                 Admission,

@@ -30,13 +30,7 @@ _STREAMLIT = re.compile(
 )
 _NO_PAGES = ("/_stcore", "/static", "/queuescope", "/media", "/auth/", "/oauth2callback")
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-_PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    # No other site may show the page in a frame and lead its reader's clicks.
-    "Content-Security-Policy": "frame-ancestors 'self'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
+_PAGE_HEADERS = {"Cache-Control": "no-store"}
 _LATEST_START_MS = 2_000
 """When Streamlit starts at the latest, be the charts drawn or not."""
 _START = Template("""
