@@ -19,6 +19,7 @@ PIECES = st.sampled_from(
         *("<n>", "<text>", "<path>", "<pa", "th>", "http://", "0x", "12:30:45", "2026-01-02"),
         *("a.b", "localhost:", "::1", "c:\\", "../", "deadbeef1", "10.0.0.1", "1e5", "\ud800"),
         "6f1c1e9e-1111-2222-3333-444455556666",
+        *("429 Too Many Requests", "status 503", "Errno 2", "ORA-00942", "HTTP/1.1 404"),
     ]
 )
 MESSAGES = st.one_of(
@@ -58,12 +59,22 @@ def test_what_varies_does_not_matter(number: int, ratio: float, ident: object, a
             "the model did not answer within <n> s (ticket <n>)",
         ),
         ("ticket 7: the field 'body' is missing", "ticket <n>: the field <text> is missing"),
-        ("429 Too Many Requests", "<n> Too Many Requests"),
+        ("429 Too Many Requests", "429 Too Many Requests"),
+        (
+            "503 Server Error: Service Unavailable for url: https://x.example/a",
+            "503 Server Error: Service Unavailable for url: <address>",
+        ),
+        ("ORA-00942: no table for ticket 77", "ORA-00942: no table for ticket <n>"),
+        ("HTTP/1.1 404 after 404 ms", "HTTP/1.1 404 after <n> ms"),
+        ("exit status 137, status=503, code: 7", "exit status 137, status=503, code: 7"),
+        ("error 1045 on try 3; one-time code 483920", "error 1045 on try <n>; one-time code <n>"),
+        ("Error: 12 rows of 429", "Error: <n> rows of <n>"),
+        ("status 4.29, JIRA-123", "status <n>, JIRA-<n>"),
         ("'name'", "<text>"),
         ("can't open the user's file", "can't open the user's file"),
         (
             "[Errno 2] No such file or directory: '/tmp/a b/x.txt'",
-            "[Errno <n>] No such file or directory: <text>",
+            "[Errno 2] No such file or directory: <text>",
         ),
         ("cannot read /var/lib/x/7.db: locked", "cannot read <path>: locked"),
         (r"C:\Users\bob\x.txt is missing", "<path> is missing"),

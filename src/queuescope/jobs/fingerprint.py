@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from http import HTTPStatus
 
 PATTERN_LIMIT = 200
 FINGERPRINT_LENGTH = 16
@@ -14,12 +15,26 @@ _READ_LIMIT = 1000
 _PASSES = 8
 _CUT = "…"
 
+# "429 Too Many Requests", of every status that has a name.
+_PHRASES = "|".join(re.escape(f"{status.value} {status.phrase}") for status in HTTPStatus)
+
 # Of several rules that fit at one place the first counts. Placeholders hold no digits and stand
 # for themselves; what may not stand beside a match includes their signs, so that what was no match
 # before its neighbour was replaced is none afterwards.
 _RULES = re.compile(
     r"""
-      (?P<kept> <(?:id|time|address|path|text|n)> )
+      (?P<kept>
+          <(?:id|time|address|path|text|n)>
+        | (?<![\w>”»“])                        # a code has a meaning, and is no variable
+          (?: (?i: (?:status|code|errno)[\ :=\#(\[]{1,3} ) \d{1,5}
+            | (?i: (?:error|winerror|signal)\ ) \d{1,5}
+            | (?i: http (?:/\d(?:\.\d)?)? ) \  \d{3}
+            | (?:ORA|PLS|TNS|DPY|DPI|SP2)-\d{3,5}
+            | (?:PHRASES)
+            | 4\d\d\ Client\ Error
+            | 5\d\d\ Server\ Error
+          ) (?![\w<…“«„]|[.,]\d)
+      )
     | (?P<address>
           (?<![\w>+.-]) [A-Za-z][A-Za-z0-9+.-]* :// [^\s'"<>…]+               # a URL
         | (?<![\w>+.-]) [\w.+-]+ @ [\w-]+ (?:\.[\w-]+)+                       # a mail address
@@ -48,7 +63,7 @@ _RULES = re.compile(
         | (?<![\w>]) (?=[a-fA-F]*\d) (?=\d*[a-fA-F]) [0-9a-fA-F]{8,} (?![\w<…])
         | (?:(?<![\w>])[+-])? \d+ (?:[.,]\d+)* (?:[eE][+-]?\d+)?
       )
-    """,
+    """.replace("PHRASES", _PHRASES),
     re.VERBOSE,
 )
 
@@ -58,7 +73,8 @@ def normalise(message: str) -> str:
 
     Addresses, times, UUIDs, paths, quoted texts and numbers (hexadecimal ids, too) become
     ``<address>``, ``<time>``, ``<id>``, ``<path>``, ``<text>`` and ``<n>``; white space becomes
-    single spaces. At most ``PATTERN_LIMIT`` characters, the last one “…” where there was more.
+    single spaces. Codes stay, such as ``429 Too Many Requests``, ``Errno 2`` and ``ORA-00942``.
+    At most ``PATTERN_LIMIT`` characters, the last one “…” where there was more.
     Takes any text, and gives back unchanged what it has given.
     """
     line = " ".join(message[:_READ_LIMIT].split())
