@@ -53,6 +53,10 @@ def nap(seconds=0.0, tenant=None):
 def fail(tenant=None):
     raise LookupError("no such order")
 
+@app.task(name="fail_with")
+def fail_with(text):
+    raise RuntimeError(text)
+
 @app.task(name="second_time_lucky", bind=True, max_retries=3)
 def second_time_lucky(self, tenant=None, countdown=0.5):
     time.sleep(0.1)

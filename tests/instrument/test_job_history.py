@@ -46,5 +46,25 @@ def test_a_worker_keeps_its_history_in_postgresql_through_a_restart_of_the_serve
     store.close()
 
 
+def test_secrets_in_an_error_are_masked_before_they_are_written(shop: Shop) -> None:
+    worker = shop.start_worker(
+        SHOP_OPTIONS="dict(redact=lambda text: text.replace('contract 77', 'contract') "
+        "if 'contract' in text else [][0])"
+    )
+    # The password begins where the text is cut.
+    url = "postgresql://shop:hunter2-S3cr3t@db/shop"
+    texts = {
+        f"{url} refused, contract 77": "postgresql://shop:[redacted]@db/shop refused, contract",
+        f"contract {'x' * 970} {url}": f"contract {'x' * 970} postgresql://shop:[redacted]"[:1000],
+        "nothing in it": "(the text was left out: the project's redact failed)",
+    }
+    ids = [shop.send("fail_with", text=text) for text in texts]
+    worker.ended(len(ids))
+    for job_id, text in zip(ids, texts.values(), strict=True):
+        row = until(lambda: worker.store.get(job_id), lambda job: job is not None and ended(job))  # noqa: B023
+        assert row is not None
+        assert row.error_message == text
+
+
 def ended(job: Job) -> bool:
     return job.status not in (JobStatus.STARTED, JobStatus.RETRYING)

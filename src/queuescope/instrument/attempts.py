@@ -25,6 +25,9 @@ from celery.utils.serialization import UnpickleableExceptionWrapper
 from celery.worker.request import Request
 
 from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event
+from queuescope.instrument.redact import redacted
+
+_READ_LIMIT = 8 * ERROR_MESSAGE_LIMIT
 
 Callback = Any
 _ENDED_AT = "queuescope_ended_at"
@@ -272,14 +275,15 @@ def _is_given_back(task: Any) -> bool:
 
 
 def described(error: object) -> tuple[str, str]:
-    """The class and the text of an error."""
+    """The class and the text of an error, without obvious secrets."""
     if isinstance(error, UnpickleableExceptionWrapper):
-        return str(error.exc_cls_name), str(error.text)[:ERROR_MESSAGE_LIMIT]
+        return str(error.exc_cls_name), _text(error.text)
     return type(error).__name__, _text(error)
 
 
 def _text(error: object) -> str:
     try:
-        return str(error)[:ERROR_MESSAGE_LIMIT]
+        # Masked before it is cut: of a secret that was cut in two, the first half looks like none.
+        return redacted(str(error)[:_READ_LIMIT])[:ERROR_MESSAGE_LIMIT]
     except Exception:  # noqa: BLE001 - the text of a foreign exception may itself raise
         return "(the error has no readable text)"

@@ -41,7 +41,7 @@ from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
 from queuescope.instrument.kept_jobs import keep
 from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
-from queuescope.instrument.observation import Event, Observation
+from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event, Observation
 from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.jobs.store import JobStore
 from queuescope.operations.broker import DUE_HEADER
@@ -52,6 +52,7 @@ INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 
 TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
+Redact = Callable[[str], str]
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def instrument(
     operations: bool = True,
     retry: RetryJob | None = None,
     keep_arguments: bool = False,
+    redact: Redact | None = None,
 ) -> None:
     """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
 
@@ -91,6 +93,10 @@ def instrument(
     want: pause, revoke, scale. Failed jobs can be sent again where ``retry(job_id, name)`` does
     so, or where ``keep_arguments`` keeps the arguments of failed jobs in the broker for seven
     days; those may be personal data. ``retry`` runs in a worker's main process and must be quick.
+
+    Obvious secrets in the text of an error (passwords in addresses, tokens, keys) are masked before
+    it is written; ``redact(text)`` gives back the text without those that only the project knows.
+    Where it fails, the text is left out.
 
     Raises ``ConfigurationError`` when a port or the address of the job store cannot be used.
     """
@@ -110,6 +116,7 @@ def instrument(
         operations=operations,
         retry=retry,
         keep_arguments=keep_arguments,
+        redact=redact,
     )
 
 
@@ -128,10 +135,12 @@ class Instrumentation:
         operations: bool,
         retry: RetryJob | None,
         keep_arguments: bool,
+        redact: Redact | None,
     ) -> None:
         self._app = app
         self._operations = operations
         self._retry = retry
+        self._redact = redact
         self._keep_arguments = operations and retry is None and keep_arguments
         self.attempts: Attempts | None = None
         self.heartbeat: Heartbeat | None = None
@@ -289,8 +298,8 @@ class Instrumentation:
         for attempt, begun in running.items():
             if begun.id == job_id and isinstance(attempt, Attempt):
                 attempt.has_ended = True
-                return attempt, _end_of(begun, event, at, *error)
-        return None, _end_of(self._describe(event, message, at), event, at, *error)
+                return attempt, self._end_of(begun, event, at, *error)
+        return None, self._end_of(self._describe(event, message, at), event, at, *error)
 
     def _seen(self, note: Note, running: Running) -> tuple[Hashable, Observation] | None:
         attempt, has_begun, at, *_ = note
@@ -308,7 +317,23 @@ class Instrumentation:
             kept = self._kept(request)
             if kept:
                 self._keep(kept)
-        return attempt, _end_of(begun, event, at, *error)
+        return attempt, self._end_of(begun, event, at, *error)
+
+    def _end_of(
+        self,
+        begun: Observation,
+        event: Event,
+        at: float,
+        error_class: str = "",
+        error_message: str = "",
+    ) -> Observation:
+        if self._redact is not None and error_message:
+            try:
+                error_message = str(self._redact(error_message))[:ERROR_MESSAGE_LIMIT]
+            except Exception:  # a project's own function may raise anything
+                logger.exception("redact failed, and the text of an error was left out")
+                error_message = "(the text was left out: the project's redact failed)"
+        return _end_of(begun, event, at, error_class, error_message)
 
     def _kept(self, request: Any) -> str:
         delivery = request.delivery_info or {}
