@@ -118,7 +118,7 @@ def page_queries(dashboard: Dashboard, step_seconds: int, range_seconds: int) ->
             asked.append(Asked(_figure(panel, panel.now, day)))
     flow, depth = dashboard.flow, dashboard.panels[0]
     assert flow is not None
-    asked += [Asked(_figure(depth, text, day)) for text in (flow.growth, flow.completion)]
+    asked.append(Asked(_figure(depth, flow.completion, day)))
     chart = _resolution(step_seconds)
     strip = (_figure(depth, text, chart) for text in (flow.waiting, flow.completed))
     return asked + [Asked(text, range_seconds, step_seconds) for text in strip]

@@ -140,6 +140,7 @@ def broker_source(
         findings=tuple(findings) if sighting.error is None else (),
         held_back=_is_held_back(picture),
         scheduled=0 if (scheduled := picture.fleet.scheduled()) is None else scheduled.count,
+        depths=picture.depths,
     )
 
 

@@ -27,6 +27,7 @@ from queuescope.live import (
     AuditPicture,
     BrokerPicture,
     ChainWalk,
+    DepthMemory,
     FailurePicture,
     HistoryKeeper,
     Paces,
@@ -202,10 +203,10 @@ def _room(settings: Settings, jobs: JobStore | None) -> ControlRoom | None:
 
 
 def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
-    paces = Paces()
+    paces, memory = Paces(), DepthMemory()
     return Watch(
         "broker",
-        lambda: read_broker(room, paces),
+        lambda: read_broker(room, paces, memory),
         seconds=_BROKER_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_broker,

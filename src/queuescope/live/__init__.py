@@ -2,6 +2,7 @@
 
 from queuescope.live.acts import RecordedAct, RecordedActs, read_acts
 from queuescope.live.broker import BrokerPicture, read_broker
+from queuescope.live.depths import DepthMemory
 from queuescope.live.jobs import FailurePicture, read_failures
 from queuescope.live.keeper import HistoryKeeper
 from queuescope.live.operations import (
@@ -18,6 +19,7 @@ __all__ = [
     "AuditPicture",
     "BrokerPicture",
     "ChainWalk",
+    "DepthMemory",
     "FailurePicture",
     "HistoryKeeper",
     "Pace",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from queuescope.errors import DamagedError
 from queuescope.heartbeats import QUEUES_LIMIT, DesiredState
+from queuescope.live.depths import DepthMemory, Depths
 from queuescope.live.pace import Pace, Paces
 from queuescope.operations.broker import QueueReading
 from queuescope.operations.room import ControlRoom
@@ -17,7 +18,8 @@ from queuescope.operations.workers import Fleet, judge
 class BrokerPicture:
     """The broker at one instant; ``at`` is epoch seconds of its own clock.
 
-    ``paces`` are those of the workers that have been seen for long enough, by name;
+    ``paces`` are those of the workers that have been seen for long enough, by name; ``depths`` is
+    what waited in the last minutes in the queues that nobody has paused;
     ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
     ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
     ``left_out_queues`` how many queues were not read, for there are too many,
@@ -35,6 +37,7 @@ class BrokerPicture:
     unread: int = 0
     left_out_queues: int = 0
     desired_fault: str = ""
+    depths: Depths = ()
 
     def queue(self, name: str) -> QueueReading | None:
         """The reading of one queue; None when it is not among them."""
@@ -54,8 +57,13 @@ class BrokerPicture:
         return max((age for age in ages if age is not None), default=0.0)
 
 
-def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
-    """Read all of it; ``paces`` remembers the readings before. Raises ``BrokerError``."""
+def read_broker(
+    room: ControlRoom, paces: Paces | None = None, memory: DepthMemory | None = None
+) -> BrokerPicture:
+    """Read all of it; ``paces`` and ``memory`` remember the readings before.
+
+    Raises ``BrokerError``.
+    """
     workers = room.broker.workers()
     room.broker.learn(workers.reports)
     named = {queue for report in workers.reports for queue in report.queues}
@@ -82,4 +90,5 @@ def read_broker(room: ControlRoom, paces: Paces | None = None) -> BrokerPicture:
         workers.unread,
         len(served) - len(kept) + len(wanted) - len(queues),
         fault,
+        () if memory is None else memory.take_in(workers.at, queues, desired),
     )

@@ -47,12 +47,13 @@ def parse_flow(raw: Any, place: str) -> Flow:
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as a [flow] table")
     history = {"waiting", "completed"}
+    # How the depth moves is seen from its history; files of before may still say how to ask for it.
     only(raw, {"growth", "completion", "window_seconds"} | history, place)
     if history & raw.keys() and not history <= raw.keys():
         raise ConfigurationError(f"{place}: 'waiting' and 'completed' stand together, or neither")
     queries = {
         key: _one_line(_text(raw, key, place))
-        for key in ("growth", "completion", *sorted(history & raw.keys()))
+        for key in ("completion", *sorted(history & raw.keys()))
     }
     for key, text in queries.items():
         check_template(text, f"{place}, {key}")

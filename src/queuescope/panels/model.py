@@ -191,12 +191,10 @@ class Measure:
 class Flow:
     """What goes through the queue, in jobs per second over the last ``window_seconds``.
 
-    ``growth`` is the slope of the depth; ``completion`` are the jobs that left for good. Over a
-    range, ``waiting`` is the depth at each step and ``completed`` the rate of those jobs within
-    it; empty: the file does not say.
+    ``completion`` are the jobs that left for good. Over a range, ``waiting`` is the depth at each
+    step and ``completed`` the rate of those jobs within it; empty: the file does not say.
     """
 
-    growth: str
     completion: str
     window_seconds: int
     waiting: str = ""

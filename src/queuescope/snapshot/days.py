@@ -215,4 +215,4 @@ def _percent(share: Share, reading: Reading) -> float | None:
     rates = frame.values[:, 1:]
     mine = [row for row, labels in enumerate(frame.series) if (share.label, share.value) in labels]
     total = float(np.nansum(rates))
-    return 100 * float(np.nansum(rates[mine])) / total if total > 0 else float("nan")
+    return 100 * (float(np.nansum(rates[mine])) / total) if total > 0 else float("nan")

@@ -17,7 +17,7 @@ import orjson
 from queuescope.cache import CachedReader
 from queuescope.figures import duration_words
 from queuescope.figures.figure import encode_values
-from queuescope.health import DrainHistory, DrainState, drain_history
+from queuescope.health import MOVEMENT_SECONDS, DrainHistory, DrainState, drain_history
 from queuescope.panels import Dashboard
 from queuescope.single_flight import SingleFlight
 from queuescope.snapshot.bearings import Bearings, Surveyor
@@ -99,6 +99,7 @@ class FlowHistories:
             return kept.body
         step = grid.step_seconds
         window_steps = -(-flow.window_seconds // step)
+        movement_steps = -(-MOVEMENT_SECONDS // step)
         wide = Grid(grid.start - window_steps * step, grid.end, step)
         resolution = bearings.resolution(step)
         panel = self._dashboard.panels[0]
@@ -110,7 +111,7 @@ class FlowHistories:
         reading = await self._reader.read(
             query, wide, source_now=bearings.source_now, epoch=bearings.epoch
         )
-        body = orjson.dumps(_content(reading, grid, wide, window_steps))
+        body = orjson.dumps(_content(reading, grid, wide, window_steps, movement_steps))
         settled = bearings.source_now >= (
             grid.end + bearings.scrape_interval_seconds + _SETTLING_SECONDS
         )
@@ -126,7 +127,9 @@ class FlowHistories:
         return same and 0 <= self._clock() - kept.read_at < RECHECK_SECONDS
 
 
-def _content(reading: Reading, grid: Grid, wide: Grid, window_steps: int) -> dict[str, Any]:
+def _content(
+    reading: Reading, grid: Grid, wide: Grid, window_steps: int, movement_steps: int
+) -> dict[str, Any]:
     frame = Frame.empty(wide) if reading.frame is None else reading.frame
     frame = Frame.assembled(wide, [frame])
     waiting, completed = _row(frame, _WAITING), _row(frame, _COMPLETED)
@@ -135,7 +138,11 @@ def _content(reading: Reading, grid: Grid, wide: Grid, window_steps: int) -> dic
         state = reading.state if reading.state is State.UNAVAILABLE else State.EMPTY
         return {"state": state, "cause": cause, "states": ""}
     found = drain_history(
-        waiting, completed, step_seconds=grid.step_seconds, window_steps=window_steps
+        waiting,
+        completed,
+        step_seconds=grid.step_seconds,
+        window_steps=window_steps,
+        movement_steps=movement_steps,
     )
     return {
         "state": reading.state,

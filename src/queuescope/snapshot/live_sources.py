@@ -67,6 +67,8 @@ class LiveSource:
     ``completion_per_second`` are the jobs that left for good, over the window that the standing
     asks its flow for; ``held_back`` says that all which waits does so because an operator wants it.
     ``scheduled`` jobs wait for their time, and are none of those that wait.
+    ``depths`` are how many jobs waited in the last minutes, without those that are held back:
+    moments (seconds, ascending) and numbers.
     """
 
     origin: Origin
@@ -81,6 +83,7 @@ class LiveSource:
     completion_per_second: float | None = None
     held_back: bool = False
     scheduled: int = 0
+    depths: tuple[tuple[float, float], ...] = ()
 
     @property
     def state(self) -> State:

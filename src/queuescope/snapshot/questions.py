@@ -18,8 +18,8 @@ from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.brackets import WHOLE_SECONDS, Brackets
 from queuescope.timeseries import Frame, Grid, Labels
 
-GROWTH, COMPLETION = "flow_growth", "flow_completion"
-"""The names of what goes through the queue: jobs per second."""
+COMPLETION = "flow_completion"
+"""The name of what goes through the queue: jobs per second."""
 
 ABOUT_THE_QUESTION = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
 """Errors that concern what was asked, not the source."""
@@ -105,7 +105,7 @@ def flow_of(dashboard: Dashboard) -> tuple[Question, ...]:
     flow = dashboard.flow
     if flow is None:
         return ()
-    return (Question(GROWTH, None, flow.growth), Question(COMPLETION, None, flow.completion))
+    return (Question(COMPLETION, None, flow.completion),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,8 @@ def _of_ended(name: str, ended: Ended, rates: Samples) -> float:
     if name != _SUCCESS:
         return 60 * total
     good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
-    return 100 * good / total if total else math.nan
+    # In this order all of them are exactly 100 %.
+    return 100 * (good / total) if total else math.nan
 
 
 def _samples(name: str, answer: InstantAnswer) -> Samples:

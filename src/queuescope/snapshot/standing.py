@@ -18,13 +18,16 @@ from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError
 from queuescope.figures import curves_of
 from queuescope.health import (
+    MEMORY_SECONDS,
     Drain,
     DrainState,
     Finding,
     Health,
     Measured,
+    Movement,
     drain,
     judge,
+    movement,
 )
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
 from queuescope.prometheus import PrometheusClient
@@ -44,7 +47,6 @@ from queuescope.snapshot.live_words import (
 from queuescope.snapshot.present import SHARED_SECONDS
 from queuescope.snapshot.questions import (
     COMPLETION,
-    GROWTH,
     Asker,
     Present,
     judged_by,
@@ -58,10 +60,14 @@ from queuescope.snapshot.standing_words import (
     drain_content,
     verdict_content,
 )
-from queuescope.timeseries import Floats, Frame, Reading, State
+from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 
 _log = logging.getLogger(__name__)
 _STANDING = "standing"
+_DEPTH_STEP_SECONDS = 15
+_FEWEST_SCRAPES = 12
+_BRIEF_SECONDS = 60.0
+_DEPTH = "queue_depth"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +78,7 @@ class _Made:
     histories: Sequence[Reading]
     shown: Sequence[Present]
     alerts: Alerts
+    moves: Movement | None
 
 
 class StandingService:
@@ -104,6 +111,7 @@ class StandingService:
         self._made_of = float("-inf")
         # What is asked is how old its figures may be, in seconds.
         self._flights = SingleFlight[str, float, None]()
+        self._depths: tuple[tuple[Grid, str | None], Reading] | None = None
         self._days = Days(reader, dashboard, matchers=matchers, clock=clock)
         asker = Asker(client, dashboard, matchers=matchers, clock=clock)
         self._shares = DayShares(asker, self._days, clock=clock)
@@ -160,7 +168,8 @@ class StandingService:
         )
         await self._comparisons.renew(bearings)
         alerts = await self._alerts.read(bearings.error, bearings.source_now, anew=anew)
-        self._made = _Made(bearings, histories, shown, alerts)
+        moves = await self._moves(bearings)
+        self._made = _Made(bearings, histories, shown, alerts, moves)
         self._made_at, self._made_of = self._clock(), made_of
 
     def _content(self, made: _Made) -> dict[str, Any]:
@@ -179,7 +188,7 @@ class StandingService:
             )
             if measure.limits is not None:
                 limits[measure.id] = measure.limits
-        found = self._drain(by_id, bearings, sources)
+        found = self._drain(by_id, made, sources)
         prometheus = self._prometheus(bearings, sources, shown)
         extra = source_findings((prometheus, *sources), offset)
         if found.state is DrainState.STALLED:
@@ -251,17 +260,25 @@ class StandingService:
         return changes
 
     def _drain(
-        self, figures: dict[str, Figure], bearings: Bearings, sources: Sequence[LiveSource]
+        self, figures: dict[str, Figure], made: _Made, sources: Sequence[LiveSource]
     ) -> Drain:
-        flow = self._dashboard.flow
+        flow, bearings = self._dashboard.flow, made.bearings
         known = {name: figure.whole for name, figure in figures.items()}
         workers, oldest_ms = known.get("active_workers"), known.get("oldest_waiting")
         fresh = [source for source in sources if source.is_fresh]
         completions = [s.completion_per_second for s in fresh]
         completion = next((rate for rate in completions if rate is not None), None)
+        depth, moves = known.get(_DEPTH), made.moves if bearings.error is None else None
+        depths = next((source.depths for source in fresh if source.depths), ())
+        if depths:
+            depth = depths[-1][1]
+            seen = np.array(depths, dtype=float)
+            # What was watched for a moment only says less than the scrapes of before.
+            live = movement(seen[:, 0], seen[:, 1])
+            moves = live if live is not None and not _is_brief(live, moves) else moves
         return drain(
-            depth=known.get("queue_depth"),
-            growth_per_second=self._flow(GROWTH, bearings),
+            depth=depth,
+            moves=moves,
             completion_per_second=(
                 self._flow(COMPLETION, bearings) if completion is None else completion
             ),
@@ -270,6 +287,28 @@ class StandingService:
             oldest_seconds=None if oldest_ms is None or np.isnan(oldest_ms) else oldest_ms / 1000,
             is_held_back=any(source.held_back for source in fresh),
         )
+
+    async def _moves(self, bearings: Bearings) -> Movement | None:
+        """How the depth moves by the scrapes of the last minutes; None: it is not known."""
+        flow = self._dashboard.flow
+        if flow is None or not flow.waiting or bearings.error is not None:
+            return None
+        step = max(_DEPTH_STEP_SECONDS, bearings.scrape_interval_seconds)
+        grid = Grid.ending_at(
+            bearings.source_now, max(MEMORY_SECONDS, _FEWEST_SCRAPES * step), step
+        )
+        if self._depths is None or self._depths[0] != (grid, bearings.epoch):
+            panel = self._dashboard.panels[0]
+            query = panel.render(flow.waiting, bearings.resolution(step), self._matchers, None)
+            reading = await self._reader.read(
+                query, grid, source_now=bearings.source_now, epoch=bearings.epoch
+            )
+            self._depths = ((grid, bearings.epoch), reading)
+        reading = self._depths[1]
+        frame = reading.frame
+        if frame is None or reading.state is not State.FRESH or len(frame.values) != 1:
+            return None
+        return movement(frame.grid.timestamps(), np.asarray(frame.values[0]))
 
     def _flow(self, name: str, bearings: Bearings) -> float | None:
         """A rate of what goes through the queue; None where it is old or not all of it."""
@@ -281,6 +320,10 @@ class StandingService:
         """The last day of what the measure judges."""
         panel = measure.panel
         return await self._days.read(panel.query, bearings, panel.metrics[0], anew=anew)
+
+
+def _is_brief(live: Movement, scraped: Movement | None) -> bool:
+    return scraped is not None and scraped.bursts == 0 and live.seconds < _BRIEF_SECONDS
 
 
 def _curve(panel: Panel, frame: Frame) -> Floats | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from queuescope.figures import duration_words, value_words
+from queuescope.figures import value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
 from queuescope.snapshot.alerts import Alerts
@@ -206,6 +206,8 @@ def drain_content(found: Drain, scheduled: int = 0) -> dict[str, Any]:
         "brief": brief,
         "words": sentence,
         "seconds": found.seconds,
+        "soonestSeconds": found.soonest_seconds,
+        "latestSeconds": found.latest_seconds,
         "arrivalPerMinute": _per_minute(found.arrival_per_second),
         "completionPerMinute": _per_minute(found.completion_per_second),
     }
@@ -389,20 +391,21 @@ def _drain_words(found: Drain, growth_per_minute: float | None) -> tuple[str, st
     state = found.state
     if state is DrainState.EMPTY:
         return "nothing waits", "Nothing waits."
-    if state is DrainState.CLEARING and found.seconds is not None:
-        words = f"clears in about {duration_words(_round_duration(found.seconds))}"
-        return words, f"The queue {words}."
+    if state is DrainState.CLEARING and found.soonest_seconds is not None:
+        words = f"clears in {_range_words(found.soonest_seconds, found.latest_seconds)}"
+        return words, f"The queue {words}, if it goes on as in the last minutes."
     if state is DrainState.STALLED:
         return "stalled", "Work waits and none is completed."
     if state is DrainState.WAITING:
         return (
             "none completed yet",
-            "No job is completed yet; whether the queue clears is not known.",
+            "No job is completed yet; it is not known whether the queue clears.",
         )
     if state is DrainState.PAUSED:
         return "paused", "What waits is paused by an operator and is not taken."
     if state is DrainState.UNKNOWN or growth_per_minute is None:
-        return "", "Whether the queue clears is not known."
+        yet = " yet" if found.is_early else ""
+        return "", f"It is not known{yet} whether the queue clears."
     if state is DrainState.STEADY:
         words = "holds its length"
         sentence = f"The queue {words}: as much arrives as is completed"
@@ -419,9 +422,24 @@ def _drain_words(found: Drain, growth_per_minute: float | None) -> tuple[str, st
     return words, f"{sentence}. It would clear with more than {workers}."
 
 
-def _round_duration(seconds: float) -> float:
-    """A forecast has no seconds: to the minute, and beyond an hour to five."""
-    if seconds < _MINUTE:
-        return max(10.0, round(seconds, -1))
-    unit = _MINUTE if seconds < 3_600 else 5 * _MINUTE
-    return round(seconds / unit) * unit
+_RANGE_UNITS: tuple[tuple[float, int, int, str], ...] = (
+    (100.0, 10, 1, "s"),
+    (6_000.0, 60, 60, "min"),
+    (172_800.0, 3_600, 3_600, "h"),
+    (math.inf, 86_400, 86_400, "d"),
+)
+"""Up to how many seconds, to what it is rounded, and in what it is told."""
+
+
+def _range_words(soonest: float, latest: float | None) -> str:
+    """From when to when, rounded outward: “5–8 min”, “about 40 s”, “20 min or more”."""
+    most = soonest if latest is None else latest
+    rounding, size, unit = next(unit[1:] for unit in _RANGE_UNITS if most <= unit[0])
+    first = math.floor(soonest / rounding) * rounding // size
+    if latest is None:
+        least = max(first, rounding // size)
+        return f"{least} {unit} or more"
+    last = math.ceil(latest / rounding) * rounding // size
+    if first <= 0:
+        return f"less than {last} {unit}"
+    return f"about {first} {unit}" if first == last else f"{first}–{last} {unit}"
