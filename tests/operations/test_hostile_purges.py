@@ -78,3 +78,25 @@ def test_messages_of_any_size_are_kept(quarantine: Quarantine, client: redis.Red
     assert client.llen("orders") == 0
     assert quarantine.restore("large").now == len(messages)
     assert [client.lindex("orders", index) for index in range(len(messages))] == messages
+
+
+def test_a_file_whose_head_was_edited_is_not_restored(
+    quarantine: Quarantine, client: redis.Redis
+) -> None:
+    """Its messages would go to another queue. One of an earlier version proves no head."""
+    client.rpush("orders", "message")
+    purged = quarantine.purge("orders", "edited").purge
+    assert purged.is_proven
+    whole = purged.path.read_text()
+    purged.path.write_text(whole.replace('"orders"', '"payments"'))
+    assert quarantine.shelf().damaged == ("edited.jsonl",)
+    with pytest.raises(PurgeError, match="the head of the file of a purge was changed"):
+        quarantine.restore("edited")
+    assert not client.exists("orders", "payments")
+    head, message, tail = whole.splitlines()
+    former = {key: value for key, value in json.loads(tail).items() if key != "head"}
+    purged.path.write_text("\n".join((head, message, json.dumps(former), "")))
+    (old,) = quarantine.purges()
+    assert not old.is_proven
+    assert quarantine.restore("edited").now == 1
+    assert client.lrange("orders", 0, -1) == [b"message"]

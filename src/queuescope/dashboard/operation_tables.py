@@ -423,7 +423,10 @@ def _worker_row(worker: Worker, rights: Rights) -> list[Any]:
 
 
 def _purge_state(purge: Purge) -> Markup:
-    return mark("restored", Tone.IDLE) if purge.is_restored else mark("kept", Tone.GOOD)
+    if purge.is_restored:
+        return mark("restored", Tone.IDLE)
+    # Written by an earlier version: nothing proves which queue it came from.
+    return mark("kept", Tone.GOOD) if purge.is_proven else mark("kept, queue not proven", Tone.WARN)
 
 
 def _restore(purge: Purge, rights: Rights) -> Markup:

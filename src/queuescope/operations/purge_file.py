@@ -27,6 +27,8 @@ RESTORED_SUFFIX = ".restored.jsonl"
 _DRAFT_PREFIX = ".draft-"
 _DRAFT_SECONDS = 3600.0
 _PIECE_MESSAGES = 2000
+_HEAD_BYTES = 262_144
+_TAIL_BYTES = 400
 _PIECE_BYTES = 4_000_000
 
 
@@ -40,6 +42,8 @@ class Purge:
     count: int
     is_restored: bool
     path: Path
+    is_proven: bool = True
+    """Whether the file proves its head: files of earlier versions do not."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,9 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _Tail(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     sha256: str
+    """Of the messages."""
+    head: str = ""
+    """The SHA-256 of the first line, which says where the messages go back to."""
 
 
 class Draft:
@@ -88,13 +95,17 @@ class Draft:
         """Write all of it, down to the disk; a message comes with the index of its list."""
         digest, count = hashlib.sha256(), 0
         with _disk("write"), os.fdopen(self._descriptor, "wb") as file:
-            file.write(msgspec.json.encode(head) + b"\n")
+            first = msgspec.json.encode(head)
+            file.write(first + b"\n")
             for index, raw in messages:
                 line = msgspec.json.encode(_line(index, raw))
                 digest.update(line)
                 file.write(line + b"\n")
                 count += 1
-            file.write(msgspec.json.encode(_Tail(count=count, sha256=digest.hexdigest())) + b"\n")
+            tail = _Tail(
+                count=count, sha256=digest.hexdigest(), head=hashlib.sha256(first).hexdigest()
+            )
+            file.write(msgspec.json.encode(tail) + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -153,13 +164,18 @@ def read_purge(path: Path) -> Purge:
     """Raises ``PurgeError`` when the file is not complete."""
     with _disk("read"), path.open("rb") as file:
         try:
-            head = msgspec.json.decode(file.readline(), type=Head)
-            file.seek(max(0, path.stat().st_size - 200))
+            first = file.readline(_HEAD_BYTES).rstrip(b"\n")
+            head = msgspec.json.decode(first, type=Head)
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
             tail = msgspec.json.decode(file.read().rstrip(b"\n").rsplit(b"\n", 1)[-1], type=_Tail)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise PurgeError(f"the file of a purge is damaged: {path.name}") from exc
+    if tail.head not in ("", hashlib.sha256(first).hexdigest()):
+        raise PurgeError(f"the head of the file of a purge was changed: {path.name}")
     is_restored = path.name.endswith(RESTORED_SUFFIX)
-    return Purge(head.id, head.queue, head.at, tail.count, is_restored, path)
+    return Purge(
+        head.id, head.queue, head.at, tail.count, is_restored, path, is_proven=bool(tail.head)
+    )
 
 
 def pieces(path: Path) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
@@ -168,6 +184,7 @@ def pieces(path: Path) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
     A message has the key it came from. Raises ``PurgeError`` before the first piece when the file
     is damaged.
     """
+    read_purge(path)
     _verify(path)
     with _disk("read"), path.open("rb") as file:
         head = msgspec.json.decode(file.readline(), type=Head)
