@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric as MetricFamily
@@ -315,6 +316,12 @@ class WorkerMetrics:
         self._memory = gauge(WORKER_MEMORY_BYTES)
         self._processes = gauge(WORKER_PROCESSES)
         self._lost = counter(OBSERVATIONS_LOST_TOTAL)
+        # Looking a child up takes longer than counting with it; labels are bounded, so these are.
+        self._wait_of = cache(self._wait.labels)
+        self._runtime_of = cache(self._runtime.labels)
+        self._latency_of = cache(self._latency.labels)
+        self._jobs_of = cache(self._jobs.labels)
+        self._worker_jobs_of = cache(self._worker_jobs.labels)
         for queue in queues:
             self._know_queue(queue)
         for tenant in tenants:
@@ -332,7 +339,7 @@ class WorkerMetrics:
         """An attempt began; ``wait_seconds`` is ``None`` when nobody said since when it waited."""
         queue = self._know_queue(queue)
         if wait_seconds is not None:
-            self._wait.labels(queue).observe(wait_seconds)
+            self._wait_of(queue).observe(wait_seconds)
 
     def attempt_ended(
         self,
@@ -347,16 +354,16 @@ class WorkerMetrics:
         """An attempt came to ``outcome`` at ``at``. Latency counts for final outcomes only."""
         tenant, queue = self._know_tenant(tenant), self._know_queue(queue)
         self._know_pair(tenant, queue)
-        self._jobs.labels(tenant, queue, outcome.value).inc()
+        self._jobs_of(tenant, queue, outcome.value).inc()
         if self._worker:
-            self._worker_jobs.labels(self._worker, outcome.value).inc()
+            self._worker_jobs_of(self._worker, outcome.value).inc()
         if runtime_seconds is not None:
-            self._runtime.labels(queue).observe(runtime_seconds)
+            self._runtime_of(queue).observe(runtime_seconds)
         if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
             # Revoking is what an operator did and says nothing about how well jobs go.
             self._success[tenant].add(outcome is Outcome.SUCCEEDED, at)
             if latency_seconds is not None:
-                self._latency.labels(tenant, queue).observe(latency_seconds)
+                self._latency_of(tenant, queue).observe(latency_seconds)
 
     def in_flight(self, jobs_by_queue: Mapping[str, int]) -> None:
         """How many jobs run now; a queue that is not named runs none."""
@@ -377,6 +384,8 @@ class WorkerMetrics:
 
     def _know_queue(self, queue: str) -> str:
         queue = self._queues.bounded(queue)
+        if queue in self._seen_queues:
+            return queue
         self._seen_queues.add(queue)
         self._wait.labels(queue)
         self._runtime.labels(queue)
