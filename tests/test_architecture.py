@@ -17,7 +17,7 @@ STOREYS: dict[str, int] = {
     **dict.fromkeys(
         [
             *("csv_cells", "database", "errors", "heartbeats", "ports", "settings"),
-            *("single_flight", "telemetry", "timeseries"),
+            *("single_flight", "loop_watchdog", "telemetry", "timeseries"),
         ],
         0,
     ),

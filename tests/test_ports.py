@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,19 @@ def test_an_internal_port_avoids_what_is_busy_or_promised(busy: socket.socket) -
 )
 def test_a_browser_is_given_an_address_that_it_can_reach(host: str, expected: str) -> None:
     assert reachable_host(host) == expected
+
+
+@pytest.mark.parametrize(("soft", "hard", "raised"), [(256, 4096, 4096), (256, 90_000, 65_536)])
+def test_as_many_descriptors_as_are_allowed_are_taken(soft: int, hard: int, raised: int) -> None:
+    program = (
+        "import resource\n"
+        "from queuescope.ports import raise_descriptor_limit\n"
+        f"hard = min({hard}, resource.getrlimit(resource.RLIMIT_NOFILE)[1])\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, hard))\n"
+        "print(raise_descriptor_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0], hard)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    most = min(raised, int(said[2]))
+    assert [int(word) for word in said[:2]] == [most, most]

@@ -20,7 +20,8 @@ import click
 
 from queuescope import __version__
 from queuescope.errors import QueuescopeError
-from queuescope.ports import listen, port_of, reachable_host
+from queuescope.loop_watchdog import LoopWatchdog
+from queuescope.ports import listen, port_of, raise_descriptor_limit, reachable_host
 
 
 class _Commands(click.Group):
@@ -133,16 +134,20 @@ def serve(
             async def startup(self, sockets: Any = None) -> None:
                 await super().startup(sockets)
                 if self.started:
+                    LoopWatchdog(asyncio.get_running_loop()).start()
                     _say(f"Dashboard: http://{reachable_host(settings.host)}:{found}")
 
         from queuescope.dashboard.asgi import create_app
 
+        descriptors = raise_descriptor_limit()
         config = uvicorn.Config(
             create_app(load_settings(), knows_peer=True),
             log_level="warning",
             access_log=False,
             # Who is at the other end decides what may be done: no header may say otherwise.
             proxy_headers=False,
+            # Whoever comes beyond that is told so; sources and files need descriptors, too.
+            limit_concurrency=max(50, (descriptors - _OWN_DESCRIPTORS) // _VIEWER_DESCRIPTORS),
             # Pages keep their connection open for as long as they are looked at.
             timeout_graceful_shutdown=2,
             # A page that refreshes every minute finds its connection still there.
@@ -200,6 +205,9 @@ async def _check(settings: Any) -> bool:
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
 _LONGEST_HEADER = 65_536
+# What sources, databases and files take, and what Streamlit opens for each viewer.
+_OWN_DESCRIPTORS = 250
+_VIEWER_DESCRIPTORS = 4
 _LOOK_BACK_SECONDS = 3600.0
 
 
