@@ -9,9 +9,13 @@ from string import Template
 from queuescope.health import Limits
 
 PLACEHOLDERS = frozenset(
-    {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "lookback", "recent"}
+    {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}
+    | {"lookback", "alive"}
 )
 """What a query template may hold, each written as ``$name``; see ``Resolution``."""
+
+LOOKBACK_DELTA_SECONDS = 300
+"""How long a plain selector finds a sample, as Prometheus is set up by default."""
 
 RECENT_SECONDS = 300
 """The span that “now” is read over where a single sample says nothing (rates, quantiles)."""
@@ -78,6 +82,14 @@ class Resolution:
         """How long a gauge's sample speaks for its series: one lost scrape is no gap, more are."""
         return max(self.scrape_interval_seconds * 9 // 2, 1)
 
+    @property
+    def ends_are_seen(self) -> bool:
+        """Whether a plain selector bridges a lost scrape, so that what it does not find has ended.
+
+        Of slower scrapes it cannot be told: their silence is as long as that of a series' end.
+        """
+        return 2 * self.scrape_interval_seconds < LOOKBACK_DELTA_SECONDS
+
     def _sampling(self) -> tuple[str, str]:
         """The resolution of a subquery over raw samples, and the offset of what it reads.
 
@@ -105,6 +117,9 @@ class Resolution:
             "window": self.window(max(covered + scrape, 4 * scrape)),
             "recent": self.window(dip),
             "lookback": f"{self.lookback_seconds}s",
+            # `last_over_time(x[$lookback]) $alive x`: "or" leaves the left side as it is, because
+            # a plain selector finds nothing that the longer lookback does not.
+            "alive": "and" if self.ends_are_seen else "or",
         }
 
 

@@ -1,0 +1,159 @@
+"""A series that Prometheus has ended counts no more, from the marker on, on each kind of server."""
+
+from __future__ import annotations
+
+import http.client
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from tests.engines import ENGINES, program, running
+from tests.real_prometheus import RealPrometheus
+from tests.remote_write import RemoteWriter
+
+from queuescope.panels import Resolution, load_dashboard
+from queuescope.prometheus import PrometheusClient
+from queuescope.timeseries import Floats, Grid, labels_of
+
+pytestmark = pytest.mark.anyio
+
+SCRAPE = 15
+END = int(time.time()) // 900 * 900
+START = END - 3600
+MOVED = START + 1200
+"""The exporter's last scrape under its first name; the next one is under its second."""
+LOST = MOVED + 600
+"""A scrape that is missing, without a marker."""
+DOWN, BACK = MOVED + 1200, MOVED + 1200 + 8 * SCRAPE
+"""The exporter's last scrape before a restart under the same name, and the first one after it."""
+
+SLOW_SCRAPE = 300
+SLOW_FROM, SLOW_LOST, SLOW_UNTIL = START - 4 * 3600, START - 3 * 3600, START - 2 * 3600
+"""Hours before, a target whose scrapes are as far apart as a plain selector looks back."""
+
+# What Prometheus writes where a series ends: a NaN of its own.
+(ENDED,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
+DASHBOARD = load_dashboard("ai-agents")
+METRICS = {
+    "ai_agents_queue_depth": 80.0,
+    "ai_agents_workers_up": 4.0,
+    "ai_agents_queue_oldest_age_seconds": 7.0,
+    "ai_agents_enhancement_success_rate": 96.0,
+}
+NOW = {
+    "queue_depth": 80,
+    "active_workers": 4,
+    "oldest_waiting": 7,
+    "success_rate": 96,
+}
+"""What each present value is while the exporter is scraped, whatever it is called."""
+
+
+def _samples() -> Iterator[tuple[tuple[tuple[str, str], ...], int, float]]:
+    for metric, value in METRICS.items():
+        first, second = (
+            labels_of({"__name__": metric, "instance": name}) for name in ("old:1", "new:1")
+        )
+        # The first name tells worse of the same queue, so that its value is known where it counts.
+        worse = 900.0 if metric.endswith("age_seconds") else value
+        for at in range(START, MOVED + 1, SCRAPE):
+            yield first, at, worse
+        yield first, MOVED + SCRAPE, ENDED
+        for at in range(MOVED + SCRAPE, END + 1, SCRAPE):
+            if at == LOST or DOWN < at < BACK:
+                continue
+            yield second, at, value
+        yield second, DOWN + SCRAPE, ENDED
+    slow = labels_of({"__name__": "ai_agents_queue_depth", "instance": "slow:1"})
+    for at in range(SLOW_FROM, SLOW_UNTIL + 1, SLOW_SCRAPE):
+        if at != SLOW_LOST:
+            yield slow, at, 30.0
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as stack:
+        if request.param == "victoria-metrics":
+            address = stack.enter_context(running(request.param, directory, {})).url
+        else:
+            server = RealPrometheus(directory, program=program(request.param), takes_samples=True)
+            address = stack.enter_context(server).url
+        port = urlsplit(address).port
+        assert port is not None
+        writer = RemoteWriter(port)
+        stack.callback(writer.close)
+        writer.write(list(_samples()))
+        if request.param == "victoria-metrics":
+            # It lets what was written be queried a little later, or when it is told to.
+            flush = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            stack.callback(flush.close)
+            flush.request("GET", "/internal/force_flush")
+            assert flush.getresponse().status == 200
+        yield address
+
+
+@pytest.fixture
+async def client(url: str) -> AsyncIterator[PrometheusClient]:
+    async with PrometheusClient(url) as client:
+        yield client
+
+
+async def _row(client: PrometheusClient, query: str, grid: Grid) -> Floats:
+    values = (await client.query_range(query, grid)).frame.values
+    assert len(values) <= 1, query
+    return values[0] if len(values) else np.full(len(grid), np.nan)
+
+
+@pytest.mark.parametrize("measure", NOW)
+async def test_a_present_value_never_counts_an_exporter_under_two_names(
+    client: PrometheusClient, measure: str
+) -> None:
+    found = next(m for m in DASHBOARD.measures if m.panel.id == measure)
+    resolution = Resolution(300, SCRAPE, await client.ranges_are_left_open())
+    text = found.panel.now if found.on_page else found.now
+    query = found.panel.render(text, resolution, "", None)
+    values = await _row(client, query, Grid(MOVED + SCRAPE, DOWN, SCRAPE))
+    assert set(values.tolist()) == {NOW[measure]}  # the lost scrape is among them
+    gone = await _row(client, query, Grid(DOWN + SCRAPE, BACK - SCRAPE, SCRAPE))
+    assert np.isnan(gone).all()
+    back = await _row(client, query, Grid(BACK, END, SCRAPE))
+    assert set(back.tolist()) == {NOW[measure]}
+
+
+@pytest.mark.parametrize("step", [60, 300])
+@pytest.mark.parametrize("phase", [SCRAPE * 7.5 / 8, None], ids=["phase known", "phase unknown"])
+async def test_no_peak_is_left_in_the_charts_where_an_exporter_changed_its_name(
+    client: PrometheusClient, step: int, phase: float | None
+) -> None:
+    resolution = Resolution(step, SCRAPE, await client.ranges_are_left_open(), phase)
+    grid = Grid(START + step, DOWN, step)
+    panel = DASHBOARD.panels[0]
+    depth = await _row(client, panel.render(panel.query, resolution, "", None), grid)
+    assert set(depth.tolist()) == {80}
+    workers = next(m.panel for m in DASHBOARD.measures if m.id == "active_workers")
+    query = workers.render(workers.query, resolution, "", None).replace("min_over", "max_over")
+    assert set((await _row(client, query, grid)).tolist()) == {4}
+
+
+async def test_a_changed_name_is_no_growth_and_no_shrinking(client: PrometheusClient) -> None:
+    assert DASHBOARD.flow is not None
+    resolution = Resolution(60, SCRAPE, await client.ranges_are_left_open())
+    grid = Grid(MOVED, MOVED + 600, 60)
+    panel, flow = DASHBOARD.panels[0], DASHBOARD.flow
+    waiting = await _row(client, panel.render(flow.waiting, resolution, "", None), grid)
+    assert set(waiting.tolist()) == {80}
+
+
+async def test_a_scrape_as_slow_as_the_lookback_of_the_source_has_no_gaps(
+    client: PrometheusClient,
+) -> None:
+    resolution = Resolution(60, SLOW_SCRAPE, await client.ranges_are_left_open())
+    panel = DASHBOARD.panels[0]
+    query = panel.render(panel.now, resolution, "", None)
+    depth = await _row(client, query, Grid(SLOW_FROM, SLOW_UNTIL, 60))
+    assert set(depth.tolist()) == {30}
