@@ -3,7 +3,7 @@
 Workers write reports and read what is desired; the dashboard does the reverse. Everything lies
 in the broker's own database, below the project's ``global_keyprefix``:
 
-    queuescope:workers     hash     worker → ``WorkerReport`` as JSON
+    queuescope:workers     hash     worker, and which life of it → ``WorkerReport`` as JSON
     queuescope:desired     hash     revision, paused (JSON list), revocations (a counter)
     queuescope:revoked     zset     job id → until when it is remembered
     queuescope:arguments   zset     job id → until when its arguments are kept
@@ -223,6 +223,18 @@ class Keys:
 
     def purged_list(self, purge_id: str, step: int) -> str:
         return f"{self._own}purged:{purge_id}:{step}"
+
+
+def report_field(worker: str, boot_id: str) -> str:
+    """Where a worker's report stands among the others: two of one name do not overwrite each
+    other's. Earlier versions used the bare name.
+    """
+    return f"{worker} {boot_id}"
+
+
+def began_at(report: WorkerReport) -> float:
+    """When this life of the worker began, by the broker's clock."""
+    return report.at - (report.clock_at - report.started_at)
 
 
 def label(value: object) -> str:

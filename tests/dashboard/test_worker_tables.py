@@ -34,7 +34,7 @@ DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
 NO_TRENDS = Trends({}, is_offered=True)
 
 
-def made(*reports: WorkerReport, paces: dict[str, Pace] | None = None) -> Roster:
+def made(*reports: WorkerReport, paces: dict[tuple[str, str], Pace] | None = None) -> Roster:
     desired = DesiredState(revision=4)
     fleet = judge(WorkersReading(NOW, reports), desired)
     usual = {"nap": UsualRuntime(12.0, 500)}
@@ -44,7 +44,7 @@ def made(*reports: WorkerReport, paces: dict[str, Pace] | None = None) -> Roster
 def sheet(
     *reports: WorkerReport,
     trends: Trends = NO_TRENDS,
-    paces: dict[str, Pace] | None = None,
+    paces: dict[tuple[str, str], Pace] | None = None,
     error: BrokerError | None = None,
     can_report: bool = True,
 ) -> Reader:
@@ -66,7 +66,7 @@ def test_it_says_who_lives_and_what_each_does() -> None:
         report(worker="busy@h", processed=200, failed=3, retried=2, **BUSY),
         report(worker="idle@h", pool_size=1),
         report(worker="gone@h", at=NOW - 100, **BUSY),
-        paces={"busy@h": Pace(7.25, 300.0)},
+        paces={("busy@h", "b"): Pace(7.25, 300.0)},
     )
     text = cells(page)
     assert text.startswith("2 of 3 workers alive1 active1 idle1 lostas of ")

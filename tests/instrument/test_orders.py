@@ -13,7 +13,13 @@ import redis
 from tests.instrument.conftest import Evidence, Shop, until
 
 from queuescope.errors import OutcomeUnknownError, RefusedError
-from queuescope.heartbeats import DROP_SECONDS, LOST_SECONDS, DesiredState, RetryAnswer
+from queuescope.heartbeats import (
+    DROP_SECONDS,
+    LOST_SECONDS,
+    DesiredState,
+    RetryAnswer,
+    report_field,
+)
 from queuescope.jobs.store import JobStatus
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.commands import WorkerCommands
@@ -237,7 +243,8 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     assert broker.drop_workers() == 0
     with redis.Redis.from_url(broker_url) as client:
         old = msgspec.structs.replace(lost.report, at=lost.report.at - DROP_SECONDS)
-        client.hset(broker.keys.workers, name, msgspec.json.encode(old))
+        field = report_field(name, old.boot_id)
+        client.hset(broker.keys.workers, field, msgspec.json.encode(old))
         assert broker.workers().reports == ()
         assert [report.worker for report in broker.workers().forgotten] == [name]
         assert broker.drop_workers(keep=[name]) == 0

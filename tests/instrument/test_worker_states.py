@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 
+from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.live.keeper import HistoryKeeper
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.workers import Worker as Judged
 from queuescope.operations.workers import WorkerStatus
@@ -164,3 +169,65 @@ def test_jobs_without_a_limit_go_past_those_that_have_one(
     seen = judged(broker, lambda w: w.reason.startswith("A rate limit holds back 2 jobs of nap"))
     assert seen.report.scheduled == 0
     evidence.release()
+
+
+def test_two_workers_of_one_name_are_told_apart_and_neither_loses_its_job(
+    shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
+) -> None:
+    """The second begins while the first runs a job, in one history; then the first is killed."""
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    first = shop.start_worker("-n", "twin@shop", "-Q", "orders", QUEUESCOPE_JOB_STORE_URL=url)
+    running = evidence.send_long(shop, "first")
+    with closing(JobStore(url)) as store:
+        until(lambda: store.get(running), lambda job: job is not None)
+        shop.start_worker(
+            "-n", "twin@shop", "-Q", "express", beside=True, QUEUESCOPE_JOB_STORE_URL=url
+        )
+        until(lambda: fleet(broker).namesakes(), lambda seen: seen == ("twin@shop",))
+        second = shop.folder / f"worker-{shop._count}.log"
+        until(second.read_text, lambda text: "another worker is called twin@shop" in text)
+        other = shop.send("nap", {"queue": "express"}, seconds=600)
+        until(lambda: store.get(other), lambda job: job is not None and job.status == "started")
+        both = until(
+            lambda: fleet(broker),
+            lambda seen: [w.report.active_count for w in seen.alive] == [1, 1],
+        )
+        assert both.lost == ()
+        assert len({worker.report.boot_id for worker in both.workers}) == 2
+        for job_id in (running, other):
+            row = store.get(job_id)
+            assert row is not None
+            assert row.status is JobStatus.STARTED
+            assert row.started_at is not None
+            assert both.has_lost("twin@shop", job_id, row.started_at) is False
+        # What the first has left is ended, and what the second runs is not.
+        os.killpg(first.process.pid, signal.SIGKILL)
+        seen = until(lambda: fleet(broker), lambda seen: len(seen.lost) == 1)
+        keeper = HistoryKeeper(store, lambda: seen, lambda keep: keep)
+        assert keeper.keep() == 1
+        ended, kept = store.get(running), store.get(other)
+        assert ended is not None
+        assert kept is not None
+        assert (ended.status, kept.status) == (JobStatus.LOST, JobStatus.STARTED)
+
+
+def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
+    shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    first = shop.start_worker("-n", "again@shop", QUEUESCOPE_JOB_STORE_URL=url)
+    left = evidence.send_long(shop, "first")
+    seen = judged(broker, lambda w: w.report.active_count == 1)
+    os.killpg(first.process.pid, signal.SIGKILL)
+    shop.start_worker("-n", "again@shop", QUEUESCOPE_JOB_STORE_URL=url)
+    new = judged(broker, lambda w: w.report.boot_id != seen.report.boot_id)
+    assert fleet(broker).namesakes() == ()
+    assert new.is_alive
+    with closing(JobStore(url)) as store:
+        row = until(
+            lambda: store.get(left), lambda job: job is not None and job.status != "started"
+        )
+    assert row is not None
+    assert row.status is JobStatus.LOST
+    with redis.Redis.from_url(shop.broker_url) as client:
+        until(lambda: client.hlen(broker.keys.workers), lambda count: count == 1)

@@ -103,7 +103,7 @@ def test_pace_comes_from_the_readings_before(room: ControlRoom, client: redis.Re
     tell(client, report(at=now, clock_at=now, processed=10))
     assert read_broker(room, paces).paces == {}
     tell(client, report(at=now, clock_at=now + 60, processed=40))
-    assert read_broker(room, paces).paces["w@h"].per_minute == pytest.approx(30.0)
+    assert read_broker(room, paces).paces["w@h", "b"].per_minute == pytest.approx(30.0)
 
 
 def test_a_replica_that_takes_no_writes_is_read_all_the_same(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
@@ -100,6 +101,20 @@ def out_of_reach(site: Site, request: pytest.FixtureRequest) -> Iterator[Callabl
             server.kill()
             ending.callback(server.start)
         yield ending.close
+
+
+def test_what_another_worker_of_the_name_runs_is_not_ended(site: Site) -> None:
+    """Nor what it began since it reported last."""
+    store = site.store
+    assert store is not None
+    store.record([replace(ROW, id="mine"), replace(ROW, id="new", started_at=NOW + AHEAD + 1)])
+    living = report(boot_id="other", active=(structs.replace(JOB, id="mine"),), active_count=1)
+    assert site.see(report(**LOST), living) == 1
+    assert [site.status(job_id) for job_id in ("j", "mine", "new")] == [
+        JobStatus.RETRYING,
+        JobStatus.STARTED,
+        JobStatus.STARTED,
+    ]
 
 
 LOST: dict[str, Any] = {"at": NOW - 16, "clock_at": NOW + AHEAD - 16, **BUSY}

@@ -30,7 +30,7 @@ def of(
     *reports: WorkerReport,
     desired: DesiredState = DESIRED,
     usual: dict[str, UsualRuntime] = USUAL,
-    paces: dict[str, Pace] | None = None,
+    paces: dict[tuple[str, str], Pace] | None = None,
 ) -> Roster:
     fleet = judge(WorkersReading(NOW, reports), desired)
     return roster(BrokerPicture(NOW, (), fleet, desired, paces or {}), usual)
@@ -122,7 +122,7 @@ def test_lost_workers_stand_apart_and_drop_off() -> None:
         report(worker="w10@h", **BUSY),
         report(worker="w2@h"),
         report(worker="gone@h", at=NOW - 100, **BUSY),
-        paces={"w10@h": Pace(3.0, 60.0), "gone@h": Pace(3.0, 60.0)},
+        paces={("w10@h", "b"): Pace(3.0, 60.0), ("gone@h", "b"): Pace(3.0, 60.0)},
     )
     assert [entry.worker.name for entry in found.alive] == ["w2@h", "w10@h"]
     (gone,) = found.lost

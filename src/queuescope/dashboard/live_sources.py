@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.services import refuses_reports
+from queuescope.dashboard.worker_tables import several_of
 from queuescope.errors import QueuescopeError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
@@ -228,7 +229,13 @@ def _scheduled_notes(picture: BrokerPicture) -> tuple[str, ...]:
 
 
 def _ending_notes(picture: BrokerPicture) -> tuple[str, ...]:
-    """Workers that live and take nothing, as they should."""
+    """Workers that live and take nothing, as they should, and those that cannot be told apart."""
+    fleet = picture.fleet
+    names = [several_of(name, len(fleet.named(name))) for name in fleet.namesakes()]
+    return (*(f"{words}." for words in names[:_NAMED]), *_taking_nothing(picture))
+
+
+def _taking_nothing(picture: BrokerPicture) -> tuple[str, ...]:
     return tuple(
         f"{status.capitalize()}: {_listed(names)}."
         for status in ("shutting down", "held back by a rate limit")

@@ -167,7 +167,11 @@ def workers_part(
     picture = sighting.value
     if picture is None:
         return unknown_part("Workers", sighting)
-    rows = [_worker_row(worker, rights) for worker in picture.fleet.workers]
+    several = picture.fleet.namesakes()
+    rows = [
+        _worker_row(worker, rights, is_alone=worker.name not in several)
+        for worker in picture.fleet.workers
+    ]
     head = element("div", heading("Workers"), as_of(sighting, zone, now), class_="qs-part-head")
     body = table(_WORKER_COLUMNS, rows, caption="Workers", empty="No worker reports.", stacks=True)
     return sighted_part(sighting, head, body)
@@ -392,11 +396,13 @@ def _note(text: str | Markup) -> Markup:
     return element("div", text, class_="qs-muted")
 
 
-def _worker_row(worker: Worker, rights: Rights) -> list[Any]:
+def _worker_row(worker: Worker, rights: Rights, *, is_alone: bool) -> list[Any]:
     report = worker.report
     refusal = rights.refusal(lambda: Request.scale(worker.name, 1))
     if not refusal and not worker.is_alive:
         refusal = "This worker does not report."
+    if not refusal and not is_alone:
+        refusal = "Several workers have this name, and the order would reach all of them."
     if not refusal and report.pool is not Pool.PREFORK:
         refusal = f"Only a pool of processes can be scaled; this one is {report.pool}."
     places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"

@@ -161,6 +161,11 @@ def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Marku
     return element("p", element("strong", words), *marks, class_="qs-summary")
 
 
+def several_of(name: str, count: int) -> str:
+    """What is said of several workers of one name."""
+    return f"{'Two' if count == 2 else f'{count:,}'} workers are called {name}"
+
+
 def by_urgency(entries: Sequence[Entry]) -> list[Entry]:
     """Those that need a look first, and else in their order."""
 

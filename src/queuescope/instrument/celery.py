@@ -188,13 +188,15 @@ class Instrumentation:
         )
         # A worker that fails before its loop begins sends no shutdown signal.
         atexit.register(self._collector.stop)
-        if self._operations:
+        if self._operations and obeys(self._app):
             self._obey(sender, self._collector)
+        else:
+            # Whether another worker has this name is seen from reports alone.
+            self._collector.abandon_earlier()
+        if self._operations and not obeys(self._app):
+            logger.info("operations need Redis or Valkey as the broker; this worker takes none")
 
     def _obey(self, worker: Any, collector: Collector) -> None:
-        if not obeys(self._app):
-            logger.info("operations need Redis or Valkey as the broker; this worker takes none")
-            return
         gate = Gate(self._app)
         gate.install(worker)
         can_retry = self._retry is not None or self._keep_arguments

@@ -72,13 +72,20 @@ class History:
         self._is_down = False
         self._thread = threading.Thread(target=self._run, name="queuescope-history", daemon=True)
         self._abandoned: tuple[str, float, JobStatus] | None = None
+        self._may_abandon = False
         self._has_unmarked = True
 
     def start(self, worker: str, *, redelivers: bool) -> None:
-        """Begin; rows that an earlier life of ``worker`` left as running are closed first."""
+        """Begin; rows that an earlier life of ``worker`` left as running are closed as soon as it
+        is known that nobody runs them: ``abandon_earlier``.
+        """
         status = JobStatus.RETRYING if redelivers else JobStatus.LOST
         self._abandoned = (worker, time.time(), status)
         self._thread.start()
+
+    def abandon_earlier(self) -> None:
+        """No other worker of this name lives."""
+        self._may_abandon = True
 
     def add(self, job: Job) -> None:
         with self._lock:
@@ -109,11 +116,12 @@ class History:
     def _flush(self) -> None:
         with self._lock:
             rows = list(self._waiting.values())
-        if not rows and self._abandoned is None and not self._has_unmarked:
+        abandoned = self._abandoned if self._may_abandon else None
+        if not rows and abandoned is None and not self._has_unmarked:
             return
         try:
-            if self._abandoned is not None:
-                worker, before, status = self._abandoned
+            if abandoned is not None:
+                worker, before, status = abandoned
                 self._store.abandon(worker, before=before, status=status)
                 self._abandoned = None
             self._store.record(rows)
@@ -222,6 +230,11 @@ class Collector:
             self._history.start(self._worker, redelivers=redelivers)
         self._taker.start()
         self._sampler.start()
+
+    def abandon_earlier(self) -> None:
+        """No other worker of this name lives: what stands as started from before is nobody's."""
+        if self._history is not None:
+            self._history.abandon_earlier()
 
     @property
     def port(self) -> int | None:

@@ -92,11 +92,12 @@ class LiveWorkers:
                 raise
             reading = WorkersReading(now, ())
         self._broker.learn(reading.reports)
-        live = {r.worker for r in reading.reports if reading.at - r.at <= LOST_SECONDS}
+        # Two of one name are two, and answer a ping as one.
+        live = [r for r in reading.reports if reading.at - r.at <= LOST_SECONDS]
         # Of a worker that reports, its reports are the later news.
-        silent = {r.worker for r in reading.reports} - live
+        reporting = {r.worker for r in reading.reports}
         answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
-        return len(live | (answered - silent))
+        return len(live) + len(answered - reporting)
 
     def ask(self) -> None:
         """Ping once. Raises ``BrokerError``."""

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import redis
@@ -24,12 +24,15 @@ from kombu.exceptions import KombuError
 
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.heartbeats import (
+    LOST_SECONDS,
     REPORT_SECONDS,
     DesiredState,
     Keys,
     Pool,
     WorkerReport,
+    decode_report,
     encode,
+    report_field,
 )
 from queuescope.instrument import limits
 from queuescope.instrument.collector import Collector
@@ -127,8 +130,12 @@ class Heartbeat:
         self.link = Link(worker.app)
         self.kept = KeptJobs() if keeps else None
         self._boot_id = uuid.uuid4().hex
-        self._started_at = time.time()
-        self._loop_at = self._started_at
+        self._field = report_field(str(worker.hostname), self._boot_id)
+        self._meets_namesakes = True
+        self._first_at = 0.0
+        # Not by the clock, which may be put right while the worker runs.
+        self._started = time.monotonic()
+        self._loop_at = time.time()
         self._fetched = FetchedJobs(gate.queue_of)
         self._connected_at: float | None = None
         self._shutdown_at: float | None = None
@@ -176,7 +183,7 @@ class Heartbeat:
         if forgets:
             try:
                 with self._lock, self.link.client() as client:
-                    client.hdel(self.link.keys.workers, str(self._worker.hostname))
+                    client.hdel(self.link.keys.workers, self._field)
             except BrokerError as exc:
                 logger.info("the last report stays in the broker: %s", exc)
         self.link.close()
@@ -320,15 +327,46 @@ class Heartbeat:
     def _report(self, client: redis.Redis) -> None:
         report = self._look(broker_time(client))
         try:
-            client.hset(self.link.keys.workers, report.worker, encode(report))
+            client.hset(self.link.keys.workers, self._field, encode(report))
         except redis.ResponseError as exc:
             if not is_of_other_type(exc):
                 raise
             # What stands in the place of the reports is no report of anybody.
             client.delete(self.link.keys.workers)
             raise
+        if self._meets_namesakes:
+            self._meet_namesakes(client, report.at)
+
+    def _meet_namesakes(self, client: redis.Redis, now: float) -> None:
+        """Find out whether another worker of this name lives. An earlier life of this one has left
+        its report, and jobs that nobody runs; what one that lives runs is its own.
+        """
+        name = str(self._worker.hostname)
+        self._first_at = self._first_at or now
+        keys: list[Any] = client.hkeys(self.link.keys.workers)
+        own = self._field.encode()
+        mine = (f"{name} ".encode(), name.encode())
+        fields = [key for key in keys if key != own and (key.startswith(mine[0]) or key == mine[1])]
+        found: list[Any] = client.hmget(self.link.keys.workers, fields) if fields else []
+        others = []
+        for raw in found:
+            with suppress(ValueError):
+                others.append(decode_report(raw or b""))
+        if any(other.at > self._first_at for other in others):
+            self._meets_namesakes = False
+            logger.warning(
+                "another worker is called %s, too: orders reach both; give each its own name with "
+                "-n",
+                name,
+            )
+        elif all(now - other.at > LOST_SECONDS for other in others):
+            self._meets_namesakes = False
+            if fields:
+                client.hdel(self.link.keys.workers, *fields)
+            self._collector.abandon_earlier()
 
     def _look(self, at: float) -> WorkerReport:
+        clock_at = time.time()
         consumer, pool = self._worker.consumer, self._worker.pool
         desired, activity = self._gate.desired, self._collector.activity()
         fetched = self._fetched.look(consumer)
@@ -338,8 +376,8 @@ class Heartbeat:
             boot_id=self._boot_id,
             pid=self._pid,
             at=at,
-            clock_at=time.time(),
-            started_at=self._started_at,
+            clock_at=clock_at,
+            started_at=clock_at - (time.monotonic() - self._started),
             queues=served,
             consuming=self._gate.consuming,
             paused=tuple(queue for queue in served if desired.pauses(queue)),

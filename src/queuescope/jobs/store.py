@@ -6,7 +6,7 @@ the job first became due, ``wait_seconds`` and ``runtime_seconds`` are those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -283,16 +283,20 @@ class JobStore:
         with self._writing() as connection:
             return [as_job(row) for row in connection.execute(statement)]
 
-    def abandon(self, worker: str, *, before: float, status: JobStatus) -> int:
+    def abandon(
+        self, worker: str, *, before: float, status: JobStatus, elsewhere: Collection[str] = ()
+    ) -> int:
         """End the rows that an earlier life of ``worker`` left as started; returns how many.
 
         ``status`` is what became of them: retrying if the broker will deliver them again,
-        otherwise lost. ``before`` is when the new life began.
+        otherwise lost. ``before`` is when the new life began. The jobs ``elsewhere`` are run by
+        another worker of the same name.
         """
         left = and_(
             JOBS.c.worker == clean(worker, LABEL_LIMIT),
             JOBS.c.status == JobStatus.STARTED.value,
             JOBS.c.started_at < before,
+            JOBS.c.id.not_in([clean(job_id, LABEL_LIMIT) for job_id in elsewhere]),
         )
         reason = "The worker ended while it ran this job."
         with self._writing() as connection:

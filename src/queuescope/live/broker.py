@@ -18,8 +18,8 @@ from queuescope.operations.workers import Fleet, judge
 class BrokerPicture:
     """The broker at one instant; ``at`` is epoch seconds of its own clock.
 
-    ``paces`` are those of the workers that have been seen for long enough, by name; ``depths`` is
-    what waited in the last minutes in the queues that nobody has paused;
+    ``paces`` are those of the workers that have been seen for long enough, by name and life;
+    ``depths`` is what waited in the last minutes in the queues that nobody has paused;
     ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
     ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
     ``left_out_queues`` how many queues were not read, for there are too many,
@@ -31,7 +31,7 @@ class BrokerPicture:
     queues: tuple[QueueReading, ...]
     fleet: Fleet
     desired: DesiredState
-    paces: Mapping[str, Pace] = field(default_factory=dict)
+    paces: Mapping[tuple[str, str], Pace] = field(default_factory=dict)
     is_decided_elsewhere: bool = False
     unreadable: tuple[str, ...] = ()
     unread: int = 0

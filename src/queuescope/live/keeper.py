@@ -42,7 +42,9 @@ class History(Protocol):
 
     def unfinished(self, *, before: float) -> list[Job]: ...
 
-    def abandon(self, worker: str, *, before: float, status: JobStatus) -> int: ...
+    def abandon(
+        self, worker: str, *, before: float, status: JobStatus, elsewhere: Collection[str] = ()
+    ) -> int: ...
 
     def give_up(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int: ...
 
@@ -123,7 +125,9 @@ class HistoryKeeper:
         changed = 0
         for life, left in list(self._pending.items()):
             status = JobStatus.RETRYING if left.redelivers else JobStatus.LOST
-            ended = history.abandon(left.worker, before=left.before, status=status)
+            ended = history.abandon(
+                left.worker, before=left.before, status=status, elsewhere=left.elsewhere
+            )
             if ended:
                 _log.info("%r is lost: %d of its jobs are %s", left.worker, ended, status)
             changed += ended
@@ -174,7 +178,7 @@ def endings(rows: Iterable[Job], fleet: Fleet, now: float) -> list[Ending]:
         if worker is None:
             if now - job.started_at > ORPHAN_SECONDS:
                 found.append(Ending(job, JobStatus.LOST, _ORPHANED))
-        elif is_lost and (not worker.is_alive or job.started_at < worker.report.started_at):
+        elif is_lost and fleet.has_ended(job.worker, job.started_at):
             status = JobStatus.RETRYING if worker.report.redelivers else JobStatus.LOST
             found.append(Ending(job, status, _REPLACED))
         elif is_lost:

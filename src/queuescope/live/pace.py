@@ -29,8 +29,8 @@ class Paces:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], deque[tuple[float, int]]] = {}
 
-    def take_in(self, reports: Iterable[WorkerReport]) -> dict[str, Pace]:
-        """Note ``reports``; returns the paces that are known then, by worker.
+    def take_in(self, reports: Iterable[WorkerReport]) -> dict[tuple[str, str], Pace]:
+        """Note ``reports``; returns the paces that are known then, by worker and its life.
 
         All times are by each worker's own clock. A new life of a worker starts anew.
         """
@@ -47,7 +47,7 @@ class Paces:
                 seconds = report.clock_at - first[0]
                 if seconds >= SHORTEST_SECONDS:
                     ended = max(0, report.processed - first[1])
-                    paces[report.worker] = Pace(60 * ended / seconds, seconds)
+                    paces[life] = Pace(60 * ended / seconds, seconds)
             if not samples or report.clock_at - samples[-1][0] >= _SAMPLE_SECONDS:
                 samples.append((report.clock_at, report.processed))
             while len(samples) > 1 and samples[1][0] <= report.clock_at - WINDOW_SECONDS:

@@ -162,7 +162,7 @@ def _entry(picture: BrokerPicture, worker: Worker, usual: Mapping[str, UsualRunt
         tuple((queue, _queue_state(picture, worker, queue)) for queue in report.queues),
         tuple(_running(worker, job, usual.get(job.name)) for job in report.active),
         report.active_count,
-        picture.paces.get(worker.name) if worker.is_alive else None,
+        picture.paces.get((worker.name, report.boot_id)) if worker.is_alive else None,
         Usage(report.cpu_ratio, report.cpu_limit) if is_measured else None,
         Usage(report.memory_bytes, None if limit is None else float(limit))
         if is_measured

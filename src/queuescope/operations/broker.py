@@ -29,6 +29,7 @@ from queuescope.heartbeats import (
     DesiredState,
     Keys,
     WorkerReport,
+    began_at,
     decode_report,
     list_key,
     parse,
@@ -221,8 +222,9 @@ class RedisBroker:
                 current.append(report)
             else:
                 forgotten.append(report)
+        current = _without_earlier_lives(current)
         for reports in (current, forgotten):
-            reports.sort(key=lambda report: report.worker)
+            reports.sort(key=lambda report: (report.worker, report.started_at, report.boot_id))
         return WorkersReading(
             now, tuple(current), tuple(forgotten), tuple(sorted(unreadable)), unread
         )
@@ -497,6 +499,14 @@ def _report(raw: bytes | str, now: float) -> WorkerReport | None:
     except ValueError:
         return None
     return report if report.at <= now + LOST_SECONDS else None
+
+
+def _without_earlier_lives(reports: list[WorkerReport]) -> list[WorkerReport]:
+    """Without what a worker left that began anew since; two that live at once both stay."""
+    newest: dict[str, float] = {}
+    for report in reports:
+        newest[report.worker] = max(newest.get(report.worker, 0.0), began_at(report))
+    return [report for report in reports if report.at >= newest[report.worker]]
 
 
 def _shown(name: bytes) -> str:

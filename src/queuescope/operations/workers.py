@@ -5,6 +5,7 @@ Pure: a reading of the broker goes in, words that the page shows come out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from queuescope.heartbeats import (
     DesiredState,
     RateLimited,
     WorkerReport,
+    began_at,
 )
 from queuescope.operations.broker import QueueReading, WorkersReading
 
@@ -111,13 +113,15 @@ class Abandonment:
     """The jobs that a lost worker has left: what it began ``before`` then and did not end.
 
     The broker delivers them again if it ``redelivers``; otherwise they are gone. ``boot_id`` is
-    the life of the worker that has ended.
+    the life of the worker that has ended. ``elsewhere`` are jobs that a living worker of the same
+    name runs.
     """
 
     worker: str
     boot_id: str
     before: float
     redelivers: bool
+    elsewhere: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,18 @@ class Fleet:
     def lost(self) -> tuple[Worker, ...]:
         return tuple(worker for worker in self.workers if not worker.is_alive)
 
+    def named(self, name: str) -> tuple[Worker, ...]:
+        """All of that name: there may be two at once."""
+        return tuple(worker for worker in self.workers if worker.name == name)
+
     def get(self, name: str) -> Worker | None:
-        return next((worker for worker in self.workers if worker.name == name), None)
+        """The worker of that name, rather one that lives."""
+        return min(self.named(name), key=lambda worker: not worker.is_alive, default=None)
+
+    def namesakes(self) -> tuple[str, ...]:
+        """Names that several living workers have, but for one that makes room for its successor."""
+        names = Counter(w.name for w in self.alive if w.status is not WorkerStatus.SHUTTING_DOWN)
+        return tuple(sorted(name for name, count in names.items() if count > 1))
 
     def scheduled(self, queue: str | None = None) -> Scheduled | None:
         """The jobs of ``queue``, or of all, that living workers have fetched and that wait for
@@ -180,28 +194,53 @@ class Fleet:
         worker is, when it began in an earlier life of the worker, or when the worker has had
         the time to report it and does not. Unknown is a worker that does not report.
         """
-        known = self.get(worker)
-        if known is None:
-            return None
-        report = known.report
-        if not known.is_alive or started_at < report.started_at:
-            return True
-        if report.clock_at - started_at < _SETTLE_SECONDS or report.active_count > ACTIVE_LIMIT:
-            return False
-        return all(job.id != job_id for job in report.active)
+        known = self.named(worker)
+        return all(_has_lost(one, job_id, started_at) for one in known) if known else None
+
+    def has_ended(self, worker: str, started_at: float) -> bool:
+        """Whether no worker of that name lives that could have begun a job at ``started_at``."""
+        return all(
+            not one.is_alive or started_at < one.report.started_at for one in self.named(worker)
+        )
 
     def abandonments(self) -> tuple[Abandonment, ...]:
         """What the history should end, so that no job runs there for ever.
 
         A worker that was wrongly believed lost corrects its rows by itself when its jobs end.
         """
-        reports = (*(worker.report for worker in self.lost), *self.forgotten)
-        return tuple(
-            Abandonment(
-                report.worker, report.boot_id, report.clock_at + LOST_SECONDS, report.redelivers
+        found = []
+        for report in (*(worker.report for worker in self.lost), *self.forgotten):
+            others = [w.report for w in self.named(report.worker) if w.is_alive]
+            if any(other.active_count > ACTIVE_LIMIT for other in others):
+                # Which of the jobs are whose cannot be told at once.
+                continue
+            # A successor's jobs began later; those of another of this name are all named until now.
+            ends = [
+                other.started_at if began_at(other) > report.at else other.clock_at
+                for other in others
+            ]
+            found.append(
+                Abandonment(
+                    report.worker,
+                    report.boot_id,
+                    min(report.clock_at + LOST_SECONDS, *ends)
+                    if ends
+                    else report.clock_at + LOST_SECONDS,
+                    report.redelivers,
+                    frozenset(job.id for other in others for job in other.active),
+                )
             )
-            for report in reports
-        )
+        return tuple(found)
+
+
+def _has_lost(worker: Worker, job_id: str, started_at: float) -> bool:
+    """Whether ``worker`` does not run a job, or not any more."""
+    report = worker.report
+    if not worker.is_alive or started_at < report.started_at:
+        return True
+    if report.clock_at - started_at < _SETTLE_SECONDS or report.active_count > ACTIVE_LIMIT:
+        return False
+    return all(job.id != job_id for job in report.active)
 
 
 def judge(

@@ -22,7 +22,14 @@ from queuescope.dashboard.widgets import (
     show,
     show_live,
 )
-from queuescope.dashboard.worker_tables import SHOWN, Trends, by_urgency, found, workers_sheet
+from queuescope.dashboard.worker_tables import (
+    SHOWN,
+    Trends,
+    by_urgency,
+    found,
+    several_of,
+    workers_sheet,
+)
 from queuescope.errors import JobStoreError
 from queuescope.heartbeats import LOST_SECONDS
 from queuescope.operations.access import Role
@@ -89,6 +96,7 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
             now=now,
             remarks=[
                 *_report_remarks(sighting, made, now),
+                *_namesake_remarks(sighting.value),
                 *_unreadable_remarks(sighting.value),
                 *_history_remarks(),
             ],
@@ -121,6 +129,20 @@ def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float)
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
     return [] if made.alive or made.lost else [_nobody_reports()]
+
+
+def _namesake_remarks(picture: BrokerPicture) -> list[Markup]:
+    names = picture.fleet.namesakes()
+    if not names:
+        return []
+    return [
+        notice(
+            f"{several_of(name, len(picture.fleet.named(name)))}: an order reaches all of them. "
+            "Start each with a name of its own (-n).",
+            tone=Tone.WARN,
+        )
+        for name in names[:_NAMED]
+    ]
 
 
 def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
