@@ -89,13 +89,13 @@ class Movement:
 @dataclass(frozen=True, slots=True, eq=False)
 class DrainHistory:
     """What the verdict was at each timestamp. Rates are jobs per second over the
-    ``window_seconds`` that end there; NaN is unknown.
+    ``window_seconds`` (of each timestamp) that end there; NaN is unknown.
     """
 
     states: tuple[DrainState, ...]
     arrival_per_second: Floats
     completion_per_second: Floats
-    window_seconds: int
+    window_seconds: npt.NDArray[np.int64]
 
 
 def movement(times: Floats, depths: Floats) -> Movement | None:
@@ -306,9 +306,9 @@ def drain_history(
     ``waiting`` is the depth at each timestamp and ``completion_per_second`` the rate within the
     step that ends there; NaN is a gap. Whether anything was completed is looked at over
     ``window_steps`` steps, the rates over the last ``movement_steps`` of them (all, unless said
-    otherwise), or the very last where the depth moved against these. One gap makes each window
-    over it unknown. A job is known to have waited for the whole window only while the queue was
-    never seen empty.
+    otherwise), or the very last where the depth moved against these; of a stall over all. One gap
+    makes each window over it unknown. A job is known to have waited for the whole window only
+    while the queue was never seen empty.
     """
     moving = window_steps if movement_steps is None else min(movement_steps, window_steps)
     ended = np.lib.stride_tricks.sliding_window_view(completion_per_second[1:], window_steps)
@@ -341,12 +341,17 @@ def drain_history(
             strict=True,
         )
     )
-    lately = np.where(is_known, np.maximum(0.0, lately), np.nan)
+    unmoved = np.array([state in (DrainState.STALLED, DrainState.WAITING) for state in states])
+    steps = np.where(unmoved, window_steps, steps)
+    lately = np.where(unmoved, completion, np.maximum(0.0, lately))
+    whole = (depths[:, -1] - depths[:, 0]) / (window_steps * step_seconds)
+    growth = np.where(unmoved, whole, growth)
+    lately = np.where(is_known, lately, np.nan)
     return DrainHistory(
         states,
         np.where(is_known, np.maximum(0.0, lately + growth), np.nan),
         lately,
-        step_seconds * moving,
+        steps * step_seconds,
     )
 
 

@@ -150,7 +150,11 @@ def _content(
         "asOf": reading.as_of,
         "from": grid.start,
         "step": grid.step_seconds,
-        "windowWords": duration_words(found.window_seconds),
+        "windows": found.window_seconds.tolist(),
+        "windowWords": {
+            str(seconds): duration_words(seconds)
+            for seconds in np.unique(found.window_seconds).tolist()
+        },
         **_packed(found),
     }
 

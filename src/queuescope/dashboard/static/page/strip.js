@@ -29,7 +29,7 @@ function flowWords(flow, at) {
   if (!words || Math.abs(flow.from + n * flow.step - at) > 0.5) return "";
   const rate = (value) => (value === null ? "?" : value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1));
   return `${words}: ${rate(flow.arrived[n])} arrived, ${rate(flow.completed[n])} completed a minute`
-    + ` in ${flow.windowWords}`;
+    + ` in ${flow.windowWords[flow.windows[n]]}`;
 }
 
 function svgElement(name, attributes) {
