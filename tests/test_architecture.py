@@ -16,7 +16,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 STOREYS: dict[str, int] = {
     **dict.fromkeys(
         [
-            *("csv_cells", "database", "errors", "heartbeats", "ports", "settings"),
+            *(
+                "csv_cells",
+                "database",
+                "errors",
+                "heartbeats",
+                "ports",
+                "private_files",
+                "settings",
+            ),
             *("single_flight", "loop_watchdog", "telemetry", "timeseries"),
         ],
         0,
@@ -36,6 +44,7 @@ STOREYS: dict[str, int] = {
 ALSO_ALLOWED = {
     *((part, "errors") for part in ("database", "ports", "settings", "telemetry", "timeseries")),
     ("telemetry", "timeseries"),
+    ("database", "private_files"),
     ("instrument", "jobs"),
     ("panels", "health"),
     ("instrument", "operations"),

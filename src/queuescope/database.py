@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
 )
 
 from queuescope.errors import ConfigurationError, QueuescopeError, StoreErrorKind
+from queuescope.private_files import make_private_file, make_private_folder
 
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _KINDS = {
@@ -80,6 +81,7 @@ class Database:
         exists: Callable[[Connection], bool] = lambda _connection: False,
         timeout_seconds: float,
         serial_writes: bool = False,
+        is_private: bool = False,
         pool_size: int = 2,
     ) -> None:
         """``title`` names it in sentences, ``setting`` is where its address stands, ``error``
@@ -88,7 +90,8 @@ class Database:
         missing; it is called before the first use, by several processes at once, unless all
         ``exists``. ``timeout_seconds`` bounds the wait for a connection and for a lock. With
         ``serial_writes`` a transaction of SQLite holds the only right to write from its
-        beginning, and is on the disk when it ends.
+        beginning, and is on the disk when it ends. ``is_private`` makes a file of SQLite that is
+        missing, and its folder, for this user alone; else the umask decides.
 
         Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
         its driver is not installed.
@@ -102,6 +105,7 @@ class Database:
         self._create = create
         self._exists = exists
         self._path = _file(parsed)
+        self._is_private = is_private
         self._timeout_seconds = timeout_seconds
         # Of the threads of one process the next in line goes on, which SQLite does not promise.
         self._turn = threading.Lock() if self.is_sqlite and serial_writes else nullcontext()
@@ -172,7 +176,7 @@ class Database:
         try:
             if not self._is_created:
                 if self._path is not None:
-                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    self._make_file(self._path)
                 self._create_tables()
                 self._is_created = True
             with self._begin(reads_only=reads_only) as connection:
@@ -184,13 +188,26 @@ class Database:
             raise self._error(f"{self._title} ({self.place}) {words}", kind) from exc
         except OSError as exc:
             raise self._error(
-                f"cannot create the folder of {self._title}: {exc.strerror}",
+                f"cannot create the file or folder of {self._title}: {exc.strerror}",
                 StoreErrorKind.NO_PERMISSION,
             ) from exc
+
+    @property
+    def path(self) -> Path | None:
+        """The file of SQLite; None for PostgreSQL, and for what has no file of its own."""
+        return self._path
 
     def close(self) -> None:
         """Give the connections back; the database can still be used."""
         self._engine.dispose()
+
+    def _make_file(self, path: Path) -> None:
+        if self._is_private:
+            make_private_folder(path.parent)
+            # What SQLite puts beside a file (-wal, -shm) gets the mode of the file.
+            make_private_file(path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def _create_tables(self) -> None:
         with self._begin(reads_only=True) as connection:

@@ -35,7 +35,9 @@ class Stack:
 
     def start(self) -> None:
         with self._log.open("wb") as out:
-            self._process = subprocess.Popen(self._argv, stdout=out, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                self._argv, stdout=out, stderr=subprocess.STDOUT, umask=0
+            )
         eventually(lambda: self._has_ended() or "Ready after" in self.said, "a start", self)
 
     @property
@@ -139,6 +141,12 @@ def test_every_target_is_scraped(stack: Stack) -> None:
 def test_real_jobs_go_through_real_workers(stack: Stack) -> None:
     done = 'sum(increase(ai_agents_enhancement_jobs_total{outcome="succeeded"}[1m]))'
     eventually(lambda: stack.query(f"{done} > 0"), "a job that succeeds", stack)
+
+
+def test_its_data_are_for_its_user_alone(stack: Stack) -> None:
+    assert stack._data_dir.stat().st_mode & 0o777 == 0o700
+    made = [stack._data_dir / name for name in ("jobs.sqlite3", "broker", "prometheus", "logs")]
+    assert [path.name for path in made if path.stat().st_mode & 0o077] == []
 
 
 def test_the_rules_are_loaded(stack: Stack) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from queuescope.private_files import make_private_folder
 from queuescope.timeseries import Floats, Frame, Grid
 
 _MAGIC = b"queuescope frames 2\n"
@@ -116,7 +117,7 @@ class FrameFiles:
             if len(content) > self._max_bytes:
                 self._path(key).unlink(missing_ok=True)
                 return
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._directory)
             self._replace(self._path(key), content)
             self._make_room()
         except OSError as exc:

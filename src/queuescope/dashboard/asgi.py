@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from queuescope.dashboard.services import open_services
 from queuescope.dashboard.shell import Shell, asks_for_page, page_response
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
+from queuescope.private_files import make_private_folder, open_to_others
 from queuescope.prometheus.promql import parse_matchers, render_matchers
 from queuescope.settings import Settings, load_settings
 from queuescope.snapshot import RANGES, Snapshot, SnapshotService, View, parse_view
@@ -48,6 +50,8 @@ from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
 from queuescope.snapshot.standing import StandingService
 from queuescope.snapshot.worker_trends import TrendBoard, WorkerTrends
+
+_log = logging.getLogger(__name__)
 
 _STREAMLIT_STATIC = Path(st.__file__).parent / "static"
 _CACHED_POINTS = 20_000_000
@@ -118,6 +122,8 @@ class Dashboard:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         settings = self.settings
+        room = self.services.room
+        _keep_private(settings.data_dir, None if room is None else room.ledger.file)
         cache = settings.data_dir / "cache"
         store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
         self._snapshots = SnapshotService(
@@ -319,6 +325,17 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Middleware(IndexPage, dashboard=dashboard),
         ],
     )
+
+
+def _keep_private(data_dir: Path, operations: Path | None) -> None:
+    """Make the data directory before anything else puts its files there, and warn of what
+    others may read of an earlier one.
+    """
+    # Where it cannot be made, whatever would be written there says so itself.
+    with suppress(OSError):
+        make_private_folder(data_dir)
+    for warning in open_to_others(data_dir, operations):
+        _log.warning("%s", warning)
 
 
 def liveness(ended: Sequence[str], failing: Sequence[str]) -> Response:

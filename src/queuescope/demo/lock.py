@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from queuescope.errors import DemoError
+from queuescope.private_files import make_private_folder
 
 
 class DataLock:
@@ -46,7 +47,7 @@ class DataLock:
 
     def _take(self) -> None:
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._data_dir)
             own = self._open("lock")
             services = self._open("services.lock")
         except OSError as exc:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import sys
 import time
@@ -100,6 +101,8 @@ def run_stack(options: StackOptions, say: Say) -> None:
     began = time.monotonic()
     project = _project_dir()
     options = replace(options, data_dir=options.data_dir.resolve())
+    # All that the stack and its services write is state of the user who started it.
+    os.umask(0o077)
     with DataLock(options.data_dir) as lock:
         plan = _plan(options, say)
         held = (lock.watchdog_descriptor,)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import (
@@ -127,8 +128,14 @@ class Ledger:
             exists=lambda connection: inspect(connection).has_table(_names.name),
             timeout_seconds=timeout_seconds,
             serial_writes=True,
+            is_private=True,
             pool_size=5,
         )
+
+    @property
+    def file(self) -> Path | None:
+        """The file of SQLite; None for PostgreSQL."""
+        return self._database.path
 
     def plan(self, actor: Actor, request: Request, count: int) -> tuple[str, Challenge]:
         """A challenge for ``request`` and its token.

@@ -21,6 +21,7 @@ from typing import Self
 import msgspec
 
 from queuescope.errors import PurgeError
+from queuescope.private_files import make_private_folder
 
 SUFFIX = ".jsonl"
 RESTORED_SUFFIX = ".restored.jsonl"
@@ -79,7 +80,7 @@ class Draft:
 
     def __init__(self, folder: Path) -> None:
         with _disk("write"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             descriptor, name = tempfile.mkstemp(prefix=_DRAFT_PREFIX, dir=folder)
         self._path = Path(name)
         self._descriptor = descriptor
@@ -146,7 +147,7 @@ def move(path: Path, to: Path) -> None:
 def prove_writable(folder: Path) -> None:
     """Raises ``PurgeError`` when no file can be written there."""
     with _disk("write"):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.private_files import make_private_folder, write_private
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.snapshot.sample_extent import newest_sample
@@ -242,8 +243,8 @@ class FactsFile:
         path = self._path(identity)
         temporary = path.with_suffix(".tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.json.encode(facts))
+            make_private_folder(path.parent)
+            write_private(temporary, msgspec.json.encode(facts))
             temporary.replace(path)
             self._saved[identity] = facts
         except OSError:
