@@ -15,9 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 from tests.real_broker import RealBroker
-from tests.worker_reports import report
 
-from queuescope.heartbeats import Keys, encode
 from queuescope.operations.audit import Entry, Search
 from queuescope.operations.ledger import Ledger
 
@@ -165,12 +163,3 @@ class OperationsPage:
         told = self.confirm(button, phrase)
         self.close()
         return told
-
-
-def made_up_worker(world: World, name: str, queue: str) -> None:
-    """A report that says to be of a worker; anyone who may write to the broker can write one."""
-    seconds, _ = world.client.time()
-    # Far enough ahead that it is not lost before the tests are over.
-    at = float(seconds) + 3600
-    made = report(worker=name, queues=(queue,), consuming=(queue,), at=at, clock_at=at, loop_at=at)
-    world.client.hset(Keys().workers, name, encode(made))

@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import OpenTab
 from tests.browser.contrasts import CONTRASTS
+from tests.browser.crew import Crew
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.operations_page import CONFIRM, OperationsPage, World, made_up_worker
+from tests.browser.operations_page import CONFIRM, OperationsPage, World
 from tests.browser.trends_page import FITS, WAIT_MS, wait_until_at_rest
 
 from queuescope.operations.access import Actor, Origin, Role
@@ -27,9 +28,13 @@ OpenOperations = Callable[..., OperationsPage]
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     names = f"{IMAGE},{MARKDOWN},{SCRIPT},orders"
-    with World(tmp_path_factory.mktemp("text"), queues=names) as running:
+    with (
+        World(tmp_path_factory.mktemp("text"), queues=names) as running,
+        # Anyone who may write to the broker can write such reports.
+        Crew(running.server.port) as crew,
+    ):
         for worker in (IMAGE, MARKDOWN):
-            made_up_worker(running, worker, IMAGE)
+            crew.join(worker, queues=(IMAGE,), consuming=(IMAGE,))
         with running.ledger() as ledger:
             for name in (IMAGE, MARKDOWN, SCRIPT):
                 actor = Actor(name, Origin.PROXY)

@@ -208,17 +208,16 @@ def test_what_died_while_no_dashboard_ran_is_ended_and_then_forgotten(
     worker = start_worker(shop, store_url)
     job_id = shop.send("hang_once", path=str(tmp_path / "evidence"), word="begun")
     key = Keys().workers
-    reported = until(
-        lambda: client.hget(key, NAME),
-        lambda raw: raw is not None and decode_report(raw).active_count == 1,
+    [(field, reported)] = until(
+        lambda: list(client.hgetall(key).items()),
+        lambda found: len(found) == 1 and decode_report(found[0][1]).active_count == 1,
     )
-    assert reported is not None
     with closing(JobStore(store_url)) as store:
         until(lambda: store.get(job_id), lambda job: job is not None)
     kill(worker)
     # As it lies there an hour later.
     old = decode_report(reported)
-    client.hset(key, NAME, encode(_aged(old, DROP_SECONDS + 3000)))
+    client.hset(key, field, encode(_aged(old, DROP_SECONDS + 3000)))
     services = open_dashboard()
     row_when(services, job_id, JobStatus.LOST)
     until(lambda: client.hlen(key), lambda count: count == 0)

@@ -42,9 +42,9 @@ def some_jobs(count: int, seed: int = 1) -> list[Job]:
             Job(
                 id=f"{rng.getrandbits(64):016x}-{number}",
                 name=rng.choice(["enhance", "classify"]),
-                tenant=rng.choice(
-                    ["acme", "globex", "Ünïcode", "rare" if number % 50 == 0 else "x"]
-                ),
+                tenant="rare"
+                if number % 200 == 0
+                else rng.choice(["acme", "globex", "Ünïcode", "x"]),
                 queue=rng.choice(["default", "priority"]),
                 worker=rng.choice(["w1", "w2", "w3"]),
                 status=status,

@@ -144,7 +144,7 @@ class Charts:
         self._clock = clock
         self._places = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
-        self._answered: OrderedDict[View, float] = OrderedDict()
+        self._answered: OrderedDict[tuple[str, View], float] = OrderedDict()
         self._slots = Slots(SLOTS)
         self._alerts = alerts
         self._kept_alerts: OrderedDict[tuple[str, Grid, str | None], tuple[Frame, float, float]] = (
@@ -172,7 +172,7 @@ class Charts:
         )
         selector = await self._alerts.selector(may_ask=moment.error is None)
         live, readings, recorded = await asyncio.gather(
-            self._live_ends(asked, view, grid, moment, selector),
+            self._live_ends(asked, grid, moment, selector),
             asyncio.gather(*(self._read(one, view, grid, moment) for one in asked)),
             self._recorded(selector, asked[0].resolution, grid, moment),
         )
@@ -218,7 +218,7 @@ class Charts:
         return _Asked(panel, resolution, by, crowd, matchers)
 
     async def _live_ends(
-        self, asked: Sequence[_Asked], view: View, grid: Grid, moment: Moment, selector: str
+        self, asked: Sequence[_Asked], grid: Grid, moment: Moment, selector: str
     ) -> LiveEnds | None:
         """The open steps; None where the view does not reach them, or the source is away."""
         if moment.live_at is None or moment.error is not None:
@@ -230,13 +230,7 @@ class Charts:
                 beside = self._alerts.open_texts(
                     selector, asked[0].resolution, moment.live_at - grid.end
                 )
-            ends = await ask_live_ends(self._client, panels, grid.end, moment.live_at, beside)
-        if ends.error is None:
-            self._answered[view] = moment.source_now
-            self._answered.move_to_end(view)
-            while len(self._answered) > _MAX_CHARTS:
-                self._answered.popitem(last=False)
-        return ends
+            return await ask_live_ends(self._client, panels, grid.end, moment.live_at, beside)
 
     async def _read(
         self, asked: _Asked, view: View, grid: Grid, moment: Moment
@@ -292,7 +286,7 @@ class Charts:
         moment: Moment,
     ) -> _Judged:
         panel, by = asked.panel, asked.by
-        reading = self._as_of_now(read[0], view, grid, live, moment)
+        reading = self._as_of_now(read[0], (panel.id, view), grid, live, moment)
         frame = closed = reading.frame if reading.frame is not None else Frame.empty(grid)
         state, cause = reading.state, reading.cause
         series = () if live is None else live.series.get(panel.id, ())
@@ -329,7 +323,12 @@ class Charts:
         return _Judged(asked, reading, read[1], closed, curves, state, cause, data_start)
 
     def _as_of_now(
-        self, reading: Reading, view: View, grid: Grid, live: LiveEnds | None, moment: Moment
+        self,
+        reading: Reading,
+        key: tuple[str, View],
+        grid: Grid,
+        live: LiveEnds | None,
+        moment: Moment,
     ) -> Reading:
         """``reading`` with the state that the source is in now: what is held of closed steps needs
         no answer, but a chart that reaches the present does.
@@ -339,15 +338,16 @@ class Charts:
         error = moment.error if live is None else live.error
         answered_now = moment.error is None and reading.as_of == moment.source_now
         if reading.state is State.STALE and reading.frame is not None:
-            # All charts of a view were last answered with their live ends.
+            # It was last answered whole with its live end, which may be after its closed steps.
             if reading.frame.grid != grid:
                 return reading
-            return replace(reading, as_of=self._newest_answer(reading, view))
+            return replace(reading, as_of=self._newest_answer(reading, key))
         if error is None or reading.state not in _ANSWERED or answered_now:
             told = () if live is None else live.warnings
             as_of = reading.as_of
             if error is None and as_of is not None and reading.state in _ANSWERED:
                 as_of = max(as_of, moment.source_now)
+                self._note_answer(key, as_of)
             warnings = tuple(dict.fromkeys((*reading.warnings, *told)))
             return replace(reading, as_of=as_of, warnings=warnings)
         return replace(
@@ -356,12 +356,19 @@ class Charts:
             cause=str(error),
             cause_kind=error.kind,
             detail=error.detail,
-            as_of=self._newest_answer(reading, view),
+            as_of=self._newest_answer(reading, key),
             lookup=LookupStatus.SOURCE_ERROR,
         )
 
-    def _newest_answer(self, reading: Reading, view: View) -> float | None:
-        seen = [at for at in (reading.as_of, self._answered.get(view)) if at is not None]
+    def _note_answer(self, key: tuple[str, View], at: float) -> None:
+        """Closed steps and live end of this chart were both known ``at`` (source time)."""
+        self._answered[key] = at
+        self._answered.move_to_end(key)
+        while len(self._answered) > _MAX_CHARTS:
+            self._answered.popitem(last=False)
+
+    def _newest_answer(self, reading: Reading, key: tuple[str, View]) -> float | None:
+        seen = [at for at in (reading.as_of, self._answered.get(key)) if at is not None]
         return max(seen, default=None)
 
     def _drawn(
