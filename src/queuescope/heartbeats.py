@@ -20,6 +20,7 @@ of bytes, of names, of how many there are, and of numbers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -174,13 +175,24 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetryAnswer(StrEnum):
-    """What a worker says of a job that it was told to send again."""
+    """What a worker says of a job that it was told to send again.
+
+    ``NOT_MINE`` is said of jobs of another project, and where nobody was there to be asked.
+    The order is that of weight: of several answers on one job, the first here is the truth.
+    ``ALREADY`` of one worker may be what the ``FAILED`` of its namesake was when it began.
+    """
 
     SENT = "sent"
+    UNKNOWN = "unknown"
+    FAILED = "failed"
     ALREADY = "already"
     NOT_KEPT = "not_kept"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
+    NOT_MINE = "not_mine"
+
+
+def weightiest(answers: Iterable[RetryAnswer]) -> RetryAnswer:
+    """What is true of one job of which several workers, at least one, have said this."""
+    return min(answers, key=list(RetryAnswer).index)
 
 
 class KeptJob(msgspec.Struct, frozen=True, kw_only=True):

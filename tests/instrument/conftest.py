@@ -221,12 +221,18 @@ class Worker:
 class Shop:
     """The project, its broker, and how to send it jobs."""
 
-    def __init__(self, folder: Path, broker_url: str, python: str = sys.executable) -> None:
-        """``python`` is of the environment that the shop runs in."""
+    def __init__(
+        self,
+        folder: Path,
+        broker_url: str,
+        python: str = sys.executable,
+        project: str = PROJECT,
+    ) -> None:
+        """``python`` is of the environment that the shop runs in; ``project`` its code."""
         self.folder = folder
         self._python = python
         self.broker_url = broker_url
-        (folder / "shop.py").write_text(PROJECT, "utf-8")
+        (folder / "shop.py").write_text(project, "utf-8")
         # Workers talk through sockets there, whose paths must be short.
         self._temporary = tempfile.TemporaryDirectory(prefix="shop-")
         self._running = ExitStack()

@@ -143,6 +143,7 @@ def test_a_failed_job_is_claimed_by_one(store: JobStore) -> None:
     assert sorted(job_id for claim in claims for job_id in claim) == sorted(ids)
     assert {name for claim in claims for name in claim.values()} == {"enhance"}
     assert store.count(status=JobStatus.RETRYING) == 60
+    assert store.queues_of([*ids, "unknown"]) == dict.fromkeys(ids, FAILED.queue)
     assert store.release(["j1", "running"]) == {"j1": "enhance"}
     assert store.claim(ids) == {"j1": "enhance"}
 

@@ -48,6 +48,10 @@ def retry(job_id, name):
         record.write(job_id + "\\n")
 
 instrument(app, metrics_port=0, retry=retry)
+
+@app.task(name="enhance")
+def enhance():
+    pass
 """
 
 

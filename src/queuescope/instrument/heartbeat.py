@@ -188,6 +188,11 @@ class Heartbeat:
                 logger.info("the last report stays in the broker: %s", exc)
         self.link.close()
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The queues that this worker is there for, paused or not."""
+        return self._gate.served
+
     def broker_now(self) -> float:
         """Epoch seconds by the broker's clock. Raises ``BrokerError``."""
         with self._lock, self.link.client() as client:

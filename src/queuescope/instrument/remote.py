@@ -21,6 +21,7 @@ from queuescope.heartbeats import (
     KeptJob,
     RetryAnswer,
     decode_kept_job,
+    label,
 )
 from queuescope.instrument.heartbeat import Heartbeat
 
@@ -41,8 +42,12 @@ class Retrier:
         self._heartbeat = heartbeat
         self._retry = retry
 
-    def send(self, job_id: str, name: str, act_id: str) -> RetryAnswer:
-        """Once for each act and job, however often it is asked. Raises ``BrokerError``."""
+    def send(self, job_id: str, name: str, queue: str, act_id: str) -> RetryAnswer:
+        """Once for each act and job, however often it is asked. ``queue`` is where the job came
+        from, empty if that is not known. Raises ``BrokerError``.
+
+        A job of another project on the same broker is left alone.
+        """
         keys = self._heartbeat.link.keys
         with self._heartbeat.client() as client:
             raw = None
@@ -50,7 +55,18 @@ class Retrier:
                 KEPT_JOB_LIMIT_BYTES
             ):
                 raw = client.get(keys.arguments_of(job_id))
-            if self._retry is None and raw is None:
+            job = None
+            if raw is not None:
+                try:
+                    job = decode_kept_job(raw)
+                except ValueError:
+                    logger.warning("what is kept of job %s cannot be read", job_id)
+                    return RetryAnswer.FAILED
+                # As they are, where the history may have cut them.
+                name, queue = job.name, job.queue
+            if not (self._knows(name) and self._serves(queue)):
+                return RetryAnswer.NOT_MINE
+            if self._retry is None and job is None:
                 return RetryAnswer.NOT_KEPT
             mark = keys.sent_again(act_id, job_id)
             if not client.set(mark, "1", nx=True, ex=_SENT_SECONDS):
@@ -58,16 +74,40 @@ class Retrier:
         try:
             if self._retry is not None:
                 self._retry(job_id, name)
-            elif raw is not None:
-                self._send(decode_kept_job(raw))
+            elif job is not None:
+                self._send(job)
         except (KombuError, OSError):
             # The message may be with the broker all the same.
             logger.warning("job %s was perhaps not sent again", job_id, exc_info=True)
             return RetryAnswer.UNKNOWN
         except Exception:  # a project's own function may raise anything
             logger.warning("job %s was not sent again", job_id, exc_info=True)
+            with self._heartbeat.client() as client:
+                # Or the same act, asked again, would be told that it is sent.
+                client.delete(mark)
             return RetryAnswer.FAILED
         return RetryAnswer.SENT
+
+    def _knows(self, name: str) -> bool:
+        """Whether this project has jobs of that type, whose name may stand as in the history."""
+        tasks = self._app.tasks
+        return name in tasks or any(label(task) == name for task in list(tasks))
+
+    def _serves(self, queue: str) -> bool:
+        """Whether jobs of ``queue`` may reach this worker; the history may have a routing key."""
+        if not queue:
+            return True
+        for name in self._heartbeat.served:
+            declared = self._app.amqp.queues.get(name)
+            if queue in {name, label(name)}:
+                return True
+            if declared is None:
+                continue
+            if declared.bindings or declared.exchange.type != "direct":
+                return True  # any routing key may lead here
+            if queue in {declared.routing_key, label(declared.routing_key)}:
+                return True
+        return False
 
     def _send(self, job: KeptJob) -> None:
         options = {} if job.priority is None else {"priority": job.priority}
@@ -118,9 +158,12 @@ def retry(
     jobs: Sequence[Sequence[str]] = (),
     act_id: str = "",
     until: float = 0.0,
+    queues: Mapping[str, str] | None = None,
     **_: Any,
 ) -> Mapping[str, Any]:
-    """Send failed jobs again; ``jobs`` are pairs of id and name."""
+    """Send failed jobs again; ``jobs`` are pairs of id and name, ``queues`` where each came from
+    by its id; dashboards of before do not say it.
+    """
     heartbeat, refusal = _heartbeat(panel, until)
     retrier: Retrier | None = getattr(panel.app.queuescope, "retrier", None)
     if heartbeat is None:
@@ -130,7 +173,8 @@ def retry(
     answers: dict[str, str] = {}
     for job_id, name in jobs:
         try:
-            answers[str(job_id)] = retrier.send(str(job_id), str(name), str(act_id))
+            queue = str((queues or {}).get(job_id) or "")
+            answers[str(job_id)] = retrier.send(str(job_id), str(name), queue, str(act_id))
         except BrokerError:
             answers[str(job_id)] = RetryAnswer.UNKNOWN
     return {"answers": answers}

@@ -391,6 +391,17 @@ class JobStore:
         """
         return self._move(job_ids, (JobStatus.FAILED, JobStatus.LOST), JobStatus.RETRYING)
 
+    def queues_of(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """The queue of each job that is known, by id; it may be cut, and may be empty."""
+        ids = sorted({clean(job_id, LABEL_LIMIT) for job_id in job_ids})
+        found: dict[str, str] = {}
+        with self._writing() as connection:
+            for start in range(0, len(ids), _MOVE_BATCH):
+                chosen = JOBS.c.id.in_(ids[start : start + _MOVE_BATCH])
+                rows = connection.execute(select(JOBS.c.id, JOBS.c.queue).where(chosen))
+                found |= {as_text(row.id): as_text(row.queue) for row in rows}
+        return found
+
     def release(self, job_ids: Iterable[str]) -> dict[str, str]:
         """Make jobs failed again that were claimed and have not been sent."""
         return self._move(job_ids, (JobStatus.RETRYING,), JobStatus.FAILED)

@@ -6,7 +6,7 @@ Nothing is sent twice. A worker that does not answer leaves open what happened, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -16,8 +16,8 @@ import celery
 import redis
 from kombu.exceptions import KombuError
 
-from queuescope.errors import OutcomeUnknownError, RefusalReason, RefusedError
-from queuescope.heartbeats import NAME_LIMIT, RetryAnswer
+from queuescope.errors import BrokerError, OutcomeUnknownError, RefusalReason, RefusedError
+from queuescope.heartbeats import NAME_LIMIT, RetryAnswer, weightiest
 from queuescope.operations.broker import REPORTS_LIMIT, RedisBroker
 from queuescope.operations.redis_failures import translated
 
@@ -72,27 +72,46 @@ class WorkerCommands:
         return Scaled(worker, before, after)
 
     def retry(
-        self, worker: str, jobs: Sequence[tuple[str, str]], act_id: str
+        self,
+        worker: str,
+        jobs: Sequence[tuple[str, str]],
+        act_id: str,
+        *,
+        queues: Mapping[str, str] | None = None,
+        namesakes: int = 1,
     ) -> dict[str, RetryAnswer]:
         """Let ``worker`` send failed jobs again, given by id and name, once for each ``act_id``.
 
-        A job of which nothing is known has ``UNKNOWN``, for instance when the worker stopped
-        answering half-way.
+        ``queues`` is where jobs came from, by id, as far as it is known; ``namesakes`` is how many
+        workers have this name, all of which hear the order. A job of which nothing is known has
+        ``UNKNOWN``, for instance when the worker stopped answering half-way. Raises what says that
+        nothing was done before anything was.
         """
         results: dict[str, RetryAnswer] = {}
         for start in range(0, len(jobs), _BATCH):
             batch = jobs[start : start + _BATCH]
-            order = {"jobs": [list(job) for job in batch], "act_id": act_id}
+            order = {
+                "jobs": [list(job) for job in batch],
+                "act_id": act_id,
+                "queues": {job_id: (queues or {}).get(job_id, "") for job_id, _ in batch},
+            }
             try:
-                answer = self._ask(worker, "queuescope_retry", order)
+                answers = self._ask_all(worker, "queuescope_retry", order, namesakes)
             except OutcomeUnknownError:
                 results |= {job_id: RetryAnswer.UNKNOWN for job_id, _ in jobs[start:]}
                 break
-            said = answer.get("answers")
-            results |= {
-                job_id: _answer(said.get(job_id)) if isinstance(said, dict) else RetryAnswer.UNKNOWN
-                for job_id, _ in batch
-            }
+            except (BrokerError, RefusedError) as exc:
+                if not start:
+                    raise
+                is_open = isinstance(exc, BrokerError) and exc.may_have_acted
+                left = RetryAnswer.UNKNOWN if is_open else RetryAnswer.FAILED
+                results |= {job_id: left for job_id, _ in jobs[start:]}
+                break
+            for job_id, _ in batch:
+                said = [_said(answer, job_id) for answer in answers]
+                if len(answers) < namesakes:
+                    said.append(RetryAnswer.UNKNOWN)
+                results[job_id] = weightiest(said)
         return results
 
     def revoke(self, job_ids: Iterable[str], *, terminate: bool = False) -> tuple[str, ...]:
@@ -115,6 +134,14 @@ class WorkerCommands:
         self._app.close()
 
     def _ask(self, worker: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self._ask_all(worker, command, arguments, 1)[0]
+
+    def _ask_all(
+        self, worker: str, command: str, arguments: dict[str, Any], namesakes: int
+    ) -> list[dict[str, Any]]:
+        """What those of this name answer: from one to ``namesakes``. A refusal, which says that
+        nothing was done, counts only if nobody obeys.
+        """
         until = self._broker.now() + self._timeout_seconds
         with self._connection() as connection:
             replies = self._app.control.broadcast(
@@ -122,20 +149,20 @@ class WorkerCommands:
                 arguments={**arguments, "until": until},
                 destination=[worker],
                 reply=True,
-                limit=1,
+                limit=namesakes,
                 timeout=self._timeout_seconds,
                 connection=connection,
             )
-        for reply in replies or ():
-            answer = reply.get(worker) if isinstance(reply, dict) else None
-            if not isinstance(answer, dict):
-                continue
-            if "refused" in answer:
-                raise RefusedError(RefusalReason.NOT_POSSIBLE, _sentence(str(answer["refused"])))
-            if "error" in answer:
-                raise OutcomeUnknownError(f"Worker {worker} failed while it obeyed.")
-            return answer
-        raise OutcomeUnknownError(f"Worker {worker} did not answer.")
+        found = [reply.get(worker) for reply in replies or () if isinstance(reply, dict)]
+        answers = [answer for answer in found if isinstance(answer, dict)]
+        if not answers:
+            raise OutcomeUnknownError(f"Worker {worker} did not answer.")
+        if any("error" in answer for answer in answers):
+            raise OutcomeUnknownError(f"Worker {worker} failed while it obeyed.")
+        if len(answers) == namesakes and all("refused" in answer for answer in answers):
+            refused = str(answers[0]["refused"])
+            raise RefusedError(RefusalReason.NOT_POSSIBLE, _sentence(refused))
+        return answers
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -162,9 +189,12 @@ def workers_of(replies: object) -> set[str]:
     return set(islice(valid, REPORTS_LIMIT))
 
 
-def _answer(said: object) -> RetryAnswer:
+def _said(answer: dict[str, Any], job_id: str) -> RetryAnswer:
+    if "refused" in answer:
+        return RetryAnswer.NOT_MINE  # and its namesake has obeyed
+    answers = answer.get("answers")
     try:
-        return RetryAnswer(str(said))
+        return RetryAnswer(str(answers.get(job_id) if isinstance(answers, dict) else ""))
     except ValueError:
         return RetryAnswer.UNKNOWN
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from queuescope.errors import (
@@ -13,15 +14,21 @@ from queuescope.errors import (
     RefusalReason,
     RefusedError,
 )
-from queuescope.heartbeats import RetryAnswer
+from queuescope.heartbeats import QUEUES_LIMIT, RetryAnswer, label, weightiest
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.commands import WorkerCommands
 from queuescope.operations.control import Done
 from queuescope.operations.request import Request
-from queuescope.operations.workers import Fleet
+from queuescope.operations.workers import Fleet, Worker
 
 ReadFleet = Callable[[], Fleet]
 """The workers as they report; raises ``BrokerError``."""
+
+_TOLD_LIMIT = 3
+"""So many kinds of jobs are named that nobody could send again."""
+_ASK_ON = (RetryAnswer.NOT_MINE, RetryAnswer.NOT_KEPT)
+"""After these another worker is asked."""
+_NOT_SENT = (*_ASK_ON, RetryAnswer.FAILED)
 
 
 class JobClaims(Protocol):
@@ -33,8 +40,29 @@ class JobClaims(Protocol):
     def claim(self, job_ids: Iterable[str]) -> Mapping[str, str]:
         """Make failed jobs retrying; returns id → name of those that this call has changed."""
 
+    def queues_of(self, job_ids: Iterable[str]) -> Mapping[str, str]:
+        """Where jobs came from, by id: a queue or routing key, perhaps cut, or empty."""
+
     def release(self, job_ids: Iterable[str]) -> Mapping[str, str]:
         """Make claimed jobs failed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """``count`` workers of one name, whom an order reaches together; ``queues`` are what they
+    serve, as the history writes them.
+    """
+
+    name: str
+    count: int
+    queues: frozenset[str]
+    serves_more: bool
+
+    def may_know(self, queue: str, reported: frozenset[str]) -> bool:
+        """Whether to ask about a job of ``queue``. One that no worker reports is a routing key, or
+        nobody serves it: each worker knows that for itself.
+        """
+        return self.serves_more or queue in self.queues or queue not in reported
 
 
 class RetryJobs:
@@ -42,6 +70,9 @@ class RetryJobs:
 
     A job is claimed in the history before it is sent, so of two retries one has it. What was
     claimed and may have been sent stays claimed: nothing is sent twice to be on the safe side.
+
+    Several projects may share a broker, so workers that serve the queue of a job are asked, one
+    after the other, until one says that the job is of its own project and what came of it.
     """
 
     def __init__(self, claims: JobClaims, commands: WorkerCommands, fleet: ReadFleet) -> None:
@@ -50,32 +81,59 @@ class RetryJobs:
         self._fleet = fleet
 
     def count(self, request: Request) -> int:
-        self._worker()
+        self._able()
         return len(request.jobs)
 
     def carry_out(self, request: Request, act: str) -> Done:
-        worker = self._worker()
+        able, reported = self._able()
+        queues = self._claims.queues_of(request.jobs)
         claimed = dict(self._claims.claim(request.jobs))
         if not claimed:
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO,
                 "None of these jobs is failed any more: somebody else has retried them.",
             )
-        try:
-            answers = self._commands.retry(worker, sorted(claimed.items()), act)
-        except BrokerError as exc:
-            if exc.may_have_acted:
-                raise
-            self._release(claimed, str(exc))
-            raise
-        except RefusedError as exc:
-            self._release(claimed, str(exc))
-            raise
-        unsent = [
-            job for job in claimed if answers.get(job) in (RetryAnswer.NOT_KEPT, RetryAnswer.FAILED)
-        ]
+        answers: dict[str, RetryAnswer] = {}
+        refusal: BrokerError | RefusedError | None = None
+        for asked in able:
+            mine = [
+                (job, name)
+                for job, name in sorted(claimed.items())
+                if answers.get(job, RetryAnswer.NOT_MINE) in _ASK_ON
+                and asked.may_know(queues.get(job, ""), reported)
+            ]
+            if not mine:
+                continue
+            try:
+                said = self._commands.retry(
+                    asked.name, mine, act, queues=queues, namesakes=asked.count
+                )
+            except (BrokerError, RefusedError) as exc:
+                if isinstance(exc, BrokerError) and exc.may_have_acted:
+                    if not answers:
+                        self._release(claimed.keys() - dict(mine).keys(), str(exc))
+                        raise
+                    answers |= {job: RetryAnswer.UNKNOWN for job, _ in mine}
+                refusal = exc
+                if isinstance(exc, BrokerError):
+                    break
+                continue
+            for job, answer in said.items():
+                answers[job] = weightiest((answer, answers.get(job, answer)))
+        if refusal is not None and not answers:
+            self._release(claimed, str(refusal))
+            raise refusal
+        # Who refused might have been the one that knows the others.
+        rest = RetryAnswer.NOT_MINE if refusal is None else RetryAnswer.FAILED
+        answers = {job: answers.get(job, rest) for job in claimed}
+        unsent = [job for job, answer in answers.items() if answer in _NOT_SENT]
         self._release(unsent, "some were not sent")
-        return _told(Counter(answers.values()), len(request.jobs) - len(claimed))
+        unknown = {
+            (name, queues.get(job, ""))
+            for job, name in claimed.items()
+            if answers[job] is RetryAnswer.NOT_MINE
+        }
+        return _told(Counter(answers.values()), len(request.jobs) - len(claimed), unknown)
 
     def _release(self, jobs: Iterable[str], reason: str) -> None:
         try:
@@ -86,16 +144,29 @@ class RetryJobs:
                 "those stand as retrying in the history."
             ) from exc
 
-    def _worker(self) -> str:
-        """One that can send jobs again: the idlest."""
-        able = [worker for worker in self._fleet().alive if worker.report.retries]
+    def _able(self) -> tuple[list[_Asked], frozenset[str]]:
+        """Those that can send jobs again, the idlest first, and every queue that any worker says
+        it serves.
+        """
+        alive = self._fleet().alive
+        able = [worker for worker in alive if worker.report.retries]
         if not able:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
                 "No running worker can send jobs again; instrument(app, retry=…) or "
                 "instrument(app, keep_arguments=True) lets it.",
             )
-        return min(able, key=lambda worker: worker.report.active_count).name
+        able.sort(
+            key=lambda worker: (
+                worker.report.shutting_down_at is not None,
+                worker.report.active_count,
+            )
+        )
+        named: dict[str, list[Worker]] = {worker.name: [] for worker in able}
+        for worker in alive:
+            if worker.name in named:
+                named[worker.name].append(worker)
+        return [_asked(name, workers) for name, workers in named.items()], _queues(alive)
 
 
 class RevokeJob:
@@ -174,8 +245,23 @@ class ScalePool:
         return Done(scaled.after, words)
 
 
-def _told(answers: Counter[RetryAnswer], not_failed: int) -> Done:
-    """The result of a retry in a sentence. Raises ``OutcomeUnknownError`` if any is unknown."""
+def _asked(name: str, workers: list[Worker]) -> _Asked:
+    is_cut = any(len(worker.report.queues) >= QUEUES_LIMIT for worker in workers)
+    return _Asked(name, len(workers), _queues(workers), serves_more=is_cut)
+
+
+def _queues(workers: Iterable[Worker]) -> frozenset[str]:
+    """The queues that they report, whole and cut as in the history."""
+    names = {name for worker in workers for name in worker.report.queues}
+    return frozenset(names | {label(name) for name in names})
+
+
+def _told(
+    answers: Counter[RetryAnswer], not_failed: int, unknown: Iterable[tuple[str, str]]
+) -> Done:
+    """The result of a retry in a sentence; ``unknown`` are types and queues of jobs that were not
+    known anywhere. Raises ``OutcomeUnknownError`` if any is unknown.
+    """
     sent = answers[RetryAnswer.SENT] + answers[RetryAnswer.ALREADY]
     words = [f"{sent:,} jobs were sent again."]
     if not_failed:
@@ -184,6 +270,8 @@ def _told(answers: Counter[RetryAnswer], not_failed: int) -> Done:
         words.append(f"Of {answers[RetryAnswer.NOT_KEPT]:,} the arguments are not kept.")
     if answers[RetryAnswer.FAILED]:
         words.append(f"{answers[RetryAnswer.FAILED]:,} could not be sent.")
+    if answers[RetryAnswer.NOT_MINE]:
+        words.append(_unknown_words(answers[RetryAnswer.NOT_MINE], sorted(unknown)))
     if answers[RetryAnswer.UNKNOWN]:
         words.append(
             f"Of {answers[RetryAnswer.UNKNOWN]:,} it is not known; they stand as retrying."
@@ -192,3 +280,13 @@ def _told(answers: Counter[RetryAnswer], not_failed: int) -> Done:
     if not sent:
         raise RefusedError(RefusalReason.NOT_POSSIBLE, " ".join(words[1:]))
     return Done(sent, " ".join(words))
+
+
+def _unknown_words(count: int, kinds: list[tuple[str, str]]) -> str:
+    named = [f"{name} from queue {queue}" if queue else name for name, queue in kinds[:_TOLD_LIMIT]]
+    if len(kinds) > _TOLD_LIMIT:
+        named.append(f"{len(kinds) - _TOLD_LIMIT:,} more kinds")
+    return (
+        f"{count:,} could not be sent: no running worker that serves the queue and can send jobs "
+        f"again knows jobs of type {', '.join(named)}."
+    )

@@ -1,0 +1,243 @@
+"""Failed jobs of several projects on one broker: each is sent again by its own project alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+from tests.instrument.conftest import Shop, Worker, until
+
+from queuescope.heartbeats import KeptJob, RetryAnswer, encode
+from queuescope.jobs.store import JobStore
+from queuescope.jobs.table import Job, JobStatus
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.audit import Result
+from queuescope.operations.control import Outcome
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+ADA = Actor("ada", Origin.OIDC)
+SHOP_NAME, MILL_NAME, OLD_NAME = "w1@shop", "a@mill", "a@old"
+MILL = """
+import os
+from celery import Celery
+from kombu import Exchange, Queue
+from queuescope.instrument import instrument
+
+app = Celery("mill", broker=os.environ["SHOP_BROKER"])
+app.conf.update(accept_content=["json"], task_ignore_result=True, task_queues=[
+    Queue("mill"), Queue("bread", Exchange("bakery"), routing_key="baked"),
+])
+
+def again(job_id, name):
+    with open("sent", "a") as record:
+        record.write(job_id + " " + name + "\\n")
+    if os.path.exists("broken"):
+        raise LookupError("not now")
+
+instrument(app, retry=again)
+
+@app.task(name="grind")
+def grind():
+    raise LookupError("no corn")
+
+@app.task(name="fail_once")
+def fail_once(path=None, word=None):
+    raise LookupError("of the mill")
+"""
+# As workers were before they could say that a job is another project's.
+OLD = """
+import os
+from celery import Celery
+from celery.worker.control import control_command
+
+app = Celery("old", broker=os.environ["SHOP_BROKER"])
+app.conf.update(accept_content=["json"], worker_hijack_root_logger=False)
+
+@control_command(name="queuescope_retry")
+def retry(panel, jobs=(), act_id="", until=0.0, **_):
+    return {"answers": {str(job_id): "sent" for job_id, name in jobs}}
+"""
+
+
+@dataclass(frozen=True)
+class Town:
+    """A shop that keeps arguments and a mill that has a function of its own; the mill's worker is
+    asked first where nothing else decides.
+    """
+
+    shop: Shop
+    mill: Shop
+    shop_worker: Worker
+    store: JobStore
+    room: ControlRoom
+    broker_url: str
+
+    @property
+    def sent_by_the_mill(self) -> list[str]:
+        record = self.mill.folder / "sent"
+        return record.read_text("utf-8").splitlines() if record.exists() else []
+
+    def failed(self, job_id: str) -> Job:
+        def is_there(job: Job | None) -> bool:
+            return job is not None and job.status is JobStatus.FAILED
+
+        job = until(lambda: self.store.get(job_id), is_there)
+        assert job is not None
+        return job
+
+    def retry(self, *job_ids: str) -> Outcome:
+        request = Request.retry(job_ids)
+        plan = self.room.operations.plan(ADA, request)
+        return self.room.operations.act(ADA, request, plan.token, plan.phrase)
+
+    def record(self, job_id: str, name: str, queue: str) -> None:
+        job = Job(
+            id=job_id,
+            name=name,
+            tenant="acme",
+            queue=queue,
+            worker="gone@shop",
+            status=JobStatus.FAILED,
+            started_at=1_790_000_000.0,
+            finished_at=1_790_000_001.0,
+        )
+        self.store.record([job])
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Town]:
+    store_url = f"sqlite:///{tmp_path_factory.mktemp('history') / 'jobs.db'}"
+    with ExitStack() as running:
+        shop = Shop(tmp_path_factory.mktemp("shop"), broker_url)
+        running.callback(shop.close)
+        mill = Shop(tmp_path_factory.mktemp("mill"), broker_url, project=MILL)
+        running.callback(mill.close)
+        keeps = "dict(keep_arguments=True)"
+        worker = shop.start_worker(SHOP_OPTIONS=keeps, QUEUESCOPE_JOB_STORE_URL=store_url)
+        mill.start_worker("-Q", "mill,bread", "-n", MILL_NAME, QUEUESCOPE_JOB_STORE_URL=store_url)
+        store = JobStore(store_url)
+        running.callback(store.close)
+        folder = tmp_path_factory.mktemp("operations")
+        room = running.enter_context(
+            ControlRoom(
+                broker_url=broker_url,
+                store_url=f"sqlite:///{folder / 'operations.db'}",
+                folder=folder / "purged",
+                access=Access(admins=["ada"]),
+                claims=store,
+            )
+        )
+        until(lambda: len(room.fleet().alive), lambda count: count == 2)
+        app = shop.app()
+        running.callback(app.close)
+        # They are ready for jobs a moment before they hear orders.
+        until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == 2)
+        yield Town(shop, mill, worker, store, room, broker_url)
+
+
+def test_a_job_is_sent_again_by_its_own_project_though_another_has_the_same_type(
+    town: Town, tmp_path: Path
+) -> None:
+    path = tmp_path / "evidence"
+    of_shop = town.shop.send("fail_once", path=str(path), word="bread")
+    of_mill = town.mill.send("fail_once", {"queue": "mill"})
+    only_mill = town.mill.send("grind", {"exchange": "bakery", "routing_key": "baked"})
+    assert town.failed(of_shop).queue == "orders"
+    assert town.failed(of_mill).queue == "mill"
+    assert town.failed(only_mill).queue == "baked", "the routing key"
+    with redis.Redis.from_url(town.broker_url) as client:
+        kept = town.room.broker.keys.arguments_of(of_shop)
+        until(lambda: client.exists(kept), lambda count: count == 1)
+    outcome = town.retry(of_shop, of_mill, only_mill)
+    assert outcome.count == 3
+    until(lambda: town.store.get(of_shop), lambda j: j is not None and j.status == "succeeded")
+    assert path.read_text("utf-8").split() == ["bread", "bread"]
+    assert sorted(town.sent_by_the_mill) == sorted([f"{of_mill} fail_once", f"{only_mill} grind"])
+
+
+def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -> None:
+    before = town.sent_by_the_mill
+    town.record("unserved", "fail_once", "elsewhere")
+    town.record("vanished", "closed_down", "mill")
+    town.record("kept-vanished", "closed_down", "orders")
+    kept = KeptJob(id="kept-vanished", name="closed_down", queue="orders", args=[], kwargs={})
+    with redis.Redis.from_url(town.broker_url) as client:
+        client.set(town.room.broker.keys.arguments_of(kept.id), encode(kept))
+        for job_id, words in (
+            ("unserved", "fail_once from queue elsewhere"),
+            ("vanished", "closed_down from queue mill"),
+            ("kept-vanished", "closed_down from queue orders"),
+        ):
+            outcome = town.retry(job_id)
+            assert (outcome.result, outcome.count) == (Result.REFUSED, 0)
+            assert f"knows jobs of type {words}." in outcome.detail
+            assert town.failed(job_id).id == job_id
+        assert client.llen("orders") == 0
+        assert client.keys("queuescope:sent:*vanished") == []
+    assert town.sent_by_the_mill == before
+
+
+def test_a_worker_leaves_alone_what_is_not_of_its_project(town: Town) -> None:
+    """Also when a dashboard of before does not say the queue."""
+    before = town.sent_by_the_mill
+    commands = town.room.commands
+    jobs = [("x", "nap"), ("y", "fail_once")]
+    assert commands.retry(MILL_NAME, jobs, "act", queues={"y": "orders"}) == {
+        "x": RetryAnswer.NOT_MINE,
+        "y": RetryAnswer.NOT_MINE,
+    }
+    assert town.sent_by_the_mill == before
+    # Nothing has marked it as sent.
+    assert commands.retry(MILL_NAME, [("y", "fail_once")], "act") == {"y": RetryAnswer.SENT}
+
+
+def test_what_could_not_be_sent_is_not_called_sent_when_it_is_asked_again(town: Town) -> None:
+    commands = town.room.commands
+    broken = town.mill.folder / "broken"
+    broken.touch()
+    for _ in range(2):
+        said = commands.retry(MILL_NAME, [("z", "grind")], "once")
+        assert said == {"z": RetryAnswer.FAILED}
+    broken.unlink()
+    assert commands.retry(MILL_NAME, [("z", "grind")], "once") == {"z": RetryAnswer.SENT}
+    assert commands.retry(MILL_NAME, [("z", "grind")], "once") == {"z": RetryAnswer.ALREADY}
+    assert town.sent_by_the_mill.count("z grind") == 3
+
+
+def test_two_projects_whose_workers_have_one_name_are_both_heard(
+    town: Town, tmp_path: Path
+) -> None:
+    """As they have without ``-n`` on one machine. An order reaches both."""
+    before = town.sent_by_the_mill
+    path = tmp_path / "evidence"
+    job_id = town.shop.send("fail_once", path=str(path), word="one")
+    town.failed(job_id)
+    town.mill.start_worker("-Q", "mill", "-n", SHOP_NAME, beside=True)
+    until(lambda: len(town.room.fleet().named(SHOP_NAME)), lambda count: count == 2)
+    app = town.shop.app()
+    until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == 3)
+    app.close()
+    town.record("lone", "closed_down", "orders")
+    outcome = town.retry(job_id, "lone")
+    assert (outcome.result, outcome.count) == (Result.DONE, 1)
+    assert outcome.detail.endswith("knows jobs of type closed_down from queue orders.")
+    assert town.failed("lone").id == "lone"
+    until(lambda: town.store.get(job_id), lambda j: j is not None and j.status == "succeeded")
+    assert path.read_text("utf-8").split() == ["one", "one"]
+    assert town.sent_by_the_mill == before
+
+
+def test_a_worker_of_before_understands_the_order(
+    town: Town, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    old = Shop(tmp_path_factory.mktemp("old"), town.broker_url, project=OLD)
+    with closing(old), closing(town.shop.app()) as app:
+        old.start_worker("-n", OLD_NAME, "-Q", "aside")
+        until(lambda: app.control.inspect([OLD_NAME], timeout=1).ping() or {}, bool)
+        said = town.room.commands.retry(OLD_NAME, [("a", "nap")], "act", queues={"a": "aside"})
+    assert said == {"a": RetryAnswer.SENT}
