@@ -2,6 +2,7 @@
 
     QueuescopeError
     ├── ConfigurationError      a setting, panel file or argument is wrong
+    │   └── UnsupportedBrokerError  it is right, and names a kind of broker that is not read yet
     ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
     ├── BrokerError             the broker did not give a usable answer (see BrokerErrorKind)
     │   └── DamagedError        it gave one that holds nonsense; the rest of the broker is usable
@@ -29,6 +30,10 @@ class QueuescopeError(Exception):
 
 class ConfigurationError(QueuescopeError):
     """What was configured cannot be used; the message names the thing, the place and the remedy."""
+
+
+class UnsupportedBrokerError(ConfigurationError):
+    """The broker is of a kind that Celery knows and Queuescope does not read."""
 
 
 class SourceErrorKind(StrEnum):

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
     broker_key_prefix: str = Field(
         default="", description="The project’s `global_keyprefix` in the broker, if it has one."
     )
+    broker_transport_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="The project’s `broker_transport_options`, as JSON, where the way to the "
+        'broker needs them: `{"master_name": "queues"}` for Sentinels.',
+    )
     queues: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Queues to show besides those that running workers serve, separated by commas.",

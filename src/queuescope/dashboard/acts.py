@@ -145,11 +145,18 @@ def rights() -> Rights:
     return Rights(visitor(), obstacle(), access_of(services().settings))
 
 
+def _no_broker() -> str:
+    refused = services().refused_broker
+    return (
+        "No broker is configured." if refused is None else f"The broker cannot be used: {refused}."
+    )
+
+
 def obstacle() -> str:
     """Why nobody can act now, as a sentence, or nothing."""
     broker, acting = services().broker, services().acting
     if broker is None or acting is None:
-        return "No broker is configured."
+        return _no_broker()
     audit, seen = acting.audit.sighting, broker.sighting
     if audit.error is not None:
         return f"Operations are refused, for the audit cannot be read: {audit.error}."
@@ -253,7 +260,7 @@ class Desk:
         room = services().room
         self.title = WORDINGS[request.operation].title
         if room is None:
-            self.refusal = "No broker is configured."
+            self.refusal = _no_broker()
         else:
             self.wish = Wish(room.operations, request)
 

@@ -70,7 +70,7 @@ def search_audit() -> None:
 
 
 def _form(zone: tzinfo) -> Search:
-    from queuescope.operations.audit import Search  # noqa: PLC0415 - only where it is set
+    from queuescope.operations.audit import Search  # noqa: PLC0415
 
     first, second = st.columns(2), st.columns(4)
     text = first[0].text_input("Words, in any column")

@@ -36,9 +36,9 @@ class JobsFile:
         store = services().jobs
         if store is None:
             return _refused("No job history is configured; set job_store_url", 404)
-        from queuescope.dashboard.job_view import parse_filter  # noqa: PLC0415 - only where it is set
-        from queuescope.jobs.export import ROWS_LIMIT, csv_of  # noqa: PLC0415 - only where it is set
-        from queuescope.jobs.search import each_job  # noqa: PLC0415 - only where it is set
+        from queuescope.dashboard.job_view import parse_filter  # noqa: PLC0415
+        from queuescope.jobs.export import ROWS_LIMIT, csv_of  # noqa: PLC0415
+        from queuescope.jobs.search import each_job  # noqa: PLC0415
 
         try:
             wanted = parse_filter(request.query_params, time.time())

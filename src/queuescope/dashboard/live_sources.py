@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.services import refuses_reports
 from queuescope.dashboard.worker_tables import several_of
-from queuescope.errors import QueuescopeError
+from queuescope.errors import QueuescopeError, UnsupportedBrokerError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
 from queuescope.snapshot.live_sources import (
@@ -57,6 +57,18 @@ class WatchedSources:
             found.append(history_source(self._services.totals.sighting))
         if self._services.acts is not None:
             found.append(_source(Origin.AUDIT, self._services.acts.sighting))
+        for origin, refusal in (
+            (Origin.BROKER, self._services.refused_broker),
+            (Origin.JOB_HISTORY, self._services.refused_jobs),
+        ):
+            # A broker of another kind is no failure: nobody can ask it anything.
+            if refusal is not None and not isinstance(refusal, UnsupportedBrokerError):
+                since = self._services.opened_at
+                found.append(
+                    LiveSource(
+                        origin, cause=str(refusal), kind="configuration", failing_since=since
+                    )
+                )
         return tuple(found)
 
     def acts(self) -> Acts | None:

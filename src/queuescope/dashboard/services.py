@@ -5,6 +5,7 @@ Each is there only if its setting is: the dashboard works on Prometheus alone.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from queuescope.errors import (
     AuditError,
     BrokerError,
     BrokerErrorKind,
+    ConfigurationError,
     InternalError,
     JobStoreError,
     PurgeError,
@@ -41,11 +43,14 @@ from queuescope.live import (
     read_failures,
     read_purges,
 )
+from queuescope.operations.access import Access
 from queuescope.operations.audit import Verification
 from queuescope.operations.room import ControlRoom
 from queuescope.operations.workers import Fleet
 from queuescope.settings import Settings, operations_store_address
 from queuescope.snapshot.worker_trends import TrendBoard
+
+logger = logging.getLogger(__name__)
 
 _BROKER_SECONDS = 2.0
 _AUDIT_SECONDS = 4.0
@@ -106,6 +111,30 @@ class Services:
     acts: Watch[RecordedActs] | None = None
     totals: Watch[JobTotals] | None = None
     failures: Watch[FailurePicture] | None = None
+    refused_jobs: ConfigurationError | None = None
+    refused_broker: ConfigurationError | None = None
+    opened_at: float = 0.0
+
+    @property
+    def without_jobs(self) -> str:
+        """Why there is no job history, as sentences."""
+        if self.refused_jobs is None:
+            return (
+                "No job history is configured, so there is nothing to show. Set job_store_url "
+                "(QUEUESCOPE_JOB_STORE_URL) to the database that your workers write."
+            )
+        return f"The job history cannot be used: {self.refused_jobs}. The charts go on."
+
+    @property
+    def without_broker(self) -> str:
+        """Why nothing is known of the broker, as sentences."""
+        if self.refused_broker is None:
+            return (
+                "No broker is configured, so nothing is known of the workers, and there is "
+                "nothing to operate on. Set broker_url (QUEUESCOPE_BROKER_URL) to the broker of "
+                "your workers."
+            )
+        return f"The broker cannot be used: {self.refused_broker}. The charts go on."
 
     @property
     def writing_error(self) -> QueuescopeError | None:
@@ -151,13 +180,25 @@ def open_services(
 ) -> Services:
     """Put together what ``settings`` ask for; opens no connection.
 
-    ``flow_seconds`` is over what completed jobs are counted for the forecast. Raises
-    ``ConfigurationError``, also where a library is not installed.
+    ``flow_seconds`` is over what completed jobs are counted for the forecast. Broker and job
+    history are optional: where one cannot be used, the others go on, and the pages say why.
+    Raises ``ConfigurationError`` for what decides who may do what.
     """
     global _current  # noqa: PLW0603 - Streamlit's scripts can be handed nothing
-    jobs = _jobs(settings)
-    room = _room(settings, jobs)
-    watched: dict[str, Any] = {"trends": trends}
+    access = access_of(settings)
+    watched: dict[str, Any] = {"trends": trends, "opened_at": time.time()}
+    jobs: JobStore | None = None
+    room: ControlRoom | None = None
+    try:
+        jobs = _jobs(settings)
+    except ConfigurationError as exc:
+        logger.warning("the job history cannot be used: %s", exc)
+        watched["refused_jobs"] = exc
+    try:
+        room = _room(settings, jobs, access)
+    except ConfigurationError as exc:
+        logger.warning("the broker cannot be used: %s", exc)
+        watched["refused_broker"] = exc
     if jobs is not None:
         watched |= {"totals": _totals(jobs, flow_seconds), "failures": _failures(jobs)}
     broker = None
@@ -188,17 +229,18 @@ def _jobs(settings: Settings) -> JobStore | None:
     return JobStore(url)
 
 
-def _room(settings: Settings, jobs: JobStore | None) -> ControlRoom | None:
+def _room(settings: Settings, jobs: JobStore | None, access: Access) -> ControlRoom | None:
     if "broker_url" not in settings.model_fields_set:
         return None
     return ControlRoom(
         broker_url=settings.broker_url.get_secret_value(),
         store_url=operations_store_address(settings),
         folder=settings.data_dir / "purged",
-        access=access_of(settings),
+        access=access,
         claims=jobs,
         queues=settings.queues,
         key_prefix=settings.broker_key_prefix,
+        transport_options=settings.broker_transport_options,
     )
 
 

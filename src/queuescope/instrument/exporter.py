@@ -9,13 +9,15 @@ no samples of them, and ``broker_up`` is 0.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import celery
 import redis
@@ -54,7 +56,12 @@ class LiveWorkers:
     """
 
     def __init__(
-        self, broker_url: str, broker: RedisBroker, clock: Callable[[], float] = time.time
+        self,
+        broker_url: str,
+        broker: RedisBroker,
+        clock: Callable[[], float] = time.time,
+        *,
+        transport_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._broker = broker
         self._app = celery.Celery("queuescope-exporter", broker=broker_url, set_as_current=False)
@@ -62,6 +69,7 @@ class LiveWorkers:
             accept_content=["json"],
             broker_connection_timeout=_TIMEOUT_SECONDS,
             broker_transport_options={
+                **(transport_options or {}),
                 "socket_timeout": _TIMEOUT_SECONDS,
                 "socket_connect_timeout": _TIMEOUT_SECONDS,
             },
@@ -202,16 +210,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of /metrics")
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="prefix of every name")
     parser.add_argument("--key-prefix", default="", help="kombu's global_keyprefix, if it is set")
+    parser.add_argument(
+        "--transport-options",
+        default="{}",
+        metavar="JSON",
+        help='the project\'s broker_transport_options, such as {"master_name": "queues"}',
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     names = [name.strip() for name in arguments.queues.split(",") if name.strip()]
     if not names:
         parser.error("--queues names no queue")
     try:
-        broker = RedisBroker(arguments.broker_url, key_prefix=arguments.key_prefix)
+        options = json.loads(arguments.transport_options)
+        broker = RedisBroker(
+            arguments.broker_url, key_prefix=arguments.key_prefix, transport_options=options
+        )
+    except ValueError as exc:
+        parser.error(f"--transport-options is no JSON: {exc}")
     except ConfigurationError as exc:
         parser.error(str(exc))
-    workers = LiveWorkers(arguments.broker_url, broker)
+    workers = LiveWorkers(arguments.broker_url, broker, transport_options=options)
     registry = CollectorRegistry()
     registry.register(ExporterCollector(broker, names, workers, arguments.namespace))
     stop = threading.Event()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from queuescope.errors import ConfigurationError, DamagedError
+from queuescope.errors import DamagedError
 from queuescope.heartbeats import (
     DROP_SECONDS,
     LOST_SECONDS,
@@ -37,6 +37,7 @@ from queuescope.heartbeats import (
 from queuescope.operations import bounded_replies, desired
 from queuescope.operations.bounded_replies import REPLY_LIMIT_BYTES, ReplyTooLargeError
 from queuescope.operations.desired import DamagedDesiredError, is_of_other_type
+from queuescope.operations.redis_address import RedisAddress
 from queuescope.operations.redis_failures import is_overtaken, translated
 
 DUE_HEADER = "queuescope_enqueued_at"
@@ -105,12 +106,14 @@ class RedisBroker:
         priority_steps: Iterable[int] = tuple(PRIORITY_STEPS),
         separator: str = Channel.sep,
         timeout_seconds: float = 3.0,
+        transport_options: Mapping[str, Any] | None = None,
     ) -> None:
         """``key_prefix`` is kombu's ``global_keyprefix``; steps that workers report are used, too.
+        Of ``transport_options`` what finds the server is used, such as ``master_name``.
 
         Raises ``ConfigurationError`` when ``broker_url`` is no address of Redis.
         """
-        self._url = broker_url.replace("redis+socket://", "unix://", 1)
+        self._address = RedisAddress(broker_url, transport_options)
         self._timeout_seconds = timeout_seconds
         self._reader = self._client(Retry(NoBackoff(), 1, (RedisConnectionError,)))
         self._own_steps = frozenset({0, *priority_steps})
@@ -395,18 +398,12 @@ class RedisBroker:
     def _client(
         self, retry: Retry, options: dict[str, Any] = bounded_replies.OPTIONS
     ) -> redis.Redis:
-        try:
-            return redis.Redis.from_url(
-                self._url,
-                socket_timeout=self._timeout_seconds,
-                socket_connect_timeout=self._timeout_seconds,
-                retry=retry,
-                **options,
-            )
-        except ValueError as exc:
-            raise ConfigurationError(
-                "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
-            ) from exc
+        return self._address.client(
+            socket_timeout=self._timeout_seconds,
+            socket_connect_timeout=self._timeout_seconds,
+            retry=retry,
+            **options,
+        )
 
     @property
     def _unacked(self) -> str:

@@ -48,6 +48,7 @@ class WorkerCommands:
         broker: RedisBroker,
         *,
         timeout_seconds: float = 5.0,
+        transport_options: Mapping[str, Any] | None = None,
     ) -> None:
         """``broker`` is that of ``broker_url``; it tells the time until which an order holds."""
         self._broker = broker
@@ -57,6 +58,7 @@ class WorkerCommands:
             accept_content=["json"],
             broker_connection_timeout=timeout_seconds,
             broker_transport_options={
+                **(transport_options or {}),
                 "socket_timeout": timeout_seconds,
                 "socket_connect_timeout": timeout_seconds,
                 "global_keyprefix": broker.key_prefix,

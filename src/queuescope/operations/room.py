@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from queuescope.errors import AuditError, BrokerError, OutcomeUnknownError, PurgeError
 from queuescope.heartbeats import DesiredState
@@ -40,12 +40,15 @@ class ControlRoom:
         claims: JobClaims | None = None,
         queues: Sequence[str] = (),
         key_prefix: str = "",
+        transport_options: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Purges are exported to ``folder``. Raises ``ConfigurationError``."""
         self.named_queues = tuple(queues)
-        self.broker = RedisBroker(broker_url, key_prefix=key_prefix)
-        self.commands = WorkerCommands(broker_url, self.broker)
+        self.broker = RedisBroker(
+            broker_url, key_prefix=key_prefix, transport_options=transport_options
+        )
+        self.commands = WorkerCommands(broker_url, self.broker, transport_options=transport_options)
         self.quarantine = Quarantine(self.broker, folder)
         self.ledger = Ledger(store_url, clock=clock)
         self._pauses = PauseAndResume(self.ledger, self.broker, self.queues)

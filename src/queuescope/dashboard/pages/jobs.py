@@ -14,15 +14,10 @@ def show_jobs() -> None:
     """Recent failures, grouped, and the job history with its filters."""
     show(element("h1", "Jobs"))
     if services().jobs is None:
-        show(
-            notice(
-                "No job history is configured, so there is nothing to show. Set job_store_url "
-                "(QUEUESCOPE_JOB_STORE_URL) to the database that your workers write."
-            )
-        )
+        show(notice(services().without_jobs))
         return
-    from queuescope.dashboard.job_failures import show_failures  # noqa: PLC0415 - only where it is set
-    from queuescope.dashboard.job_history import show_history  # noqa: PLC0415 - only where it is set
+    from queuescope.dashboard.job_failures import show_failures  # noqa: PLC0415
+    from queuescope.dashboard.job_history import show_history  # noqa: PLC0415
 
     st.fragment(show_failures, run_every=_TICK_SECONDS)()
     st.fragment(show_history)()

@@ -37,12 +37,7 @@ def show_operations() -> None:
     show(element("h1", "Operations"))
     acting = services().acting
     if acting is None:
-        show(
-            notice(
-                "No broker is configured, so there is nothing to operate on. Set broker_url "
-                "(QUEUESCOPE_BROKER_URL) to the broker of your workers."
-            )
-        )
+        show(notice(services().without_broker))
         return
     st.fragment(_queues_and_workers, run_every=_TICK_SECONDS)()
     st.fragment(_jobs, run_every=_TICK_SECONDS)()

@@ -49,19 +49,14 @@ def show_workers() -> None:
     show(element("h1", "Workers"))
     broker = services().broker
     if broker is None:
-        show(
-            notice(
-                "No broker is configured, so nothing is known of the workers. Set broker_url "
-                "(QUEUESCOPE_BROKER_URL) to the broker of your workers."
-            )
-        )
+        show(notice(services().without_broker))
         return
     st.fragment(_workers, run_every=_TICK_SECONDS)(broker)
 
 
 def _workers(broker: Watch[BrokerPicture]) -> None:
     """Only reads memory: this runs every few seconds for everybody who looks."""
-    from queuescope.live.roster import roster  # noqa: PLC0415 - only where it is set
+    from queuescope.live.roster import roster  # noqa: PLC0415
 
     if not role_of(visitor()).covers(Role.VIEWER):
         st.rerun()

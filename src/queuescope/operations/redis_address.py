@@ -1,0 +1,131 @@
+"""Every form in which Celery takes the address of a Redis or Valkey broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import redis
+from redis.sentinel import Sentinel
+
+from queuescope.errors import ConfigurationError, UnsupportedBrokerError
+
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "redis+socket": "unix",
+    "unix": "unix",
+}
+_SENTINEL_PORT = 26379
+_OTHER_BROKERS = {
+    "amqp": "RabbitMQ",
+    "amqps": "RabbitMQ",
+    "pyamqp": "RabbitMQ",
+    "librabbitmq": "RabbitMQ",
+    "sqs": "Amazon SQS",
+    "kafka": "Kafka",
+    "confluentkafka": "Kafka",
+}
+
+
+class RedisAddress:
+    """Where a broker is, and how a client of it is made; connects to nothing by itself.
+
+    Of several addresses that ``;`` separates, those of Sentinels are asked for the primary named
+    ``master_name`` in ``transport_options`` (Celery's ``broker_transport_options``), and of
+    others the first is taken.
+    """
+
+    def __init__(self, url: str, transport_options: Mapping[str, Any] | None = None) -> None:
+        """Raises ``ConfigurationError``, which does not repeat the address."""
+        options = transport_options or {}
+        self._sentinels: list[tuple[str, int]] = []
+        self._shared: dict[str, Any] = {}
+        first, *_ = addresses = [part.strip() for part in url.split(";") if part.strip()] or [""]
+        scheme = first.partition("://")[0]
+        if scheme == "sentinel":
+            self._master = str(options.get("master_name") or "")
+            self._sentinel_options = dict(options.get("sentinel_kwargs") or {})
+            if not self._master:
+                raise ConfigurationError(
+                    "broker_url names Sentinels, which need the name of the primary: set "
+                    'broker_transport_options to {"master_name": "…"}, as in the project'
+                )
+            self._read_sentinels(addresses)
+            return
+        if scheme not in _SCHEMES:
+            raise _unsupported(scheme)
+        self._url = _plain(first, _SCHEMES[scheme])
+        # Redis-py finds what is wrong with an address when it makes a client.
+        self.client()
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A client of its own, with these options of redis-py."""
+        if self._sentinels:
+            found = Sentinel(  # type: ignore[no-untyped-call]
+                self._sentinels,
+                sentinel_kwargs={**_timeouts(options), **self._sentinel_options},
+                **self._shared,
+                **options,
+            )
+            primary: redis.Redis = found.master_for(  # type: ignore[no-untyped-call]
+                self._master, redis.Redis
+            )
+            return primary
+        try:
+            return redis.Redis.from_url(self._url, **options)
+        except (ValueError, TypeError) as exc:
+            raise ConfigurationError(
+                "broker_url cannot be read as the address of a Redis or Valkey server; "
+                "use redis://host:6379/0"
+            ) from exc
+
+    def _read_sentinels(self, addresses: list[str]) -> None:
+        for address in addresses:
+            try:
+                parts = urlsplit(address)
+                host, port = parts.hostname, parts.port or _SENTINEL_PORT
+            except ValueError:
+                host, port = None, 0
+            if host is None or parts.scheme != "sentinel":
+                raise ConfigurationError(
+                    "broker_url names Sentinels; write each as sentinel://host:26379/0, "
+                    "separated by semicolons"
+                )
+            self._sentinels.append((host, port))
+            if parts.username:
+                self._shared["username"] = unquote(parts.username)
+            if parts.password:
+                self._shared["password"] = unquote(parts.password)
+            number = parts.path.strip("/")
+            self._shared["db"] = int(number) if number.isdecimal() else 0
+
+
+def _plain(address: str, scheme: str) -> str:
+    """As redis-py reads it: Celery writes what is demanded of a certificate in capitals, too."""
+    where, _, query = address.partition("://")[2].partition("?")
+    options = [
+        (name, value.removeprefix("CERT_").lower() if name == "ssl_cert_reqs" else value)
+        for name, value in parse_qsl(query, keep_blank_values=True)
+    ]
+    return f"{scheme}://{where}{'?' if options else ''}{urlencode(options)}"
+
+
+def _timeouts(options: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("socket_timeout", "socket_connect_timeout")
+    return {name: options[name] for name in names if name in options}
+
+
+def _unsupported(scheme: str) -> ConfigurationError:
+    name = _OTHER_BROKERS.get(scheme)
+    if name is None:
+        return ConfigurationError(
+            "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
+        )
+    return UnsupportedBrokerError(
+        f"the broker is {name}, and only Redis and Valkey can be asked so far: live depth, workers "
+        "and operations are not available"
+    )
