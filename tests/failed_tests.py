@@ -6,17 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-VARIABLE = "QUEUESCOPE_FAILED_TESTS"
+VARIABLE = "FAILED_TESTS_FILE"
 """Names the file; unset writes nothing."""
+
+# Taken out of the environment before the processes of the tests start: the programs under test
+# must find the same environment whoever runs them.
+_file = os.environ.pop(VARIABLE, None)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One node id a line, in the order of the failures. Runs once, however many processes test."""
-    path = os.environ.get(VARIABLE)
-    if not path:
+    if not _file:
         return
     reports = [
         report for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, ())
     ]
     names = dict.fromkeys(report.nodeid for report in reports)
-    Path(path).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    Path(_file).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")

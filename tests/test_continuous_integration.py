@@ -13,8 +13,12 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 
 _TESTS = """
+import os
 from pathlib import Path
 import pytest
+
+def test_that_finds_nothing_of_the_run_in_its_environment():
+    assert not [name for name in os.environ if "FAILED_TESTS" in name]
 
 def test_that_passes():
     with open("passes", "a") as log:
