@@ -126,9 +126,15 @@ def test_that_it_may_be_written_is_proven_by_a_key_that_goes_by_itself(
     assert 0 < client.ttl("queuescope:probe") <= 60
 
 
-def test_an_address_that_is_no_redis_is_refused_without_repeating_its_password() -> None:
-    with pytest.raises(ConfigurationError, match="redis://") as caught:
-        RedisBroker("amqp://user:secret@host")
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("amqp://user:secret@host", "RabbitMQ"), ("mongodb://user:secret@host", "redis://")],
+)
+def test_an_address_that_is_no_redis_is_refused_without_repeating_its_password(
+    address: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        RedisBroker(address)
     assert "secret" not in str(caught.value)
 
 
