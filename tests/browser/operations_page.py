@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from queuescope.operations.ledger import Ledger
 NOWHERE = "http://127.0.0.1:9"
 """Where no Prometheus answers: what acts does not need one."""
 CONFIRM = "Type it here"
+_WAYS_ON = re.compile("^(Close|Begin again|Look again)$")
 
 
 class World:
@@ -145,9 +147,14 @@ class OperationsPage:
         return self.told()
 
     def told(self) -> str:
-        """What the dialog says came of it: the state, and the words."""
+        """What the dialog says came of it: the state, and the words. It says nothing besides: what
+        was asked for is no longer there to be pressed.
+        """
         said = self.dialog.locator(".qs-answer")
         said.wait_for(timeout=WAIT_MS)
+        expect(self.dialog.locator("form, input, h3")).to_have_count(0)
+        ways = self.dialog.get_by_role("button").filter(visible=True, has_not_text=_WAYS_ON)
+        expect(ways.filter(has_text=re.compile(r"\w"))).to_have_count(0)
         state, words = (line for line in said.inner_text().splitlines() if line.strip())
         return f"{state.strip()}: {words.strip()}"
 

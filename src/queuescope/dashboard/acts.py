@@ -301,34 +301,40 @@ def _shown_anew() -> NoReturn:
 def _draw(desk: Desk) -> None:
     """All of the dialog, in whichever state the wish is. Its session is not touched here: a run
     may be cut off at every touch, and what was sent must have been noted before.
+
+    Each step has a place of its own, and leaves it empty for the next: what one run has drawn in
+    a container stays there until another run, also below what takes its place.
     """
-    place = st.empty()
+    choosing, confirming, telling = st.empty(), st.empty(), st.empty()
     if desk.wish is None and desk.choose is not None and not desk.refusal:
-        with place.container():
+        with choosing.container():
             try:
                 request = desk.choose()
             except RefusedError as exc:
                 request, desk.refusal = None, str(exc)
         if request is not None:
             desk.take(request)
+        if request is not None or desk.refusal:
+            choosing.empty()
     wish = desk.wish
     if wish is None:
         if desk.refusal:
-            with place.container():
+            with telling.container():
                 _show_answer(Answer(State.REFUSED, desk.refusal, time.time()))
                 _buttons(desk, again=False)
         return
     if wish.plan is None and wish.answer is None:
-        with place.container(), st.spinner("Looking at what this touches …"):
+        with telling.container(), st.spinner("Looking at what this touches …"):
             wish.prepare(visitor())
     if wish.answer is None:
-        with place.container():
+        with confirming.container():
             typed = _confirmation(desk, wish)
         if typed is None:
             return
         desk.last = wish
         if wish.fits(typed):
-            with place.container(), st.spinner("At work …"):
+            confirming.empty()
+            with telling.container(), st.spinner("At work …"):
                 wish.send(visitor(), typed)
         else:
             # It is refused at once, and the form stays there with what is to be put right in it.
@@ -336,13 +342,18 @@ def _draw(desk: Desk) -> None:
         _renew()
         if wish.answer is None:
             st.rerun()
+        confirming.empty()
     elif wish.answer.state is State.WORKING:
-        wish.look()
-        _renew()
-    with place.container():
+        wish.look(patience_seconds=0)
+    with telling.container():
         _show_answer(wish.answer)
-        is_over = wish.answer.state is not State.WORKING
-        _buttons(desk, again=is_over and wish.answer.state in (State.REFUSED, State.FAILED))
+        looks_again = _buttons(desk, again=wish.answer.state in (State.REFUSED, State.FAILED))
+    if looks_again:
+        telling.empty()
+        with confirming.container(), st.spinner("At work …"):
+            wish.look()
+        _renew()
+        st.rerun()
 
 
 def _confirmation(desk: Desk, wish: Wish) -> str | None:
@@ -381,7 +392,8 @@ def _confirmation(desk: Desk, wish: Wish) -> str | None:
     return typed if is_sent else None
 
 
-def _buttons(desk: Desk, *, again: bool) -> None:
+def _buttons(desk: Desk, *, again: bool) -> bool:
+    """The ways on from an answer; whether the visitor wants to wait for one once more."""
     with st.container(horizontal=True):
         if st.button("Close", type="primary"):
             desk.clear()
@@ -392,12 +404,9 @@ def _buttons(desk: Desk, *, again: bool) -> None:
             else:
                 desk.wish = None
             st.rerun()
-        if desk.wish is not None and not _is_over(desk.wish):
-            st.button("Look again")
-
-
-def _is_over(wish: Wish) -> bool:
-    return wish.answer is not None and wish.answer.state is not State.WORKING
+        answer = None if desk.wish is None else desk.wish.answer
+        is_open = answer is not None and answer.state is State.WORKING
+        return is_open and st.button("Look again")
 
 
 def _show_answer(answer: Answer) -> None:
