@@ -248,18 +248,6 @@ def live_job_success(jobs: Jobs, begun: int, at: float) -> float:
     return float(np.min(100 * good / (good + bad)))
 
 
-def live_latency_ms(
-    platform: Platform,
-    begun: float,
-    at: float,
-    quantile: float,
-    tenants: Iterable[str] = TENANTS,
-) -> float:
-    """A quantile of the jobs that finished in a step that is still open at ``at``; ms."""
-    [value] = latency_ms(platform, np.array([at]), at - begun, quantile, tenants)
-    return float(value)
-
-
 def _so_far(times: Floats, begun: float, at: float) -> Floats:
     return np.append(times[(times > begun) & (times <= at)], at)
 

@@ -11,10 +11,10 @@ from tests.browser.conftest import Known, OpenPage
 from tests.browser.known_samples import (
     DAY,
     HOUR,
+    SCRAPE_SECONDS,
     Floats,
     latency_ms,
     live_depth,
-    live_latency_ms,
     live_mean_success,
     lowest_job_success,
     lowest_mean_success,
@@ -61,22 +61,22 @@ def test_the_drawn_numbers_are_those_of_the_samples(
     for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
         assert_same_numbers(latency_ms(known.platform, grid, step, quantile), latency[label].values)
 
-    # The step that is still open is drawn by what its samples say so far.
+    # Each curve ends with its figure of now, as the card has it.
     assert depth.live is not None
     assert success.live is not None
     at = depth.live[0]
     assert grid[-1] < at < grid[-1] + step
-    assert depth.live[1] == live_depth(known.platform, grid[-1], at)
-    lowest = live_mean_success(known.platform, grid[-1], at)
-    np.testing.assert_allclose(success.live[1], lowest, rtol=2e-6)
+    assert depth.live[1] == live_depth(known.platform, at, at)
+    mean = live_mean_success(known.platform, at, at)
+    np.testing.assert_allclose(success.live[1], mean, rtol=2e-6)
     for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
-        expected = live_latency_ms(known.platform, grid[-1], at, quantile)
+        [expected] = latency_ms(known.platform, np.array([at]), 300 - SCRAPE_SECONDS, quantile)
         live = latency[label].live
         drawn = np.nan if live is None else live[1]
         np.testing.assert_allclose(drawn, expected, rtol=2e-6)
 
 
-def test_the_live_end_is_a_dot_that_tells_that_it_is_so_far_and_ends_the_axis(
+def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?range=24h&tz=UTC")
@@ -87,12 +87,22 @@ def test_the_live_end_is_a_dot_that_tells_that_it_is_so_far_and_ends_the_axis(
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(1)
     # Just after a step is over the two points are too near each other for a mouse.
     text, template = page.plot("queue_depth").evaluate(
-        "plot => [plot.data[0].text.at(-1), plot.data[0].hovertemplate]"
+        "plot => [plot.data[0].text.at(-1), plot.data[0].hovertemplate.at(-1)]"
     )
-    assert text.startswith(", so far in the last ")
-    assert template.endswith("%{text}")
+    assert text.startswith(", now")
+    now = page.panel("queue_depth").locator(".qs-now strong").inner_text()
+    assert template == f"{now}%{{text}}"
+    expect(page.page.locator("[data-kpi=queue_depth] .qs-figure strong")).to_have_text(now)
     page.hover("queue_depth", 0.5)
-    expect(page.plot("queue_depth").locator(".hoverlayer")).not_to_contain_text("so far")
+    expect(page.plot("queue_depth").locator(".hoverlayer")).not_to_contain_text("now")
+
+    # What buckets tell of a quantile is a bar from one bound to the other, and no number.
+    bars = page.panel("latency").locator(".qs-ends .qs-between")
+    expect(bars).to_have_count(3)
+    p95 = page.panel("latency").locator(".qs-now strong").inner_text()
+    expect(page.page.locator("[data-kpi=p95_latency] .qs-figure strong")).to_have_text(p95)
+    template = page.plot("latency").evaluate("plot => plot.data[1].hovertemplate.at(-1)")
+    assert template == f"{p95}%{{text}}"
 
     # Of a range that is over nothing is open.
     page.open(f"?from={iso(depth.times[0])}&to={iso(depth.times[40])}&tz=UTC")

@@ -8,8 +8,11 @@ import time
 import numpy as np
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
-from tests.browser.known_samples import latency_ms, peak_depth
+from tests.browser.known_samples import BOUNDS, latency_ms, peak_depth
 from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage, epoch
+
+from queuescope.figures import figure_words
+from queuescope.panels import Kind
 
 _CROSSHAIRS = """
 () => [...document.querySelectorAll("[data-panel]")].map(panel => {
@@ -124,7 +127,10 @@ def test_one_tooltip_tells_time_value_unit_and_what_a_point_is(
     for name, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
         moment = page.traces("latency")[name].times[at : at + 1]
         [value] = latency_ms(known.platform, moment, 900, quantile)
-        assert f"{name} : {value:,.0f} ms" in text
+        # The buckets tell no more than in which of them it lies.
+        above = next(n for n, bound in enumerate(BOUNDS) if value <= 1000 * bound)
+        bucket = (1000 * BOUNDS[above - 1] if above else 0.0, 1000 * BOUNDS[above])
+        assert f"{name} : {figure_words(Kind.LATENCY, value, bucket)}" in text
 
 
 def _tooltip_time(seconds: float) -> str:

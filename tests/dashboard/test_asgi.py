@@ -178,6 +178,13 @@ def test_bytes_that_are_no_text_break_no_route(dashboard: RunningDashboard, path
     assert re.match(rb"HTTP/1\.1 (200|400) ", _raw(dashboard, head))
 
 
+def test_a_selector_by_a_label_of_jobs_narrows_what_the_page_tells_of(tmp_path: Path) -> None:
+    configured = tmp_path / "queuescope.toml"
+    for selector, is_narrowed in (("", False), ('env="prod"', False), ('env="a",tenant="b"', True)):
+        configured.write_text(f"data_dir = '{tmp_path}'\nselector = '{selector}'", "utf-8")
+        assert Dashboard(load_settings(configured)).is_narrowed is is_narrowed
+
+
 @pytest.mark.anyio
 async def test_bytes_that_another_server_lets_through_break_no_route(tmp_path: Path) -> None:
     """Not every HTTP parser that uvicorn may run on refuses them as the one in this test does."""

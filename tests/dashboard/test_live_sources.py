@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.worker_reports import AHEAD, NOW, report
 
-from queuescope.dashboard.live_sources import broker_source, history_source, recent_failures
+from queuescope.dashboard.live_sources import (
+    broker_source,
+    history_source,
+    recent_failures,
+    without_jobs,
+)
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError, StoreErrorKind
 from queuescope.heartbeats import DesiredState
 from queuescope.jobs.failures import FailureGroup, FailureReport
@@ -161,6 +167,8 @@ TOTALS = JobTotals(
     unsuccessful_lately=1,
     left=12,
     began_at=NOW - 90_000,
+    measured_lately=5,
+    latencies={0.5: 20.0, 0.95: 680.0, 0.99: 692.0},
 )
 LOCKED = JobStoreError("the job history (SQLite, /a) is locked", StoreErrorKind.LOCKED)
 FAILED = Job(
@@ -173,10 +181,36 @@ FAILED = Job(
 
 def test_the_history_tells_rates_and_what_left_the_queue() -> None:
     source = history_source(Sighting(TOTALS, NOW))
-    figures = {name: (f.shown, f.provable, f.notes) for name, f in source.figures.items()}
-    assert figures == {"success_rate": (90.0, 80.0, ()), "throughput": (1.0, 1.0, ())}
+    figures = {name: (f.shown, f.beside, f.notes) for name, f in source.figures.items()}
+    assert figures == {
+        "success_rate": (80.0, 90.0, ()),
+        "throughput": (1.0, None, ()),
+        "p95_latency": (
+            *(680_000.0, None),
+            ("That of the 5 jobs that succeeded or failed in the last 5 min.",),
+        ),
+    }
+    assert source.figures["p95_latency"].quantiles == {0.5: 2e4, 0.95: 6.8e5, 0.99: 6.92e5}
+    assert source.why_not == {}
     assert source.completion_per_second == pytest.approx(0.02)
     assert (source.origin, source.state) == (Origin.JOB_HISTORY, "fresh")
+
+
+def test_a_history_that_cannot_tell_latencies_says_why() -> None:
+    source = history_source(Sighting(replace(TOTALS, latencies={}), NOW))
+    assert set(source.figures) == {"success_rate", "throughput"}
+    assert set(source.why_not) == {"p95_latency"}
+    idle = history_source(Sighting(replace(TOTALS, latencies={}, measured_lately=0), NOW))
+    assert math.isnan(idle.figures["p95_latency"].shown)
+
+
+def test_where_a_selector_chooses_among_the_jobs_nobody_tells_of_all_of_them() -> None:
+    broker = without_jobs(told(QueueReading("orders", 4, 8.0, 0)))
+    assert (set(broker.measures), broker.depths) == ({"active_workers"}, ())
+    history = without_jobs(history_source(Sighting(TOTALS, NOW)))
+    assert (history.measures, history.figures) == (frozenset(), {})
+    assert history.completion_per_second is None
+    assert (broker.is_fresh, history.is_fresh) == (True, True)
 
 
 def test_a_young_history_says_how_far_it_reaches() -> None:
@@ -189,13 +223,13 @@ def test_a_history_without_a_job_of_the_day_knows_no_rate_and_is_no_outage() -> 
     source = history_source(Sighting(nothing, NOW))
     assert source.is_fresh
     assert source.figures == {}
-    assert set(source.why_not) == {"success_rate", "throughput"}
+    assert set(source.why_not) == {"success_rate", "throughput", "p95_latency"}
 
 
 def test_a_history_that_is_away_keeps_its_last_figures_and_names_the_kind() -> None:
     source = history_source(Sighting(TOTALS, NOW, LOCKED, NOW + 2))
     assert (source.state, source.kind) == ("stale", "locked")
-    assert source.figures["success_rate"].shown == 90.0
+    assert source.figures["success_rate"].shown == 80.0
 
 
 def test_failures_are_told_by_group_and_one_by_one() -> None:

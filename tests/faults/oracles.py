@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tests.faults.world import CURVES, PANELS, Page, Truth
 
-from queuescope.figures import value_words
+from queuescope.figures import figure_words
 from queuescope.panels import Kind
 
 CANARY = "c4n4ry-t0k3n"
@@ -54,7 +54,8 @@ def drawn_is_true(page: Page, truth: Truth) -> None:
         if panel["now"] is not None:
             real_now = truth.present_value(name, panel["now"]["asOf"])
             assert real_now is not None, f"{name} has a present value where there is none"
-            assert panel["now"]["words"] == value_words(_KIND[name], real_now), name
+            bounds = None if name != "latency" else truth.present_bounds(panel["now"]["asOf"])
+            assert panel["now"]["words"] == figure_words(_KIND[name], real_now, bounds), name
 
 
 def nothing_is_missing(page: Page, truth: Truth, panels: Iterable[str] = PANELS) -> None:

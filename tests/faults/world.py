@@ -155,6 +155,15 @@ class Truth:
         values = [float(one["value"][1]) for one in found]
         return values[0] if values and np.isfinite(values[0]) else None
 
+    def present_bounds(self, at: float) -> tuple[float, float]:
+        """Between what P95 beside the title of the latency lies at an instant, in milliseconds."""
+        found = self._ask(
+            "query", {"query": self._here(self.present["latency"]), "time": f"{at:.3f}"}
+        )
+        counts = sorted((float(one["metric"]["le"]), float(one["value"][1])) for one in found)
+        above = next(n for n, (_, count) in enumerate(counts) if count >= 0.95 * counts[-1][1])
+        return (1000 * counts[above - 1][0] if above else 0.0), 1000 * counts[above][0]
+
     def _here(self, query: str) -> str:
         return query.replace('env="prod"', f'env="{self.env}"')
 

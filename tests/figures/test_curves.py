@@ -116,6 +116,28 @@ def test_a_value_in_the_top_bucket_is_marked_as_a_lower_limit() -> None:
     by_tenant = curves_of(LATENCY, _frame(rows), "tenant", 8)
     assert _drawn(by_tenant)["slow"][:2] == [4000, 4000]
     assert by_tenant.at_least == 4000
+    [quick, slow] = by_tenant.curves
+    assert (quick.bounds(0), slow.bounds(0)) == ((0, 1000), (4000, np.inf))
+
+
+def test_between_what_a_quantile_lies_is_known_of_every_point_and_of_the_live_end() -> None:
+    rows: Rows = [
+        ({"le": "600"}, [100, 0, NAN, 0]),
+        ({"le": "1800"}, [100, 100, NAN, 0]),
+        ({"le": "+Inf"}, [100, 100, NAN, 0]),
+    ]
+    frame = Frame(
+        Grid(0, 3 * 60, 60),
+        tuple(tuple(labels.items()) for labels, _ in rows),
+        np.array([values for _, values in rows], dtype=float),
+    )
+    p95 = curves_of(LATENCY, frame, None, 8).curves[1]
+    assert [p95.bounds(n) for n in range(4)] == [(0, 600_000), (600_000, 1_800_000), None, None]
+    short = Frame(Grid(0, 60, 60), frame.series, frame.values[:, :2])
+    opened = curves_of(LATENCY, short, None, 8, has_open_step=True).curves[1]
+    assert (opened.bounds(0), opened.live_bounds) == ((0, 600_000), (600_000, 1_800_000))
+    assert opened.low is not None
+    assert len(opened.low) == 1
 
 
 def test_a_breakdown_shows_the_worst_and_counts_the_others() -> None:

@@ -139,6 +139,39 @@ def test_identities_do_not_change_over_a_refresh(panel: Panel) -> None:
     assert common_layout()["uirevision"] == "constant"
 
 
+def test_of_an_estimate_the_words_are_what_it_lies_between() -> None:
+    nan, inf = np.nan, np.inf
+    low, high = np.array([nan, 6e5, 6e5, 1.8e6]), np.array([nan, 1.8e6, 1.8e6, inf])
+    curve = Curve(
+        "P95",
+        "latency-p95",
+        np.array([nan, 1.6e6, 1.7e6, 1.8e6]),
+        live=1.65e6,
+        low=low,
+        high=high,
+        live_bounds=(6e5, 1.8e6),
+        so_far=2e6,
+    )
+    figure = panel_figure(PANELS["latency"], Curves(Grid(0, 180, 60), (curve,)), live_at=200.0)
+    [trace] = figure["data"]
+    words, at = trace["between"]["words"], trace["between"]["at"]
+    assert [words[n] for n in np.frombuffer(base64.b64decode(at["bdata"]), "<u2")] == [
+        *("", "10–30 min", "10–30 min", "30 min or more")
+    ]
+    assert (trace["live"], trace["liveWords"]) == (1.65e6, "10–30 min")
+    assert (trace["liveBetween"], trace["soFar"]) == ([6e5, 1.8e6], 2e6)
+
+
+def test_what_was_worse_in_the_open_step_is_told_beside_what_is_now() -> None:
+    for name, now, worse, better in (("queue_depth", 360, 388, 300), ("success_rate", 99, 91, 100)):
+        for so_far, is_told in ((worse, True), (better, False), (now, False)):
+            curve = Curve("x", "x", np.array([1.0, 2.0]), live=now, so_far=so_far)
+            curves = Curves(Grid(0, 60, 60), (curve,))
+            [trace] = panel_figure(PANELS[name], curves, live_at=70.0)["data"]
+            assert trace["live"] == now
+            assert ("soFar" in trace) is is_told
+
+
 def test_a_point_is_told_with_its_step() -> None:
     assert _figure(PANELS["queue_depth"], ["x"])["point"] == "peak within 1 min"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuescope.figures import duration_words, step_words, value_words
+from queuescope.figures import duration_words, figure_words, step_words, value_words
 from queuescope.panels import Kind
 
 COUNT, PERCENT, LATENCY = Kind.COUNT, Kind.PERCENT, Kind.LATENCY
@@ -50,6 +50,26 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str)
 )  # fmt: skip
 def test_a_value_is_told_with_its_unit(kind: Kind, value: float, words: str) -> None:
     assert value_words(kind, value) == words
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (600_000, 1_800_000, "10–30 min"), (1_000, 2_000, "1–2 s"),
+        (56_000, 68_000, "56 s – 1 min 8 s"),
+        (820, 1_000, "820 ms – 1 s"), (100, 120, "100–120 ms"), (0, 1_000, "up to 1 s"),
+        (1_200, 1_500, "1.2–1.5 s"), (600_000, float("inf"), "10 min or more"),
+        # Rounded away from what lies between.
+        (1_249, 1_251, "1.2–1.3 s"), (0.4, 0.6, "0–1 ms"),
+        (3_600_000, 3_660_500, "1 h – 1 h 2 min"),
+        (float("nan"), float("nan"), "–"),
+    ],
+)  # fmt: skip
+def test_what_is_known_to_lie_between_two_bounds_is_told_as_no_number(
+    low: float, high: float, words: str
+) -> None:
+    value = low if high == float("inf") else (low + high) / 2
+    assert figure_words(LATENCY, value, (low, high)) == words
 
 
 @given(st.floats(0, 100, exclude_max=True))

@@ -22,6 +22,34 @@ def test_a_broken_limit_is_named_with_its_value_and_since_when() -> None:
     assert verdict.findings == (Finding("p95", Health.DEGRADED, 94, 60, since=180.0),)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "health", "limit"),
+    [
+        ((10, 30), None, None),
+        ((10, 60), None, None),
+        ((56, 68), Health.UNKNOWN, 60),
+        # Above 60, whatever it is.
+        ((60, 120), Health.DEGRADED, 60),
+        ((500, 700), Health.DEGRADED, 60),
+        ((600, np.inf), Health.DOWN, 600),
+        ((1, np.inf), Health.UNKNOWN, 60),
+    ],
+)
+def test_a_bound_is_beyond_a_limit_only_where_all_that_it_may_be_is(
+    bounds: tuple[float, float], health: Health | None, limit: float | None
+) -> None:
+    findings = judge({"p95": P95}, {"p95": Measured(bounds[0] + 1, bounds=bounds)}).findings
+    assert [(one.health, one.limit, one.bounds) for one in findings] == (
+        [] if health is None else [(health, limit, bounds)]
+    )
+
+
+def test_of_what_should_be_high_the_higher_bound_is_the_better_one() -> None:
+    for bounds, health in (((96, 99), None), ((90, 96), Health.UNKNOWN), ((80, 90), "degraded")):
+        findings = judge({"rate": RATE}, {"rate": Measured(1, bounds=bounds)}).findings
+        assert [one.health for one in findings] == ([] if health is None else [health])
+
+
 def test_a_gap_does_not_end_the_run_that_led_here() -> None:
     nan = float("nan")
     verdict = judge({"p95": P95}, {"p95": after(94, 10, 70, nan, nan, 94, nan)})

@@ -49,12 +49,44 @@ def test_jobs_count_by_what_became_of_them_and_by_when_they_ended(store: JobStor
     assert found.began_at == NOW - 90_000
 
 
+def test_latencies_are_those_of_jobs_that_ended_lately(store: JobStore) -> None:
+    """Sorted by hand: twenty jobs took 1 to 20 s, so that 95 in a hundred took at most 19 s."""
+    took = [
+        replace(job, enqueued_at=NOW - 10 - n)
+        for n, job in enumerate(ended(JobStatus.SUCCEEDED, *([10] * 20)), 1)
+    ]
+    took[3] = replace(took[3], status=JobStatus.FAILED)
+    beside = [
+        # Too old, in another way at an end, still running, or of nobody knows when.
+        *ended(JobStatus.SUCCEEDED, 301),
+        *ended(JobStatus.LOST, 20),
+        *ended(JobStatus.REVOKED, 20),
+        *ended(JobStatus.RETRYING, 20),
+    ]
+    beside = [replace(job, enqueued_at=NOW - 5000) for job in beside]
+    store.record([*took, *beside, *ended(JobStatus.FAILED, 30)])
+    found = totals(store)
+    assert found.measured_lately == 21
+    assert found.latencies == pytest.approx({0.5: 10, 0.95: 19, 0.99: 20})
+
+
+def test_one_job_is_each_quantile_and_a_clock_that_is_behind_makes_no_time_negative(
+    store: JobStore,
+) -> None:
+    [job] = ended(JobStatus.SUCCEEDED, 10)
+    store.record([replace(job, enqueued_at=NOW - 12.5)])
+    assert totals(store).latencies == {0.5: 2.5, 0.95: 2.5, 0.99: 2.5}
+    store.record([replace(job, enqueued_at=NOW)])
+    assert set(totals(store).latencies.values()) == {0.0}
+
+
 def test_of_no_jobs_there_is_no_rate(store: JobStore) -> None:
     found = totals(store)
     assert (found.ended_in_day, found.left, found.began_at) == (0, 0, None)
     assert math.isnan(found.success_percent_of_day)
     assert math.isnan(found.success_percent_lately)
     assert found.ended_per_minute == 0.0
+    assert found.latencies == {}
 
 
 def test_a_job_of_a_worker_whose_clock_is_ahead_counts(store: JobStore) -> None:

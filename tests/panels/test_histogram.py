@@ -116,13 +116,18 @@ def test_quantiles_equal_those_of_a_real_prometheus(
     expected = np.stack([answers[quantile][case] for quantile in QUANTILES])
     assert np.isfinite(expected).any()
     np.testing.assert_allclose(
-        bucket_quantiles(bounds, counts, QUANTILES), expected, rtol=1e-12, atol=0, equal_nan=True
+        bucket_quantiles(bounds, counts, QUANTILES).values,
+        expected,
+        rtol=1e-12,
+        atol=0,
+        equal_nan=True,
     )
 
 
 def test_a_quantile_above_every_finite_bound_is_the_highest_of_them() -> None:
     found = bucket_quantiles(np.array([1, 2, np.inf]), np.array([[1.0], [1], [10]]), [0.05, 0.95])
-    assert found.tolist() == [[0.5], [2.0]]
+    assert found.values.tolist() == [[0.5], [2.0]]
+    assert (found.low.tolist(), found.high.tolist()) == ([[0], [2]], [[1], [np.inf]])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_a_quantile_above_every_finite_bound_is_the_highest_of_them() -> None:
 def test_without_observations_or_without_a_whole_histogram_there_is_no_quantile(
     bounds: list[float], counts: Floats
 ) -> None:
-    assert np.isnan(bucket_quantiles(np.array(bounds), counts, [0.5, 0.95])).all()
+    assert np.isnan(bucket_quantiles(np.array(bounds), counts, [0.5, 0.95]).values).all()
 
 
 @settings(deadline=None)
@@ -154,8 +159,15 @@ def test_quantiles_lie_within_the_buckets_and_never_fall(
 ) -> None:
     bounds = np.array([*range(1, len(increments)), np.inf])
     counts = np.cumsum(increments, dtype=float)[:, None]
-    low, high = bucket_quantiles(bounds, counts, sorted([a, b]))[:, 0]
+    found = bucket_quantiles(bounds, counts, sorted([a, b]))
+    low, high = found.values[:, 0]
     assert 0 <= low <= high <= len(increments) - 1
+    # What was counted in that bucket is the quantile's own observation.
+    assert ((found.low <= found.values) & (found.values <= found.high)).all()
+    for row, quantile in enumerate(sorted([a, b])):
+        bucket = int(np.searchsorted(counts[:, 0], quantile * counts[-1, 0]))
+        assert found.high[row, 0] == bounds[bucket]
+        assert found.low[row, 0] == (bounds[bucket - 1] if bucket else 0)
 
 
 @pytest.mark.parametrize(

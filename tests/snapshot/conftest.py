@@ -21,6 +21,7 @@ from queuescope.cache import FrameStore
 from queuescope.panels import Dashboard, load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot import Snapshot, SnapshotService
+from queuescope.snapshot.live_sources import LiveSources
 from queuescope.snapshot.source_facts import FactsFile
 
 SCRAPE = 30
@@ -181,6 +182,7 @@ def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> Star
         scrape_interval_seconds: int = 0,
         breakdown_limit: int = 8,
         timeout_seconds: float = 20.0,
+        live: LiveSources | None = None,
     ) -> SnapshotService:
         stores.append(FrameStore(tmp_path / "cache", max_points=1_000_000))
         return SnapshotService(
@@ -193,6 +195,7 @@ def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> Star
             breakdown_limit=breakdown_limit,
             horizon_seconds=300,
             clock=clock,
+            live=live,
         )
 
     return make

@@ -43,7 +43,7 @@ def p95(found: Samples) -> float:
     counts = {float(dict(labels)["le"]): value for labels, value in found}
     bounds = np.array(sorted(counts))
     values = np.array([[counts[bound]] for bound in bounds])
-    return float(bucket_quantiles(bounds, values, [0.95])[0, 0])
+    return float(bucket_quantiles(bounds, values, [0.95]).values[0, 0])
 
 
 def asked(brackets: Brackets, found: Samples) -> Samples:

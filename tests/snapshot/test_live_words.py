@@ -32,10 +32,10 @@ BROKER = LiveSource(
 )
 AWAY = replace(BROKER, cause="the broker did not answer", kind="down", failing_since=NOW + 5)
 NEVER = replace(AWAY, as_of=None, figures={})
-HIS = Figure(Present(40.0, NOW + AHEAD), Present(40.0, NOW + AHEAD))
+HIS = Figure(Present(40.0, NOW + AHEAD))
 HIS_OLD = replace(HIS, outage="cannot connect to Prometheus")
-HIS_NONE = Figure(Present(None, NOW + AHEAD), Present(None, NOW + AHEAD))
-UNASKED = Figure(Present(), Present())
+HIS_NONE = Figure(Present(None, NOW + AHEAD))
+UNASKED = Figure(Present())
 
 
 def best(figure: Figure, *sources: LiveSource) -> Figure:

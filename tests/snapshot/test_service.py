@@ -72,7 +72,7 @@ async def test_the_numbers_drawn_are_those_of_the_samples(
     np.testing.assert_allclose(_values(found["success_rate"]), 90, rtol=1e-6)
     for curve, expected in enumerate((1000, 1900, 1980)):
         np.testing.assert_allclose(_values(found["latency"], curve), expected, rtol=1e-6)
-    assert [found[name]["now"]["words"] for name in found] == ["12", "90.0 %", "1.9 s"]
+    assert [found[name]["now"]["words"] for name in found] == ["12", "90.0 %", "1–2 s"]
     assert found["latency"]["nowLabel"] == "P95 now"
 
 
@@ -345,7 +345,7 @@ async def test_a_range_without_a_job_is_idle_and_not_zero(
 ) -> None:
     # Both: the present value stands in for an open step without a sample.
     nothing = "0 * sum$by(ai_agents_queue_depth) / 0"
-    dashboard = _with("success_rate", query=nothing, now=nothing)
+    dashboard = replace(_with("success_rate", query=nothing, now=nothing), ended=None)
     async with _closing(make_service(prometheus.url, dashboard=dashboard)) as service:
         snapshot = await service.get(HOUR, max_age_seconds=60)
     found = panels(snapshot)["success_rate"]

@@ -89,7 +89,9 @@ class Dashboard:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.panels = load_dashboard(settings.preset)
-        self.matchers = render_matchers(parse_matchers(settings.selector))
+        chosen = parse_matchers(settings.selector)
+        self.matchers = render_matchers(chosen)
+        self.is_narrowed = any(one.name in self.panels.breakdowns for one in chosen)
         self.assets = Assets()
         self.metrics = OwnMetrics()
         self.shell = Shell(
@@ -126,6 +128,7 @@ class Dashboard:
         _keep_private(settings.data_dir, None if room is None else room.ledger.file)
         cache = settings.data_dir / "cache"
         store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
+        live = WatchedSources(self.services, is_narrowed=self.is_narrowed)
         self._snapshots = SnapshotService(
             self._client,
             store,
@@ -137,6 +140,7 @@ class Dashboard:
             horizon_seconds=settings.late_sample_horizon_seconds,
             clock=time.time,
             telemetry=self.metrics,
+            live=live,
         )
         self.metrics.tell_of(self._snapshots, lambda: self._client.breaker_state)
         self._standing = StandingService(
@@ -146,7 +150,7 @@ class Dashboard:
             self.panels,
             matchers=self.matchers,
             clock=time.time,
-            live=WatchedSources(self.services),
+            live=live,
         )
         self._flows = FlowHistories(
             self._snapshots.reader,

@@ -5,7 +5,9 @@ Everything is read from memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.services import refuses_reports
@@ -13,6 +15,7 @@ from queuescope.dashboard.worker_tables import several_of
 from queuescope.errors import QueuescopeError, UnsupportedBrokerError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
+from queuescope.panels import RANKED_QUANTILE
 from queuescope.snapshot.live_sources import (
     Act,
     Acts,
@@ -33,7 +36,12 @@ if TYPE_CHECKING:
 _NAMED = 3
 _DAY_SECONDS = 86_400
 _BY_BROKER = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
-_BY_HISTORY = frozenset({"success_rate", "throughput"})
+_BY_HISTORY = frozenset({"success_rate", "throughput", "p95_latency"})
+_OF_JOBS = _BY_HISTORY | {"queue_depth", "oldest_waiting"}
+_NOT_SORTED = (
+    "more jobs ended in the last five minutes than can be sorted, or it is not known since when "
+    "they were due"
+)
 _NOT_IN_BROKER = {
     "queue_depth": "no worker tells the broker which queues it serves, and the setting queues "
     "names none",
@@ -43,10 +51,15 @@ _NOT_IN_BROKER = {
 
 
 class WatchedSources:
-    """``LiveSources`` of the running application; only what is configured is told of."""
+    """``LiveSources`` of the running application; only what is configured is told of.
 
-    def __init__(self, services: Services) -> None:
+    With ``is_narrowed`` the page tells of some of the platform's jobs only. Broker and job history
+    know no such choice, so figures of jobs are left to Prometheus.
+    """
+
+    def __init__(self, services: Services, *, is_narrowed: bool = False) -> None:
         self._services = services
+        self._is_narrowed = is_narrowed
 
     def sources(self) -> tuple[LiveSource, ...]:
         found = []
@@ -69,7 +82,7 @@ class WatchedSources:
                         origin, cause=str(refusal), kind="configuration", failing_since=since
                     )
                 )
-        return tuple(found)
+        return tuple(without_jobs(one) for one in found) if self._is_narrowed else tuple(found)
 
     def acts(self) -> Acts | None:
         watch = self._services.acts
@@ -82,6 +95,17 @@ class WatchedSources:
     def failures(self) -> Failures | None:
         watch = self._services.failures
         return None if watch is None else recent_failures(watch.sighting)
+
+
+def without_jobs(source: LiveSource) -> LiveSource:
+    """``source`` without what it tells of all jobs of the platform."""
+    return replace(
+        source,
+        measures=source.measures - _OF_JOBS,
+        figures={name: one for name, one in source.figures.items() if name not in _OF_JOBS},
+        completion_per_second=None,
+        depths=(),
+    )
 
 
 def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
@@ -163,25 +187,43 @@ def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
     if totals is None:
         return _source(Origin.JOB_HISTORY, sighting, measures=_BY_HISTORY)
     figures: dict[str, LiveFigure] = {}
+    why_not = dict.fromkeys(_BY_HISTORY, "the job history holds no job of the last 24 hours")
     if totals.ended_in_day:
+        why_not = {"p95_latency": _NOT_SORTED}
         notes: tuple[str, ...] = ()
         if totals.began_at is not None and totals.at - totals.began_at < _DAY_SECONDS:
             since = duration_words(totals.at - totals.began_at)
             notes = (f"The job history holds only the last {since}.",)
         figures = {
             "success_rate": LiveFigure(
-                totals.success_percent_of_day, totals.success_percent_lately, notes=notes
+                totals.success_percent_lately, totals.success_percent_of_day, notes=notes
             ),
             "throughput": LiveFigure(totals.ended_per_minute),
         }
+        if (latency := _latency(totals)) is not None:
+            figures["p95_latency"] = latency
+            del why_not["p95_latency"]
     return _source(
         Origin.JOB_HISTORY,
         sighting,
         measures=_BY_HISTORY,
         figures=figures,
-        why_not=dict.fromkeys(_BY_HISTORY, "the job history holds no job of the last 24 hours"),
+        why_not=why_not,
         completion_per_second=totals.left_per_second,
     )
+
+
+def _latency(totals: JobTotals) -> LiveFigure | None:
+    """P95 and its fellows in milliseconds; None where the history does not tell them."""
+    if not totals.measured_lately:
+        return LiveFigure(math.nan)
+    p95 = totals.latencies.get(RANKED_QUANTILE)
+    if p95 is None:
+        return None
+    exactly = {quantile: 1000 * seconds for quantile, seconds in totals.latencies.items()}
+    jobs = "1 job" if totals.measured_lately == 1 else f"{totals.measured_lately:,} jobs"
+    note = f"That of the {jobs} that succeeded or failed in the last 5 min."
+    return LiveFigure(1000 * p95, notes=(note,), quantiles=exactly)
 
 
 def _source(origin: Origin, sighting: Sighting[Any], **told: Any) -> LiveSource:

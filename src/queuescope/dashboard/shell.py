@@ -63,7 +63,9 @@ class Shell:
         card = Template((page / "card.html").read_text("utf-8"))
         standing = Template((page / "standing.html").read_text("utf-8")).substitute(
             cards="".join(
-                card.substitute(id=m.id, title=escape(m.title), note=escape(m.note))
+                card.substitute(
+                    id=m.id, title=escape(m.title), note=escape("" if m.has_beside else m.note)
+                )
                 for m in dashboard.measures
             )
         )

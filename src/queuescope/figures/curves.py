@@ -18,13 +18,25 @@ from queuescope.timeseries import Floats, Frame, Grid, Labels
 class Curve:
     """One line: its name on screen, its stable identity, and its values in the panel's unit.
 
-    ``live`` is the value so far of the step that is still open; NaN where there is none.
+    ``live`` is the value now, at the end of the step that is still open, and ``so_far`` that of the
+    part of it which is over; NaN where there is none. ``low`` and ``high`` are between what each
+    value is known to lie, where it is an estimate, and ``live_bounds`` between what ``live`` is.
     """
 
     name: str
     uid: str
     values: Floats
     live: float = np.nan
+    low: Floats | None = None
+    high: Floats | None = None
+    live_bounds: tuple[float, float] | None = None
+    so_far: float = np.nan
+
+    def bounds(self, index: int) -> tuple[float, float] | None:
+        """Between what that value is known to lie; None where it is no estimate or no number."""
+        if self.low is None or self.high is None or np.isnan(self.low[index]):
+            return None
+        return float(self.low[index]), float(self.high[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +67,11 @@ class Curves:
         return any(np.isfinite(curve.live) for curve in self.curves)
 
 
+def quantile_name(quantile: float) -> str:
+    """As the page calls it: ``P95``."""
+    return f"P{quantile * 100:g}"
+
+
 def with_open_step(frame: Frame, series: Sequence[tuple[Labels, float]]) -> Frame:
     """``frame`` with one more timestamp: the step that is still open, of which ``series`` tells."""
     grid = frame.grid
@@ -64,6 +81,23 @@ def with_open_step(frame: Frame, series: Sequence[tuple[Labels, float]]) -> Fram
         Grid(after, after, grid.step_seconds), tuple(labels for labels, _ in series), values
     )
     return Frame.assembled(Grid(grid.start, after, grid.step_seconds), (frame, part))
+
+
+def with_so_far(
+    panel: Panel, curves: Curves, series: Sequence[tuple[Labels, float]], by: str | None
+) -> Curves:
+    """``curves`` with what ``series`` tell of them over the open step so far."""
+    if not series:
+        return curves
+    grid = Grid(curves.grid.end, curves.grid.end, curves.grid.step_seconds)
+    values = np.array([[value] for _, value in series], dtype=np.float64)
+    frame = Frame(grid, tuple(labels for labels, _ in series), values)
+    found = {
+        curve.uid: float(curve.values[0])
+        for curve in _curves_of(panel, frame, by, len(series), 0).curves
+    }
+    shown = tuple(replace(one, so_far=found.get(one.uid, np.nan)) for one in curves.curves)
+    return replace(curves, curves=shown)
 
 
 def curves_of(
@@ -93,7 +127,14 @@ def _opened(curves: Curves) -> Curves:
     """The last timestamp apart from the others."""
     grid = curves.grid
     closed = tuple(
-        replace(curve, values=curve.values[:-1], live=float(curve.values[-1]))
+        replace(
+            curve,
+            values=curve.values[:-1],
+            live=float(curve.values[-1]),
+            low=None if curve.low is None else curve.low[:-1],
+            high=None if curve.high is None else curve.high[:-1],
+            live_bounds=curve.bounds(-1),
+        )
         for curve in curves.curves
     )
     at = curves.relaid_at
@@ -142,29 +183,45 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_step
     quantiles = panel.quantiles if by is None else (RANKED_QUANTILE,)
     at_least: float | None = None
     computed: dict[str, Floats] = {}
+    between: dict[str, tuple[Floats, Floats]] = {}
     relaid = np.zeros(len(frame.grid), dtype=bool)
     for group, buckets in groups.items():
         bounds = np.array(sorted(buckets))
         counts = np.stack([buckets[b] for b in bounds])
-        values = bucket_quantiles(bounds, counts, quantiles)
+        found = bucket_quantiles(bounds, counts, quantiles)
+        values = found.values
         breaks = layout_breaks(counts, window_steps)
-        values[:, breaks] = np.nan
+        for part in (found.low, found.high, values):
+            part[:, breaks] = np.nan
+            np.multiply(part, panel.scale, out=part)
         relaid |= breaks
-        if len(bounds) > 1 and (values >= bounds[-2]).any():
+        if np.isposinf(found.high).any():
             top = float(bounds[-2]) * panel.scale
             at_least = top if at_least is None else min(at_least, top)
-        computed[group] = values * panel.scale
+        computed[group], between[group] = values, (found.low, found.high)
     at = int(frame.grid.timestamps()[relaid.argmax()]) if relaid.any() else None
     if by is None:
-        rows = computed.get("", np.full((len(quantiles), len(frame.grid)), np.nan))
+        nothing = np.full((len(quantiles), len(frame.grid)), np.nan)
+        rows = computed.get("", nothing)
+        low, high = between.get("", (nothing, nothing))
         curves = tuple(
-            Curve(f"P{quantile * 100:g}", f"{panel.id}-p{quantile * 100:g}", rows[row])
+            Curve(
+                quantile_name(quantile),
+                f"{panel.id}-{quantile_name(quantile).lower()}",
+                rows[row],
+                low=low[row],
+                high=high[row],
+            )
             for row, quantile in enumerate(quantiles)
         )
         return Curves(frame.grid, curves, at_least=at_least, relaid_at=at)
     named = {group: values[0] for group, values in computed.items()}
     worst = _worst(panel, frame.grid, by, named, limit)
-    return replace(worst, at_least=at_least, relaid_at=at)
+    shown = tuple(
+        replace(curve, low=between[curve.name][0][0], high=between[curve.name][1][0])
+        for curve in worst.curves
+    )
+    return replace(worst, curves=shown, at_least=at_least, relaid_at=at)
 
 
 def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: int) -> Curves:

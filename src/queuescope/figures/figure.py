@@ -3,13 +3,14 @@
 Plotly's Python objects are not used: building and serialising them costs a few hundred times as
 much. What a trace needs beyond Plotly's own schema is resolved by the page before drawing:
 ``x0`` and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``at``, if it
-is there, says which of them the points have, ``y`` becomes plain numbers, and ``var(--…)`` colours
-those of the reader's theme.
+is there, says which of them the points have, ``y`` becomes plain numbers, ``between`` the words
+that points are told in, and ``var(--…)`` colours those of the reader's theme.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -18,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from queuescope.figures import theme
-from queuescope.figures.curves import Curves
+from queuescope.figures.curves import Curve, Curves, quantile_name
 from queuescope.figures.downsample import downsample
-from queuescope.figures.words import step_words
+from queuescope.figures.words import figure_words, step_words, value_words
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel
 from queuescope.timeseries import Floats
 
@@ -51,12 +52,14 @@ def panel_figure(
     Values are sent as ``float32`` (seven digits) where that is exact enough. Of many long curves
     only the extremes are sent (see ``downsample``), and ``point`` says so.
 
-    With ``live_at`` (epoch seconds) the figure has ``live``: until when the step that is still
-    open has been read, and ``live`` of a trace is its value so far. ``slots`` says which of the
-    colours of a breakdown a curve has, by its name; without it they are given in order.
+    With ``live_at`` (epoch seconds) the figure has ``live``: when it is now, within the step that
+    is still open. ``live`` of a trace is its value now, ``liveWords`` how that is told and, where
+    it is an estimate, ``liveBetween`` between what it lies; ``soFar`` is its value over the open
+    step where that is worse. ``slots`` says which of the colours of a breakdown a curve has, by its
+    name; without it they are given in order.
     """
     point = panel.point.replace("{step}", step_words(curves.grid.step_seconds))
-    ranked = f"P{RANKED_QUANTILE * 100:g}" if by is not None and panel.quantiles else ""
+    ranked = quantile_name(RANKED_QUANTILE) if by is not None and panel.quantiles else ""
     if ranked:
         point = f"{ranked} {point}"
     data = [_trace(panel, curves, number, by, slots) for number in range(len(curves.curves))]
@@ -96,10 +99,11 @@ def _trace(
         else ",.6~g"
     )
     most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))
-    values, thinned = curve.values, {}
+    values, low, high, thinned = curve.values, curve.low, curve.high, {}
     if len(values) > most:
         kept = downsample(values, most)
         values, thinned = values[kept], {"at": _packed(kept, "u4")}
+        low, high = (None if part is None else part[kept] for part in (low, high))
     return {
         "type": "scatter",
         "mode": "lines",
@@ -110,11 +114,53 @@ def _trace(
         "dx": curves.grid.step_seconds * 1000,
         **thinned,
         "y": encode_values(values),
-        **({"live": float(f"{curve.live:.7g}")} if np.isfinite(curve.live) else {}),
+        **({} if low is None or high is None else {"between": _between(panel, low, high)}),
+        **_live_end(panel, curve),
         "connectgaps": False,
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
         "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",
     }
+
+
+def _between(panel: Panel, low: Floats, high: Floats) -> dict[str, Any]:
+    """How each point is told, which is an estimate: ``words`` and, packed, which of them it has."""
+    bounds = [
+        None if math.isnan(least) else (least, most)
+        for least, most in zip(low.tolist(), high.tolist(), strict=True)
+    ]
+    number = {pair: n for n, pair in enumerate(dict.fromkeys(bounds))}
+    return {
+        "words": [
+            "" if pair is None else figure_words(panel.kind, pair[0], pair) for pair in number
+        ],
+        "at": _packed(np.array([number[pair] for pair in bounds]), "u2"),
+    }
+
+
+def _live_end(panel: Panel, curve: Curve) -> dict[str, Any]:
+    if not np.isfinite(curve.live):
+        return {}
+    end: dict[str, Any] = {
+        "live": _seven_digits(curve.live),
+        "liveWords": figure_words(panel.kind, curve.live, curve.live_bounds),
+    }
+    worst = curve.live
+    if curve.live_bounds is not None:
+        low, high = curve.live_bounds
+        end["liveBetween"] = [
+            _seven_digits(low),
+            _seven_digits(high) if np.isfinite(high) else None,
+        ]
+        worst = high
+    is_worse = curve.so_far > worst if panel.up_is_bad else curve.so_far < worst
+    if is_worse:
+        end["soFar"] = _seven_digits(curve.so_far)
+        end["soFarWords"] = value_words(panel.kind, curve.so_far)
+    return end
+
+
+def _seven_digits(value: float) -> float:
+    return float(f"{value:.7g}")
 
 
 def _digits(panel: Panel, values: Floats) -> int:

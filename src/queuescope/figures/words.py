@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from queuescope.panels import Kind
+
+Bounds = tuple[float, float]
+"""Between what a figure is known to lie; the higher may be infinite."""
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -49,3 +53,39 @@ def value_words(kind: Kind, value: float) -> str:
     if value < 59_950:
         return f"{value / 1000:.1f} s"
     return duration_words(value / 1000)
+
+
+def figure_words(kind: Kind, value: float, bounds: Bounds | None = None) -> str:
+    """A value with its unit, or between what it lies, where no more than that is known of it:
+    ``10–30 min``, ``56–68 s``, ``950 ms – 1.2 s``, ``up to 1 s``, ``1 h or more``.
+    """
+    if bounds is None or not math.isfinite(value):
+        return value_words(kind, value)
+    low, high = bounds
+    first = value_words(kind, _outward(kind, low, math.floor))
+    if math.isinf(high):
+        return f"{_plain(first)} or more"
+    last = value_words(kind, _outward(kind, high, math.ceil))
+    if low <= 0:
+        return f"up to {_plain(last)}"
+    if first == last:
+        return first
+    first, last = _plain(first), _plain(last)
+    number, *unit = first.split()
+    if len(unit) == 1 and last.split()[1:] == unit:
+        return f"{number}–{last}"
+    return f"{first} – {last}"
+
+
+def _plain(words: str) -> str:
+    return words.replace(".0 ", " ")
+
+
+def _outward(kind: Kind, value: float, rounded: Callable[[float], int]) -> float:
+    """``value`` to the last digit that its words have, away from what lies between."""
+    if kind is not Kind.LATENCY:
+        return value
+    limits = ((999.5, 1), (59_950, 100), (3_599_500, 1_000), (86_400_000, 60_000))
+    digit = next((digit for limit, digit in limits if value < limit), 3_600_000)
+    # A bound is a decimal number, of which the binary one is a hair off.
+    return rounded(round(value / digit, 6)) * digit

@@ -14,6 +14,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+Bounds = tuple[float, float]
+
 
 class Health(StrEnum):
     """From best to worst as they outrank each other; the strings appear on screen and in JSON."""
@@ -65,6 +67,20 @@ class Limits:
                 return health, limit
         return None
 
+    def judged(self, value: float, bounds: Bounds | None = None) -> tuple[Health, float] | None:
+        """As ``broken``, of a figure of which only its ``bounds`` may be known: that it lies above
+        the lower and not above the higher. Where they do not tell whether a limit is broken, it is
+        unknown, with the limit in question.
+        """
+        if bounds is None:
+            return self.broken(value)
+        low, high = math.nextafter(bounds[0], math.inf), bounds[1]
+        best, worst = (low, high) if self.worse is Worse.ABOVE else (high, low)
+        certain, possible = self.broken(best), self.broken(worst)
+        if certain is not None or possible is None:
+            return certain
+        return Health.UNKNOWN, (possible[1] if self.degraded is None else self.degraded)
+
     def is_beyond(self, value: float, limit: float) -> bool:
         return value > limit if self.worse is Worse.ABOVE else value < limit
 
@@ -75,13 +91,15 @@ class Measured:
 
     ``value`` None is unknown, for the reason in ``cause``; NaN is idle: there was nothing to
     measure, which breaks no limit. ``times`` (epoch seconds, ascending) and ``values`` are its
-    history, which ends at or before the present; NaN is a gap.
+    history, which ends at or before the present; NaN is a gap. ``bounds`` are between what the
+    value is known to lie, where it is an estimate.
     """
 
     value: float | None
     cause: str = ""
     times: npt.NDArray[np.float64] | None = None
     values: npt.NDArray[np.float64] | None = None
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +107,8 @@ class Finding:
     """One measure that is not healthy. ``since`` is epoch seconds; None: not known since when.
 
     ``began_before`` says that the history begins beyond the limit: it began at ``since`` or
-    earlier.
+    earlier. With ``bounds`` no more is known of the value than that it lies between them; where
+    it is unknown for that reason, ``limit`` lies there, too.
     """
 
     measure: str
@@ -99,6 +118,7 @@ class Finding:
     since: float | None = None
     began_before: bool = False
     cause: str = ""
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +153,14 @@ def _finding(name: str, limits: Limits, measured: Measured) -> Finding | None:
         return Finding(name, Health.UNKNOWN, cause=measured.cause)
     if math.isnan(value):
         return None
-    broken = limits.broken(value)
+    broken = limits.judged(value, measured.bounds)
     if broken is None:
         return None
     health, limit = broken
+    if health is Health.UNKNOWN:
+        return Finding(name, health, value, limit, bounds=measured.bounds)
     since, began_before = _since(limits, limit, measured)
-    return Finding(name, health, value, limit, since, began_before, measured.cause)
+    return Finding(name, health, value, limit, since, began_before, measured.cause, measured.bounds)
 
 
 def _since(limits: Limits, limit: float, measured: Measured) -> tuple[float | None, bool]:

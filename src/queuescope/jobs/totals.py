@@ -7,9 +7,11 @@ rows where the database can do so.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, case, func, or_, select
 
 from queuescope.database import as_number
 from queuescope.jobs.store import JobStore
@@ -17,7 +19,11 @@ from queuescope.jobs.table import JOBS, LATEST, JobStatus, row_moment
 
 DAY_SECONDS = 86_400
 RECENT_SECONDS = 300
+QUANTILES = (0.5, 0.95, 0.99)
 
+_MEASURED = (JobStatus.SUCCEEDED, JobStatus.FAILED)
+"""Of these workers measure the latency, too."""
+_MOST_MEASURED = 100_000
 _UNSUCCESSFUL = (JobStatus.FAILED, JobStatus.LOST)
 _NOT_DONE = (JobStatus.REVOKED, JobStatus.EXPIRED, JobStatus.IGNORED)
 _LEFT = (JobStatus.SUCCEEDED, *_UNSUCCESSFUL, *_NOT_DONE)
@@ -30,6 +36,10 @@ class JobTotals:
     Unsuccessful are those that failed or were lost. ``left`` counts all that ended for good within
     ``window_seconds``, the revoked, expired and ignored among them. ``began_at`` is when the
     history begins.
+
+    ``latencies`` are quantiles, in seconds, of how long the jobs took that succeeded or failed
+    within five minutes, from when they first were due: each is the latency of one of these jobs,
+    which the share of them does not exceed. Empty: there were none, or too many to be sorted.
     """
 
     at: float
@@ -40,6 +50,8 @@ class JobTotals:
     unsuccessful_lately: int
     left: int
     began_at: float | None
+    measured_lately: int = 0
+    latencies: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def ended_in_day(self) -> int:
@@ -65,7 +77,13 @@ class JobTotals:
         return self.left / self.window_seconds
 
 
-def read_totals(store: JobStore, *, now: float, window_seconds: float) -> JobTotals:
+def read_totals(
+    store: JobStore,
+    *,
+    now: float,
+    window_seconds: float,
+    quantiles: Sequence[float] = QUANTILES,
+) -> JobTotals:
     """As of ``now``, epoch seconds by the workers' clocks. Raises ``JobStoreError``."""
     spans = {"day": DAY_SECONDS, "lately": RECENT_SECONDS, "window": window_seconds}
     counts = [
@@ -82,6 +100,10 @@ def read_totals(store: JobStore, *, now: float, window_seconds: float) -> JobTot
     with store.reading() as connection:
         found = connection.execute(select(*counts)).mappings().one()
         began_at = connection.execute(first).scalar_one_or_none()
+        measured = sum(int(found[f"lately_{status.value}"]) for status in _MEASURED)
+        latencies = {}
+        if 0 < measured <= _MOST_MEASURED:
+            latencies = _latencies(connection, now - RECENT_SECONDS, quantiles)
     day, lately, window = (
         {status: int(found[f"{name}_{status.value}"]) for status in _LEFT} for name in spans
     )
@@ -94,7 +116,50 @@ def read_totals(store: JobStore, *, now: float, window_seconds: float) -> JobTot
         unsuccessful_lately=sum(lately[status] for status in _UNSUCCESSFUL),
         left=sum(window.values()),
         began_at=as_number(began_at, most=LATEST),
+        measured_lately=measured,
+        latencies=latencies,
     )
+
+
+def _latencies(
+    connection: Connection, since: float, quantiles: Sequence[float]
+) -> dict[float, float]:
+    """The quantiles, in seconds, of the jobs that ended ``since``; of no job none."""
+    seconds = JOBS.c.finished_at - JOBS.c.enqueued_at
+    took = (
+        # A worker's clock may be behind that of whoever sent the job: that is no time at all.
+        select(case((seconds > 0, seconds), else_=0.0).label("seconds"))
+        .where(
+            JOBS.c.status.in_([status.value for status in _MEASURED]),
+            row_moment >= since,
+            JOBS.c.finished_at.between(0, LATEST),
+            JOBS.c.enqueued_at.between(0, LATEST),
+        )
+        .subquery()
+    )
+    ranked = select(
+        took.c.seconds,
+        func.row_number().over(order_by=took.c.seconds).label("rank"),
+        func.count().over().label("number"),
+    ).subquery()
+    # In whole numbers: 0.95 of 20 jobs are 19 of them.
+    shares = {quantile: Fraction(str(quantile)) for quantile in quantiles}
+    is_wanted = or_(
+        *(
+            ranked.c.rank
+            == (ranked.c.number * share.numerator + share.denominator - 1) // share.denominator
+            for share in shares.values()
+        )
+    )
+    rows = connection.execute(
+        select(ranked.c.rank, ranked.c.number, ranked.c.seconds).where(is_wanted)
+    ).all()
+    by_rank = {int(rank): float(seconds) for rank, _, seconds in rows}
+    return {
+        quantile: by_rank[math.ceil(share * int(rows[0].number))]
+        for quantile, share in shares.items()
+        if rows
+    }
 
 
 def _percent(good: int, bad: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,21 +11,33 @@ from numpy.typing import NDArray
 from queuescope.timeseries import Floats
 
 
-def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Floats:
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantiles:
+    """What buckets tell of quantiles: ``values`` are the estimates that ``histogram_quantile``
+    makes, and the truth lies above ``low`` and not above ``high``, which is infinite beyond the
+    highest finite bound. All have shape ``(q, n)`` and the unit of the bounds.
+    """
+
+    values: Floats
+    low: Floats
+    high: Floats
+
+
+def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Quantiles:
     """The quantiles of cumulative bucket counts, as ``histogram_quantile`` defines them.
 
     ``upper_bounds`` has shape ``(b,)``, ascending, its last value ``+Inf``; ``counts`` has shape
-    ``(b, n)``: cumulative counts or rates per step, NaN where a step lacks a bucket. Returns shape
-    ``(len(quantiles), n)`` in the unit of the bounds. NaN where nothing was observed, where the
-    ``+Inf`` bucket is missing, or where there is no finite bucket. A quantile that falls into the
-    ``+Inf`` bucket is the highest finite bound: the true value is at least that.
+    ``(b, n)``: cumulative counts or rates per step, NaN where a step lacks a bucket. NaN where
+    nothing was observed, where the ``+Inf`` bucket is missing, or where there is no finite bucket.
+    A quantile that falls into the ``+Inf`` bucket is estimated as the highest finite bound: the
+    true value is at least that.
 
     The algorithm is ``bucketQuantile`` of Prometheus (promql/quantile.go): linear interpolation
     within the bucket, the first bucket starting at 0 unless its bound is not positive.
     """
-    result = np.full((len(quantiles), counts.shape[1]), np.nan)
+    result = np.full((3, len(quantiles), counts.shape[1]), np.nan)
     if not len(upper_bounds) or not np.isposinf(upper_bounds[-1]):
-        return result
+        return Quantiles(*result)
     # Steps with the same buckets are computed together: nearly always all that have any.
     present = ~np.isnan(counts)
     open_steps = np.flatnonzero(present[-1])
@@ -33,11 +46,11 @@ def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[f
         alike = (present[:, open_steps] == held[:, None]).all(axis=0)
         steps = open_steps[alike]
         if held.sum() > 1:
-            result[:, steps] = _interpolated(
+            result[:, :, steps] = _interpolated(
                 upper_bounds[held], counts[np.ix_(held, steps)], quantiles
             )
         open_steps = open_steps[~alike]
-    return result
+    return Quantiles(*result)
 
 
 def layout_breaks(counts: Floats, window_steps: int) -> NDArray[np.bool_]:
@@ -70,12 +83,12 @@ def layout_breaks(counts: Floats, window_steps: int) -> NDArray[np.bool_]:
 
 
 def _interpolated(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Floats:
-    """At least two buckets, all of them there at every step."""
+    """Values, low and high; at least two buckets, all of them there at every step."""
     cumulative = np.maximum.accumulate(counts, axis=0)
     total = cumulative[-1]
     columns = np.arange(counts.shape[1])
     last = len(upper_bounds) - 1
-    result = np.empty((len(quantiles), counts.shape[1]))
+    result = np.empty((3, len(quantiles), counts.shape[1]))
     with np.errstate(divide="ignore", invalid="ignore"):
         for row, quantile in enumerate(quantiles):
             rank = quantile * total
@@ -88,5 +101,7 @@ def _interpolated(upper_bounds: Floats, counts: Floats, quantiles: Sequence[floa
             value = start + (end - start) * share
             value = np.where((inside == 0) & (end <= 0), end, value)
             value = np.where(bucket == last, upper_bounds[last - 1], value)
-            result[row] = np.where(total > 0, value, np.nan)
+            low = np.where(bucket == last, end, np.minimum(start, end))
+            high = upper_bounds[bucket]
+            result[:, row] = np.where(total > 0, (value, low, high), np.nan)
     return result

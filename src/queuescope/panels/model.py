@@ -183,10 +183,11 @@ class Measure:
     """One present figure, on its card and, where it has limits, as a rule of the health verdict.
 
     ``panel`` shows how the figure got there: its answer (of panels with quantiles the
-    ``RANKED_QUANTILE``) is the card's history and its present value is what is judged. ``now`` is
-    what the card shows, where that is something else; ``share`` is a cheaper way to the same where
-    that is the share of something in a whole day. ``limits`` are in the panel's unit. ``on_page``
-    says that the panel is one of the charts.
+    ``RANKED_QUANTILE``) is the card's history, and its present value is what the card shows and
+    what is judged. ``now`` is what the card tells beside it under the name ``note``, where that is
+    something else; ``share`` is a cheaper way to the same where that is the share of something in
+    a whole day. ``limits`` are in the panel's unit. ``on_page`` says that the panel is one of the
+    charts.
     """
 
     panel: Panel
@@ -196,6 +197,11 @@ class Measure:
     note: str = ""
     on_page: bool = False
     share: Share | None = None
+
+    @property
+    def has_beside(self) -> bool:
+        """Whether the card tells one more figure beside its own."""
+        return bool(self.note) and self.now != self.panel.now
 
     @property
     def id(self) -> str:

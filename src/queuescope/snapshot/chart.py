@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,17 +15,21 @@ from queuescope.figures import (
     Curves,
     curves_of,
     panel_figure,
+    quantile_name,
     value_words,
     with_open_step,
+    with_so_far,
 )
-from queuescope.panels import Kind, Panel, Resolution
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.absence import explain_absence
 from queuescope.snapshot.alert_history import AlertHistories, PastAlerts
 from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
 from queuescope.snapshot.live_end import LiveEnds, OpenPanel, ask_live_ends
+from queuescope.snapshot.present_figures import live_ends, now_content, with_ends
 from queuescope.snapshot.slots import Slots
+from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Telemetry
 from queuescope.timeseries import Frame, Grid, LookupStatus, Reading, State
@@ -160,8 +164,10 @@ class Charts:
         view: View,
         grid: Grid,
         moment: Moment,
+        present: Callable[[Panel], Awaitable[Figure]],
     ) -> tuple[tuple[Chart, ...], PastAlerts]:
-        """The charts of ``panels`` on ``grid``, as of ``moment``, and the alerts about them.
+        """The charts of ``panels`` on ``grid``, as of ``moment``, and the alerts about them. A
+        chart that reaches now ends with its figure of now, for which ``present`` is asked.
 
         A panel is not asked for anew while no new point can have come: the grid is the same, its
         newest point was read when all its samples had been scraped, and that is no longer ago than
@@ -176,10 +182,11 @@ class Charts:
             asyncio.gather(*(self._read(one, view, grid, moment) for one in asked)),
             self._recorded(selector, asked[0].resolution, grid, moment),
         )
+        figures = await asyncio.gather(*(present(one.panel) for one in asked))
         judged = await asyncio.gather(
             *(
-                self._judged(one, view, grid, read, live, moment)
-                for one, read in zip(asked, readings, strict=True)
+                self._judged(one, view, grid, read, live, moment, figure)
+                for one, read, figure in zip(asked, readings, figures, strict=True)
             )
         )
         shown = [curve.name for one in judged if one.asked.by for curve in one.curves.curves]
@@ -187,7 +194,10 @@ class Charts:
         begun = {} if live is None else live.series
         of_alerts = {name: series for name, series in begun.items() if name.startswith("alerts_")}
         alerts = self._alerts.alerts(recorded, of_alerts, None if live is None else live.at)
-        return tuple(self._drawn(one, view, moment, slots) for one in judged), alerts
+        return tuple(
+            self._drawn(one, view, moment, slots, figure)
+            for one, figure in zip(judged, figures, strict=True)
+        ), alerts
 
     async def _recorded(
         self, selector: str, resolution: Resolution, grid: Grid, moment: Moment
@@ -284,6 +294,7 @@ class Charts:
         read: tuple[Reading, float],
         live: LiveEnds | None,
         moment: Moment,
+        figure: Figure,
     ) -> _Judged:
         panel, by = asked.panel, asked.by
         reading = self._as_of_now(read[0], (panel.id, view), grid, live, moment)
@@ -294,6 +305,7 @@ class Charts:
         if has_open_step:
             frame = with_open_step(closed, series)
             state = State.FRESH if state is State.EMPTY else state
+        so_far = () if live is None else live.so_far.get(panel.id, ())
         try:
             curves = curves_of(
                 panel,
@@ -303,6 +315,10 @@ class Charts:
                 window_seconds=asked.resolution.rate_window_seconds,
                 has_open_step=has_open_step,
             )
+            if has_open_step:
+                curves = with_so_far(panel, curves, so_far, by)
+                if by is None and moment.live_at == moment.source_now:
+                    curves = with_ends(curves, live_ends(panel, figure))
         except ConfigurationError as exc:
             # A panel that cannot be drawn says so; the others stand.
             state, cause = State.UNAVAILABLE, str(exc)
@@ -372,7 +388,12 @@ class Charts:
         return max(seen, default=None)
 
     def _drawn(
-        self, judged: _Judged, view: View, moment: Moment, slots: Mapping[str, int] | None
+        self,
+        judged: _Judged,
+        view: View,
+        moment: Moment,
+        slots: Mapping[str, int] | None,
+        now: Figure,
     ) -> Chart:
         asked, reading, curves = judged.asked, judged.reading, judged.curves
         panel, by = asked.panel, asked.by
@@ -401,7 +422,8 @@ class Charts:
             "cause": judged.cause,
             "warnings": reading.warnings,
             "asOf": reading.as_of,
-            "nowLabel": "P95 now" if panel.quantiles else "now",
+            "nowLabel": f"{quantile_name(RANKED_QUANTILE)} now" if panel.quantiles else "now",
+            "now": now_content(panel, now),
             "atLeast": curves.at_least and value_words(panel.kind, curves.at_least),
             "hidden": hidden,
             "note": ", ".join(notes),

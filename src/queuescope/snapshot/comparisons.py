@@ -12,8 +12,8 @@ from queuescope.panels import Dashboard, Measure
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
-from queuescope.snapshot.days import STEP_SECONDS, DayShares
-from queuescope.snapshot.questions import Asker, shown_by, shown_of
+from queuescope.snapshot.days import STEP_SECONDS
+from queuescope.snapshot.questions import Asker, Present, present_by, present_of
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +26,10 @@ _WHOLE_SECONDS = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class _Then:
-    """The figures as of ``at`` (source time), by name; ``names`` are those that were asked for."""
+    """The figures as of ``at`` (source time), by name."""
 
     at: int
-    names: tuple[str, ...]
-    found: dict[str, float]
+    found: dict[str, Present]
 
 
 class Comparisons:
@@ -39,7 +38,6 @@ class Comparisons:
     def __init__(
         self,
         client: PrometheusClient,
-        shares: DayShares,
         dashboard: Dashboard,
         *,
         matchers: str,
@@ -52,16 +50,13 @@ class Comparisons:
             )
             for name in COMPARED
         }
-        self._shares = shares
-        self._measures = dashboard.measures
+        self._questions = tuple(present_of(dashboard, one) for one in dashboard.measures)
         self._then: dict[str, _Then] = {}
-        self._day_shares: dict[str, dict[str, float | None]] = {}
 
-    def of(self, name: str, measure: Measure) -> float | None:
-        """The card's figure at the time that ``COMPARED`` calls ``name``; None: not known."""
-        share = self._day_shares.get(name, {}).get(measure.id)
+    def of(self, name: str, measure: Measure) -> Present:
+        """The card's figure at the time that ``COMPARED`` calls ``name``."""
         then = self._then.get(name)
-        return share if share is not None or then is None else then.found.get(shown_by(measure))
+        return Present() if then is None else then.found.get(present_by(measure), Present())
 
     async def renew(self, bearings: Bearings) -> None:
         """Bring the figures up to the present quarter of an hour; never raises for a source."""
@@ -70,26 +65,13 @@ class Comparisons:
 
     async def _renew(self, name: str, bearings: Bearings) -> None:
         ago = COMPARED[name]
-        self._day_shares[name] = {
-            measure.id: await self._shares.then(measure, measure.share, bearings, ago)
-            for measure in self._measures
-            if measure.share is not None
-        }
         at = int(bearings.source_now // STEP_SECONDS) * STEP_SECONDS - ago
-        asked = [
-            question
-            for measure in self._measures
-            for question in (shown_of(measure),)
-            if measure.share is None or not self._shares.are_added_up(measure)
-        ]
-        questions = list({question.name: question for question in asked}.values())
-        names = tuple(question.name for question in questions)
         held = self._then.get(name)
-        if held is not None and (held.at, held.names) == (at, names):
+        if held is not None and held.at == at:
             return
         try:
             recent = bearings.resolution(RECENT_SECONDS)
-            answers = await self._askers[name].ask(questions, recent, at)
+            answers = await self._askers[name].ask(self._questions, recent, at)
         except SourceError as exc:
             # The card says that there is nothing to compare with.
             _log.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
@@ -99,8 +81,8 @@ class Comparisons:
             _log.warning("cannot compare %s: %s (%s)", figure, error, error.detail)
         # Half an answer is none.
         found = {
-            figure: present.value
+            figure: present
             for figure, present in answers.found.items()
             if present.value is not None and not present.warnings
         }
-        self._then[name] = _Then(at, names, found)
+        self._then[name] = _Then(at, found)

@@ -17,7 +17,7 @@ from queuescope.errors import SourceError
 from queuescope.panels import Dashboard, Measure, Resolution, Share
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.bearings import Bearings
-from queuescope.snapshot.questions import Asker, Present, shown_of
+from queuescope.snapshot.questions import Asker, Present, beside_of
 from queuescope.timeseries import Frame, Grid, Reading, State
 
 _log = logging.getLogger(__name__)
@@ -59,26 +59,24 @@ class Days:
         self._matchers = matchers
         self._clock = clock
         self._beside = _beside_charts(dashboard)
-        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._kept: dict[str, _Kept] = {}
         self._apart_since = float("-inf")
 
-    async def read(
-        self, template: str, bearings: Bearings, metric: str, *, ago_seconds: int = 0, anew: bool
-    ) -> Reading:
-        """The day that ended ``ago_seconds`` ago; ``metric`` is what ``template`` reads first."""
+    async def read(self, template: str, bearings: Bearings, metric: str, *, anew: bool) -> Reading:
+        """The last day; ``metric`` is what ``template`` reads first."""
         alone = self.filled(template, bearings.resolution(STEP_SECONDS, metric))
         place = self._beside.get(template)
         if place is None or self._is_apart():
-            return await self._read(alone, bearings, ago_seconds, anew=anew)
+            return await self._read(alone, bearings, anew=anew)
         parts = [
             f"label_replace(({self.filled(one, bearings.resolution(STEP_SECONDS, first))}), "
             f'"{_LABEL}", "{number}", "", "")'
             for one, (number, first) in self._beside.items()
         ]
-        together = await self._read(" or ".join(parts), bearings, ago_seconds, anew=anew)
+        together = await self._read(" or ".join(parts), bearings, anew=anew)
         if together.cause_kind is not None and bearings.error is None:
             # One that cannot be answered must not take the others along.
-            reading = await self._read(alone, bearings, ago_seconds, anew=anew)
+            reading = await self._read(alone, bearings, anew=anew)
             if reading.cause_kind is None:
                 self._apart_since = self._clock()
                 return reading
@@ -87,21 +85,18 @@ class Days:
     def _is_apart(self) -> bool:
         return 0 <= self._clock() - self._apart_since < KEPT_SECONDS
 
-    async def _read(
-        self, query: str, bearings: Bearings, ago_seconds: int, *, anew: bool
-    ) -> Reading:
-        key = (query, ago_seconds)
-        kept = self._kept.get(key)
+    async def _read(self, query: str, bearings: Bearings, *, anew: bool) -> Reading:
+        kept = self._kept.get(query)
         same = kept is not None and kept.epoch == bearings.epoch and not anew
         if kept is not None and same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
             return kept.reading
-        grid = Grid.ending_at(bearings.source_now - ago_seconds, DAY_SECONDS, STEP_SECONDS)
+        grid = Grid.ending_at(bearings.source_now, DAY_SECONDS, STEP_SECONDS)
         reading = await self._reader.read(
             query, grid, source_now=bearings.source_now, epoch=bearings.epoch
         )
-        self._kept.pop(key, None)
+        self._kept.pop(query, None)
         if reading.state in _WHOLE:
-            self._kept[key] = _Kept(self._clock(), bearings.epoch, reading)
+            self._kept[query] = _Kept(self._clock(), bearings.epoch, reading)
             while len(self._kept) > _MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
         return reading
@@ -144,10 +139,6 @@ class DayShares:
         self._clock = clock
         self._asked: dict[str, tuple[float, Present]] = {}
 
-    def are_added_up(self, measure: Measure) -> bool:
-        """Whether the steps of the last day gave a figure, so that no other question was needed."""
-        return measure.id not in self._asked
-
     async def now(
         self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
     ) -> Present:
@@ -164,26 +155,11 @@ class DayShares:
         warnings = reading.warnings if reading.state is State.PARTIAL else ()
         return Present(value, reading.as_of, warnings=warnings)
 
-    async def then(
-        self, measure: Measure, share: Share, bearings: Bearings, ago_seconds: int
-    ) -> float | None:
-        """The share of the day that ended so long ago; None where it is not wholly known."""
-        reading = await self._read(measure, share, bearings, ago_seconds=ago_seconds, anew=False)
-        return _percent(share, reading) if reading.state in _WHOLE else None
-
     async def _read(
-        self,
-        measure: Measure,
-        share: Share,
-        bearings: Bearings,
-        *,
-        ago_seconds: int = 0,
-        anew: bool,
+        self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
     ) -> Reading:
         metric = measure.panel.metrics[0]
-        return await self._days.read(
-            share.query, bearings, metric, ago_seconds=ago_seconds, anew=anew
-        )
+        return await self._days.read(share.query, bearings, metric, anew=anew)
 
     async def _asked_for(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
         at, held = self._asked.get(measure.id, (float("-inf"), Present()))
@@ -191,7 +167,7 @@ class DayShares:
             return replace(held, cause=str(bearings.error))
         if not anew and not held.cause and 0 <= self._clock() - at < KEPT_SECONDS:
             return held
-        question = shown_of(measure)
+        question = beside_of(measure)
         recent = bearings.resolution(RECENT_SECONDS)
         try:
             answers = await self._asker.ask([question], recent, bearings.source_now)

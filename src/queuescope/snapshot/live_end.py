@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from queuescope.errors import SourceError
-from queuescope.panels import Kind, Panel, Resolution
+from queuescope.panels import Panel, Resolution
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.questions import ABOUT_THE_QUESTION
@@ -18,7 +19,7 @@ from queuescope.timeseries import UNDEFINED, Labels
 _log = logging.getLogger(__name__)
 
 _LABEL = "queuescope_live"
-_NOW = "|now"
+_SO_FAR = "|so_far"
 
 Series = Sequence[tuple[Labels, float]]
 
@@ -35,22 +36,22 @@ class OpenPanel:
     resolution: Resolution
 
     def texts(self, open_seconds: float) -> Mapping[str, str]:
-        """PromQL by name: the panel's own query, over the open part of the step, and, where it
-        tells of samples, the value now, which stands for a part in which none was taken yet.
+        """PromQL by name: the value now, as the card's, and the panel's own query over the open
+        part of the step, unless what is told of now covers all of it.
         """
-        part = replace(self.resolution, open_seconds=open_seconds)
         panel = self.panel
-        texts = {panel.id: panel.render(panel.query, part, self.matchers, self.by)}
-        if not panel.quantiles:
-            texts[panel.id + _NOW] = panel.render(
-                panel.now, self.resolution, self.matchers, self.by
-            )
+        now = replace(self.resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
+        texts = {panel.id: panel.render(panel.now, now, self.matchers, self.by)}
+        if not panel.quantiles or open_seconds > RECENT_SECONDS:
+            part = replace(self.resolution, open_seconds=open_seconds)
+            texts[panel.id + _SO_FAR] = panel.render(panel.query, part, self.matchers, self.by)
         return texts
 
 
 @dataclass(frozen=True, slots=True)
 class LiveEnds:
-    """What is known of the open step at ``at`` (source time), by panel: the series of its query.
+    """What is known at ``at`` (source time), by panel: the series of its value now, and those of
+    its query over the open step ``so_far``.
 
     ``error`` says why the source did not answer; ``warnings`` are its words for an answer that may
     be incomplete, of which nothing is drawn.
@@ -58,6 +59,7 @@ class LiveEnds:
 
     at: float
     series: Mapping[str, Series] = field(default_factory=dict)
+    so_far: Mapping[str, Series] = field(default_factory=dict)
     error: SourceError | None = None
     warnings: tuple[str, ...] = ()
 
@@ -85,6 +87,7 @@ async def ask_live_ends(
     return LiveEnds(
         at,
         {name: series for ends in alone for name, series in ends.series.items()},
+        {name: series for ends in alone for name, series in ends.so_far.items()},
         next((ends.error for ends in alone if ends.error is not None), None),
         tuple(dict.fromkeys(text for ends in alone for text in ends.warnings)),
     )
@@ -117,21 +120,15 @@ async def _together(
     )
     if answer.warnings:
         return LiveEnds(at, warnings=answer.warnings)
-    series = {one.panel.id: _series(one.panel, answer) for one in panels}
-    return LiveEnds(
-        at, {**series, **{name: tuple(_named(answer, name).items()) for name in beside}}
-    )
-
-
-def _series(panel: Panel, answer: InstantAnswer) -> Series:
-    """What the answer holds of one panel: the worse of its value so far and of that now."""
-    found = _named(answer, panel.id)
-    worst = min if panel.kind is Kind.PERCENT else max
-    for labels, value in _named(answer, panel.id + _NOW).items():
-        numbers = [n for n in (found.get(labels, math.nan), value) if math.isfinite(n)]
-        found[labels] = worst(numbers, default=math.nan)
+    names = [one.panel.id for one in panels]
+    found = {name: tuple(_named(answer, name).items()) for name in (*names, *beside)}
+    so_far = {name: tuple(_named(answer, name + _SO_FAR).items()) for name in names}
     # A sample that is no number is one nevertheless.
-    return [(labels, n if math.isfinite(n) else UNDEFINED) for labels, n in found.items()]
+    for name in names:
+        found[name] = tuple(
+            (labels, value if math.isfinite(value) else UNDEFINED) for labels, value in found[name]
+        )
+    return LiveEnds(at, found, so_far)
 
 
 def _named(answer: InstantAnswer, name: str) -> dict[Labels, float]:

@@ -38,21 +38,18 @@ class Origin(StrEnum):
 class LiveFigure:
     """The present figure of a measure, in the unit of its panel.
 
-    ``judged`` is what the verdict judges where that is something else than what is shown; NaN:
-    nothing happened to be measured. ``out_of`` is the whole of which it counts a part, ``remark``
+    ``shown`` is NaN where nothing happened to be measured. ``beside`` is what its card tells beside
+    it. ``out_of`` is the whole of which it counts a part, ``remark``
     a few words that should be seen at once, such as “1 lost”; ``notes`` are sentences for whoever
-    looks closer.
+    looks closer. ``quantiles`` are others than the shown one, by which they are.
     """
 
     shown: float
-    judged: float | None = None
+    beside: float | None = None
     out_of: int | None = None
     remark: str = ""
     notes: tuple[str, ...] = ()
-
-    @property
-    def provable(self) -> float:
-        return self.shown if self.judged is None else self.judged
+    quantiles: Mapping[float, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,12 @@ def best_figure(
     if live is not None and as_of is not None:
         own = Figure(
             Present(live.shown, as_of, source.cause),
-            Present(live.provable, as_of, source.cause),
+            None if live.beside is None else Present(live.beside, as_of, source.cause),
             origin=source.origin,
             out_of=live.out_of,
             remark=live.remark,
             notes=live.notes,
+            quantiles=live.quantiles,
         )
     if own is not None and source.is_fresh:
         return own

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
-from queuescope.figures import curves_of
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Measure, Panel, Resolution
+from queuescope.figures import Bounds, curves_of, figure_words
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Kind, Measure, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.brackets import WHOLE_SECONDS, Brackets
@@ -40,13 +40,26 @@ class Present:
     ``value`` None: the source has no sample for it; NaN: nothing happened that could be measured.
     ``as_of`` (source time) is when it was so, None before any answer. ``cause`` says why there is
     nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
-    that may be incomplete.
+    that may be incomplete. With ``bounds`` it is known only that the figure lies between these,
+    and ``value`` is an estimate, which is drawn but never told.
     """
 
     value: float | None = None
     as_of: float | None = None
     cause: str = ""
     warnings: tuple[str, ...] = ()
+    bounds: Bounds | None = None
+
+    @property
+    def between(self) -> Bounds | None:
+        """Between what it lies, itself where it is exact; None where it is not known."""
+        if self.value is None or math.isnan(self.value):
+            return None
+        return self.bounds or (self.value, self.value)
+
+    def words(self, kind: Kind) -> str:
+        """As it is told: never as a number that was not measured."""
+        return "–" if self.value is None else figure_words(kind, self.value, self.bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +83,14 @@ class Question:
         return is_histogram and len(_MATCHERS.findall(self.template)) == 1
 
 
-def judged_by(measure: Measure) -> str:
-    """The name of the figure that the verdict judges: what a chart on the page calls “now”."""
+def present_by(measure: Measure) -> str:
+    """The name of the measure's figure, which is the one of the chart that is on the page."""
     return measure.panel.id if measure.on_page else f"card_{measure.id}"
 
 
-def shown_by(measure: Measure) -> str:
-    """The name of the figure that the card shows."""
-    return judged_by(measure) if measure.now == measure.panel.now else f"card_{measure.id}_shown"
+def beside_by(measure: Measure) -> str:
+    """The name of the figure that its card tells beside."""
+    return f"card_{measure.id}_beside"
 
 
 def figures_of(dashboard: Dashboard) -> tuple[Question, ...]:
@@ -88,16 +101,22 @@ def figures_of(dashboard: Dashboard) -> tuple[Question, ...]:
         for panel in dashboard.panels
     }
     for measure in dashboard.measures:
-        counted = ended if measure.id == _THROUGHPUT else None
-        judged = Question(judged_by(measure), measure.panel, measure.panel.now, counted)
-        for question in (judged, *(() if measure.share else (shown_of(measure),))):
-            asked.setdefault(question.name, question)
+        question = present_of(dashboard, measure)
+        asked.setdefault(question.name, question)
+        if measure.has_beside and measure.share is None:
+            asked[beside_by(measure)] = beside_of(measure)
     return tuple(asked.values())
 
 
-def shown_of(measure: Measure) -> Question:
-    """The question for what the card shows."""
-    return Question(shown_by(measure), measure.panel, measure.now)
+def present_of(dashboard: Dashboard, measure: Measure) -> Question:
+    """The question for the measure's figure of now."""
+    ended = dashboard.ended if measure.id in (_SUCCESS, _THROUGHPUT) else None
+    return Question(present_by(measure), measure.panel, measure.panel.now, ended)
+
+
+def beside_of(measure: Measure) -> Question:
+    """The question for what its card tells beside."""
+    return Question(beside_by(measure), measure.panel, measure.now)
 
 
 def flow_of(dashboard: Dashboard) -> tuple[Question, ...]:
@@ -271,27 +290,28 @@ def _samples(name: str, answer: InstantAnswer) -> Samples:
 
 def _figure(question: Question, samples: Samples, at: float, warnings: tuple[str, ...]) -> Present:
     try:
-        return Present(_value(question, samples), at, warnings=warnings)
+        value, bounds = _value(question, samples)
+        return Present(value, at, warnings=warnings, bounds=bounds)
     except ConfigurationError as exc:
         return Present(cause=str(exc))
 
 
-def _value(question: Question, samples: Samples) -> float | None:
-    """The figure; None when the source has no sample for it. Raises ``ConfigurationError`` for an
-    answer that is no single figure.
+def _value(question: Question, samples: Samples) -> tuple[float | None, Bounds | None]:
+    """The figure, None when the source has no sample for it, and between what it lies where it is
+    an estimate. Raises ``ConfigurationError`` for an answer that is no single figure.
     """
     if not samples:
-        return None
+        return None, None
     panel = question.panel
     if panel is None:
         if len(samples) > 1:
             raise ConfigurationError(f"{question.name}: the query gives {len(samples)} series")
-        return samples[0][1]
+        return samples[0][1], None
     values = np.array([value for _, value in samples]).reshape(-1, 1)
     frame = Frame(Grid(0, 0, 1), tuple(labels for labels, _ in samples), values)
     curves = curves_of(panel, frame, None, 1).curves
     curve = curves[panel.quantiles.index(RANKED_QUANTILE) if panel.quantiles else 0]
-    return float(curve.values[0])
+    return float(curve.values[0]), curve.bounds(0)
 
 
 def _merged(parts: Sequence[Answers]) -> Answers:

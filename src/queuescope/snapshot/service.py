@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import brotli
-import numpy as np
 import orjson
 
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
-from queuescope.figures import duration_words, step_words, value_words
+from queuescope.figures import duration_words, step_words
 from queuescope.panels import Dashboard, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
@@ -23,10 +22,13 @@ from queuescope.single_flight import Flight, SingleFlight
 from queuescope.snapshot.alert_history import AlertHistories
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Charts, Moment
+from queuescope.snapshot.live_sources import LiveSources, NoLiveSources
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
+from queuescope.snapshot.present_figures import PresentFigures
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
+from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
 from queuescope.telemetry import Occasion, Telemetry, Untold
 from queuescope.timeseries import State
@@ -83,7 +85,9 @@ class SnapshotService:
         horizon_seconds: float,
         clock: Callable[[], float],
         telemetry: Telemetry | None = None,
+        live: LiveSources | None = None,
     ) -> None:
+        """``live`` are the sources besides Prometheus, where there are any."""
         self._client = client
         self._probe = Probe(client, clock)
         self._facts_file = facts_file
@@ -93,6 +97,7 @@ class SnapshotService:
         self._clock = clock
         self._telemetry = telemetry or Untold()
         self.present = PresentValues(client, self._probe, dashboard, matchers=matchers, clock=clock)
+        self._figures = PresentFigures(dashboard, self.present, live or NoLiveSources())
         self.reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
         self._charts = Charts(
             client,
@@ -256,6 +261,12 @@ class SnapshotService:
         phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
         reachable = contact.error is None
         live_at = view.live_at(grid, source_now)
+
+        async def figure_of(panel: Panel) -> Figure:
+            # The charts' own questions do not wait for the figures of now.
+            await present
+            return self._figures.of_panel(panel, contact.error, contact.offset_seconds)
+
         charts, alerts = await self._charts.draw(
             [
                 (
@@ -269,8 +280,8 @@ class SnapshotService:
             view,
             grid,
             Moment(source_now, contact.epoch, reachable and not fresh, live_at, contact.error),
+            figure_of,
         )
-        await present
         taken_at = self._clock()
         content = {
             "view": {
@@ -290,10 +301,7 @@ class SnapshotService:
                 "list": [alert.content() for alert in alerts.shown],
                 "more": alerts.more,
             },
-            "panels": [
-                {**chart.content, "now": self._now(panel, contact)}
-                for panel, chart in zip(self._dashboard.panels, charts, strict=True)
-            ],
+            "panels": [chart.content for chart in charts],
         }
         body = orjson.dumps(content)
         snapshot = Snapshot(
@@ -341,21 +349,6 @@ class SnapshotService:
         if contact.error is None and at is not None and self.present.is_young(max_age_seconds):
             return at
         return self._clock() + contact.offset_seconds
-
-    def _now(self, panel: Panel, contact: Contact) -> dict[str, Any] | None:
-        """The figure beside a chart's title; None when there is none."""
-        now = self.present.of(panel.id)
-        if now.value is None or not np.isfinite(now.value):
-            return None
-        cause = now.cause or ("" if contact.error is None else str(contact.error))
-        state = State.STALE if cause else State.PARTIAL if now.warnings else State.FRESH
-        return {
-            "words": value_words(panel.kind, now.value),
-            "asOf": now.as_of,
-            "state": state,
-            "cause": cause,
-            "warnings": now.warnings,
-        }
 
     def _recent(self, facts: SourceFacts) -> Resolution:
         scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds

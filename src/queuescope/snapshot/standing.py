@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 
 from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError
-from queuescope.figures import curves_of
+from queuescope.figures import Bounds, curves_of
 from queuescope.health import (
     MEMORY_SECONDS,
     Drain,
@@ -39,18 +40,18 @@ from queuescope.snapshot.days import Days, DayShares
 from queuescope.snapshot.live_sources import LiveSource, LiveSources, NoLiveSources, Origin
 from queuescope.snapshot.live_words import (
     act_content,
-    best_figure,
     failure_content,
     source_content,
     source_findings,
 )
 from queuescope.snapshot.present import SHARED_SECONDS
+from queuescope.snapshot.present_figures import PresentFigures, live_ends
 from queuescope.snapshot.questions import (
     COMPLETION,
     Asker,
     Present,
-    judged_by,
-    shown_by,
+    beside_by,
+    present_by,
 )
 from queuescope.snapshot.standing_words import (
     STALL,
@@ -76,7 +77,7 @@ class _Made:
 
     bearings: Bearings
     histories: Sequence[Reading]
-    shown: Sequence[Present]
+    beside: Sequence[Present | None]
     alerts: Alerts
     moves: Movement | None
 
@@ -115,9 +116,8 @@ class StandingService:
         self._days = Days(reader, dashboard, matchers=matchers, clock=clock)
         asker = Asker(client, dashboard, matchers=matchers, clock=clock)
         self._shares = DayShares(asker, self._days, clock=clock)
-        self._comparisons = Comparisons(
-            client, self._shares, dashboard, matchers=matchers, clock=clock
-        )
+        self._comparisons = Comparisons(client, dashboard, matchers=matchers, clock=clock)
+        self._figures = PresentFigures(dashboard, surveyor.present, self._live)
         self._alerts = AlertReader(client, dashboard.panels, clock)
 
     async def get(self, *, max_age_seconds: float) -> bytes:
@@ -162,34 +162,37 @@ class StandingService:
         made_of = self._surveyor.present.asked_at
         anew = max_age_seconds <= SHARED_SECONDS
         measures = self._dashboard.measures
-        histories, shown = await asyncio.gather(
+        histories, beside = await asyncio.gather(
             asyncio.gather(*(self._history(measure, bearings, anew=anew) for measure in measures)),
-            asyncio.gather(*(self._shown(measure, bearings, anew=anew) for measure in measures)),
+            asyncio.gather(*(self._beside(measure, bearings, anew=anew) for measure in measures)),
         )
         await self._comparisons.renew(bearings)
         alerts = await self._alerts.read(bearings.error, bearings.source_now, anew=anew)
         moves = await self._moves(bearings)
-        self._made = _Made(bearings, histories, shown, alerts, moves)
+        self._made = _Made(bearings, histories, beside, alerts, moves)
         self._made_at, self._made_of = self._clock(), made_of
 
     def _content(self, made: _Made) -> dict[str, Any]:
-        bearings, histories, shown = made.bearings, made.histories, made.shown
+        bearings, histories = made.bearings, made.histories
         measures = self._dashboard.measures
         sources, offset = self._live.sources(), bearings.offset_seconds
         figures = [
-            best_figure(measure, self._figure(measure, found, bearings), sources, offset)
-            for measure, found in zip(measures, shown, strict=True)
+            self._figures.of(measure, sources, bearings.error, offset, beside)
+            for measure, beside in zip(measures, made.beside, strict=True)
         ]
         by_id = {m.id: f for m, f in zip(measures, figures, strict=True)}
         measured, limits = {}, {}
         for measure, figure, history in zip(measures, figures, histories, strict=True):
             measured[measure.id] = Measured(
-                figure.proven(measure), figure.doubt, *_series(measure.panel, history)
+                figure.proven(measure),
+                figure.doubt,
+                *_series(measure.panel, history),
+                figure.shown.bounds,
             )
             if measure.limits is not None:
                 limits[measure.id] = measure.limits
         found = self._drain(by_id, made, sources)
-        prometheus = self._prometheus(bearings, sources, shown)
+        prometheus = self._prometheus(bearings, sources)
         extra = source_findings((prometheus, *sources), offset)
         if found.state is DrainState.STALLED:
             extra.append(Finding(STALL, Health.STALLED))
@@ -210,6 +213,7 @@ class StandingService:
                     history,
                     _series(measure.panel, history)[1],
                     outlook=found if measure.id == "queue_depth" else None,
+                    ends=live_ends(measure.panel, figure) if measure.on_page else None,
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],
@@ -220,14 +224,13 @@ class StandingService:
             **alert_content(made.alerts),
         }
 
-    def _prometheus(
-        self, bearings: Bearings, sources: Sequence[LiveSource], shown: Sequence[Present]
-    ) -> LiveSource:
+    def _prometheus(self, bearings: Bearings, sources: Sequence[LiveSource]) -> LiveSource:
         """Prometheus as one of the sources; it tells what none of the others does."""
         error = bearings.error
         told = {name for source in sources for name in source.measures}
         answered: float | None = bearings.source_now
         if error is not None:
+            shown = [self._surveyor.present.of(present_by(m)) for m in self._dashboard.measures]
             answered = max((p.as_of for p in shown if p.as_of is not None), default=None)
         return LiveSource(
             Origin.PROMETHEUS,
@@ -238,25 +241,28 @@ class StandingService:
             measures=frozenset(m.id for m in self._dashboard.measures) - told,
         )
 
-    async def _shown(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
+    async def _beside(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present | None:
+        if not measure.has_beside:
+            return None
         if measure.share is None:
-            return self._surveyor.present.of(shown_by(measure))
+            return self._surveyor.present.of(beside_by(measure))
         return await self._shares.now(measure, measure.share, bearings, anew=anew)
 
-    def _figure(self, measure: Measure, shown: Present, bearings: Bearings) -> Figure:
-        judged = self._surveyor.present.of(judged_by(measure))
-        # Where nothing is to be judged, what is shown is.
-        if judged.value is None and not judged.cause:
-            judged = shown
-        return Figure(shown, judged, "" if bearings.error is None else str(bearings.error))
-
-    def _changes(self, measure: Measure, figure: Figure) -> dict[str, float | None]:
-        changes: dict[str, float | None] = {}
-        shown = figure.shown.value
+    def _changes(self, measure: Measure, figure: Figure) -> dict[str, Bounds | None]:
+        """By what each is compared with, between what the change lies; None: it is not known."""
+        changes: dict[str, Bounds | None] = {}
+        now = figure.shown.between
         for name in COMPARED:
-            was = self._comparisons.of(name, measure)
-            change = None if was is None or shown is None else shown - was
-            changes[name] = change if change is None or np.isfinite(change) else None
+            then = self._comparisons.of(name, measure)
+            was = then.between
+            if was is None or now is None:
+                changes[name] = None
+                continue
+            least, most = now[0] - was[1], now[1] - was[0]
+            # What lies between bounds is above the lower one.
+            least = least if figure.shown.bounds is None else math.nextafter(least, math.inf)
+            most = most if then.bounds is None else math.nextafter(most, -math.inf)
+            changes[name] = None if math.isnan(least) or math.isnan(most) else (least, most)
         return changes
 
     def _drain(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from queuescope.figures import value_words
+from queuescope.figures import Bounds, figure_words, value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
 from queuescope.snapshot.alerts import Alerts
@@ -27,6 +28,7 @@ _MINUTE = 60
 _SAME_RATIO = 0.005
 _PARTIAL = "Prometheus warned that its answer may be incomplete"
 _NOTHING = "Nothing happened to be measured."
+_BETWEEN = "The buckets of the histogram tell no more than between what it lies."
 STALL = "stall"
 """The rule of a queue in which work waits and none is completed."""
 _BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
@@ -34,22 +36,24 @@ _BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measure's figure: what its card shows, and what the verdict judges.
+    """A measure's figure of now: the one that card, chart and verdict have in common.
 
-    ``outage`` says why the source does not answer, empty while it does. ``missed`` says why the
-    figure is not from the source that would tell it best. ``out_of`` is the whole of which it
-    counts a part, ``remark`` what should be seen of it at once, and ``notes`` are sentences for
-    whoever looks closer.
+    ``beside`` is what the card tells beside it, where it does. ``outage`` says why the source does
+    not answer, empty while it does. ``missed`` says why the figure is not from the source that
+    would tell it best. ``out_of`` is the whole of which it counts a part, ``remark`` what should be
+    seen of it at once, and ``notes`` are sentences for whoever looks closer. ``quantiles`` are all
+    those that were measured together with it.
     """
 
     shown: Present
-    judged: Present
+    beside: Present | None = None
     outage: str = ""
     origin: Origin = Origin.PROMETHEUS
     missed: str = ""
     out_of: int | None = None
     remark: str = ""
     notes: tuple[str, ...] = ()
+    quantiles: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def is_stale(self) -> bool:
@@ -84,7 +88,7 @@ class Figure:
     @property
     def doubt(self) -> str:
         """Why nothing is proven, where nothing is."""
-        own = self.outage or self.judged.cause or (_PARTIAL if self.judged.warnings else "")
+        own = self.outage or self.shown.cause or (_PARTIAL if self.shown.warnings else "")
         return own if own and not self.missed else self.cause
 
     def proven(self, measure: Measure) -> float | None:
@@ -93,10 +97,10 @@ class Figure:
         An old one proves nothing. Part of the jobs that wait can prove that there are too many of
         them, but never that all is well; part of anything else proves nothing.
         """
-        value, limits = self.judged.value, measure.limits
-        if value is None or self.outage or self.judged.cause:
+        value, limits = self.shown.value, measure.limits
+        if value is None or self.is_stale:
             return None
-        if not self.judged.warnings:
+        if not self.shown.warnings:
             return value
         if (
             limits is None
@@ -137,13 +141,16 @@ def verdict_content(
 def card_content(
     measure: Measure,
     figure: Figure,
-    changes: dict[str, float | None],
+    changes: dict[str, Bounds | None],
     history: Reading,
     spark: Floats | None,
     *,
     outlook: Drain | None = None,
+    ends: Mapping[str, Present] | None = None,
 ) -> dict[str, Any]:
-    """One card. Part of a figure is compared with nothing: it differs by what it lacks."""
+    """One card; ``ends`` is what the curves of its chart come to now, by their names. Part of a
+    figure is compared with nothing: it differs by what it lacks.
+    """
     kind, limits = measure.panel.kind, measure.limits
     worse = None if limits is None else limits.worse
     state = _state(figure, history)
@@ -151,10 +158,6 @@ def card_content(
     if figure.shown.warnings and level == "good":
         level = "none"
     level_words = "" if level in ("none", "good") or worse is None else _BEYOND[worse]
-    judged = figure.judged.value
-    if level_words and judged is not None and measure.now != measure.panel.now:
-        # What is shown is not what is beyond the limit.
-        level_words = f"now {value_words(kind, judged)}"
     if figure.remark and not level_words and state in (State.FRESH, State.PARTIAL):
         level, level_words = "warn", figure.remark
     return {
@@ -166,14 +169,15 @@ def card_content(
         "asOf": figure.shown.as_of,
         "level": level,
         "levelWords": level_words,
-        "words": _words(kind, figure.shown.value, figure.out_of),
+        "words": _words(kind, figure.shown, figure.out_of),
         "origin": figure.origin,
         "instead": f"from {figure.origin.words}" if figure.missed else "",
         "details": _details(measure, figure, history, outlook),
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
-        "note": measure.note,
+        "note": "" if measure.has_beside else measure.note,
+        "beside": _beside(measure, figure),
         "changes": [
-            {"against": name, **_change(kind, worse, change, figure.shown.value)}
+            {"against": name, **_change(kind, worse, change, figure.shown)}
             for name, change in changes.items()
             if not figure.shown.warnings
         ],
@@ -187,7 +191,16 @@ def card_content(
         },
         "limit": None if limits is None else limits.degraded,
         "panel": _panel_of(measure),
+        "ends": {
+            name: {"value": end.value, "words": end.words(kind), "between": _finite(end.bounds)}
+            for name, end in (ends or {}).items()
+            if end.value is not None and math.isfinite(end.value)
+        },
     }
+
+
+def _finite(bounds: Bounds | None) -> list[float | None] | None:
+    return None if bounds is None else [b if math.isfinite(b) else None for b in bounds]
 
 
 def drain_content(found: Drain, scheduled: int = 0) -> dict[str, Any]:
@@ -235,11 +248,22 @@ def alert_content(alerts: Alerts) -> dict[str, Any]:
     }
 
 
-def _words(kind: Kind, value: float | None, out_of: int | None = None) -> str:
-    if value == 0 and kind is Kind.LATENCY:
+def _words(kind: Kind, shown: Present, out_of: int | None = None) -> str:
+    if shown.value == 0 and shown.bounds is None and kind is Kind.LATENCY:
         return "0 s"
-    words = "–" if value is None else value_words(kind, value)
+    words = shown.words(kind)
     return words if out_of is None else f"{words} of {out_of}"
+
+
+def _beside(measure: Measure, figure: Figure) -> str:
+    """What the card tells beside its figure; empty where that is not whole or not of now."""
+    beside = figure.beside
+    if beside is None or beside.value is None or math.isnan(beside.value):
+        return ""
+    is_old = beside.cause or (figure.outage and figure.origin is Origin.PROMETHEUS)
+    if is_old or beside.warnings:
+        return ""
+    return f"{beside.words(measure.panel.kind)} in {measure.note}"
 
 
 def _details(
@@ -253,6 +277,10 @@ def _details(
     if figure.cause:
         said.append([_sentence(figure.cause)])
     said += [[note] for note in figure.notes]
+    if beside := _beside(measure, figure):
+        said.append([f"{beside}."])
+    if shown.bounds is not None:
+        said.append([_BETWEEN])
     if outlook is not None:
         said.append([drain_content(outlook)["words"]])
     if limits := _limit_words(measure):
@@ -309,10 +337,10 @@ def _level(figure: Figure, measure: Measure) -> str:
     limits, value = measure.limits, figure.proven(measure)
     if limits is None or not _is_judged(limits) or value is None or math.isnan(value):
         return "none"
-    broken = limits.broken(value)
+    broken = limits.judged(value, figure.shown.bounds)
     if broken is None:
         return "good"
-    return "bad" if broken[0] is Health.DOWN else "warn"
+    return {Health.DOWN: "bad", Health.UNKNOWN: "none"}.get(broken[0], "warn")
 
 
 def _is_judged(limits: Limits | None) -> bool:
@@ -320,11 +348,18 @@ def _is_judged(limits: Limits | None) -> bool:
 
 
 def _change(
-    kind: Kind, worse: Worse | None, change: float | None, shown: float | None
+    kind: Kind, worse: Worse | None, between: Bounds | None, present: Present
 ) -> dict[str, str]:
-    if change is None or shown is None:
+    """``between`` what the change lies; both are one where it is known exactly."""
+    if between is None or present.value is None:
         return {"words": "no data", "direction": "none", "tone": "neutral"}
-    if abs(change) <= _SAME_RATIO * max(abs(shown), abs(shown - change)) or _is_small(kind, change):
+    shown, (change, most) = present.value, between
+    is_exact = change == most
+    if not is_exact and change <= 0 <= most:
+        return {"words": "about the same", "direction": "same", "tone": "neutral"}
+    if is_exact and (
+        abs(change) <= _SAME_RATIO * max(abs(shown), abs(shown - change)) or _is_small(kind, change)
+    ):
         return {"words": "the same", "direction": "same", "tone": "neutral"}
     direction = "up" if change > 0 else "down"
     if worse is None:
@@ -333,6 +368,15 @@ def _change(
         tone = "worse" if (change > 0) == (worse is Worse.ABOVE) else "better"
     sign = "+" if change > 0 else "−"
     size = abs(change)
+    if not is_exact:
+        least, size = sorted((abs(change), abs(most)))
+        if math.isinf(size) and _is_small(kind, least):
+            words = "more" if change > 0 else "less"
+        elif _is_small(kind, least):
+            words = figure_words(kind, size, (0.0, size)).replace("up to ", f"up to {sign}")
+        else:
+            words = sign + figure_words(kind, least, (least, size))
+        return {"words": words, "direction": direction, "tone": tone}
     words = (
         f"{size:.1f} points" if kind is Kind.PERCENT else value_words(kind, _rounded(kind, size))
     )
@@ -352,17 +396,20 @@ def _reason(finding: Finding, measure: Measure | None, depth: float | None) -> R
     if finding.measure == STALL:
         jobs = "work waits" if depth is None else f"{_jobs(depth)} and none has been completed"
         return [f"{jobs} for 10 min"]
-    if finding.health is Health.UNKNOWN:
+    if finding.health is Health.UNKNOWN and finding.bounds is None:
         what = "" if measure is None else f"{measure.title} is not known: "
         return [what + finding.cause, *_since(finding)]
     if measure is None or measure.limits is None or finding.value is None or finding.limit is None:
         return [finding.cause, *_since(finding)]
     kind, unit = measure.panel.kind, measure.panel.unit
-    value, limit = value_words(kind, finding.value), value_words(kind, finding.limit)
+    value = figure_words(kind, finding.value, finding.bounds)
+    limit = value_words(kind, finding.limit)
     if kind is Kind.COUNT:
         value, limit = f"{value} {unit}", f"{limit}"
     side = "limit" if measure.limits.worse is Worse.ABOVE else "should be at least"
     title = measure.title
+    if finding.health is Health.UNKNOWN:
+        return [f"{title} is {value}: whether that is beyond its limit, {limit}, is not known"]
     if measure.id == "active_workers" and finding.value == 0:
         return ["no worker is up", *_since(finding)]
     return [f"{title} is {value}, {side} {limit}", *_since(finding)]

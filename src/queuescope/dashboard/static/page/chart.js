@@ -23,6 +23,8 @@ function wideOnly(words) {
   return part;
 }
 
+const SOURCES = { broker: "the broker", job_history: "the job history" };
+
 class Chart {
   // `layout` is what all charts have in common.
   constructor(element, layout, { onZoom, onReset, onHover, onUnhover }) {
@@ -73,10 +75,15 @@ class Chart {
     return this.drawn;
   }
 
-  // A figure from nearer the queue than Prometheus, or none: one page tells one present.
+  // The figure of the card, or none: one page tells one present, in the heading and at the end of
+  // the curves.
   showLive(figure) {
+    const before = JSON.stringify(this.live?.ends);
     this.live = figure;
-    if (this.panel) this.showNow();
+    if (!this.panel) return;
+    this.showNow();
+    if (JSON.stringify(figure?.ends) === before || this.panel.state === "stale") return;
+    this.drawn = this.drawn.then(() => this.draw(this.shown)).catch((error) => console.error(error));
   }
 
   // The present value; one that is not whole, or older than the chart itself, says so.
@@ -84,8 +91,8 @@ class Chart {
     const { panel, context } = this, now = this.live ?? panel.now, part = this.part("now");
     part.replaceChildren();
     part.dataset.state = now?.state ?? "";
-    part.toggleAttribute("data-live", Boolean(this.live));
-    const source = this.live ? "the broker" : "Prometheus";
+    part.toggleAttribute("data-live", Boolean(now) && now.origin !== "prometheus");
+    const source = SOURCES[now?.origin] ?? "Prometheus";
     const from = now?.asOf ? `From ${source}, as of ${momentText(now.asOf, context.zone, context.now())}.` : "";
     part.title = now ? [from, now.cause && sentence(now.cause), ...now.warnings].filter(Boolean).join("\n") : "";
     if (!now) return;
@@ -174,7 +181,11 @@ class Chart {
     // Without the source nothing is known of the step that is still open.
     const isAway = panel.state === "stale";
     const curves = coarse.map((curve) => (fine ? splice(curve, byUid.get(curve.trace.uid)) : curve))
-      .map((curve) => (isAway ? { ...curve, live: null } : curve));
+      .map((curve) => (isAway ? { ...curve, live: null } : curve))
+      .map((curve) => {
+        const end = curve.live && view.follows && !view.by && this.live?.ends[curve.trace.name];
+        return end ? { ...curve, live: withFigure(curve.live, end, panel.kind) } : curve;
+      });
     const data = curves.map((curve) => plotlyTrace(curve, offset, resolve));
     const live = curves.map((curve) => curve.live).find(Boolean) ?? null;
     this.ends.show(curves.map(({ trace, live: end }) => ({ uid: trace.uid, end })));
@@ -182,17 +193,32 @@ class Chart {
     else delete this.element.dataset.live;
     curves.forEach((curve, n) => {
       const flows = n === 0 && this.strip?.flows.length;
-      if (!flows && !curve.live) return;
+      if (!flows && !curve.live && !curve.told) return;
       const { times } = withLive(curve);
       const words = times.map((at) => (flows ? this.strip.textAt(at) : ""));
       data[n].text = words.map((text) => (text ? `<br>${text}` : ""));
-      if (times.length > curve.times.length) data[n].text[times.length - 1] = liveWords(curve.live);
-      data[n].hovertemplate += "%{text}";
+      const template = `${data[n].hovertemplate}%{text}`;
+      data[n].hovertemplate = template;
+      // An estimate is no number to be told, and the live end has the words of the card.
+      const told = [...(curve.told ?? [])];
+      if (times.length > curve.times.length) {
+        const end = times.length - 1;
+        data[n].text[end] = liveWords(curve.live, panel.kind);
+        told[end] = curve.live.words;
+      }
+      if (told.length) {
+        data[n].hovertemplate = times.map((_, i) => (told[i] ? `${told[i]}%{text}` : template));
+      }
     });
     const own = panel.figure.layout;
     const layout = resolve({
       ...this.layout, ...own, yaxis: { ...this.layout.yaxis, ...own.yaxis },
     });
+    const extremes = endExtremes(curves.map((curve) => curve.live));
+    if (extremes.length) {
+      const given = layout.yaxis.autorangeoptions;
+      layout.yaxis.autorangeoptions = { ...given, include: [...(given?.include ?? []), ...extremes] };
+    }
     const [from, to] = zoom || [view.from, viewEnd(view)];
     layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
     if (panel.dataStart > from && panel.state !== "stale") {

@@ -1,5 +1,6 @@
-// The live end of each curve: the step that is still open is a dot at its value so far, which moves
-// with each refresh until the point of the whole step is there in its place.
+// The live end of each curve: a dot at its value now, which moves with each refresh until the point of
+// the whole step is there in its place. A value that is known only to lie between two bounds is a bar
+// from one to the other, and a thin line leads to the worst of the open step so far.
 
 const END_RADIUS = 4;
 
@@ -8,8 +9,25 @@ function viewEnd(view) {
   return view.live ?? view.to;
 }
 
-function liveWords({ at, from }) {
-  return `, so far in the last ${durationText(at - from)}`;
+const WORST = { count: "highest", percent: "lowest", latency: "all" };
+
+function liveWords({ at, from, soFarWords }, kind) {
+  const what = kind === "count" ? ", now" : ", the last 5 min";
+  return soFarWords
+    ? `${what}<br>${WORST[kind]} of the last ${durationText(at - from)}: ${soFarWords}` : what;
+}
+
+// `live` with another figure of now, which may be worse than the open step so far.
+function withFigure(live, end, kind) {
+  const worst = end.between ? end.between[1] ?? Infinity : end.value;
+  const isWorse = live.soFar !== null && (kind === "percent" ? live.soFar < worst : live.soFar > worst);
+  return { ...live, ...end, ...(isWorse ? {} : { soFar: null, soFarWords: "" }) };
+}
+
+// What the value axis has to hold of them beyond the curves.
+function endExtremes(ends) {
+  return ends.flatMap((end) => [end?.soFar, ...(end?.between ?? [])])
+    .filter((value) => Number.isFinite(value));
 }
 
 class LiveEnds {
@@ -19,7 +37,7 @@ class LiveEnds {
     canvas.append(this.svg);
   }
 
-  // `ends`: [{ uid, end: { at, value } | null }], in the order of the traces.
+  // `ends`: [{ uid, end }], in the order of the traces; for `end` see `decodeTraces`.
   show(ends) {
     this.ends = ends;
   }
@@ -42,8 +60,22 @@ class LiveEnds {
     for (const trace of plot._fullData) {
       const end = this.ends.find(({ uid }) => uid === trace.uid)?.end;
       if (!end || trace.visible !== true) continue;
-      const [cx, cy] = [x(end.at), axis.d2p(end.value)];
-      if (cx < 0 || cx > width + 1 || cy < -1 || cy > height + 1) continue;
+      const cx = x(end.at);
+      if (cx < 0 || cx > width + 1) continue;
+      const y = (value) => Math.min(height, Math.max(0, value === null ? 0 : axis.d2p(value)));
+      const line = (from, to, kind) => {
+        const place = { x1: cx.toFixed(1), x2: cx.toFixed(1), y1: y(from).toFixed(1), y2: y(to).toFixed(1) };
+        const drawn = svgElement("line", { ...place, class: kind });
+        drawn.style.stroke = trace.line.color;
+        dots.push(drawn);
+      };
+      if (end.soFar !== null) line(end.value, end.soFar, "qs-so-far");
+      if (end.between) {
+        line(...end.between, "qs-between");
+        continue;
+      }
+      const cy = axis.d2p(end.value);
+      if (cy < -1 || cy > height + 1) continue;
       const dot = svgElement("circle", { cx: cx.toFixed(1), cy: cy.toFixed(1), r: END_RADIUS });
       dot.style.stroke = trace.line.color;
       dots.push(dot);

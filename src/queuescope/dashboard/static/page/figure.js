@@ -1,6 +1,6 @@
 // From the server's figure (packed values, UTC, colour tokens) to what Plotly draws.
 
-const PACKED = { f4: Float32Array, f8: Float64Array, u4: Uint32Array };
+const PACKED = { f4: Float32Array, f8: Float64Array, u2: Uint16Array, u4: Uint32Array };
 
 function unpack({ dtype, bdata }) {
   const text = atob(bdata);
@@ -22,15 +22,22 @@ function decodeValues({ dtype, bdata }) {
   return values;
 }
 
-// Decoded once per answer: [{ trace, times, values, live }], times in epoch seconds; `live` is the
-// step that is still open, { at, from, value }, or null.
+// Decoded once per answer: [{ trace, times, values, told, live }], times in epoch seconds; `told` are
+// the words of values that are estimates, or null; `live` is the
+// value now, in the step that is still open, or null: { at, from, value, words }, and where there is
+// something to tell of `between` ([low, high], what the value lies between; high null: no end) and
+// `soFar` with its words (the value over the open step, where it is worse).
 function decodeTraces(figure) {
   return figure.data.map((trace) => {
     const values = decodeValues(trace.y);
     const at = trace.at && unpack(trace.at);
     const times = values.map((_, i) => (trace.x0 + (at ? at[i] : i) * trace.dx) / 1000);
-    const live = figure.live && trace.live !== undefined ? { ...figure.live, value: trace.live } : null;
-    return { trace, times, values, live };
+    const live = figure.live && trace.live !== undefined ? {
+      ...figure.live, value: trace.live, words: trace.liveWords, between: trace.liveBetween ?? null,
+      soFar: trace.soFar ?? null, soFarWords: trace.soFarWords ?? "",
+    } : null;
+    const told = trace.between ? [...unpack(trace.between.at)].map((i) => trace.between.words[i]) : null;
+    return { trace, times, values, told, live };
   });
 }
 
@@ -43,10 +50,12 @@ function splice(coarse, fine) {
   const head = before < 0 ? coarse.times.length : before;
   let tail = coarse.times.findIndex((t) => t > to);
   if (tail < 0) tail = coarse.times.length;
+  const joined = (outer, inner) => [...outer.slice(0, head), ...inner, ...outer.slice(tail)];
   return {
     trace: coarse.trace,
-    times: [...coarse.times.slice(0, head), ...fine.times, ...coarse.times.slice(tail)],
-    values: [...coarse.values.slice(0, head), ...fine.values, ...coarse.values.slice(tail)],
+    times: joined(coarse.times, fine.times),
+    values: joined(coarse.values, fine.values),
+    told: coarse.told && fine.told && joined(coarse.told, fine.told),
     // What is open at the coarse step is partly over at the fine one.
     live: fine.live && !(coarse.live?.at > fine.live.at) ? fine.live : coarse.live,
   };
@@ -71,7 +80,9 @@ function withLive({ times, values, live }) {
 }
 
 function plotlyTrace(curve, offset, resolve) {
-  const { x0, dx, at, y, live, ...rest } = curve.trace;
+  const {
+    x0, dx, at, y, between, live, liveWords, liveBetween, soFar, soFarWords, ...rest
+  } = curve.trace;
   const { times, values } = withLive(curve);
   const sizes = isolatedSizes(values);
   return resolve({

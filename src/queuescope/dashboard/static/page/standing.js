@@ -263,8 +263,11 @@ class Standing {
     const why = document.createElement("span");
     why.className = "qs-why";
     why.textContent = cause ? sentence(capital(cause)) : "";
+    const beside = document.createElement("span");
+    beside.className = "qs-beside";
+    beside.textContent = kpi?.beside && state !== "stale" ? kpi.beside : "";
     if (!kpi || ["empty", "idle", "unavailable"].includes(state)) {
-      line.replaceChildren(why);
+      line.replaceChildren(...(beside.textContent ? [beside] : []), why);
       return;
     }
     fill(line, kpi.changes.map((change) => {
@@ -288,6 +291,7 @@ class Standing {
       first.title = drain.words;
     }
     if (first.textContent) line.prepend(first);
+    else if (beside.textContent) line.prepend(beside);
   }
 
   showSpark(card, kpi) {

@@ -386,12 +386,11 @@ class Trends {
     }
   }
 
-  // What the broker says of what a chart shows stands on it as on its card.
+  // What a card says of what a chart shows stands on the chart, too.
   showLive(kpis) {
     for (const chart of this.charts) {
-      const kpi = kpis.find((one) => one.id === chart.element.dataset.panel);
-      const isLive = kpi?.origin === "broker" && kpi.state === "fresh";
-      chart.showLive(isLive ? { state: kpi.state, words: kpi.words, asOf: kpi.asOf, warnings: [] } : null);
+      const kpi = kpis.find((one) => one.panel === chart.element.dataset.panel);
+      chart.showLive(kpi && ["fresh", "partial"].includes(kpi.state) ? kpi : null);
     }
   }
 
