@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 
+import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.known_samples import HOUR
-from tests.browser.trends_page import PANELS, TrendsPage, iso
+from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage, epoch, iso
 
 
 def checked(page: TrendsPage) -> list[str]:
@@ -107,3 +109,152 @@ def test_the_range_selector_is_one_stop_of_the_tab_key(open_page: OpenPage) -> N
     expect(page.selector("Break down by")).to_be_focused()
     page.page.keyboard.press("Shift+Tab")
     expect(page.radio("6h")).to_be_focused()
+
+
+def test_what_the_address_does_not_say_as_the_page_would_is_told(open_page: OpenPage) -> None:
+    page = open_page("?range=zz&by=job&step=x&refresh=7&tz=Mars/Base", timezone_id="Asia/Tokyo")
+    expect(page.banner).to_have_attribute("data-tone", "note")
+    for words in (
+        "range='zz': choose one of 1h, 6h, 24h, 7d, or another number of m, h, d or w.",
+        "Shown instead: the last 24h.",
+        "by='job': choose one of none, queue, instance, tenant. Shown instead: all together.",
+        "step='x': give whole seconds, 1 to 86400. Shown instead: the usual step.",
+        "refresh='7': choose one of off, 10, 30, 60, 300. Shown instead: 60 s.",
+        "tz='Mars/Base': give UTC or a zone such as Europe/Berlin. Shown instead: Asia/Tokyo.",
+    ):
+        expect(page.banner).to_contain_text(words)
+    assert checked(page) == ["24h"]
+    # The address says what is drawn, and what was told is over with the next choice.
+    assert page.page.url.removeprefix(page.base_url) == "/?refresh=60&range=24h"
+    page.wait_until_streamlit_has_taken_over()
+    expect(page.banner).to_contain_text("range='zz'")
+    page.radio("1h").click()
+    page.wait_until_drawn(60)
+    expect(page.banner).to_be_hidden()
+
+
+def test_a_range_in_the_future_is_no_range(open_page: OpenPage) -> None:
+    later = time.time() + 7 * 24 * HOUR
+    page = open_page(f"?from={iso(later)}&to={iso(later + HOUR)}")
+    expect(page.banner).to_contain_text("lies in the future: it is ")
+    expect(page.banner).to_contain_text("Shown instead: the last 24h.")
+    assert checked(page) == ["24h"]
+    [depth] = page.traces("queue_depth").values()
+    assert depth.times[-1] - depth.times[0] == 24 * HOUR
+
+    page.radio("Custom").click()
+    page.page.get_by_label("From").fill(iso(later)[:16])
+    page.page.get_by_label("To", exact=True).fill(iso(later + HOUR)[:16])
+    page.page.get_by_role("button", name="Show").click()
+    expect(page.page.get_by_text("The start lies in the future.")).to_be_visible()
+
+    # One that only ends there is drawn until now.
+    page.open(f"?from={iso(time.time() - HOUR)}&to={iso(later)}&step=3600")
+    expect(page.banner).to_contain_text("The range ends in the future: it is drawn until now")
+    [depth] = page.traces("queue_depth").values()
+    assert depth.times[-1] <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("query", "range_", "label", "step"),
+    [
+        ("range=2d", "2d", "Custom: 2d", 600),
+        ("from=now-3h&to=now&timezone=utc", "3h", "Custom: 3h", 30),
+        ("from=now-1h&to=now&refresh=1m&orgId=1", "1h", "1h", 60),
+    ],
+)
+def test_a_range_as_other_tools_write_it_follows_the_present(
+    query: str, range_: str, label: str, step: int, open_page: OpenPage
+) -> None:
+    page = open_page(f"?{query}", timezone_id="Australia/Darwin", drawn=False)
+    page.wait_until_drawn(step)
+    expect(page.banner).to_be_hidden()
+    assert checked(page) == [label]
+    assert (page.parameter("range"), page.parameter("from")) == (range_, None)
+    expect(page.selector("Refresh")).to_have_value("60")
+    zone = "UTC" if "timezone" in query else "Australia/Darwin, UTC+9:30"
+    expect(page.plot("latency").locator(".xtitle")).to_have_text(zone)
+    expect(page.panel("queue_depth")).to_have_attribute("data-live", re.compile("T"))
+
+
+def test_times_of_the_address_mean_the_same_in_every_zone(open_page: OpenPage) -> None:
+    end = int(time.time()) // HOUR * HOUR - HOUR
+    start = end - 4 * HOUR
+    for first, second in (
+        (str(start * 1000), str(end * 1000)),
+        (str(start), str(end)),
+        (iso(start)[:16], iso(end)[:16]),
+    ):
+        page = open_page(f"?from={first}&to={second}&tz=Asia/Kolkata", timezone_id="Asia/Tokyo")
+        [depth] = page.traces("queue_depth", 19_800).values()
+        assert (depth.times[0], depth.times[-1]) == (start, end)
+        assert (page.parameter("from"), page.parameter("to")) == (iso(start), iso(end))
+        if "T" in first:
+            expect(page.banner).to_contain_text("names no time zone and is read as UTC.")
+        else:
+            expect(page.banner).to_be_hidden()
+
+
+def drawn_span(page: TrendsPage, seconds: float) -> None:
+    """Until the charts are drawn over so long a time."""
+    page.page.wait_for_function(
+        """seconds => [...document.querySelectorAll(".js-plotly-plot")].every(plot => {
+          const [from, to] = plot._fullLayout.xaxis.range.map(
+            wall => Date.parse(`${String(wall).replace(" ", "T")}Z`) / 1000);
+          return Math.abs(to - from - seconds) <= Math.max(3700, seconds / 50);
+        })""",
+        arg=seconds,
+        timeout=WAIT_MS,
+    )
+
+
+def test_back_and_forward_draw_what_the_address_says(open_page: OpenPage) -> None:
+    page = open_page("?range=24h&refresh=off")
+    page.wait_until_streamlit_has_taken_over()
+    page.radio("7d").click()
+    page.wait_until_drawn(HOUR)
+    page.choose("Break down by", "tenant")
+    expect(page.panel("success_rate").locator(".legendtext").first).to_be_visible()
+    page.choose("Refresh", "5 min")
+    page.zoom("success_rate", 0.4, 0.6)
+    page.page.wait_for_url("**zoom=*")
+    zoomed = page.page.url
+    drawn_span(page, 0.2 * 7 * 24 * HOUR)
+    link = page.page.get_by_role("link", name="Jobs", exact=True)
+    link.click()
+    page.page.wait_for_url("**/jobs")
+    expect(page.page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+
+    page.page.go_back()
+    page.page.wait_for_url(zoomed)
+    drawn_span(page, 0.2 * 7 * 24 * HOUR)
+    page.page.go_back()
+    drawn_span(page, 7 * 24 * HOUR)
+    expect(page.selector("Break down by")).to_have_value("tenant")
+    assert page.parameter("zoom") is None
+    page.page.go_back()
+    expect(page.selector("Break down by")).to_have_value("none")
+    page.wait_until_drawn(HOUR)
+    assert (checked(page), page.parameter("range")) == (["7d"], "7d")
+    page.page.go_back()
+    page.wait_until_drawn(900)
+    assert (checked(page), page.parameter("range")) == (["24h"], "24h")
+    for _ in range(3):
+        page.page.go_forward()
+    page.page.wait_for_url(zoomed)
+    drawn_span(page, 0.2 * 7 * 24 * HOUR)
+    page.page.go_forward()
+    page.page.wait_for_url("**/jobs")
+    expect(page.page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+
+    # A link to the dashboard shows it as it was left, and says so.
+    page.page.get_by_role("link", name="Dashboard", exact=True).click()
+    page.page.wait_for_url("**zoom=*")
+    drawn_span(page, 0.2 * 7 * 24 * HOUR)
+    # A whole new visit to the same address shows the same.
+    shown = page.shown_ranges()
+    page.page.reload()
+    page.wait_until_drawn()
+    drawn_span(page, 0.2 * 7 * 24 * HOUR)
+    differences = zip(shown[0], page.shown_ranges()[0], strict=True)
+    assert max(abs(epoch(a) - epoch(b)) for a, b in differences) <= 1

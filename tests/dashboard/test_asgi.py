@@ -29,6 +29,9 @@ from queuescope.snapshot import RANGES
 SNAPSHOT = re.compile(
     r'<script type="application/json" id="queuescope-snapshot">(.*?)</script>', re.DOTALL
 )
+ASKED = re.compile(
+    r'<script type="application/json" id="queuescope-address">(.*?)</script>', re.DOTALL
+)
 PAGE = {"Accept": "text/html,*/*"}
 
 
@@ -134,7 +137,11 @@ def test_an_encoding_that_is_not_accepted_is_not_sent(
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("range=2h", "range='2h': choose one of 1h, 6h, 24h, 7d"),
+        (
+            "range=2x",
+            "range='2x': choose one of 1h, 6h, 24h, 7d, or another number of m, h, d or w",
+        ),
+        ("range=93d", "range='93d': a range is at least 1m and at most 92d long"),
         ("step=0", "step='0': give whole seconds, 1 to 86400"),
         ("by=%3Cscript%3E", "by='<script>': choose one of none, queue, instance, tenant"),
         ("from=1", "a custom range needs both from= and to="),
@@ -229,18 +236,25 @@ def test_the_page_carries_its_snapshot_and_no_markup_of_a_label(
 @pytest.mark.parametrize(
     "query", ["?range=</script><script>alert(1)</script>", "?by=%3C/script%3E&tz=\"'><x>"]
 )
-def test_nothing_of_the_address_is_written_into_the_page(
+def test_what_the_address_holds_is_told_in_the_page_as_data_alone(
     dashboard: RunningDashboard, query: str
 ) -> None:
+    def without_data(text: str) -> str:
+        return SNAPSHOT.sub("", ASKED.sub("", text))
+
     plain = dashboard.ask("/?range=none", PAGE)
-    assert SNAPSHOT.findall(plain.text) == []
     request = f"GET /{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", dashboard.port), timeout=30) as connection:
         connection.sendall(request.encode())
         found = b""
         while part := connection.recv(65_536):
             found += part
-    assert found.partition(b"\r\n\r\n")[2] == plain.body
+    page = found.partition(b"\r\n\r\n")[2].decode()
+    assert without_data(page) == without_data(plain.text)
+    (asked,) = ASKED.findall(page)
+    assert "<" not in asked
+    (remark,) = json.loads(asked)["remarks"]
+    assert "</script>" in remark
 
 
 def test_other_pages_and_probes_get_the_page_without_the_early_charts(

@@ -44,7 +44,15 @@ from queuescope.panels import load_dashboard
 from queuescope.private_files import make_private_folder, open_to_others
 from queuescope.prometheus.promql import parse_matchers, render_matchers
 from queuescope.settings import Settings, load_settings
-from queuescope.snapshot import RANGES, Snapshot, SnapshotService, View, parse_view
+from queuescope.snapshot import (
+    RANGES,
+    Address,
+    Snapshot,
+    SnapshotService,
+    View,
+    parse_view,
+    read_address,
+)
 from queuescope.snapshot.flow_history import FlowHistories
 from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
@@ -198,8 +206,12 @@ class Dashboard:
             ).run()
 
     async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
-        view = parse_view(params, self.panels.breakdowns, self.settings.range)
+        view = self._view_of(params)
         return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
+
+    def _view_of(self, params: Mapping[str, str]) -> View:
+        now = time.time() if self._snapshots is None else self._snapshots.source_now
+        return parse_view(params, self.panels.breakdowns, self.settings.range, now)
 
     async def view(self, request: Request) -> Response:
         try:
@@ -234,7 +246,7 @@ class Dashboard:
         if self._flows is None:
             raise RuntimeError("the application has not been started")
         try:
-            view = parse_view(request.query_params, self.panels.breakdowns, self.settings.range)
+            view = self._view_of(request.query_params)
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         return _json(await self._flows.get(view))
@@ -243,13 +255,16 @@ class Dashboard:
         """The index page for ``request``, with its snapshot when one is at hand."""
         if request.scope["path"] != "/":
             return self.shell.document(early=False, snapshot=None)
-        try:
-            view = parse_view(request.query_params, self.panels.breakdowns, self.settings.range)
-        except ConfigurationError:
-            # The page's script reads the address by its own rules and asks again.
-            return self.shell.document(early=True, snapshot=None)
-        held = self.snapshots.held(view, self.settings.refresh_seconds or 60)
-        return self.shell.document(early=True, snapshot=None if held is None else _inline(held))
+        now = self.snapshots.source_now
+        address = read_address(
+            request.query_params, self.panels.breakdowns, self.settings.range, now
+        )
+        held = self.snapshots.held(address.view, self.settings.refresh_seconds or 60)
+        return self.shell.document(
+            early=True,
+            snapshot=None if held is None else _inline(held),
+            address=_asked(address),
+        )
 
     async def alive(self, _request: Request) -> Response:
         """503 once a loop in the background has ended: only a restart begins it again. One that
@@ -352,6 +367,21 @@ def liveness(ended: Sequence[str], failing: Sequence[str]) -> Response:
 def _inline(snapshot: Snapshot) -> bytes:
     """The snapshot as of this moment: its age is told by ``serverNow``."""
     return b'{"serverNow":%.3f,%b' % (time.time(), snapshot.body.removeprefix(b"{"))
+
+
+def _asked(address: Address) -> bytes:
+    """What the page's script is told of the address, which it does not read itself."""
+    view = address.view
+    return orjson.dumps(
+        {
+            "range": view.range,
+            "custom": None if view.range is not None else [view.start, view.end],
+            "step": view.step_seconds,
+            "by": view.by,
+            "zoom": address.zoom,
+            "remarks": address.remarks,
+        }
+    )
 
 
 def _page(request: Request) -> str:

@@ -113,15 +113,20 @@ class Shell:
             f'<script src="{assets.plotly}"></script><script src="{assets.script}"></script>'
         )
 
-    def document(self, *, early: bool, snapshot: bytes | None) -> bytes:
-        """The whole page; ``snapshot`` (JSON) is drawn without asking for it."""
+    def document(
+        self, *, early: bool, snapshot: bytes | None, address: bytes | None = None
+    ) -> bytes:
+        """The whole page; ``snapshot`` (JSON) is drawn without asking for it, and ``address`` is
+        what the page's address means.
+        """
         parts = [self._early_head if early else self._head]
-        if early and snapshot is not None:
-            # `<` cannot end the element early; JSON reads the escape as the same character.
-            safe = snapshot.decode("utf-8").replace("<", "\\u003c")
-            parts.append(
-                f'<script type="application/json" id="queuescope-snapshot">{safe}</script>'
-            )
+        for name, content in (("address", address), ("snapshot", snapshot)):
+            if early and content is not None:
+                # `<` cannot end the element early; JSON reads the escape as the same character.
+                safe = content.decode("utf-8").replace("<", "\\u003c")
+                parts.append(
+                    f'<script type="application/json" id="queuescope-{name}">{safe}</script>'
+                )
         parts += [self._scripts, self._tail]
         return "".join(parts).encode("utf-8")
 

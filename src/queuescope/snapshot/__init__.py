@@ -1,6 +1,15 @@
 """A page's data, read and drawn once for all its viewers."""
 
+from queuescope.snapshot.address import Address, parse_view, read_address
 from queuescope.snapshot.service import Snapshot, SnapshotService
-from queuescope.snapshot.view import RANGES, View, parse_view
+from queuescope.snapshot.view import RANGES, View
 
-__all__ = ["RANGES", "Snapshot", "SnapshotService", "View", "parse_view"]
+__all__ = [
+    "RANGES",
+    "Address",
+    "Snapshot",
+    "SnapshotService",
+    "View",
+    "parse_view",
+    "read_address",
+]

@@ -130,11 +130,16 @@ class SnapshotService:
         """The views that are kept fresh now."""
         return self._refresher.watched
 
+    @property
+    def source_now(self) -> float:
+        """What the source's clock says, as far as is known."""
+        return self._clock() + self._probe.contact.offset_seconds
+
     def ages_seconds(self) -> Mapping[str, float]:
         """By panel, how long ago the source last answered for it; the oldest of all views that
         are watched. A panel without any answer is left out.
         """
-        source_now = self._clock() + self._probe.contact.offset_seconds
+        source_now = self.source_now
         ages: dict[str, float] = {}
         for view in self.watched:
             snapshot = self._snapshots.get(view)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from queuescope.errors import ConfigurationError
 from queuescope.timeseries import Grid
 
 RANGES: dict[str, tuple[int, int]] = {
@@ -15,7 +12,10 @@ RANGES: dict[str, tuple[int, int]] = {
     "24h": (24 * 3_600, 900),
     "7d": (7 * 86_400, 3_600),
 }
-"""Span and step of each range, in seconds."""
+"""Span and step in seconds of each range that the page offers."""
+
+RANGE_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+"""Seconds of the units in which another range may be given: ``90m``, ``30d``."""
 
 STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
 _POINTS = 480
@@ -27,8 +27,8 @@ MAX_SPAN_SECONDS = 92 * 86_400
 class View:
     """A range that follows the present (``range``), or an absolute one (``start``, ``end``).
 
-    Times are epoch seconds. ``step_seconds`` None means the default step. Equal views share one
-    snapshot.
+    ``range`` is one of ``RANGES`` or a number with one of ``RANGE_UNITS``. Times are epoch seconds.
+    ``step_seconds`` None means the default step. Equal views share one snapshot.
     """
 
     range: str | None = "24h"
@@ -40,7 +40,7 @@ class View:
     @property
     def span_seconds(self) -> int:
         if self.range is not None:
-            return RANGES[self.range][0]
+            return range_seconds(self.range)
         return (self.end or 0) - (self.start or 0)
 
     def grid(self, now: float, scrape_interval_seconds: int) -> Grid:
@@ -67,57 +67,23 @@ class View:
         floor = max(scrape_interval_seconds, -(-self.span_seconds // MAX_POINTS), 1)
         if self.step_seconds is not None:
             return max(self.step_seconds, floor)
-        if self.range is not None:
+        if self.range in RANGES:
             return max(RANGES[self.range][1], scrape_interval_seconds)
         wanted = max(floor, self.span_seconds / _POINTS)
         return next((step for step in STEPS if step >= wanted), STEPS[-1])
 
 
-def parse_view(params: Mapping[str, str], breakdowns: Sequence[str], default_range: str) -> View:
-    """The view that the page's address names.
+def range_seconds(name: str) -> int:
+    """How long the range ``name`` is."""
+    return RANGES[name][0] if name in RANGES else int(name[:-1]) * RANGE_UNITS[name[-1]]
 
-    Raises ``ConfigurationError`` with the parameter, what it holds and what it may hold.
+
+def range_name(seconds: int) -> str:
+    """The one name of a range: that which the page offers, else in the largest unit of which it is
+    a whole number.
     """
-    by = params.get("by") or None
-    if by == "none":
-        by = None
-    if by is not None and by not in breakdowns:
-        raise ConfigurationError(f"by={by[:40]!r}: choose one of none, {', '.join(breakdowns)}")
-    step = _step(params.get("step"))
-    if params.get("from") or params.get("to"):
-        if not (params.get("from") and params.get("to")):
-            raise ConfigurationError("a custom range needs both from= and to=")
-        start, end = _instant("from", params["from"]), _instant("to", params["to"])
-        if end <= start:
-            raise ConfigurationError("from= must lie before to=")
-        if end - start > MAX_SPAN_SECONDS:
-            raise ConfigurationError(
-                f"from= and to= are more than {MAX_SPAN_SECONDS // 86_400} days apart"
-            )
-        return View(None, start, end, step, by)
-    name = params.get("range") or default_range
-    if name not in RANGES:
-        raise ConfigurationError(f"range={name[:40]!r}: choose one of {', '.join(RANGES)}")
-    return View(name, None, None, step, by)
-
-
-def _step(text: str | None) -> int | None:
-    if not text:
-        return None
-    plain = text.isascii() and text.isdecimal() and len(text) < 10
-    if not plain or not 0 < int(text) <= STEPS[-1]:
-        raise ConfigurationError(f"step={text[:40]!r}: give whole seconds, 1 to {STEPS[-1]}")
-    return int(text)
-
-
-def _instant(name: str, text: str) -> int:
-    try:
-        when = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        raise ConfigurationError(
-            f"{name}={text[:40]!r}: give a time such as 2026-01-31T14:00:00Z"
-        ) from None
-    seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    if not 0 <= seconds < 2**33:
-        raise ConfigurationError(f"{name}={text[:40]!r} lies outside the years 1970 to 2242")
-    return int(seconds)
+    for name, (span, _) in RANGES.items():
+        if span == seconds:
+            return name
+    unit = next(unit for unit in "dhms" if seconds % RANGE_UNITS[unit] == 0)
+    return f"{seconds // RANGE_UNITS[unit]}{unit}"

@@ -19,6 +19,7 @@ function adopt(slot) {
   focused?.focus({ preventScroll: true });
   early?.remove();
   page.trends.applyTheme();
+  page.trends.enter();
   page.trends.start();
   return () => {
     const shown = page.trends.refusal ?? page.root;
@@ -37,6 +38,7 @@ function drawEarly() {
   early.replaceChildren(root);
   early.dataset.theme = currentTheme(root);
   page = { root, trends: new Trends(root) };
+  page.trends.enter();
   const inline = document.getElementById("queuescope-snapshot");
   const started = page.trends.start(inline ? JSON.parse(inline.textContent) : null);
   const drawn = Promise.resolve(started).then(() => page.trends.drawn());

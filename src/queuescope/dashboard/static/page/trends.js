@@ -6,6 +6,7 @@ const ANSWER_SECONDS = 20;
 const PAGE = Math.random().toString(36).slice(2, 14);
 const SPREAD_SECONDS = 0.5;
 const CLOCK_TOLERANCE_SECONDS = 5;
+const FUTURE_SECONDS = 60;
 const FLOW_KEPT_SECONDS = 300;
 const MAX_FLOWS = 16;
 
@@ -14,9 +15,8 @@ class Trends {
     this.root = root;
     this.find = (name) => root.querySelector(`[data-qs="${name}"]`);
     this.defaults = JSON.parse(root.dataset.defaults);
-    this.state = readAddress(this.defaults);
     this.base = this.defaults.base;
-    this.zoom = null;
+    this.takeAddress(askedAddress());
     this.answers = new Map();
     this.flows = new Map();
     this.payload = null;
@@ -52,6 +52,29 @@ class Trends {
 
   // ---- life
 
+  // The state is what the address says.
+  takeAddress(asked = null) {
+    const { state, zoom, remarks } = readAddress(this.defaults, asked);
+    this.state = state;
+    this.zoom = zoom;
+    this.fine = null;
+    this.remarks = remarks;
+    this.search = location.search;
+  }
+
+  // `isStep`: the reader finds the way back to what was drawn before.
+  write(isStep = false) {
+    writeAddress(this.state, this.zoom, isStep);
+    this.search = location.search;
+  }
+
+  // The page stands at this address now, be it opened, or come back to from another page.
+  enter() {
+    this.home = location.pathname;
+    if (location.search !== this.search && !isBareAddress()) this.follow();
+    if (!isWrittenAs(this.state, this.zoom)) this.write();
+  }
+
   // Resolves once the first answer, where one has to be asked for, has been taken in.
   async start(first) {
     if (this.running || this.refusal) return;
@@ -59,6 +82,7 @@ class Trends {
     this.clock = setInterval(() => this.tick(), 1000);
     if (first) {
       this.receive(this.key(), first);
+      if (this.zoom) this.loadFine();
       this.standing.load(this.maxAge());
     }
     else if (this.payload) this.wake();
@@ -336,7 +360,11 @@ class Trends {
     for (const chart of this.charts) chart.zoomTo(this.zoom);
     this.showControls();
     clearTimeout(this.zoomTimer);
-    this.zoomTimer = setTimeout(() => this.zoom && this.loadFine(), 250);
+    this.zoomTimer = setTimeout(() => {
+      if (!this.zoom) return;
+      this.write(true);
+      this.loadFine();
+    }, 250);
   }
 
   unzoom() {
@@ -345,6 +373,7 @@ class Trends {
       this.fine = null;
       this.pendingFine?.abort();
       clearTimeout(this.zoomTimer);
+      this.write(true);
     }
     for (const chart of this.charts) chart.reset();
     if (this.payload) this.draw();
@@ -477,6 +506,7 @@ class Trends {
       );
     }
     if (parts.help) words.push(parts.help);
+    if (parts.asOf !== undefined) words.push(...this.remarks);
     const text = this.find("banner-text");
     const joined = words.join(" ");
     if (text.textContent !== joined) text.textContent = joined;
@@ -484,7 +514,11 @@ class Trends {
 
   // What a reader should know although nothing is wrong with the data.
   notices() {
-    const notices = [this.payload.source.notice];
+    const notices = [...this.remarks, this.payload.source.notice];
+    const { custom } = this.state;
+    if (custom && custom[1] > this.serverNow() + this.payload.source.offset + FUTURE_SECONDS) {
+      notices.push("The range ends in the future: it is drawn until now, and goes on.");
+    }
     const ahead = this.deviceAhead;
     if (Math.abs(ahead) > CLOCK_TOLERANCE_SECONDS) {
       notices.push(
@@ -511,7 +545,13 @@ class Trends {
   showControls() {
     const { state } = this;
     for (const button of this.root.querySelectorAll("[data-range]")) {
-      const on = state.custom ? button.dataset.range === "custom" : button.dataset.range === state.range;
+      const isCustom = state.custom || !RANGES.includes(state.range);
+      const on = button.dataset.range === (isCustom ? "custom" : state.range);
+      // A range that has no button of its own stands on the last one.
+      if (button.dataset.range === "custom") {
+        const other = state.custom || RANGES.includes(state.range) ? "" : state.range;
+        button.textContent = other ? `Custom: ${other}` : "Custom";
+      }
       button.setAttribute("aria-checked", String(on));
       button.tabIndex = on ? 0 : -1;
     }
@@ -532,14 +572,29 @@ class Trends {
 
   change(part) {
     Object.assign(this.state, part);
-    writeAddress(this.state);
+    this.write();
     this.showControls();
   }
 
   chooseView(part) {
-    this.change(part);
+    Object.assign(this.state, part);
     this.zoom = null;
     this.fine = null;
+    this.remarks = [];
+    this.write(true);
+    this.showView();
+  }
+
+  // The reader went back or forward.
+  follow() {
+    const { zone } = this.state;
+    clearTimeout(this.zoomTimer);
+    this.takeAddress();
+    if (zone !== this.state.zone) this.standing.show();
+    this.showView();
+  }
+
+  showView() {
     this.pendingFine?.abort();
     this.showControls();
     const seen = this.answers.get(this.key());
@@ -551,6 +606,7 @@ class Trends {
       this.draw();
       this.busy(false);
       this.schedule();
+      if (this.zoom) this.loadFine();
     } else this.load();
   }
 
@@ -619,9 +675,8 @@ class Trends {
     });
     window.addEventListener("online", () => this.running && this.load({ quiet: true }));
     window.addEventListener("popstate", () => {
-      if (!root.isConnected) return;
-      this.state = readAddress(this.defaults);
-      this.chooseView({});
+      // Another page of the application takes its own addresses.
+      if (root.isConnected && location.pathname === this.home) this.follow();
     });
   }
 
@@ -651,6 +706,9 @@ class Trends {
     const error = this.find("custom-error");
     if (!Number.isFinite(from) || !Number.isFinite(to)) error.textContent = "Give both times.";
     else if (from >= to) error.textContent = "The start must lie before the end.";
+    else if (this.payload && from >= this.serverNow() + this.payload.source.offset) {
+      error.textContent = "The start lies in the future.";
+    }
     else {
       this.find("custom").hidden = true;
       this.chooseView({ custom: [from, to], step: null });
