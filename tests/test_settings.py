@@ -217,3 +217,20 @@ def test_every_setting_says_what_it_does() -> None:
     for name, setting in Settings.model_fields.items():
         assert setting.description, name
         assert setting.description.endswith("."), name
+
+
+@pytest.mark.parametrize(("given", "kept"), [("", ""), ("/queues/", "/queues"), ("/a/b", "/a/b")])
+def test_a_base_path_is_kept_without_its_last_slash(
+    monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+) -> None:
+    monkeypatch.setenv("QUEUESCOPE_BASE_PATH", given)
+    assert load_settings().base_path == kept
+
+
+@pytest.mark.parametrize(
+    "given", ["queues", "https://a/b", "/a b", "/a//b", "/jobs", "/static/x", "/../x", "//host"]
+)
+def test_a_base_path_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("QUEUESCOPE_BASE_PATH", given)
+    with pytest.raises(ConfigurationError, match="QUEUESCOPE_BASE_PATH"):
+        load_settings()

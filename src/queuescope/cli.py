@@ -138,7 +138,8 @@ def serve(
                 await super().startup(sockets)
                 if self.started:
                     LoopWatchdog(asyncio.get_running_loop()).start()
-                    _say(f"Dashboard: http://{reachable_host(settings.host)}:{found}")
+                    address = f"http://{reachable_host(settings.host)}:{found}"
+                    _say(f"Dashboard: {address}{settings.base_path}")
 
         from queuescope.dashboard.asgi import create_app
 

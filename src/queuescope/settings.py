@@ -36,6 +36,15 @@ def _default_data_dir() -> Path:
     return Path(base) / "queuescope"
 
 
+# The dashboard’s own addresses begin so.
+_OWN_PATHS = frozenset(
+    {
+        *("jobs", "workers", "operations", "queuescope", "healthz", "readyz", "metrics"),
+        *("_stcore", "static", "media", "auth", "oauth2callback"),
+    }
+)
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default and what it does."""
 
@@ -115,6 +124,11 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Host names that may be asked for, besides the loopback ones, "
         "separated by commas; `*` is any.",
+    )
+    base_path: str = Field(
+        default="",
+        description="The path below which a proxy shows the dashboard, such as `/queues`; whether "
+        "it passes that path on or takes it away makes no difference.",
     )
     frame_ancestors: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -262,6 +276,20 @@ class Settings(BaseSettings):
             if "/" in name or ":" in name:
                 raise ValueError(f"{name!r} must be a host name alone, without scheme and port")
         return names
+
+    @field_validator("base_path")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
+            raise ValueError(
+                "must be a path of letters, digits, ., _, ~ and -, such as /queues, "
+                "without the scheme and the host"
+            )
+        first = path.partition("/")[2].partition("/")[0]
+        if first in _OWN_PATHS or set(path.split("/")) & {".", ".."}:
+            raise ValueError(f"{value!r} is a path of the dashboard’s own; take another")
+        return path
 
     @field_validator("frame_ancestors", mode="before")
     @classmethod

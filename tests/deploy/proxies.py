@@ -111,10 +111,16 @@ class Stage:
     dashboard: DashboardProcess
     user_header: str
     has_passwords: bool
+    path: str
+    """Below which the dashboard is shown."""
+
+    @property
+    def origin(self) -> str:
+        return f"https://{HOST}:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"https://{HOST}:{self.port}"
+        return f"{self.origin}{self.path}"
 
     def login(self, user: str) -> list[tuple[str, str]]:
         """The headers with which ``user`` comes."""
@@ -132,7 +138,7 @@ class Stage:
         connection = http.client.HTTPSConnection(HOST, self.port, timeout=30)
         connection.sock = self._connected()
         try:
-            connection.putrequest("GET", path, skip_accept_encoding=True)
+            connection.putrequest("GET", f"{self.path}{path}", skip_accept_encoding=True)
             for name, value in [*self.login(user), *headers]:
                 connection.putheader(name, value)
             connection.endheaders()
@@ -144,7 +150,7 @@ class Stage:
     def opens_websocket(self, user: str, *headers: tuple[str, str], origin: str = "") -> bool:
         """Whether a page's websocket is let in."""
         handshake = {
-            "Origin": origin or self.url,
+            "Origin": origin or self.origin,
             "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",
@@ -210,7 +216,7 @@ def caddy(folder: Path, name: str, port: int, changes: Mapping[str, str]) -> Seq
         f"\tdefault_bind 127.0.0.1\n\thttps_port {port}\n"
         "\tservers {\n\t\tprotocols h1 h2\n\t}\n}\n"
     )
-    if name.endswith("passwords.Caddyfile"):
+    if "basicauth" in (_DEPLOY / name).read_text("utf-8"):
         hashed = subprocess.run(
             ["caddy", "hash-password", "--plaintext", _PASSWORD],
             capture_output=True,
@@ -278,7 +284,7 @@ def check_requests(stage: Stage) -> None:
 def check_encodings(stage: Stage) -> None:
     """Nothing is compressed twice."""
     page = stage.ask("/", "ada", ("Accept", "text/html"))[2].decode()
-    script = page.partition('src="/queuescope/static/')[2].partition('"')[0]
+    script = page.partition(f'src="{stage.path}/queuescope/static/')[2].partition('"')[0]
     for path in ("/queuescope/view?range=1h", f"/queuescope/static/{script}"):
         plain = stage.ask(path, "ada")
         assert "content-encoding" not in plain[1]
@@ -364,11 +370,25 @@ def main(arguments: Sequence[str]) -> int:
                 **common,
             )
         )
+        below = stack.enter_context(
+            DashboardProcess(
+                folder / "below",
+                prometheus.url,
+                viewers="ada",
+                operators="ada",
+                base_path="/queues",
+                **common,
+            )
+        )
         login_port = stack.enter_context(login_server())
         stages = []
         for product, suffix in ((nginx, "conf"), (caddy, "Caddyfile")):
-            for kind, dashboard in (("passwords", passwords), ("oauth2-proxy", logins)):
-                has_passwords = dashboard is passwords
+            for kind, dashboard, path in (
+                ("passwords", passwords, ""),
+                ("oauth2-proxy", logins, ""),
+                ("below-a-path", below, "/queues"),
+            ):
+                has_passwords = dashboard is not logins
                 name = f"{product.__name__}/{kind}.{suffix}"
                 place = folder / name.replace("/", "-")
                 place.mkdir()
@@ -384,7 +404,7 @@ def main(arguments: Sequence[str]) -> int:
                 command = product(place, name, port, changes)
                 stack.enter_context(running(command, place, port))
                 header = "X-Forwarded-User" if has_passwords else "X-Forwarded-Email"
-                stages.append(Stage(name, port, dashboard, header, has_passwords))
+                stages.append(Stage(name, port, dashboard, header, has_passwords, path))
         browser = stack.enter_context(sync_playwright()).chromium.launch(
             executable_path=CHROMIUM,
             args=[*CHROMIUM_ARGUMENTS, f"--host-resolver-rules=MAP {HOST} 127.0.0.1"],
@@ -399,7 +419,7 @@ def main(arguments: Sequence[str]) -> int:
         for page in pages:
             assert len(page.opened) == 1, page.stage.name
             assert page.closed == [], page.stage.name
-            assert page.trends.complaints == [], page.trends.complaints
+            assert page.trends.complaints == [], (page.stage.name, page.trends.complaints)
             if options.pictures:
                 name = page.stage.name.replace("/", "-")
                 page.trends.page.screenshot(path=options.pictures / f"{name}.png")

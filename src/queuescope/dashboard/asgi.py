@@ -30,6 +30,7 @@ from queuescope.cache import FrameStore
 from queuescope.connect import connect
 from queuescope.dashboard.admission import Admission
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
+from queuescope.dashboard.base_path import WithBasePath, WithoutBasePath
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
 from queuescope.dashboard.jobs_csv import JOBS_CSV, JobsFile
@@ -38,7 +39,7 @@ from queuescope.dashboard.login import demand_login, own_host
 from queuescope.dashboard.own_metrics import OwnMetrics
 from queuescope.dashboard.security_headers import SecurityHeaders
 from queuescope.dashboard.services import open_services
-from queuescope.dashboard.shell import Shell, asks_for_page, page_response
+from queuescope.dashboard.shell import PROBES, Shell, asks_for_page, page_response
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
 from queuescope.private_files import make_private_folder, open_to_others
@@ -100,7 +101,7 @@ class Dashboard:
         chosen = parse_matchers(settings.selector)
         self.matchers = render_matchers(chosen)
         self.is_narrowed = any(one.name in self.panels.breakdowns for one in chosen)
-        self.assets = Assets()
+        self.assets = Assets(settings.base_path)
         self.metrics = OwnMetrics()
         self.shell = Shell(
             _STREAMLIT_STATIC / "index.html",
@@ -108,6 +109,7 @@ class Dashboard:
             self.panels,
             default_range=settings.range,
             refresh_seconds=settings.refresh_seconds,
+            base_path=settings.base_path,
             has_jobs=bool(settings.job_store_url.get_secret_value()),
         )
         self._client = connect(settings, self.metrics)
@@ -312,9 +314,10 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
     demand_guarded(settings)
     for name, value in _STREAMLIT_OPTIONS.items():
         streamlit_config.set_option(name, value)
+    streamlit_config.set_option("server.baseUrlPath", settings.base_path)
     allowed_hosts = [*settings.allowed_hosts, settings.host]
     if settings.authentication == "oidc":
-        demand_login()
+        demand_login(settings.base_path)
         allowed_hosts.append(own_host())
     dashboard = Dashboard(settings)
     return st.App(
@@ -322,6 +325,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
         Path(__file__).parent / "pages" / "app.py",
         lifespan=dashboard.lifespan,
         routes=[
+            # Below "/queuescope/" and in PROBES, so that they are known for ours.
             Route("/healthz", dashboard.alive),
             Route("/readyz", dashboard.ready),
             Route("/metrics", dashboard.own_metrics),
@@ -333,6 +337,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
         ],
         middleware=[
             Middleware(SecurityHeaders, frame_ancestors=settings.frame_ancestors),
+            Middleware(WithoutBasePath, base=settings.base_path),
             Middleware(AllowedHosts, allowed=allowed_hosts),
             Middleware(
                 Admission,
@@ -342,6 +347,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             ),
             Middleware(CompressedStatic, directory=_STREAMLIT_STATIC),
             Middleware(IndexPage, dashboard=dashboard),
+            Middleware(WithBasePath, base=settings.base_path, own=("/queuescope/", *PROBES)),
         ],
     )
 

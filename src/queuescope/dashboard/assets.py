@@ -70,7 +70,9 @@ class Asset:
 class Assets:
     """Queuescope's own files: the page's script, its style, and the chart library."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_path: str = "") -> None:
+        """``base_path`` is what a proxy puts before the addresses of this server."""
+        self._base_path = base_path
         page = STATIC / "page"
         script = "\n".join((page / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
         library = _compiled_at_once((STATIC / "vendor" / "plotly-basic.min.js").read_bytes())
@@ -87,7 +89,7 @@ class Assets:
         digest = hashlib.sha256(content).hexdigest()[:12]
         file = f"{name}.{digest}{suffix}"
         self._assets[file] = Asset.of(content, kind, quality)
-        return f"{PREFIX}/{file}"
+        return f"{self._base_path}{PREFIX}/{file}"
 
     async def serve(self, request: Request) -> Response:
         asset = self._assets.get(request.path_params["file"])

@@ -276,11 +276,13 @@ def _line(
     refresh = element(
         "button", "Refresh", type="button", class_="qs-act", data_of="refresh", data_value="now"
     )
+    # Relative to the page, which may be shown below any path.
+    address = JOBS_CSV.removeprefix("/")
     file = element(
         "a",
         "Download CSV",
         class_="qs-act",
-        href=f"{JOBS_CSV}?{query}" if query else JOBS_CSV,
+        href=f"{address}?{query}" if query else address,
         download="queuescope-jobs.csv",
         title=f"All that match, the newest first; at most {ROWS_LIMIT:,} jobs.",
     )

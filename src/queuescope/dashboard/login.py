@@ -41,8 +41,11 @@ class Login:
     key: str = ""
 
 
-def demand_login() -> None:
-    """Raises ``ConfigurationError`` where nobody could log in, or anybody could forge a login."""
+def demand_login(base_path: str = "") -> None:
+    """``base_path`` is where a proxy shows the dashboard.
+
+    Raises ``ConfigurationError`` where nobody could log in, or anybody could forge a login.
+    """
     if find_spec("authlib") is None or not auth_util.is_authlib_installed():
         raise ConfigurationError(
             "authentication is “oidc”, and Authlib is not installed; install queuescope[auth]"
@@ -62,11 +65,12 @@ def demand_login() -> None:
     is_plain = address.netloc == address.netloc.lower() and not address.netloc.endswith(
         {"https": ":443", "http": ":80"}.get(address.scheme, ":")
     )
-    if address.path != CALLBACK or not address.hostname or not is_plain:
+    callback = f"{base_path}{CALLBACK}"
+    if address.path != callback or not address.hostname or not is_plain:
         raise ConfigurationError(
-            f"{_PLACE}: redirect_uri must be the dashboard’s own address with {CALLBACK}, "
+            f"{_PLACE}: redirect_uri must be the dashboard’s own address with {callback}, "
             "in lower case and without a usual port, such as "
-            "https://queuescope.example.com/oauth2callback"
+            f"https://queuescope.example.com{callback}"
         )
     if address.scheme != "https" and address.hostname not in _LOCAL:
         raise ConfigurationError(f"{_PLACE}: redirect_uri must begin with https://")

@@ -27,6 +27,8 @@ class SecurityHeaders:
         self._headers = {
             # No other site may show a page in a frame and lead its reader's clicks.
             "Content-Security-Policy": " ".join(("frame-ancestors 'self'", *origins)),
+            # Nothing of it is asked for, so that what slips into a page cannot have it either.
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
             "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",

@@ -29,7 +29,7 @@ _STREAMLIT = re.compile(
     r'<script type="module"[^>]*></script>|<link\s[^>]*rel="(?:module)?preload"[^>]*>'
 )
 _NO_PAGES = ("/_stcore", "/static", "/queuescope", "/media", "/auth/", "/oauth2callback")
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PAGE_HEADERS = {"Cache-Control": "no-store"}
 _LATEST_START_MS = 2_000
 """When Streamlit starts at the latest, be the charts drawn or not."""
@@ -55,6 +55,7 @@ class Shell:
         *,
         default_range: str,
         refresh_seconds: int,
+        base_path: str = "",
         has_jobs: bool = False,
     ) -> None:
         """``has_jobs``: there is a job history to tell failures of."""
@@ -73,7 +74,7 @@ class Shell:
             "range": default_range,
             "refresh": refresh_seconds,
             "breakdowns": list(dashboard.breakdowns),
-            "base": "",
+            "base": base_path,
             "layout": common_layout(),
         }
         options = "".join(
@@ -137,7 +138,7 @@ def asks_for_page(scope: Scope) -> bool:
         return False
     # Not `request.url`, which fails on an address that is not UTF-8.
     path = str(scope["path"])
-    if path.startswith(_NO_PAGES) or path in _PROBES:
+    if path.startswith(_NO_PAGES) or path in PROBES:
         return False
     return path == "/" or "text/html" in Headers(scope=scope).get("accept", "")
 

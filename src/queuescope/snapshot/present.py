@@ -80,10 +80,9 @@ class PresentValues:
         Should the source refuse the one question, each figure asks its own, so that none takes the
         others along. What cannot be read stays as it was, with its time and the cause.
         """
-        if self._task is None and not self.is_young(max_age_seconds):
+        if (self._task is None or self._task.done()) and not self.is_young(max_age_seconds):
             self._asked_at = self._clock()
             self._task = asyncio.create_task(self._ask(resolution))
-            self._task.add_done_callback(self._answered)
         if self._task is not None:
             await asyncio.wait([self._task], timeout=patience_seconds)
 
@@ -91,9 +90,6 @@ class PresentValues:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-
-    def _answered(self, _task: asyncio.Task[None]) -> None:
-        self._task = None
 
     async def _ask(self, resolution: Resolution) -> None:
         asked_at = self._clock()
