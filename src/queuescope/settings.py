@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         default="",
         description='Label matchers added to every query, such as `env="prod",team=~"a|b"`.',
     )
+    replica_labels: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Labels that tell apart the Prometheus servers that scrape the same targets "
+        "(an HA pair, a federation), such as `replica`, separated by commas. Series that differ in "
+        "them alone are counted once.",
+    )
     scrape_interval_seconds: int = Field(
         default=0, ge=0, le=3600, description="How often the metrics are scraped; 0 finds it out."
     )
@@ -229,6 +235,14 @@ class Settings(BaseSettings):
                 )
             headers[name.strip()] = text.strip()
         return headers
+
+    @field_validator("replica_labels", mode="before")
+    @classmethod
+    def _are_labels(cls, value: object) -> object:
+        names = _listed(value, "must be names of labels, such as replica")
+        if any("{" in name or "=" in name for name in names):
+            raise ValueError("must be names of labels without values, such as replica")
+        return names
 
     @field_validator("queues", mode="before")
     @classmethod

@@ -14,7 +14,9 @@ from queuescope.panels.model import (
     Resolution,
     Share,
     Threshold,
+    label_text,
 )
+from queuescope.panels.replicas import count_once
 
 __all__ = [
     "RANKED_QUANTILE",
@@ -29,6 +31,8 @@ __all__ = [
     "Share",
     "Threshold",
     "bucket_quantiles",
+    "count_once",
+    "label_text",
     "load_dashboard",
     "parse_dashboard",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from string import Template
@@ -22,6 +23,17 @@ RECENT_SECONDS = 300
 
 RANKED_QUANTILE = 0.95
 """The quantile that a latency breakdown shows and ranks by, and that “now” shows."""
+
+
+_PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+def label_text(name: str) -> str:
+    """The name of a label as PromQL writes it: in quotes unless it is of letters, digits and _."""
+    if _PLAIN_LABEL.fullmatch(name):
+        return name
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 class Kind(StrEnum):
@@ -159,8 +171,8 @@ class Panel:
         return Template(template).substitute(
             resolution.placeholders(),
             matchers=matchers,
-            by=f" by ({by}) " if by else "",
-            le_by=f" by (le, {by}) " if by else " by (le) ",
+            by=f" by ({label_text(by)}) " if by else "",
+            le_by=f" by (le, {label_text(by)}) " if by else " by (le) ",
         )
 
 
@@ -257,7 +269,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Panels and measures in the order in which they stand."""
+    """Panels and measures in the order in which they stand.
+
+    ``replica_labels`` tell apart what several Prometheus servers scraped of one target; the
+    queries count it once.
+    """
 
     name: str
     title: str
@@ -266,6 +282,7 @@ class Dashboard:
     flow: Flow | None = None
     per_worker: PerWorker | None = None
     ended: Ended | None = None
+    replica_labels: tuple[str, ...] = ()
 
     @property
     def breakdowns(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +72,12 @@ class AlertHistories:
         reader: CachedReader,
         panels: tuple[Panel, ...],
         clock: Callable[[], float],
+        *,
+        replica_labels: Collection[str] = (),
     ) -> None:
+        """What differs in ``replica_labels`` alone is one alert, told by several servers."""
         self._reader = reader
+        self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
         self._rules = AlertRules(client, panels, clock)
 
     async def selector(self, *, may_ask: bool) -> str:
@@ -123,11 +127,13 @@ class AlertHistories:
         rows: dict[Labels, dict[str, list[float]]] = {}
 
         def put(labels: Labels, name: str, values: Sequence[float]) -> None:
-            own = tuple(p for p in labels if p[0] not in {"alertstate", "__name__", _LABEL})
+            own = tuple(p for p in labels if p[0] not in self._not_own)
+            pick = min if name in {_BEGAN, _NOW} else max
             empty = [math.nan] * len(times)
             row = rows.setdefault(own, {}).setdefault(name, empty)
             for at, value in enumerate(values, start=len(times) - len(values)):
-                row[at] = value
+                if not math.isnan(value):
+                    row[at] = value if math.isnan(row[at]) else pick(row[at], value)
 
         for labels, values in zip(frame.series, frame.values, strict=True):
             padded = np.append(values, [] if live_at is None else [math.nan])

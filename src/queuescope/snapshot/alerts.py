@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -87,9 +87,13 @@ class AlertReader:
         client: PrometheusClient,
         panels: tuple[Panel, ...],
         clock: Callable[[], float],
+        *,
+        replica_labels: Collection[str] = (),
     ) -> None:
+        """What differs in ``replica_labels`` alone is one alert, told by several servers."""
         self._client = client
         self._clock = clock
+        self._replica_labels = replica_labels
         self._rules = AlertRules(client, panels, clock)
         self._last = Alerts()
         self._asked_at = float("-inf")
@@ -121,7 +125,14 @@ class AlertReader:
         names = {_name(alert) for alert in alerts}
         if names:
             await self._rules.renew(names)
-        found = [_active(alert, self._rules.panel_of.get(_name(alert))) for alert in alerts]
+        panel_of = self._rules.panel_of
+        told = [
+            _active(alert, panel_of.get(_name(alert)), self._replica_labels) for alert in alerts
+        ]
+        # Of what several servers tell, the one that began first, and fires where one does.
+        told.sort(key=lambda alert: (alert.state != "firing", alert.since or 0))
+        once = {(alert.name, alert.labels): alert for alert in reversed(told)}
+        found = list(told if not self._replica_labels else once.values())
         found.sort(key=lambda alert: (alert.state != "firing", -(alert.since or 0)))
         return Alerts(
             State.FRESH if found else State.IDLE,
@@ -135,7 +146,7 @@ def _name(alert: Alert) -> str:
     return alert.labels.get("alertname", "")
 
 
-def _active(alert: Alert, panel: str | None) -> ActiveAlert:
+def _active(alert: Alert, panel: str | None, replica_labels: Collection[str]) -> ActiveAlert:
     annotations = alert.annotations
     summary = annotations.get("summary") or annotations.get("description") or ""
     return ActiveAlert(
@@ -145,7 +156,11 @@ def _active(alert: Alert, panel: str | None) -> ActiveAlert:
         summary,
         _instant(alert.active_at),
         panel,
-        tuple(sorted((k, v) for k, v in alert.labels.items() if k not in _HIDDEN_LABELS)),
+        tuple(
+            (k, v)
+            for k, v in sorted(alert.labels.items())
+            if k not in _HIDDEN_LABELS and k not in replica_labels
+        ),
     )
 
 

@@ -102,7 +102,13 @@ class SnapshotService:
         self._charts = Charts(
             client,
             self.reader,
-            AlertHistories(client, self.reader, dashboard.panels, clock),
+            AlertHistories(
+                client,
+                self.reader,
+                dashboard.panels,
+                clock,
+                replica_labels=dashboard.replica_labels,
+            ),
             matchers=matchers,
             breakdown_limit=breakdown_limit,
             telemetry=self._telemetry,
