@@ -169,7 +169,8 @@ def serve(
 def check(prometheus_url: str | None) -> None:
     """Ask Prometheus whether it has what the panels need.
 
-    Exit status: 0 all is there, 1 something is missing, 2 Prometheus cannot be asked.
+    Exit status: 0 each chart has its data, 1 something is missing or counted twice, 2 Prometheus
+    cannot be asked.
     """
     _override(prometheus_url=prometheus_url)
     from queuescope.settings import load_settings
@@ -180,43 +181,22 @@ def check(prometheus_url: str | None) -> None:
 
 async def _check(settings: Any) -> bool:
     from queuescope.connect import connect
-    from queuescope.panels import load_dashboard
+    from queuescope.panels import count_once, load_dashboard
     from queuescope.prometheus.promql import parse_matchers, render_matchers
+    from queuescope.snapshot.source_check import SourceCheck
 
-    dashboard = load_dashboard(settings.preset)
+    dashboard = count_once(load_dashboard(settings.preset), settings.replica_labels)
     matchers = render_matchers(parse_matchers(settings.selector))
     async with connect(settings) as client:
-        asked_at = time.time()
-        there = await client.now()
-        ahead = there - (asked_at + time.time()) / 2
-        version = (await client.buildinfo()).version or "of unknown version"
-        _say(f"Prometheus {version} answers.")
-        clocks_agree = abs(ahead) <= _CLOCK_TOLERANCE_SECONDS
-        word = "ahead of" if ahead > 0 else "behind"
-        _say(
-            "Its clock agrees." if clocks_agree else f"Its clock is {abs(ahead):.0f} s {word} ours."
-        )
-        missing = 0
-        for panel in dashboard.panels:
-            for metric in panel.metrics:
-                selector = f"{metric}{{{matchers}}}"
-                found = len(await client.series([selector], there - _LOOK_BACK_SECONDS, there))
-                missing += found == 0
-                _say(f"  {panel.title}: {metric}: {_series(found)}")
-    if missing:
-        _say(f"{missing} of the metrics have no samples in the last hour.")
-    return not missing and clocks_agree
+        check = SourceCheck(client, dashboard, matchers)
+        async for line in check.lines():
+            _say(line)
+    return check.is_good
 
 
-_CLOCK_TOLERANCE_SECONDS = 5.0
 # What sources, databases and files take, and what Streamlit opens for each viewer.
 _OWN_DESCRIPTORS = 250
 _VIEWER_DESCRIPTORS = 4
-_LOOK_BACK_SECONDS = 3600.0
-
-
-def _series(count: int) -> str:
-    return "nothing" if count == 0 else f"{count} series"
 
 
 @main.command()

@@ -48,7 +48,7 @@ async def _closing(service: SnapshotService) -> AsyncIterator[SnapshotService]:
         await service.aclose()
 
 
-def _values(panel: dict[str, Any], curve: int = 0) -> list[float]:
+def values_of(panel: dict[str, Any], curve: int = 0) -> list[float]:
     packed = panel["figure"]["data"][curve]["y"]
     found: list[float] = np.frombuffer(
         base64.b64decode(packed["bdata"]), f"<{packed['dtype']}"
@@ -68,10 +68,10 @@ async def test_the_numbers_drawn_are_those_of_the_samples(
     found = panels(snapshot)
     assert snapshot.complete
     assert _states(snapshot) == {"fresh"}
-    assert _values(found["queue_depth"]) == [12.0] * 61
-    np.testing.assert_allclose(_values(found["success_rate"]), 90, rtol=1e-6)
+    assert values_of(found["queue_depth"]) == [12.0] * 61
+    np.testing.assert_allclose(values_of(found["success_rate"]), 90, rtol=1e-6)
     for curve, expected in enumerate((1000, 1900, 1980)):
-        np.testing.assert_allclose(_values(found["latency"], curve), expected, rtol=1e-6)
+        np.testing.assert_allclose(values_of(found["latency"], curve), expected, rtol=1e-6)
     assert [found[name]["now"]["words"] for name in found] == ["12", "90.0 %", "1–2 s"]
     assert found["latency"]["nowLabel"] == "P95 now"
 
@@ -175,8 +175,8 @@ async def test_in_an_outage_the_last_data_stay_with_their_age_and_the_cause(
             assert panel["now"] == before["now"] | {"state": "stale", "cause": source["cause"]}
             assert panel["cause"] == source["cause"]
             # What is held of the range, which has moved on by a step.
-            assert _values(panel) == _values(before)[-len(_values(panel)) :]
-            assert len(_values(panel)) >= 59
+            assert values_of(panel) == values_of(before)[-len(values_of(panel)) :]
+            assert len(values_of(panel)) >= 59
         await proxy.serve()
         # The client leaves a source that is away alone for a moment.
         while not (recovered := await service.get(HOUR, max_age_seconds=60)).complete:
@@ -196,7 +196,7 @@ async def test_a_range_that_was_never_seen_shows_nothing_invented_in_an_outage(
         assert panel["state"] == "unavailable"
         assert panel["cause"]
         assert (panel["asOf"], panel["now"]) == (None, None)
-        assert np.isnan(_values(panel)).all()
+        assert np.isnan(values_of(panel)).all()
 
 
 async def test_after_a_restart_in_an_outage_the_data_are_still_there(
@@ -213,7 +213,7 @@ async def test_after_a_restart_in_an_outage_the_data_are_still_there(
     assert _states(stale) == {"stale"}
     assert content(stale)["scrapeInterval"] == SCRAPE
     for name, panel in panels(stale).items():
-        assert _values(panel)[-60:-1] == _values(panels(good)[name])[-60:-1]
+        assert values_of(panel)[-60:-1] == values_of(panels(good)[name])[-60:-1]
         assert panel["asOf"] == panels(good)[name]["asOf"]
 
 
@@ -272,7 +272,7 @@ async def test_one_panel_that_fails_does_not_take_the_others_along(
     assert content(snapshot)["source"]["reachable"]
     assert found["queue_depth"]["cause"]
     assert found["queue_depth"]["now"] is None
-    assert np.isnan(_values(found["queue_depth"])).all()
+    assert np.isnan(values_of(found["queue_depth"])).all()
     if "series" in kind:
         assert kind in found["queue_depth"]["cause"]
 
@@ -306,12 +306,12 @@ async def test_a_breakdown_shows_the_worst_and_says_what_is_not_broken_down(
         by_tenant = panels(await service.get(View("1h", by="tenant"), max_age_seconds=60))
         by_queue = panels(await service.get(View("1h", by="queue"), max_age_seconds=60))
     assert by_tenant["queue_depth"]["note"] == "not reported by tenant"
-    assert _values(by_tenant["queue_depth"]) == [12.0] * 61
+    assert values_of(by_tenant["queue_depth"]) == [12.0] * 61
     assert (by_tenant["success_rate"]["hidden"], by_tenant["latency"]["hidden"]) == (1, 1)
     names = [trace["name"] for trace in by_tenant["latency"]["figure"]["data"]]
     assert names == ["&lt;b&gt;globex&lt;/b&gt;"]
     assert [trace["name"] for trace in by_queue["queue_depth"]["figure"]["data"]] == ["b"]
-    assert _values(by_queue["queue_depth"]) == [7.0] * 61
+    assert values_of(by_queue["queue_depth"]) == [7.0] * 61
     # The jobs here carry no label `queue`.
     assert by_queue["latency"]["state"] != "fresh"
     assert by_queue["latency"]["figure"]["data"] == []
@@ -351,7 +351,7 @@ async def test_a_range_without_a_job_is_idle_and_not_zero(
     found = panels(snapshot)["success_rate"]
     assert found["state"] == "idle"
     assert "nothing to measure" in found["cause"]
-    assert np.isnan(_values(found)).all()
+    assert np.isnan(values_of(found)).all()
     assert snapshot.complete
 
 

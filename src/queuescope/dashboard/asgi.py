@@ -41,7 +41,7 @@ from queuescope.dashboard.security_headers import SecurityHeaders
 from queuescope.dashboard.services import open_services
 from queuescope.dashboard.shell import PROBES, Shell, asks_for_page, page_response
 from queuescope.errors import ConfigurationError
-from queuescope.panels import load_dashboard
+from queuescope.panels import count_once, load_dashboard
 from queuescope.private_files import make_private_folder, open_to_others
 from queuescope.prometheus.promql import parse_matchers, render_matchers
 from queuescope.settings import Settings, load_settings
@@ -97,7 +97,7 @@ class Dashboard:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.panels = load_dashboard(settings.preset)
+        self.panels = count_once(load_dashboard(settings.preset), settings.replica_labels)
         chosen = parse_matchers(settings.selector)
         self.matchers = render_matchers(chosen)
         self.is_narrowed = any(one.name in self.panels.breakdowns for one in chosen)

@@ -21,10 +21,11 @@ _AGGREGATIONS = (
 )
 _AGGREGATION = re.compile(
     rf"(?<![\w:.$])(?P<name>{'|'.join(_AGGREGATIONS)})"
-    r"(?:\s*(?:by|without)\s*\([^()]*\)|\s*\$(?:by|le_by)\b|\s*\$\{(?:by|le_by)\})?\s*\(",
+    r"(?:\s*(?:by|without)\s*\([^()]*\)|\s*\$(?:by|le_by)\b)?\s*\(",
     re.IGNORECASE,
 )
-_STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`|\$\{\w+\}")
+_STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`")
+_BRACED = re.compile(r"\$\{(\w+)\}")
 
 
 def count_once(dashboard: Dashboard, replica_labels: Sequence[str]) -> Dashboard:
@@ -81,6 +82,7 @@ def count_once(dashboard: Dashboard, replica_labels: Sequence[str]) -> Dashboard
 def _once(template: str, labels: str, place: str) -> str:
     """``template``, each innermost aggregation of which reads one series of all its replicas."""
     plain = _STRING.sub(lambda found: "_" * len(found[0]), template)
+    plain = _BRACED.sub(lambda found: f"${found[1]}  ", plain)
     spans = [
         (found.end(), _closed(plain, found.end()), found["name"].lower())
         for found in _AGGREGATION.finditer(plain)

@@ -43,7 +43,9 @@ async def find_replica_labels(
     for metric in metrics:
         newest = f"last_over_time({metric}{{{matchers}}}[{_SPAN}])"
         if dashboard.replica_labels:
-            newest = f"max without ({', '.join(map(label_text, dashboard.replica_labels))}) ({newest})"
+            newest = (
+                f"max without ({', '.join(map(label_text, dashboard.replica_labels))}) ({newest})"
+            )
         looked = f"topk({_LOOKED_AT}, {newest})"
         parts.append(f'label_replace({looked}, "{_METRIC}", "{metric}", "", "")')
     answer = await client.query(" or ".join(parts), at=at)

@@ -27,6 +27,7 @@ from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.present_figures import PresentFigures
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
+from queuescope.snapshot.replicas import find_replica_labels, replica_words
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
 from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
@@ -119,6 +120,7 @@ class SnapshotService:
         # What is asked is whether all of it is read anew.
         self._flights = SingleFlight[View, bool, Snapshot]()
         self._facts: SourceFacts | None = None
+        self._replicas: tuple[str, ...] = ()
         self._facts_at = float("-inf")
         self._facts_kept = 0.0
         self._facts_flights = SingleFlight[str, None, None]()
@@ -397,15 +399,24 @@ class SnapshotService:
             _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
             return
         await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
+        await self._look_for_replicas(source_now)
         self._facts = facts
         self._facts_kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
         self._facts_at = self._clock()
 
+    async def _look_for_replicas(self, source_now: float) -> None:
+        try:
+            self._replicas = await find_replica_labels(
+                self._client, self._dashboard, self._matchers, source_now
+            )
+        except SourceError as exc:
+            _log.warning("cannot look for replicas: %s (%s)", exc, exc.detail)
+
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
-        banner = ""
+        notices = [replica_words(self._replicas)] if self._replicas else []
         if contact.error is None and abs(contact.offset_seconds) > _CLOCK_TOLERANCE_SECONDS:
             side = "ahead of" if contact.offset_seconds > 0 else "behind"
-            banner = (
+            notices.append(
                 f"The clock of Prometheus is {duration_words(abs(contact.offset_seconds))} {side} "
                 "this server's. Ranges follow the clock of Prometheus."
             )
@@ -417,5 +428,5 @@ class SnapshotService:
             "lastSeen": contact.last_seen,
             "offset": contact.offset_seconds,
             "version": facts.version,
-            "notice": banner,
+            "notice": " ".join(notices),
         }

@@ -118,7 +118,9 @@ class StandingService:
         self._shares = DayShares(asker, self._days, clock=clock)
         self._comparisons = Comparisons(client, dashboard, matchers=matchers, clock=clock)
         self._figures = PresentFigures(dashboard, surveyor.present, self._live)
-        self._alerts = AlertReader(client, dashboard.panels, clock)
+        self._alerts = AlertReader(
+            client, dashboard.panels, clock, replica_labels=dashboard.replica_labels
+        )
 
     async def get(self, *, max_age_seconds: float) -> bytes:
         """The JSON, of figures not older than ``max_age_seconds``, and of the very same as the
