@@ -176,6 +176,21 @@ def test_the_cards_show_the_brokers_own_figures_with_their_moment(
     assert found["acts"]["state"] == "idle"
 
 
+def test_charts_and_cards_live_beside_a_broker_that_nobody_can_ask(
+    folder: Path, prometheus: RealPrometheus, shop: Shop
+) -> None:
+    address = "amqp://guest:secret@127.0.0.1:1//"
+    with serving(folder, prometheus, shop, broker_url=address) as running:
+        found = once(running, lambda found: cards(found)["queue_depth"]["state"] == "fresh")
+        assert cards(found)["queue_depth"]["words"] == str(SCRAPED)
+        assert cards(found)["active_workers"]["words"] == "9"
+        assert "broker" not in states(found)
+        view = orjson.loads(running.ask("/queuescope/view?range=1h&age=600").body)
+        assert view["panels"][0]["state"] == "fresh"
+        assert "the broker is RabbitMQ" in running.log
+        assert "secret" not in running.log
+
+
 def act(url: str) -> None:
     with closing(Ledger(url)) as ledger:
         purge = Request.purge("later")

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from tests.instrument.conftest import Scrape, Shop, until
+from celery import Celery
+from tests.instrument.conftest import Scrape, Shop, scrape, until
+from tests.ports import free_port
 
+from queuescope.errors import ConfigurationError
+from queuescope.instrument import instrument
+from queuescope.instrument.celery import METRICS_PORTS
+from queuescope.instrument.exporter import DEFAULT_PORT
 from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Origin
 from queuescope.jobs.store import Job, JobStatus, JobStore
 
@@ -243,7 +254,7 @@ def test_other_pools_tell_the_same(shop: Shop, pool: str) -> None:
     assert after.value(IN_FLIGHT, queue="orders") == 0.0
 
 
-def test_a_busy_port_is_told_and_the_worker_works_on(shop: Shop) -> None:
+def test_a_busy_port_is_told_and_the_worker_works_on_and_has_it_later(shop: Shop) -> None:
     first = shop.start_worker("-Q", "elsewhere")
     second = shop.start_worker(beside=True, QUEUESCOPE_METRICS_PORT=str(first.port))
     assert "Address already in use" in second.log.read_text()
@@ -252,6 +263,90 @@ def test_a_busy_port_is_told_and_the_worker_works_on(shop: Shop) -> None:
     until(
         lambda: second.store.get(job_id), lambda job: job is not None and job.status == "succeeded"
     )
+    os.killpg(first.process.pid, signal.SIGKILL)
+    served = f"metrics are served on port {first.port} from now on"
+    until(second.log.read_text, lambda text: served in text)
+    assert second.scrape().sum(JOBS, outcome="succeeded") == 1
+
+
+def test_workers_of_celery_multi_take_a_port_each_of_a_range_and_their_logs_say_which(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """At Celery's own log level, and with logs that Celery sets up late."""
+    first = free_port()
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", first))
+        busy.listen()
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "celery", "-A", "shop", "multi", "start", "3"),
+                *("--pool=solo", "-Q", "elsewhere", f"--pidfile={tmp_path}/%n.pid"),
+                f"--logfile={tmp_path}/%n.log",
+            ],
+            cwd=shop.folder,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")},
+                "SHOP_BROKER": shop.broker_url,
+                "QUEUESCOPE_METRICS_PORT": f"{first}-{first + 9}",
+            },
+            check=True,
+            capture_output=True,
+        )
+        try:
+            ports = {_told_port(tmp_path / f"celery{number}.log") for number in (1, 2, 3)}
+            assert len(ports) == 3
+            assert ports <= set(range(first + 1, first + 10))
+            served = [scrape(port).names for port in ports]
+        finally:
+            for file in tmp_path.glob("*.pid"):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+    assert all("ai_agents_worker_processes" in names for names in served)
+
+
+def _told_port(log: Path) -> int:
+    said = until(
+        lambda: re.findall(r"served on port (\d+), as", log.read_text() if log.exists() else ""),
+        bool,
+    )
+    return int(said[0])
+
+
+def test_a_range_without_the_exporters_port_is_tried_where_nothing_is_said() -> None:
+    assert METRICS_PORTS[0] == 9540
+    assert DEFAULT_PORT not in METRICS_PORTS
+    assert {DEFAULT_PORT, *METRICS_PORTS} == set(range(9540, 9550))
+
+
+@pytest.mark.parametrize(
+    "port", ["9600-", "-9600", "9609-9600", "0-9", "a", "70000", "1-70000", ""]
+)
+def test_what_is_no_port_is_refused(port: str) -> None:
+    with pytest.raises(ConfigurationError, match="metrics_port"):
+        instrument(Celery("refused", set_as_current=False), metrics_port=port)
+
+
+def test_a_broker_that_cannot_be_watched_is_told_in_the_log_even_before_it_answers(
+    shop: Shop, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as to:
+        process = subprocess.Popen(
+            [*(sys.executable, "-m", "celery", "-A", "shop", "worker", "--pool=solo")],
+            cwd=shop.folder,
+            stdout=to,
+            stderr=to,
+            env={
+                **os.environ,
+                "SHOP_BROKER": f"amqp://guest:secret@127.0.0.1:{free_port()}//",
+                "QUEUESCOPE_METRICS_PORT": "0",
+            },
+        )
+    try:
+        text = until(log.read_text, lambda text: "the broker is RabbitMQ" in text)
+    finally:
+        process.kill()
+        process.wait()
+    assert "this worker serves metrics, but live depth, live workers and operations" in text
 
 
 def test_a_history_that_cannot_be_written_costs_no_metrics(shop: Shop) -> None:

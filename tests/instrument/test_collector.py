@@ -46,7 +46,7 @@ def metrics() -> WorkerMetrics:
 @pytest.fixture
 def collector(metrics: WorkerMetrics) -> Iterator[Collector]:
     made = Collector(metrics, None, "w1@shop", translate)
-    made.start("127.0.0.1", 0, redelivers=False)
+    made.start("127.0.0.1", (0,), redelivers=False)
     yield made
     made.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from celery import Celery
-from tests.instrument.conftest import Shop, scrape, until
+from tests.instrument.conftest import PROJECT, Shop, scrape, until
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 
@@ -81,3 +83,34 @@ def test_a_busy_port_ends_the_exporter_with_a_reason(server: RealBroker, tmp_pat
         )
     assert second.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+
+
+def test_of_a_broker_that_cannot_be_read_it_tells_who_answers(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A folder of files is a broker that Celery takes, too."""
+    folders = {"data_folder_in": "mail", "data_folder_out": "mail", "control_folder": "control"}
+    options = {name: str(tmp_path / folder) for name, folder in folders.items()}
+    (tmp_path / "mail").mkdir()
+    project = PROJECT + f"\napp.conf.broker_transport_options = {options!r}\n"
+    shop = Shop(tmp_path_factory.mktemp("files"), "filesystem://", project=project)
+    log = tmp_path / "log"
+    try:
+        worker = shop.start_worker("--pool", "solo")
+        assert "the broker is a folder of files" in worker.log.read_text()
+        with exporter("filesystem://", log, "--transport-options", json.dumps(options)) as port:
+            seen = until(lambda: scrape(port), lambda s: s.value("ai_agents_workers_up") == 1.0)
+        assert seen.names == {"ai_agents_workers_up", "ai_agents_broker_up"}
+        assert seen.value("ai_agents_broker_up") == 1.0
+        assert "queue depth and age are told of Redis and Valkey alone" in log.read_text()
+    finally:
+        shop.close()
+
+
+def test_a_broker_of_another_kind_that_is_away_is_told_as_away(tmp_path: Path) -> None:
+    address = f"amqp://guest:secret@127.0.0.1:{free_port()}//"
+    with exporter(address, tmp_path / "log") as port:
+        seen = until(lambda: scrape(port), lambda s: bool(s.samples))
+    assert seen.samples == {("ai_agents_broker_up", frozenset()): 0.0}
+    assert "the broker is RabbitMQ" in (tmp_path / "log").read_text()
+    assert "secret" not in (tmp_path / "log").read_text()

@@ -128,7 +128,7 @@ def test_that_it_may_be_written_is_proven_by_a_key_that_goes_by_itself(
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("amqp://user:secret@host", "RabbitMQ"), ("mongodb://user:secret@host", "redis://")],
+    [("amqp://user:secret@host", "RabbitMQ"), ("http://user:secret@host", "redis://")],
 )
 def test_an_address_that_is_no_redis_is_refused_without_repeating_its_password(
     address: str, said: str

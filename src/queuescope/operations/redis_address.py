@@ -28,7 +28,29 @@ _OTHER_BROKERS = {
     "sqs": "Amazon SQS",
     "kafka": "Kafka",
     "confluentkafka": "Kafka",
+    "gcpubsub": "Google Pub/Sub",
+    "azureservicebus": "Azure Service Bus",
+    "azurestoragequeues": "Azure Storage Queues",
+    "mongodb": "MongoDB",
+    "zookeeper": "ZooKeeper",
+    "sqla": "an SQL database",
+    "sqlalchemy": "an SQL database",
+    "pgmq": "PGMQ",
+    "qpid": "Qpid",
+    "consul": "Consul",
+    "etcd": "etcd",
+    "pyro": "Pyro",
+    "slmq": "SoftLayer Message Queue",
+    "filesystem": "a folder of files",
+    "memory": "the memory of one process",
 }
+"""What else Celery takes as a broker, by the scheme of its address."""
+
+
+def kind_of_broker(scheme: str) -> str:
+    """How people call a broker whose address begins with ``scheme``."""
+    name = scheme.partition("+")[0]
+    return _OTHER_BROKERS.get(name.lower(), f"of the kind {name}")
 
 
 class RedisAddress:
@@ -120,12 +142,11 @@ def _timeouts(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unsupported(scheme: str) -> ConfigurationError:
-    name = _OTHER_BROKERS.get(scheme)
-    if name is None:
+    if scheme.partition("+")[0].lower() not in _OTHER_BROKERS:
         return ConfigurationError(
             "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
         )
     return UnsupportedBrokerError(
-        f"the broker is {name}, and only Redis and Valkey can be asked so far: live depth, workers "
-        "and operations are not available"
+        f"the broker is {kind_of_broker(scheme)}, and only Redis and Valkey can be asked so far: "
+        "live depth, workers and operations are not available"
     )
