@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         "(an HA pair, a federation), such as `replica`, separated by commas. Series that differ in "
         "them alone are counted once.",
     )
+    alert_selector: str = Field(
+        default="",
+        description="Label matchers that choose the alerts which concern these queues, such as "
+        '`team="agents"`; empty: all of that Prometheus, without those of severity `none`.',
+    )
     scrape_interval_seconds: int = Field(
         default=0, ge=0, le=3600, description="How often the metrics are scraped; 0 finds it out."
     )

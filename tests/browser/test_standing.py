@@ -98,8 +98,10 @@ def test_the_cards_and_the_verdict_tell_what_is_known_and_what_is_not(
         expect(card(page, name)).to_have_attribute("data-level", "none")
     expect(verdict(page)).to_have_attribute("data-health", "degraded")
     expect(verdict(page)).to_contain_text("Queue depth is 130 jobs, limit 100, since before")
-    page.page.get_by_text("and 3 more").click()
-    expect(verdict(page)).to_contain_text("Success rate is not known")
+    # What was never measured is no finding; the alert that fires is one.
+    expect(card(page, "success_rate")).to_contain_text("Not measured here.")
+    page.page.get_by_text("and 1 more").click()
+    expect(verdict(page)).to_contain_text("degraded: alert QueueDepthHigh (warning) is firing")
 
 
 def test_an_alert_leads_to_its_chart_and_its_texts_are_only_texts(

@@ -21,6 +21,7 @@ from tests.snapshot.conftest import SCRAPE, Clock, CountingProxy, StartService, 
 from queuescope.panels import Dashboard, Resolution, load_dashboard, parse_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot import SnapshotService, View
+from queuescope.snapshot.alerts import AlertScope
 from queuescope.snapshot.standing import StandingService
 
 pytestmark = pytest.mark.anyio
@@ -108,11 +109,25 @@ async def standing(
 
 @asynccontextmanager
 async def over(
-    service: SnapshotService, url: str, clock: Clock, dashboard: Dashboard
+    service: SnapshotService,
+    url: str,
+    clock: Clock,
+    dashboard: Dashboard,
+    *,
+    matchers: str = "",
+    alert_scope: AlertScope | None = None,
 ) -> AsyncIterator[StandingService]:
     """The standing beside the charts of ``service``."""
     client = PrometheusClient(url, timeout_seconds=20, clock=clock)
-    made = StandingService(client, service.reader, service, dashboard, matchers="", clock=clock)
+    made = StandingService(
+        client,
+        service.reader,
+        service,
+        dashboard,
+        matchers=matchers,
+        clock=clock,
+        alert_scope=alert_scope,
+    )
     try:
         yield made
     finally:

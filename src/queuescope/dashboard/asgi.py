@@ -54,6 +54,7 @@ from queuescope.snapshot import (
     parse_view,
     read_address,
 )
+from queuescope.snapshot.alerts import AlertScope
 from queuescope.snapshot.flow_history import FlowHistories
 from queuescope.snapshot.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
 from queuescope.snapshot.source_facts import FactsFile
@@ -101,6 +102,7 @@ class Dashboard:
         chosen = parse_matchers(settings.selector)
         self.matchers = render_matchers(chosen)
         self.is_narrowed = any(one.name in self.panels.breakdowns for one in chosen)
+        self.alert_scope = AlertScope(parse_matchers(settings.alert_selector))
         self.assets = Assets(settings.base_path)
         self.metrics = OwnMetrics()
         self.shell = Shell(
@@ -151,6 +153,7 @@ class Dashboard:
             clock=time.time,
             telemetry=self.metrics,
             live=live,
+            alert_scope=self.alert_scope,
         )
         self.metrics.tell_of(self._snapshots, lambda: self._client.breaker_state)
         self._standing = StandingService(
@@ -161,6 +164,7 @@ class Dashboard:
             matchers=self.matchers,
             clock=time.time,
             live=live,
+            alert_scope=self.alert_scope,
         )
         self._flows = FlowHistories(
             self._snapshots.reader,

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _NAMED = 3
 _DAY_SECONDS = 86_400
 _BY_BROKER = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
+# The jobs of another project may not say since when they wait, and that is no failure.
+_EXPECTED_OF_BROKER = frozenset({"queue_depth", "active_workers"})
 _BY_HISTORY = frozenset({"success_rate", "throughput", "p95_latency"})
 _OF_JOBS = _BY_HISTORY | {"queue_depth", "oldest_waiting"}
 _NOT_SORTED = (
@@ -174,6 +176,7 @@ def broker_source(
         measures=_BY_BROKER,
         figures=figures,
         why_not=why_not,
+        expected=_EXPECTED_OF_BROKER,
         findings=tuple(findings) if sighting.error is None else (),
         held_back=_is_held_back(picture),
         scheduled=0 if (scheduled := picture.fleet.scheduled()) is None else scheduled.count,

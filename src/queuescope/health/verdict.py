@@ -60,6 +60,10 @@ class Limits:
                 f"down ({self.down:g}) lies on the better side of degraded ({self.degraded:g})"
             )
 
+    @property
+    def is_set(self) -> bool:
+        return (self.degraded, self.down) != (None, None)
+
     def broken(self, value: float) -> tuple[Health, float] | None:
         """The worst limit that ``value`` breaks and what it means; None when it breaks none."""
         for health, limit in ((Health.DOWN, self.down), (Health.DEGRADED, self.degraded)):
@@ -130,19 +134,24 @@ class Verdict:
 
 
 def judge(
-    limits: Mapping[str, Limits], measured: Mapping[str, Measured], extra: Sequence[Finding] = ()
+    limits: Mapping[str, Limits],
+    measured: Mapping[str, Measured],
+    extra: Sequence[Finding] = (),
+    last: Sequence[Finding] = (),
 ) -> Verdict:
     """The verdict on ``measured``; a measure with limits that was not measured is unknown.
 
-    ``extra`` are findings that no limit can express, such as a stall or a source that is away.
+    ``extra`` are findings that no limit can express, such as a stall or a source that is away;
+    ``last`` are further ones, which among equally bad ones are told after those of the limits.
     """
     found = list(extra)
     for name, limit in limits.items():
-        if limit.degraded is None and limit.down is None:
+        if not limit.is_set:
             continue
         finding = _finding(name, limit, measured.get(name, Measured(None, "It was not measured.")))
         if finding is not None:
             found.append(finding)
+    found += last
     found.sort(key=lambda finding: -finding.health.rank)
     return Verdict(found[0].health if found else Health.HEALTHY, tuple(found))
 

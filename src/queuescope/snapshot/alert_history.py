@@ -18,7 +18,7 @@ from queuescope.cache import CachedReader
 from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, duration
-from queuescope.snapshot.alerts import AlertRules
+from queuescope.snapshot.alerts import AlertRules, AlertScope
 from queuescope.timeseries import Frame, Grid, Labels
 
 _MAX_SHOWN = 50
@@ -72,12 +72,14 @@ class AlertHistories:
         reader: CachedReader,
         panels: tuple[Panel, ...],
         clock: Callable[[], float],
+        scope: AlertScope,
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
         """What differs in ``replica_labels`` alone is one alert, told by several servers."""
         self._reader = reader
         self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
+        self._scope = scope
         self._rules = AlertRules(client, panels, clock)
 
     async def selector(self, *, may_ask: bool) -> str:
@@ -85,9 +87,10 @@ class AlertHistories:
         if may_ask:
             await self._rules.renew()
         names = [name for name, panel in self._rules.panel_of.items() if panel is not None]
-        return str(Matcher("alertname", "=~", "|".join(map(re.escape, sorted(names))))) * bool(
-            names
-        )
+        if not names:
+            return ""
+        chosen = Matcher("alertname", "=~", "|".join(map(re.escape, sorted(names))))
+        return self._scope.narrowed(str(chosen))
 
     async def read(
         self,

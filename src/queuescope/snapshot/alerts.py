@@ -1,17 +1,23 @@
-"""The alerts that Prometheus has firing or pending, each with the chart that it is about."""
+"""The alerts that Prometheus has firing or pending, each with the chart that it is about.
+
+Which alerts concern this page is decided once, by ``AlertScope``: for the list, for the marks on
+the charts, and for the verdict.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from queuescope.errors import SourceError
+from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.health import Finding, Health
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.client import Alert
+from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.timeseries import State
 
 _log = logging.getLogger(__name__)
@@ -21,6 +27,50 @@ _KEPT_SECONDS = 15.0
 _RULES_KEPT_SECONDS = 600.0
 _NAMES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _HIDDEN_LABELS = {"alertname", "severity"}
+_MOST_NAMED = 5
+# By convention such an alert notifies nobody; the best known fires always, to show that it can.
+_FOR_NOBODY = Matcher("severity", "!=", "none")
+_PASSING = (
+    SourceErrorKind.CANNOT_CONNECT,
+    SourceErrorKind.TIMEOUT,
+    SourceErrorKind.BUSY,
+    SourceErrorKind.SERVER_ERROR,
+)
+
+ALERT = "alert"
+"""The rule of an alert that fires."""
+
+
+class AlertScope:
+    """Which alerts concern this page: those that ``matchers`` choose, as in a selector, without
+    those of severity “none”.
+
+    Raises ``ConfigurationError`` for an expression that only Prometheus could read.
+    """
+
+    def __init__(self, matchers: Sequence[Matcher] = ()) -> None:
+        self._matchers = (*matchers, _FOR_NOBODY)
+        self._expressions = {}
+        for matcher in self._matchers:
+            if matcher.operator in ("=~", "!~"):
+                try:
+                    self._expressions[matcher] = re.compile(matcher.value)
+                except re.error as exc:
+                    raise ConfigurationError(
+                        f"alert_selector: {matcher.value!r} cannot be used: {exc}"
+                    ) from exc
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        return all(self._matches(one, labels.get(one.name, "")) for one in self._matchers)
+
+    def narrowed(self, selector: str) -> str:
+        """``selector``, rendered PromQL, of which only the alerts of this scope are left."""
+        return f"{selector},{render_matchers(self._matchers)}"
+
+    def _matches(self, matcher: Matcher, value: str) -> bool:
+        expression = self._expressions.get(matcher)
+        is_met = value == matcher.value if expression is None else bool(expression.fullmatch(value))
+        return is_met == (not matcher.operator.startswith("!"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +88,55 @@ class ActiveAlert:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Firing before pending, newest first. ``more`` counts those beyond the first fifty."""
+    """Firing before pending, newest first. ``more`` counts those beyond the first fifty, and
+    ``firing`` are all that fire. ``kind`` names the failure where there is a ``cause``.
+    """
 
     state: State = State.UNAVAILABLE
     active: tuple[ActiveAlert, ...] = ()
     more: int = 0
     as_of: float | None = None
     cause: str = ""
+    firing: tuple[ActiveAlert, ...] = ()
+    kind: SourceErrorKind | None = None
+
+
+def alert_findings(alerts: Alerts, *, source_answers: bool) -> list[Finding]:
+    """What the alerts mean for the verdict: each that fires, once by name and severity.
+
+    Where alerts could be read before, or will be once the source recovers, and cannot now, it is
+    not known whether one fires; a source that never told any says nothing of it.
+    """
+    if not source_answers:
+        # That the source is away is told by itself.
+        return []
+    if alerts.cause:
+        is_lost = alerts.as_of is not None or alerts.kind in _PASSING
+        cause = f"whether alerts are firing is not known: {alerts.cause}"
+        return [Finding(ALERT, Health.UNKNOWN, cause=cause)] if is_lost else []
+    groups: dict[tuple[str, str], list[ActiveAlert]] = {}
+    for alert in alerts.firing:
+        groups.setdefault((alert.name, alert.severity), []).append(alert)
+    found = [
+        Finding(
+            ALERT,
+            Health.DEGRADED,
+            since=min((one.since for one in group if one.since is not None), default=None),
+            cause=_firing_words(name, severity, len(group)),
+        )
+        for (name, severity), group in groups.items()
+    ]
+    more = len(found) - _MOST_NAMED
+    if more > 1:
+        others = Finding(ALERT, Health.DEGRADED, cause=f"{more} more alerts are firing")
+        return [*found[:_MOST_NAMED], others]
+    return found
+
+
+def _firing_words(name: str, severity: str, count: int) -> str:
+    of = f" ({severity})" if severity else ""
+    times = f", {count} times" if count > 1 else ""
+    return f"alert {name}{of} is firing{times}"
 
 
 class AlertRules:
@@ -87,6 +179,7 @@ class AlertReader:
         client: PrometheusClient,
         panels: tuple[Panel, ...],
         clock: Callable[[], float],
+        scope: AlertScope,
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
@@ -94,6 +187,7 @@ class AlertReader:
         self._client = client
         self._clock = clock
         self._replica_labels = replica_labels
+        self._scope = scope
         self._rules = AlertRules(client, panels, clock)
         self._last = Alerts()
         self._asked_at = float("-inf")
@@ -115,12 +209,14 @@ class AlertReader:
                 error = exc
         if error is not None:
             state = State.UNAVAILABLE if self._last.as_of is None else State.STALE
-            self._last = replace(self._last, state=state, cause=str(error))
+            self._last = replace(self._last, state=state, cause=str(error), kind=error.kind)
         return self._last
 
     async def _read(self, source_now: float) -> Alerts:
         alerts = [
-            alert for alert in await self._client.alerts() if alert.state in ("firing", "pending")
+            alert
+            for alert in await self._client.alerts()
+            if alert.state in ("firing", "pending") and self._scope.holds(alert.labels)
         ]
         names = {_name(alert) for alert in alerts}
         if names:
@@ -139,6 +235,7 @@ class AlertReader:
             tuple(found[:_MAX_ALERTS]),
             max(0, len(found) - _MAX_ALERTS),
             source_now,
+            firing=tuple(alert for alert in found if alert.state == "firing"),
         )
 
 

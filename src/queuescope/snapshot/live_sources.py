@@ -59,7 +59,9 @@ class LiveSource:
     ``figures``, by measure, are as of ``as_of``; None: it has not answered yet. With a ``cause``
     it has failed since ``failing_since`` and they are the last good ones; ``kind`` names the
     failure for an engineer. ``measures`` are those that it tells of, known or not, and ``why_not``
-    says why, by measure, where one of them has no figure. ``findings`` are what no figure can say.
+    says why, by measure, where one of them has no figure; of those that are ``expected`` a figure
+    that is missing is unknown, of the others it may never have been there. ``findings`` are what no
+    figure can say.
 
     ``completion_per_second`` are the jobs that left for good, over the window that the standing
     asks its flow for; ``held_back`` says that all which waits does so because an operator wants it.
@@ -76,6 +78,7 @@ class LiveSource:
     measures: frozenset[str] = frozenset()
     figures: Mapping[str, LiveFigure] = field(default_factory=dict)
     why_not: Mapping[str, str] = field(default_factory=dict)
+    expected: frozenset[str] = frozenset()
     findings: tuple[Finding, ...] = ()
     completion_per_second: float | None = None
     held_back: bool = False

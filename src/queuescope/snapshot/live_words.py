@@ -47,12 +47,16 @@ def best_figure(
         return own
     if source.is_fresh:
         why = source.why_not.get(measure.id, "")
-        return replace(figure, notes=(f"Not from {source.origin.words}: {why}.",) if why else ())
+        return replace(
+            figure,
+            notes=(f"Not from {source.origin.words}: {why}.",) if why else (),
+            is_unmeasured=figure.is_unmeasured and measure.id not in source.expected,
+        )
     is_known = figure.shown.value is not None and not figure.is_stale
     is_newer = figure.shown.as_of is None or (as_of is not None and as_of > figure.shown.as_of)
     if own is not None and not is_known and (figure.shown.value is None or is_newer):
         return own
-    return replace(figure, missed=source.cause)
+    return replace(figure, missed=source.cause, is_unmeasured=False)
 
 
 def source_findings(sources: Iterable[LiveSource], offset_seconds: float) -> list[Finding]:

@@ -13,6 +13,7 @@ from queuescope.figures import Curves, quantile_name
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
 from queuescope.snapshot.live_sources import LiveSource, LiveSources
 from queuescope.snapshot.live_words import best_figure
+from queuescope.snapshot.measured_here import SEARCHED_DAYS
 from queuescope.snapshot.present import PresentValues
 from queuescope.snapshot.questions import Present, present_by
 from queuescope.snapshot.standing_words import Figure
@@ -34,12 +35,21 @@ class PresentFigures:
         error: SourceError | None,
         offset_seconds: float,
         beside: Present | None = None,
+        *,
+        is_unmeasured: bool = False,
     ) -> Figure:
         """The figure of ``measure``. ``error`` says why Prometheus does not answer, and
         ``offset_seconds`` how far its clock is ahead of ours; ``beside`` is what it tells beside.
+        ``is_unmeasured`` says that it never had the figure.
         """
         shown = self._present.of(present_by(measure))
-        figure = Figure(shown, beside, "" if error is None else str(error))
+        figure = Figure(
+            shown,
+            beside,
+            "" if error is None else str(error),
+            notes=_unmeasured_notes(measure) if is_unmeasured else (),
+            is_unmeasured=is_unmeasured,
+        )
         return best_figure(measure, figure, sources, offset_seconds)
 
     def of_panel(self, panel: Panel, error: SourceError | None, offset_seconds: float) -> Figure:
@@ -48,6 +58,11 @@ class PresentFigures:
         if measure is None:
             return Figure(self._present.of(panel.id), outage="" if error is None else str(error))
         return self.of(measure, self._live.sources(), error, offset_seconds)
+
+
+def _unmeasured_notes(measure: Measure) -> tuple[str, ...]:
+    names = " or ".join(measure.panel.metrics)
+    return (f"Prometheus has had no sample of {names} in the last {SEARCHED_DAYS} days.",)
 
 
 def now_content(panel: Panel, figure: Figure) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.single_flight import Flight, SingleFlight
 from queuescope.snapshot.alert_history import AlertHistories
+from queuescope.snapshot.alerts import AlertScope
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Charts, Moment
 from queuescope.snapshot.live_sources import LiveSources, NoLiveSources
@@ -87,6 +88,7 @@ class SnapshotService:
         clock: Callable[[], float],
         telemetry: Telemetry | None = None,
         live: LiveSources | None = None,
+        alert_scope: AlertScope | None = None,
     ) -> None:
         """``live`` are the sources besides Prometheus, where there are any."""
         self._client = client
@@ -108,6 +110,7 @@ class SnapshotService:
                 self.reader,
                 dashboard.panels,
                 clock,
+                alert_scope or AlertScope(),
                 replica_labels=dashboard.replica_labels,
             ),
             matchers=matchers,

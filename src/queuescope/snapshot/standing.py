@@ -33,7 +33,7 @@ from queuescope.health import (
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.single_flight import SingleFlight
-from queuescope.snapshot.alerts import AlertReader, Alerts
+from queuescope.snapshot.alerts import AlertReader, Alerts, AlertScope, alert_findings
 from queuescope.snapshot.bearings import Bearings, Surveyor
 from queuescope.snapshot.comparisons import COMPARED, Comparisons
 from queuescope.snapshot.days import Days, DayShares
@@ -44,6 +44,7 @@ from queuescope.snapshot.live_words import (
     source_content,
     source_findings,
 )
+from queuescope.snapshot.measured_here import MeasuredHere
 from queuescope.snapshot.present import SHARED_SECONDS
 from queuescope.snapshot.present_figures import PresentFigures, live_ends
 from queuescope.snapshot.questions import (
@@ -55,6 +56,7 @@ from queuescope.snapshot.questions import (
 )
 from queuescope.snapshot.standing_words import (
     STALL,
+    UNMEASURED,
     Figure,
     alert_content,
     card_content,
@@ -80,6 +82,7 @@ class _Made:
     beside: Sequence[Present | None]
     alerts: Alerts
     moves: Movement | None
+    unmeasured: frozenset[str]
 
 
 class StandingService:
@@ -95,6 +98,7 @@ class StandingService:
         matchers: str,
         clock: Callable[[], float],
         live: LiveSources | None = None,
+        alert_scope: AlertScope | None = None,
     ) -> None:
         """``live`` are the sources besides Prometheus, where there are any."""
         self._client = client
@@ -118,8 +122,13 @@ class StandingService:
         self._shares = DayShares(asker, self._days, clock=clock)
         self._comparisons = Comparisons(client, dashboard, matchers=matchers, clock=clock)
         self._figures = PresentFigures(dashboard, surveyor.present, self._live)
+        self._measured_here = MeasuredHere(client, matchers=matchers, clock=clock)
         self._alerts = AlertReader(
-            client, dashboard.panels, clock, replica_labels=dashboard.replica_labels
+            client,
+            dashboard.panels,
+            clock,
+            alert_scope or AlertScope(),
+            replica_labels=dashboard.replica_labels,
         )
 
     async def get(self, *, max_age_seconds: float) -> bytes:
@@ -171,7 +180,8 @@ class StandingService:
         await self._comparisons.renew(bearings)
         alerts = await self._alerts.read(bearings.error, bearings.source_now, anew=anew)
         moves = await self._moves(bearings)
-        self._made = _Made(bearings, histories, beside, alerts, moves)
+        unmeasured = await self._unmeasured(bearings)
+        self._made = _Made(bearings, histories, beside, alerts, moves, unmeasured)
         self._made_at, self._made_of = self._clock(), made_of
 
     def _content(self, made: _Made) -> dict[str, Any]:
@@ -179,7 +189,7 @@ class StandingService:
         measures = self._dashboard.measures
         sources, offset = self._live.sources(), bearings.offset_seconds
         figures = [
-            self._figures.of(measure, sources, bearings.error, offset, beside)
+            self._told(measure, sources, made, beside)
             for measure, beside in zip(measures, made.beside, strict=True)
         ]
         by_id = {m.id: f for m, f in zip(measures, figures, strict=True)}
@@ -191,21 +201,25 @@ class StandingService:
                 *_series(measure.panel, history),
                 figure.shown.bounds,
             )
-            if measure.limits is not None:
+            if measure.limits is not None and not figure.is_unmeasured:
                 limits[measure.id] = measure.limits
         found = self._drain(by_id, made, sources)
         prometheus = self._prometheus(bearings, sources)
         extra = source_findings((prometheus, *sources), offset)
         if found.state is DrainState.STALLED:
             extra.append(Finding(STALL, Health.STALLED))
-        verdict = judge(limits, measured, extra)
+        alerts = alert_findings(made.alerts, source_answers=bearings.error is None)
+        unmeasured = [m for m, f in zip(measures, figures, strict=True) if f.is_unmeasured]
+        if unmeasured and not any(limit.is_set for limit in limits.values()):
+            extra.append(Finding(UNMEASURED, Health.UNKNOWN, cause="nothing is measured here yet"))
+        verdict = judge(limits, measured, extra, alerts)
         depth = by_id.get("queue_depth")
         named = {measure.id: measure for measure in measures}
         return {
             "asOf": max((f.shown.as_of for f in figures if f.shown.as_of), default=None),
             "takenAt": self._clock(),
             "verdict": verdict_content(
-                verdict, named, None if depth is None else depth.shown.value
+                verdict, named, None if depth is None else depth.shown.value, unmeasured
             ),
             "kpis": [
                 card_content(
@@ -249,6 +263,35 @@ class StandingService:
         if measure.share is None:
             return self._surveyor.present.of(beside_by(measure))
         return await self._shares.now(measure, measure.share, bearings, anew=anew)
+
+    async def _unmeasured(self, bearings: Bearings) -> frozenset[str]:
+        """The measures of which Prometheus never had a figure, as far as it can tell now."""
+        lacking, told = [], set()
+        for measure in self._dashboard.measures:
+            shown = self._surveyor.present.of(present_by(measure))
+            if shown.value is not None:
+                told.add(measure.id)
+            elif shown.as_of and not shown.cause and not shown.warnings:
+                lacking.append(measure)
+        await self._measured_here.renew(bearings, lacking, told)
+        return frozenset(m.id for m in lacking if self._measured_here.is_never(m))
+
+    def _told(
+        self,
+        measure: Measure,
+        sources: Sequence[LiveSource],
+        made: _Made,
+        beside: Present | None,
+    ) -> Figure:
+        bearings = made.bearings
+        return self._figures.of(
+            measure,
+            sources,
+            bearings.error,
+            bearings.offset_seconds,
+            beside,
+            is_unmeasured=measure.id in made.unmeasured,
+        )
 
     def _changes(self, measure: Measure, figure: Figure) -> dict[str, Bounds | None]:
         """By what each is compared with, between what the change lies; None: it is not known."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ _NOTHING = "Nothing happened to be measured."
 _BETWEEN = "The buckets of the histogram tell no more than between what it lies."
 STALL = "stall"
 """The rule of a queue in which work waits and none is completed."""
+UNMEASURED = "unmeasured"
+"""The rule of a page on which nothing that could be judged is measured."""
 _BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
 
 
@@ -42,7 +44,7 @@ class Figure:
     not answer, empty while it does. ``missed`` says why the figure is not from the source that
     would tell it best. ``out_of`` is the whole of which it counts a part, ``remark`` what should be
     seen of it at once, and ``notes`` are sentences for whoever looks closer. ``quantiles`` are all
-    those that were measured together with it.
+    those that were measured together with it. What ``is_unmeasured`` no source has ever told.
     """
 
     shown: Present
@@ -54,6 +56,7 @@ class Figure:
     remark: str = ""
     notes: tuple[str, ...] = ()
     quantiles: Mapping[float, float] = field(default_factory=dict)
+    is_unmeasured: bool = False
 
     @property
     def is_stale(self) -> bool:
@@ -83,6 +86,8 @@ class Figure:
             return "Prometheus has not answered yet"
         if self.shown.warnings:
             return _PARTIAL
+        if self.is_unmeasured:
+            return "Not measured here"
         return "Nothing was measured in the last minutes" if self.shown.value is None else ""
 
     @property
@@ -112,9 +117,14 @@ class Figure:
 
 
 def verdict_content(
-    verdict: Verdict, measures: dict[str, Measure], depth: float | None
+    verdict: Verdict,
+    measures: dict[str, Measure],
+    depth: float | None,
+    unmeasured: Sequence[Measure] = (),
 ) -> dict[str, Any]:
-    """The verdict with the reason of its worst finding, and every finding."""
+    """The verdict with the reason of its worst finding, and every finding; what is not measured
+    here is told beside a verdict that all is well.
+    """
     findings = [
         {
             "rule": finding.measure,
@@ -128,8 +138,16 @@ def verdict_content(
     if findings:
         reason = findings[0]["reason"]
     else:
-        limited = sum(_is_judged(m.limits) for m in measures.values())
-        reason = [f"all {limited} checks are within their limits"]
+        left_out = [m.title for m in unmeasured if _is_judged(m.limits)]
+        limited = sum(_is_judged(m.limits) for m in measures.values()) - len(left_out)
+        reason = [
+            "the one check is within its limits"
+            if limited == 1
+            else f"all {limited} checks are within their limits"
+        ]
+        if left_out:
+            verb = "is" if len(left_out) == 1 else "are"
+            reason.append(f"; {_listed(left_out)} {verb} not measured here")
     return {
         "state": verdict.health,
         "words": verdict.health.capitalize(),
@@ -344,7 +362,7 @@ def _level(figure: Figure, measure: Measure) -> str:
 
 
 def _is_judged(limits: Limits | None) -> bool:
-    return limits is not None and (limits.degraded, limits.down) != (None, None)
+    return limits is not None and limits.is_set
 
 
 def _change(
@@ -419,6 +437,10 @@ def _since(finding: Finding) -> Reason:
     if finding.since is None:
         return []
     return [", since before " if finding.began_before else ", since ", {"at": finding.since}]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _jobs(count: float) -> str:
