@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.jobs_page import JobsPage
 from tests.browser.operations_page import OperationsPage, World
 from tests.browser.trends_page import WAIT_MS
@@ -55,10 +55,9 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     page = JobsPage(tab, world.dashboard.url).open()
     acts = OperationsPage(tab, world.dashboard.url)
     expect(page.groups.first.locator("td").nth(1)).to_have_text("4")
-    rows = page.table("The last single failures").locator("tbody tr")
+    assert_one_selection(page, ids[0])
     for job_id in ids[:2]:
-        row = rows.filter(has=tab.locator(f'details[data-key="{job_id}"]'))
-        row.get_by_role("checkbox").check()
+        box_of(page, "The last single failures", job_id).check()
     page.button("Retry 2 chosen").first.click()
     confirm(acts, "2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
@@ -75,6 +74,43 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     targets = [entry.event.target for entry in world.audited("retry")]
     assert len(targets) == 4, "an intent and an outcome for each of the two acts"
     store.close()
+
+
+def assert_one_selection(page: JobsPage, job_id: str) -> None:
+    """A job that stands in several tables is chosen in all of them, and is one."""
+    page.groups.first.get_by_role("button").click()
+    tables = ["The last failures of this group", "The last single failures", "Jobs"]
+    boxes = [box_of(page, table, job_id) for table in tables]
+    for box in boxes:
+        expect(box).to_be_visible()
+    # One above each of the tables.
+    chosen = page.button("Retry 1 chosen")
+    for box in boxes:
+        box.check()
+        expect(chosen).to_have_count(len(boxes))
+        for twin in boxes:
+            expect(twin).to_be_checked()
+        twins = [twin for twin in boxes if twin is not box]
+        twins[0].uncheck()
+        expect(page.button("Retry chosen")).to_have_count(len(boxes))
+        for twin in boxes:
+            expect(twin).not_to_be_checked()
+    # A table that comes later shows what is chosen already.
+    close = page.button("Close this group")
+    close.click()
+    expect(close).to_have_count(0)
+    boxes[2].check()
+    page.groups.first.get_by_role("button").click()
+    expect(boxes[0]).to_be_checked()
+    expect(chosen).to_have_count(len(boxes))
+    boxes[0].uncheck()
+    expect(page.button("Retry chosen")).to_have_count(len(boxes))
+
+
+def box_of(page: JobsPage, table: str, job_id: str) -> Locator:
+    rows = page.table(table).locator("tbody tr")
+    row = rows.filter(has=page.page.locator(f'details[data-key="{job_id}"]'))
+    return row.get_by_role("checkbox")
 
 
 def runs(file: Path) -> int:

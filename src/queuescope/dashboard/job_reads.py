@@ -78,9 +78,10 @@ def ticked_in(key: str) -> tuple[str, ...]:
 
 
 def to_be_retried(jobs: Sequence[Job], ticked: Sequence[str]) -> list[str]:
-    """Those of ``jobs`` that are ticked and can be retried."""
+    """Those of ``jobs`` that are ticked and can be retried, each once however often it is shown."""
     wanted = set(ticked)
-    return [job.id for job in jobs if job.id in wanted and job.status in CAN_BE_RETRIED]
+    found = (job.id for job in jobs if job.id in wanted and job.status in CAN_BE_RETRIED)
+    return list(dict.fromkeys(found))
 
 
 def put_in_address(name: str, value: str) -> None:

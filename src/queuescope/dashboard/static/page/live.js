@@ -52,13 +52,54 @@ function becomeChildren(old, wanted) {
   }
 }
 
+function ticks(sheet) {
+  return [...sheet.querySelectorAll(".qs-tick")];
+}
+
+// A job may stand in several tables of a page: it is ticked in all of them, or in none.
+function tickTwins(box) {
+  const alike = (other) => other.dataset.value === box.dataset.value;
+  const sheets = [...document.querySelectorAll(".qs-live")].filter((one) => ticks(one).some(alike));
+  for (const twin of sheets.flatMap(ticks).filter(alike)) twin.checked = box.checked;
+  tellInTurn(sheets);
+}
+
+// What is told in one turn goes to the server as news of one part of the page alone.
+function tellInTurn([first, ...others]) {
+  first.tellTicks();
+  if (others.length) setTimeout(() => tellInTurn(others));
+}
+
+// Boxes that have just come onto the page are as their twins that stood there before.
+function followTwins(sheet) {
+  sheet.boxes ??= new WeakSet();
+  const fresh = ticks(sheet).filter((box) => !sheet.boxes.has(box));
+  if (!fresh.length) return;
+  const before = new Map([...document.querySelectorAll(".qs-live")]
+    .flatMap((other) => ticks(other).filter((box) => other.boxes?.has(box)))
+    .map((box) => [box.dataset.value, box.checked]));
+  let changed = false;
+  for (const box of fresh) {
+    sheet.boxes.add(box);
+    const wanted = before.get(box.dataset.value) ?? box.checked;
+    changed ||= box.checked !== wanted;
+    box.checked = wanted;
+  }
+  if (changed) setTimeout(sheet.tellTicks);
+}
+
 function showLive({ parentElement, data, setStateValue, setTriggerValue }) {
   const sheet = parentElement.querySelector(".qs-live");
+  sheet.tellTicks = () => {
+    const ticked = ticks(sheet).filter((box) => box.checked).map((box) => box.dataset.value);
+    setStateValue("ticked", [...new Set(ticked)]);
+  };
   if (sheet.shown !== data.html) {
     const wanted = document.createElement("template");
     wanted.innerHTML = data.html;
     becomeChildren(sheet, wanted.content);
     sheet.shown = data.html;
+    followTwins(sheet);
   }
   sheet.onclick = (event) => {
     const button = event.target.closest("button[data-of]");
@@ -67,8 +108,6 @@ function showLive({ parentElement, data, setStateValue, setTriggerValue }) {
     }
   };
   sheet.onchange = (event) => {
-    if (!event.target.matches(".qs-tick")) return;
-    setStateValue("ticked", [...sheet.querySelectorAll(".qs-tick:checked")]
-      .map((box) => box.dataset.value));
+    if (event.target.matches(".qs-tick")) tickTwins(event.target);
   };
 }
