@@ -51,9 +51,9 @@ class RealPrometheus:
 
     ``targets`` (``host:port``) are scraped every ``scrape_interval_seconds``. ``web_config`` is a
     file of Prometheus's own for TLS and users, ``prefix`` the path below which it answers. With
-    ``takes_samples`` it takes what is written to it, a month late and out of order. Use it as a
-    context manager, or call ``start`` and ``kill``. The port and the data stay the same over
-    restarts.
+    ``takes_samples`` it takes what is written to it, a month late and out of order; ``options`` are
+    further ones of its command line. Use it as a context manager, or call ``start`` and ``kill``.
+    The port and the data stay the same over restarts.
     """
 
     def __init__(
@@ -68,9 +68,11 @@ class RealPrometheus:
         web_config: Path | None = None,
         prefix: str = "",
         takes_samples: bool = False,
+        options: Sequence[str] = (),
     ) -> None:
         self._directory = directory
         self._takes_samples = takes_samples
+        self.options = options
         self._program = program
         self._web_config = web_config
         self._prefix = prefix
@@ -133,6 +135,7 @@ class RealPrometheus:
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     "--log.level=warn",
                     *options,
+                    *self.options,
                 ],
                 stdout=log,
                 stderr=log,

@@ -26,6 +26,8 @@ MAX_STEPS = 11_000
 _FEW_STEPS = 16
 """A range of so many steps, such as the newest edge of a longer one, has a small answer."""
 
+_MOST_DEADLINES = 6
+_MOST_REMEMBERED = 256
 _SMALL = (Question.RULES, Question.ALERTS, Question.BUILDINFO, Question.RUNTIMEINFO)
 _MEBIBYTE = 1024 * 1024
 _T = TypeVar("_T")
@@ -113,7 +115,8 @@ class _Alerts(msgspec.Struct):
 class PrometheusClient:
     """Asks one Prometheus, or a server with its API. Every method may raise ``SourceError``.
 
-    Each call takes at most ``timeout_seconds`` in total, whatever the server does, holds at most
+    Each call takes at most ``timeout_seconds`` in total, whatever the server does (for a range that
+    the server computes only in parts see ``query_range``), holds at most
     ``max_body_bytes`` of inflated answer per response, and gives at most ``max_points`` points
     (series times steps). Within that time a request that found no server, or a busy one, is made
     again (see ``Retry``); while the source is known to be away a call fails at once (see
@@ -144,7 +147,9 @@ class PrometheusClient:
         clock: Callable[[], float] = time.monotonic,
         telemetry: Telemetry | None = None,
     ) -> None:
+        self._timeout_seconds = timeout_seconds
         self._timeout = promql.duration(timeout_seconds)
+        self._fitting: dict[str, int] = {}
         self._max_points = max_points
         self._telemetry = telemetry or Untold()
         self._breaker = CircuitBreaker(clock=clock)
@@ -205,25 +210,34 @@ class PrometheusClient:
     async def query_range(self, promql: str, grid: Grid) -> Answer:
         """The series of an expression on ``grid``.
 
-        A grid that is too long for one request is split, as is one for which the source says
-        that the query makes too many points: VictoriaMetrics counts those of subqueries, too.
+        A grid that is too long for one request is split, as is one that the source refuses for its
+        number of points or samples. What it could compute is remembered, so that the next such
+        range is asked for in parts at once. Each of these parts may take ``timeout_seconds``, all
+        of them ``_MOST_DEADLINES`` times that.
         """
         answers: list[Answer] = []
         series: set[Labels] = set()
-        async with self._call(Question.QUERY_RANGE) as call:
-            pieces = _pieces(grid)
-            while pieces:
-                piece = pieces.pop(0)
-                try:
-                    answer = await self._piece(call, promql, piece)
-                except SourceError as exc:
-                    if len(piece) == 1 or not failures.too_many_points(exc):
-                        raise
-                    pieces[:0] = _halves(piece)
-                    continue
-                series.update(answer.frame.series)
-                self._refuse_too_many(len(series), grid)
-                answers.append(answer)
+        pieces = _pieces(grid, self._fitting.get(promql, MAX_STEPS))
+        until = time.monotonic() + _MOST_DEADLINES * self._timeout_seconds
+        while pieces:
+            if answers and time.monotonic() > until:
+                raise failures.too_slow_in_parts(len(answers))
+            async with self._call(Question.QUERY_RANGE) as call:
+                while pieces:
+                    piece = pieces.pop(0)
+                    try:
+                        answer = await self._piece(call, promql, piece)
+                    except SourceError as exc:
+                        if len(piece) == 1 or not failures.too_much_at_once(exc):
+                            raise
+                        pieces[:0] = _halves(piece)
+                        self._remember_fitting(promql, (len(piece) + 1) // 2)
+                        continue
+                    series.update(answer.frame.series)
+                    self._refuse_too_many(len(series), grid)
+                    answers.append(answer)
+                    if promql in self._fitting:
+                        break
         if len(answers) == 1:
             return answers[0]
         return Answer(
@@ -231,6 +245,11 @@ class PrometheusClient:
             tuple(dict.fromkeys(w for answer in answers for w in answer.warnings)),
             tuple(dict.fromkeys(i for answer in answers for i in answer.infos)),
         )
+
+    def _remember_fitting(self, promql: str, steps: int) -> None:
+        self._fitting[promql] = min(steps, self._fitting.pop(promql, steps))
+        while len(self._fitting) > _MOST_REMEMBERED:
+            del self._fitting[next(iter(self._fitting))]
 
     async def _piece(self, call: Call, promql: str, grid: Grid) -> Answer:
         form = [
@@ -376,7 +395,7 @@ def _halves(grid: Grid) -> tuple[Grid, Grid]:
     return Grid(grid.start, middle - step, step), Grid(middle, grid.end, step)
 
 
-def _pieces(grid: Grid) -> list[Grid]:
-    span = (MAX_STEPS - 1) * grid.step_seconds
-    starts = range(grid.start, grid.end + 1, MAX_STEPS * grid.step_seconds)
+def _pieces(grid: Grid, steps: int) -> list[Grid]:
+    span = (steps - 1) * grid.step_seconds
+    starts = range(grid.start, grid.end + 1, steps * grid.step_seconds)
     return [Grid(s, min(s + span, grid.end), grid.step_seconds) for s in starts]

@@ -15,7 +15,16 @@ from queuescope.prometheus.wire import ErrorBody, parse_error
 _DETAIL_CHARACTERS = 300
 _RETRY_AFTER_LIMIT_SECONDS = 300.0
 # In the words of VictoriaMetrics, and of Prometheus where a server has a lower limit than its.
-_POINT_LIMIT = re.compile(r"too many points for the given step|exceeded maximum resolution")
+_POINT_LIMIT = r"too many points for the given step|exceeded maximum resolution"
+# Of Prometheus and Thanos, of VictoriaMetrics, of Mimir and Cortex.
+_SAMPLE_LIMIT = (
+    r"too many samples|exceeded (?:samples|series|chunks) limit|limit \d+ violated"
+    r"|maxSamplesPer(?:Query|Series)|maxMemoryPerQuery"
+    r"|err-mimir-max-(?:chunks|series|estimated|fetched|total-query-length)"
+    r"|exceeded the maximum number of (?:chunks|series|samples)"
+    r"|query time range exceeds the limit"
+)
+_TOO_MUCH_AT_ONCE = re.compile(f"{_POINT_LIMIT}|{_SAMPLE_LIMIT}")
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
 
 
@@ -67,10 +76,10 @@ def refused(response: Response) -> SourceError:
     )
 
 
-def too_many_points(error: SourceError) -> bool:
-    """Whether a source refused a range for its number of points, so that a part of it may pass."""
+def too_much_at_once(error: SourceError) -> bool:
+    """Whether a source refused a range for its size, so that a part of it may pass."""
     refused_as = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
-    return error.kind in refused_as and _POINT_LIMIT.search(error.detail) is not None
+    return error.kind in refused_as and _TOO_MUCH_AT_ONCE.search(error.detail) is not None
 
 
 def _kind_and_message(status: int, named: ErrorBody | None) -> tuple[SourceErrorKind, str]:
@@ -85,6 +94,8 @@ def _kind_and_message(status: int, named: ErrorBody | None) -> tuple[SourceError
         return kind.BUSY, "Prometheus is busy or still starting"
     if status == 502:
         return kind.CANNOT_CONNECT, "The gateway in front of Prometheus does not reach it"
+    if named and status in (400, 422) and re.search(_SAMPLE_LIMIT, named.error):
+        return kind.EXECUTION, _MORE_THAN_ALLOWED
     if named and named.error_type == "execution":
         return kind.EXECUTION, "Prometheus could not compute this query"
     if status in (400, 422) and named:
@@ -169,6 +180,15 @@ def too_large(detail: str) -> SourceError:
     )
 
 
+def too_slow_in_parts(parts: int) -> SourceError:
+    return SourceError(
+        SourceErrorKind.TIMEOUT,
+        "Prometheus computes this range only in parts, which took too long together; choose a "
+        "shorter range, or record what this chart needs by a recording rule",
+        detail=f"{parts} parts were answered in time",
+    )
+
+
 def retry_after_seconds(text: str | None) -> float | None:
     """Seconds from now, between 0 and five minutes; None when it cannot be understood."""
     if not text:
@@ -195,3 +215,7 @@ def _cause(exc: BaseException, kind: type[ssl.SSLError]) -> ssl.SSLError | None:
 
 
 _UNREADABLE = "Prometheus sent an answer that cannot be read"
+_MORE_THAN_ALLOWED = (
+    "This query reads more samples at once than Prometheus allows (--query.max-samples); a "
+    "recording rule, or a narrower “selector”, makes it smaller"
+)
