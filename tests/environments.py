@@ -12,13 +12,18 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 
 
-def uv(*arguments: str | Path, **environment: str) -> str:
-    """What the project's own uv prints; ``./test`` has found or fetched it."""
+def uv_program() -> str:
+    """The project's own uv; ``./test`` has found or fetched it."""
     own = PROJECT / ".uv/bin/uv"
     program = str(own) if own.exists() else shutil.which("uv")
     assert program, "uv is not there: run ./test once"
+    return program
+
+
+def uv(*arguments: str | Path, **environment: str) -> str:
+    """What uv prints."""
     done = subprocess.run(
-        [program, *arguments],
+        [uv_program(), *arguments],
         capture_output=True,
         text=True,
         check=False,
