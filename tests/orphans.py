@@ -11,10 +11,13 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import psutil
 
+# Of the process that the servers of the dashboard are copies of, and of its companion.
+_KEPT = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 # The dashboards of the tests are not given what begins with the project's own name.
 _VARIABLE = "TOKEN_OF_THE_TEST_PROCESS"
 
@@ -33,12 +36,19 @@ class Keeper:
 
     def left(self, seconds: float = 10) -> list[str]:
         """The command lines of what runs on; what is about to end is given ``seconds``."""
-        _, alive = psutil.wait_procs(list(_bearers(self._token)), timeout=seconds)
+        started = [process for process in _bearers(self._token) if not _is_kept(process)]
+        _, alive = psutil.wait_procs(started, timeout=seconds)
         return [" ".join(process.info["cmdline"] or ()) for process in alive]
 
     def close(self) -> None:
         del os.environ[_VARIABLE]
         self._process.communicate()
+
+
+def _is_kept(process: psutil.Process) -> bool:
+    """Whether it is one that stays for as long as this process, and is ended with it."""
+    command = " ".join(process.info["cmdline"] or ())
+    return process.ppid() == os.getpid() and any(name in command for name in _KEPT)
 
 
 def _bearers(token: str) -> Iterator[psutil.Process]:
@@ -56,9 +66,16 @@ def _keep(token: str) -> None:
 
 
 def _ended(process: psutil.Process) -> bool:
+    until = time.monotonic() + 10
     try:
         process.kill()
-        process.wait(10)
+        # Its parent may not look after it before this process here has ended.
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+    except psutil.NoSuchProcess:
+        return True
     except psutil.Error:
         return False
     return True

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.ports import free_port
+from tests.prepared_python import PreparedProcess
 
 _READY_WITHIN_SECONDS = 120.0
 
@@ -34,7 +35,7 @@ class DashboardProcess:
         self.is_privileged = True
         self._data = directory / "data"
         self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | PreparedProcess | None = None
         self.port = free_port()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")}
         self._environment = {
@@ -56,22 +57,7 @@ class DashboardProcess:
 
     def start(self) -> None:
         """Start it, and wait until it is alive."""
-        command = [sys.executable, "-m", "queuescope.cli", "serve", f"--port={self.port}"]
-        if not self.is_privileged and os.geteuid() == 0:
-            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
-        if self.disk_kilobytes:
-            self._data.mkdir(exist_ok=True)
-            mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'
-            shell = ("sh", "-c", f'{mount} && exec "$@"', "sh")
-            command = ["unshare", "--map-root-user", "--mount", *shell, *command]
-        with (self._directory / "dashboard.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                cwd=self._directory,
-                env=self._environment,
-            )
+        self._process = self._launched()
         until = time.monotonic() + _READY_WITHIN_SECONDS
         while self.get("/healthz") != (200, "ok\n"):
             if self._process.poll() is not None or time.monotonic() > until:
@@ -93,6 +79,34 @@ class DashboardProcess:
         finally:
             filler.unlink()
 
+    def _launched(self) -> subprocess.Popen[bytes] | PreparedProcess:
+        arguments = ["serve", f"--port={self.port}"]
+        log = self._directory / "dashboard.log"
+        prefix: list[str] = []
+        if not self.is_privileged and os.geteuid() == 0:
+            prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        if self.disk_kilobytes:
+            self._data.mkdir(exist_ok=True)
+            mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'
+            shell = ("sh", "-c", f'{mount} && exec "$@"', "sh")
+            prefix = ["unshare", "--map-root-user", "--mount", *shell, *prefix]
+        if not prefix:
+            return PreparedProcess(
+                "queuescope.cli",
+                arguments,
+                environment=self._environment,
+                folder=self._directory,
+                log=log,
+            )
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [*prefix, sys.executable, "-m", "queuescope.cli", *arguments],
+                stdout=file,
+                stderr=file,
+                cwd=self._directory,
+                env=self._environment,
+            )
+
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one page; status 0 when nothing answers."""
         return get(self.port, path)
@@ -101,7 +115,8 @@ class DashboardProcess:
         """Freeze it: connections are accepted by the kernel, and no answer comes."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until its last thread stands still
+        while any(state != "T" for state in _states(self._process.pid)):
+            time.sleep(0.01)
 
     def cont(self) -> None:
         """Let a frozen one run on."""
@@ -126,6 +141,12 @@ class DashboardProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
+
+
+def _states(pid: int) -> list[str]:
+    """Of each thread, as the kernel names them."""
+    stats = Path(f"/proc/{pid}/task").glob("*/stat")
+    return [stat.read_text("ascii", "replace").rpartition(")")[2].split()[0] for stat in stats]
 
 
 def get(port: int, path: str, *, timeout_seconds: float = 30) -> tuple[int, str]:

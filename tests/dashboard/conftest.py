@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 from tests.ports import free_port
+from tests.prepared_python import PreparedProcess
 from tests.real_prometheus import RealPrometheus
 
 SCRAPE = 30
@@ -39,6 +40,8 @@ class Answer:
 class RunningDashboard:
     """``uvicorn queuescope.dashboard.asgi:app``, or ``queuescope serve``, in ``directory`` and
     configured by its environment.
+
+    With ``has_own_command`` it is no copy of a prepared process, so that its command line is real.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class RunningDashboard:
         *,
         port: int = 0,
         server: Literal["uvicorn", "queuescope"] = "uvicorn",
+        has_own_command: bool = False,
         **settings: str,
     ) -> None:
         self.port = port or free_port()
@@ -59,17 +63,25 @@ class RunningDashboard:
             "QUEUESCOPE_DATA_DIR": str(directory),
             **{f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()},
         }
-        command = {
-            "uvicorn": ["uvicorn", "queuescope.dashboard.asgi:app", "--log-level", "warning"],
-            "queuescope": ["queuescope.cli", "serve"],
-        }
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *command[server], "--port", str(self.port)],
-                env=environment,
-                cwd=directory,
-                stdout=log,
-                stderr=log,
+        module, arguments = {
+            "uvicorn": ("uvicorn", ["queuescope.dashboard.asgi:app", "--log-level", "warning"]),
+            "queuescope": ("queuescope.cli", ["serve"]),
+        }[server]
+        self._log.unlink(missing_ok=True)
+        arguments += ["--port", str(self.port)]
+        self._process: PreparedProcess | subprocess.Popen[bytes]
+        if has_own_command:
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", module, *arguments],
+                    env=environment,
+                    cwd=directory,
+                    stdout=log,
+                    stderr=log,
+                )
+        else:
+            self._process = PreparedProcess(
+                module, arguments, environment=environment, folder=directory, log=self._log
             )
         until = time.monotonic() + _READY_WITHIN_SECONDS
         while not self._answers():

@@ -217,7 +217,12 @@ def test_no_secret_of_broker_databases_and_login_is_said_or_kept(
     with OpenIDProvider({"ada": {"email": "ada"}}, client_secret=CLIENT) as provider:
         provider.configure(tmp_path, f"http://127.0.0.1:{port}", COOKIES)
         dashboard = RunningDashboard(
-            tmp_path, "http://127.0.0.1:9", port=port, server="queuescope", **settings
+            tmp_path,
+            "http://127.0.0.1:9",
+            port=port,
+            server="queuescope",
+            has_own_command=True,
+            **settings,
         )
         try:
             argv = Path(f"/proc/{dashboard.pid}/cmdline").read_text("utf-8")

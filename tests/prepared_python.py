@@ -1,0 +1,75 @@
+"""Servers of the dashboard that need not import it: they are forked from a process that has.
+
+To import the dashboard takes seconds of a processor, and the tests start it dozens of times. Each
+test process keeps one process that has imported it and done nothing else, and each server begins
+as its copy, with an environment, a folder and a log of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_PRELOADED = ["queuescope.cli", "queuescope.dashboard.asgi", "uvicorn"]
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(_PRELOADED)
+
+
+class PreparedProcess:
+    """``python -m module arguments`` in ``folder``; what it says goes to the end of ``log``.
+
+    Has what is needed of ``subprocess.Popen``.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        log: Path,
+    ) -> None:
+        self._process = _context.Process(
+            target=_run,
+            args=(module, list(arguments), dict(environment), str(folder), str(log)),
+            daemon=True,
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("a server of the dashboard", timeout or 0)
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _run(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: str
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    os.chdir(folder)
+    with Path(log).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = [module, *arguments]
+    importlib.import_module(module).main()
