@@ -3,7 +3,8 @@
 Celery's main process hands each request to the pool with four callbacks: accepted, ended, failed,
 timed out. They are the same for all pools, they come for a child that was killed as well, and they
 come once. Standing between the two costs the children nothing. Here an event is only noted; the
-collector makes observations of the notes, many at a time.
+collector makes observations of the notes, many at a time. A note of a job that simply succeeds
+keeps no request alive: hundreds of those would cost the garbage collector more than all the rest.
 
 What only a child knows travels with the result that it sends anyway, and only where a job did not
 simply succeed.
@@ -11,12 +12,14 @@ simply succeed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+import msgspec
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import Terminated, WorkerLostError
 from celery import Task, bootsteps, signals, states
@@ -36,18 +39,54 @@ _REPLACED = "Replaced by new task"
 _LOST = "The process that ran this job died; it is tried again."
 
 
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """An attempt began, ``at`` epoch seconds; ``message`` is what Celery says of its message."""
+
+    key: int
+    at: float
+    message: Mapping[str, Any]
+
+
+class Succeeded(msgspec.Struct, frozen=True, gc=False):
+    """An attempt that had begun simply succeeded, after ``runtime_seconds`` where that is known."""
+
+    key: int
+    at: float
+    runtime_seconds: float | None
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """Any other end: what the pool gave back, and with which exception Celery told a failure
+    meanwhile.
+    """
+
+    key: int
+    at: float
+    request: Request
+    has_begun: bool
+    result: Any
+    told: BaseException | None
+
+
+Note = Begun | Succeeded | Ended
+
+_keys = itertools.count(1)
+
+
 class Attempt:
     """One request in the pool, and the callbacks that tell of it."""
 
     __slots__ = (
+        "_has_begun",
+        "_has_ended",
+        "_key",
         "_note",
+        "_request",
         "_told",
         "_when_accepted",
         "_when_ended",
         "_when_failed",
         "_when_late",
-        "has_ended",
-        "request",
     )
 
     def __init__(
@@ -57,9 +96,10 @@ class Attempt:
         told: dict[str, BaseException],
         options: dict[str, Any],
     ) -> None:
-        self.request = request
-        self.has_ended = False
-        """Set by whoever takes in the notes, with the first that ends it."""
+        self._request = request
+        self._key = next(_keys)
+        self._has_begun = False
+        self._has_ended = False
         self._note = note
         self._told = told
         self._when_accepted: Callback = options["accept_callback"]
@@ -75,22 +115,24 @@ class Attempt:
             options["timeout_callback"] = self.timed_out
 
     def accepted(self, pid: int, time_accepted: float) -> None:
+        request = self._request
         try:
             self._when_accepted(pid, time_accepted)
         finally:
-            self._note((self, True, self.request.time_start or time.time(), None, None))
+            self._has_begun = True
+            self._note(Begun(self._key, request.time_start or time.time(), request.request_dict))
 
     def ended(self, result: Any, **options: Any) -> None:
         try:
             self._when_ended(result, **options)
         finally:
-            self._end(result)
+            self.end(result)
 
     def failed(self, result: Any, **options: Any) -> None:
         try:
             self._when_failed(result, **options)
         finally:
-            self._end(result)
+            self.end(result)
 
     def timed_out(self, *, soft: bool, timeout: float) -> None:
         try:
@@ -98,16 +140,19 @@ class Attempt:
         finally:
             # A job may catch a soft limit and go on; it ends by itself.
             if not soft:
-                self._end(TimeLimitExceeded(timeout))
+                self.end(TimeLimitExceeded(timeout))
 
-    def _end(self, result: Any) -> None:
-        told = self._told.pop(self.request.id, None)
-        self._note((self, False, time.time(), result, told))
-
-
-Note = tuple[Attempt, bool, float, Any, BaseException | None]
-"""Whose, whether it began (or ended), when, what the pool gave back, and with which exception
-Celery told a failure meanwhile."""
+    def end(self, result: Any) -> None:
+        """Note the first end; what comes after it, as of a process that died, was told before."""
+        told = self._told.pop(self._request.id, None)
+        if self._has_ended:
+            return
+        self._has_ended = True
+        at = time.time()
+        if self._has_begun and isinstance(result, tuple) and not result[0]:
+            self._note(Succeeded(self._key, at, result[2]))
+        else:
+            self._note(Ended(self._key, at, self._request, self._has_begun, result, told))
 
 
 class Attempts:
@@ -135,7 +180,7 @@ class Attempts:
                 return apply(target, args, kwargs, **options)
             except Exception as exc:
                 # A pool that runs the job in this thread, and an error of Celery's own in it.
-                note((attempt, False, time.time(), exc, None))
+                attempt.end(exc)
                 raise
 
         pool.apply_async = apply_async
@@ -171,14 +216,19 @@ def _mark_end(einfo: Any, **_: object) -> None:
         setattr(einfo, _ENDED_AT, time.time())
 
 
-def what_became(note: Note, started_at: float | None) -> tuple[Event, float, str, str]:
-    """How a note says that an attempt ended: the event, when, the class and text of the error."""
-    attempt, _, at, result, told = note
+def succeeded_at(note: Succeeded, started_at: float | None) -> float:
+    """By the child's own clock: the main process may be busy when it hears of the end."""
+    if started_at is None or not note.runtime_seconds:
+        return note.at
+    return min(note.at, started_at + note.runtime_seconds)
+
+
+def what_became(note: Ended) -> tuple[Event, float, str, str]:
+    """How an attempt ended: the event, when, the class and text of the error."""
+    at, result = note.at, note.result
     if isinstance(result, tuple):
-        has_failed, value, runtime = result
+        has_failed, value, _ = result
         if not has_failed:
-            if started_at is not None and runtime:
-                at = min(at, started_at + runtime)
             return Event.SUCCEEDED, at, "", ""
         result = value
     if isinstance(result, ExceptionInfo):
@@ -186,11 +236,11 @@ def what_became(note: Note, started_at: float | None) -> tuple[Event, float, str
         result = result.exception
     if isinstance(result, ExceptionWithTraceback):
         result = result.exc
-    return _ended(attempt, at, result, told)
+    return _ended(note.request.task, at, result, note.told)
 
 
 def _ended(
-    attempt: Attempt, at: float, error: Any, told: BaseException | None
+    task: Any, at: float, error: Any, told: BaseException | None
 ) -> tuple[Event, float, str, str]:
     if isinstance(error, Ignore):
         return _set_aside(error, at)
@@ -198,13 +248,13 @@ def _ended(
         return (Event.RETRIED if error.requeue else Event.FAILED), at, *described(error)
     if isinstance(error, Retry):
         return Event.RETRIED, at, *described(getattr(error, "exc", None) or error)
-    if told is None and isinstance(error, TimeLimitExceeded) and _comes_again(attempt.request.task):
+    if told is None and isinstance(error, TimeLimitExceeded) and _comes_again(task):
         return Event.RETRIED, at, *described(error)
     if told is None and isinstance(
         error, WorkerLostError | Terminated | SystemExit | KeyboardInterrupt
     ):
         # Celery calls what it does not give back to the broker a failure.
-        if isinstance(error, WorkerLostError) and not _is_given_back(attempt.request.task):
+        if isinstance(error, WorkerLostError) and not _is_given_back(task):
             return Event.SUCCEEDED, at, "", ""
         return Event.RETRIED, at, "WorkerLostError", _LOST
     if isinstance(error, SystemExit | KeyboardInterrupt) and told is not None:

@@ -29,11 +29,13 @@ from kombu.exceptions import KombuError
 from queuescope.errors import ConfigurationError
 from queuescope.heartbeats import KeptJob, label
 from queuescope.instrument.attempts import (
-    Attempt,
     Attempts,
+    Begun,
     Note,
     ObserveStep,
+    Succeeded,
     described,
+    succeeded_at,
     what_became,
 )
 from queuescope.instrument.collector import Collector, Running
@@ -125,6 +127,15 @@ def instrument(
         keep_arguments=keep_arguments,
         redact=redact,
     )
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The end of a job that its message says, and no pool."""
+
+    event: Event
+    message: Mapping[str, Any]
+    at: float
+    error: tuple[str, ...]
 
 
 class Instrumentation:
@@ -320,42 +331,43 @@ class Instrumentation:
     def _note(self, event: Event, message: Mapping[str, Any], *error: str) -> None:
         """What no pool tells: the end of a job as its message says it, in the main process."""
         if self._collector is not None and os.getpid() == self._collector.pid:
-            self._collector.note((event, message, time.time(), error))
+            self._collector.note(Told(event, message, time.time(), error))
 
-    def _translate(self, note: Any, running: Running) -> tuple[Hashable, Observation] | None:
+    def _translate(
+        self, note: Note | Told, running: Running
+    ) -> tuple[Hashable, Observation] | None:
         """For the collector, which calls it in order and one at a time."""
-        if isinstance(note[0], Event):
-            return self._told(note, running)
-        return self._seen(note, running)
-
-    def _told(
-        self, note: tuple[Event, Mapping[str, Any], float, tuple[str, ...]], running: Running
-    ) -> tuple[Hashable, Observation]:
-        event, message, at, error = note
-        job_id = str(message["id"])
-        for attempt, begun in running.items():
-            if begun.id == job_id and isinstance(attempt, Attempt):
-                attempt.has_ended = True
-                return attempt, self._end_of(begun, event, at, *error)
-        return None, self._end_of(self._describe(event, message, at), event, at, *error)
-
-    def _seen(self, note: Note, running: Running) -> tuple[Hashable, Observation] | None:
-        attempt, has_begun, at, *_ = note
-        if attempt.has_ended:
+        if isinstance(note, Begun):
+            return note.key, self._describe(
+                Event.STARTED, note.message, note.at, started_at=note.at
+            )
+        if isinstance(note, Told):
+            return self._was_told(note, running)
+        begun = running.get(note.key)
+        if isinstance(note, Succeeded):
+            if begun is None:
+                return None
+            at = succeeded_at(note, begun.started_at)
+            return note.key, _end_of(begun, Event.SUCCEEDED, at)
+        if begun is None and note.has_begun:
             # A time limit, or the process of a revoked job that died: it was told before.
             return None
-        request = attempt.request
-        message = request.request_dict
-        if has_begun:
-            return attempt, self._describe(Event.STARTED, message, at, started_at=at)
-        attempt.has_ended = True
-        begun = running.get(attempt) or self._describe(Event.STARTED, message, at)
-        event, at, *error = what_became(note, begun.started_at)
+        request = note.request
+        begun = begun or self._describe(Event.STARTED, request.request_dict, note.at)
+        event, at, *error = what_became(note)
         if event is Event.FAILED and self._keep is not None:
             kept = self._kept(request)
             if kept:
                 self._keep(kept)
-        return attempt, self._end_of(begun, event, at, *error)
+        return note.key, self._end_of(begun, event, at, *error)
+
+    def _was_told(self, note: Told, running: Running) -> tuple[Hashable, Observation]:
+        job_id = str(note.message["id"])
+        for key, begun in running.items():
+            if begun.id == job_id:
+                return key, self._end_of(begun, note.event, note.at, *note.error)
+        begun = self._describe(note.event, note.message, note.at)
+        return None, self._end_of(begun, note.event, note.at, *note.error)
 
     def _end_of(
         self,

@@ -26,7 +26,7 @@ class Event(StrEnum):
     REPLACED = "replaced"
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event; times are UTC epoch seconds, ``None`` is unknown.
 
     ``due_at`` is when this attempt could have begun, ``first_due_at`` when the job's first one
