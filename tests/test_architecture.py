@@ -21,6 +21,7 @@ STOREYS: dict[str, int] = {
                 "database",
                 "errors",
                 "heartbeats",
+                "names",
                 "ports",
                 "private_files",
                 "settings",
@@ -42,7 +43,10 @@ STOREYS: dict[str, int] = {
 # Within storey 0 the exceptions lie deepest; workers write the job history that jobs keeps, and
 # read the broker and obey as operations do; a panel file states limits as the verdict reads them.
 ALSO_ALLOWED = {
-    *((part, "errors") for part in ("database", "ports", "settings", "telemetry", "timeseries")),
+    *(
+        (part, "errors")
+        for part in ("database", "names", "ports", "settings", "telemetry", "timeseries")
+    ),
     ("telemetry", "timeseries"),
     ("database", "private_files"),
     ("instrument", "jobs"),

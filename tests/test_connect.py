@@ -10,7 +10,7 @@ import pytest
 from tests.fault_server import FaultServer, http_response
 
 from queuescope.connect import connect
-from queuescope.errors import ConfigurationError
+from queuescope.errors import ConfigurationError, SourceError
 from queuescope.settings import environment_name, load_settings
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +105,55 @@ async def test_contradictions_are_refused_without_telling_a_secret(
     if expected is None:
         await connect(load_settings()).aclose()
         return
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        connect(load_settings())
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_parameters_go_with_the_address_of_every_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the question, by POST and by GET, and besides those that the address holds."""
+    async with FaultServer(http_response(ANSWER)) as server:
+        _set(
+            monkeypatch,
+            prometheus_url=f"{server.url}/api/?namespace=a%26b&empty=",
+            prometheus_parameters=f"key={CANARY}, tenant=blue",
+        )
+        async with connect(load_settings()) as client:
+            assert (await client.query("up")).samples[0].value == 42.0
+            with pytest.raises(SourceError):
+                await client.label_values("job", ["up"], 0, 1)
+            assert await client.alerts() == ()
+            identity = client.identity
+    assert CANARY not in identity
+    assert "?" not in identity
+    lines = [request.partition(b"\r\n")[0].decode() for request in server.requests]
+    given = f"namespace=a%26b&empty=&key={CANARY}&tenant=blue"
+    assert lines[0] == f"POST /api/api/v1/query?{given} HTTP/1.1"
+    assert lines[1].startswith(f"GET /api/api/v1/label/job/values?{given}&")
+    assert "match%5B%5D=up" in lines[1]
+    assert lines[2] == f"GET /api/api/v1/alerts?{given} HTTP/1.1"
+
+    # Another namespace is another source, whose data are kept apart.
+    _set(monkeypatch, prometheus_url=f"{server.url}/api/?namespace=other")
+    async with connect(load_settings()) as other:
+        assert other.identity != identity
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"prometheus_url": "http://p:9090?query=up"}, "the parameter 'query' of the Prometheus"),
+        ({"prometheus_parameters": "start=0"}, "the parameter 'start' of the Prometheus URL"),
+        ({"prometheus_parameters": CANARY}, "must be different parameters with their values"),
+        ({"prometheus_url": "http://p:9090/#a"}, "must not hold a #"),
+    ],
+)
+def test_parameters_that_cannot_be_given_are_refused(
+    settings: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _set(monkeypatch, **settings)
     with pytest.raises(ConfigurationError, match=expected) as caught:
         connect(load_settings())
     assert CANARY not in "".join(traceback.format_exception(caught.value))

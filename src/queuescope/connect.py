@@ -24,6 +24,9 @@ def connect(settings: Settings, telemetry: Telemetry | None = None) -> Prometheu
         headers={
             name: value.get_secret_value() for name, value in settings.prometheus_headers.items()
         },
+        parameters={
+            name: value.get_secret_value() for name, value in settings.prometheus_parameters.items()
+        },
         ca_file=settings.prometheus_ca_file,
         client_cert=settings.prometheus_client_cert,
         client_key=settings.prometheus_client_key,

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         description="Headers that are sent to Prometheus, such as `X-Scope-OrgID=blue`, "
         "separated by commas; in the file also a table.",
     )
+    prometheus_parameters: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict,
+        description="Parameters that go with the address of every request to Prometheus, such as "
+        "`namespace=blue` for a proxy that demands it, separated by commas; in the file also a "
+        "table. They may stand in the query string of `prometheus_url` instead.",
+    )
     prometheus_ca_file: Path | None = Field(
         default=None,
         description="PEM file of the authorities that may sign the certificate of Prometheus, "
@@ -226,20 +232,16 @@ class Settings(BaseSettings):
     @field_validator("prometheus_headers", mode="before")
     @classmethod
     def _are_headers(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return value
-        headers: dict[str, str] = {}
-        for pair in str(value).split(","):
-            name, found, text = pair.partition("=")
-            if not pair.strip():
-                continue
-            # The text itself is not shown: what stands before a forgotten “=” may be secret.
-            if not found or not name.strip() or name.strip() in headers:
-                raise ValueError(
-                    "must be different headers with their values, such as X-Scope-OrgID=blue"
-                )
-            headers[name.strip()] = text.strip()
-        return headers
+        return _paired(
+            value, "must be different headers with their values, such as X-Scope-OrgID=blue"
+        )
+
+    @field_validator("prometheus_parameters", mode="before")
+    @classmethod
+    def _are_parameters(cls, value: object) -> object:
+        return _paired(
+            value, "must be different parameters with their values, such as namespace=blue"
+        )
 
     @field_validator("replica_labels", mode="before")
     @classmethod
@@ -375,6 +377,24 @@ def operations_store_address(settings: Settings) -> str:
         settings.operations_store_url.get_secret_value()
         or f"sqlite:///{settings.data_dir.absolute() / 'operations.db'}"
     )
+
+
+def _paired(value: object, otherwise: str) -> object:
+    """The texts in ``value`` by their names, of ``name=text`` separated by commas, or a table
+    already; raises ``ValueError`` with ``otherwise``.
+    """
+    if isinstance(value, dict):
+        return value
+    found: dict[str, str] = {}
+    for pair in str(value).split(","):
+        name, has_text, text = pair.partition("=")
+        if not pair.strip():
+            continue
+        # The text itself is not shown: what stands before a forgotten “=” may be secret.
+        if not has_text or not name.strip() or name.strip() in found:
+            raise ValueError(otherwise)
+        found[name.strip()] = text.strip()
+    return found
 
 
 def _listed(value: object, otherwise: str) -> list[str]:

@@ -14,7 +14,6 @@ from queuescope.panels.model import (
     Resolution,
     Share,
     Threshold,
-    label_text,
 )
 from queuescope.panels.replicas import count_once
 
@@ -32,7 +31,6 @@ __all__ = [
     "Threshold",
     "bucket_quantiles",
     "count_once",
-    "label_text",
     "load_dashboard",
     "parse_dashboard",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection
 from string import Template
 from typing import Any, TypeGuard
@@ -12,9 +11,6 @@ from rapidfuzz import process
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels.model import PLACEHOLDERS
-
-LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-"""A label's name."""
 
 
 def check_template(text: str, place: str, *, also: Collection[str] = ()) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.checks import LABEL, check_template, is_finite, meant, numbers, only, texts
+from queuescope.names import is_label_name, is_metric_name
+from queuescope.panels.checks import check_template, is_finite, meant, numbers, only, texts
 from queuescope.panels.measures import parse_ended, parse_flow, parse_measures, parse_per_worker
 from queuescope.panels.model import (
     RANKED_QUANTILE,
@@ -21,7 +21,6 @@ from queuescope.panels.model import (
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 _OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale", "digits"}
-_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _SERVED = ("queue_depth", "success_rate", "latency")
 
 
@@ -93,13 +92,13 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
         check_template(raw[key], f"{place}, {key}")
     breakdowns = texts(raw, "breakdowns", place)
     for label in breakdowns:
-        if not LABEL.fullmatch(label):
+        if not is_label_name(label):
             raise ConfigurationError(f"{place}: {label!r} is not a label name")
     metrics = texts(raw, "metrics", place)
     if not metrics:
         raise ConfigurationError(f"{place}: 'metrics' must name at least one metric")
     for metric in metrics:
-        if not _METRIC.fullmatch(metric):
+        if not is_metric_name(metric):
             raise ConfigurationError(f"{place}: {metric!r} is not a metric name")
     quantiles = numbers(raw, "quantiles", place)
     if any(not 0 < q < 1 for q in quantiles) or len(set(quantiles)) != len(quantiles):

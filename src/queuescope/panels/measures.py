@@ -8,7 +8,8 @@ from typing import Any
 
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
-from queuescope.panels.checks import LABEL, check_template, is_finite, meant, only, texts
+from queuescope.names import is_label_name
+from queuescope.panels.checks import check_template, is_finite, meant, only, texts
 from queuescope.panels.model import Ended, Flow, Kind, Measure, Panel, PerWorker, Share
 
 CARDS = (
@@ -135,7 +136,7 @@ def _label(raw: dict[str, Any], key: str, place: str) -> tuple[str, str]:
     """The one label with its value that stands under ``key``."""
     table = raw.get(key)
     pairs = list(table.items()) if isinstance(table, dict) else []
-    if len(pairs) != 1 or not isinstance(pairs[0][1], str) or not LABEL.fullmatch(pairs[0][0]):
+    if len(pairs) != 1 or not isinstance(pairs[0][1], str) or not is_label_name(pairs[0][0]):
         raise ConfigurationError(
             f'{place}: {key!r} must name a label and its value, such as {{ outcome = "done" }}'
         )

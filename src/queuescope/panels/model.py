@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from string import Template
 
 from queuescope.health import Limits
+from queuescope.names import label_text
 
 PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}
@@ -23,17 +23,6 @@ RECENT_SECONDS = 300
 
 RANKED_QUANTILE = 0.95
 """The quantile that a latency breakdown shows and ranks by, and that “now” shows."""
-
-
-_PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-
-
-def label_text(name: str) -> str:
-    """The name of a label as PromQL writes it: in quotes unless it is of letters, digits and _."""
-    if _PLAIN_LABEL.fullmatch(name):
-        return name
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 class Kind(StrEnum):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.model import Dashboard, Measure, Panel, label_text
+from queuescope.names import label_text
+from queuescope.panels.model import Dashboard, Measure, Panel
 
 _WITH_PARAMETER = ("topk", "bottomk", "quantile", "count_values", "limitk", "limit_ratio")
 _AGGREGATIONS = (

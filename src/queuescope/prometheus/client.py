@@ -11,6 +11,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.names import is_plain_label
 from queuescope.prometheus import failures, promql, wire
 from queuescope.prometheus.breaker import BreakerState, CircuitBreaker
 from queuescope.prometheus.credentials import Credentials, tls_context
@@ -124,8 +125,10 @@ class PrometheusClient:
     environment are not used.
 
     ``username`` and ``password``, ``token``, or ``token_file``, which is read for each request,
-    say who asks; ``ca_file``, ``client_cert`` and ``client_key`` are PEM files, read once. Raises
-    ``ConfigurationError`` for what contradicts itself. A client belongs to one event loop.
+    say who asks; ``parameters``, and those that ``url`` holds, go with the address of every request
+    (what a proxy demands, such as ``namespace``); ``ca_file``, ``client_cert`` and ``client_key``
+    are PEM files, read once. Raises ``ConfigurationError`` for what contradicts itself. A client
+    belongs to one event loop.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class PrometheusClient:
         token: str | None = None,
         token_file: Path | None = None,
         headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
         ca_file: Path | None = None,
         client_cert: Path | None = None,
         client_key: Path | None = None,
@@ -161,6 +165,7 @@ class PrometheusClient:
                 token=token,
                 token_file=token_file,
                 headers=headers,
+                parameters=parameters,
             ),
             tls=tls_context(url, ca_file=ca_file, client_cert=client_cert, client_key=client_key),
             timeout_seconds=timeout_seconds,
@@ -170,7 +175,9 @@ class PrometheusClient:
 
     @property
     def identity(self) -> str:
-        """The URL, and a fingerprint of user and extra headers if any; holds no secret."""
+        """The URL, and a fingerprint of user, extra headers and parameters if any; holds no
+        secret.
+        """
         return self._transport.identity
 
     @property
@@ -306,7 +313,7 @@ class PrometheusClient:
         self, name: str, matchers: Sequence[str], start: float, end: float
     ) -> tuple[str, ...]:
         """The values of one label among the series that match, sorted."""
-        label = promql.Matcher(name, "=", "").name  # a name that is none must not become a path
+        label = _in_path(promql.Matcher(name, "=", "").name)
         form = _selection(matchers, start, end)
         return tuple(
             sorted(
@@ -382,6 +389,16 @@ class PrometheusClient:
             self._telemetry.asked(kind, exc.kind, time.monotonic() - started)
             raise
         self._telemetry.asked(kind, None, time.monotonic() - started)
+
+
+def _in_path(label: str) -> str:
+    """A label's name as a part of a path; Prometheus reads other letters by their numbers."""
+    if is_plain_label(label):
+        return label
+    escaped = (
+        "__" if c == "_" else c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in label
+    )
+    return "U__" + "".join(escaped)
 
 
 def _selection(matchers: Sequence[str], start: float, end: float) -> list[tuple[str, str]]:

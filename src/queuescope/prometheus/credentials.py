@@ -8,7 +8,7 @@ import html
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -17,7 +17,7 @@ import httpx2
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 
 _TOKEN_FILE_BYTES = 65_536
-_SHORTEST_SECRET_HEADER = 4
+_SHORTEST_SECRET = 4
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_HEADERS = frozenset(
     {
@@ -27,8 +27,17 @@ _OWN_HEADERS = frozenset(
 )
 
 
+_OWN_PARAMETERS = frozenset(
+    {
+        *("query", "time", "timeout", "start", "end", "step", "match[]", "state", "nocache"),
+        *("limit", "lookback_delta"),
+    }
+)
+
+
 class Credentials:
-    """A user and password, a token, or a file with a token, and extra headers.
+    """A user and password, a token, or a file with a token, extra headers, and extra parameters of
+    the address.
 
     A token file is read again for each request, so that a token that is renewed is used at once.
     Raises ``ConfigurationError`` for what contradicts itself or cannot be sent.
@@ -42,14 +51,18 @@ class Credentials:
         token: str | None = None,
         token_file: Path | None = None,
         headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
         self._headers = dict(headers or {})
+        self.parameters = tuple((parameters or {}).items())
+        refuse_own_parameters(name for name, _ in self.parameters)
         _refuse_contradictions(username, password, token, token_file, self._headers)
         self._token_file = token_file
         self._username = username
         self._authorization: str | None = None
         self._tokens: tuple[str, ...] = ()
-        self._secrets = [v for v in self._headers.values() if len(v) >= _SHORTEST_SECRET_HEADER]
+        extra = (*self._headers.values(), *(value for _, value in self.parameters))
+        self._secrets = [value for value in extra if len(value) >= _SHORTEST_SECRET]
         if username is not None and password is not None:
             pair = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
             self._authorization = f"Basic {pair}"
@@ -77,16 +90,18 @@ class Credentials:
             return self._headers
         return {**self._headers, "Authorization": self._authorization}
 
-    def fingerprint(self) -> str:
-        """Tells apart those who may see different data; empty for no user and no headers.
+    def fingerprint(self, in_address: Iterable[tuple[str, str]] = ()) -> str:
+        """Tells apart those who may see different data; empty for no user, headers and parameters,
+        of which ``in_address`` are those of the address itself.
 
-        Headers may choose a tenant, and tenants must not share cached data. Tokens and passwords
-        are left out: they are renewed while the data stay the same.
+        Headers and parameters may choose a tenant, and tenants must not share cached data. Tokens
+        and passwords are left out: they are renewed while the data stay the same.
         """
         told = sorted((name.lower(), value) for name, value in self._headers.items())
         told = [pair for pair in told if pair[0] != "authorization"]
         if self._username is not None:
             told.append(("user", self._username))
+        told += [(f"?{name}", value) for name, value in sorted((*in_address, *self.parameters))]
         if not told:
             return ""
         return "#" + hashlib.sha256(repr(told).encode()).hexdigest()[:12]
@@ -182,6 +197,16 @@ def _refuse_contradictions(
     names = [name for name, is_given in given.items() if is_given]
     if len(names) > 1:
         raise ConfigurationError(f"{' and '.join(names)} contradict each other; set one of them")
+
+
+def refuse_own_parameters(names: Iterable[str]) -> None:
+    """Raises ``ConfigurationError`` for a parameter that each question has of its own."""
+    for name in names:
+        if not name or name in _OWN_PARAMETERS:
+            raise ConfigurationError(
+                f"the parameter {name!a} of the Prometheus URL is set by Queuescope itself; "
+                "only others, such as namespace=blue, can be given"
+            )
 
 
 def _token_in(path: Path) -> str:

@@ -14,10 +14,10 @@ from typing import Literal, get_args
 import promql_parser
 
 from queuescope.errors import ConfigurationError
+from queuescope.names import is_label_name, is_plain_metric, label_text, quote, selector
 
 MatchOperator = Literal["=", "!=", "=~", "!~"]
 _LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_METRIC_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _OPERATOR = re.compile(r"=~|!~|!=|=")
 _OPERATORS_PARSED: tuple[tuple[promql_parser.MatchOp, MatchOperator], ...] = (
     (promql_parser.MatchOp.Equal, "="),
@@ -29,21 +29,21 @@ _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\\"'])|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{3}))"
 )
 _SIMPLE_ESCAPES = dict(zip("abfnrtv\\\"'", "\a\b\f\n\r\t\v\\\"'", strict=True))
+__all__ = [
+    "MatchOperator",
+    "Matcher",
+    "duration",
+    "label_text",
+    "metric_names",
+    "parse",
+    "parse_matchers",
+    "quote",
+    "render_matchers",
+    "selector",
+    "selectors",
+]
+
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
-
-
-def quote(value: str) -> str:
-    """``value`` as a PromQL string literal, whatever it holds.
-
-    Raises ``ConfigurationError`` for text that cannot be sent as UTF-8.
-    """
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as exc:
-        raise ConfigurationError(f"{value!a} is not valid Unicode text") from exc
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    # Prometheus takes U+FFFD, written out, for a byte that is no text.
-    return '"' + re.sub(r"[\x00-\x1f\x7f\ufffd]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,16 @@ class Matcher:
     value: str
 
     def __post_init__(self) -> None:
-        if not _LABEL_NAME.fullmatch(self.name):
+        if not is_label_name(self.name):
             raise ConfigurationError(
-                f"{self.name!r} is not a label name: use letters, digits and underscores"
+                f"{self.name!r} is not a label name: it begins with a letter and holds no spaces, "
+                "quotes and brackets"
             )
         if self.operator not in get_args(MatchOperator):
             raise ConfigurationError(f"{self.operator!r} is not one of =, !=, =~ and !~")
 
     def __str__(self) -> str:
-        return f"{self.name}{self.operator}{quote(self.value)}"
+        return f"{label_text(self.name)}{self.operator}{quote(self.value)}"
 
 
 def render_matchers(matchers: Iterable[Matcher]) -> str:
@@ -72,7 +73,8 @@ def render_matchers(matchers: Iterable[Matcher]) -> str:
 
 
 def parse_matchers(text: str) -> tuple[Matcher, ...]:
-    """Read ``env="prod",team=~"a|b"``, with or without braces around it.
+    """Read ``env="prod",team=~"a|b"``, with or without braces around it; a name may stand in
+    quotes, and one of other than letters, digits and underscores must.
 
     Raises ``ConfigurationError`` that names the column where the text stops making sense.
     """
@@ -85,16 +87,14 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
     at = _skip_space(body, 0)
     while at < len(body):
         start = at
-        name = _LABEL_NAME.match(body, at)
-        if name is None:
-            raise _misread(text, offset + at, "expected a label name")
-        at = _skip_space(body, name.end())
+        name, at = _read_name(text, body, at, offset)
+        at = _skip_space(body, at)
         operator = _OPERATOR.match(body, at)
         if operator is None:
             raise _misread(text, offset + at, "expected =, !=, =~ or !~")
         at = _skip_space(body, operator.end())
         value, at = _read_string(text, body, at, offset)
-        matcher = Matcher(name[0], operator[0], value)  # type: ignore[arg-type]
+        matcher = Matcher(name, operator[0], value)  # type: ignore[arg-type]
         _refuse_bad_expression(text, offset + start, matcher)
         matchers.append(matcher)
         at = _skip_space(body, at)
@@ -132,7 +132,7 @@ def metric_names(query: str) -> set[str]:
                 names.add(matcher.value)
             elif matcher.op == promql_parser.MatchOp.Re:
                 alternatives = matcher.value.split("|")
-                if all(map(_METRIC_NAME.fullmatch, alternatives)):
+                if all(map(is_plain_metric, alternatives)):
                     names.update(alternatives)
 
     promql_parser.walk(parse(query), pre_visit=visit)
@@ -147,17 +147,27 @@ def selectors(query: str) -> tuple[tuple[str, tuple[Matcher, ...]], ...]:
     found: dict[tuple[str, tuple[Matcher, ...]], None] = {}
 
     def visit(expression: promql_parser.Expr) -> None:
-        if isinstance(expression, promql_parser.VectorSelector) and expression.name:
+        if isinstance(expression, promql_parser.VectorSelector) and (name := _name(expression)):
             matchers = (
                 Matcher(one.name, operator, one.value)
                 for one in expression.matchers.matchers
                 for op, operator in _OPERATORS_PARSED
                 if one.op == op and one.name != "__name__"
             )
-            found[expression.name, tuple(matchers)] = None
+            found[name, tuple(matchers)] = None
 
     promql_parser.walk(parse(query), pre_visit=visit)
     return tuple(found)
+
+
+def _name(selected: promql_parser.VectorSelector) -> str | None:
+    """The one metric that is selected by its name, be it in quotes."""
+    quoted = (
+        one.value
+        for one in selected.matchers.matchers
+        if one.name == "__name__" and one.op == promql_parser.MatchOp.Equal
+    )
+    return selected.name or next(quoted, None)
 
 
 def parse(query: str) -> promql_parser.Expr:
@@ -172,6 +182,20 @@ def _skip_space(text: str, at: int) -> int:
     while at < len(text) and text[at].isspace():
         at += 1
     return at
+
+
+def _read_name(text: str, body: str, at: int, offset: int) -> tuple[str, int]:
+    found = _LABEL_NAME.match(body, at)
+    if found is not None:
+        if found.end() < len(body) and body[found.end()] in ".-/:":
+            raise _misread(text, offset + at, "a label name with this character stands in quotes")
+        return found[0], found.end()
+    if body[at] not in "\"'`":
+        raise _misread(text, offset + at, "expected a label name")
+    name, end = _read_string(text, body, at, offset)
+    if not is_label_name(name):
+        raise _misread(text, offset + at, f"{name!r} is not a label name")
+    return name, end
 
 
 def _read_string(text: str, body: str, at: int, offset: int) -> tuple[str, int]:

@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.prometheus import failures
-from queuescope.prometheus.credentials import Credentials
+from queuescope.prometheus.credentials import Credentials, refuse_own_parameters
 from queuescope.prometheus.failures import PassingError, Response, plain_text
 from queuescope.prometheus.retry import Retry
 
@@ -55,14 +55,15 @@ class Transport:
         max_body_bytes: int,
         retry: Retry,
     ) -> None:
-        self._base = base_url(url)
+        self._base, in_address = split_url(url)
+        self._parameters = (*in_address, *credentials.parameters)
         self._credentials = credentials
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._retry = retry
         self._get_only = False
         self.connections = 0
-        self.identity = self._base + credentials.fingerprint()
+        self.identity = self._base + credentials.fingerprint(in_address)
         self._client = httpx2.AsyncClient(
             headers=_FIXED_HEADERS,
             timeout=None,  # the deadline bounds the whole call instead
@@ -133,10 +134,12 @@ class Transport:
                 connected_anew = True
                 self.connections += 1
 
+        in_address: list[tuple[str, str | int | float | bool | None]] = []
+        in_address += [*self._parameters, *(form if method == "GET" else ())]
         request = self._client.build_request(
             method,
             self._base + path,
-            params=list(form) if method == "GET" and form else None,
+            params=in_address or None,
             data=_fields(form) if method == "POST" else None,
             headers={
                 **self._credentials.headers(),
@@ -277,7 +280,8 @@ def _tells(error: BaseException, credentials: Credentials) -> bool:
     return False
 
 
-def base_url(url: str) -> str:
+def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The address without its parameters, and these. Raises ``ConfigurationError``."""
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -292,9 +296,11 @@ def base_url(url: str) -> str:
         raise ConfigurationError(
             "the Prometheus URL must not hold a user or password; set them apart from it"
         )
-    if parts.query or parts.fragment:
-        raise ConfigurationError("the Prometheus URL must end with its path, without ? or #")
-    return url.rstrip("/")
+    if parts.fragment:
+        raise ConfigurationError("the Prometheus URL must not hold a #")
+    parameters = tuple(parse_qsl(parts.query, keep_blank_values=True))
+    refuse_own_parameters(name for name, _ in parameters)
+    return parts._replace(query="").geturl().rstrip("/"), parameters
 
 
 def _fields(form: Form) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from rapidfuzz import process
 
+from queuescope.names import selector
 from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parse_matchers, quote, render_matchers
@@ -35,7 +36,7 @@ async def explain_absence(  # noqa: PLR0917
     known = await client.label_values("__name__", [_any_of(panel.metrics)], 0, now)
     if not known:
         return await _unknown_metric(client, panel, now)
-    selectors = [f"{name}{{{matchers}}}" for name in known]
+    selectors = [selector(name, matchers) for name in known]
     if matchers and not await client.series(selectors, 0, now):
         return (
             f"The label filter {{{matchers}}} matches no series of {known[0]}. "
@@ -77,7 +78,7 @@ async def _unselected(  # noqa: PLR0917
         answer = await client.query(f"group(present_over_time({selector}{span}))", at=until)
         return bool(answer.samples)
 
-    present = [name for name in known if await is_there(f"{name}{{{matchers}}}")]
+    present = [name for name in known if await is_there(selector(name, matchers))]
     if not present:
         return ""
     query = panel.render(panel.query, Resolution(grid.step_seconds, 60), matchers, None)
@@ -87,7 +88,7 @@ async def _unselected(  # noqa: PLR0917
         if (
             name in present
             and further
-            and not await is_there(f"{name}{{{render_matchers(chosen)}}}")
+            and not await is_there(selector(name, render_matchers(chosen)))
         ):
             return f"{name} has samples in this range, but no series of it has {further}."
     return (

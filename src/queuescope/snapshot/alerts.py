@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _MAX_ALERTS = 50
 _KEPT_SECONDS = 15.0
 _RULES_KEPT_SECONDS = 600.0
-_NAMES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NAMES = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*|"[^"\\]+"')
 _HIDDEN_LABELS = {"alertname", "severity"}
 _MOST_NAMED = 5
 # By convention such an alert notifies nobody; the best known fires always, to show that it can.
@@ -263,12 +263,17 @@ def _active(alert: Alert, panel: str | None, replica_labels: Collection[str]) ->
 
 def _panel(query: str, panels: tuple[Panel, ...], recorded: dict[str, str]) -> str | None:
     """The panel that reads what ``query`` reads first, be it through a recording rule."""
-    for name in _NAMES.findall(query):
-        names = set(_NAMES.findall(recorded[name])) if name in recorded else {name}
+    for name in _names(query):
+        names = set(_names(recorded[name])) if name in recorded else {name}
         for panel in panels:
             if names.intersection(panel.metrics):
                 return panel.id
     return None
+
+
+def _names(query: str) -> list[str]:
+    """What may name a metric, also in quotes."""
+    return [name.strip('"') for name in _NAMES.findall(query)]
 
 
 def _instant(text: str | None) -> float | None:

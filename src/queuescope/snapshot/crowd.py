@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.names import selector
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
@@ -97,7 +98,7 @@ class Crowds:
         kept_until, count = self._counted.get(key, (float("-inf"), None))
         if count is not None and 0 <= kept_until - self._clock() <= _COUNTED_KEPT_SECONDS:
             return count
-        selectors = [f"{name}{{{self._matchers}}}" for name in panel.metrics]
+        selectors = [selector(name, self._matchers) for name in panel.metrics]
         names = await self._client.label_values(by, selectors, grid.start, grid.end)
         count = _Count(len(names), names[: self._limit])
         _keep(self._counted, key, (self._clock() + _COUNTED_KEPT_SECONDS, count))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from queuescope.errors import SourceError
+from queuescope.names import selector
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.sample_extent import oldest_sample
@@ -56,7 +57,7 @@ class DataStarts:
             return start
         try:
             found = [
-                await oldest_sample(self._client, f"{name}{{{self._matchers}}}", now, days)
+                await oldest_sample(self._client, selector(name, self._matchers), now, days)
                 for name in panel.metrics
             ]
         except SourceError:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 
 from queuescope.errors import SourceError
+from queuescope.names import selector
 from queuescope.panels import Measure
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
@@ -67,7 +68,7 @@ class MeasuredHere:
         try:
             newest = [
                 await newest_sample(
-                    self._client, f"{metric}{{{self._matchers}}}", now, SEARCHED_DAYS
+                    self._client, selector(metric, self._matchers), now, SEARCHED_DAYS
                 )
                 for metric in measure.panel.metrics
             ]

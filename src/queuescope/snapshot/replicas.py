@@ -11,7 +11,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from queuescope.panels import Dashboard, label_text
+from queuescope.names import label_text, quote, selector
+from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Labels
 
@@ -41,13 +42,13 @@ async def find_replica_labels(
     metrics = dict.fromkeys(name for panel in panels for name in panel.metrics)
     parts = []
     for metric in metrics:
-        newest = f"last_over_time({metric}{{{matchers}}}[{_SPAN}])"
+        newest = f"last_over_time({selector(metric, matchers)}[{_SPAN}])"
         if dashboard.replica_labels:
             newest = (
                 f"max without ({', '.join(map(label_text, dashboard.replica_labels))}) ({newest})"
             )
         looked = f"topk({_LOOKED_AT}, {newest})"
-        parts.append(f'label_replace({looked}, "{_METRIC}", "{metric}", "", "")')
+        parts.append(f'label_replace({looked}, "{_METRIC}", {quote(metric)}, "", "")')
     answer = await client.query(" or ".join(parts), at=at)
     series = {sample.labels: sample.value for sample in answer.samples}
     return replica_labels(series, breakdowns=dashboard.breakdowns)

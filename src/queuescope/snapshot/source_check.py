@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.names import selector
 from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.replicas import find_replica_labels, replica_words
@@ -90,7 +91,7 @@ class SourceCheck:
             yield f"Nothing can be drawn of: {_listed(empty)}."
 
     async def _count(self, metric: str, at: float) -> int:
-        query = f"count(last_over_time({metric}{{{self._matchers}}}[{_LOOK_BACK}]))"
+        query = f"count(last_over_time({selector(metric, self._matchers)}[{_LOOK_BACK}]))"
         return int(sum(sample.value for sample in (await self._client.query(query, at=at)).samples))
 
 

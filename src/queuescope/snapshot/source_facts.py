@@ -18,6 +18,8 @@ import msgspec
 import numpy as np
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.names import quote
+from queuescope.names import selector as of_name
 from queuescope.private_files import make_private_folder, write_private
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, render_matchers
@@ -70,7 +72,7 @@ async def ask_facts(
         return known
     left_open = await client.ranges_are_left_open()
     newest = {
-        metric: await newest_sample(client, f"{metric}{{{matchers}}}", now, _SEARCHED_DAYS)
+        metric: await newest_sample(client, of_name(metric, matchers), now, _SEARCHED_DAYS)
         for metric in metrics
     }
     sampled = {metric: at for metric, at in newest.items() if at is not None}
@@ -84,7 +86,7 @@ async def ask_facts(
     interval = min(_USUAL_INTERVALS, key=lambda usual: abs(math.log(usual / spacing)))
     phases = {}
     for metric, at in sampled.items():
-        phase = await _phase(client, f"{metric}{{{matchers}}}", interval, at)
+        phase = await _phase(client, of_name(metric, matchers), interval, at)
         if phase is not None:
             before = known.phases.get(metric) if interval == known.scrape_interval_seconds else None
             phases[metric] = _steadied(phase, before, interval)
@@ -102,10 +104,10 @@ async def _still_hold(
     interval = known.scrape_interval_seconds
     parts = []
     for metric in metrics:
-        selector = f"{metric}{{{matchers}}}"
+        selector = of_name(metric, matchers)
         count = f"max(count_over_time({selector}[{_CHECKED_INTERVALS * interval}s]))"
         parts += [
-            f'label_replace({text}, "{_METRIC}", "{metric}", "", "")'
+            f'label_replace({text}, "{_METRIC}", {quote(metric)}, "", "")'
             for text in (count, _phases_of(selector, interval))
         ]
     found: dict[str, list[Labels]] = {metric: [] for metric in metrics}
@@ -178,7 +180,7 @@ async def _spacing(
     client: PrometheusClient, metric: str, matchers: str, now: float, newest: float | None
 ) -> float:
     """Seconds between samples of ``metric``; 0 is unknown."""
-    selector = f"{metric}{{{matchers}}}"
+    selector = of_name(metric, matchers)
     at = newest or await newest_sample(client, selector, now, _SEARCHED_DAYS)
     if at is None:
         return 0.0
@@ -191,14 +193,14 @@ async def _newest_spacing(client: PrometheusClient, metric: str, matchers: str, 
 
     It needs few samples, so that it is right for a source that has only just been started.
     """
-    newest = await client.query(f"topk(1, timestamp({metric}{{{matchers}}}))", at=at)
+    newest = await client.query(f"topk(1, timestamp({of_name(metric, matchers)}))", at=at)
     if not newest.samples:
         return 0.0
     labels = render_matchers(Matcher(name, "=", value) for name, value in newest.samples[0].labels)
     times = [newest.samples[0].value]
     while len(times) <= _SPACINGS:
         before = await client.query(
-            f"max(timestamp({metric}{{{labels}}}))", at=times[-1] - _RESOLUTION_SECONDS
+            f"max(timestamp({of_name(metric, labels)}))", at=times[-1] - _RESOLUTION_SECONDS
         )
         if not before.samples:
             break
