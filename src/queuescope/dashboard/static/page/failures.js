@@ -26,7 +26,7 @@ class Failures {
     const why = problem || (failures.cause && sentence(capital(failures.cause + since)));
     cause.textContent = ["stale", "unavailable"].includes(state) ? why : "";
     cause.hidden = !cause.textContent;
-    section.querySelector(".qs-span").textContent = this.counted(failures);
+    section.querySelector(".qs-counted").textContent = this.counted(failures);
     this.fill(this.groups, (failures?.groups ?? []).map((group) => this.group(group)), state, true);
     this.fill(this.jobs, (failures?.last ?? []).map((job) => this.job(job)), state, false);
   }
