@@ -76,13 +76,17 @@ class Pool(StrEnum):
 
 
 class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that a worker runs now; ``started_at`` is by the worker's clock."""
+    """A job that a worker runs now; ``started_at`` is by the worker's clock, and ``redelivers``
+    says whether the broker delivers it again should the worker be killed; ``None`` is unknown, as
+    of workers that do not report it yet.
+    """
 
     id: Name
     name: Name
     queue: Name
     tenant: Name
     started_at: Time
+    redelivers: bool | None = None
 
 
 class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +146,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: Count
     memory_limit_bytes: Count | None
     redelivers: bool
-    """Whether the broker delivers a job again that this worker was killed in."""
+    """Whether the broker delivers a job again that this worker was killed in, where the job itself
+    does not say: what the project has set for all.
+    """
     retries: bool
     """Whether it can send a failed job again."""
     priority_steps: Annotated[

@@ -235,7 +235,10 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
     (left,) = seen.abandonments()
     assert not left.redelivers
-    assert worker.store.abandon(left.worker, before=left.before, status=JobStatus.LOST) == 1
+    assert worker.store.abandon(left.worker, before=left.before, redelivers=left.redelivers) == {
+        JobStatus.RETRYING: 0,
+        JobStatus.LOST: 1,
+    }
     closed = worker.store.get(job_id)
     assert closed is not None
     assert (closed.status, closed.error_class) == (JobStatus.LOST, "WorkerLostError")

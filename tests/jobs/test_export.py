@@ -53,7 +53,7 @@ def looks_like_a_formula(cell: str) -> bool:
 
 
 def test_a_file_is_read_back_as_it_was_written() -> None:
-    (row,) = read([FAILED])
+    (row,) = read([replace(FAILED, routing_key="=media.video", redelivers=True, deliveries=3)])
     assert row == {
         "id": "j1",
         "status": "failed",
@@ -70,6 +70,9 @@ def test_a_file_is_read_back_as_it_was_written() -> None:
         "error_class": "ValueError",
         "error_message": "bad",
         "fingerprint": FAILED.fingerprint,
+        "routing_key": "'=media.video",
+        "redelivers": "true",
+        "deliveries": "3",
     }
 
 
@@ -143,7 +146,7 @@ def test_what_is_not_known_is_empty() -> None:
     empty = {name for name, value in row.items() if value == ""}
     assert empty == {
         *("enqueued_at", "started_at", "finished_at", "wait_seconds", "runtime_seconds"),
-        *("error_class", "error_message", "fingerprint"),
+        *("error_class", "error_message", "fingerprint", "routing_key", "redelivers"),
     }
 
 

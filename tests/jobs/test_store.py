@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from traceback import format_exception
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -18,7 +19,14 @@ from tests.jobs.conftest import FAILED, STARTED, T0, OpenStore
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import ConfigurationError, JobStoreError
-from queuescope.jobs.store import MESSAGE_LIMIT, Job, JobStatus, JobStore, UsualRuntime
+from queuescope.jobs.store import (
+    LOST_WORKER,
+    MESSAGE_LIMIT,
+    Job,
+    JobStatus,
+    JobStore,
+    UsualRuntime,
+)
 
 
 def test_a_row_comes_back_as_it_was_recorded(store: JobStore) -> None:
@@ -56,6 +64,49 @@ def test_recent_is_newest_first_and_narrowed(store: JobStore) -> None:
     assert store.count(status=JobStatus.FAILED) == 10
 
 
+def test_each_job_says_itself_whether_it_is_delivered_again(store: JobStore) -> None:
+    """For one that does not say, what holds for all of its project does."""
+    rows = [replace(STARTED, id=f"{says}", redelivers=says) for says in (True, False, None)]
+    for redelivers in (True, False):
+        store.record([replace(row, id=f"{row.id} {redelivers}") for row in rows])
+        assert store.abandon("w1", before=T0 + 60, redelivers=redelivers) == {
+            JobStatus.RETRYING: 1 + redelivers,
+            JobStatus.LOST: 2 - redelivers,
+        }
+    again = {job.id for job in store.recent(status=JobStatus.RETRYING)}
+    assert again == {"True True", "True False", "None True"}
+
+
+def test_begins_are_counted_until_an_end_is_told(store: JobStore) -> None:
+    """Whoever writes them, in any order and however often; another attempt begins anew."""
+
+    def begun(at: float, **more: Any) -> Job:
+        return replace(STARTED, started_at=T0 + at, worker=f"w{at}", **more)
+
+    def deliveries() -> int:
+        row = store.get("j1")
+        assert row is not None
+        return row.deliveries
+
+    died = {"status": JobStatus.RETRYING, "error_class": LOST_WORKER}
+    store.record([begun(1)])
+    store.record([begun(1)])
+    assert deliveries() == 1
+    store.record([begun(2)])
+    store.record([begun(1)])
+    assert deliveries() == 2
+    store.abandon("w2", before=T0 + 3, redelivers=True)
+    assert deliveries() == 2
+    store.record([begun(4)])
+    store.record([begun(4, finished_at=T0 + 5, **died)])
+    assert deliveries() == 3
+    store.record([begun(6)])
+    store.record([begun(6, finished_at=T0 + 7, status=JobStatus.RETRYING, error_class="OSError")])
+    assert deliveries() == 4
+    store.record([begun(8, attempts=2)])
+    assert deliveries() == 1
+
+
 def test_a_load_takes_many_rows_at_once(store: JobStore) -> None:
     rows = [replace(FAILED, id=f"j{n}") for n in range(25_000)]
     assert store.load(iter(rows)) == 25_000
@@ -68,7 +119,7 @@ def test_a_load_takes_many_rows_at_once(store: JobStore) -> None:
 def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> None:
     other = replace(STARTED, id="j2", worker="w2")
     store.record([STARTED, other])
-    assert store.abandon("w1", before=T0 + 60, status=JobStatus.RETRYING) == 1
+    assert sum(store.abandon("w1", before=T0 + 60, redelivers=True).values()) == 1
     ended = store.get("j1")
     assert ended is not None
     assert (ended.status, ended.finished_at) == (JobStatus.RETRYING, T0 + 60)
@@ -81,16 +132,17 @@ def test_what_was_only_inferred_yields_to_news_however_late(
 ) -> None:
     """The worker was cut off and not dead: its job ended before it was given up."""
     store.record([STARTED])
-    store.abandon("w1", before=T0 + 60, status=status)
+    redelivers = status is JobStatus.RETRYING
+    store.abandon("w1", before=T0 + 60, redelivers=redelivers)
     store.record([replace(STARTED, started_at=T0 - 9)])
     assert store.count(status=status) == 1
     store.record([FAILED])
     assert store.get("j1") == FAILED
     store.record([replace(STARTED, id="j3", worker="w3")])
-    store.abandon("w3", before=T0 + 60, status=status)
+    store.abandon("w3", before=T0 + 60, redelivers=redelivers)
     elsewhere = replace(STARTED, id="j3", worker="w4", started_at=T0 + 30, attempts=2)
     store.record([elsewhere])
-    assert store.get("j3") == elsewhere
+    assert store.get("j3") == replace(elsewhere, deliveries=2)
 
 
 def test_a_job_that_nobody_runs_is_given_up_as_it_was_seen(store: JobStore) -> None:
@@ -102,7 +154,7 @@ def test_a_job_that_nobody_runs_is_given_up_as_it_was_seen(store: JobStore) -> N
     store.record([again])
     gone = store.give_up([STARTED, young], at=T0 + 70, status=JobStatus.LOST, reason="Gone.")
     assert gone == 1
-    assert store.get("j2") == again
+    assert store.get("j2") == replace(again, deliveries=2)
     assert store.get("j1") == replace(
         STARTED,
         status=JobStatus.LOST,
@@ -126,7 +178,7 @@ def test_a_retry_that_never_comes_is_lost_and_may_be_retried(store: JobStore) ->
 def test_a_worker_that_was_not_lost_has_its_jobs_back(store: JobStore) -> None:
     other = replace(STARTED, id="j2")
     store.record([STARTED, other, replace(FAILED, id="j3")])
-    store.abandon("w1", before=T0 + 60, status=JobStatus.LOST)
+    store.abandon("w1", before=T0 + 60, redelivers=False)
     assert store.take_back("w2", ["j1"]) == 0
     assert store.take_back("w1", ["j1", "j3", "unknown"]) == 1
     assert store.get("j1") == STARTED

@@ -334,8 +334,15 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
 
 def job_details(job: Job, reader: Reader) -> Markup:
     """A job in one line that opens to all that is known of it."""
-    head = joined(code(job.id[:8] + ("…" if len(job.id) > 8 else "")), " ", _summary(job))
+    name = code(job.id[:8] + ("…" if len(job.id) > 8 else ""))
+    again = joined(" ", mark(f"begun {job.deliveries:,} times", Tone.BAD)) if _returns(job) else ""
+    head = joined(name, again, " ", _summary(job))
     return details(head, facts(_about(job, reader)), _error(job), key=job.id)
+
+
+def _returns(job: Job) -> bool:
+    """Whether it came back from a worker that did not end it."""
+    return job.deliveries > 1
 
 
 def _summary(job: Job) -> str:
@@ -349,12 +356,21 @@ def _about(job: Job, reader: Reader) -> list[tuple[str, Cell]]:
         ("Job", code(job.id)),
         ("Tenant", job.tenant),
         ("Queue", job.queue),
+        *((("Routing key", job.routing_key),) if job.routing_key not in ("", job.queue) else ()),
         ("Worker", job.worker),
         ("Attempts", figure(job.attempts)),
+        *((("Deliveries", _deliveries(job)),) if _returns(job) else ()),
         ("Due", reader.moment(job.enqueued_at)),
         ("Started", reader.moment(job.started_at)),
         ("Ended", reader.moment(job.finished_at)),
     ]
+
+
+def _deliveries(job: Job) -> str:
+    times = "once" if job.deliveries == 2 else f"{job.deliveries - 1:,} times"
+    return (
+        f"{job.deliveries:,}: it came back {times} without an end, as when its process dies in it"
+    )
 
 
 def _error(job: Job) -> Markup:

@@ -272,17 +272,22 @@ def _jobs(entry: Entry) -> Markup:
     if left > 0:
         lines.append(element("li", f"and {left:,} more, all younger", class_="qs-muted"))
     if not is_alive:
-        redelivers = entry.worker.report.redelivers
-        lines.append(
-            element(
-                "li",
-                "The broker will deliver them again."
-                if redelivers
-                else "Lost: the broker has handed them over for good.",
-                class_="qs-muted",
-            )
-        )
+        lines.append(element("li", _fate(entry), class_="qs-muted"))
     return element("ul", *lines, class_="qs-lines")
+
+
+def _fate(entry: Entry) -> str:
+    """What becomes of the jobs of a lost worker; it names 200 of them at most."""
+    report = entry.worker.report
+    again = sum(
+        report.redelivers if job.redelivers is None else job.redelivers for job in report.active
+    )
+    if again == len(report.active):
+        return "The broker will deliver them again."
+    if not again:
+        return "Lost: the broker has handed them over for good."
+    gone = len(report.active) - again
+    return f"The broker will deliver {again:,} of them again; {gone:,} it has handed over for good."
 
 
 def _fetched(entry: Entry, zone: tzinfo, now: float) -> Markup:

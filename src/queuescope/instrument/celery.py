@@ -45,6 +45,13 @@ from queuescope.instrument.kept_jobs import keep
 from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
 from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event, Observation
 from queuescope.instrument.remote import Retrier, RetryJob
+from queuescope.instrument.source_queue import (
+    QUEUE_HEADER,
+    SourceQueueStep,
+    is_broadcast,
+    routing_key,
+    source_queue,
+)
 from queuescope.jobs.store import JobStore
 from queuescope.operations.broker import DUE_HEADER
 from queuescope.operations.redis_address import kind_of_broker
@@ -164,6 +171,7 @@ class Instrumentation:
         self.heartbeat: Heartbeat | None = None
         self.retrier: Retrier | None = None
         app.steps["worker"].add(ObserveStep)
+        app.steps["consumer"].add(SourceQueueStep)
         if operations:
             app.steps["consumer"].add(ObeyStep)
         self._metrics = metrics
@@ -274,6 +282,8 @@ class Instrumentation:
     # Sending --------------------------------------------------------------------------------
 
     def _on_publish(self, headers: dict[str, Any], **_: object) -> None:
+        # A job that sends itself again hands on the headers that it came with.
+        headers.pop(QUEUE_HEADER, None)
         known_due = headers.get(DUE_HEADER)
         first_due = headers.get(FIRST_DUE_HEADER, known_due)
         headers[DUE_HEADER] = max(time.time(), self._eta(headers.get("eta")))
@@ -386,17 +396,28 @@ class Instrumentation:
         return _end_of(begun, event, at, error_class, error_message)
 
     def _kept(self, request: Any) -> str:
-        delivery = request.delivery_info or {}
+        queue = self._queue_of(request.request_dict)
+        if is_broadcast(request.message.channel, queue):
+            # Each of its workers has a job of this id.
+            return ""
         return keep(
             KeptJob(
                 id=str(request.id),
                 name=str(request.task.name),
-                queue=str(delivery.get("routing_key") or self._app.conf.task_default_queue),
+                queue=queue,
                 args=list(request.args or ()),
                 kwargs=dict(request.kwargs or {}),
-                priority=delivery.get("priority"),
+                priority=(request.delivery_info or {}).get("priority"),
             )
         )
+
+    def _redelivers(self, message: Mapping[str, Any]) -> bool | None:
+        """Whether a job is acknowledged late, which a project sets for all and for each task."""
+        task = self._app.tasks.get(message.get("task"))
+        return None if task is None else bool(task.acks_late)
+
+    def _queue_of(self, message: Mapping[str, Any]) -> str:
+        return source_queue(message, self._app.conf.task_default_queue)
 
     def _describe(
         self,
@@ -407,7 +428,6 @@ class Instrumentation:
         started_at: float | None = None,
     ) -> Observation:
         """``message`` holds the headers of the message and what Celery adds to them."""
-        delivery = message.get("delivery_info") or {}
         due_at = _number(message.get(DUE_HEADER))
         return Observation(
             event=event,
@@ -415,7 +435,9 @@ class Instrumentation:
             at=at,
             name=label(message.get("task")),
             tenant=self._tenant(message),
-            queue=label(delivery.get("routing_key") or self._app.conf.task_default_queue),
+            queue=label(self._queue_of(message)),
+            routing_key=label(routing_key(message)),
+            redelivers=self._redelivers(message),
             due_at=due_at,
             first_due_at=_number(message.get(FIRST_DUE_HEADER)) or due_at,
             started_at=started_at,

@@ -52,7 +52,7 @@ class JobSink(Protocol):
 
     def record(self, jobs: Sequence[Job]) -> None: ...
 
-    def abandon(self, worker: str, *, before: float, status: JobStatus) -> int: ...
+    def abandon(self, worker: str, *, before: float, redelivers: bool) -> object: ...
 
     def fill_fingerprints(self) -> int: ...
 
@@ -60,7 +60,8 @@ class JobSink(Protocol):
 class History:
     """Writes rows in batches from a thread of its own; a store that is down blocks nothing.
 
-    Rows wait in memory, newest per job, at most ``limit``; what does not fit is lost and counted.
+    Rows wait in memory, the newest of each time that a job began, at most ``limit``; what does not
+    fit is lost and counted.
     """
 
     def __init__(self, store: JobSink, metrics: WorkerMetrics, limit: int = _ROWS_LIMIT) -> None:
@@ -68,20 +69,20 @@ class History:
         self._metrics = metrics
         self._limit = limit
         self._lock = threading.Lock()
-        self._waiting: OrderedDict[str, Job] = OrderedDict()
+        self._waiting: OrderedDict[tuple[str, float | None], Job] = OrderedDict()
         self._stop = threading.Event()
         self._is_down = False
         self._thread = threading.Thread(target=self._run, name="queuescope-history", daemon=True)
-        self._abandoned: tuple[str, float, JobStatus] | None = None
+        self._abandoned: tuple[str, float, bool] | None = None
         self._may_abandon = False
         self._has_unmarked = True
 
     def start(self, worker: str, *, redelivers: bool) -> None:
         """Begin; rows that an earlier life of ``worker`` left as running are closed as soon as it
-        is known that nobody runs them: ``abandon_earlier``.
+        is known that nobody runs them: ``abandon_earlier``. ``redelivers`` holds for those that do
+        not say whether they will be delivered again.
         """
-        status = JobStatus.RETRYING if redelivers else JobStatus.LOST
-        self._abandoned = (worker, time.time(), status)
+        self._abandoned = (worker, time.time(), redelivers)
         self._thread.start()
 
     def abandon_earlier(self) -> None:
@@ -90,8 +91,9 @@ class History:
 
     def add(self, job: Job) -> None:
         with self._lock:
-            self._waiting[job.id] = job
-            self._waiting.move_to_end(job.id)
+            key = (job.id, job.started_at)
+            self._waiting[key] = job
+            self._waiting.move_to_end(key)
             if len(self._waiting) > self._limit:
                 self._waiting.popitem(last=False)
                 self._metrics.observations_lost(1)
@@ -122,10 +124,11 @@ class History:
             return
         try:
             if abandoned is not None:
-                worker, before, status = abandoned
-                self._store.abandon(worker, before=before, status=status)
+                worker, before, redelivers = abandoned
+                self._store.abandon(worker, before=before, redelivers=redelivers)
                 self._abandoned = None
-            self._store.record(rows)
+            for batch in _each_begin(rows):
+                self._store.record(batch)
             # Rows of a time before there were fingerprints, a few with each turn.
             self._has_unmarked = self._has_unmarked and self._store.fill_fingerprints() > 0
         except JobStoreError as exc:
@@ -139,8 +142,23 @@ class History:
         with self._lock:
             for row in rows:
                 # A row that was renewed meanwhile has still to be written.
-                if self._waiting.get(row.id) is row:
-                    del self._waiting[row.id]
+                key = (row.id, row.started_at)
+                if self._waiting.get(key) is row:
+                    del self._waiting[key]
+
+
+def _each_begin(rows: Sequence[Job]) -> list[list[Job]]:
+    """``rows`` in batches that hold no job twice, in the order in which each job began: the store
+    counts the begins. There is one batch as a rule.
+    """
+    batches: list[list[Job]] = []
+    seen: Counter[str] = Counter()
+    for row in sorted(rows, key=lambda row: row.moment):
+        if seen[row.id] == len(batches):
+            batches.append([])
+        batches[seen[row.id]].append(row)
+        seen[row.id] += 1
+    return batches or [[]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +314,7 @@ class Collector:
                     queue=job.queue,
                     tenant=job.tenant,
                     started_at=job.started_at or job.at,
+                    redelivers=job.redelivers,
                 )
                 for job in running[:ACTIVE_LIMIT]
             ),
@@ -371,6 +390,8 @@ class Collector:
                 attempts=max(1, seen.attempt),
                 error_class=seen.error_class,
                 error_message=seen.error_message,
+                routing_key=seen.routing_key,
+                redelivers=seen.redelivers,
             )
         )
 

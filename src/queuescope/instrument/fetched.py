@@ -42,9 +42,8 @@ class FetchedJobs:
             waiting = [request for request, _ in list(bucket.contents)]
             limited.update(waiting)
             held[label(name), float(bucket.fill_rate)] += len(waiting)
-        reserved: Counter[tuple[str, str]] = Counter()
-        scheduled: Counter[tuple[str, str]] = Counter()
-        by_route: dict[tuple[str, str], Any] = {}
+        reserved: Counter[str] = Counter()
+        scheduled: Counter[str] = Counter()
         next_due: datetime | None = None
         timed = {request for request in _timed(consumer) if request not in limited}
         known = (reference() for reference in list(state.reserved_requests.data))
@@ -52,18 +51,15 @@ class FetchedJobs:
         for request in {*known, *timed, *limited} - {None}:
             if request in state.active_requests:
                 continue
-            delivery = request.delivery_info or {}
-            route = (str(delivery.get("exchange") or ""), str(delivery.get("routing_key") or ""))
-            by_route.setdefault(route, request)
-            reserved[route] += 1
+            queue = self._queue_of(request)
+            reserved[queue] += 1
             if request in timed:
-                scheduled[route] += 1
+                scheduled[queue] += 1
                 if request.eta is not None and (next_due is None or request.eta < next_due):
                     next_due = request.eta
-        queues = {route: self._queue_of(request) for route, request in by_route.items()}
         return Fetched(
-            _by_queue(reserved, queues),
-            _by_queue(scheduled, queues),
+            dict(reserved),
+            dict(scheduled),
             None if next_due is None else next_due.timestamp(),
             tuple(
                 RateLimited(name=name, per_second=per_second, count=count)
@@ -94,12 +90,3 @@ def _timed(consumer: Any) -> set[Any]:
         if entry.args and isinstance(entry.args[0], Request) and not entry.canceled:
             waiting.add(entry.args[0])
     return waiting
-
-
-def _by_queue(
-    counts: Counter[tuple[str, str]], queues: dict[tuple[str, str], str]
-) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for route, count in counts.items():
-        found[queues[route]] += count
-    return dict(found)

@@ -21,6 +21,7 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.worker import state
 
 from queuescope.heartbeats import ALL_QUEUES, DesiredState
+from queuescope.instrument.source_queue import is_broadcast, put_back, source_queue
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +113,7 @@ class Gate:
 
     def queue_of(self, request: Any) -> str:
         """The name of the queue that ``request`` came from."""
-        delivery = request.delivery_info or {}
-        exchange, routing_key = delivery.get("exchange") or "", delivery.get("routing_key") or ""
-        for name, queue in list(self._app.amqp.queues.items()):
-            if queue.routing_key == routing_key and queue.exchange.name == exchange:
-                return str(name)
-        return str(routing_key or self._app.conf.task_default_queue)
+        return source_queue(request.request_dict, self._app.conf.task_default_queue)
 
     # Starting -------------------------------------------------------------------------------
 
@@ -130,11 +126,16 @@ class Gate:
         with self._lock:
             if request in self._given_back:
                 return False
-            if self._desired.pauses(self.queue_of(request)):
+            if self._holds(self._desired, request):
                 return False
             if at_once:
                 self._begun.add(request)
             return True
+
+    def _holds(self, desired: DesiredState, request: Any) -> bool:
+        """Whether ``request`` must not begin. What a broadcast brought cannot be given back."""
+        queue = self.queue_of(request)
+        return desired.pauses(queue) and not is_broadcast(request.message.channel, queue)
 
     def _skip(self, request: Any) -> None:
         """Leave out a request whose turn it was, on the consumer's thread."""
@@ -196,7 +197,7 @@ class Gate:
             for request in list(state.requests.values())
             if request in state.reserved_requests
             and request not in state.active_requests
-            and desired.pauses(self.queue_of(request))
+            and self._holds(desired, request)
         ]
         # The last that was fetched goes first, so that the first is consumed next again.
         for request in reversed(waiting):
@@ -210,13 +211,13 @@ class Gate:
         state.task_ready(request)
         message = request.message
         try:
-            restore = getattr(message.channel.qos, "restore_by_tag", None)
-            if restore is None:
-                message.reject(requeue=True)
-            else:
-                # A plain rejection would put it behind all others.
-                restore(message.delivery_tag)
+            if hasattr(message.channel, "_do_restore_message"):
+                # A plain rejection would put it behind all others, and into each queue that its
+                # routing key leads to.
+                put_back(message.channel, message.delivery_tag, self.queue_of(request))
                 message.channel.qos.ack(message.delivery_tag)
+            else:
+                message.reject(requeue=True)
         except request.connection_errors as exc:
             # It is not acknowledged, so the broker delivers it again by itself.
             logger.warning("a job of a paused queue could not be given back: %s", exc)

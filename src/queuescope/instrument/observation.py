@@ -30,7 +30,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event; times are UTC epoch seconds, ``None`` is unknown.
 
     ``due_at`` is when this attempt could have begun, ``first_due_at`` when the job's first one
-    could have.
+    could have. ``queue`` is the one that a worker took the message from, ``routing_key`` what it
+    was sent by; both are cut as labels of a metric are. ``redelivers`` says whether the broker
+    delivers the message again should the worker be killed.
     """
 
     event: Event
@@ -39,6 +41,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str = ""
     tenant: str = ""
     queue: str = ""
+    routing_key: str = ""
+    redelivers: bool | None = None
     due_at: float | None = None
     first_due_at: float | None = None
     started_at: float | None = None

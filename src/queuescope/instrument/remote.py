@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery.worker.control import control_command
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 
 from queuescope.errors import BrokerError
@@ -111,12 +112,17 @@ class Retrier:
 
     def _send(self, job: KeptJob) -> None:
         options = {} if job.priority is None else {"priority": job.priority}
+        # Through the unnamed exchange to that queue alone, whatever else its bindings lead to. It
+        # is not declared: it was consumed from, and perhaps by other arguments than are known here.
+        unnamed: Any = Exchange("", type="direct")  # type: ignore[no-untyped-call]
+        queue: Any = Queue(job.queue, unnamed, routing_key=job.queue)  # type: ignore[no-untyped-call]
         self._app.send_task(
             job.name,
             args=job.args,
             kwargs=job.kwargs,
             task_id=job.id,
-            queue=job.queue,
+            queue=queue,
+            declare=[],
             retry=False,
             **options,
         )

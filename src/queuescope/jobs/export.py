@@ -33,8 +33,11 @@ COLUMNS = (
     "error_class",
     "error_message",
     "fingerprint",
+    "routing_key",
+    "redelivers",
+    "deliveries",
 )
-NUMBERS = frozenset({"wait_seconds", "runtime_seconds", "attempts"})
+NUMBERS = frozenset({"wait_seconds", "runtime_seconds", "attempts", "deliveries"})
 
 _CHUNK_ROWS = 200
 
@@ -77,6 +80,9 @@ def _cells(job: Job) -> list[str]:
         harmless(job.error_class),
         harmless(job.error_message),
         job.fingerprint,
+        harmless(job.routing_key),
+        "" if job.redelivers is None else str(job.redelivers).lower(),
+        str(job.deliveries),
     ]
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from queuescope.database import as_number, as_text
 from queuescope.jobs.fingerprint import normalise
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import HAS_FAILED, JOB_COLUMNS, JOBS, Job, as_job
+from queuescope.jobs.table import HAS_FAILED, JOBS, Job, as_job
 
 LOOKED_AT_LIMIT = 50_000
 UNMARKED_LIMIT = 5_000
@@ -122,7 +122,7 @@ def failure_groups(
         ranked = sorted(tallies.items(), key=lambda item: _rank(item[1], item[0], order))
         groups = []
         for mark, tally in ranked[:limit]:
-            example = tally.example or _newest_marked(connection, mark, tally.last_at)
+            example = tally.example or _newest_marked(connection, store, mark, tally.last_at)
             if example is not None:
                 groups.append(_group(mark, tally, example))
     return FailureReport(
@@ -161,8 +161,9 @@ def last_failures(
 ) -> list[Job]:
     """The last single failures, newest first, of all groups or of one. Raises ``JobStoreError``."""
     within = _within(span)
-    newest = select(*JOB_COLUMNS).where(HAS_FAILED, *within).order_by(*_NEWEST_FIRST).limit(limit)
     with store.reading() as connection:
+        newest = select(*store.columns).where(HAS_FAILED, *within)
+        newest = newest.order_by(*_NEWEST_FIRST).limit(limit)
         if fingerprint is None:
             return [as_job(row) for row in connection.execute(newest)]
         found: list[Job] = []
@@ -220,7 +221,7 @@ def _unmarked(
     connection: Connection, store: JobStore, within: Iterable[ColumnElement[bool]]
 ) -> Iterator[Job]:
     """The newest failures ``within`` a span that were written without a fingerprint."""
-    statement = select(*JOB_COLUMNS).where(HAS_FAILED, *within)
+    statement = select(*store.columns).where(HAS_FAILED, *within)
     if store.has_fingerprint:
         statement = statement.where(JOBS.c.fingerprint.is_(None))
     statement = statement.order_by(*_NEWEST_FIRST).limit(UNMARKED_LIMIT)
@@ -228,9 +229,11 @@ def _unmarked(
         yield as_job(row)
 
 
-def _newest_marked(connection: Connection, fingerprint: str, at: float) -> Job | None:
+def _newest_marked(
+    connection: Connection, store: JobStore, fingerprint: str, at: float
+) -> Job | None:
     row = connection.execute(
-        select(*JOB_COLUMNS)
+        select(*store.columns)
         .where(HAS_FAILED, JOBS.c.fingerprint == fingerprint, JOBS.c.finished_at == at)
         .order_by(JOBS.c.id.desc())
         .limit(1)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, literal, or_, select
 
 from queuescope.database import as_number, as_text
 from queuescope.jobs.store import JobStore
@@ -24,7 +24,6 @@ from queuescope.jobs.table import (
     FILTERED,
     HAS_ERROR,
     ID_IN_BYTES,
-    JOB_COLUMNS,
     JOBS,
     LABEL_LIMIT,
     LATEST,
@@ -143,7 +142,9 @@ def find_jobs(
     beyond = _beyond(older_than, newer_than)
     with store.reading() as connection:
         plan = _plan(connection, wanted)
-        rows = connection.execute(plan.jobs(beyond, up=goes_up).limit(limit + 1)).all()
+        rows = connection.execute(
+            plan.jobs(store.columns, beyond, up=goes_up).limit(limit + 1)
+        ).all()
         found = [as_job(row) for row in rows]
         has_more = len(found) > limit
         end = None if has_more else plan.end(connection, beyond, up=goes_up)
@@ -208,9 +209,11 @@ class _Plan:
     first: tuple[Condition, ...]
     checks: tuple[Check, ...]
 
-    def jobs(self, beyond: Sequence[Condition], *, up: bool) -> Select[Any]:
+    def jobs(
+        self, columns: Sequence[Column[Any]], beyond: Sequence[Condition], *, up: bool
+    ) -> Select[Any]:
         """The wanted rows in order of time, in which they stand without being sorted."""
-        rows = _in_order(select(*JOB_COLUMNS).where(*self.first, *beyond), up=up)
+        rows = _in_order(select(*columns).where(*self.first, *beyond), up=up)
         if not self.checks:
             return rows
         # A limited part is read as it is asked for and keeps its order.

@@ -13,12 +13,15 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     and_,
     bindparam,
     case,
     func,
+    literal,
+    not_,
     or_,
     select,
     update,
@@ -30,6 +33,7 @@ from queuescope.database import Database, as_number, as_text
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs.fingerprint import fingerprint
 from queuescope.jobs.table import (
+    ADDED_COLUMNS,
     HAS_FAILED,
     JOB_COLUMNS,
     JOBS,
@@ -44,6 +48,7 @@ from queuescope.jobs.table import (
     bring_up_to_date,
     clean,
     columns_of_table,
+    columns_to_read,
     make_table,
     row_moment,
 )
@@ -71,6 +76,16 @@ _IS_INFERRED = or_(
     and_(JOBS.c.status == JobStatus.RETRYING.value, JOBS.c.error_class == LOST_WORKER),
 )
 """Rows that stand as they do because their worker was silent, not because it said so."""
+
+
+def _deliveries(new: Any) -> ColumnElement[Any]:
+    """Of a row that ``new`` is told of. A begin counts on where the one before ended by the loss
+    of its worker or not at all, and anew where its end was told.
+    """
+    known = func.coalesce(JOBS.c.deliveries, 1)
+    begins_again = new.started_at > JOBS.c.started_at
+    has_no_end = or_(JOBS.c.status == JobStatus.STARTED.value, JOBS.c.error_class == LOST_WORKER)
+    return case((and_(begins_again, has_no_end), known + 1), (begins_again, 1), else_=known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +122,17 @@ class JobStore:
             create=self._prepare,
             timeout_seconds=timeout_seconds,
         )
-        self.has_fingerprint = False
+        self._added: frozenset[str] = frozenset()
+
+    @property
+    def has_fingerprint(self) -> bool:
         """Whether rows hold their fingerprints; known as soon as the store is in use."""
+        return "fingerprint" in self._added
+
+    @property
+    def columns(self) -> list[Column[Any]]:
+        """What a job is read of; known as soon as the store is in use."""
+        return columns_to_read(self._added)
 
     def _prepare(self, connection: Connection) -> None:
         there = columns_of_table(connection)
@@ -121,7 +145,7 @@ class JobStore:
             )
         else:
             bring_up_to_date(connection)
-        self.has_fingerprint = False
+        self._added = frozenset()
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -140,14 +164,15 @@ class JobStore:
 
     def _look(self, connection: Connection) -> None:
         # A table that may not be altered from here may be altered by its owner at any time.
-        if not self.has_fingerprint:
-            self.has_fingerprint = "fingerprint" in columns_of_table(connection)
+        if len(self._added) < len(ADDED_COLUMNS):
+            self._added = frozenset(ADDED_COLUMNS) & columns_of_table(connection)
 
     def record(self, jobs: Sequence[Job]) -> None:
         """Insert or update the rows of ``jobs`` in one transaction.
 
         News that is older than what the row already tells is ignored, so workers may deliver in
-        any order. Of several entries with one id, the newest counts. What a row holds because
+        any order. Of several entries with one id, the newest counts, and ``deliveries`` go on from
+        what the row tells. What a row holds because
         nothing was heard yields to all that is heard of that attempt or a later one.
         """
         newest: dict[str, Job] = {}
@@ -164,16 +189,19 @@ class JobStore:
         with self._writing() as connection:
             # Always in the same order, or two writers of the same jobs would wait for each other.
             rows = [self._as_row(newest[job_id]) for job_id in sorted(newest)]
+            renewed: dict[str, Any] = {name: new[name] for name in rows[0] if name != "id"}
+            if "deliveries" in renewed:
+                renewed["deliveries"] = _deliveries(new)
             statement = statement.on_conflict_do_update(
                 index_elements=["id"],
-                set_={name: new[name] for name in rows[0] if name != "id"},
+                set_=renewed,
                 where=func.coalesce(new.finished_at, new.started_at, new.enqueued_at, 0.0)
                 >= case((_IS_INFERRED, func.coalesce(JOBS.c.started_at, 0.0)), else_=row_moment),
             )
             connection.execute(statement, rows)
 
     def _as_row(self, job: Job) -> dict[str, Any]:
-        return as_row(job, with_fingerprint=self.has_fingerprint)
+        return as_row(job, self._added)
 
     def load(self, jobs: Iterable[Job]) -> int:
         """Insert many new jobs at once, such as a history; returns how many.
@@ -237,7 +265,7 @@ class JobStore:
         """The job with this id, or ``None``."""
         with self._writing() as connection:
             row = connection.execute(
-                select(*JOB_COLUMNS).where(JOBS.c.id == clean(job_id, LABEL_LIMIT))
+                select(*self.columns).where(JOBS.c.id == clean(job_id, LABEL_LIMIT))
             ).one_or_none()
         return None if row is None else as_job(row)
 
@@ -256,7 +284,7 @@ class JobStore:
         ``since`` and ``until`` bound that time, in epoch seconds (``since`` ≤ time < ``until``).
         """
         has_it = JOBS.c.started_at if status is JobStatus.STARTED else JOBS.c.finished_at
-        statement = select(*JOB_COLUMNS).where(has_it.is_not(None))
+        statement = select(JOBS.c.id).where(has_it.is_not(None))
         if status is not None:
             statement = statement.where(JOBS.c.status == status.value)
         if tenant is not None:
@@ -269,28 +297,30 @@ class JobStore:
             statement = statement.where(row_moment < until)
         statement = statement.order_by(row_moment.desc(), JOBS.c.id.desc()).limit(limit)
         with self._writing() as connection:
+            statement = statement.with_only_columns(*self.columns)
             return [as_job(row) for row in connection.execute(statement)]
 
     def unfinished(self, *, before: float, limit: int = 10_000) -> list[Job]:
         """The jobs that stand as started since before then, the oldest first."""
-        statement = (
-            select(*JOB_COLUMNS)
-            .where(JOBS.c.status == JobStatus.STARTED.value)
-            .where(JOBS.c.started_at < before)
-            .order_by(JOBS.c.started_at, JOBS.c.id)
-            .limit(limit)
-        )
         with self._writing() as connection:
+            statement = (
+                select(*self.columns)
+                .where(JOBS.c.status == JobStatus.STARTED.value)
+                .where(JOBS.c.started_at < before)
+                .order_by(JOBS.c.started_at, JOBS.c.id)
+                .limit(limit)
+            )
             return [as_job(row) for row in connection.execute(statement)]
 
     def abandon(
-        self, worker: str, *, before: float, status: JobStatus, elsewhere: Collection[str] = ()
-    ) -> int:
-        """End the rows that an earlier life of ``worker`` left as started; returns how many.
+        self, worker: str, *, before: float, redelivers: bool, elsewhere: Collection[str] = ()
+    ) -> dict[JobStatus, int]:
+        """End the rows that an earlier life of ``worker`` left as started; returns how many became
+        retrying, for the broker will deliver them again, and how many are lost.
 
-        ``status`` is what became of them: retrying if the broker will deliver them again,
-        otherwise lost. ``before`` is when the new life began. The jobs ``elsewhere`` are run by
-        another worker of the same name.
+        Each row says itself whether the broker does; for one that does not, ``redelivers`` holds.
+        ``before`` is when the new life began. The jobs ``elsewhere`` are run by another worker of
+        the same name.
         """
         left = and_(
             JOBS.c.worker == clean(worker, LABEL_LIMIT),
@@ -300,7 +330,18 @@ class JobStore:
         )
         reason = "The worker ended while it ran this job."
         with self._writing() as connection:
-            return self._end(connection, left, at=before, status=status, reason=reason)
+            comes_again: ColumnElement[bool] = literal(redelivers)
+            if "redelivers" in self._added:
+                comes_again = func.coalesce(JOBS.c.redelivers, comes_again)
+            return {
+                status: self._end(
+                    connection, and_(left, which), at=before, status=status, reason=reason
+                )
+                for status, which in (
+                    (JobStatus.RETRYING, comes_again),
+                    (JobStatus.LOST, not_(comes_again)),
+                )
+            }
 
     def give_up(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int:
         """End those of ``jobs`` whose rows still stand as started as they do; returns how many.

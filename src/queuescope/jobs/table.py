@@ -7,13 +7,14 @@ the newest rows of each value are at hand unsorted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Float,
@@ -74,7 +75,11 @@ _WITH_ERROR = frozenset({JobStatus.FAILED, JobStatus.LOST, JobStatus.RETRYING})
 class Job:
     """One job as far as it is known; ``None`` means that it has not happened or was not seen.
 
-    ``status`` is a ``JobStatus``, or what a newer worker has written.
+    ``status`` is a ``JobStatus``, or what a newer worker has written. ``queue`` is the one that a
+    worker took it from, ``routing_key`` what it was sent by, empty where that is not known.
+    ``redelivers`` says whether the broker delivers it again should its worker be killed.
+    ``deliveries`` is how often in a row a worker began it without telling an end; the store counts
+    that by itself.
     """
 
     id: str
@@ -91,6 +96,9 @@ class Job:
     attempts: int = 1
     error_class: str = ""
     error_message: str = ""
+    routing_key: str = ""
+    redelivers: bool | None = None
+    deliveries: int = 1
 
     @property
     def moment(self) -> float:
@@ -126,11 +134,22 @@ JOBS = Table(
     Column("attempts", Integer, nullable=False),
     Column("error_class", String(LABEL_LIMIT), nullable=False),
     Column("error_message", String(MESSAGE_LIMIT), nullable=False),
-    # Not known for rows that were written before there was this column.
+    # Not known for rows that were written before there were these columns.
     Column("fingerprint", String(FINGERPRINT_LENGTH)),
+    Column("routing_key", String(LABEL_LIMIT)),
+    Column("redelivers", Boolean),
+    Column("deliveries", Integer),
 )
-JOB_COLUMNS = [JOBS.c[field.name] for field in fields(Job)]
-"""In the order of the fields of ``Job``. Tables that may not be altered have no others."""
+ADDED_COLUMNS = ("fingerprint", "routing_key", "redelivers", "deliveries")
+"""Those of a later version. A table that may not be altered is without."""
+JOB_COLUMNS = [JOBS.c[field.name] for field in fields(Job) if field.name not in ADDED_COLUMNS]
+"""What every table has."""
+
+
+def columns_to_read(added: Collection[str]) -> list[Column[Any]]:
+    """What a ``Job`` is made of where the table has these of ``ADDED_COLUMNS``."""
+    return [*JOB_COLUMNS, *(JOBS.c[f.name] for f in fields(Job) if f.name in added)]
+
 
 row_moment = func.coalesce(
     # No parameter, or it would not be the expression that the indexes hold.
@@ -205,25 +224,23 @@ def bring_up_to_date(connection: Connection) -> None:
     Whoever may only read or write the table goes on with what there is, and so does whoever would
     have to wait for others.
     """
-    if "fingerprint" not in columns_of_table(connection):
-        _try(connection, [_add_column(connection)])
+    columns = columns_of_table(connection)
+    if missing := [name for name in ADDED_COLUMNS if name not in columns]:
+        _try(connection, [_add_column(connection, name) for name in missing])
     has_fingerprint = "fingerprint" in columns_of_table(connection)
     there = _indexes_of_table(connection)
     wanted = all_indexes(connection, has_fingerprint=has_fingerprint)
-    missing = [
-        CreateIndex(index, if_not_exists=True) for index in wanted if index.name not in there
-    ]
+    new = [CreateIndex(index, if_not_exists=True) for index in wanted if index.name not in there]
     former = [text(f"DROP INDEX IF EXISTS {name}") for name in _FORMER_INDEXES if name in there]
-    if missing or former:
-        _try(connection, [*missing, *former])
+    if new or former:
+        _try(connection, [*new, *former])
 
 
-def _add_column(connection: Connection) -> Any:
+def _add_column(connection: Connection, name: str) -> Any:
     unless_there = "IF NOT EXISTS " if connection.dialect.name == "postgresql" else ""
+    kind = JOBS.c[name].type.compile(dialect=connection.dialect)
     # Without a default it takes no time, however long the table is.
-    return text(
-        f"ALTER TABLE jobs ADD COLUMN {unless_there}fingerprint VARCHAR({FINGERPRINT_LENGTH})"
-    )
+    return text(f"ALTER TABLE jobs ADD COLUMN {unless_there}{name} {kind}")
 
 
 def _try(connection: Connection, statements: Iterable[Any]) -> None:
@@ -264,7 +281,8 @@ def clean(value: str, limit: int) -> str:
     return value.encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
 
 
-def as_row(job: Job, *, with_fingerprint: bool) -> dict[str, Any]:
+def as_row(job: Job, added: Collection[str]) -> dict[str, Any]:
+    """The values of a row whose table has these of ``ADDED_COLUMNS``."""
     row: dict[str, Any] = {
         "id": clean(job.id, LABEL_LIMIT),
         "name": clean(job.name, LABEL_LIMIT),
@@ -281,18 +299,22 @@ def as_row(job: Job, *, with_fingerprint: bool) -> dict[str, Any]:
         "error_class": clean(job.error_class, LABEL_LIMIT),
         "error_message": clean(job.error_message, MESSAGE_LIMIT),
     }
-    if with_fingerprint:
-        row["fingerprint"] = None
-    if with_fingerprint and job.status in _WITH_ERROR:
+    mark = None
+    if job.status in _WITH_ERROR:
         # Of what is kept, so that it can be found out again from the row.
-        parts = (row["name"], row["error_class"], row["error_message"])
-        row["fingerprint"] = fingerprint(*parts)
-    return row
+        mark = fingerprint(row["name"], row["error_class"], row["error_message"])
+    later = {
+        "fingerprint": mark,
+        "routing_key": clean(job.routing_key, LABEL_LIMIT),
+        "redelivers": job.redelivers,
+        "deliveries": min(job.deliveries, _ATTEMPTS_LIMIT),
+    }
+    return row | {name: value for name, value in later.items() if name in added}
 
 
-def as_job(values: Iterable[Any] | Row[Any]) -> Job:
-    """``values`` are those of ``JOB_COLUMNS``. What cannot stand there is unknown."""
-    job = dict(zip((column.name for column in JOB_COLUMNS), values, strict=True))
+def as_job(row: Row[Any]) -> Job:
+    """``row`` is one of ``columns_to_read``. What cannot stand there is unknown."""
+    job = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's name for what everybody uses
     for name, value in job.items():
         if name in _TIMES:
             job[name] = as_number(value, most=LATEST)
@@ -300,6 +322,11 @@ def as_job(values: Iterable[Any] | Row[Any]) -> Job:
             job[name] = as_number(value)
         elif name == "attempts":
             job[name] = as_whole(value) or 0
+        elif name == "deliveries":
+            # An attempt of before they were counted.
+            job[name] = max(1, as_whole(value) or 1)
+        elif name == "redelivers":
+            job[name] = bool(value) if value in {0, 1} else None
         else:
             job[name] = as_text(value)
     job["status"] = member(JobStatus, job["status"])

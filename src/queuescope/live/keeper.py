@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,8 +43,8 @@ class History(Protocol):
     def unfinished(self, *, before: float) -> list[Job]: ...
 
     def abandon(
-        self, worker: str, *, before: float, status: JobStatus, elsewhere: Collection[str] = ()
-    ) -> int: ...
+        self, worker: str, *, before: float, redelivers: bool, elsewhere: Collection[str] = ()
+    ) -> Mapping[JobStatus, int]: ...
 
     def give_up(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int: ...
 
@@ -124,13 +124,16 @@ class HistoryKeeper:
     def _keep_history(self, history: History, fleet: Fleet | None) -> int:
         changed = 0
         for life, left in list(self._pending.items()):
-            status = JobStatus.RETRYING if left.redelivers else JobStatus.LOST
             ended = history.abandon(
-                left.worker, before=left.before, status=status, elsewhere=left.elsewhere
+                left.worker,
+                before=left.before,
+                redelivers=left.redelivers,
+                elsewhere=left.elsewhere,
             )
-            if ended:
-                _log.info("%r is lost: %d of its jobs are %s", left.worker, ended, status)
-            changed += ended
+            for status, count in ended.items():
+                if count:
+                    _log.info("%r is lost: %d of its jobs are %s", left.worker, count, status)
+                changed += count
             del self._pending[life]
             self._ended.add(life)
         if fleet is None:
@@ -179,7 +182,8 @@ def endings(rows: Iterable[Job], fleet: Fleet, now: float) -> list[Ending]:
             if now - job.started_at > ORPHAN_SECONDS:
                 found.append(Ending(job, JobStatus.LOST, _ORPHANED))
         elif is_lost and fleet.has_ended(job.worker, job.started_at):
-            status = JobStatus.RETRYING if worker.report.redelivers else JobStatus.LOST
+            comes_again = worker.report.redelivers if job.redelivers is None else job.redelivers
+            status = JobStatus.RETRYING if comes_again else JobStatus.LOST
             found.append(Ending(job, status, _REPLACED))
         elif is_lost:
             found.append(Ending(job, JobStatus.LOST, _UNTOLD))

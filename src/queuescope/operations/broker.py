@@ -35,6 +35,7 @@ from queuescope.heartbeats import (
     parse,
 )
 from queuescope.operations import bounded_replies, desired
+from queuescope.operations.bindings import Binding, destinations
 from queuescope.operations.bounded_replies import REPLY_LIMIT_BYTES, ReplyTooLargeError
 from queuescope.operations.desired import DamagedDesiredError, is_of_other_type
 from queuescope.operations.redis_address import RedisAddress
@@ -66,7 +67,7 @@ class QueueReading:
     ``oldest_age_seconds`` is unknown when no message says since when it waits.
     ``unacknowledged`` messages were delivered to a worker that has neither finished nor given them
     back; with early acknowledgement those that run are not among them. It is unknown when there
-    are too many to look at, and those of a topic exchange count by their routing key.
+    are too many to look at, or when one came by a routing key that leads to other queues as well.
     """
 
     queue: str
@@ -164,7 +165,7 @@ class RedisBroker:
         entries = next(answers)
         if isinstance(entries, Exception):
             return readings
-        delivered = self._delivered(entries, frozenset(queues))
+        delivered = self._delivered(entries, queues)
         return [
             QueueReading(r.queue, r.depth, r.oldest_age_seconds, delivered[r.queue])
             for r in readings
@@ -409,37 +410,47 @@ class RedisBroker:
     def _unacked(self) -> str:
         return f"{self.key_prefix}unacked"
 
-    def _delivered(self, entries: Iterable[bytes], queues: frozenset[str]) -> Counter[str]:
-        """How many of the delivered messages belong to each queue."""
+    def _delivered(self, entries: Iterable[bytes], queues: Sequence[str]) -> dict[str, int | None]:
+        """How many of the delivered messages belong to each queue; ``None`` where that cannot be
+        told, as of two queues that one routing key leads to.
+        """
         routes = Counter(route for raw in entries if (route := _route(raw)) is not None)
-        counts: Counter[str] = Counter()
-        bindings: dict[str, dict[str, str]] = {}
+        counts = Counter[str]()
+        unknown: set[str] = set()
+        bindings: dict[str, tuple[Binding, ...] | None] = {}
         for (exchange, routing_key), count in routes.items():
-            queue = routing_key
-            if queue not in queues and exchange:
-                if exchange not in bindings:
-                    bindings[exchange] = self._bindings(exchange)
-                queue = bindings[exchange].get(routing_key, routing_key)
-            counts[queue] += count
-        return counts
+            if not exchange:
+                counts[routing_key] += count
+                continue
+            if exchange not in bindings:
+                bindings[exchange] = self._bindings(exchange)
+            known = bindings[exchange]
+            found = frozenset(queues) if known is None else destinations(routing_key, known)
+            if known is not None and len(found) == 1:
+                counts.update(dict.fromkeys(found, count))
+            else:
+                unknown |= found
+        return {queue: None if queue in unknown else counts[queue] for queue in queues}
 
-    def _bindings(self, exchange: str) -> dict[str, str]:
-        """Which queue a routing key leads to; none where there are too many to be read."""
+    def _bindings(self, exchange: str) -> tuple[Binding, ...] | None:
+        """What leads on from ``exchange``; ``None`` where there is too much to be read."""
         key = f"{self.key_prefix}{_BINDING % exchange}"
         with translated():
-            if self._reader.scard(key) > _BINDINGS_LIMIT:
-                return {}
             try:
+                if self._reader.scard(key) > _BINDINGS_LIMIT:
+                    return None
                 members = self._reader.smembers(key)
             except ReplyTooLargeError:
-                return {}
+                return None
+            except redis.ResponseError as exc:
+                if not is_of_other_type(exc):
+                    raise
+                return None
         separator = self._layout[1]
-        bound = (
-            member.decode("utf-8", "replace").split(separator)
-            for member in members
-            if isinstance(member, bytes)
+        found = (
+            Binding.parse(member, separator) for member in members if isinstance(member, bytes)
         )
-        return {parts[0]: parts[-1] for parts in bound if len(parts) == 3}
+        return tuple(binding for binding in found if binding is not None)
 
 
 class _Headers(msgspec.Struct):

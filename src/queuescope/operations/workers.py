@@ -112,7 +112,8 @@ class Confirmation:
 class Abandonment:
     """The jobs that a lost worker has left: what it began ``before`` then and did not end.
 
-    The broker delivers them again if it ``redelivers``; otherwise they are gone. ``boot_id`` is
+    Unless the history knows better of a job, the broker delivers it again if it ``redelivers``;
+    otherwise it is gone. ``boot_id`` is
     the life of the worker that has ended. ``elsewhere`` are jobs that a living worker of the same
     name runs.
     """

@@ -1,0 +1,99 @@
+"""Which queue a message was taken from, noted on the message as it arrives.
+
+A message itself only says by which exchange and routing key it was sent. With a topic exchange, a
+binding of another name or several queues on one key that is not the name of the queue, and only
+whoever fetches knows it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from celery import bootsteps
+from kombu.message import Message
+
+QUEUE_HEADER = "queuescope_queue"
+"""The header that a worker gives each message it receives: the name of the queue."""
+
+
+class SourceQueueStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """After the consumer of a connection is made and before it consumes."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    name = "queuescope-source-queue"
+
+    def include_if(self, parent: Any) -> bool:
+        return getattr(parent.app, "queuescope", None) is not None
+
+    def start(self, parent: Any) -> None:
+        _mark_all(parent.task_consumer.channel)
+
+
+def source_queue(message: Mapping[str, Any], default: str) -> str:
+    """The queue that a job came from; ``message`` holds the headers of its message and what Celery
+    adds to them. ``default`` is the project's queue for what says nothing.
+    """
+    # Messages of Celery's first protocol keep their headers apart.
+    for headers in (message, message.get("headers") or {}):
+        if queue := headers.get(QUEUE_HEADER):
+            return str(queue)
+    return routing_key(message) or default
+
+
+def routing_key(message: Mapping[str, Any]) -> str:
+    """By which key it was sent, empty where that is not said."""
+    return str((message.get("delivery_info") or {}).get("routing_key") or "")
+
+
+def is_broadcast(channel: Any, queue: str) -> bool:
+    """Whether ``queue`` of a Redis channel is one in which nothing waits: a copy goes to whoever
+    listens at that moment.
+    """
+    return queue in getattr(channel, "_fanout_queues", ())
+
+
+def put_back(channel: Any, delivery_tag: str, queue: str) -> None:
+    """Give a message of a Redis channel back to ``queue``, to the end that is consumed next.
+
+    Kombu itself would look up the routing key, which may lead to other queues as well. Raises what
+    the connection raises.
+    """
+    qos = channel.qos
+
+    def restore(pipe: Any) -> None:
+        held = pipe.hget(qos.unacked_key, delivery_tag)
+        pipe.multi()
+        qos._remove_from_indices(delivery_tag, pipe)  # noqa: SLF001
+        if held:
+            message, _, _ = json.loads(held)
+            # The unnamed exchange leads to the queue of the very name.
+            channel._do_restore_message(message, "", queue, pipe)  # noqa: SLF001
+
+    with channel.conn_or_acquire() as client:
+        client.transaction(restore, qos.unacked_key)
+
+
+def _mark_all(channel: Any) -> None:
+    """Let every message that ``channel`` delivers from now on say its queue."""
+    consume = channel.basic_consume
+
+    def basic_consume(queue: str, *args: Any, callback: Any, **options: Any) -> Any:
+        def marked(message: Any) -> Any:
+            _headers(message)[QUEUE_HEADER] = queue
+            return callback(message)
+
+        return consume(queue, *args, callback=marked, **options)
+
+    channel.basic_consume = basic_consume
+
+
+def _headers(message: Any) -> dict[str, Any]:
+    if isinstance(message, Message):
+        headers: dict[str, Any] = message.headers
+        return headers
+    # A message of AMQP, of which Kombu's is made later.
+    headers = message.properties.get("application_headers") or {}
+    message.properties["application_headers"] = headers
+    return headers
