@@ -49,6 +49,17 @@ instrument(app, **eval(os.environ.get("SHOP_OPTIONS", "{}")))
 def nap(seconds=0.0, tenant=None):
     time.sleep(seconds)
 
+@app.task(name="nap_late", acks_late=True)
+def nap_late(seconds=0.0):
+    time.sleep(seconds)
+
+@app.task(name="kill", acks_late=True, reject_on_worker_lost=True)
+def kill(path, times):
+    with open(path, "a") as file:
+        file.write("again\\n")
+    if len(open(path).read().split()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 @app.task(name="fail")
 def fail(tenant=None):
     raise LookupError("no such order")

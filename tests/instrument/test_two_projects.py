@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import redis
 from tests.instrument.conftest import Shop, Worker, until
 
+from queuescope.errors import RefusedError
 from queuescope.heartbeats import KeptJob, RetryAnswer, encode
 from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import Job, JobStatus
@@ -20,7 +23,7 @@ from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
 from queuescope.operations.room import ControlRoom
 
-ADA = Actor("ada", Origin.OIDC)
+ADA, BOB = Actor("ada", Origin.OIDC), Actor("bob", Origin.OIDC)
 SHOP_NAME, MILL_NAME, OLD_NAME = "w1@shop", "a@mill", "a@old"
 MILL = """
 import os
@@ -128,7 +131,7 @@ def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
                 broker_url=broker_url,
                 store_url=f"sqlite:///{folder / 'operations.db'}",
                 folder=folder / "purged",
-                access=Access(admins=["ada"]),
+                access=Access(admins=["ada", "bob"]),
                 claims=store,
             )
         )
@@ -159,6 +162,43 @@ def test_a_job_is_sent_again_by_its_own_project_though_another_has_the_same_type
     until(lambda: town.store.get(of_shop), lambda j: j is not None and j.status == "succeeded")
     assert path.read_text("utf-8").split() == ["bread", "bread"]
     assert sorted(town.sent_by_the_mill) == sorted([f"{of_mill} fail_once", f"{only_mill} grind"])
+
+
+def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_told(
+    town: Town,
+) -> None:
+    """Of the same jobs, and where only some of them are the same."""
+    one, two = (town.mill.send("grind", {"queue": "mill"}) for _ in range(2))
+    for job_id in (one, two):
+        town.failed(job_id)
+    before = len(town.sent_by_the_mill)
+
+    def told_at_once(*wanted: tuple[str, ...]) -> list[str]:
+        requests = [Request.retry(jobs) for jobs in wanted]
+        actors = (ADA, BOB)
+        plans = [town.room.operations.plan(*asked) for asked in zip(actors, requests, strict=True)]
+        meet = Barrier(2)
+
+        def act(n: int) -> str:
+            meet.wait(timeout=60)
+            try:
+                plan = plans[n]
+                done = town.room.operations.act(actors[n], requests[n], plan.token, plan.phrase)
+            except RefusedError as exc:
+                return str(exc)
+            return done.detail
+
+        with ThreadPoolExecutor(2) as both:
+            return list(both.map(act, range(2)))
+
+    told = told_at_once((one,), (one,))
+    assert sorted("1 jobs were sent again." in words for words in told) == [False, True]
+    assert any(words.startswith(("ada began", "bob began", "None of these")) for words in told)
+    assert town.sent_by_the_mill[before:] == [f"{one} grind"]
+    # It is one of the claimed ones now, and the other is not.
+    told = told_at_once((one, two), (two,))
+    assert town.sent_by_the_mill[before:] == [f"{one} grind", f"{two} grind"]
+    assert sum("1 jobs were sent again." in words for words in told) == 1, told
 
 
 def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -> None:

@@ -1,0 +1,81 @@
+"""Jobs that take their process or their worker along, and come back if its task says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from tests.instrument.conftest import Shop, until
+
+from queuescope.jobs.store import LOST_WORKER, JobStatus
+from queuescope.operations.broker import RedisBroker
+from queuescope.operations.workers import judge
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[RedisBroker]:
+    with redis.Redis.from_url(broker_url) as client:
+        client.flushall()
+    made = RedisBroker(broker_url)
+    yield made
+    made.close()
+
+
+def test_a_job_that_kills_each_process_that_takes_it_stands_out(
+    shop: Shop, broker: RedisBroker, tmp_path: Path
+) -> None:
+    """One attempt, by Celery's count, however often it is delivered."""
+    worker = shop.start_worker("-c", "1")
+    path = tmp_path / "killed"
+    job_id = shop.send("kill", path=str(path), times=3)
+    row = until(
+        lambda: worker.store.get(job_id),
+        lambda job: (
+            job is not None and job.finished_at is not None and job.status == JobStatus.SUCCEEDED
+        ),
+    )
+    assert row is not None
+    assert len(path.read_text("utf-8").split()) == 4
+    assert (row.attempts, row.deliveries, row.redelivers) == (1, 4, True)
+    healthy = shop.send("nap")
+    row = until(
+        lambda: worker.store.get(healthy),
+        lambda job: job is not None and job.status == JobStatus.SUCCEEDED,
+    )
+    assert row is not None
+    assert (row.deliveries, row.redelivers) == (1, False)
+
+
+def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
+    shop: Shop, broker: RedisBroker
+) -> None:
+    """The project acknowledges early, one of its tasks late."""
+    worker = shop.start_worker("-c", "2")
+    name = f"w{shop._count}@shop"
+    early, late = shop.send("nap", seconds=600), shop.send("nap_late", seconds=600)
+    until(
+        lambda: {job.id for job in worker.store.recent(status=JobStatus.STARTED)},
+        lambda ids: ids == {early, late},
+    )
+    report = until(
+        lambda: next((r for r in broker.workers().reports if r.worker == name), None),
+        lambda found: found is not None and found.active_count == 2,
+    )
+    assert report is not None
+    assert not report.redelivers
+    assert {job.id: job.redelivers for job in report.active} == {early: False, late: True}
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+    lost = until(lambda: judge(broker.workers(), broker.desired()).abandonments(), bool)
+    (left,) = [one for one in lost if one.worker == name]
+    ended = worker.store.abandon(name, before=left.before, redelivers=left.redelivers)
+    assert ended == {JobStatus.RETRYING: 1, JobStatus.LOST: 1}
+    status = {job.id: (job.status, job.error_class) for job in worker.store.recent()}
+    assert status == {
+        early: (JobStatus.LOST, LOST_WORKER),
+        late: (JobStatus.RETRYING, LOST_WORKER),
+    }
