@@ -80,6 +80,28 @@ def test_it_says_who_lives_and_what_each_does() -> None:
     assert "The broker will deliver them again." in text
 
 
+@pytest.mark.parametrize(
+    ("of_jobs", "words"),
+    [
+        ((True, None), "The broker will deliver them again."),
+        ((False, False), "Lost: the broker has handed them over for good."),
+        ((False, None), "The broker will deliver 1 of them again; 1 it has handed over for good."),
+    ],
+)
+def test_of_a_lost_workers_jobs_each_says_whether_it_comes_again(
+    of_jobs: tuple[bool | None, ...], words: str
+) -> None:
+    """One that does not say goes by what holds for its project: it does come again."""
+    jobs = tuple(
+        ActiveJob(
+            id=f"j{n}", name="nap", queue="q", tenant="t", started_at=NOW, redelivers=redelivers
+        )
+        for n, redelivers in enumerate(of_jobs)
+    )
+    page = sheet(report(at=NOW - 100, active=jobs, active_count=2, redelivers=True))
+    assert words in cells(page)
+
+
 def test_where_nobody_can_report_nobody_is_called_lost() -> None:
     text = cells(sheet(report(worker="gone@h", at=NOW - 100), can_report=False))
     assert text.startswith("1 worker: not known who is aliveas of ")
