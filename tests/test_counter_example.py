@@ -27,6 +27,7 @@ from queuescope.figures import curves_of, duration_words, panel_figure
 from queuescope.figures.curves import Curves
 from queuescope.instrument.metrics import BUCKETS_SECONDS, RollingSuccess, series_names
 from queuescope.panels import Panel, Resolution, load_dashboard
+from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import metric_names
 from queuescope.settings import RefreshSeconds
@@ -68,6 +69,8 @@ def test_every_metric_that_a_chart_of_the_default_preset_asks_for_is_exported() 
         for step in (60, 300, 900, 3_600):
             for template in (panel.query, panel.now):
                 query = panel.render(template, Resolution(step, SCRAPE_SECONDS), "", None)
+                # Workers export classic histograms; a Prometheus may keep native ones of them.
+                query = classic_part(query)
                 assert metric_names(query)
                 assert metric_names(query) <= series_names()
 
@@ -141,7 +144,7 @@ def test_quantiles_are_those_of_all_jobs_together(start_prometheus: StartPrometh
 def test_a_rate_looks_at_every_minute_of_its_step(name: str) -> None:
     _, step = RANGES[name]
     query = LATENCY.render(LATENCY.query, Resolution(step, SCRAPE_SECONDS), "", None)
-    [window] = re.findall(r"\[(\d+)s\]", query)
+    [window] = set(re.findall(r"\[(\d+)s\]", query))
     assert int(window) >= step + SCRAPE_SECONDS
 
 

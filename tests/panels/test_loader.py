@@ -87,9 +87,9 @@ def test_every_rendered_query_of_a_preset_is_promql_on_the_metrics_that_it_names
         for resolution, matchers, by in product(RESOLUTIONS, MATCHERS, (None, *panel.breakdowns)):
             for template in (panel.query, panel.now):
                 query = panel.render(template, resolution, matchers, by)
-                assert promql.metric_names(query) <= set(panel.metrics), query
+                assert promql.metric_names(query) <= set(panel.all_metrics), query
         selected = promql.metric_names(panel.render(panel.query, RESOLUTIONS[0], "", None))
-        assert selected == set(panel.metrics)
+        assert selected == set(panel.all_metrics)
 
 
 @settings(deadline=None)

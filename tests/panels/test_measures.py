@@ -102,7 +102,7 @@ def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -
         texts += [measure.share.query] if measure.share else []
         for text in texts:
             query = panel.render(text, Resolution(900, 15), 'env="prod"', None)
-            assert promql.metric_names(query) <= set(panel.metrics), query
+            assert promql.metric_names(query) <= set(panel.all_metrics), query
     ended = dashboard.ended
     assert ended is not None
     query = dashboard.panels[0].render(ended.now, Resolution(300, 15), 'env="prod"', None)

@@ -11,6 +11,7 @@ import numpy as np
 from queuescope.errors import ConfigurationError
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, bucket_quantiles
 from queuescope.panels.histogram import layout_breaks
+from queuescope.panels.native import QUANTILE
 from queuescope.timeseries import Floats, Frame, Grid, Labels
 
 
@@ -170,11 +171,15 @@ def _curves_of(
 
 def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_steps: int) -> Curves:
     groups: dict[str, dict[float, Floats]] = {}
+    native: dict[str, dict[float, Floats]] = {}
     for row, pairs in enumerate(frame.series):
         labels = dict(pairs)
         group = "" if by is None else labels.get(by, "")
         bound = _bound(labels.get("le", ""))
         if bound is None:
+            quantile = _bound(labels.get(QUANTILE, ""))
+            if quantile is not None:
+                native.setdefault(group, {})[quantile] = frame.values[row] * panel.scale
             continue
         buckets = groups.setdefault(group, {})
         held = buckets.get(bound)
@@ -199,9 +204,14 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_step
             top = float(bounds[-2]) * panel.scale
             at_least = top if at_least is None else min(at_least, top)
         computed[group], between[group] = values, (found.low, found.high)
+    nothing = np.full((len(quantiles), len(frame.grid)), np.nan)
+    for group, found_natively in native.items():
+        values = computed.get(group, nothing)
+        exact = np.stack([found_natively.get(q, nothing[0]) for q in quantiles])
+        computed[group] = np.where(np.isnan(values), exact, values)
+        between.setdefault(group, (nothing, nothing))
     at = int(frame.grid.timestamps()[relaid.argmax()]) if relaid.any() else None
     if by is None:
-        nothing = np.full((len(quantiles), len(frame.grid)), np.nan)
         rows = computed.get("", nothing)
         low, high = between.get("", (nothing, nothing))
         curves = tuple(

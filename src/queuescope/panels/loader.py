@@ -18,6 +18,7 @@ from queuescope.panels.model import (
     Panel,
     Threshold,
 )
+from queuescope.panels.native import with_native
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 _OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale", "digits"}
@@ -118,8 +119,8 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
         title=raw["title"],
         kind=Kind(raw["kind"]),
         unit=raw["unit"],
-        query=" ".join(raw["query"].split()),
-        now=" ".join(raw["now"].split()),
+        query=with_native(" ".join(raw["query"].split()), quantiles),
+        now=with_native(" ".join(raw["now"].split()), quantiles and (RANKED_QUANTILE,)),
         point=raw["point"],
         metrics=metrics,
         breakdowns=breakdowns,

@@ -8,6 +8,7 @@ from string import Template
 
 from queuescope.health import Limits
 from queuescope.names import label_text
+from queuescope.panels.native import native_metrics
 
 PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}
@@ -130,7 +131,8 @@ class Panel:
 
     ``query`` gives, for every step, the numbers that are drawn; ``now`` is the instant query of
     the present value. With ``quantiles`` the answer holds histogram buckets (label ``le``,
-    seconds), of which the quantiles are computed and scaled by ``scale``. ``point`` says in words
+    seconds), of which the quantiles are computed and scaled by ``scale``, and quantiles of native
+    histograms (label ``quantile``). ``point`` says in words
     what one point is, ``{step}`` standing for the step; ``breakdowns`` are the labels it can be
     split by; ``metrics`` are the names that it reads.
     """
@@ -148,6 +150,11 @@ class Panel:
     quantiles: tuple[float, ...] = ()
     scale: float = 1.0
     digits: int = 0
+
+    @property
+    def all_metrics(self) -> tuple[str, ...]:
+        """``metrics``, and what their native histograms are called."""
+        return (*self.metrics, *(native_metrics(self.metrics) if self.quantiles else ()))
 
     @property
     def up_is_bad(self) -> bool:

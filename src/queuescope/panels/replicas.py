@@ -26,6 +26,7 @@ _AGGREGATION = re.compile(
     re.IGNORECASE,
 )
 _STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`")
+_OF_NATIVE = re.compile(r"histogram_quantile\([0-9.]+, sum\$by\($")
 _BRACED = re.compile(r"\$\{(\w+)\}")
 
 
@@ -98,7 +99,9 @@ def _once(template: str, labels: str, place: str) -> str:
         begin = start
         if name in _WITH_PARAMETER:
             begin = _comma(plain, start, end) + 1
-        text += f"{template[at:begin]}max without ({labels}) ({template[begin:end].strip()})"
+        # Of native histograms there is no highest; their quantiles are those of the mean.
+        pick = "avg" if _OF_NATIVE.search(plain[:start]) else "max"
+        text += f"{template[at:begin]}{pick} without ({labels}) ({template[begin:end].strip()})"
         rest += plain[at:begin]
         at = end
     if "{" in rest + plain[at:]:

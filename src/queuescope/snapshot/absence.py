@@ -33,7 +33,7 @@ async def explain_absence(  # noqa: PLR0917
     panel selects, or they have ended (with the targets that are down). Raises ``SourceError``.
     """
     metric = panel.metrics[0]
-    known = await client.label_values("__name__", [_any_of(panel.metrics)], 0, now)
+    known = await client.label_values("__name__", [_any_of(panel.all_metrics)], 0, now)
     if not known:
         return await _unknown_metric(client, panel, now)
     selectors = [selector(name, matchers) for name in known]

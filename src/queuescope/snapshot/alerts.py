@@ -266,7 +266,7 @@ def _panel(query: str, panels: tuple[Panel, ...], recorded: dict[str, str]) -> s
     for name in _names(query):
         names = set(_names(recorded[name])) if name in recorded else {name}
         for panel in panels:
-            if names.intersection(panel.metrics):
+            if names.intersection(panel.all_metrics):
                 return panel.id
     return None
 

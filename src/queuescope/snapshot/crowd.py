@@ -11,6 +11,7 @@ from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.names import selector
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
 from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher
 from queuescope.timeseries import Grid, Labels
@@ -98,7 +99,7 @@ class Crowds:
         kept_until, count = self._counted.get(key, (float("-inf"), None))
         if count is not None and 0 <= kept_until - self._clock() <= _COUNTED_KEPT_SECONDS:
             return count
-        selectors = [selector(name, self._matchers) for name in panel.metrics]
+        selectors = [selector(name, self._matchers) for name in panel.all_metrics]
         names = await self._client.label_values(by, selectors, grid.start, grid.end)
         count = _Count(len(names), names[: self._limit])
         _keep(self._counted, key, (self._clock() + _COUNTED_KEPT_SECONDS, count))
@@ -112,7 +113,8 @@ class Crowds:
         )
         value = panel.render(panel.now, recent, self._matchers, by)
         if panel.quantiles:
-            value = f"histogram_quantile({RANKED_QUANTILE}, {value})"
+            buckets = panel.render(classic_part(panel.now), recent, self._matchers, by)
+            value = f"histogram_quantile({RANKED_QUANTILE}, {buckets}){value[len(buckets) :]}"
         pick = "bottomk" if panel.kind is Kind.PERCENT else "topk"
         # What has no number (NaN) is not the worst.
         query = f"{pick}({self._limit}, ({value}) >= 0)"

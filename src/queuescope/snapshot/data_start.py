@@ -58,7 +58,7 @@ class DataStarts:
         try:
             found = [
                 await oldest_sample(self._client, selector(name, self._matchers), now, days)
-                for name in panel.metrics
+                for name in panel.all_metrics
             ]
         except SourceError:
             # The chart stands without the note; the search is made again before long.

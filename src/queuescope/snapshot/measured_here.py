@@ -70,7 +70,7 @@ class MeasuredHere:
                 await newest_sample(
                     self._client, selector(metric, self._matchers), now, SEARCHED_DAYS
                 )
-                for metric in measure.panel.metrics
+                for metric in measure.panel.all_metrics
             ]
         except SourceError as exc:
             # Until it is known otherwise, it may be lost.

@@ -13,6 +13,7 @@ import numpy as np
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import Bounds, curves_of, figure_words
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Kind, Measure, Panel, Resolution
+from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.brackets import WHOLE_SECONDS, Brackets
@@ -77,10 +78,11 @@ class Question:
     @property
     def is_of_buckets(self) -> bool:
         """Whether the answer are the buckets of histograms, and one more matcher would choose among
-        them: with several selectors it could narrow another one.
+        them: with several selectors it could narrow another one. A matcher of classic buckets
+        leaves native histograms out, which are not read where there are such.
         """
         is_histogram = self.panel is not None and bool(self.panel.quantiles)
-        return is_histogram and len(_MATCHERS.findall(self.template)) == 1
+        return is_histogram and len(_MATCHERS.findall(classic_part(self.template))) == 1
 
 
 def present_by(measure: Measure) -> str:

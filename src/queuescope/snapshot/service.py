@@ -387,7 +387,7 @@ class SnapshotService:
         panels = self._dashboard.panels
         # Only what reads raw samples need know when they are taken.
         shifted = tuple(p.metrics[0] for p in panels if "$shift" in p.query)
-        every = tuple(dict.fromkeys(name for panel in panels for name in panel.metrics))
+        every = tuple(dict.fromkeys(name for panel in panels for name in panel.all_metrics))
         names = shifted or every
         try:
             facts = await ask_facts(

@@ -72,6 +72,10 @@ class SourceCheck:
             counts = [await self._count(metric, at) for metric in panel.metrics]
             for metric, count in zip(panel.metrics, counts, strict=True):
                 yield f"  {panel.title}: {metric}: {_series(count)}"
+            for metric in panel.all_metrics[len(panel.metrics) :]:
+                if not any(counts) and (count := await self._count(metric, at)):
+                    counts = [count]
+                    yield f"  {panel.title}: {metric}: {_series(count)} of native histograms"
             missing += counts.count(0)
             empty += [panel.title] if not any(counts) else []
         told = {metric for panel in self._dashboard.panels for metric in panel.metrics}
