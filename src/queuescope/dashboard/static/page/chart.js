@@ -221,6 +221,7 @@ class Chart {
     }
     const [from, to] = zoom || [view.from, viewEnd(view)];
     layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
+    layout.xaxis.uirevision = layout.yaxis.uirevision = `axes-${context.axes}`;
     if (panel.dataStart > from && panel.state !== "stale") {
       layout.shapes = [...(layout.shapes ?? []), resolve(beforeData(from, panel.dataStart, offset))];
     }

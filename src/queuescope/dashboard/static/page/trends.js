@@ -16,6 +16,7 @@ class Trends {
     this.find = (name) => root.querySelector(`[data-qs="${name}"]`);
     this.defaults = JSON.parse(root.dataset.defaults);
     this.base = this.defaults.base;
+    this.axes = 0;
     this.takeAddress(askedAddress());
     this.answers = new Map();
     this.flows = new Map();
@@ -320,7 +321,7 @@ class Trends {
     const view = payload.view;
     this.offset = offsetSeconds(this.state.zone, view.to);
     const context = {
-      view, zone: this.state.zone, offset: this.offset, zoom: this.zoom,
+      view, zone: this.state.zone, offset: this.offset, zoom: this.zoom, axes: this.axes,
       now: () => this.serverNow() + payload.source.offset,
       stepWords: (panel) => (fine?.panels.includes(panel) ? fine : payload).view.stepWords,
       page: () => ({
@@ -596,6 +597,8 @@ class Trends {
 
   showView() {
     this.pendingFine?.abort();
+    // What the reader did to the axes of a chart was done to those of another view.
+    this.axes += 1;
     this.showControls();
     const seen = this.answers.get(this.key());
     if (seen && this.ageOf(seen) < (this.state.refresh || 60) && this.healthyAnswer(seen)) {
