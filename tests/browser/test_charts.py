@@ -87,11 +87,12 @@ def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(1)
     # Just after a step is over the two points are too near each other for a mouse.
     text, template = page.plot("queue_depth").evaluate(
-        "plot => [plot.data[0].text.at(-1), plot.data[0].hovertemplate.at(-1)]"
+        "plot => [plot.data[0].text.at(-1), plot.data[0].hovertemplate"
+        ".replace('%{customdata}', plot.data[0].customdata.at(-1))]"
     )
     assert text.startswith(", now")
     now = page.panel("queue_depth").locator(".qs-now strong").inner_text()
-    assert template == f"{now}%{{text}}"
+    assert template == f"{now} jobs%{{text}}"
     expect(page.page.locator("[data-kpi=queue_depth] .qs-figure strong")).to_have_text(now)
     page.hover("queue_depth", 0.5)
     expect(page.plot("queue_depth").locator(".hoverlayer")).not_to_contain_text("now")
@@ -101,8 +102,7 @@ def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
     expect(bars).to_have_count(3)
     p95 = page.panel("latency").locator(".qs-now strong").inner_text()
     expect(page.page.locator("[data-kpi=p95_latency] .qs-figure strong")).to_have_text(p95)
-    template = page.plot("latency").evaluate("plot => plot.data[1].hovertemplate.at(-1)")
-    assert template == f"{p95}%{{text}}"
+    assert p95 == page.plot("latency").evaluate("plot => plot.data[1].customdata.at(-1)")
 
     # Of a range that is over nothing is open.
     page.open(f"?from={iso(depth.times[0])}&to={iso(depth.times[40])}&tz=UTC")
@@ -201,7 +201,7 @@ def test_limits_are_drawn_and_named(open_page: OpenPage) -> None:
         "[...document.querySelectorAll('[data-panel] .js-plotly-plot')].map("
         "plot => plot._fullLayout.shapes.map(shape => [shape.y0, shape.label.text]))"
     )
-    assert shapes == [[[100, "limit 100"]], [[95, "limit 95 %"]], [[60_000, "limit 60 s"]]]
+    assert shapes == [[[100, "limit 100"]], [[95, "limit 95 %"]], [[60_000, "limit 1 min"]]]
     expect(page.plot("success_rate").locator(".shapelayer path").first).to_be_attached()
     expect(page.plot("success_rate")).to_contain_text("limit 95 %")
 
@@ -209,9 +209,44 @@ def test_limits_are_drawn_and_named(open_page: OpenPage) -> None:
 def test_every_axis_names_its_unit(open_page: OpenPage) -> None:
     page = open_page()
     for name, words in zip(
-        PANELS, ("Queue depth (jobs)", "Success rate (%)", "Latency (ms)"), strict=True
+        PANELS, ("Queue depth (jobs)", "Success rate (%)", "Latency"), strict=True
     ):
         expect(page.plot(name).locator(".ytitle")).to_have_text(words)
+
+
+_SPAN = re.compile(r"0|[0-9.]+ ms|[0-9.]+ s|[0-9]+ (min|h|d)( [0-9]+ (s|min|h))?")
+
+
+def test_durations_are_told_in_one_form_on_axis_limit_tooltip_and_heading(
+    open_page: OpenPage,
+) -> None:
+    page = open_page("?range=24h&refresh=off&tz=UTC")
+    ticks = page.plot("latency").locator(".ytick text")
+    linear = ticks.all_text_contents()
+    assert 3 <= len(linear) <= 8
+    assert all(_SPAN.fullmatch(text) for text in linear), linear
+    expect(page.panel("queue_depth").get_by_role("button", name="Logarithmic")).to_have_count(0)
+
+    log = page.panel("latency").get_by_role("button", name="Logarithmic axis of Latency")
+    log.click()
+    expect(log).to_have_attribute("aria-pressed", "true")
+    expect(ticks.first).not_to_have_text("0")
+    shown = ticks.all_text_contents()
+    assert 2 <= len(shown) <= 8
+    assert all(_SPAN.fullmatch(text) for text in shown), shown
+    assert page.plot("latency").evaluate("plot => plot._fullLayout.yaxis.type") == "log"
+    expect(page.plot("latency")).to_contain_text("limit 1 min")
+    assert page.parameter("scale") == "log"
+    # A zoom, and a curve that is put out, change the ticks with the axis.
+    page.plot("latency").locator(".legendtoggle").nth(2).click()
+    page.zoom("latency", 0.4, 0.5)
+    page.page.wait_for_url("**zoom=*")
+    assert all(_SPAN.fullmatch(text) for text in ticks.all_text_contents())
+
+    page.page.get_by_role("button", name="Reset zoom").click()
+    log.click()
+    expect(ticks.first).to_have_text("0")
+    assert page.parameter("scale") is None
 
 
 def test_a_thousand_points_a_series_are_drawn_whole(open_page: OpenPage, known: Known) -> None:

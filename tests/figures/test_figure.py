@@ -16,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from queuescope.figures import Curve, Curves, common_layout, panel_figure, theme
+from queuescope.figures import (
+    Curve,
+    Curves,
+    common_layout,
+    panel_figure,
+    theme,
+    value_words,
+)
 from queuescope.figures.figure import encode_values
 from queuescope.panels import Panel, load_dashboard
 from queuescope.timeseries import UNDEFINED, Floats, Grid
@@ -48,6 +55,11 @@ def _decoded(packed: dict[str, str]) -> Floats:
     return np.array([v if v % 1 == 0 else float(f"{v:.7g}") for v in raw.tolist()])
 
 
+def _told(trace: dict[str, Any]) -> list[str]:
+    """What the tooltip says of each point, without the unit of a count."""
+    return [trace["words"]["of"][n] for n in _positions(trace["words"]["at"])]
+
+
 def _positions(packed: dict[str, str]) -> NDArray[np.int64]:
     assert packed["dtype"] == "u4"
     return np.frombuffer(base64.b64decode(packed["bdata"]), "<u4").astype(np.int64)
@@ -65,6 +77,7 @@ def _resolved(figure: dict[str, Any], theme: str) -> dict[str, Any]:
         start, step = trace.pop("x0"), trace.pop("dx")
         at = _positions(trace.pop("at")) if "at" in trace else np.arange(len(y))
         times = np.datetime64(start, "ms") + at * np.timedelta64(step, "ms")
+        del trace["words"]
         trace |= {"x": [str(time) for time in times], "y": y}
     resolved: dict[str, Any] = sent
     return resolved
@@ -154,10 +167,7 @@ def test_of_an_estimate_the_words_are_what_it_lies_between() -> None:
     )
     figure = panel_figure(PANELS["latency"], Curves(Grid(0, 180, 60), (curve,)), live_at=200.0)
     [trace] = figure["data"]
-    words, at = trace["between"]["words"], trace["between"]["at"]
-    assert [words[n] for n in np.frombuffer(base64.b64decode(at["bdata"]), "<u2")] == [
-        *("", "10–30 min", "10–30 min", "30 min or more")
-    ]
+    assert _told(trace) == ["–", "10–30 min", "10–30 min", "30 min or more"]
     assert (trace["live"], trace["liveWords"]) == (1.65e6, "10–30 min")
     assert (trace["liveBetween"], trace["soFar"]) == ([6e5, 1.8e6], 2e6)
 
@@ -195,21 +205,34 @@ def test_a_chart_of_many_long_curves_draws_the_extremes_of_each(names: int, poin
 
 
 @pytest.mark.parametrize(
-    ("values", "digits"),
+    ("name", "values", "words"),
     [
-        ([98.2, 100.0, NAN], 1),
-        ([99.94, 100.0], 1),
-        ([50.0, 99.96, 100.0], 2),
-        ([99.9996], 4),
-        ([NAN], 1),
-        ([100.0], 1),
+        ("success_rate", [97.14286, 99.96, 99.9996, 100.0, NAN], "97.1 % 99.9 % 99.9 % 100.0 % –"),
+        ("queue_depth", [0.0, 1234.0, 2.5, NAN, 2.5], "0 1,234 2.5 – 2.5"),
+        ("latency", [0.0, 840.0, 12_437.0, 1_500_000.0, NAN], "0 ms 840 ms 12.4 s 25 min –"),
     ],
 )
-def test_the_tooltip_never_rounds_up_to_a_perfect_score(values: list[float], digits: int) -> None:
+def test_points_are_told_as_cards_are(name: str, values: list[float], words: str) -> None:
     grid = Grid(0, 60 * (len(values) - 1), 60)
     curves = Curves(grid, (Curve("x", "x", np.array(values)),))
-    (trace,) = panel_figure(PANELS["success_rate"], curves)["data"]
-    assert trace["hovertemplate"] == f"%{{y:,.{digits}f}} %"
+    (trace,) = panel_figure(PANELS[name], curves)["data"]
+    assert " ".join(_told(trace)) == words
+    unit = " jobs" if name == "queue_depth" else ""
+    assert trace["hovertemplate"] == f"%{{customdata}}{unit}"
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["queue_depth", "success_rate", "latency"]),
+    st.lists(st.floats(0, 1e8) | st.just(NAN), min_size=1, max_size=40),
+)
+def test_words_are_made_of_the_full_numbers(name: str, values: list[float]) -> None:
+    """What is drawn has seven digits, of which a tie may be rounded the other way."""
+    tie = 5_312_499.9999
+    curves = Curves(Grid(0, 60 * len(values), 60), (Curve("x", "x", np.array([*values, tie])),))
+    panel = PANELS[name]
+    (trace,) = panel_figure(panel, curves)["data"]
+    assert _told(trace) == [value_words(panel.kind, value) for value in (*values, tie)]
 
 
 def test_the_figure_is_ready_for_json() -> None:

@@ -51,7 +51,7 @@ def test_a_panel_file_becomes_a_dashboard(tmp_path: Path) -> None:
     dashboard = load_dashboard(str(file))
     assert (dashboard.name, dashboard.title, dashboard.breakdowns) == ("mine", "Mine", ("queue",))
     (panel,) = dashboard.panels
-    assert (panel.id, panel.kind, panel.scale, panel.digits) == ("queue_depth", Kind.COUNT, 1.0, 0)
+    assert (panel.id, panel.kind, panel.scale) == ("queue_depth", Kind.COUNT, 1.0)
     assert panel.query == "sum$by( depth{$matchers})"
 
 
@@ -152,7 +152,6 @@ IN_THE_PANEL = {
     "scale = 0": ": scale must be a number above 0",
     "scale = inf": ": scale must be a number above 0",
     "scale = true": ": scale must be a number above 0",
-    "digits = 1.0": ": digits must be a whole number from 0 to 6",
     "thresholds = 100": ": thresholds are a list such as [{ value = 100 }]",
     "thresholds = [100]": ": thresholds are a list such as [{ value = 100 }]",
     'thresholds = [{ label = "x" }]': ": a threshold needs a number as its value",

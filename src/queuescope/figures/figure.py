@@ -3,7 +3,7 @@
 Plotly's Python objects are not used: building and serialising them costs a few hundred times as
 much. What a trace needs beyond Plotly's own schema is resolved by the page before drawing:
 ``x0`` and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``at``, if it
-is there, says which of them the points have, ``y`` becomes plain numbers, ``between`` the words
+is there, says which of them the points have, ``y`` becomes plain numbers, ``words`` those
 that points are told in, and ``var(--…)`` colours those of the reader's theme.
 """
 
@@ -26,7 +26,6 @@ from queuescope.panels import RANKED_QUANTILE, Kind, Panel
 from queuescope.timeseries import Floats
 
 _EXACT_IN_FLOAT32 = 2**24
-_MOST_DIGITS = 5
 _MOST_POINTS_OF_CHART = 8_000
 _FEWEST_OF_CURVE = 400
 """More than the chart has pixels to tell apart, and few enough to be drawn in a tenth of a second;
@@ -49,7 +48,8 @@ def panel_figure(
 
     Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the
     reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
-    Values are sent as ``float32`` (seven digits) where that is exact enough. Of many long curves
+    Values are sent as ``float32`` (seven digits) where that is exact enough to be drawn; the words
+    in which they are told are made here, of the full numbers. Of many long curves
     only the extremes are sent (see ``downsample``), and ``point`` says so.
 
     With ``live_at`` (epoch seconds) the figure has ``live``: when it is now, within the step that
@@ -93,11 +93,6 @@ def _trace(
         colour, dash = theme.QUANTILES[number % 3], "solid"
     else:
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
-    digits = (
-        f",.{_digits(panel, np.append(curve.values, curve.live))}f"
-        if panel.kind is not Kind.COUNT
-        else ",.6~g"
-    )
     most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))
     values, low, high, thinned = curve.values, curve.low, curve.high, {}
     if len(values) > most:
@@ -114,27 +109,29 @@ def _trace(
         "dx": curves.grid.step_seconds * 1000,
         **thinned,
         "y": encode_values(values),
-        **({} if low is None or high is None else {"between": _between(panel, low, high)}),
+        "words": _words(panel, values, low, high),
         **_live_end(panel, curve),
         "connectgaps": False,
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
-        "hovertemplate": f"%{{y:{digits}}} {escape(panel.unit, quote=False)}",
+        # Words of a count have no unit of their own.
+        "hovertemplate": "%{customdata}"
+        + (f" {escape(panel.unit, quote=False)}" if panel.kind is Kind.COUNT else ""),
     }
 
 
-def _between(panel: Panel, low: Floats, high: Floats) -> dict[str, Any]:
-    """How each point is told, which is an estimate: ``words`` and, packed, which of them it has."""
-    bounds = [
-        None if math.isnan(least) else (least, most)
-        for least, most in zip(low.tolist(), high.tolist(), strict=True)
-    ]
-    number = {pair: n for n, pair in enumerate(dict.fromkeys(bounds))}
-    return {
-        "words": [
-            "" if pair is None else figure_words(panel.kind, pair[0], pair) for pair in number
-        ],
-        "at": _packed(np.array([number[pair] for pair in bounds]), "u2"),
-    }
+def _words(panel: Panel, values: Floats, low: Floats | None, high: Floats | None) -> dict[str, Any]:
+    """How each point is told: the different texts, as a card would have them, and, packed, which of
+    them it has. Of an estimate that is between what it lies.
+    """
+    if low is None or high is None:
+        told = [value_words(panel.kind, value) for value in values.tolist()]
+    else:
+        told = [
+            figure_words(panel.kind, value, None if math.isnan(least) else (least, most))
+            for value, least, most in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+        ]
+    number = {words: n for n, words in enumerate(dict.fromkeys(told))}
+    return {"of": list(number), "at": _packed(np.array([number[words] for words in told]), "u4")}
 
 
 def _live_end(panel: Panel, curve: Curve) -> dict[str, Any]:
@@ -161,16 +158,6 @@ def _live_end(panel: Panel, curve: Curve) -> dict[str, Any]:
 
 def _seven_digits(value: float) -> float:
     return float(f"{value:.7g}")
-
-
-def _digits(panel: Panel, values: Floats) -> int:
-    """The panel's digits, or as many more as keep a percentage from being told as 100."""
-    digits = panel.digits
-    if panel.kind is Kind.PERCENT:
-        lacking = 100 - float(np.max(values, initial=0, where=values < 100))
-        while digits < _MOST_DIGITS and lacking <= 0.5 * 10**-digits:
-            digits += 1
-    return digits
 
 
 def common_layout() -> dict[str, Any]:
@@ -235,12 +222,12 @@ def common_layout() -> dict[str, Any]:
 
 
 def _layout(panel: Panel, traces: int, ranked: str) -> dict[str, Any]:
+    title = f"{ranked} {panel.title.lower()}" if ranked else panel.title
+    # The ticks of a duration name their units themselves.
+    unit = "" if panel.kind is Kind.LATENCY else f" ({panel.unit})"
     yaxis: dict[str, Any] = {
         "title": {
-            "text": escape(
-                f"{f'{ranked} {panel.title.lower()}' if ranked else panel.title} ({panel.unit})",
-                quote=False,
-            ),
+            "text": escape(f"{title}{unit}", quote=False),
             "standoff": 8,
             "font": {"size": 12},
         }

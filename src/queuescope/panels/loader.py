@@ -21,7 +21,7 @@ from queuescope.panels.model import (
 from queuescope.panels.native import with_native
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
-_OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale", "digits"}
+_OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale"}
 _SERVED = ("queue_depth", "success_rate", "latency")
 
 
@@ -109,11 +109,9 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
             f"{place}: quantiles must hold {RANKED_QUANTILE}, "
             "which the present value and breakdowns show"
         )
-    scale, digits = raw.get("scale", 1), raw.get("digits", 0)
+    scale = raw.get("scale", 1)
     if not is_finite(scale) or scale <= 0:
         raise ConfigurationError(f"{place}: scale must be a number above 0")
-    if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 6:
-        raise ConfigurationError(f"{place}: digits must be a whole number from 0 to 6")
     return Panel(
         id=raw["id"],
         title=raw["title"],
@@ -127,7 +125,6 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
         thresholds=_thresholds(raw, place),
         quantiles=quantiles,
         scale=float(scale),
-        digits=digits,
     )
 
 

@@ -149,7 +149,6 @@ class Panel:
     thresholds: tuple[Threshold, ...] = ()
     quantiles: tuple[float, ...] = ()
     scale: float = 1.0
-    digits: int = 0
 
     @property
     def all_metrics(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 
 const RANGES = ["1h", "6h", "24h", "7d"];
 const REFRESH = [0, 10, 30, 60, 300];
+const SCALES = ["linear", "log"];
 const REFRESH_UNITS = { "": 1, s: 1, m: 60 };
 
 // What the server made of the address that the document was asked for by; null on other pages.
@@ -58,7 +59,12 @@ function readAddress(defaults, asked) {
       );
     }
   }
+  const scale = params.get("scale") || "linear";
+  if (!SCALES.includes(scale)) {
+    remarks.push(`scale=${quoted(scale)}: choose one of ${SCALES.join(", ")}. Shown instead: linear.`);
+  }
   const state = {
+    scale: scale === "log" ? scale : "linear",
     range: told.range ?? defaults.range, custom: told.custom, refresh, zone,
     by: told.by ?? "none", step: told.step === null ? null : String(told.step),
   };
@@ -81,6 +87,8 @@ function addressOf(state, zoom, params = new URLSearchParams(location.search)) {
   params.set("refresh", state.refresh ? String(state.refresh) : "off");
   if (state.zone === browserZone()) params.delete("tz");
   else params.set("tz", state.zone);
+  if (state.scale === "log") params.set("scale", "log");
+  else params.delete("scale");
   if (state.by === "none") params.delete("by");
   else params.set("by", state.by);
   return params;

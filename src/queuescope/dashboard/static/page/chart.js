@@ -27,7 +27,7 @@ const SOURCES = { broker: "the broker", job_history: "the job history" };
 
 class Chart {
   // `layout` is what all charts have in common.
-  constructor(element, layout, { onZoom, onReset, onHover, onUnhover }) {
+  constructor(element, layout, { onZoom, onReset, onHover, onUnhover, onScale }) {
     this.element = element;
     this.layout = layout;
     this.plot = element.querySelector(".qs-plot");
@@ -40,7 +40,9 @@ class Chart {
     this.strip = isDepth ? new Strip(this.part("canvas"), this.part("key")) : null;
     this.marks = new Marks(this.part("canvas"), isDepth);
     this.ends = new LiveEnds(this.part("canvas"));
-    this.about = this.part("about");
+    this.about = this.part("open");
+    this.scale = this.part("scale");
+    this.scale.addEventListener("click", () => onScale(this.context?.isLog ? "linear" : "log"));
     this.details = this.part("details");
     this.about.addEventListener("click", () => this.openDetails(this.details.hidden));
     element.addEventListener("keydown", (event) => {
@@ -65,6 +67,8 @@ class Chart {
     this.part("point").textContent = [shown.figure.point, shown.note].filter(Boolean).join(", ");
     this.part("more").textContent = panel.hidden ? `${panel.hidden} more` : "";
     this.part("more").hidden = !panel.hidden;
+    this.scale.hidden = panel.kind !== "latency";
+    this.scale.setAttribute("aria-pressed", String(context.isLog));
     this.shown = shown;
     this.showState();
     this.drawn = this.drawn.then(() => this.draw(shown)).catch((error) => {
@@ -186,29 +190,25 @@ class Chart {
         const end = curve.live && view.follows && !view.by && this.live?.ends[curve.trace.name];
         return end ? { ...curve, live: withFigure(curve.live, end, panel.kind) } : curve;
       });
+    const isLog = context.isLog && panel.kind === "latency";
     const data = curves.map((curve) => plotlyTrace(curve, offset, resolve));
+    if (isLog) {
+      for (const trace of data) trace.y = trace.y.map((y) => (y === null ? y : Math.max(y, LEAST_MS)));
+    }
     const live = curves.map((curve) => curve.live).find(Boolean) ?? null;
     this.ends.show(curves.map(({ trace, live: end }) => ({ uid: trace.uid, end })));
     if (live) this.element.dataset.live = new Date(live.at * 1000).toISOString();
     else delete this.element.dataset.live;
     curves.forEach((curve, n) => {
       const flows = n === 0 && this.strip?.flows.length;
-      if (!flows && !curve.live && !curve.told) return;
+      if (!flows && !curve.live) return;
       const { times } = withLive(curve);
       const words = times.map((at) => (flows ? this.strip.textAt(at) : ""));
       data[n].text = words.map((text) => (text ? `<br>${text}` : ""));
-      const template = `${data[n].hovertemplate}%{text}`;
-      data[n].hovertemplate = template;
-      // An estimate is no number to be told, and the live end has the words of the card.
-      const told = [...(curve.told ?? [])];
       if (times.length > curve.times.length) {
-        const end = times.length - 1;
-        data[n].text[end] = liveWords(curve.live, panel.kind);
-        told[end] = curve.live.words;
+        data[n].text[times.length - 1] = liveWords(curve.live, panel.kind);
       }
-      if (told.length) {
-        data[n].hovertemplate = times.map((_, i) => (told[i] ? `${told[i]}%{text}` : template));
-      }
+      data[n].hovertemplate += "%{text}";
     });
     const own = panel.figure.layout;
     const layout = resolve({
@@ -217,16 +217,23 @@ class Chart {
     const extremes = endExtremes(curves.map((curve) => curve.live));
     if (extremes.length) {
       const given = layout.yaxis.autorangeoptions;
-      layout.yaxis.autorangeoptions = { ...given, include: [...(given?.include ?? []), ...extremes] };
+      const include = [...(given?.include ?? []), ...extremes].filter((value) => !isLog || value > 0);
+      layout.yaxis.autorangeoptions = { ...given, include };
     }
     const [from, to] = zoom || [view.from, viewEnd(view)];
     layout.xaxis.range = [wallText(from, offset), wallText(to, offset)];
     layout.xaxis.uirevision = layout.yaxis.uirevision = `axes-${context.axes}`;
+    if (isLog) layout.yaxis.type = "log";
     if (panel.dataStart > from && panel.state !== "stale") {
       layout.shapes = [...(layout.shapes ?? []), resolve(beforeData(from, panel.dataStart, offset))];
     }
-    const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range);
+    const visible = zoom && visibleRange(panel.kind, data, layout.xaxis.range, isLog);
     if (visible) layout.yaxis.range = visible;
+    if (panel.kind === "latency") {
+      const limits = (own.shapes ?? []).map((shape) => shape.y0);
+      const ends = visible ? axisEnds(layout.yaxis) : expectedRange(data, [...limits, ...extremes], isLog);
+      Object.assign(layout.yaxis, durationTicks(...ends, isLog));
+    }
     layout.xaxis.title = {
       text: `${context.zone === "UTC" ? "" : `${context.zone}, `}${offsetWords(offset)}`,
       standoff: 6, font: { size: 11 },
@@ -240,7 +247,7 @@ class Chart {
     layout.xaxis.nticks = Math.max(3, Math.min(8, Math.round(this.plot.clientWidth / 75)));
     // It grows with its labels, but shrinks only with another view: what stands under the pointer
     // must not move with a refresh.
-    const room = roomForLabels(data, layout.showlegend);
+    const room = roomForLabels(data, layout);
     const sameView = this.roomFor === `${view.range} ${view.step} ${view.by}`;
     this.roomFor = `${view.range} ${view.step} ${view.by}`;
     this.room = sameView ? { ...room, l: Math.max(room.l, this.room.l) } : room;
@@ -290,6 +297,18 @@ class Chart {
     this.ends.place(place, this.plot);
   }
 
+  // The reader may have zoomed the values, or put out a curve.
+  fitTicks() {
+    const axis = this.plot._fullLayout?.yaxis;
+    if (!axis || this.panel.kind !== "latency") return;
+    const ticks = durationTicks(...axisEnds(axis), axis.type === "log");
+    if (String(ticks.ticktext) === String(this.plot.layout.yaxis.ticktext)) return;
+    this.silent += 1;
+    Plotly.relayout(this.plot, {
+      "yaxis.tickvals": ticks.tickvals, "yaxis.ticktext": ticks.ticktext,
+    }).finally(() => { this.silent -= 1; });
+  }
+
   listen() {
     if (this.listening) return;
     this.listening = true;
@@ -300,7 +319,10 @@ class Chart {
         this.events.onZoom(range.map((wall) => epochOf(wall, this.context.offset)));
       }
     });
-    this.plot.on("plotly_afterplot", () => this.overlay());
+    this.plot.on("plotly_afterplot", () => {
+      this.fitTicks();
+      this.overlay();
+    });
     this.plot.on("plotly_relayouting", () => this.overlay());
     this.plot.on("plotly_doubleclick", () => this.events.onReset());
     this.plot.on("plotly_hover", (event) => {

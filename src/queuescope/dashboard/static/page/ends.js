@@ -62,19 +62,20 @@ class LiveEnds {
       if (!end || trace.visible !== true) continue;
       const cx = x(end.at);
       if (cx < 0 || cx > width + 1) continue;
-      const y = (value) => Math.min(height, Math.max(0, value === null ? 0 : axis.d2p(value)));
+      const drawn = (value) => axis.d2p(axis.type === "log" ? Math.max(value, LEAST_MS) : value);
+      const y = (value) => Math.min(height, Math.max(0, value === null ? 0 : drawn(value)));
       const line = (from, to, kind) => {
         const place = { x1: cx.toFixed(1), x2: cx.toFixed(1), y1: y(from).toFixed(1), y2: y(to).toFixed(1) };
-        const drawn = svgElement("line", { ...place, class: kind });
-        drawn.style.stroke = trace.line.color;
-        dots.push(drawn);
+        const bar = svgElement("line", { ...place, class: kind });
+        bar.style.stroke = trace.line.color;
+        dots.push(bar);
       };
       if (end.soFar !== null) line(end.value, end.soFar, "qs-so-far");
       if (end.between) {
         line(...end.between, "qs-between");
         continue;
       }
-      const cy = axis.d2p(end.value);
+      const cy = drawn(end.value);
       if (cy < -1 || cy > height + 1) continue;
       const dot = svgElement("circle", { cx: cx.toFixed(1), cy: cy.toFixed(1), r: END_RADIUS });
       dot.style.stroke = trace.line.color;

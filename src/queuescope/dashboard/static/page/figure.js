@@ -23,8 +23,7 @@ function decodeValues({ dtype, bdata }) {
 }
 
 // Decoded once per answer: [{ trace, times, values, told, live }], times in epoch seconds; `told` are
-// the words of values that are estimates, or null; `live` is the
-// value now, in the step that is still open, or null: { at, from, value, words }, and where there is
+// the words of each value, which the server made of the full number; `live` is the value now, in the step that is still open, or null: { at, from, value, words }, and where there is
 // something to tell of `between` ([low, high], what the value lies between; high null: no end) and
 // `soFar` with its words (the value over the open step, where it is worse).
 function decodeTraces(figure) {
@@ -36,7 +35,7 @@ function decodeTraces(figure) {
       ...figure.live, value: trace.live, words: trace.liveWords, between: trace.liveBetween ?? null,
       soFar: trace.soFar ?? null, soFarWords: trace.soFarWords ?? "",
     } : null;
-    const told = trace.between ? [...unpack(trace.between.at)].map((i) => trace.between.words[i]) : null;
+    const told = Array.from(unpack(trace.words.at), (i) => trace.words.of[i]);
     return { trace, times, values, told, live };
   });
 }
@@ -55,7 +54,7 @@ function splice(coarse, fine) {
     trace: coarse.trace,
     times: joined(coarse.times, fine.times),
     values: joined(coarse.values, fine.values),
-    told: coarse.told && fine.told && joined(coarse.told, fine.told),
+    told: joined(coarse.told, fine.told),
     // What is open at the coarse step is partly over at the fine one.
     live: fine.live && !(coarse.live?.at > fine.live.at) ? fine.live : coarse.live,
   };
@@ -81,7 +80,7 @@ function withLive({ times, values, live }) {
 
 function plotlyTrace(curve, offset, resolve) {
   const {
-    x0, dx, at, y, between, live, liveWords, liveBetween, soFar, soFarWords, ...rest
+    x0, dx, at, y, words, live, liveWords, liveBetween, soFar, soFarWords, ...rest
   } = curve.trace;
   const { times, values } = withLive(curve);
   const sizes = isolatedSizes(values);
@@ -89,6 +88,7 @@ function plotlyTrace(curve, offset, resolve) {
     ...rest,
     x: times.map((t) => wallText(t, offset)),
     y: values,
+    customdata: values.length > curve.told.length ? [...curve.told, curve.live.words] : curve.told,
     ...(sizes ? { mode: "lines+markers", marker: { size: sizes, color: rest.line.color } } : {}),
   });
 }
@@ -103,7 +103,7 @@ function beforeData(from, start, offset) {
 }
 
 // The value axis for what a zoom shows: Plotly's own would be stretched by what lies outside.
-function visibleRange(kind, data, [from, to]) {
+function visibleRange(kind, data, [from, to], isLog = false) {
   let low = Infinity;
   let high = -Infinity;
   for (const { x, y } of data) {
@@ -115,18 +115,20 @@ function visibleRange(kind, data, [from, to]) {
     }
   }
   if (low > high) return undefined;
+  if (isLog) return [Math.log10(low / 1.2), Math.log10(high * 1.2)];
   if (kind === "percent") return [Math.max(-0.5, low - Math.max(0.5, (100 - low) * 0.06)), 100.5];
   return [0, high > 0 ? high * 1.06 : 1];
 }
 
 // Margins that hold the usual labels from the start: one that has to grow while Plotly draws makes
 // it draw the whole chart a second time. An unusual label still gets its room that way.
-function roomForLabels(data, legend) {
+function roomForLabels(data, { showlegend: legend, yaxis }) {
   let high = 0;
   for (const { y } of data) {
     for (const value of y) if (value > high) high = value;
   }
-  const widest = Math.max(3, Math.round(high * 1.06).toLocaleString("en-US").length);
+  const texts = yaxis.ticktext ?? [Math.round(high * 1.06).toLocaleString("en-US")];
+  const widest = Math.max(3, ...texts.map((text) => text.length));
   return { l: 32 + 7 * widest, b: 64, t: legend ? 47 : 18 };
 }
 

@@ -31,6 +31,7 @@ class Trends {
       onReset: () => this.unzoom(),
       onHover: (source, at) => this.pointed(source, at),
       onUnhover: (source) => this.pointed(source, null),
+      onScale: (scale) => this.chooseScale(scale),
     }));
     this.standing = new Standing(root, {
       base: () => this.base,
@@ -322,6 +323,7 @@ class Trends {
     this.offset = offsetSeconds(this.state.zone, view.to);
     const context = {
       view, zone: this.state.zone, offset: this.offset, zoom: this.zoom, axes: this.axes,
+      isLog: this.state.scale === "log",
       now: () => this.serverNow() + payload.source.offset,
       stepWords: (panel) => (fine?.panels.includes(panel) ? fine : payload).view.stepWords,
       page: () => ({
@@ -584,6 +586,12 @@ class Trends {
     this.remarks = [];
     this.write(true);
     this.showView();
+  }
+
+  chooseScale(scale) {
+    this.axes += 1;
+    this.change({ scale });
+    if (this.payload) this.draw();
   }
 
   // The reader went back or forward.
