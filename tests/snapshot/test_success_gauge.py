@@ -40,6 +40,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
         "recovered": (TIMES, np.where(TIMES < NOW - 60, 0.0, 97.0)),
     }
     series = {f'{GAUGE}{{env="{env}"}}': samples for env, samples in of.items()}
+    jobs = "ai_agents_enhancement_jobs_total"
+    counted = np.arange(len(TIMES), dtype=float)
+    series |= {
+        f'{jobs}{{env="counted",outcome="succeeded",tenant="old"}}': (TIMES, counted),
+        f'{jobs}{{env="counted",outcome="failed",tenant="new"}}': (TIMES, counted),
+    }
     with RealPrometheus(tmp_path_factory.mktemp("gauges"), series=series) as server:
         yield server
 
@@ -77,3 +83,25 @@ async def test_chart_and_figure_of_a_ratio_agree(
     assert found["state"] == "fresh", found["cause"]
     np.testing.assert_allclose(values_of(found), 97.0)
     assert found["now"]["words"] == "97.0 %"
+
+
+async def test_a_tenant_of_whom_no_job_has_succeeded_yet_is_at_nothing(
+    prometheus: RealPrometheus, make_service: StartService
+) -> None:
+    """Its first success would be the first sample of that outcome; until then all is failure."""
+    service = make_service(prometheus.url, matchers='env="counted",tenant="new"')
+    try:
+        alone = panels(await service.get(View("1h"), max_age_seconds=1e9))["success_rate"]
+    finally:
+        await service.aclose()
+    assert alone["state"] == "fresh", alone["cause"]
+    assert set(values_of(alone)) == {0.0}
+    assert alone["now"]["words"] == "0.0 %"
+    service = make_service(prometheus.url, matchers='env="counted"')
+    try:
+        by = panels(await service.get(View("1h", by="tenant"), max_age_seconds=1e9))
+    finally:
+        await service.aclose()
+    curves = by["success_rate"]["figure"]["data"]
+    found = {curve["name"]: set(values_of(by["success_rate"], n)) for n, curve in enumerate(curves)}
+    assert found == {"new": {0.0}, "old": {100.0}}
