@@ -202,7 +202,11 @@ def weightiest(answers: Iterable[RetryAnswer]) -> RetryAnswer:
 
 
 class KeptJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to send a failed job again."""
+    """What it takes to send a failed job again.
+
+    ``headers`` are those that the project gave it, such as its tenant; ``time_limit`` and
+    ``soft_time_limit`` are in seconds, and ``None`` is as the task has it.
+    """
 
     id: str
     name: str
@@ -210,6 +214,10 @@ class KeptJob(msgspec.Struct, frozen=True, kw_only=True):
     args: list[object]
     kwargs: dict[str, object]
     priority: int | None = None
+    headers: dict[str, object] = {}
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    ignore_result: bool | None = None
 
 
 class Keys:

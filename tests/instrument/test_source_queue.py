@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.instrument.conftest import Evidence, Shop, Worker, until
@@ -38,10 +39,11 @@ app.conf.update(
 )
 instrument(app, keep_arguments=True)
 
-@app.task(name="mark")
-def mark(path, word, until=None, fails=False):
+@app.task(name="mark", bind=True)
+def mark(self, path, word, until=None, fails=False):
+    limits = self.request.timelimit
     with open(path, "a") as file:
-        file.write(word + "\\n")
+        file.write(word + (str(int(limits[0])) if limits and limits[0] else "") + "\\n")
     while until is not None and not os.path.exists(until):
         time.sleep(0.02)
     if fails:
@@ -81,9 +83,9 @@ def send(
     studio: Shop, evidence: Evidence, word: str, route: tuple[str, str], **more: object
 ) -> str:
     queue, key = route
-    options = {"queue": queue, "routing_key": key}
+    options: dict[str, Any] = {"queue": queue, "routing_key": key}
     if queue in {"letters", "several"}:
-        options["exchange"] = "post"
+        options |= {"exchange": "post", "headers": {"tenant": "acme"}, "time_limit": 900}
     return studio.send("mark", options, path=str(evidence._path), word=word, **more)
 
 
@@ -122,8 +124,15 @@ def test_a_job_is_of_the_queue_that_it_was_taken_from(
         assert answers == {job_id: RetryAnswer.SENT}
     commands.close()
     worker.ended(2 * len(sent) + 2)
-    assert Counter(evidence.words) == dict.fromkeys(ROUTES, 2)
-    assert {word: _row(worker, sent[word]).queue for word in sent} == wanted
+    words = [f"{word}900" if word in {"direct", "binding"} else word for word in ROUTES]
+    assert Counter(evidence.words) == dict.fromkeys(words, 2)
+    again = {word: until(partial(worker.store.get, sent[word]), _is_sent_again) for word in sent}
+    assert {word: row.queue for word, row in again.items() if row} == wanted
+    # With what the project gave it, besides its arguments.
+    tenants = {word: row.tenant for word, row in again.items() if row}
+    assert tenants == {
+        word: "acme" if word in {"direct", "binding"} else "default" for word in ROUTES
+    }
 
 
 def test_a_paused_queue_of_a_topic_begins_nothing_and_gives_back_to_itself_alone(
@@ -151,6 +160,10 @@ def test_a_paused_queue_of_a_topic_begins_nothing_and_gives_back_to_itself_alone
     until(lambda: len(evidence.words), lambda count: count == 7)
     assert evidence.words == ["long", *(f"m{n}" for n in range(len(sent)))]
     assert [r.depth for r in broker.read(["media_jobs", "copies"])] == [0, 7]
+
+
+def _is_sent_again(job: Job | None) -> bool:
+    return job is not None and job.status == "failed" and job.routing_key == job.queue
 
 
 def _row(worker: Worker, job_id: str) -> Job:

@@ -23,6 +23,7 @@ import celery
 import msgspec
 from celery import signals
 from celery._state import get_current_worker_task
+from celery.app.task import Context
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.exceptions import KombuError
 
@@ -65,6 +66,9 @@ INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 
 _LAST_PORT = 65_535
+
+# What tells of one message, and not of its job.
+_NOT_HANDED_ON = frozenset({DUE_HEADER, FIRST_DUE_HEADER, QUEUE_HEADER, "redelivered"})
 
 TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
 Redact = Callable[[str], str]
@@ -400,6 +404,7 @@ class Instrumentation:
         if is_broadcast(request.message.channel, queue):
             # Each of its workers has a job of this id.
             return ""
+        time_limit, soft_time_limit = request.time_limits
         return keep(
             KeptJob(
                 id=str(request.id),
@@ -408,6 +413,10 @@ class Instrumentation:
                 args=list(request.args or ()),
                 kwargs=dict(request.kwargs or {}),
                 priority=(request.delivery_info or {}).get("priority"),
+                headers=_own_headers(request.request_dict),
+                time_limit=time_limit,
+                soft_time_limit=soft_time_limit,
+                ignore_result=request.request_dict.get("ignore_result"),
             )
         )
 
@@ -499,6 +508,12 @@ def _headers(message: Any) -> dict[str, Any]:
     headers.setdefault("id", f"invalid-{uuid.uuid4()}")
     headers.setdefault("task", "(no job type)")
     return headers
+
+
+def _own_headers(message: Mapping[str, Any]) -> dict[str, object]:
+    """What a project gave a job along, such as its tenant, as Celery's own retry finds it."""
+    headers = Context(message).headers or {}
+    return {name: value for name, value in headers.items() if name not in _NOT_HANDED_ON}
 
 
 def _number(value: object) -> float | None:

@@ -111,7 +111,15 @@ class Retrier:
         return False
 
     def _send(self, job: KeptJob) -> None:
-        options = {} if job.priority is None else {"priority": job.priority}
+        options: dict[str, Any] = {} if job.priority is None else {"priority": job.priority}
+        task = self._app.tasks.get(job.name)
+        ignores = job.ignore_result
+        if task is not None:
+            # What is sent by name is not asked of the task by Celery.
+            options["serializer"] = task.serializer
+            ignores = task.ignore_result if ignores is None else ignores
+        if ignores is not None:
+            options["ignore_result"] = ignores
         # Through the unnamed exchange to that queue alone, whatever else its bindings lead to. It
         # is not declared: it was consumed from, and perhaps by other arguments than are known here.
         unnamed: Any = Exchange("", type="direct")  # type: ignore[no-untyped-call]
@@ -124,6 +132,9 @@ class Retrier:
             queue=queue,
             declare=[],
             retry=False,
+            headers=job.headers,
+            time_limit=job.time_limit,
+            soft_time_limit=job.soft_time_limit,
             **options,
         )
 
