@@ -17,6 +17,7 @@ STOREYS: dict[str, int] = {
     **dict.fromkeys(
         [
             *(
+                "bidi",
                 "csv_cells",
                 "database",
                 "errors",

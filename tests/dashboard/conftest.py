@@ -20,7 +20,7 @@ from tests.prepared_python import PreparedProcess
 from tests.real_prometheus import RealPrometheus
 
 SCRAPE = 30
-HOSTILE = "</script><script>alert('x')</script><!--<img src=x onerror=alert(1)>"
+HOSTILE = "</script><script>alert('x')</script><!--<img src=x onerror=alert(1)>\u202e"
 _READY_WITHIN_SECONDS = 120.0
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]

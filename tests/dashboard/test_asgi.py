@@ -230,7 +230,10 @@ def test_the_page_carries_its_snapshot_and_no_markup_of_a_label(
     assert shown.pop("serverNow") >= asked["takenAt"]
     assert shown == asked
     names = [trace["name"] for trace in shown["panels"][2]["figure"]["data"]]
-    assert names == [HOSTILE.replace("<", "&lt;").replace(">", "&gt;")]
+    written = HOSTILE.replace("<", "&lt;").replace(">", "&gt;")
+    # What would turn the text around it is shown by its number.
+    assert names == [written.replace("\u202e", r"\u202e")]
+    assert "\u202e" not in page.text
 
 
 @pytest.mark.parametrize(

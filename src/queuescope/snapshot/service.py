@@ -12,6 +12,7 @@ from typing import Any
 import brotli
 import orjson
 
+from queuescope.bidi import shown_in_json
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
 from queuescope.figures import duration_words, step_words
@@ -319,7 +320,7 @@ class SnapshotService:
             },
             "panels": [chart.content for chart in charts],
         }
-        body = orjson.dumps(content)
+        body = shown_in_json(orjson.dumps(content))
         snapshot = Snapshot(
             view,
             taken_at,

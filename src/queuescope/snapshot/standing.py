@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from queuescope.bidi import shown_in_json
 from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError
 from queuescope.figures import Bounds, curves_of
@@ -164,7 +165,7 @@ class StandingService:
             raise RuntimeError("nothing was read")
         is_young = 0 <= self._clock() - self._body_at < SHARED_SECONDS
         if self._body_of is not made or not is_young:
-            self._body = orjson.dumps(self._content(made))
+            self._body = shown_in_json(orjson.dumps(self._content(made)))
             self._body_of, self._body_at = made, self._clock()
         return self._body
 

@@ -46,6 +46,10 @@ function chartDetails(panel, shown, context, page) {
   if (page.lastSeen) rows.push(["Last answer", moment(page.lastSeen)]);
   rows.push(["Next try", page.next]);
   if (shown.details.query) rows.push(["Step", shown.stepWords]);
+  const turned = shown.figure.data.map(({ name }) => name).filter((name) => /\\u(061c|20[0-9a-f]{2})/.test(name));
+  if (turned.length) {
+    rows.push(["Names", `${turned.join(", ")}: \\u and a number stand for a character that would turn the text around it.`]);
+  }
   rows.push(["Series", String(panel.details.series)]);
   rows.push(["Cache", LOOKUPS[panel.details.lookup] ?? panel.details.lookup]);
   if (page.version) rows.push(["Source", `version ${page.version}`]);
