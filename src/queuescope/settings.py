@@ -210,7 +210,8 @@ class Settings(BaseSettings):
     broker_transport_options: dict[str, Any] = Field(
         default_factory=dict,
         description="The project’s `broker_transport_options`, as JSON, where the way to the "
-        'broker needs them: `{"master_name": "queues"}` for Sentinels.',
+        'broker or to its messages needs them: `{"master_name": "queues"}` for Sentinels, '
+        '`{"sep": ":"}` for priorities.',
     )
     queues: Annotated[list[str], NoDecode] = Field(
         default_factory=list,

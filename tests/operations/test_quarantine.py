@@ -128,7 +128,7 @@ def in_quarantine(client: redis.Redis, purge_id: str) -> list[list[bytes]]:
             m if isinstance(m, bytes) else m.encode()
             for m in client.lrange(keys.purged_list(purge_id, step), 0, -1)
         ]
-        for step in range(len(KEYS))
+        for step in STEPS
     ]
 
 

@@ -7,6 +7,7 @@ and everything that was delivered and not yet acknowledged in one hash for all q
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,17 +16,18 @@ from typing import Annotated, Any
 
 import msgspec
 import redis
-from kombu.transport.redis import PRIORITY_STEPS, Channel
+from kombu.transport.redis import Channel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from queuescope.errors import DamagedError
+from queuescope.errors import ConfigurationError, DamagedError
 from queuescope.heartbeats import (
     DROP_SECONDS,
     LOST_SECONDS,
     NAME_LIMIT,
     REPORT_LIMIT_BYTES,
+    STEPS_LIMIT,
     DesiredState,
     Keys,
     WorkerReport,
@@ -43,6 +45,8 @@ from queuescope.operations.redis_failures import is_overtaken, translated
 
 DUE_HEADER = "queuescope_enqueued_at"
 """The header of a message that tells when it became due, in epoch seconds."""
+KOMBU_STEPS = range(10)
+"""Every step in which kombu may put a message: it cuts a priority to 0 to 9."""
 REPORTS_LIMIT = 1000
 """So many reports at most are read."""
 _UNACKNOWLEDGED_LIMIT = 2000
@@ -50,6 +54,8 @@ _BINDINGS_LIMIT = 1000
 # All workers of a broker together have no more, and no report of many adds to them for long.
 _LOOKED_AT_STEPS = 16
 _NAMES_LIMIT = 20_000
+_SEPARATOR_LIMIT = 16
+_SEPARATOR_SECONDS = 10.0
 _BATCH = 20
 _DAMAGED = (
     "what is desired of the queues is damaged in the broker; workers go on by what they knew, and "
@@ -104,23 +110,32 @@ class RedisBroker:
         broker_url: str,
         *,
         key_prefix: str = "",
-        priority_steps: Iterable[int] = tuple(PRIORITY_STEPS),
-        separator: str = Channel.sep,
+        priority_steps: Iterable[int] = KOMBU_STEPS,
+        separator: str | None = None,
         timeout_seconds: float = 3.0,
         transport_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """``key_prefix`` is kombu's ``global_keyprefix``; steps that workers report are used, too.
-        Of ``transport_options`` what finds the server is used, such as ``master_name``.
+        """``key_prefix`` is kombu's ``global_keyprefix``; steps that workers report are used, too,
+        and their separator. Without workers it is that of the project, where it is known here or
+        from how its queues are bound. Of ``transport_options`` what finds the server and its
+        messages is used: ``master_name``, ``global_keyprefix``, ``sep``, ``priority_steps``.
 
-        Raises ``ConfigurationError`` when ``broker_url`` is no address of Redis.
+        Raises ``ConfigurationError`` when ``broker_url`` is no address of Redis, or an option is
+        none that Celery takes.
         """
+        options = _checked(transport_options or {})
+        key_prefix = key_prefix or options.get("global_keyprefix", "")
+        separator = separator or options.get("sep")
         self._address = RedisAddress(broker_url, transport_options)
         self._timeout_seconds = timeout_seconds
         self._reader = self._client(Retry(NoBackoff(), 1, (RedisConnectionError,)))
-        self._own_steps = frozenset({0, *priority_steps})
+        self._own_steps = frozenset({0, *priority_steps, *options.get("priority_steps", ())})
         self._own_separator = separator
+        self._is_told_separator = separator is not None
+        self._bound_separator_at = -math.inf
+        self._bound_separator = Channel.sep
         # Replaced as one, for threads share it.
-        self._layout = (self._own_steps, separator)
+        self._layout = (self._own_steps, separator or Channel.sep)
         self._last_desired = DesiredState()
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
@@ -131,6 +146,8 @@ class RedisBroker:
 
         Without ``with_delivered``, ``unacknowledged`` stays unknown, and needs no right to be read.
         """
+        if not self._is_told_separator:
+            self._read_separator(queues)
         lists = {queue: self.list_keys(queue) for queue in queues}
         with translated():
             looks = with_delivered and self._count_delivered() <= _UNACKNOWLEDGED_LIMIT
@@ -369,10 +386,35 @@ class RedisBroker:
         steps = Counter(step for report in reports for step in set(report.priority_steps))
         more = [step for step, _ in steps.most_common() if step not in self._own_steps]
         separators = Counter(report.separator for report in reports).most_common(1)
+        separator = separators[0][0] if separators else self._own_separator
+        self._is_told_separator = separator is not None
         self._layout = (
-            self._own_steps.union(more[: _LOOKED_AT_STEPS - len(self._own_steps)]),
-            separators[0][0] if separators else self._own_separator,
+            self._own_steps.union(more[: max(0, _LOOKED_AT_STEPS - len(self._own_steps))]),
+            # Until it is read anew, what was read from how the queues are bound.
+            separator or self._bound_separator,
         )
+
+    def _read_separator(self, queues: Sequence[str]) -> None:
+        """No worker tells how the lists of its queues are called, but kombu has written with the
+        same separator how they are bound.
+        """
+        now = time.monotonic()
+        if now - self._bound_separator_at < _SEPARATOR_SECONDS:
+            return
+        with translated():
+            found = Channel.sep
+            with self._reader.pipeline(transaction=False) as pipe:
+                for queue in queues[:_BINDINGS_LIMIT]:
+                    pipe.srandmember(f"{self.key_prefix}{_BINDING % queue}", 1)
+                try:
+                    answers = pipe.execute(raise_on_error=False)
+                except ReplyTooLargeError:
+                    answers = []
+        for queue, members in zip(queues, answers, strict=False):
+            if isinstance(members, list) and members:
+                found = _separator_in(members[0], queue) or found
+        self._bound_separator_at, self._bound_separator = now, found
+        self._layout = (self._layout[0], found)
 
     @contextmanager
     def writing(self) -> Iterator[redis.Redis]:
@@ -451,6 +493,39 @@ class RedisBroker:
             Binding.parse(member, separator) for member in members if isinstance(member, bytes)
         )
         return tuple(binding for binding in found if binding is not None)
+
+
+def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Raises ``ConfigurationError`` for what names no lists of messages."""
+    steps = options.get("priority_steps", [])
+    if not isinstance(steps, list | tuple) or not all(
+        isinstance(step, int) and 0 <= step <= 255 for step in steps
+    ):
+        raise ConfigurationError(
+            "broker_transport_options: priority_steps must be numbers from 0 to 255, such as "
+            "[0, 3, 6, 9]"
+        )
+    if len(steps) > STEPS_LIMIT:
+        raise ConfigurationError(
+            f"broker_transport_options: priority_steps are {len(steps)}, and kombu knows no more "
+            f"than {STEPS_LIMIT} priorities"
+        )
+    for name in ("sep", "global_keyprefix"):
+        if not isinstance(options.get(name, ""), str):
+            raise ConfigurationError(f"broker_transport_options: {name} must be text")
+    return options
+
+
+def _separator_in(member: object, queue: str) -> str | None:
+    """What separates the parts of a queue's binding to itself: routing key, pattern (empty, as a
+    rule), queue. ``None`` of any other binding.
+    """
+    text = member.decode("utf-8", "replace") if isinstance(member, bytes) else str(member)
+    if not (text.startswith(queue) and text.endswith(queue)):
+        return None
+    between = text[len(queue) : len(text) - len(queue)]
+    half = between[: len(between) // 2]
+    return half if half and half * 2 == between and len(half) <= _SEPARATOR_LIMIT else None
 
 
 class _Headers(msgspec.Struct):
