@@ -265,3 +265,14 @@ def test_a_thousand_points_a_series_are_drawn_whole(open_page: OpenPage, known: 
         assert_same_numbers(
             latency_ms(known.platform, depth.times, step, quantile), latency[label].values
         )
+
+
+def test_a_saved_picture_is_named_by_what_it_shows_and_when(open_page: OpenPage) -> None:
+    page = open_page("?range=1h&refresh=off&tz=Asia/Kolkata")
+    start, end = (text[:16].replace(" ", "-").replace(":", "-") for text in page.shown_ranges()[0])
+    page.panel("latency").hover()
+    with page.page.expect_download() as download:
+        page.panel("latency").locator(".modebar-btn[data-title='Save as PNG']").click()
+    name = f"queuescope_latency_{start}_to_{end}_UTC+5-30.png"
+    assert download.value.suggested_filename == name
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")

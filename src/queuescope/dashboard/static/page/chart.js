@@ -7,7 +7,6 @@ const PLOT_CONFIG = {
   scrollZoom: false,
   doubleClick: false,
   showTips: false,
-  modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "toImage"]],
 };
 
 const STATE_WORDS = {
@@ -50,6 +49,9 @@ class Chart {
       this.openDetails(false);
       this.about.focus();
     });
+    this.saveButton = {
+      name: "save", title: "Save as PNG", icon: Plotly.Icons.camera, click: () => this.save(),
+    };
     this.width = 0;
     this.height = 0;
     new ResizeObserver(() => this.resized()).observe(this.plot);
@@ -256,7 +258,10 @@ class Chart {
     layout.height = this.plot.clientHeight;
     this.width = layout.width;
     this.height = layout.height;
-    await Plotly.react(this.plot, data, layout, { ...PLOT_CONFIG, displayModeBar: touch ? false : "hover" });
+    await Plotly.react(this.plot, data, layout, {
+      ...PLOT_CONFIG, displayModeBar: touch ? false : "hover",
+      modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", this.saveButton]],
+    });
     this.listen();
     // The page may have got another size meanwhile.
     this.resized();
@@ -278,6 +283,25 @@ class Chart {
     this.marksNote = note;
     this.overlay();
     this.showState();
+  }
+
+  // A picture that says by itself what it shows, of when, and in which zone.
+  save() {
+    const { panel, context, plot } = this;
+    const [from, to] = plot._fullLayout.xaxis.range.map((wall) => String(wall).slice(0, 16));
+    const by = context.view.by ? `, by ${context.view.by}` : "";
+    const title = `${panel.title}${by}: ${from} to ${to} ${offsetWords(context.offset)}`;
+    const file = ["queuescope", panel.id, from, "to", to, offsetWords(context.offset)].join("_");
+    const layout = {
+      ...plot.layout,
+      title: { text: title, font: { size: 14 }, x: 0.02, xanchor: "left" },
+      margin: { ...plot.layout.margin, t: plot.layout.margin.t + 36 },
+      paper_bgcolor: plot.layout.hoverlabel.bgcolor,
+    };
+    return Plotly.downloadImage({ data: plot.data, layout }, {
+      format: "png", scale: 2, width: this.width, height: this.height + 36,
+      filename: file.replace(/[^\w+−-]+/g, "-"),
+    });
   }
 
   // What lies over the chart follows its axis.
