@@ -18,6 +18,7 @@ from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.days import DAY_SECONDS, STEP_SECONDS, Days
+from queuescope.snapshot.scrapes import Scrape, Scrapes
 from queuescope.timeseries import Grid, Reading, State
 
 pytestmark = pytest.mark.anyio
@@ -49,11 +50,11 @@ def days(client: PrometheusClient, clock: Clock) -> Days:
 
 
 def bearings(now: float = NOW, error: SourceError | None = None) -> Bearings:
-    return Bearings(now, 30, False, {}, "first", error, None)
+    return Bearings(now, Scrapes(Scrape(30, 30), left_open=False), "first", error, None)
 
 
 async def throughput(days: Days, at: Bearings, *, anew: bool = False) -> Reading:
-    return await days.read(THROUGHPUT.query, at, THROUGHPUT.metrics[0], anew=anew)
+    return await days.read(THROUGHPUT.query, at, THROUGHPUT.metrics, anew=anew)
 
 
 def is_of_several(request: Request) -> bool:
@@ -69,14 +70,14 @@ async def test_a_part_is_what_its_own_question_would_give(
 ) -> None:
     at = bearings()
     found = await throughput(days, at)
-    alone = days.filled(THROUGHPUT.query, at.resolution(STEP_SECONDS, THROUGHPUT.metrics[0]))
+    alone = days.filled(THROUGHPUT.query, at.resolution(STEP_SECONDS, THROUGHPUT.query))
     expected = await client.query_range(alone, Grid.ending_at(NOW, DAY_SECONDS, STEP_SECONDS))
     assert found.frame is not None
     assert (found.state, found.frame.series) == (State.FRESH, expected.frame.series)
     assert np.array_equal(found.frame.values, expected.frame.values, equal_nan=True)
     # The others were read with it, and there are no such series.
     asked = len(proxy.seen)
-    workers = await days.read(WORKERS.query, at, WORKERS.metrics[0], anew=False)
+    workers = await days.read(WORKERS.query, at, WORKERS.metrics, anew=False)
     assert (workers.state, workers.cause) == (
         State.EMPTY,
         "The source has no such series in this range",

@@ -12,7 +12,7 @@ from tests.fault_server import http_response
 from tests.faults.proxy import FaultProxy, alter, say
 from tests.real_prometheus import RealPrometheus
 
-from queuescope.panels import Resolution, load_dashboard
+from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.brackets import WHOLE_SECONDS
 from queuescope.snapshot.questions import (
@@ -23,6 +23,7 @@ from queuescope.snapshot.questions import (
     figures_of,
     flow_of,
 )
+from queuescope.snapshot.scrapes import Scrape, Scrapes
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ PIECES: tuple[tuple[str, tuple[str, ...], float, float], ...] = (
 NAMES = [name for name, *_ in PIECES]
 DASHBOARD = load_dashboard("ai-agents")
 QUESTIONS = (*figures_of(DASHBOARD), *flow_of(DASHBOARD))
-RESOLUTION = Resolution(300, SCRAPE, left_open=False)
+SCRAPES = Scrapes(Scrape(SCRAPE, SCRAPE), left_open=False)
 
 
 class Clock:
@@ -109,13 +110,13 @@ def asker(client: PrometheusClient, clock: Clock | None = None) -> Asker:
 
 
 async def each_by_itself(
-    client: PrometheusClient, piece: str, resolution: Resolution = RESOLUTION
+    client: PrometheusClient, piece: str, scrapes: Scrapes = SCRAPES
 ) -> dict[str, Present]:
     """What a source says that is asked for everything."""
     found: dict[str, Present] = {}
     for question in QUESTIONS:
         alone = replace(question, ended=None)
-        answers = await asker(client).ask([alone], resolution, middle_of(piece))
+        answers = await asker(client).ask([alone], scrapes, middle_of(piece))
         found |= answers.found
     return found
 
@@ -159,13 +160,13 @@ async def test_every_figure_is_the_one_that_all_questions_would_give(
 ) -> None:
     expected = await each_by_itself(client, piece)
     made = asker(client)
-    await made.ask(QUESTIONS, RESOLUTION, middle_of("usual"))
+    await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
     proxy.forget()
-    found = await made.ask(QUESTIONS, RESOLUTION, middle_of(piece))
+    found = await made.ask(QUESTIONS, SCRAPES, middle_of(piece))
     assert narrow(proxy) == asked
     assert same(found, expected)
     # And so it goes on from what was learnt there.
-    assert same(await made.ask(QUESTIONS, RESOLUTION, middle_of(piece)), expected)
+    assert same(await made.ask(QUESTIONS, SCRAPES, middle_of(piece)), expected)
 
 
 async def test_finer_buckets_are_seen_when_all_are_asked_for_again(
@@ -173,11 +174,11 @@ async def test_finer_buckets_are_seen_when_all_are_asked_for_again(
 ) -> None:
     clock = Clock()
     made = asker(client, clock)
-    await made.ask(QUESTIONS, RESOLUTION, middle_of("usual"))
-    coarse = (await made.ask(QUESTIONS, RESOLUTION, middle_of("finer buckets"))).found["latency"]
+    await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
+    coarse = (await made.ask(QUESTIONS, SCRAPES, middle_of("finer buckets"))).found["latency"]
     clock.now += WHOLE_SECONDS
     proxy.forget()
-    found = await made.ask(QUESTIONS, RESOLUTION, middle_of("finer buckets"))
+    found = await made.ask(QUESTIONS, SCRAPES, middle_of("finer buckets"))
     assert narrow(proxy) == [False]
     assert same(found, await each_by_itself(client, "finer buckets"))
     # Until then it is what the known buckets tell: 95 % of the way from 2 s to 5 s, not to 3 s.
@@ -193,11 +194,11 @@ async def test_from_part_of_an_answer_no_buckets_are_chosen(
 
     made = asker(client)
     proxy.spoil(alter(half))
-    part = await made.ask(QUESTIONS, RESOLUTION, middle_of("usual"))
+    part = await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
     assert {figure.warnings for figure in part.found.values()} == {("a store did not answer",)}
     await proxy.heal()
     proxy.forget()
-    whole = await made.ask(QUESTIONS, RESOLUTION, middle_of("usual"))
+    whole = await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
     assert narrow(proxy) == [False]
     assert same(whole, await each_by_itself(client, "usual"))
 
@@ -206,12 +207,12 @@ async def test_a_source_that_goes_away_between_two_questions_costs_only_what_was
     client: PrometheusClient, proxy: FaultProxy
 ) -> None:
     made = asker(client)
-    await made.ask(QUESTIONS, RESOLUTION, middle_of("usual"))
+    await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
     proxy.spoil(
         say(http_response(b"{}", status="500 Internal Server Error")),
         lambda request: "le=~" not in request.query,
     )
-    found = await made.ask(QUESTIONS, RESOLUTION, middle_of("much slower"))
+    found = await made.ask(QUESTIONS, SCRAPES, middle_of("much slower"))
     assert found.failed.keys() == {"latency"}
     assert found.found.keys() == {question.name for question in QUESTIONS} - {"latency"}
 
@@ -227,7 +228,7 @@ async def test_where_no_jobs_are_counted_their_end_is_not_asked_for_in_vain_each
     for seconds in (0.0, 10.0, 600.0):
         clock.now += seconds
         proxy.forget()
-        found = await made.ask(QUESTIONS, RESOLUTION, never)
+        found = await made.ask(QUESTIONS, SCRAPES, never)
         lengths.append(['"ended"' in request.query for request in proxy.seen])
         assert {figure.value for figure in found.found.values()} == {None}
     assert lengths == [[True, False], [False], [True, False]]

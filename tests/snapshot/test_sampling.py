@@ -39,7 +39,7 @@ async def test_the_peaks_are_those_of_the_sums_of_the_samples_whenever_they_are_
         panel = load_dashboard("ai-agents").panels[0]
         for step in (60, 300, 900):
             resolution = Resolution(
-                step, SCRAPE, facts.left_open, facts.phases["ai_agents_queue_depth"]
+                step, SCRAPE, facts.left_open, facts.scrapes["ai_agents_queue_depth"].phase_seconds
             )
             query = panel.render(panel.query, resolution, "", None)
             grid = Grid.covering(START + step, START + 3 * 3600, step)

@@ -16,12 +16,24 @@ from tests.real_prometheus import RealPrometheus
 from tests.snapshot.conftest import CountingProxy
 
 from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.scrapes import Scrape
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
 
 pytestmark = pytest.mark.anyio
 
 NOW = int(time.time())
-INTERVALS = (1, 5, 10, 15, 20, 30, 60, 120, 300)
+INTERVALS = (1, 5, 10, 15, 20, 30, 60, 120, 300, 600)
+MIXED = {
+    "mixed_60": (15, 60),
+    "mixed_120": (15, 120),
+    "mixed_300": (15, 300),
+    "mixed_600": (30, 600),
+    "mixed_by_queue": (15, 120),
+    "mixed_young": (15, 60),
+    "mixed_ended": (15, 30),
+    "mixed_bucket": (15, 120),
+}
+"""The shortest and the longest interval of each metric whose targets differ."""
 FACTS = SourceFacts("2.42.0", left_open=False, scrape_interval_seconds=30, measured=True)
 IDENTITY = "http://prometheus:9090"
 
@@ -39,6 +51,26 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
     young = np.arange(NOW - 45, NOW, 15) + 0.5
     series["young"] = (young, np.ones(len(young)))
     series["once"] = (young[-1:], np.ones(1))
+
+    def add(name: str, interval: float, since: int = 7200, until: int = 0) -> None:
+        times = np.arange(NOW - since + interval % 7, NOW - until, interval) + 0.3
+        series[name] = (times, np.ones(len(times)))
+
+    for slow in (60, 120, 300, 600):
+        add(f'mixed_{slow}{{job="workers",instance="a:1"}}', 30 if slow == 600 else 15)
+        add(f'mixed_{slow}{{job="workers",instance="b:1"}}', 30 if slow == 600 else 15)
+        add(f'mixed_{slow}{{job="exporter",instance="c:1"}}', slow)
+    add('mixed_by_queue{queue="a"}', 15)
+    add('mixed_by_queue{queue="b"}', 120)
+    add('mixed_young{instance="a:1"}', 15)
+    add('mixed_young{instance="b:1"}', 60, since=150)
+    add('mixed_young{instance="c:1"}', 15, since=50)
+    add('mixed_ended{instance="a:1"}', 15)
+    add('mixed_ended{instance="b:1"}', 30)
+    add('mixed_ended{instance="c:1"}', 15, since=1200, until=1150)
+    for le in ("1", "+Inf"):
+        add(f'mixed_bucket{{instance="a:1",le="{le}"}}', 15)
+        add(f'mixed_bucket{{instance="b:1",le="{le}"}}', 120)
     old = np.arange(NOW - 2 * 86_400, NOW - 86_400, 30)
     series['paused{env="prod"}'] = (old, np.ones(len(old)))
     with RealPrometheus(tmp_path_factory.mktemp("prometheus"), series=series) as server:
@@ -56,15 +88,36 @@ async def test_the_scrape_interval_is_measured(prometheus: RealPrometheus, inter
     assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
 
 
-async def test_the_interval_of_another_metric_serves_where_the_wanted_are_not_there(
+async def test_each_metric_is_measured_and_the_fastest_stands_for_the_unmeasured(
     prometheus: RealPrometheus,
 ) -> None:
-    async with PrometheusClient(prometheus.url) as client:
-        for wanted, interval in ((("no_such_metric",), 60), (("scraped_15",), 15)):
-            facts = await ask_facts(
-                client, wanted, "", NOW, otherwise=("nor_this", "scraped_60", "scraped_30")
-            )
-            assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
+    facts = await _ask(prometheus, "no_such_metric", "scraped_60", "scraped_15", "paused")
+    intervals = {name: (s.fastest_seconds, s.slowest_seconds) for name, s in facts.scrapes.items()}
+    assert intervals == {"scraped_60": (60, 60), "scraped_15": (15, 15), "paused": (30, 30)}
+    assert facts.scrape_interval_seconds == 15
+    scrapes = facts.as_scrapes()
+    assert scrapes.of(["scraped_15", "scraped_60"]) == Scrape(15, 60)
+    assert scrapes.of(["no_such_metric"]) == Scrape(15, 60)
+    assert scrapes.of(["scraped_60", "no_such_metric"]) == facts.scrapes["scraped_60"]
+
+
+@pytest.mark.parametrize(("metric", "expected"), MIXED.items())
+async def test_targets_of_one_metric_may_be_scraped_at_several_intervals(
+    prometheus: RealPrometheus, metric: str, expected: tuple[int, int]
+) -> None:
+    facts = await _ask(prometheus, metric)
+    assert facts.scrapes[metric] == Scrape(*expected)
+    async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
+        assert await ask_facts(client, (metric,), "", NOW, facts) == facts
+        if metric not in ("mixed_young", "mixed_ended"):
+            assert proxy.asked == {"query": 1, "status/buildinfo": 1}
+
+
+async def test_a_configured_interval_is_that_of_all_targets(prometheus: RealPrometheus) -> None:
+    facts = await _ask(prometheus, "scraped_60", "scraped_15", "mixed_120")
+    scrapes = facts.as_scrapes(60)
+    assert scrapes.of(["mixed_120"]) == scrapes.of(["scraped_15"]) == Scrape(60, 60)
+    assert scrapes.of(["scraped_60"]) == facts.scrapes["scraped_60"]
 
 
 async def test_the_version_and_the_ends_of_its_ranges_are_learnt(
@@ -107,9 +160,12 @@ async def test_facts_that_still_hold_are_not_measured_again(prometheus: RealProm
     "wrong",
     [
         {"version": "2.41.0"},
-        {"scrape_interval_seconds": 30},
-        {"scrape_interval_seconds": 10},
-        {"phases": {}},
+        {"scrapes": {"scraped_15": Scrape(30, 30)}},
+        {"scrapes": {"scraped_15": Scrape(10, 10)}},
+        {"scrapes": {}},
+        {"scrapes": {"scraped_15": Scrape(15, 30)}},
+        {"scrapes": {"scraped_15": Scrape(15, 15)}},
+        {"scrapes": {"scraped_15": Scrape(5, 15)}},
         {"measured": False},
     ],
 )
@@ -117,7 +173,7 @@ async def test_facts_that_hold_no_more_are_measured_anew(
     prometheus: RealPrometheus, wrong: dict[str, Any]
 ) -> None:
     right = await _ask(prometheus, "scraped_15")
-    assert right.phases
+    assert right.scrapes["scraped_15"].phase_seconds is not None
     async with PrometheusClient(prometheus.url) as client:
         found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, **wrong))
     assert found == right
@@ -125,9 +181,11 @@ async def test_facts_that_hold_no_more_are_measured_anew(
 
 async def test_another_moment_of_the_scrape_is_measured_anew(prometheus: RealPrometheus) -> None:
     right = await _ask(prometheus, "scraped_15")
-    moved = {metric: (phase + 7) % 15 for metric, phase in right.phases.items()}
+    phase = right.scrapes["scraped_15"].phase_seconds
+    assert phase is not None
+    moved = {"scraped_15": Scrape(15, 15, (phase + 7) % 15)}
     async with PrometheusClient(prometheus.url) as client:
-        found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, phases=moved))
+        found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, scrapes=moved))
     assert found == right
 
 

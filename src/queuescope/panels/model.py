@@ -12,12 +12,14 @@ from queuescope.panels.native import native_metrics
 
 PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}
-    | {"lookback", "alive"}
+    | {"lookback", "alive", "ten_minutes"}
 )
 """What a query template may hold, each written as ``$name``; see ``Resolution``."""
 
 LOOKBACK_DELTA_SECONDS = 300
 """How long a plain selector finds a sample, as Prometheus is set up by default."""
+
+_TEN_MINUTES = 600
 
 RECENT_SECONDS = 300
 """The span that “now” is read over where a single sample says nothing (rates, quantiles)."""
@@ -55,6 +57,11 @@ class Resolution:
 
     With ``open_seconds`` the query is asked of a step that is still open, so long after it began:
     what covers the step covers only this part of it.
+
+    Where targets are scraped at several intervals, ``scrape_interval_seconds`` is that of the
+    slowest one, which windows and lookback must fit, and ``fastest_seconds`` that of the fastest,
+    none of whose samples may be missed. ``lookback_delta_seconds`` is how long a plain selector
+    finds a sample.
     """
 
     step_seconds: int
@@ -62,6 +69,8 @@ class Resolution:
     left_open: bool = True
     phase_seconds: float | None = None
     open_seconds: float | None = None
+    fastest_seconds: int | None = None
+    lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
 
     def window(self, seconds: float) -> str:
         milliseconds = round(seconds * 1000)
@@ -90,7 +99,14 @@ class Resolution:
 
         Of slower scrapes it cannot be told: their silence is as long as that of a series' end.
         """
-        return 2 * self.scrape_interval_seconds < LOOKBACK_DELTA_SECONDS
+        return 2 * self.scrape_interval_seconds < self.lookback_delta_seconds
+
+    @property
+    def newest_after_seconds(self) -> int:
+        """How soon after a step its last samples are there: those of a known phase are read half
+        an interval later, and all others were scraped before it ended.
+        """
+        return self.fastest_seconds or self.scrape_interval_seconds
 
     def _sampling(self) -> tuple[str, str]:
         """The resolution of a subquery over raw samples, and the offset of what it reads.
@@ -100,8 +116,10 @@ class Resolution:
         subquery looks twice within an interval.
         """
         scrape = self.scrape_interval_seconds
-        if self.phase_seconds is None:
-            return f"{max(1, scrape // 2)}s", ""
+        # A subquery that is coarser than the step would leave steps without a point.
+        if self.phase_seconds is None or scrape > self.step_seconds:
+            often = (self.fastest_seconds or scrape) // 2
+            return f"{max(1, min(often, self.step_seconds))}s", ""
         offset_ms = round(scrape * 500 - self.phase_seconds * 1000)
         return f"{scrape}s", f" offset {offset_ms}ms"
 
@@ -118,6 +136,7 @@ class Resolution:
             "coarse": f"{min(60 if dip >= 120 else max(1, scrape), self.step_seconds)}s",
             "window": self.window(max(covered + scrape, 4 * scrape)),
             "recent": self.window(dip),
+            "ten_minutes": self.window(max(_TEN_MINUTES, 4 * scrape)),
             "lookback": f"{self.lookback_seconds}s",
             # `last_over_time(x[$lookback]) $alive x`: "or" leaves the left side as it is, because
             # a plain selector finds nothing that the longer lookback does not.

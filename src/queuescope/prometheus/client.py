@@ -31,6 +31,7 @@ _MOST_DEADLINES = 6
 _MOST_REMEMBERED = 256
 _SMALL = (Question.RULES, Question.ALERTS, Question.BUILDINFO, Question.RUNTIMEINFO)
 _MEBIBYTE = 1024 * 1024
+_SHORT_SECONDS = 1.0
 _T = TypeVar("_T")
 
 
@@ -129,6 +130,9 @@ class PrometheusClient:
     (what a proxy demands, such as ``namespace``); ``ca_file``, ``client_cert`` and ``client_key``
     are PEM files, read once. Raises ``ConfigurationError`` for what contradicts itself. A client
     belongs to one event loop.
+
+    Where ``lookback_delta_seconds`` is set, plain selectors find samples for so long, on those
+    servers that let a question say so.
     """
 
     def __init__(
@@ -155,6 +159,7 @@ class PrometheusClient:
         self._timeout = promql.duration(timeout_seconds)
         self._fitting: dict[str, int] = {}
         self._max_points = max_points
+        self.lookback_delta_seconds: float | None = None
         self._telemetry = telemetry or Untold()
         self._breaker = CircuitBreaker(clock=clock)
         self._transport = Transport(
@@ -205,10 +210,16 @@ class PrometheusClient:
         return await self._query(promql, at)
 
     async def _query(
-        self, promql: str, at: float | None = None, *, telling: bool = False
+        self,
+        promql: str,
+        at: float | None = None,
+        *,
+        telling: bool = False,
+        lookback_delta_seconds: float | None = None,
     ) -> InstantAnswer:
         # VictoriaMetrics would else answer with the value of 30 s before; others do not know it.
         form = [("query", promql), ("timeout", self._timeout), ("nocache", "1")]
+        form += self._lookback(lookback_delta_seconds)
         if at is not None:
             form.append(("time", f"{at:.3f}"))
         async with self._call(Question.QUERY, telling=telling) as call:
@@ -265,12 +276,17 @@ class PrometheusClient:
             ("end", str(grid.end)),
             ("step", str(grid.step_seconds)),
             ("timeout", self._timeout),
+            *self._lookback(),
         ]
         small = len(grid) <= _FEW_STEPS
         body = await call.post_form("/api/v1/query_range", form, small=small)
         # A series of one point is small on the wire and takes a whole row of the frame.
         self._refuse_too_many(body.count(b'"values"'), grid)
         return wire.parse_matrix(body, grid)
+
+    def _lookback(self, seconds: float | None = None) -> list[tuple[str, str]]:
+        chosen = self.lookback_delta_seconds if seconds is None else seconds
+        return [] if chosen is None else [("lookback_delta", promql.duration(chosen))]
 
     def _refuse_too_many(self, series: int, grid: Grid) -> None:
         if series * len(grid) > self._max_points:
@@ -300,6 +316,15 @@ class PrometheusClient:
         """
         answer = await self.query("count_over_time(vector(1)[2m:1m])", at=600_000)
         return bool(answer.samples) and answer.samples[0].value < 3
+
+    async def takes_lookback(self, selector: str, newest: float) -> bool:
+        """Whether a question may say how long a plain selector finds a sample; the newest sample of
+        ``selector`` is of ``newest``. The server is asked for its behaviour, as above.
+        """
+        answer = await self._query(
+            f"count({selector})", newest + 2 * _SHORT_SECONDS, lookback_delta_seconds=_SHORT_SECONDS
+        )
+        return not answer.samples
 
     async def series(self, matchers: Sequence[str], start: float, end: float) -> tuple[Labels, ...]:
         """The label sets that match any of the selectors, in label order."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from queuescope.errors import SourceError
 from queuescope.panels import Resolution
 from queuescope.snapshot.present import PresentValues
+from queuescope.snapshot.scrapes import Scrapes, metrics_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +20,16 @@ class Bearings:
     """
 
     source_now: float
-    scrape_interval_seconds: int
-    left_open: bool
-    phases: dict[str, float | None]
+    scrapes: Scrapes
     epoch: str | None
     error: SourceError | None
     failing_since: float | None
     offset_seconds: float = 0.0
 
-    def resolution(self, step_seconds: int, metric: str | None = None) -> Resolution:
-        phase = None if metric is None else self.phases.get(metric)
-        return Resolution(step_seconds, self.scrape_interval_seconds, self.left_open, phase)
+    def resolution(self, step_seconds: int, *templates: str) -> Resolution:
+        """What ``templates`` are rendered with, in steps of ``step_seconds``."""
+        names = (name for template in templates for name in metrics_of(template))
+        return self.scrapes.resolution(step_seconds, dict.fromkeys(names))
 
 
 class Surveyor(Protocol):

@@ -206,7 +206,7 @@ class Charts:
         if not selector:
             return Frame.empty(grid)
         key = (selector, grid, moment.epoch)
-        settled = grid.end + resolution.scrape_interval_seconds + _SETTLING_SECONDS
+        settled = grid.end + resolution.newest_after_seconds + _SETTLING_SECONDS
         if moment.may_keep and (kept := self._kept_alerts.get(key)) is not None:
             young = 0 <= self._clock() - kept[1] < recheck_seconds(grid.step_seconds)
             if young and settled <= kept[2]:
@@ -255,7 +255,7 @@ class Charts:
             moment.epoch,
         )
         if moment.may_keep and kept is not None and same:
-            settled = grid.end + asked.resolution.scrape_interval_seconds + _SETTLING_SECONDS
+            settled = grid.end + asked.resolution.newest_after_seconds + _SETTLING_SECONDS
             young = 0 <= self._clock() - kept.kept_at < recheck_seconds(grid.step_seconds)
             if young and settled <= kept.checked_at:
                 return kept.reading, kept.checked_at

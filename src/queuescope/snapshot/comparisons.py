@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from queuescope.errors import SourceError
 from queuescope.panels import Dashboard, Measure
-from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.days import STEP_SECONDS
@@ -70,8 +69,7 @@ class Comparisons:
         if held is not None and held.at == at:
             return
         try:
-            recent = bearings.resolution(RECENT_SECONDS)
-            answers = await self._askers[name].ask(self._questions, recent, at)
+            answers = await self._askers[name].ask(self._questions, bearings.scrapes, at)
         except SourceError as exc:
             # The card says that there is nothing to compare with.
             _log.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from queuescope.errors import SourceError, SourceErrorKind
@@ -108,9 +108,7 @@ class Crowds:
     async def _worst(
         self, panel: Panel, by: str, grid: Grid, resolution: Resolution
     ) -> tuple[str, ...]:
-        recent = Resolution(
-            RECENT_SECONDS, resolution.scrape_interval_seconds, resolution.left_open
-        )
+        recent = replace(resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
         value = panel.render(panel.now, recent, self._matchers, by)
         if panel.quantiles:
             buckets = panel.render(classic_part(panel.now), recent, self._matchers, by)

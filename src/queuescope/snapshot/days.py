@@ -7,7 +7,7 @@ seldomer than the charts: at a card's size nobody sees the difference.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from queuescope.cache import CachedReader, state_of
 from queuescope.errors import SourceError
 from queuescope.panels import Dashboard, Measure, Resolution, Share
-from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.questions import Asker, Present, beside_of
 from queuescope.timeseries import Frame, Grid, Reading, State
@@ -62,16 +61,18 @@ class Days:
         self._kept: dict[str, _Kept] = {}
         self._apart_since = float("-inf")
 
-    async def read(self, template: str, bearings: Bearings, metric: str, *, anew: bool) -> Reading:
-        """The last day; ``metric`` is what ``template`` reads first."""
-        alone = self.filled(template, bearings.resolution(STEP_SECONDS, metric))
+    async def read(
+        self, template: str, bearings: Bearings, metrics: Sequence[str], *, anew: bool
+    ) -> Reading:
+        """The last day; ``metrics`` are those of the panel."""
+        alone = self.filled(template, bearings.scrapes.resolution(STEP_SECONDS, metrics))
         place = self._beside.get(template)
         if place is None or self._is_apart():
             return await self._read(alone, bearings, anew=anew)
         parts = [
-            f"label_replace(({self.filled(one, bearings.resolution(STEP_SECONDS, first))}), "
-            f'"{_LABEL}", "{number}", "", "")'
-            for one, (number, first) in self._beside.items()
+            f"label_replace(({self.filled(one, bearings.scrapes.resolution(STEP_SECONDS, names))}),"
+            f' "{_LABEL}", "{number}", "", "")'
+            for one, (number, names) in self._beside.items()
         ]
         together = await self._read(" or ".join(parts), bearings, anew=anew)
         if together.cause_kind is not None and bearings.error is None:
@@ -105,14 +106,14 @@ class Days:
         return self._filler.render(template, resolution, self._matchers, None)
 
 
-def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, str]]:
-    """What cards read and no chart does: by template a number for it, and its first metric."""
-    found: dict[str, tuple[str, str]] = {}
+def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What cards read and no chart does: by template a number for it, and its metrics."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for measure in dashboard.measures:
         templates = [] if measure.on_page else [measure.panel.query]
         templates += [measure.share.query] if measure.share else []
         for template in templates:
-            found.setdefault(template, (str(len(found)), measure.panel.metrics[0]))
+            found.setdefault(template, (str(len(found)), measure.panel.metrics))
     return found
 
 
@@ -158,8 +159,7 @@ class DayShares:
     async def _read(
         self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
     ) -> Reading:
-        metric = measure.panel.metrics[0]
-        return await self._days.read(share.query, bearings, metric, anew=anew)
+        return await self._days.read(share.query, bearings, measure.panel.metrics, anew=anew)
 
     async def _asked_for(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
         at, held = self._asked.get(measure.id, (float("-inf"), Present()))
@@ -168,9 +168,8 @@ class DayShares:
         if not anew and not held.cause and 0 <= self._clock() - at < KEPT_SECONDS:
             return held
         question = beside_of(measure)
-        recent = bearings.resolution(RECENT_SECONDS)
         try:
-            answers = await self._asker.ask([question], recent, bearings.source_now)
+            answers = await self._asker.ask([question], bearings.scrapes, bearings.source_now)
             error = answers.failed.get(question.name)
             found = answers.found.get(question.name, held)
         except SourceError as exc:

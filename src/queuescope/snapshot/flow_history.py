@@ -93,34 +93,37 @@ class FlowHistories:
         if flow is None or not flow.has_history:
             return orjson.dumps({"state": State.EMPTY, "cause": _NO_HISTORY, "states": ""})
         bearings = await self._surveyor.bearings(max_age_seconds=_BEARINGS_SECONDS)
-        grid = view.grid(bearings.source_now, bearings.scrape_interval_seconds)
+        grid = view.grid(bearings.source_now, bearings.scrapes.fastest_seconds)
         kept = self._kept.get(view)
         if kept is not None and self._is_good(kept, grid, bearings):
             return kept.body
         step = grid.step_seconds
         window_steps = -(-flow.window_seconds // step)
-        movement_steps = -(-MOVEMENT_SECONDS // step)
+        both = bearings.resolution(step, flow.waiting, flow.completed)
+        # A depth that is told seldom stands still in between.
+        movement_steps = -(-max(MOVEMENT_SECONDS, 2 * both.scrape_interval_seconds) // step)
+        window_steps = max(window_steps, movement_steps)
         wide = Grid(grid.start - window_steps * step, grid.end, step)
-        resolution = bearings.resolution(step)
-        panel = self._dashboard.panels[0]
         query = " or ".join(
-            f'label_replace(({panel.render(template, resolution, self._matchers, None)}), "{_LABEL}'
-            f'", "{name}", "", "")'
+            f"label_replace(({self._filled(template, bearings, step)}), "
+            f'"{_LABEL}", "{name}", "", "")'
             for name, template in ((_WAITING, flow.waiting), (_COMPLETED, flow.completed))
         )
         reading = await self._reader.read(
             query, wide, source_now=bearings.source_now, epoch=bearings.epoch
         )
         body = orjson.dumps(_content(reading, grid, wide, window_steps, movement_steps))
-        settled = bearings.source_now >= (
-            grid.end + bearings.scrape_interval_seconds + _SETTLING_SECONDS
-        )
+        settled = bearings.source_now >= (grid.end + both.newest_after_seconds + _SETTLING_SECONDS)
         if reading.state is State.FRESH and settled:
             self._kept[view] = _Kept(grid, bearings.epoch, self._clock(), body)
             self._kept.move_to_end(view)
             while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
         return body
+
+    def _filled(self, template: str, bearings: Bearings, step_seconds: int) -> str:
+        resolution = bearings.resolution(step_seconds, template)
+        return self._dashboard.panels[0].render(template, resolution, self._matchers, None)
 
     def _is_good(self, kept: _Kept, grid: Grid, bearings: Bearings) -> bool:
         same = (kept.grid, kept.epoch) == (grid, bearings.epoch) and bearings.error is None

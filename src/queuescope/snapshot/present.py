@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from queuescope.errors import SourceError
-from queuescope.panels import Dashboard, Resolution
+from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.probe import Probe
 from queuescope.snapshot.questions import (
@@ -18,6 +18,7 @@ from queuescope.snapshot.questions import (
     figures_of,
     flow_of,
 )
+from queuescope.snapshot.scrapes import Scrapes
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class PresentValues:
 
     async def renew(
         self,
-        resolution: Resolution,
+        scrapes: Scrapes,
         *,
         max_age_seconds: float = SHARED_SECONDS,
         patience_seconds: float | None = None,
@@ -82,7 +83,7 @@ class PresentValues:
         """
         if (self._task is None or self._task.done()) and not self.is_young(max_age_seconds):
             self._asked_at = self._clock()
-            self._task = asyncio.create_task(self._ask(resolution))
+            self._task = asyncio.create_task(self._ask(scrapes))
         if self._task is not None:
             await asyncio.wait([self._task], timeout=patience_seconds)
 
@@ -91,13 +92,13 @@ class PresentValues:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _ask(self, resolution: Resolution) -> None:
+    async def _ask(self, scrapes: Scrapes) -> None:
         asked_at = self._clock()
         self._source_now = None
         # What was refused a moment ago would only have all the others refused again.
         questions = [q for q in self._questions if not self._was_refused(q.name)]
         try:
-            answers = await self._asker.ask(questions, resolution)
+            answers = await self._asker.ask(questions, scrapes)
         except SourceError as exc:
             _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
             for question in self._questions:

@@ -12,11 +12,13 @@ import numpy as np
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import Bounds, curves_of, figure_words
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Kind, Measure, Panel, Resolution
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Kind, Measure, Panel
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.brackets import WHOLE_SECONDS, Brackets
+from queuescope.snapshot.scrapes import Scrapes, metrics_of
 from queuescope.timeseries import Frame, Grid, Labels
 
 COMPLETION = "flow_completion"
@@ -165,7 +167,7 @@ class Asker:
         self._uncounted_at = float("-inf")
 
     async def ask(
-        self, questions: Sequence[Question], resolution: Resolution, at: float | None = None
+        self, questions: Sequence[Question], scrapes: Scrapes, at: float | None = None
     ) -> Answers:
         """The answers as of ``at`` (source time), or of now.
 
@@ -173,28 +175,28 @@ class Asker:
         along. Raises ``SourceError`` for everything else that concerns them all.
         """
         try:
-            return await self._together(questions, resolution, at)
+            return await self._together(questions, scrapes, at)
         except SourceError as exc:
             if exc.kind not in ABOUT_THE_QUESTION:
                 raise
         if _ended_of(questions):
             # It may be what was refused.
             self._uncounted_at = self._clock()
-        return _merged(await asyncio.gather(*(self._whole([q], resolution, at) for q in questions)))
+        return _merged(await asyncio.gather(*(self._whole([q], scrapes, at) for q in questions)))
 
     async def _whole(
-        self, questions: Sequence[Question], resolution: Resolution, at: float | None
+        self, questions: Sequence[Question], scrapes: Scrapes, at: float | None
     ) -> Answers:
         """The answers to just what the panels ask; every error is that of all ``questions``."""
         try:
-            return await self._together(questions, resolution, at, whole=True)
+            return await self._together(questions, scrapes, at, whole=True)
         except SourceError as exc:
             return Answers(None, {}, {question.name: exc for question in questions})
 
     async def _together(
         self,
         questions: Sequence[Question],
-        resolution: Resolution,
+        scrapes: Scrapes,
         at: float | None,
         *,
         whole: bool = False,
@@ -202,12 +204,12 @@ class Asker:
         chosen = {} if whole else self._chosen(questions)
         counted = {} if whole or self._is_uncounted() else _ended_of(questions)
         texts = {
-            q.name: self._text(q.template, resolution, chosen.get(q.name, ""))
+            q.name: self._text(q.template, scrapes, chosen.get(q.name, ""))
             for q in questions
             if q.name not in counted
         }
         for common in set(counted.values()):
-            texts[_ENDED] = self._text(common.now, resolution)
+            texts[_ENDED] = self._text(common.now, scrapes)
         parts = [
             f'label_replace(({text}), "{_LABEL}", "{name}", "", "")' for name, text in texts.items()
         ]
@@ -240,7 +242,7 @@ class Asker:
         if not unsure:
             return answers
         # As of the same moment, so that all figures on the page still are.
-        return _merged([answers, await self._whole(unsure, resolution, answered_at)])
+        return _merged([answers, await self._whole(unsure, scrapes, answered_at)])
 
     def _is_uncounted(self) -> bool:
         """Whether it was found a while ago that no jobs are counted here."""
@@ -262,9 +264,10 @@ class Asker:
             self._brackets.learn(question.name, () if answer.warnings else samples)
         return True
 
-    def _text(self, template: str, resolution: Resolution, matcher: str = "") -> str:
+    def _text(self, template: str, scrapes: Scrapes, matcher: str = "") -> str:
         matchers = ",".join(text for text in (self._matchers, matcher) if text)
-        return self._filler.render(template, resolution, matchers, None)
+        recent = scrapes.resolution(RECENT_SECONDS, metrics_of(template))
+        return self._filler.render(template, recent, matchers, None)
 
 
 def _ended_of(questions: Sequence[Question]) -> dict[str, Ended]:

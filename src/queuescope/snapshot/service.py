@@ -16,8 +16,7 @@ from queuescope.bidi import shown_in_json
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
 from queuescope.figures import duration_words, step_words
-from queuescope.panels import Dashboard, Panel, Resolution
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import Dashboard, Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.single_flight import Flight, SingleFlight
 from queuescope.snapshot.alert_history import AlertHistories
@@ -30,6 +29,7 @@ from queuescope.snapshot.present_figures import PresentFigures
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.replicas import find_replica_labels, replica_words
+from queuescope.snapshot.scrapes import Scrapes, metrics_of
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
 from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
@@ -221,12 +221,9 @@ class SnapshotService:
         facts = await self._current_facts(contact)
         await self._renew_present(contact, facts, max_age_seconds=max_age_seconds)
         contact = self._probe.contact
-        scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
         return Bearings(
             self._source_now(contact, max_age_seconds),
-            scrape,
-            facts.left_open,
-            dict(facts.phases) if scrape == facts.scrape_interval_seconds else {},
+            self._scrapes(facts),
             contact.epoch,
             contact.error,
             contact.failing_since,
@@ -273,9 +270,8 @@ class SnapshotService:
         present = asyncio.create_task(self._renew_present(contact, facts))
         await asyncio.wait([present], timeout=_PRESENT_PATIENCE_SECONDS)
         source_now = self._source_now(contact, SHARED_SECONDS)
-        scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
-        grid = view.grid(source_now, scrape)
-        phases = facts.phases if scrape == facts.scrape_interval_seconds else {}
+        scrapes = self._scrapes(facts)
+        grid = view.grid(source_now, scrapes.fastest_seconds)
         reachable = contact.error is None
         live_at = view.live_at(grid, source_now)
 
@@ -286,12 +282,7 @@ class SnapshotService:
 
         charts, alerts = await self._charts.draw(
             [
-                (
-                    panel,
-                    Resolution(
-                        grid.step_seconds, scrape, facts.left_open, phases.get(panel.metrics[0])
-                    ),
-                )
+                (panel, scrapes.resolution(grid.step_seconds, panel.metrics))
                 for panel in self._dashboard.panels
             ],
             view,
@@ -312,7 +303,7 @@ class SnapshotService:
                 "live": live_at,
             },
             "takenAt": taken_at,
-            "scrapeInterval": scrape,
+            "scrapeInterval": scrapes.fastest_seconds,
             "source": self._source(contact, facts),
             "alerts": {
                 "list": [alert.content() for alert in alerts.shown],
@@ -349,14 +340,14 @@ class SnapshotService:
         if usual and not fresh and self._facts is not None:
             # A source that hangs, or finds these hard, is asked what costs it nothing.
             patience = _PRESENT_PATIENCE_SECONDS
-            await self.present.renew(self._recent(self._facts), patience_seconds=patience)
+            await self.present.renew(self._scrapes(self._facts), patience_seconds=patience)
         return await self._probe.renew()
 
     async def _renew_present(
         self, contact: Contact, facts: SourceFacts, *, max_age_seconds: float = SHARED_SECONDS
     ) -> None:
         if contact.error is None:
-            await self.present.renew(self._recent(facts), max_age_seconds=max_age_seconds)
+            await self.present.renew(self._scrapes(facts), max_age_seconds=max_age_seconds)
 
     def _source_now(self, contact: Contact, max_age_seconds: float) -> float:
         """The source's time that a reading is of: that of the present values where they are young,
@@ -367,14 +358,13 @@ class SnapshotService:
             return at
         return self._clock() + contact.offset_seconds
 
-    def _recent(self, facts: SourceFacts) -> Resolution:
-        scrape = self._scrape_interval_seconds or facts.scrape_interval_seconds
-        return Resolution(RECENT_SECONDS, scrape, facts.left_open)
+    def _scrapes(self, facts: SourceFacts) -> Scrapes:
+        return facts.as_scrapes(self._scrape_interval_seconds)
 
     async def _current_facts(self, contact: Contact) -> SourceFacts:
         """What is known of the source; only the very first reader waits for it."""
         if self._facts is None:
-            self._facts = self._facts_file.load(self._client.identity)
+            self._know(self._facts_file.load(self._client.identity))
         due = contact.error is None and not 0 <= self._clock() - self._facts_at < self._facts_kept
         flight = self._facts_flights.under_way(_FACTS)
         if due and flight is None:
@@ -385,26 +375,16 @@ class SnapshotService:
         return self._facts or SourceFacts()
 
     async def _renew_facts(self, source_now: float) -> None:
-        panels = self._dashboard.panels
-        # Only what reads raw samples need know when they are taken.
-        shifted = tuple(p.metrics[0] for p in panels if "$shift" in p.query)
-        every = tuple(dict.fromkeys(name for panel in panels for name in panel.all_metrics))
-        names = shifted or every
         try:
             facts = await ask_facts(
-                self._client,
-                names,
-                self._matchers,
-                source_now,
-                self._facts,
-                otherwise=every,
+                self._client, _metrics(self._dashboard), self._matchers, source_now, self._facts
             )
         except SourceError as exc:
             _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
             return
         await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
         await self._look_for_replicas(source_now)
-        self._facts = facts
+        self._know(facts)
         self._facts_kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
         self._facts_at = self._clock()
 
@@ -415,6 +395,11 @@ class SnapshotService:
             )
         except SourceError as exc:
             _log.warning("cannot look for replicas: %s (%s)", exc, exc.detail)
+
+    def _know(self, facts: SourceFacts | None) -> None:
+        self._facts = facts
+        if facts is not None:
+            self._client.lookback_delta_seconds = facts.lookback_delta_seconds
 
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
         notices = [replica_words(self._replicas)] if self._replicas else []
@@ -434,3 +419,14 @@ class SnapshotService:
             "version": facts.version,
             "notice": " ".join(notices),
         }
+
+
+def _metrics(dashboard: Dashboard) -> tuple[str, ...]:
+    """Everything that is read by name, what the charts read first."""
+    panels = (*dashboard.panels, *(measure.panel for measure in dashboard.measures))
+    found = [name for panel in panels for name in panel.metrics]
+    flow, worker = dashboard.flow, dashboard.per_worker
+    templates = [] if flow is None else [flow.completion, flow.waiting, flow.completed]
+    templates += [] if worker is None else [worker.throughput]
+    found += [name for template in templates for name in metrics_of(template)]
+    return tuple(dict.fromkeys(found))

@@ -345,13 +345,16 @@ class StandingService:
         flow = self._dashboard.flow
         if flow is None or not flow.waiting or bearings.error is not None:
             return None
-        step = max(_DEPTH_STEP_SECONDS, bearings.scrape_interval_seconds)
+        slowest = bearings.resolution(_DEPTH_STEP_SECONDS, flow.waiting).scrape_interval_seconds
+        step = max(_DEPTH_STEP_SECONDS, slowest)
         grid = Grid.ending_at(
             bearings.source_now, max(MEMORY_SECONDS, _FEWEST_SCRAPES * step), step
         )
         if self._depths is None or self._depths[0] != (grid, bearings.epoch):
             panel = self._dashboard.panels[0]
-            query = panel.render(flow.waiting, bearings.resolution(step), self._matchers, None)
+            query = panel.render(
+                flow.waiting, bearings.resolution(step, flow.waiting), self._matchers, None
+            )
             reading = await self._reader.read(
                 query, grid, source_now=bearings.source_now, epoch=bearings.epoch
             )
@@ -371,7 +374,7 @@ class StandingService:
     async def _history(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Reading:
         """The last day of what the measure judges."""
         panel = measure.panel
-        return await self._days.read(panel.query, bearings, panel.metrics[0], anew=anew)
+        return await self._days.read(panel.query, bearings, panel.metrics, anew=anew)
 
 
 def _is_brief(live: Movement, scraped: Movement | None) -> bool:

@@ -154,7 +154,9 @@ class WorkerTrends:
         grid = Grid.ending_at(bearings.source_now, SPAN_SECONDS, STEP_SECONDS)
         try:
             query = self._per_worker.render_throughput(
-                bearings.resolution(STEP_SECONDS), self._matchers, quote(label(worker))
+                bearings.resolution(STEP_SECONDS, self._per_worker.throughput),
+                self._matchers,
+                quote(label(worker)),
             )
         except ConfigurationError as exc:
             trend = Trend(State.UNAVAILABLE, None, grid.end, str(exc))

@@ -1,0 +1,102 @@
+"""How the metrics of a source are scraped, and how a query template is rendered for that.
+
+What one template reads may be scraped at several intervals: windows must hold enough samples of
+the slowest target, while peaks are looked for as often as the fastest one is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from string import Template
+
+from queuescope.errors import ConfigurationError
+from queuescope.panels import Resolution
+from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.prometheus import promql
+
+_LOOKBACK_SCRAPES = 5
+"""How many intervals of the slowest target a plain selector has to bridge."""
+
+_FILLED = {"matchers": "", "by": "", "le_by": " by (le) ", "shift": "", "alive": "and"}
+_FILLED |= {"worker": '"w"'}
+_FILLED |= dict.fromkeys(
+    ("step", "fine", "coarse", "window", "recent", "lookback", "ten_minutes"), "1m"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """The shortest and the longest interval among the targets of a metric, in whole seconds;
+    ``phase_seconds``: see ``panels.Resolution``.
+    """
+
+    fastest_seconds: int
+    slowest_seconds: int
+    phase_seconds: float | None = None
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.fastest_seconds != self.slowest_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Scrapes:
+    """How each metric is scraped; ``usual`` stands for a metric that was not measured.
+
+    For ``left_open`` and ``lookback_delta_seconds`` see ``panels.Resolution``.
+    """
+
+    usual: Scrape
+    by_metric: Mapping[str, Scrape] = field(default_factory=dict)
+    left_open: bool = True
+    lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
+
+    @property
+    def fastest_seconds(self) -> int:
+        """The interval of the target that is scraped most often."""
+        known = self.by_metric.values()
+        return min((one.fastest_seconds for one in known), default=self.usual.fastest_seconds)
+
+    def of(self, metrics: Iterable[str]) -> Scrape:
+        """How ``metrics`` are scraped, taken together."""
+        names = tuple(metrics)
+        known = [self.by_metric[name] for name in names if name in self.by_metric]
+        if not known:
+            return self.usual
+        fastest = min(one.fastest_seconds for one in known)
+        slowest = max(one.slowest_seconds for one in known)
+        # The phase is that of the first, which is the one that raw samples are read of.
+        first = self.by_metric.get(names[0]) if fastest == slowest else None
+        return Scrape(fastest, slowest, None if first is None else first.phase_seconds)
+
+    def resolution(self, step_seconds: int, metrics: Iterable[str]) -> Resolution:
+        """What a template that reads ``metrics`` is rendered with, in steps of ``step_seconds``."""
+        scrape = self.of(metrics)
+        return Resolution(
+            step_seconds,
+            scrape.slowest_seconds,
+            self.left_open,
+            scrape.phase_seconds,
+            fastest_seconds=scrape.fastest_seconds,
+            lookback_delta_seconds=self.lookback_delta_seconds,
+        )
+
+
+def lookback_delta_for(slowest_seconds: int) -> int:
+    """How long a plain selector has to find a sample, so that a lost scrape of the slowest target
+    is no end: as long as usual, where that is enough.
+    """
+    is_enough = 2 * slowest_seconds < LOOKBACK_DELTA_SECONDS
+    return LOOKBACK_DELTA_SECONDS if is_enough else _LOOKBACK_SCRAPES * slowest_seconds
+
+
+@lru_cache(maxsize=256)
+def metrics_of(template: str) -> tuple[str, ...]:
+    """The metrics that a query template reads by name, in order; none where it cannot be read."""
+    try:
+        text = Template(template).safe_substitute(_FILLED)
+        return tuple(dict.fromkeys(name for name, _ in promql.selectors(text)))
+    except ConfigurationError:
+        return ()
