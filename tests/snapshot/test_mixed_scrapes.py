@@ -20,7 +20,9 @@ from tests.snapshot.conftest import Clock, StartService, content, panels
 from tests.snapshot.test_standing import cards, over, told
 
 from queuescope.panels import load_dashboard
+from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot import View
+from queuescope.snapshot.source_check import SourceCheck
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +52,11 @@ MIXES = {
     "slow_workers": Mix(120, 15),
     "slow_exporter": Mix(15, 300, split=False),
     "slow_jobs": Mix(300, 15, split=False),
+}
+MIXED_WORDS = {
+    "five_minutes": "every 15 s to 5 min",
+    "slow_workers": "every 15 s to 2 min",
+    "slow_exporter": "every 5 min",
 }
 BUCKETS = {"1": (20, 0), "10": (50, 0), "60": (50, 0), "120": (50, 20), "+Inf": (50, 20)}
 """By upper bound how many jobs, of fifty and of twenty in each minute, took no longer."""
@@ -116,10 +123,8 @@ def _peaks(mix: Mix, end: float, step: float) -> tuple[float, float]:
     series = [_depths(interval, phase) for _, interval, phase in targets]
     begins = np.unique(np.concatenate([times for times, _ in series]))
     ends = np.append(begins[1:], np.inf)
-    sums = sum(
-        values[np.clip(np.searchsorted(times, begins, "right") - 1, 0, None)]
-        for times, values in series
-    )
+    last = [np.clip(np.searchsorted(times, begins, "right") - 1, 0, None) for times, _ in series]
+    sums = np.sum([values[at] for at, (_, values) in zip(last, series, strict=True)], axis=0)
     lasted = np.minimum(ends, end) - np.maximum(begins, end - step)
     long_enough = (begins > end - step) & (lasted >= min(i for _, i, _ in targets) // 2)
     seen = long_enough | ((begins <= end) & (ends > end))
@@ -157,6 +162,10 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
     np.testing.assert_allclose(drawn["success_rate"][0], SUCCESS, rtol=1e-5)
     np.testing.assert_allclose(drawn["latency"][1], P95_MS, rtol=1e-5)
     assert found["success_rate"]["now"]["words"] == "72.9 %"
+    words = "every 15 s" if env == "even" else MIXED_WORDS.get(env, "")
+    mixed = [name for name in found if "scraped every" in found[name]["note"]]
+    assert mixed == (list(found) if mix.split and mix.workers != mix.exporter else [])
+    assert words in found["queue_depth"]["details"]["scrapes"]
     figures = cards(shown)
     assert figures["active_workers"]["words"] == ("6" if mix.split else "3")
     assert figures["throughput"]["words"] == "70"
@@ -165,3 +174,15 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
     assert {"queue_depth", "success_rate", "p95_latency"} <= {
         finding["rule"] for finding in verdict["findings"]
     }
+
+
+async def test_the_check_of_the_source_says_what_mixes(prometheus: RealPrometheus) -> None:
+    async with PrometheusClient(prometheus.url) as client:
+        check = SourceCheck(client, load_dashboard("ai-agents"), 'env="five_minutes"')
+        told = [line async for line in check.lines()]
+        even = SourceCheck(client, load_dashboard("ai-agents"), 'env="even"')
+        assert not any("scraped" in line for line in [line async for line in even.lines()])
+    assert [line.partition(",")[0] for line in told if "scraped" in line] == [
+        f"{title} is scraped every 15 s to 5 min"
+        for title in ("Queue depth", "Success rate", "Latency")
+    ]

@@ -28,6 +28,7 @@ from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
 from queuescope.snapshot.live_end import LiveEnds, OpenPanel, ask_live_ends
 from queuescope.snapshot.present_figures import live_ends, now_content, with_ends
+from queuescope.snapshot.scrapes import Scrape
 from queuescope.snapshot.slots import Slots
 from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
@@ -413,6 +414,11 @@ class Charts:
             notes.append(f"not reported by {view.by}")
         elif by is not None:
             notes += _unlabelled_words(panel, by, curves)
+        resolution = asked.resolution
+        slowest = resolution.scrape_interval_seconds
+        scrape = Scrape(resolution.fastest_seconds or slowest, slowest)
+        if scrape.is_mixed:
+            notes.append(f"scraped {scrape.words}")
         content = {
             "id": panel.id,
             "title": panel.title,
@@ -434,6 +440,7 @@ class Charts:
                 "lookup": reading.lookup,
                 "kind": reading.cause_kind,
                 "series": len(judged.frame.series),
+                "scrapes": scrape.words,
             },
             "figure": figure,
         }

@@ -12,7 +12,8 @@ from functools import lru_cache
 from string import Template
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Resolution
+from queuescope.figures import step_words
+from queuescope.panels import Dashboard, Resolution
 from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import promql
 
@@ -39,6 +40,12 @@ class Scrape:
     @property
     def is_mixed(self) -> bool:
         return self.fastest_seconds != self.slowest_seconds
+
+    @property
+    def words(self) -> str:
+        """``every 15 s``, ``every 15 s to 5 min``."""
+        slower = f" to {step_words(self.slowest_seconds)}" if self.is_mixed else ""
+        return f"every {step_words(self.fastest_seconds)}{slower}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +107,14 @@ def metrics_of(template: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for name, _ in promql.selectors(text)))
     except ConfigurationError:
         return ()
+
+
+def metrics_read(dashboard: Dashboard) -> tuple[str, ...]:
+    """Everything that is read by name, what the charts read first."""
+    panels = (*dashboard.panels, *(measure.panel for measure in dashboard.measures))
+    found = [name for panel in panels for name in panel.metrics]
+    flow, worker = dashboard.flow, dashboard.per_worker
+    templates = [] if flow is None else [flow.completion, flow.waiting, flow.completed]
+    templates += [] if worker is None else [worker.throughput]
+    found += [name for template in templates for name in metrics_of(template)]
+    return tuple(dict.fromkeys(found))

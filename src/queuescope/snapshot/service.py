@@ -29,7 +29,7 @@ from queuescope.snapshot.present_figures import PresentFigures
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.replicas import find_replica_labels, replica_words
-from queuescope.snapshot.scrapes import Scrapes, metrics_of
+from queuescope.snapshot.scrapes import Scrapes, metrics_read
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
 from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
@@ -377,7 +377,7 @@ class SnapshotService:
     async def _renew_facts(self, source_now: float) -> None:
         try:
             facts = await ask_facts(
-                self._client, _metrics(self._dashboard), self._matchers, source_now, self._facts
+                self._client, metrics_read(self._dashboard), self._matchers, source_now, self._facts
             )
         except SourceError as exc:
             _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
@@ -419,14 +419,3 @@ class SnapshotService:
             "version": facts.version,
             "notice": " ".join(notices),
         }
-
-
-def _metrics(dashboard: Dashboard) -> tuple[str, ...]:
-    """Everything that is read by name, what the charts read first."""
-    panels = (*dashboard.panels, *(measure.panel for measure in dashboard.measures))
-    found = [name for panel in panels for name in panel.metrics]
-    flow, worker = dashboard.flow, dashboard.per_worker
-    templates = [] if flow is None else [flow.completion, flow.waiting, flow.completed]
-    templates += [] if worker is None else [worker.throughput]
-    found += [name for template in templates for name in metrics_of(template)]
-    return tuple(dict.fromkeys(found))

@@ -10,6 +10,8 @@ from queuescope.names import selector
 from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.replicas import find_replica_labels, replica_words
+from queuescope.snapshot.scrapes import metrics_read
+from queuescope.snapshot.source_facts import ask_facts
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
 _LOOK_BACK = "1h"
@@ -43,6 +45,8 @@ class SourceCheck:
             self.is_good = False
             yield f"Its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours."
         async for line in self._metrics(there):
+            yield line
+        for line in await self._mixtures(there):
             yield line
         if labels := await find_replica_labels(
             self._client, self._dashboard, self._matchers, there
@@ -93,6 +97,18 @@ class SourceCheck:
         if empty:
             self.is_good = False
             yield f"Nothing can be drawn of: {_listed(empty)}."
+
+    async def _mixtures(self, at: float) -> list[str]:
+        """Which charts read targets that are scraped at several intervals."""
+        names = metrics_read(self._dashboard)
+        scrapes = (await ask_facts(self._client, names, self._matchers, at)).as_scrapes()
+        found = [(panel, scrapes.of(panel.metrics)) for panel in self._dashboard.panels]
+        return [
+            f"{panel.title} is scraped {scrape.words}, so it is read over windows that hold four "
+            "scrapes of the slowest target."
+            for panel, scrape in found
+            if scrape.is_mixed
+        ]
 
     async def _count(self, metric: str, at: float) -> int:
         query = f"count(last_over_time({selector(metric, self._matchers)}[{_LOOK_BACK}]))"

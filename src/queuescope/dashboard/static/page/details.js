@@ -51,6 +51,7 @@ function chartDetails(panel, shown, context, page) {
     rows.push(["Names", `${turned.join(", ")}: \\u and a number stand for a character that would turn the text around it.`]);
   }
   rows.push(["Series", String(panel.details.series)]);
+  if (panel.details.scrapes) rows.push(["Scraped", panel.details.scrapes]);
   rows.push(["Cache", LOOKUPS[panel.details.lookup] ?? panel.details.lookup]);
   if (page.version) rows.push(["Source", `version ${page.version}`]);
   if (shown.details.query) rows.push(["Query", shown.details.query]);
