@@ -20,6 +20,7 @@ from queuescope.prometheus.promql import parse
 from queuescope.snapshot import SnapshotService, View
 from queuescope.snapshot.crowd import Crowds
 from queuescope.snapshot.questions import Asker, Question
+from queuescope.snapshot.scrapes import Scrape, Scrapes
 from queuescope.snapshot.source_check import SourceCheck
 from queuescope.timeseries import Grid, labels_of
 
@@ -138,7 +139,7 @@ async def test_those_of_a_pair_are_counted_once(prometheus: RealPrometheus) -> N
     async with PrometheusClient(prometheus.url) as client:
         asker = Asker(client, once, matchers='kind="pair"', clock=Clock())
         question = Question("latency", latency, latency.now)
-        answers = await asker.ask([question], Resolution(300, SCRAPE), at=float(NOW))
+        answers = await asker.ask([question], Scrapes(Scrape(SCRAPE, SCRAPE)), at=float(NOW))
     assert answers.found["latency"].value == pytest.approx(QUANTILES["custom"][1])
 
 

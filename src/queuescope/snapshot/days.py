@@ -113,7 +113,7 @@ def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]
         templates = [] if measure.on_page else [measure.panel.query]
         templates += [measure.share.query] if measure.share else []
         for template in templates:
-            found.setdefault(template, (str(len(found)), measure.panel.metrics))
+            found.setdefault(template, (str(len(found)), measure.panel.all_metrics))
     return found
 
 
@@ -159,7 +159,7 @@ class DayShares:
     async def _read(
         self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
     ) -> Reading:
-        return await self._days.read(share.query, bearings, measure.panel.metrics, anew=anew)
+        return await self._days.read(share.query, bearings, measure.panel.all_metrics, anew=anew)
 
     async def _asked_for(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
         at, held = self._asked.get(measure.id, (float("-inf"), Present()))

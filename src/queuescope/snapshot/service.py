@@ -282,7 +282,7 @@ class SnapshotService:
 
         charts, alerts = await self._charts.draw(
             [
-                (panel, scrapes.resolution(grid.step_seconds, panel.metrics))
+                (panel, scrapes.resolution(grid.step_seconds, panel.all_metrics))
                 for panel in self._dashboard.panels
             ],
             view,

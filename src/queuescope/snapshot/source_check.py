@@ -102,7 +102,7 @@ class SourceCheck:
         """Which charts read targets that are scraped at several intervals."""
         names = metrics_read(self._dashboard)
         scrapes = (await ask_facts(self._client, names, self._matchers, at)).as_scrapes()
-        found = [(panel, scrapes.of(panel.metrics)) for panel in self._dashboard.panels]
+        found = [(panel, scrapes.of(panel.all_metrics)) for panel in self._dashboard.panels]
         return [
             f"{panel.title} is scraped {scrape.words}, so it is read over windows that hold four "
             "scrapes of the slowest target."

@@ -374,7 +374,7 @@ class StandingService:
     async def _history(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Reading:
         """The last day of what the measure judges."""
         panel = measure.panel
-        return await self._days.read(panel.query, bearings, panel.metrics, anew=anew)
+        return await self._days.read(panel.query, bearings, panel.all_metrics, anew=anew)
 
 
 def _is_brief(live: Movement, scraped: Movement | None) -> bool:
