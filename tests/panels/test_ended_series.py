@@ -17,6 +17,7 @@ from tests.remote_write import RemoteWriter
 
 from queuescope.panels import Resolution, load_dashboard
 from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.scrapes import lookback_delta_for
 from queuescope.timeseries import Floats, Grid, labels_of
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +35,11 @@ DOWN, BACK = MOVED + 1200, MOVED + 1200 + 8 * SCRAPE
 SLOW_SCRAPE = 300
 SLOW_FROM, SLOW_LOST, SLOW_UNTIL = START - 4 * 3600, START - 3 * 3600, START - 2 * 3600
 """Hours before, a target whose scrapes are as far apart as a plain selector looks back."""
+
+RENAMED_FROM = START - 9 * 3600
+RENAMED, RENAMED_UNTIL = RENAMED_FROM + 3600, RENAMED_FROM + 7200
+"""Earlier still, an exporter of that interval: its first scrape, its last one under its first name,
+and its last one."""
 
 # What Prometheus writes where a series ends: a NaN of its own.
 (ENDED,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
@@ -72,6 +78,17 @@ def _samples() -> Iterator[tuple[tuple[tuple[str, str], ...], int, float]]:
     for at in range(SLOW_FROM, SLOW_UNTIL + 1, SLOW_SCRAPE):
         if at != SLOW_LOST:
             yield slow, at, 30.0
+    before, after = (
+        labels_of({"__name__": "ai_agents_queue_depth", "instance": name})
+        for name in ("slow_old:1", "slow_new:1")
+    )
+    for at in range(RENAMED_FROM, RENAMED + 1, SLOW_SCRAPE):
+        yield before, at, 80.0
+    yield before, RENAMED + SLOW_SCRAPE, ENDED
+    for at in range(RENAMED + SLOW_SCRAPE, RENAMED_UNTIL + 1, SLOW_SCRAPE):
+        # One scrape is lost.
+        if at != RENAMED + 4 * SLOW_SCRAPE:
+            yield after, at, 80.0
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -157,3 +174,26 @@ async def test_a_scrape_as_slow_as_the_lookback_of_the_source_has_no_gaps(
     query = panel.render(panel.now, resolution, "", None)
     depth = await _row(client, query, Grid(SLOW_FROM, SLOW_UNTIL, 60))
     assert set(depth.tolist()) == {30}
+
+
+async def test_a_slow_exporter_is_counted_once_where_a_question_may_say_how_far_to_look_back(
+    client: PrometheusClient, request: pytest.FixtureRequest
+) -> None:
+    takes = await client.takes_lookback(
+        'ai_agents_queue_depth{instance="slow_new:1"}', RENAMED_UNTIL
+    )
+    assert takes is ("prometheus-3" in request.node.name)
+    if takes:
+        client.lookback_delta_seconds = lookback_delta_for(SLOW_SCRAPE)
+        resolution = Resolution(
+            60,
+            SLOW_SCRAPE,
+            await client.ranges_are_left_open(),
+            lookback_delta_seconds=lookback_delta_for(SLOW_SCRAPE),
+        )
+        assert resolution.ends_are_seen
+        panel = DASHBOARD.panels[0]
+        grid = Grid(RENAMED_FROM, RENAMED_UNTIL, 60)
+        for text in (panel.now, panel.query):
+            query = panel.render(text, resolution, "", None)
+            assert set((await _row(client, query, grid)).tolist()) == {80}
