@@ -27,7 +27,7 @@ STOREYS: dict[str, int] = {
                 "private_files",
                 "settings",
             ),
-            *("single_flight", "loop_watchdog", "telemetry", "timeseries"),
+            *("single_flight", "loop_watchdog", "operator_key", "telemetry", "timeseries"),
         ],
         0,
     ),
@@ -46,10 +46,13 @@ STOREYS: dict[str, int] = {
 ALSO_ALLOWED = {
     *(
         (part, "errors")
-        for part in ("database", "names", "ports", "settings", "telemetry", "timeseries")
+        for part in (
+            *("database", "names", "operator_key", "ports", "settings", "telemetry", "timeseries"),
+        )
     ),
     ("telemetry", "timeseries"),
     ("database", "private_files"),
+    ("operator_key", "private_files"),
     ("instrument", "jobs"),
     ("panels", "health"),
     ("instrument", "operations"),

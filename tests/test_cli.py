@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -172,7 +173,23 @@ def test_serve_answers_where_it_says_and_ends_on_sigterm(
     url = served[0].lines[-1].removeprefix("Dashboard: ")
     with urllib.request.urlopen(f"{url}/healthz", timeout=10) as response:  # noqa: S310 - ours
         assert response.read().strip() == b"ok"
+    # What is no terminal may be a log, which no secret belongs into.
+    kept = tmp_path / "operator-key"
+    key, stdout = kept.read_text("ascii").strip(), served[0].process.stdout
+    assert stdout is not None
+    told = stdout.readline()
+    assert told.startswith("To act: ")
+    assert str(kept) in told
+    assert key not in told
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert served.pop().stop() in (0, -signal.SIGTERM)
+
+
+def test_a_damaged_operator_key_is_said_before_anything_is_served(tmp_path: Path) -> None:
+    (tmp_path / "operator-key").write_text("short\n", "ascii")
+    done = run_cli("serve", "--data-dir", str(tmp_path), "--prometheus-url", "http://127.0.0.1:1")
+    assert done.returncode == 2
+    assert "operator-key holds no key of 32 to 128 letters" in done.stderr
 
 
 def test_serve_refuses_a_busy_port_that_was_asked_for(tmp_path: Path) -> None:

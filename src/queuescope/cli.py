@@ -102,6 +102,7 @@ def demo(
         port_may_move="port" not in settings.model_fields_set,
         history_days=history_days,
         broker_url=broker_url,
+        asks_for_key=settings.authentication == "none",
     )
     run_stack(options, _say)
 
@@ -120,6 +121,7 @@ def serve(
 
     settings = load_settings()
     _demand_guarded(settings)
+    _demand_key(settings)
     may_move = "port" not in settings.model_fields_set
     with listen(settings.host, settings.port, may_move=may_move) as listener:
         found = port_of(listener)
@@ -140,6 +142,8 @@ def serve(
                     LoopWatchdog(asyncio.get_running_loop()).start()
                     address = f"http://{reachable_host(settings.host)}:{found}"
                     _say(f"Dashboard: {address}{settings.base_path}")
+                    if settings.authentication == "none":
+                        _say(_way_to_act(settings, address, shows_key=sys.stdout.isatty()))
 
         from queuescope.dashboard.asgi import create_app
 
@@ -365,6 +369,24 @@ def _demand_guarded(settings: Any) -> None:
     from queuescope.dashboard.identity import demand_guarded
 
     demand_guarded(settings)
+
+
+def _way_to_act(settings: Any, address: str, *, shows_key: bool) -> str:
+    """How a browser comes by the operator's key. It goes to a terminal, and to no log."""
+    from queuescope.operator_key import PARAMETER, operator_key
+
+    key = operator_key(settings.data_dir)
+    if shows_key or not key.path.exists():
+        return f"To act: {key.link(address + settings.base_path)}"
+    return f"To act: the address with /?{PARAMETER}= and what {key.path} holds"
+
+
+def _demand_key(settings: Any) -> None:
+    """Raises ``ConfigurationError`` where a key is asked for and its file holds none."""
+    from queuescope.operator_key import operator_key
+
+    if settings.authentication == "none":
+        _ = operator_key(settings.data_dir).value
 
 
 def _override(**options: object) -> None:

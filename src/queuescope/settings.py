@@ -164,9 +164,9 @@ class Settings(BaseSettings):
     )
     authentication: Authentication = Field(
         default="none",
-        description="How it is known who looks: `none` (this machine only, and whoever is on it "
-        "may do all), `public` (everybody may look, nobody may act), `proxy` (a header from "
-        "`trusted_proxies`), `oidc` (Streamlit’s login).",
+        description="How it is known who looks: `none` (this machine only; who opens the link with "
+        "the operator’s key may do all, others may look), `public` (everybody may look, nobody "
+        "may act), `proxy` (a header from `trusted_proxies`), `oidc` (Streamlit’s login).",
     )
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         default_factory=list,

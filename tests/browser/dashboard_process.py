@@ -51,6 +51,16 @@ class DashboardProcess:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def key(self) -> str:
+        """The operator's key of a running one; empty where it asks for none."""
+        if self._environment.get("QUEUESCOPE_AUTHENTICATION", "none") != "none":
+            return ""
+        assert self._process is not None
+        # Nobody else sees a disk of its own, unless as the process does.
+        root = f"/proc/{self._process.pid}/root" if self.disk_kilobytes else ""
+        return Path(f"{root}{self._data}/operator-key").read_text("ascii").strip()
+
+    @property
     def log(self) -> str:
         """All that it has said."""
         return (self._directory / "dashboard.log").read_text("utf-8")

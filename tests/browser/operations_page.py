@@ -94,17 +94,21 @@ class World:
 
 @dataclass(eq=False)
 class OperationsPage:
-    """One open page of operations, and what it has complained about."""
+    """One open page of operations, and what it has complained about. With the ``key`` of an
+    operator it may act.
+    """
 
     page: Page
     base_url: str
+    key: str = ""
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def open(self) -> OperationsPage:
-        self.page.goto(f"{self.base_url}/operations", wait_until="domcontentloaded")
+        query = f"?key={self.key}" if self.key else ""
+        self.page.goto(f"{self.base_url}/operations{query}", wait_until="domcontentloaded")
         expect(self.page.get_by_text("Search and export the audit")).to_be_visible()
         return self
 

@@ -52,8 +52,8 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     ids = [shop.send("fail_once", path=str(file), word=f"w{n}") for n, file in enumerate(files)]
     store = JobStore(store_url)
     until(lambda: store.count(status=JobStatus.FAILED), lambda count: count == 4)
+    acts = OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
     page = JobsPage(tab, world.dashboard.url).open()
-    acts = OperationsPage(tab, world.dashboard.url)
     expect(page.groups.first.locator("td").nth(1)).to_have_text("4")
     assert_one_selection(page, ids[0])
     for job_id in ids[:2]:

@@ -62,7 +62,7 @@ def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]
     def open_one() -> OperationsPage:
         tab = open_tab()
         tab.add_init_script(_RECORD)
-        page = OperationsPage(tab, world.dashboard.url)
+        page = OperationsPage(tab, world.dashboard.url, world.dashboard.key)
         opened.append(page)
         return page.open()
 

@@ -39,7 +39,7 @@ def world(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
 
 @pytest.fixture
 def open_operations(open_tab: OpenTab) -> OpenOperations:
-    return lambda world: OperationsPage(open_tab(), world.dashboard.url).open()
+    return lambda world: OperationsPage(open_tab(), world.dashboard.url, world.dashboard.key).open()
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ CASES = {
 def operator(browser: Browser, world: World) -> Iterator[OperationsPage]:
     """Whoever has the page of operations open all the while."""
     with browser.new_context(viewport={"width": 1440, "height": 1200}) as context:
-        yield OperationsPage(context.new_page(), world.dashboard.url).open()
+        tab = context.new_page()
+        yield OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
 
 
 @pytest.fixture(scope="module")

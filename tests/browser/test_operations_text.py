@@ -62,7 +62,8 @@ def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]
     opened: list[OperationsPage] = []
 
     def open_one(at: DashboardProcess | None = None, **options: Any) -> OperationsPage:
-        page = OperationsPage(open_tab(**options), (at or world.dashboard).url)
+        dashboard = at or world.dashboard
+        page = OperationsPage(open_tab(**options), dashboard.url, dashboard.key)
         opened.append(page)
         return page.open()
 

@@ -55,6 +55,7 @@ class RunningDashboard:
         **settings: str,
     ) -> None:
         self.port = port or free_port()
+        self.directory = directory
         self._log = directory / "dashboard.log"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")}
         environment = {

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import socketserver
+import stat
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -254,12 +259,78 @@ def test_without_authentication_no_header_makes_another_machine_this_one(
             PageSocket(dashboard.port, headers=headers)
 
 
-def test_without_authentication_the_page_says_that_this_machine_may_act(
+@contextmanager
+def forwarded(port: int) -> Iterator[int]:
+    """A port of this machine that leads to another one, byte by byte: nothing gives it away."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as there:
+                back = threading.Thread(target=_pass_on, args=(there, self.request), daemon=True)
+                back.start()
+                _pass_on(self.request, there)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def _pass_on(source: socket.socket, to: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            to.sendall(data)
+        to.shutdown(socket.SHUT_WR)
+
+
+def said_on_page(port: int, cookie: str = "", **headers: str) -> str:
+    sent = [*headers.items(), *([("Cookie", cookie)] if cookie else [])]
+    with PageSocket(port, headers=sent) as page:
+        (said,) = [element.body for element in elements(page.run(), "html")]
+    return str(said)
+
+
+def test_without_authentication_who_holds_the_key_may_act_and_others_look(
     dashboard: RunningDashboard,
 ) -> None:
-    with PageSocket(dashboard.port) as page:
-        (said,) = [element.body for element in elements(page.run(), "html")]
-    assert "Listening on this machine only; whoever is on it may act." in said
+    """Also behind a port that is forwarded without a word: the request itself proves nothing."""
+    path = dashboard.directory / "operator-key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    key = path.read_text("ascii").strip()
+    taken = dashboard.ask(f"/operations?range=6h&key={key}", [PAGE])
+    assert (taken.status, taken.headers["location"]) == (303, "./operations?range=6h")
+    cookie, *attributes = taken.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(attributes)
+    assert key not in str(taken.headers)
+    looks, acts = "To act takes the operator’s key.", "You hold the operator’s key and may act."
+    with forwarded(dashboard.port) as port:
+        for at in (dashboard.port, port):
+            assert looks in said_on_page(at)
+        # Whoever carries the key through a forwarded port has proved it.
+        assert acts in said_on_page(port, cookie)
+    assert acts in said_on_page(dashboard.port, f"a=b; {cookie}")
+    name, _, proof = cookie.partition("=")
+    for forged in (
+        *(f"{name}=", f"{name}={proof[:-1]}", f"{name}={key}", f"{name}=\xe9"),
+        *(f"queuescope_00000000={proof}", f"x{cookie}", proof),
+    ):
+        assert looks in said_on_page(dashboard.port, forged)
+    # A proxy that tells of itself leads everybody here, with or without the key.
+    assert looks in said_on_page(dashboard.port, cookie, Via="1.1 proxy")
+
+
+@pytest.mark.parametrize("path", ["/?key=wrong", "/jobs?key=", "//evil.example/?key=x", "/a:b?key"])
+def test_a_wrong_key_gives_nothing_and_leads_nowhere_else(
+    dashboard: RunningDashboard, path: str
+) -> None:
+    answer = dashboard.ask(path, [PAGE])
+    assert "set-cookie" not in answer.headers
+    if answer.status == 303:
+        assert answer.headers["location"] in ("./", "./jobs", "./a%3Ab")
+    else:
+        assert path == "/a:b?key"
 
 
 def test_in_public_mode_everybody_sees_and_is_told_that_nobody_may_act(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from queuescope.dashboard.identity import Doubt, Nobody, access_of, demand_guarded, identify
 from queuescope.errors import ConfigurationError
 from queuescope.operations.access import Actor, Origin, Role
+from queuescope.operator_key import OperatorKey
 from queuescope.settings import Settings
 
 NOW = 1_795_000_000.0
@@ -49,9 +51,19 @@ def ask(
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("host", ["localhost:8501", "127.0.0.1", "[::1]:8501"])
-def test_without_authentication_this_machine_may_all(peer: str, host: str) -> None:
-    found = ask(configured(), ("Host", host), peer=peer)
-    assert found == Actor("local", Origin.LOOPBACK)
+def test_without_authentication_who_holds_the_key_on_this_machine_may_all(
+    peer: str, host: str, tmp_path: Path
+) -> None:
+    settings = configured(data_dir=tmp_path)
+    key = OperatorKey(tmp_path)
+    cookie = ("Cookie", "=".join(key.cookie))
+    assert ask(settings, ("Host", host), cookie, peer=peer) == Actor("local", Origin.LOOPBACK)
+    # Without it, or with that of another dashboard, a forwarded port looks the same.
+    other = ("Cookie", "=".join(OperatorKey(tmp_path / "other").cookie))
+    for headers in ([("Host", host)], [("Host", host), other]):
+        found = ask(settings, *headers, peer=peer)
+        assert found == Actor("public", Origin.WITHOUT_KEY)
+        assert access_of(configured(admins=["public"])).role_of(found) is Role.VIEWER
 
 
 @pytest.mark.parametrize(
@@ -71,10 +83,11 @@ def test_without_authentication_this_machine_may_all(peer: str, host: str) -> No
     ],
 )
 def test_without_authentication_everybody_else_may_only_look(
-    peer: str | None, headers: list[tuple[str, str]]
+    peer: str | None, headers: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    """Also who comes through a proxy on this machine, which nobody told us of."""
-    found = ask(configured(), *headers, peer=peer)
+    """Also who comes through a proxy on this machine, which nobody told us of, with the key."""
+    cookie = ("Cookie", "=".join(OperatorKey(tmp_path).cookie))
+    found = ask(configured(data_dir=tmp_path), *headers, cookie, peer=peer)
     assert isinstance(found, Actor)
     assert access_of(configured(admins=["public"])).role_of(found) is Role.VIEWER
 

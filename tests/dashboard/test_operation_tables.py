@@ -182,7 +182,11 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
 @pytest.mark.parametrize(
     ("rights", "words"),
     [
-        (Rights(Actor("local", Origin.LOOPBACK), "", ACCESS), "whoever is on this machine may act"),
+        (Rights(Actor("local", Origin.LOOPBACK), "", ACCESS), "whoever holds the operator’s key"),
+        (
+            Rights(Actor("public", Origin.WITHOUT_KEY), "", ACCESS),
+            "To act, open on the dashboard’s",
+        ),
         (ADA, "You act as ada, admin."),
         (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues take"),
         (Rights(Actor("vic", Origin.OIDC), "", ACCESS), "yours is viewer"),

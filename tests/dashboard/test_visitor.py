@@ -16,6 +16,8 @@ import pytest
 from tests.dashboard.page_socket import PageSocket, elements, pressed, texts
 from tests.ports import free_port
 
+from queuescope.operator_key import OperatorKey
+
 PROXY = {
     "QUEUESCOPE_AUTHENTICATION": "proxy",
     "QUEUESCOPE_TRUSTED_PROXIES": "127.0.0.2",
@@ -59,8 +61,14 @@ def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def unguarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with _running(tmp_path_factory.mktemp("none"), {}) as port:
+def operator_key(tmp_path_factory: pytest.TempPathFactory) -> OperatorKey:
+    return OperatorKey(tmp_path_factory.mktemp("none"))
+
+
+@pytest.fixture(scope="module")
+def unguarded(operator_key: OperatorKey) -> Iterator[int]:
+    folder = operator_key.path.parent
+    with _running(folder, {"QUEUESCOPE_DATA_DIR": str(folder)}) as port:
         yield port
 
 
@@ -71,17 +79,24 @@ def _seen(page: PageSocket) -> dict[str, str]:
     return dict(text.split(": ", 1) for text in texts(drawn))
 
 
-def test_without_authentication_this_machine_is_an_admin(unguarded: int) -> None:
-    with PageSocket(unguarded) as page:
+def test_without_authentication_who_holds_the_key_is_an_admin(
+    unguarded: int, operator_key: OperatorKey
+) -> None:
+    with PageSocket(unguarded, headers=[("Cookie", "=".join(operator_key.cookie))]) as page:
         seen = _seen(page)
     assert set(seen) == {"script", "callback", "fragment"}
     for said in seen.values():
         assert re.fullmatch(r"Actor\(name='local', how=<Origin.LOOPBACK.*\) as admin", said)
 
 
-def test_without_authentication_whoever_comes_through_a_proxy_may_only_look(unguarded: int) -> None:
-    with PageSocket(unguarded, headers=[("X-Forwarded-For", "127.0.0.1")]) as page:
-        assert all(said.endswith(" as viewer") for said in _seen(page).values())
+def test_without_authentication_everybody_else_may_only_look(
+    unguarded: int, operator_key: OperatorKey
+) -> None:
+    """Who has no key, and who comes through a proxy."""
+    cookie = ("Cookie", "=".join(operator_key.cookie))
+    for headers in ([], [("X-Forwarded-For", "127.0.0.1"), cookie]):
+        with PageSocket(unguarded, headers=headers) as page:
+            assert all(said.endswith(" as viewer") for said in _seen(page).values())
 
 
 def test_the_header_of_a_trusted_proxy_names_the_visitor(behind_proxy: int) -> None:

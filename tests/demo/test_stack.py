@@ -118,6 +118,17 @@ def test_the_dashboard_answers_at_the_address_that_is_printed(stack: Stack) -> N
     assert _get(f"{stack.dashboard_url}/healthz").strip() == b"ok"
 
 
+def test_the_link_that_is_printed_lets_a_browser_act(stack: Stack) -> None:
+    link = urllib.parse.urlsplit(stack._told(r"^To act: (http://\S+)$"))
+    assert f"http://{link.netloc}" == stack.dashboard_url
+    connection = http.client.HTTPConnection(link.netloc, timeout=60)
+    connection.request("GET", f"/?{link.query}", headers={"Accept": "text/html"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (303, "./")
+    assert "HttpOnly" in answer.headers["Set-Cookie"]
+    connection.close()
+
+
 def test_the_past_and_the_present_are_one_series(stack: Stack) -> None:
     def joined() -> bool:
         depth = 'ai_agents_queue_depth{queue="default",job="exporter",instance="exporter"}'

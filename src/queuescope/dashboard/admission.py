@@ -11,6 +11,7 @@ import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode
 
 import orjson
 from starlette.datastructures import Headers
@@ -23,6 +24,7 @@ from queuescope.dashboard.identity import Doubt, Nobody, access_of, identify
 from queuescope.dashboard.login import CALLBACK, ended, read_login
 from queuescope.dashboard.shell import asks_for_page, page_response
 from queuescope.operations.access import Role
+from queuescope.operator_key import COOKIE_SECONDS, PARAMETER, OperatorKey, operator_key
 from queuescope.settings import Settings
 
 NOT_A_VIEWER = "You may not look at this dashboard; an administrator can add you to its viewers."
@@ -101,6 +103,7 @@ class Admission:
         # Without a proxy to be believed, an address that was made up gives nobody anything.
         self._doubts_peer = settings.authentication == "proxy" and not knows_peer
         self._has_login = settings.authentication == "oidc"
+        self._key = operator_key(settings.data_dir) if settings.authentication == "none" else None
         self._open = _OPEN | _WAY_IN if self._has_login else _OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +123,8 @@ class Admission:
             return
         refusal = self._gate.refusal(scope)
         if refusal is None:
-            await self._app(scope, receive, send)
+            taken = None if self._key is None else _key_taken(scope, self._key)
+            await (self._app if taken is None else taken)(scope, receive, send)
             return
         await self._refuse(scope, refusal)(scope, receive, send)
 
@@ -156,6 +160,31 @@ class Admission:
             return message
 
         await self._app(scope, receive_from_viewer, send)
+
+
+def _key_taken(scope: Scope, key: OperatorKey) -> Response | None:
+    """The way to the same page without the operator's key, where a request for one brings it: the
+    browser keeps it as a cookie, and it stands in no address and no history.
+    """
+    if not asks_for_page(scope):
+        return None
+    parameters = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    said = [value for name, value in parameters if name == PARAMETER]
+    if not said:
+        return None
+    rest = urlencode([(name, value) for name, value in parameters if name != PARAMETER])
+    # Relative, so that no path of theirs leads to another server.
+    page = f"./{quote(str(scope['path']).rpartition('/')[2])}"
+    response = Response(
+        status_code=303,
+        headers={"Location": f"{page}?{rest}" if rest else page, "Cache-Control": "no-store"},
+    )
+    if any(key.is_same(one) for one in said):
+        name, value = key.cookie
+        response.set_cookie(
+            name, value, max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="strict"
+        )
+    return response
 
 
 # Stands alone: nothing of the page is for whoever reads it.

@@ -41,6 +41,7 @@ from queuescope.dashboard.security_headers import SecurityHeaders
 from queuescope.dashboard.services import open_services
 from queuescope.dashboard.shell import PROBES, Shell, asks_for_page, page_response
 from queuescope.errors import ConfigurationError
+from queuescope.operator_key import operator_key
 from queuescope.panels import count_once, load_dashboard
 from queuescope.private_files import make_private_folder, open_to_others
 from queuescope.prometheus.promql import parse_matchers, render_matchers
@@ -138,6 +139,9 @@ class Dashboard:
         settings = self.settings
         room = self.services.room
         _keep_private(settings.data_dir, None if room is None else room.ledger.file)
+        if settings.authentication == "none":
+            # Made now, so that it is there for whoever looks for it.
+            _ = operator_key(settings.data_dir).value
         cache = settings.data_dir / "cache"
         store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
         live = WatchedSources(self.services, is_narrowed=self.is_narrowed)

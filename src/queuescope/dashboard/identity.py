@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from queuescope.errors import ConfigurationError
 from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operator_key import operator_key
 from queuescope.settings import Settings
 
 _NAME_LIMIT = 200
@@ -62,13 +63,14 @@ def identify(
     """
     match settings.authentication:
         case "none":
-            if _is_this_machine(headers, peer):
+            if _is_this_machine(headers, peer) and operator_key(settings.data_dir).is_held(headers):
                 return Actor("local", Origin.LOOPBACK)
             address = _address(peer)
             if address is not None and not address.is_loopback:
                 # Its server listens elsewhere than the settings say.
                 return Nobody(Doubt.NOT_THIS_MACHINE)
-            return Actor("public", Origin.PUBLIC)
+            # What looks like this machine may be somebody far away behind a forwarded port.
+            return Actor("public", Origin.WITHOUT_KEY)
         case "public":
             return Actor("public", Origin.PUBLIC)
         case "proxy":

@@ -97,6 +97,13 @@ def standing(rights: Rights) -> Markup:
     role = rights.role
     if rights.obstacle:
         return notice(rights.obstacle, tone=Tone.BAD)
+    if not isinstance(rights.who, Nobody) and rights.who.how is Origin.WITHOUT_KEY:
+        return notice(
+            "You may look and not act. To act, open on the dashboard’s own machine the link that "
+            "queuescope serve has printed: it ends with ?key= and what the file operator-key in "
+            "the data directory holds.",
+            tone=Tone.WARN,
+        )
     if not role.covers(Role.OPERATOR):
         return notice(
             "You may look and not act: pausing, resuming, retrying and revoking take the role "
@@ -105,8 +112,8 @@ def standing(rights: Rights) -> Markup:
         )
     if not isinstance(rights.who, Nobody) and rights.who.how is Origin.LOOPBACK:
         return notice(
-            "You may do everything here. This dashboard asks nobody who they are: whoever is on "
-            "this machine may act, and stands in the audit as “local”.",
+            "You may do everything here. This dashboard asks nobody who they are: whoever holds "
+            "the operator’s key may act, and stands in the audit as “local”.",
         )
     name = "" if isinstance(rights.who, Nobody) else rights.who.name
     if role is Role.OPERATOR:

@@ -23,6 +23,7 @@ from queuescope.demo.lock import DataLock
 from queuescope.demo.processes import Say, Service, StopRequestedError, Supervisor
 from queuescope.demo.workload import CONCURRENCY, QUEUES, WORKERS
 from queuescope.errors import DemoError
+from queuescope.operator_key import operator_key
 from queuescope.ports import free_port, listen, port_of, reachable_host
 
 DEFAULT_HISTORY_DAYS = 14
@@ -36,7 +37,9 @@ _WORKER_AWAY_SECONDS = 240.0
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What a start may choose. ``broker_url`` of ``None`` starts a broker of our own."""
+    """What a start may choose. ``broker_url`` of ``None`` starts a broker of our own;
+    ``asks_for_key`` says that who acts must hold the operator's key.
+    """
 
     data_dir: Path
     host: str = _LOOPBACK
@@ -44,6 +47,7 @@ class StackOptions:
     port_may_move: bool = True
     history_days: int = DEFAULT_HISTORY_DAYS
     broker_url: str | None = None
+    asks_for_key: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ def run_stack(options: StackOptions, say: Say) -> None:
                 _start(supervisor, plan, options, project, say)
                 lock.announce(plan.dashboard_url)
                 say(f"Dashboard: {plan.dashboard_url}")
+                if options.asks_for_key:
+                    say(f"To act: {operator_key(options.data_dir).link(plan.dashboard_url)}")
                 say(
                     f"Ready after {time.monotonic() - began:.1f} s; Prometheus: "
                     f"{plan.prometheus_url}; logs: {options.data_dir / 'logs'}; Ctrl-C stops all."

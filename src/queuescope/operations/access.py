@@ -27,10 +27,13 @@ class Role(StrEnum):
 
 
 class Origin(StrEnum):
-    """How it became known who asks."""
+    """How it became known who asks. ``loopback`` holds the operator's key, on this machine;
+    ``without_key`` does not.
+    """
 
     LOOPBACK = "loopback"
     PUBLIC = "public"
+    WITHOUT_KEY = "without_key"
     PROXY = "proxy"
     OIDC = "oidc"
 
@@ -53,8 +56,9 @@ class Access:
 
     An entry is a name as the identity provider writes it, ``group:`` with a group's name, or
     ``*`` for everybody who proved a name. Whoever stands in several lists has the highest role,
-    whoever stands in none is ``nobody``. Without authentication a visitor from this machine
-    (``loopback``) is an admin, and in public mode everybody is a viewer, whatever the lists say.
+    whoever stands in none is ``nobody``. Without authentication who holds the operator's key on
+    this machine (``loopback``) is an admin, and everybody else a viewer, as in public mode,
+    whatever the lists say.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class Access:
     def role_of(self, actor: Actor) -> Role:
         if actor.how is Origin.LOOPBACK:
             return Role.ADMIN
-        if actor.how is Origin.PUBLIC:
+        if actor.how in (Origin.PUBLIC, Origin.WITHOUT_KEY):
             return Role.VIEWER
         # A user called like a group, or like the sign for everybody, is none of them.
         is_plain = actor.name != EVERYBODY and not actor.name.startswith(GROUP_PREFIX)

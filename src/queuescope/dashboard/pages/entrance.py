@@ -30,7 +30,10 @@ def show_visitor(found: Actor) -> None:
     match found.how:
         case Origin.LOOPBACK:
             label = element("span", "This machine only")
-            about = ["Listening on this machine only; whoever is on it may act."]
+            about = ["Listening on this machine only. You hold the operator’s key and may act."]
+        case Origin.WITHOUT_KEY:
+            label = element("span", "May look")
+            about = ["Whoever reaches this dashboard may look. To act takes the operator’s key."]
         case Origin.PUBLIC:
             label = element("span", "Open to all")
             about = ["Everybody who reaches this dashboard may look, and nobody may act."]
