@@ -30,7 +30,7 @@ from queuescope.dashboard.widgets import (
 )
 from queuescope.dashboard.wish import Answer, State, Wish
 from queuescope.errors import RefusedError
-from queuescope.operations.access import Access, Actor, Role
+from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.request import Operation, Request
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _DESK = "queuescope_desk"
 _SIZE_LIMIT = 1000
 _LAST_SECONDS = 600.0
+_NEEDS_KEY = "To act takes the operator’s key; the page Operations says where it is."
 _STATES = {
     State.WORKING: ("No answer yet", Tone.BUSY),
     State.DONE: ("Done", Tone.GOOD),
@@ -130,6 +131,9 @@ class Rights:
         """Why the visitor should not even ask for what ``make`` makes, or nothing."""
         if isinstance(self.who, Nobody):
             return self.who.doubt
+        if self.who.how is Origin.WITHOUT_KEY:
+            # What keeps everybody from acting is no matter of a key.
+            return self.obstacle or _NEEDS_KEY
         try:
             self._access.demand(self.who, make(), time.time())
         except RefusedError as exc:
