@@ -111,11 +111,12 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     ``scheduled_queues``, and the first is due at ``next_due_at``. ``rate_limited`` are those that
     wait because of a rate limit, the most first. ``shutting_down_at`` is since when it shuts down:
     it finishes what it runs and takes no more. ``is_connected`` says whether the thread that
-    fetches has a connection, ``connected_at`` since when.
+    fetches has a connection, ``connected_at`` since when it has one and runs: a process may have
+    been stopped meanwhile.
     ``processed`` counts ended attempts since the start and includes ``failed`` and ``retried``.
     ``cpu_ratio`` is 1 for one busy core, of which there are
     ``cpu_limit``; ``memory_limit_bytes`` is ``None`` without a limit. ``loop_at`` is when the
-    thread that fetches jobs last did something.
+    thread that fetches jobs last did something, or could have.
     """
 
     worker: Name

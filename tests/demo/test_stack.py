@@ -19,6 +19,17 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.demo.incident import (
+    FAILING,
+    Incident,
+    Seen,
+    Truth,
+    begin_sending,
+    figures_are_true,
+    findings_are_true,
+    forecast_is_true,
+    unfinished,
+)
 
 from queuescope.ports import listen, port_of
 
@@ -152,6 +163,59 @@ def test_every_target_is_scraped(stack: Stack) -> None:
 def test_real_jobs_go_through_real_workers(stack: Stack) -> None:
     done = 'sum(increase(ai_agents_enhancement_jobs_total{outcome="succeeded"}[1m]))'
     eventually(lambda: stack.query(f"{done} > 0"), "a job that succeeds", stack)
+
+
+def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> None:
+    """A worker is frozen, 300 jobs of one tenant come and 60 of another that fail; then it goes on.
+
+    Whatever the page says in the meantime is compared with the rows of the jobs afterwards.
+    """
+    [worker], [producer] = stack.leaders("celery", "worker-2@demo"), stack.leaders("demo.producer")
+    rows, seen = stack._data_dir / "jobs.sqlite3", []
+
+    def look() -> Seen:
+        standing = json.loads(_get(f"{stack.dashboard_url}/queuescope/standing?age=1"))
+        view = json.loads(_get(f"{stack.dashboard_url}/queuescope/view?range=24h&age=1"))
+        seen.append(Seen(standing["takenAt"], standing, view))
+        return seen[-1]
+
+    def watch(until: Callable[[Seen], bool], what: str) -> None:
+        def looked() -> bool:
+            time.sleep(1)
+            return until(look())
+
+        eventually(looked, what, stack)
+
+    # The demo's own jobs come by chance; what is in flight of them ends by itself.
+    os.killpg(producer, signal.SIGSTOP)
+    watch(lambda now: now.card("active_workers")["words"] == "2 of 2", "both workers")
+    os.killpg(worker, signal.SIGSTOP)
+    frozen_at = time.time()
+    with begin_sending(psutil.Process(producer).environ()) as sending:
+        try:
+            watch(lambda _: sending.poll() is not None, "all jobs sent")
+            burst_at = time.time()
+            watch(lambda now: now.at > burst_at + 30, "half a minute of one worker")
+        finally:
+            os.killpg(worker, signal.SIGCONT)
+            sending.kill()
+    thawed_at = time.time()
+    watch(lambda _: unfinished(rows, frozen_at) <= 0, "the end of all jobs")
+    watch(lambda now: now.standing["drain"]["state"] == "empty", "an empty queue")
+    watch(lambda now: now.card("active_workers")["words"] == "2 of 2", "both workers again")
+    os.killpg(producer, signal.SIGCONT)
+
+    truth = Truth(rows, frozen_at - 900)
+    incident = Incident(frozen_at, burst_at, thawed_at)
+    for one in seen:
+        figures_are_true(one, truth)
+        forecast_is_true(one, truth, incident)
+        findings_are_true(one, truth, incident)
+    # And it was said while it was of use.
+    told = {(one.standing["drain"]["state"], one.at > burst_at) for one in seen}
+    assert {("growing", False), ("clearing", True), ("empty", True)} <= told
+    failed = [one for one in seen[-1].standing["failures"]["groups"] if one["count"] >= FAILING]
+    assert "initech" in failed[0]["tenants"]
 
 
 def test_its_data_are_for_its_user_alone(stack: Stack) -> None:

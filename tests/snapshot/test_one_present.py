@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -231,3 +232,27 @@ async def test_where_no_job_ended_lately_nothing_is_told_of_latency_and_no_limit
     [card] = [card for card in standing["kpis"] if card["id"] == "p95_latency"]
     assert (card["words"], card["state"]) == ("–", "idle")
     assert "p95_latency" not in {f["rule"] for f in standing["verdict"]["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("watched_seconds", "newest", "state"),
+    [
+        # As the scrapes say, which reach further back than what was just begun to be watched.
+        (10, (388, 388, 388), "steady"),
+        # What the broker has seen and no scrape yet is no time at which the depth held.
+        (10, (388, 450, 460), "unknown"),
+        (90, (388, 450, 460), "unknown"),
+        (90, (388, 388, 388), "steady"),
+    ],
+)
+async def test_scrapes_do_not_contradict_what_the_broker_has_just_seen(
+    watched_seconds: int, newest: tuple[int, int, int], state: str, page: Page
+) -> None:
+    now = time.time()
+    moments = [now - ago for ago in range(watched_seconds, 4, -2)]
+    depths = [*((at, 388.0) for at in moments), *zip((now - 4, now - 2, now), newest, strict=True)]
+    broker, history = nearer(LiveFigure(math.nan)).sources()
+    live = Told(replace(broker, depths=tuple(depths)), history)
+    async with page("on", live) as made:
+        _, standing = await seen(made, "1h")
+    assert standing["drain"]["state"] == state

@@ -53,6 +53,8 @@ from queuescope.operations.redis_failures import translated
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 3.0
+_STOOD_STILL_SECONDS = REPORT_SECONDS + 3 * _TIMEOUT_SECONDS
+"""No broker, however slow, holds up the pulse for so long."""
 _REVOKED_SECONDS = 600.0
 _POOLS = {
     "celery.concurrency.prefork": Pool.PREFORK,
@@ -135,7 +137,7 @@ class Heartbeat:
         self._first_at = 0.0
         # Not by the clock, which may be put right while the worker runs.
         self._started = time.monotonic()
-        self._loop_at = time.time()
+        self._loop_at = self._pulse_at = time.time()
         self._fetched = FetchedJobs(gate.queue_of)
         self._connected_at: float | None = None
         self._shutdown_at: float | None = None
@@ -155,7 +157,7 @@ class Heartbeat:
     def on_connected(self, consumer: Any) -> None:
         """The consumer has connected, and fetches nothing before this returns."""
         self._obey_now()
-        self._loop_at = self._connected_at = time.time()
+        self._loop_at = self._connected_at = self._pulse_at = time.time()
         self._gate.attach(consumer)
         self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._tick)
         if self._thread.ident is None:
@@ -210,6 +212,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
+            self._notice_standstill()
             try:
                 self._beat()
             except Exception:  # a worker without a pulse would be lost, and obey nothing
@@ -220,6 +223,17 @@ class Heartbeat:
                 self._is_faulty = True
             if self._stop.wait(REPORT_SECONDS):
                 return
+
+    def _notice_standstill(self) -> None:
+        """Where the whole process stood still, stopped or on a machine that slept, its main loop
+        could do nothing meanwhile either, and has only just come back.
+        """
+        now = time.time()
+        if now - self._pulse_at > _STOOD_STILL_SECONDS:
+            self._loop_at = now
+            if self._connected_at is not None:
+                self._connected_at = now
+        self._pulse_at = now
 
     def _beat(self) -> None:
         try:
@@ -371,6 +385,7 @@ class Heartbeat:
             self._collector.abandon_earlier()
 
     def _look(self, at: float) -> WorkerReport:
+        self._notice_standstill()
         clock_at = time.time()
         consumer, pool = self._worker.consumer, self._worker.pool
         desired, activity = self._gate.desired, self._collector.activity()

@@ -26,7 +26,6 @@ from queuescope.health import (
     Finding,
     Health,
     Measured,
-    Movement,
     drain,
     judge,
     movement,
@@ -82,7 +81,7 @@ class _Made:
     histories: Sequence[Reading]
     beside: Sequence[Present | None]
     alerts: Alerts
-    moves: Movement | None
+    scraped: tuple[Floats, Floats] | None
     unmeasured: frozenset[str]
 
 
@@ -180,9 +179,9 @@ class StandingService:
         )
         await self._comparisons.renew(bearings)
         alerts = await self._alerts.read(bearings.error, bearings.source_now, anew=anew)
-        moves = await self._moves(bearings)
+        scraped = await self._scraped(bearings)
         unmeasured = await self._unmeasured(bearings)
-        self._made = _Made(bearings, histories, beside, alerts, moves, unmeasured)
+        self._made = _Made(bearings, histories, beside, alerts, scraped, unmeasured)
         self._made_at, self._made_of = self._clock(), made_of
 
     def _content(self, made: _Made) -> dict[str, Any]:
@@ -320,17 +319,14 @@ class StandingService:
         fresh = [source for source in sources if source.is_fresh]
         completions = [s.completion_per_second for s in fresh]
         completion = next((rate for rate in completions if rate is not None), None)
-        depth, moves = known.get(_DEPTH), made.moves if bearings.error is None else None
+        depth, scraped = known.get(_DEPTH), made.scraped if bearings.error is None else None
         depths = next((source.depths for source in fresh if source.depths), ())
         if depths:
             depth = depths[-1][1]
-            seen = np.array(depths, dtype=float)
-            # What was watched for a moment only says less than the scrapes of before.
-            live = movement(seen[:, 0], seen[:, 1])
-            moves = live if live is not None and not _is_brief(live, moves) else moves
+            scraped = _joined(scraped, np.array(depths, dtype=float), bearings.offset_seconds)
         return drain(
             depth=depth,
-            moves=moves,
+            moves=None if scraped is None else movement(*scraped),
             completion_per_second=(
                 self._flow(COMPLETION, bearings) if completion is None else completion
             ),
@@ -340,8 +336,10 @@ class StandingService:
             is_held_back=any(source.held_back for source in fresh),
         )
 
-    async def _moves(self, bearings: Bearings) -> Movement | None:
-        """How the depth moves by the scrapes of the last minutes; None: it is not known."""
+    async def _scraped(self, bearings: Bearings) -> tuple[Floats, Floats] | None:
+        """The depth by the scrapes of the last minutes, as times and numbers; None: it is not
+        known.
+        """
         flow = self._dashboard.flow
         if flow is None or not flow.waiting or bearings.error is not None:
             return None
@@ -363,7 +361,7 @@ class StandingService:
         frame = reading.frame
         if frame is None or reading.state is not State.FRESH or len(frame.values) != 1:
             return None
-        return movement(frame.grid.timestamps(), np.asarray(frame.values[0]))
+        return frame.grid.timestamps(), np.asarray(frame.values[0])
 
     def _flow(self, name: str, bearings: Bearings) -> float | None:
         """A rate of what goes through the queue; None where it is old or not all of it."""
@@ -377,8 +375,21 @@ class StandingService:
         return await self._days.read(panel.query, bearings, panel.all_metrics, anew=anew)
 
 
-def _is_brief(live: Movement, scraped: Movement | None) -> bool:
-    return scraped is not None and scraped.bursts == 0 and live.seconds < _BRIEF_SECONDS
+def _joined(
+    scraped: tuple[Floats, Floats] | None, watched: Floats, offset_seconds: float
+) -> tuple[Floats, Floats]:
+    """The depth as it was ``watched`` in the broker (moments and numbers, shape ``(n, 2)``), after
+    the scrapes of before where that is not long enough to tell much. ``offset_seconds`` is how far
+    the clock of the scrapes is ahead.
+    """
+    times, depths = watched[:, 0], watched[:, 1]
+    if scraped is None or times[-1] - times[0] >= _BRIEF_SECONDS:
+        return times, depths
+    before = scraped[0] - offset_seconds < times[0]
+    return (
+        np.concatenate([scraped[0][before] - offset_seconds, times]),
+        np.concatenate([scraped[1][before], depths]),
+    )
 
 
 def _curve(panel: Panel, frame: Frame) -> Floats | None:
