@@ -119,11 +119,11 @@ class Transport:
             return await self._send(method, path, form, small=small)
         except _StaleConnectionError:
             # The server closed a kept connection at the moment of its use. Questions change
-            # nothing, so asking once more on a new connection is safe.
+            # nothing, so asking once more is safe: on a new connection, or another kept one.
             try:
                 return await self._send(method, path, form, small=small)
             except _StaleConnectionError as exc:
-                raise failures.broken_off(exc) from exc
+                raise _without_answer(exc.met) from exc
 
     async def _send(self, method: str, path: str, form: Form, *, small: bool) -> Response:
         connected_anew = False
@@ -151,10 +151,8 @@ class Transport:
             response = await self._client.send(request, stream=True)
         except (*_BROKEN_OFF, httpx2.RemoteProtocolError) as exc:
             if not connected_anew:
-                raise _StaleConnectionError(str(exc)) from exc
-            if isinstance(exc, _BROKEN_OFF) or "disconnected" in str(exc):
-                raise failures.broken_off(exc) from exc
-            raise failures.not_prometheus(str(exc)) from exc
+                raise _StaleConnectionError(exc) from exc
+            raise _without_answer(exc) from exc
         except (httpx2.NetworkError, httpx2.TimeoutException) as exc:
             raise failures.no_connection(exc) from exc
         except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
@@ -259,6 +257,17 @@ class Call:
 
 class _StaleConnectionError(Exception):
     """A kept connection turned out to be closed before any answer came."""
+
+    def __init__(self, met: Exception) -> None:
+        super().__init__(str(met))
+        self.met = met
+
+
+def _without_answer(exc: Exception) -> SourceError:
+    """The error for a connection on which nothing came that could be read as HTTP."""
+    if isinstance(exc, _BROKEN_OFF) or "disconnected" in str(exc):
+        return failures.broken_off(exc)
+    return failures.not_prometheus(str(exc))
 
 
 def _successful(response: Response) -> bytes:
