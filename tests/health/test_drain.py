@@ -338,3 +338,17 @@ def test_what_falls_without_a_completion_is_no_stall() -> None:
 
 def test_the_strip_turns_with_the_depth_after_a_burst() -> None:
     assert states([9.0, 9, 9, 300, 280, 250], [0.0, 5, 5, 5, 20, 30], 3)[-1] == "clearing"
+
+
+@pytest.mark.parametrize(("counted", "state"), [(600, "stalled"), (40, "waiting"), (0, "waiting")])
+def test_nothing_completed_for_a_short_count_is_no_stall(counted: float, state: str) -> None:
+    found = drain(
+        depth=20,
+        moves=Movement(0.0, 0.0, 600),
+        completion_per_second=0.0,
+        workers=4,
+        window_seconds=600,
+        counted_seconds=counted,
+        oldest_seconds=900,
+    )
+    assert found.state == state

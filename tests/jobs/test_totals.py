@@ -98,3 +98,14 @@ def test_the_window_of_the_forecast_may_be_longer_than_a_day(store: JobStore) ->
     store.record(ended(JobStatus.SUCCEEDED, 10, 100_000))
     found = totals(store, window_seconds=200_000)
     assert (found.succeeded_in_day, found.left) == (1, 2)
+
+
+def test_a_rate_is_over_what_the_history_holds(store: JobStore) -> None:
+    """40 jobs in 40 s are one a second, not 40 in five minutes."""
+    store.record(ended(JobStatus.SUCCEEDED, *(float(ago) for ago in range(1, 41))))
+    found = totals(store)
+    assert found.ended_per_minute == pytest.approx(60)
+    assert found.left_per_second == pytest.approx(1)
+    assert (found.covered(300), found.covered(20)) == (40, 20)
+    # A single job just now is no rate of hundreds.
+    assert replace(found, began_at=NOW - 1).covered(300) == 10

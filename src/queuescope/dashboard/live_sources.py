@@ -16,6 +16,7 @@ from queuescope.errors import QueuescopeError, UnsupportedBrokerError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
 from queuescope.panels import RANKED_QUANTILE
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.live_sources import (
     Act,
     Acts,
@@ -201,7 +202,9 @@ def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
             "success_rate": LiveFigure(
                 totals.success_percent_lately, totals.success_percent_of_day, notes=notes
             ),
-            "throughput": LiveFigure(totals.ended_per_minute),
+            "throughput": LiveFigure(
+                totals.ended_per_minute, over_seconds=_less_than(totals, RECENT_SECONDS)
+            ),
         }
         if (latency := _latency(totals)) is not None:
             figures["p95_latency"] = latency
@@ -213,7 +216,14 @@ def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
         figures=figures,
         why_not=why_not,
         completion_per_second=totals.left_per_second,
+        completion_seconds=_less_than(totals, totals.window_seconds),
     )
+
+
+def _less_than(totals: JobTotals, seconds: float) -> float | None:
+    """Over how long it was counted, where the history holds less than the last ``seconds``."""
+    covered = totals.covered(seconds)
+    return covered if covered < seconds else None
 
 
 def _latency(totals: JobTotals) -> LiveFigure | None:

@@ -199,17 +199,19 @@ def drain(
     completion_per_second: float | None,
     workers: int | None,
     window_seconds: float,
+    counted_seconds: float | None = None,
     oldest_seconds: float | None = None,
     is_held_back: bool = False,
 ) -> Drain:
     """The verdict on a queue of ``depth`` waiting jobs.
 
     ``moves`` is how the depth moves, and ``completion_per_second`` the jobs that left the queue
-    for good over the last ``window_seconds``; what arrived is their sum (a job that is neither
-    waiting nor completed is running, and few enough are). Without a completion the queue is
-    stalled, unless it shrinks or even its oldest job is known to have waited for less than the
-    window (``oldest_seconds``; None is unknown). While it ``is_held_back`` no rate of the past
-    says anything of what will come.
+    for good over the last ``window_seconds``, or over ``counted_seconds``, where they were not
+    counted for longer, which is too short to call it a stall that there were none; what arrived is
+    their sum (a job that is neither waiting nor completed is running, and few enough are). Without
+    a completion the queue is stalled, unless it shrinks or even its oldest job is known to have
+    waited for less than the window (``oldest_seconds``; None is unknown). While it ``is_held_back``
+    no rate of the past says anything of what will come.
 
     The depth clears or grows only if it moves so by more than chance, one job, or 2 % of what
     arrives. The range of a forecast takes the pace for what it likely is at the slowest and the
@@ -223,13 +225,17 @@ def drain(
     if completion_per_second is None or math.isnan(completion_per_second):
         return Drain(DrainState.EMPTY if depth <= 0 else DrainState.UNKNOWN)
     completion = max(0.0, completion_per_second)
+    counted = window_seconds if counted_seconds is None else min(window_seconds, counted_seconds)
+    if counted < window_seconds:
+        # Nobody knows what was completed before.
+        oldest_seconds = 0.0
     if moves is None or math.isnan(moves.per_second):
         if depth <= 0:
             return Drain(DrainState.EMPTY, completion_per_second=completion)
         found = Drain(DrainState.UNKNOWN, completion_per_second=completion, is_early=True)
         return (
             found
-            if completion * window_seconds >= _FEWEST_COMPLETIONS
+            if completion * counted >= _FEWEST_COMPLETIONS
             else _unmoved(found, window_seconds, oldest_seconds)
         )
     net = moves.per_second
@@ -243,7 +249,7 @@ def drain(
     # Rates of whole jobs are not whole: one job more is one job.
     balanced = abs(net) * moves.seconds <= slack * (1 + _ROUNDING_RATIO) or abs(net) <= by_chance
     # Not even one whole job: the rest of a rate that is fading out.
-    if completion * window_seconds < _FEWEST_COMPLETIONS:
+    if completion * counted < _FEWEST_COMPLETIONS:
         if net < 0 and not balanced:
             return replace(rates, state=DrainState.WAITING)
         return _unmoved(rates, window_seconds, oldest_seconds)

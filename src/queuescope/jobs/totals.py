@@ -23,6 +23,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 _MEASURED = (JobStatus.SUCCEEDED, JobStatus.FAILED)
 """Of these workers measure the latency, too."""
+_SHORTEST_SECONDS = 10.0
 _MOST_MEASURED = 100_000
 _UNSUCCESSFUL = (JobStatus.FAILED, JobStatus.LOST)
 _NOT_DONE = (JobStatus.REVOKED, JobStatus.EXPIRED, JobStatus.IGNORED)
@@ -69,12 +70,22 @@ class JobTotals:
 
     @property
     def ended_per_minute(self) -> float:
-        """Over the last five minutes."""
-        return (self.succeeded_lately + self.unsuccessful_lately) * 60 / RECENT_SECONDS
+        """Over the last five minutes, or since the history begins."""
+        ended = self.succeeded_lately + self.unsuccessful_lately
+        return ended * 60 / self.covered(RECENT_SECONDS)
 
     @property
     def left_per_second(self) -> float:
-        return self.left / self.window_seconds
+        """Over the window, or since the history begins."""
+        return self.left / self.covered(self.window_seconds)
+
+    def covered(self, seconds: float) -> float:
+        """How many of the last ``seconds`` the history holds; never so few that a single job would
+        make a high rate.
+        """
+        if self.began_at is None:
+            return seconds
+        return min(seconds, max(_SHORTEST_SECONDS, self.at - self.began_at))
 
 
 def read_totals(

@@ -62,6 +62,9 @@ class Resolution:
     slowest one, which windows and lookback must fit, and ``fastest_seconds`` that of the fastest,
     none of whose samples may be missed. ``lookback_delta_seconds`` is how long a plain selector
     finds a sample.
+
+    ``recent_seconds`` and ``flow_seconds`` shorten the spans that “now”, and what goes through the
+    queue, are read over, where there is no more than that.
     """
 
     step_seconds: int
@@ -71,6 +74,8 @@ class Resolution:
     open_seconds: float | None = None
     fastest_seconds: int | None = None
     lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
+    recent_seconds: float | None = None
+    flow_seconds: float | None = None
 
     def window(self, seconds: float) -> str:
         milliseconds = round(seconds * 1000)
@@ -126,6 +131,7 @@ class Resolution:
     def placeholders(self) -> dict[str, str]:
         scrape = self.scrape_interval_seconds
         dip = min(self.rate_window_seconds, max(RECENT_SECONDS, 4 * scrape))
+        flow = max(_TEN_MINUTES, 4 * scrape)
         fine, shift = self._sampling()
         covered = self.step_seconds if self.open_seconds is None else self.open_seconds
         return {
@@ -135,8 +141,8 @@ class Resolution:
             # A subquery that is coarser than the step would leave steps without a point.
             "coarse": f"{min(60 if dip >= 120 else max(1, scrape), self.step_seconds)}s",
             "window": self.window(max(covered + scrape, 4 * scrape)),
-            "recent": self.window(dip),
-            "ten_minutes": self.window(max(_TEN_MINUTES, 4 * scrape)),
+            "recent": self.window(min(dip, self.recent_seconds or dip)),
+            "ten_minutes": self.window(min(flow, self.flow_seconds or flow)),
             "lookback": f"{self.lookback_seconds}s",
             # `last_over_time(x[$lookback]) $alive x`: "or" leaves the left side as it is, because
             # a plain selector finds nothing that the longer lookback does not.
@@ -223,6 +229,11 @@ class Measure:
     note: str = ""
     on_page: bool = False
     share: Share | None = None
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it counts jobs over the last minutes."""
+        return self.id == "throughput"
 
     @property
     def has_beside(self) -> bool:

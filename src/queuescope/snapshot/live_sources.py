@@ -50,6 +50,7 @@ class LiveFigure:
     remark: str = ""
     notes: tuple[str, ...] = ()
     quantiles: Mapping[float, float] = field(default_factory=dict)
+    over_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class LiveSource:
     figure can say.
 
     ``completion_per_second`` are the jobs that left for good, over the window that the standing
-    asks its flow for; ``held_back`` says that all which waits does so because an operator wants it.
+    asks its flow for, or over ``completion_seconds``, where there is no more; ``held_back`` says
+    that all which waits does so because an operator wants it.
     ``scheduled`` jobs wait for their time, and are none of those that wait.
     ``depths`` are how many jobs waited in the last minutes, without those that are held back:
     moments (seconds, ascending) and numbers.
@@ -81,6 +83,7 @@ class LiveSource:
     expected: frozenset[str] = frozenset()
     findings: tuple[Finding, ...] = ()
     completion_per_second: float | None = None
+    completion_seconds: float | None = None
     held_back: bool = False
     scheduled: int = 0
     depths: tuple[tuple[float, float], ...] = ()

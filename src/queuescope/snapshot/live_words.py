@@ -35,7 +35,7 @@ def best_figure(
     own = None
     if live is not None and as_of is not None:
         own = Figure(
-            Present(live.shown, as_of, source.cause),
+            Present(live.shown, as_of, source.cause, over_seconds=live.over_seconds),
             None if live.beside is None else Present(live.beside, as_of, source.cause),
             origin=source.origin,
             out_of=live.out_of,

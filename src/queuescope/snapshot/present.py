@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from queuescope.errors import SourceError
 from queuescope.panels import Dashboard
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.coverage import Coverage
 from queuescope.snapshot.probe import Probe
 from queuescope.snapshot.questions import (
     ABOUT_THE_QUESTION,
+    Answers,
     Asker,
     Present,
+    Question,
     figures_of,
     flow_of,
+    present_by,
 )
 from queuescope.snapshot.scrapes import Scrapes
 
@@ -40,9 +45,12 @@ class PresentValues:
         matchers: str,
         clock: Callable[[], float],
     ) -> None:
+        self._coverage = Coverage(dashboard, clock)
         self._asker = Asker(client, dashboard, matchers=matchers, clock=clock)
         self._probe = probe
         self._questions = (*figures_of(dashboard), *flow_of(dashboard))
+        self._names = frozenset(question.name for question in self._questions)
+        self._spans = {present_by(m): RECENT_SECONDS for m in dashboard.measures if m.is_rate}
         self._clock = clock
         self._found: dict[str, Present] = {}
         self._refused: dict[str, float] = {}
@@ -63,6 +71,10 @@ class PresentValues:
     def of(self, name: str) -> Present:
         """The figure of that name; while the source is away the last one, with its time."""
         return self._found.get(name, Present())
+
+    def covered(self, now: float, window_seconds: float) -> float:
+        """Over how many seconds up to ``now`` (source time) jobs were counted, of a window."""
+        return self._coverage.covered(now, window_seconds)
 
     def is_young(self, max_age_seconds: float) -> bool:
         """Whether they were asked for no longer ago than that, or a moment ago."""
@@ -98,13 +110,13 @@ class PresentValues:
         # What was refused a moment ago would only have all the others refused again.
         questions = [q for q in self._questions if not self._was_refused(q.name)]
         try:
-            answers = await self._asker.ask(questions, scrapes)
+            answers = await self._answers(questions, scrapes)
         except SourceError as exc:
             _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
             for question in self._questions:
                 self._fail(question.name, exc)
             return
-        self._found.update(answers.found)
+        self._found.update(self._with_spans(answers))
         for name, error in answers.failed.items():
             _log.warning("cannot read the present %s: %s (%s)", name, error, error.detail)
             self._fail(name, error)
@@ -113,6 +125,34 @@ class PresentValues:
         self._source_now = answers.at
         if answers.at is not None and not answers.failed:
             self._probe.told(answers.at, asked_at, self._clock())
+
+    async def _answers(self, questions: Sequence[Question], scrapes: Scrapes) -> Answers:
+        """The answers over what there is; asked for once more where that was not known before."""
+        now = self._clock() + self._probe.contact.offset_seconds
+        beside = self._coverage.questions(scrapes, now)
+        narrowed = self._coverage.narrowed(scrapes, now)
+        answers = await self._asker.ask([*questions, *beside], narrowed)
+        at, found = answers.at, dict(answers.found)
+        if at is None:
+            return answers
+        is_news = bool(beside) and self._coverage.learn(found, scrapes, at)
+        if any(self._coverage.is_back(found[name]) for name in self._spans if name in found):
+            alone = self._coverage.questions_now(scrapes, at)
+            told = await self._asker.ask(alone, narrowed, at)
+            is_news |= self._coverage.learn(dict(told.found), scrapes, at)
+        if is_news:
+            return await self._asker.ask(questions, self._coverage.narrowed(scrapes, at), at)
+        failed = {name: e for name, e in answers.failed.items() if name in self._names}
+        return Answers(at, found, failed)
+
+    def _with_spans(self, answers: Answers) -> dict[str, Present]:
+        """The figures, each with over how long it was measured where that is less than usual."""
+        at, found = answers.at, dict(answers.found)
+        for name, seconds in self._spans.items():
+            if at is not None and name in found and self._coverage.is_young(at, seconds):
+                covered = self._coverage.covered(at, seconds)
+                found[name] = replace(found[name], over_seconds=covered)
+        return found
 
     def _was_refused(self, name: str) -> bool:
         at = self._refused.get(name, float("-inf"))

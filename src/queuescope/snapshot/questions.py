@@ -44,7 +44,8 @@ class Present:
     ``as_of`` (source time) is when it was so, None before any answer. ``cause`` says why there is
     nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
     that may be incomplete. With ``bounds`` it is known only that the figure lies between these,
-    and ``value`` is an estimate, which is drawn but never told.
+    and ``value`` is an estimate, which is drawn but never told. ``over_seconds`` is over how long
+    it was measured, where that is less than usual because there is no more.
     """
 
     value: float | None = None
@@ -52,6 +53,7 @@ class Present:
     cause: str = ""
     warnings: tuple[str, ...] = ()
     bounds: Bounds | None = None
+    over_seconds: float | None = None
 
     @property
     def between(self) -> Bounds | None:

@@ -52,13 +52,15 @@ class Scrape:
 class Scrapes:
     """How each metric is scraped; ``usual`` stands for a metric that was not measured.
 
-    For ``left_open`` and ``lookback_delta_seconds`` see ``panels.Resolution``.
+    For the others see ``panels.Resolution``.
     """
 
     usual: Scrape
     by_metric: Mapping[str, Scrape] = field(default_factory=dict)
     left_open: bool = True
     lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
+    recent_seconds: float | None = None
+    flow_seconds: float | None = None
 
     @property
     def fastest_seconds(self) -> int:
@@ -88,6 +90,8 @@ class Scrapes:
             scrape.phase_seconds,
             fastest_seconds=scrape.fastest_seconds,
             lookback_delta_seconds=self.lookback_delta_seconds,
+            recent_seconds=self.recent_seconds,
+            flow_seconds=self.flow_seconds,
         )
 
 

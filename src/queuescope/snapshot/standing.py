@@ -317,8 +317,12 @@ class StandingService:
         known = {name: figure.whole for name, figure in figures.items()}
         workers, oldest_ms = known.get("active_workers"), known.get("oldest_waiting")
         fresh = [source for source in sources if source.is_fresh]
-        completions = [s.completion_per_second for s in fresh]
-        completion = next((rate for rate in completions if rate is not None), None)
+        window = 600 if flow is None else flow.window_seconds
+        counted = next((s for s in fresh if s.completion_per_second is not None), None)
+        completion = self._flow(COMPLETION, bearings)
+        covered: float | None = self._surveyor.present.covered(bearings.source_now, window)
+        if counted is not None:
+            completion, covered = counted.completion_per_second, counted.completion_seconds
         depth, scraped = known.get(_DEPTH), made.scraped if bearings.error is None else None
         depths = next((source.depths for source in fresh if source.depths), ())
         if depths:
@@ -327,11 +331,10 @@ class StandingService:
         return drain(
             depth=depth,
             moves=None if scraped is None else movement(*scraped),
-            completion_per_second=(
-                self._flow(COMPLETION, bearings) if completion is None else completion
-            ),
+            completion_per_second=completion,
             workers=None if workers is None or np.isnan(workers) else int(workers),
-            window_seconds=600 if flow is None else flow.window_seconds,
+            window_seconds=window,
+            counted_seconds=covered,
             oldest_seconds=None if oldest_ms is None or np.isnan(oldest_ms) else oldest_ms / 1000,
             is_held_back=any(source.held_back for source in fresh),
         )

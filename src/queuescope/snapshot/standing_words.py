@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from queuescope.figures import Bounds, figure_words, value_words
+from queuescope.figures import Bounds, duration_words, figure_words, value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
 from queuescope.snapshot.alerts import Alerts
@@ -192,7 +192,7 @@ def card_content(
         "instead": f"from {figure.origin.words}" if figure.missed else "",
         "details": _details(measure, figure, history, outlook),
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
-        "note": "" if measure.has_beside else measure.note,
+        "note": _over_words(figure) or ("" if measure.has_beside else measure.note),
         "beside": _beside(measure, figure),
         "changes": [
             {"against": name, **_change(kind, worse, change, figure.shown)}
@@ -284,6 +284,14 @@ def _beside(measure: Measure, figure: Figure) -> str:
     return f"{beside.words(measure.panel.kind)} in {measure.note}"
 
 
+def _over_words(figure: Figure) -> str:
+    """Over how long the figure was measured, where that is less than usual."""
+    seconds = figure.shown.over_seconds
+    if seconds is None or figure.shown.value is None:
+        return ""
+    return f"over {duration_words(max(1, round(seconds)))}"
+
+
 def _details(
     measure: Measure, figure: Figure, history: Reading, outlook: Drain | None
 ) -> list[Reason]:
@@ -295,6 +303,8 @@ def _details(
     if figure.cause:
         said.append([_sentence(figure.cause)])
     said += [[note] for note in figure.notes]
+    if over := _over_words(figure):
+        said.append([f"Measured {over}: there are no older jobs in the last minutes."])
     if beside := _beside(measure, figure):
         said.append([f"{beside}."])
     if shown.bounds is not None:
