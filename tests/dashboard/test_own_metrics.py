@@ -155,7 +155,8 @@ async def test_an_outage_is_told_by_its_kind_and_the_data_grow_old(stage: Stage)
     assert stage.value("queuescope_cache_lookups_total", status="source_error") == 3
     after = stage.value("queuescope_data_age_seconds", panel="latency")
     assert before is not None
-    assert after == pytest.approx(before + 61)
+    # By the source's clock, which goes on: what it was last asked may be of a moment later.
+    assert after == pytest.approx(before + 61, abs=1)
 
 
 async def test_what_is_told_of_views_does_not_grow_with_them(stage: Stage) -> None:

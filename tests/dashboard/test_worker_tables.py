@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.dashboard.test_widgets import Reader
-from tests.worker_reports import AHEAD, BUSY, NOW, report
+from tests.worker_reports import AHEAD, BUSY, NOW, REPORT, report
 
 from queuescope.dashboard.worker_tables import (
     Trends,
@@ -102,6 +102,23 @@ def test_of_a_lost_workers_jobs_each_says_whether_it_comes_again(
     assert words in cells(page)
 
 
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        (3600, "clock 1 h ahead"),
+        (-90, "clock 1 min 30 s behind"),
+        (5, "clock 5 s ahead"),
+        (4.9, ""),
+        (-4.9, ""),
+    ],
+)
+def test_a_clock_that_is_off_is_told_on_its_worker(ahead: float, words: str) -> None:
+    off = report(clock_at=REPORT.at + ahead, started_at=REPORT.at + ahead - 1000)
+    text = cells(sheet(off))
+    assert ("clock" in text) is bool(words)
+    assert f"prefork, 2 places{words}" in text
+
+
 def test_where_nobody_can_report_nobody_is_called_lost() -> None:
     text = cells(sheet(report(worker="gone@h", at=NOW - 100), can_report=False))
     assert text.startswith("1 worker: not known who is aliveas of ")
@@ -132,6 +149,9 @@ def test_thresholds_are_told_by_word_and_shape(ratio: float, words: str, tone: s
             cpu_limit=2.0,
             memory_bytes=round(512 * 2**20 * ratio),
             memory_limit_bytes=512 * 2**20,
+            # A clock that is off would stand out as well.
+            clock_at=REPORT.at,
+            started_at=REPORT.at - 1000,
         )
     )
     assert cells(page).count(words) == 2

@@ -380,13 +380,14 @@ TROUBLES = (
         say(_error("500 Internal Server Error", "internal")),
         NOT_PRESENT,
     ),
+    # Each refused figure is asked for by itself, and then whether it was ever measured.
     Trouble(
         "400 bad_data",
         "400 bad_data, 422 execution, step limit",
         "bad_data",
         "refused this query",
         ask_instead(f"sum({{{UPSTREAM}"),
-        most_spoilt=12,
+        most_spoilt=16,
     ),
     Trouble(
         "422 execution",
@@ -394,7 +395,7 @@ TROUBLES = (
         "execution",
         "could not compute",
         ask_instead("ai_agents_queue_depth + on(env) ai_agents_queue_depth"),
-        most_spoilt=12,
+        most_spoilt=16,
     ),
     Trouble(
         "bare NaN",

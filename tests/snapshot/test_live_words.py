@@ -17,7 +17,8 @@ from queuescope.snapshot.live_words import (
     source_findings,
 )
 from queuescope.snapshot.questions import Present
-from queuescope.snapshot.standing_words import Figure, drain_content
+from queuescope.snapshot.standing_words import Figure, card_content, drain_content
+from queuescope.timeseries import LookupStatus, Reading, State
 
 DEPTH = load_dashboard("ai-agents").measures[0]
 # Prometheus's clock is a minute ahead of ours, and so are the times that the page shows.
@@ -195,3 +196,26 @@ def test_a_forecast_is_told_as_a_range_that_is_rounded_outward(
     )
     assert found["brief"] == words
     assert found["words"] == f"The queue {words}, if it goes on as in the last minutes."
+
+
+@pytest.mark.parametrize(
+    ("yesterday", "last_week", "tones"),
+    [
+        (300.0, 350.0, ["worse", "worse"]),
+        (-30.0, -20.0, ["better", "better"]),
+        # Yesterday was the burst, and today is another.
+        (-183.0, 370.0, ["neutral", "neutral"]),
+        (0.0, 370.0, ["neutral", "neutral"]),
+        (300.0, None, ["neutral", "neutral"]),
+    ],
+)
+def test_a_change_is_good_or_bad_only_where_all_that_it_is_compared_with_say_so(
+    yesterday: float, last_week: float | None, tones: list[str]
+) -> None:
+    changes = {
+        name: None if change is None else (change, change)
+        for name, change in (("yesterday", yesterday), ("last week", last_week))
+    }
+    nothing = Reading(State.EMPTY, None, None, LookupStatus.KEY_MISS)
+    card = card_content(DEPTH, replace(HIS, shown=Present(380.0, NOW)), changes, nothing, None)
+    assert [change["tone"] for change in card["changes"]] == tones

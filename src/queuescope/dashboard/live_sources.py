@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.services import refuses_reports
-from queuescope.dashboard.worker_tables import several_of
+from queuescope.dashboard.worker_tables import clock_words, several_of
 from queuescope.errors import QueuescopeError, UnsupportedBrokerError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
@@ -296,10 +296,20 @@ def _scheduled_notes(picture: BrokerPicture) -> tuple[str, ...]:
 
 
 def _ending_notes(picture: BrokerPicture) -> tuple[str, ...]:
-    """Workers that live and take nothing, as they should, and those that cannot be told apart."""
+    """Workers that live and take nothing, as they should, those that cannot be told apart, and
+    those whose clock is off.
+    """
     fleet = picture.fleet
     names = [several_of(name, len(fleet.named(name))) for name in fleet.namesakes()]
-    return (*(f"{words}." for words in names[:_NAMED]), *_taking_nothing(picture))
+    return (
+        *(f"{words}." for words in names[:_NAMED]),
+        *_taking_nothing(picture),
+        *(
+            f"The clock of {worker.name} is {clock_words(worker)}, and the times of its jobs with "
+            "it."
+            for worker in fleet.with_clocks_off()[:_NAMED]
+        ),
+    )
 
 
 def _taking_nothing(picture: BrokerPicture) -> tuple[str, ...]:

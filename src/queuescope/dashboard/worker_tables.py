@@ -33,6 +33,7 @@ from queuescope.timeseries import Floats, State
 if TYPE_CHECKING:
     from queuescope.live import BrokerPicture, Sighting
     from queuescope.live.roster import Entry, Roster, RunningJob, Usage
+    from queuescope.operations.workers import Worker
     from queuescope.snapshot.worker_trends import Trend
 
 SHOWN = 50
@@ -202,6 +203,7 @@ def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[A
             mark(worker.words, STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
             _note(f"{report.pool}, {places}"),
+            mark(f"clock {clock_words(worker)}", Tone.WARN) if worker.clock_off_seconds else "",
             class_="qs-worker",
             data_status=worker.status,
         ),
@@ -214,6 +216,12 @@ def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[A
         _memory(entry.memory),
         _chart(worker.name, trends),
     ]
+
+
+def clock_words(worker: Worker) -> str:
+    """By how much a clock is off, such as “1 h ahead”."""
+    off = worker.clock_off_seconds
+    return f"{duration_words(abs(off))} {'ahead' if off > 0 else 'behind'}"
 
 
 def _lost_part(

@@ -41,6 +41,10 @@ class WorkerStatus(StrEnum):
     LOST = "lost"
 
 
+CLOCK_OFF_SECONDS = 5.0
+"""A report may be under way for some of that; less disturbs no figure that anybody reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker and what may be said of it; ``reason`` is why it takes no work, or no more: a
@@ -74,6 +78,14 @@ class Worker:
         report = self.report
         due = report.next_due_at
         return None if due is None else due - report.clock_at + report.at
+
+    @property
+    def clock_off_seconds(self) -> float:
+        """How far its clock is ahead of the broker's, or behind where this is negative; 0 for less
+        than ``CLOCK_OFF_SECONDS``.
+        """
+        off = self.report.clock_at - self.report.at
+        return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
 
     @property
     def uptime_seconds(self) -> float:
@@ -156,6 +168,11 @@ class Fleet:
         """Names that several living workers have, but for one that makes room for its successor."""
         names = Counter(w.name for w in self.alive if w.status is not WorkerStatus.SHUTTING_DOWN)
         return tuple(sorted(name for name, count in names.items() if count > 1))
+
+    def with_clocks_off(self) -> tuple[Worker, ...]:
+        """The living workers whose clock is not the broker's, the farthest off first."""
+        off = (worker for worker in self.alive if worker.clock_off_seconds)
+        return tuple(sorted(off, key=lambda worker: -abs(worker.clock_off_seconds)))
 
     def scheduled(self, queue: str | None = None) -> Scheduled | None:
         """The jobs of ``queue``, or of all, that living workers have fetched and that wait for

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,11 +194,11 @@ def card_content(
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
         "note": _over_words(figure) or ("" if measure.has_beside else measure.note),
         "beside": _beside(measure, figure),
-        "changes": [
+        "changes": _judged(
             {"against": name, **_change(kind, worse, change, figure.shown)}
             for name, change in changes.items()
             if not figure.shown.warnings
-        ],
+        ),
         "spark": None
         if spark is None or history.frame is None
         else {
@@ -373,6 +373,17 @@ def _level(figure: Figure, measure: Measure) -> str:
 
 def _is_judged(limits: Limits | None) -> bool:
     return limits is not None and limits.is_set
+
+
+def _judged(changes: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Better or worse only by all that is compared with, and by two moments at least: one of them
+    alone may itself have been unusual, such as a burst of yesterday.
+    """
+    found = list(changes)
+    tones = {change["tone"] for change in found}
+    if len(found) > 1 and len(tones) == 1:
+        return found
+    return [{**change, "tone": "neutral"} for change in found]
 
 
 def _change(

@@ -26,6 +26,7 @@ from queuescope.dashboard.worker_tables import (
     SHOWN,
     Trends,
     by_urgency,
+    clock_words,
     found,
     several_of,
     workers_sheet,
@@ -92,6 +93,7 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
             remarks=[
                 *_report_remarks(sighting, made, now),
                 *_namesake_remarks(sighting.value),
+                *_clock_remarks(sighting.value),
                 *_unreadable_remarks(sighting.value),
                 *_history_remarks(),
             ],
@@ -124,6 +126,18 @@ def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float)
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
     return [] if made.alive or made.lost else [_nobody_reports()]
+
+
+def _clock_remarks(picture: BrokerPicture) -> list[Markup]:
+    return [
+        notice(
+            f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: in the job "
+            "history and the metrics the times, waits and latencies of its jobs are off by as "
+            "much. Let NTP set the clock of its machine.",
+            tone=Tone.WARN,
+        )
+        for worker in picture.fleet.with_clocks_off()[:_NAMED]
+    ]
 
 
 def _namesake_remarks(picture: BrokerPicture) -> list[Markup]:
