@@ -62,7 +62,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
                         "team": "a",
                     }
                 )
-                times = range(NOW - 7200, NOW + AHEAD, SCRAPE)
+                times = range(NOW - 7200, int(time.time()) + AHEAD, SCRAPE)
                 writer.write([(labels, at, depth) for at in times])
         writer.close()
         yield server
