@@ -310,6 +310,11 @@ class Dashboard:
     replica_labels: tuple[str, ...] = ()
 
     @property
+    def all_panels(self) -> tuple[Panel, ...]:
+        """The charts' panels and those of the measures, of which some are charts as well."""
+        return (*self.panels, *(measure.panel for measure in self.measures))
+
+    @property
     def breakdowns(self) -> tuple[str, ...]:
         """Every label that at least one panel can be split by, in order of first mention."""
         return tuple(dict.fromkeys(label for panel in self.panels for label in panel.breakdowns))

@@ -66,19 +66,22 @@ class MeasuredHere:
         if 0 <= self._clock() - looked_at < _KEPT_SECONDS:
             return
         try:
-            newest = [
-                await newest_sample(
-                    self._client, selector(metric, self._matchers), now, SEARCHED_DAYS
-                )
-                for metric in measure.panel.all_metrics
-            ]
+            was_had = await self._was_had(measure, now)
         except SourceError as exc:
             # Until it is known otherwise, it may be lost.
             _log.warning("cannot look for %s: %s (%s)", measure.id, exc, exc.detail)
             self._never.pop(measure.id, None)
             return
-        if any(at is not None for at in newest):
+        if was_had:
             self._had.add(measure.id)
             self._never.pop(measure.id, None)
         else:
             self._never[measure.id] = self._clock()
+
+    async def _was_had(self, measure: Measure, now: float) -> bool:
+        """Each search may go through thirty days: the first metric with a sample is enough."""
+        for metric in measure.panel.all_metrics:
+            where = selector(metric, self._matchers)
+            if await newest_sample(self._client, where, now, SEARCHED_DAYS) is not None:
+                return True
+        return False

@@ -38,8 +38,7 @@ async def find_replica_labels(
     """The labels that tell replicas apart, besides those that ``dashboard`` allows for; empty where
     each series is there once. Raises ``SourceError``.
     """
-    panels = (*dashboard.panels, *(measure.panel for measure in dashboard.measures))
-    metrics = dict.fromkeys(name for panel in panels for name in panel.metrics)
+    metrics = dict.fromkeys(name for panel in dashboard.all_panels for name in panel.metrics)
     parts = []
     for metric in metrics:
         newest = f"last_over_time({selector(metric, matchers)}[{_SPAN}])"

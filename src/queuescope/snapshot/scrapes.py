@@ -115,8 +115,7 @@ def metrics_of(template: str) -> tuple[str, ...]:
 
 def metrics_read(dashboard: Dashboard) -> tuple[str, ...]:
     """Everything that is read by name, what the charts read first."""
-    panels = (*dashboard.panels, *(measure.panel for measure in dashboard.measures))
-    found = [name for panel in panels for name in panel.all_metrics]
+    found = [name for panel in dashboard.all_panels for name in panel.all_metrics]
     flow, worker = dashboard.flow, dashboard.per_worker
     templates = [] if flow is None else [flow.completion, flow.waiting, flow.completed]
     templates += [] if worker is None else [worker.throughput]
