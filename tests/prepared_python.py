@@ -21,11 +21,34 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 
 
-class PreparedProcess:
+def start_python(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    command: Sequence[str] | None = None,
+) -> PythonProcess:
     """``python -m module arguments`` in ``folder``; what it says goes to the end of ``log``.
 
-    Has what is needed of ``subprocess.Popen``.
+    A copy of the prepared process, unless ``command`` says what runs it: such as
+    ``[sys.executable]``, where its command line matters.
     """
+    if command is None:
+        return _Copy(module, arguments, environment=environment, folder=folder, log=log)
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [*command, "-m", module, *arguments],
+            env=environment,
+            cwd=folder,
+            stdout=file,
+            stderr=file,
+        )
+
+
+class _Copy:
+    """A copy of the prepared process. Has what is needed of ``subprocess.Popen``."""
 
     def __init__(
         self,
@@ -59,6 +82,9 @@ class PreparedProcess:
 
     def kill(self) -> None:
         self._process.kill()
+
+
+PythonProcess = _Copy | subprocess.Popen[bytes]
 
 
 def _run(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.ports import free_port
-from tests.prepared_python import PreparedProcess
+from tests.prepared_python import PythonProcess, start_python
 
 _READY_WITHIN_SECONDS = 120.0
 
@@ -35,7 +34,7 @@ class DashboardProcess:
         self.is_privileged = True
         self._data = directory / "data"
         self._directory = directory
-        self._process: subprocess.Popen[bytes] | PreparedProcess | None = None
+        self._process: PythonProcess | None = None
         self.port = free_port()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")}
         self._environment = {
@@ -89,7 +88,7 @@ class DashboardProcess:
         finally:
             filler.unlink()
 
-    def _launched(self) -> subprocess.Popen[bytes] | PreparedProcess:
+    def _launched(self) -> PythonProcess:
         arguments = ["serve", f"--port={self.port}"]
         log = self._directory / "dashboard.log"
         prefix: list[str] = []
@@ -100,22 +99,14 @@ class DashboardProcess:
             mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'
             shell = ("sh", "-c", f'{mount} && exec "$@"', "sh")
             prefix = ["unshare", "--map-root-user", "--mount", *shell, *prefix]
-        if not prefix:
-            return PreparedProcess(
-                "queuescope.cli",
-                arguments,
-                environment=self._environment,
-                folder=self._directory,
-                log=log,
-            )
-        with log.open("ab") as file:
-            return subprocess.Popen(
-                [*prefix, sys.executable, "-m", "queuescope.cli", *arguments],
-                stdout=file,
-                stderr=file,
-                cwd=self._directory,
-                env=self._environment,
-            )
+        return start_python(
+            "queuescope.cli",
+            arguments,
+            environment=self._environment,
+            folder=self._directory,
+            log=log,
+            command=[*prefix, sys.executable] if prefix else None,
+        )
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one page; status 0 when nothing answers."""

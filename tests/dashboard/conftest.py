@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 from tests.ports import free_port
-from tests.prepared_python import PreparedProcess
+from tests.prepared_python import start_python
 from tests.real_prometheus import RealPrometheus
 
 SCRAPE = 30
@@ -70,20 +70,14 @@ class RunningDashboard:
         }[server]
         self._log.unlink(missing_ok=True)
         arguments += ["--port", str(self.port)]
-        self._process: PreparedProcess | subprocess.Popen[bytes]
-        if has_own_command:
-            with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", module, *arguments],
-                    env=environment,
-                    cwd=directory,
-                    stdout=log,
-                    stderr=log,
-                )
-        else:
-            self._process = PreparedProcess(
-                module, arguments, environment=environment, folder=directory, log=self._log
-            )
+        self._process = start_python(
+            module,
+            arguments,
+            environment=environment,
+            folder=directory,
+            log=self._log,
+            command=[sys.executable] if has_own_command else None,
+        )
         until = time.monotonic() + _READY_WITHIN_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:
