@@ -1,12 +1,14 @@
-"""Servers of the dashboard that need not import it: they are forked from a process that has.
+"""Dashboards and Celery workers that need not import what they run: they are forked from a process
+that has.
 
-To import the dashboard takes seconds of a processor, and the tests start it dozens of times. Each
-test process keeps one process that has imported it and done nothing else, and each server begins
+These imports take seconds of a processor, and the tests start both a hundred times. Each test
+process keeps one process that has imported all of it and done nothing else, and each server begins
 as its copy, with an environment, a folder and a log of its own.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import multiprocessing
 import os
@@ -16,7 +18,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_PRELOADED = ["queuescope.cli", "queuescope.dashboard.asgi", "uvicorn"]
+_PRELOADED = [
+    *("queuescope.cli", "queuescope.dashboard.asgi", "uvicorn"),
+    *("queuescope.instrument", "celery.__main__", "celery.bin.celery", "celery.apps.worker"),
+    *("celery.worker.consumer", "celery.concurrency.prefork", "kombu.transport.redis"),
+]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 
@@ -30,7 +36,8 @@ def start_python(
     log: Path,
     command: Sequence[str] | None = None,
 ) -> PythonProcess:
-    """``python -m module arguments`` in ``folder``; what it says goes to the end of ``log``.
+    """``python -m module arguments`` in ``folder``, which leads a group of processes of its own;
+    what it says goes to the end of ``log``. The module has a ``main()``.
 
     A copy of the prepared process, unless ``command`` says what runs it: such as
     ``[sys.executable]``, where its command line matters.
@@ -44,6 +51,7 @@ def start_python(
             cwd=folder,
             stdout=file,
             stderr=file,
+            start_new_session=True,
         )
 
 
@@ -74,8 +82,12 @@ class _Copy:
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired("a server of the dashboard", timeout or 0)
+            raise subprocess.TimeoutExpired("a prepared process", timeout or 0)
         return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -90,6 +102,7 @@ PythonProcess = _Copy | subprocess.Popen[bytes]
 def _run(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: str
 ) -> None:
+    os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -98,4 +111,9 @@ def _run(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.argv = [module, *arguments]
-    importlib.import_module(module).main()
+    sys.path.insert(0, folder)
+    try:
+        importlib.import_module(module).main()
+    finally:
+        # A copy ends without them.
+        atexit._run_exitfuncs()

@@ -20,6 +20,7 @@ import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 from tests.ports import free_port
+from tests.prepared_python import PythonProcess, start_python
 from tests.real_broker import RealBroker
 
 from queuescope.jobs.store import JobStore
@@ -207,7 +208,7 @@ def scrape(port: int) -> Scrape:
 class Worker:
     """A worker of the shop."""
 
-    process: subprocess.Popen[bytes]
+    process: PythonProcess
     port: int
     store: JobStore
     log: Path
@@ -258,35 +259,26 @@ class Shop:
         port = int(environment.get("QUEUESCOPE_METRICS_PORT", free_port()))
         url = f"sqlite:///{self.folder / f'jobs-{self._count}.db'}"
         log = self.folder / f"worker-{self._count}.log"
-        with log.open("wb") as to:
-            process = subprocess.Popen(
-                [
-                    *(self._python, "-m", "celery", "-A", "shop", "worker", "-l", "INFO"),
-                    *(
-                        "--without-mingle",
-                        "--without-gossip",
-                        "-c",
-                        "2",
-                        "-Q",
-                        "orders,express",
-                        "-n",
-                        f"w{self._count}@shop",
-                    ),
-                    *arguments,
-                ],
-                cwd=self.folder,
-                stdout=to,
-                stderr=to,
-                start_new_session=True,
-                env={
-                    **{k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")},
-                    "SHOP_BROKER": self.broker_url,
-                    "TMPDIR": self._temporary.name,
-                    "QUEUESCOPE_METRICS_PORT": str(port),
-                    "QUEUESCOPE_JOB_STORE_URL": url,
-                    **environment,
-                },
-            )
+        log.touch()
+        process = start_python(
+            "celery.__main__",
+            [
+                *("-A", "shop", "worker", "-l", "INFO", "--without-mingle", "--without-gossip"),
+                *("-c", "2", "-Q", "orders,express", "-n", f"w{self._count}@shop"),
+                *arguments,
+            ],
+            environment={
+                **{k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")},
+                "SHOP_BROKER": self.broker_url,
+                "TMPDIR": self._temporary.name,
+                "QUEUESCOPE_METRICS_PORT": str(port),
+                "QUEUESCOPE_JOB_STORE_URL": url,
+                **environment,
+            },
+            folder=self.folder,
+            log=log,
+            command=None if self._python == sys.executable else [self._python],
+        )
         self._running.callback(_end, process)
         text = until(log.read_text, lambda t: "ready." in t or process.poll() is not None)
         assert "ready." in text, f"the worker has ended: {text}"
@@ -360,7 +352,7 @@ class Evidence:
         self._end.touch()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: PythonProcess) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
