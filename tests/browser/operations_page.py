@@ -150,6 +150,12 @@ class OperationsPage:
         self.dialog.get_by_role("button", name=button, exact=True).click()
         return self.told()
 
+    def confirm_retry(self, words: str) -> None:
+        """Let the retry be done that the dialog asks for in ``words``, and leave the dialog."""
+        expect(self.dialog.locator(".qs-lead")).to_contain_text(words, timeout=WAIT_MS)
+        assert self.confirm("Retry").startswith("Done")
+        self.close()
+
     def told(self) -> str:
         """What the dialog says came of it: the state, and the words. It says nothing besides: what
         was asked for is no longer there to be pressed.

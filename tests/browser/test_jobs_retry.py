@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.jobs_page import JobsPage
 from tests.browser.operations_page import OperationsPage, World
-from tests.browser.trends_page import WAIT_MS
 from tests.instrument.conftest import Shop, until
 
 from queuescope.jobs.store import JobStatus, JobStore
@@ -59,14 +58,14 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     for job_id in ids[:2]:
         box_of(page, "The last single failures", job_id).check()
     page.button("Retry 2 chosen").first.click()
-    confirm(acts, "2 jobs that failed are to be sent again")
+    acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
     until(lambda: store.count(status=JobStatus.FAILED), lambda count: count == 2)
     # What was answered a few seconds ago is not asked for again, and the page looks seldom.
     until(lambda: page.open().groups.first.locator("td").nth(1).inner_text(), "2".__eq__)
     page.groups.first.get_by_role("button").click()
     page.button("Retry all 2 of this group").click()
-    confirm(acts, "2 jobs that failed are to be sent again")
+    acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 2, 2])
     until(lambda: store.count(status=JobStatus.SUCCEEDED), lambda count: count == 4)
     nothing = "No job failed in the last 24 hours."
@@ -115,10 +114,3 @@ def box_of(page: JobsPage, table: str, job_id: str) -> Locator:
 
 def runs(file: Path) -> int:
     return len(file.read_text("utf-8").split()) if file.exists() else 0
-
-
-def confirm(acts: OperationsPage, words: str) -> None:
-    """Let what is asked for in ``words`` be done."""
-    expect(acts.dialog.locator(".qs-lead")).to_contain_text(words, timeout=WAIT_MS)
-    assert acts.confirm("Retry").startswith("Done")
-    acts.close()

@@ -19,6 +19,11 @@ from typing import Any
 
 import psutil
 import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+from tests.browser.conftest import CHROMIUM, CHROMIUM_ARGUMENTS
+from tests.browser.jobs_page import JobsPage
+from tests.browser.operations_page import OperationsPage
+from tests.browser.trends_page import WAIT_MS
 from tests.demo.incident import (
     FAILING,
     Incident,
@@ -31,6 +36,9 @@ from tests.demo.incident import (
     unfinished,
 )
 
+from queuescope.dashboard.job_tables import GROUPS_SHOWN
+from queuescope.jobs.failures import Span, failed_ids, failure_groups
+from queuescope.jobs.store import JobStatus, JobStore
 from queuescope.ports import listen, port_of
 
 
@@ -45,6 +53,7 @@ class Stack:
         self.start()
 
     def start(self) -> None:
+        self.began_at = time.time()
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
                 self._argv, stdout=out, stderr=subprocess.STDOUT, umask=0
@@ -123,6 +132,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.signal(signal.SIGKILL)
     stack.wait()
     eventually(lambda: not stack.services(), "the end of every process", stack)
+
+
+@pytest.fixture
+def tab() -> Iterator[Page]:
+    expect.set_options(timeout=WAIT_MS)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield chromium.new_page(viewport={"width": 1440, "height": 1200}, timezone_id="UTC")
+        chromium.close()
 
 
 def test_the_dashboard_answers_at_the_address_that_is_printed(stack: Stack) -> None:
@@ -216,6 +234,39 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
     assert {("growing", False), ("clearing", True), ("empty", True)} <= told
     failed = [one for one in seen[-1].standing["failures"]["groups"] if one["count"] >= FAILING]
     assert "initech" in failed[0]["tenants"]
+
+
+def test_its_failed_jobs_run_again_when_one_is_chosen_or_their_group_is(
+    stack: Stack, tab: Page
+) -> None:
+    """Also those of the days before the stack was started, of which no worker kept anything."""
+    store = JobStore(f"sqlite:///{stack._data_dir / 'jobs.sqlite3'}")
+    span = Span(time.time() - 86_400, time.time() + 3_600)
+    # The smallest: what is retried has to be run.
+    groups = failure_groups(store, span, limit=GROUPS_SHOWN).groups
+    group = min((one for one in groups if one.count > 1), key=lambda one: one.count)
+    ids = failed_ids(store, span, group.fingerprint).ids
+    assert group.first_at < stack.began_at
+
+    def have_run(*wanted: str) -> bool:
+        found = [store.get(one) for one in wanted]
+        return [job.status for job in found if job] == [JobStatus.SUCCEEDED] * len(wanted)
+
+    link = stack._told(r"^To act: (\S+)$")
+    [key] = urllib.parse.parse_qs(urllib.parse.urlsplit(link).query)["key"]
+    acts = OperationsPage(tab, stack.dashboard_url, key).open()
+    page = JobsPage(tab, stack.dashboard_url).open(f"?failures=24h&group={group.fingerprint}")
+    box = page.table("The last failures of this group").get_by_role("checkbox").first
+    [chosen] = [one for one in ids if one in (box.get_attribute("data-value") or "")]
+    box.check()
+    page.card.get_by_role("button", name="Retry 1 chosen").click()
+    acts.confirm_retry("sent again")
+    eventually(lambda: have_run(chosen), "the chosen job has run", stack)
+    page.open(f"?failures=24h&group={group.fingerprint}")
+    page.card.get_by_role("button", name=re.compile("^Retry all ")).click()
+    acts.confirm_retry("sent again")
+    eventually(lambda: have_run(*ids), "the whole group has run", stack)
+    store.close()
 
 
 def test_its_data_are_for_its_user_alone(stack: Stack) -> None:
