@@ -22,6 +22,8 @@ from tests.browser.known_samples import (
 )
 from tests.browser.trends_page import PANELS, iso, wall
 
+# As the settings have it.
+REFRESH_SECONDS = 60
 RANGES = {"1h": (HOUR, 60), "6h": (6 * HOUR, 300), "24h": (DAY, 900), "7d": (7 * DAY, HOUR)}
 
 
@@ -61,19 +63,21 @@ def test_the_drawn_numbers_are_those_of_the_samples(
     for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
         assert_same_numbers(latency_ms(known.platform, grid, step, quantile), latency[label].values)
 
-    # Each curve ends with its figure of now, as the card has it.
+    # Each curve ends with its figure of now. That is the card's, which is asked by itself: within a
+    # refresh of the charts, and a sample may come between the two.
     assert depth.live is not None
     assert success.live is not None
     at = depth.live[0]
     assert grid[-1] < at < grid[-1] + step
-    assert depth.live[1] == live_depth(known.platform, at, at)
-    mean = live_mean_success(known.platform, at, at)
-    np.testing.assert_allclose(success.live[1], mean, rtol=2e-6)
+    near = np.arange(at - REFRESH_SECONDS, at + REFRESH_SECONDS + 1)
+    assert depth.live[1] in [live_depth(known.platform, moment, moment) for moment in near]
+    means = [live_mean_success(known.platform, moment, moment) for moment in near]
+    assert np.isclose(success.live[1], means, rtol=2e-6).any()
     for label, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
-        [expected] = latency_ms(known.platform, np.array([at]), 300 - SCRAPE_SECONDS, quantile)
+        expected = latency_ms(known.platform, near, 300 - SCRAPE_SECONDS, quantile)
         live = latency[label].live
         drawn = np.nan if live is None else live[1]
-        np.testing.assert_allclose(drawn, expected, rtol=2e-6)
+        assert np.isclose(drawn, expected, rtol=2e-6, equal_nan=True).any()
 
 
 def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
