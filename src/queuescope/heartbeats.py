@@ -35,6 +35,10 @@ DROP_SECONDS = 600.0
 """A lost worker is forgotten after so long."""
 STALL_SECONDS = 30.0
 """A worker that could take work which waits, and has not for so long, is stalled."""
+CLOCK_OFF_SECONDS = 5.0
+"""A clock is off that is so far from the broker's: a report may be under way for some of that, and
+less disturbs no figure that anybody reads.
+"""
 ACTIVE_LIMIT = 200
 """So many active jobs at most are named in a report, the oldest first."""
 RATE_LIMITED_LIMIT = 10
@@ -102,10 +106,11 @@ class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """One worker as it was ``at`` that moment.
 
-    ``at`` is by the broker's clock, ``clock_at`` the same moment by the worker's own, by which
-    ``started_at`` and every other time here is measured. ``boot_id`` differs between two lives of
-    one worker. ``revision`` is that of the desired state it has applied, 0 if it knows none, and
-    ``revised_at`` since when.
+    ``at`` is by the broker's clock, ``clock_at`` the same moment by the worker's, by which
+    ``started_at`` and every other time here is measured, as are its rows of the job history. A
+    worker whose machine's clock is off has put that right, by ``clock_ahead``. ``boot_id`` differs
+    between two lives of one worker. ``revision`` is that of the desired state it has applied, 0 if
+    it knows none, and ``revised_at`` since when.
     ``reserved`` counts jobs by queue that it has fetched and not begun, ``scheduled`` those of
     them that wait for their time: a countdown, an ETA, or a retry. They stand by queue in
     ``scheduled_queues``, and the first is due at ``next_due_at``. ``rate_limited`` are those that
@@ -164,6 +169,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     shutting_down_at: Time | None = None
     is_connected: bool = True
     connected_at: Time | None = None
+    clock_ahead: Annotated[float, Meta(ge=-_LATEST, le=_LATEST)] = 0.0
+    """By how many seconds the machine's clock is ahead of ``clock_at``; negative is behind."""
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):

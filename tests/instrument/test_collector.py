@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from queuescope.heartbeats import label
@@ -79,6 +80,27 @@ def test_a_job_that_runs_again_counts_again(collector: Collector, metrics: Worke
         collector.note(observed(event))
     collector.stop()
     assert (outcome(metrics, "retried"), outcome(metrics, "succeeded")) == (1.0, 1.0)
+
+
+def test_a_job_that_began_before_it_was_due_has_no_wait_known(
+    collector: Collector, metrics: WorkerMetrics
+) -> None:
+    """The clock of its sender is off; a little less is what two good clocks may differ by."""
+    for number, ahead in ((1, 3600.0), (2, 1.0)):
+        for event in (Event.STARTED, Event.SUCCEEDED):
+            seen = observed(event, number=number)
+            due_at = T0 + ahead
+            collector.note(msgspec.structs.replace(seen, due_at=due_at, first_due_at=due_at))
+    collector.stop()
+    assert outcome(metrics, "succeeded") == 2.0
+    for name, labels in (("wait", {}), ("latency", {"tenant": "acme"})):
+        found = {
+            part: metrics.registry.get_sample_value(
+                f"ai_agents_enhancement_{name}_seconds_{part}", {"queue": "orders", **labels}
+            )
+            for part in ("count", "sum")
+        }
+        assert found == {"count": 1.0, "sum": 0.0}
 
 
 def test_a_note_that_cannot_be_understood_is_counted_as_lost_and_does_no_harm(

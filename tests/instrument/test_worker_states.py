@@ -14,7 +14,7 @@ import redis
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 
-from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.live.keeper import HistoryKeeper
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.workers import Worker as Judged
@@ -39,6 +39,15 @@ def judged(broker: RedisBroker, is_so: object) -> Judged:
 def still(broker: RedisBroker, moment: float) -> Judged:
     """The only worker as it reports after ``moment``."""
     return judged(broker, lambda worker: worker.report.at > moment)
+
+
+def row_of(worker: Worker, job_id: str, status: JobStatus) -> Job:
+    """What the history says of a job, once it stands so."""
+    row = until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status == status
+    )
+    assert row is not None
+    return row
 
 
 def end(worker: Worker, number: int) -> None:
@@ -231,3 +240,50 @@ def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
     assert row.status is JobStatus.LOST
     with redis.Redis.from_url(shop.broker_url) as client:
         until(lambda: client.hlen(broker.keys.workers), lambda count: count == 1)
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_a_worker_whose_clock_is_off_puts_the_times_of_its_jobs_right(
+    ahead: int, shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import time\nreal = time.time\ntime.time = lambda: real() + {ahead}\n", "utf-8"
+    )
+    before = time.time()
+    worker = shop.start_worker(PYTHONPATH=str(tmp_path))
+    again = shop.send("second_time_lucky", {"queue": "orders"}, tenant="acme", countdown=0)
+    failed = shop.send("fail", {"queue": "orders"}, tenant="acme")
+    seen = worker.at_rest(3)
+    after = time.time()
+    for job_id, status in ((again, JobStatus.SUCCEEDED), (failed, JobStatus.FAILED)):
+        row = row_of(worker, job_id, status)
+        assert row.enqueued_at is not None
+        assert row.started_at is not None
+        assert row.finished_at is not None
+        assert row.wait_seconds is not None
+        assert before - 1 < row.enqueued_at <= row.started_at + 1
+        assert before - 1 < row.started_at <= row.finished_at < after + 1
+        # The second attempt of one is sent by the wrong clock.
+        assert row.wait_seconds < after - before + 1
+    for name in ("wait", "latency"):
+        longest = seen.sum(f"ai_agents_enhancement_{name}_seconds_sum")
+        assert longest < 3 * (after - before + 1)
+    assert seen.sum("ai_agents_enhancement_wait_seconds_count") == 3
+    assert seen.sum("ai_agents_enhancement_latency_seconds_count") == 2
+    assert seen.value("ai_agents_enhancement_success_rate", tenant="acme") == 50
+    # What runs is not lost, and is when the worker is.
+    running = evidence.send_long(shop, "long")
+    row = row_of(worker, running, JobStatus.STARTED)
+    assert row.started_at is not None
+    alive = judged(broker, lambda w: w.report.active_count == 1)
+    assert abs(alive.clock_off_seconds - ahead) < 5
+    assert alive.puts_times_right
+    assert alive.age_seconds(alive.report.active[0]) < time.time() - before + 1
+    fleet_now = fleet(broker)
+    assert fleet_now.has_lost(alive.name, running, row.started_at) is False
+    assert fleet_now.has_ended(alive.name, row.started_at) is False
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    seen_lost = until(lambda: fleet(broker), lambda found: len(found.lost) == 1)
+    keeper = HistoryKeeper(worker.store, lambda: seen_lost, lambda keep: keep)
+    assert keeper.keep() == 1
+    row_of(worker, running, JobStatus.LOST)

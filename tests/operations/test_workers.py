@@ -155,7 +155,9 @@ def test_a_pause_is_confirmed_by_living_workers_that_serve_the_queue() -> None:
         (False, fleet(**BUSY), NOW + AHEAD - 40),
         (True, fleet(at=NOW - 16, **BUSY), NOW + AHEAD - 40),
         # Of an earlier life of the same worker.
-        (True, fleet(**BUSY), NOW + AHEAD - 1001),
+        (True, fleet(), NOW + AHEAD - 1001),
+        # It says that it runs it: its clock was put right meanwhile.
+        (False, fleet(**BUSY), NOW + AHEAD - 1001),
         # It has had the time to report it, and does not.
         (True, fleet(), NOW + AHEAD - 40),
         (False, fleet(), NOW + AHEAD - 5),

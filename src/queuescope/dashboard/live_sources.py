@@ -305,8 +305,8 @@ def _ending_notes(picture: BrokerPicture) -> tuple[str, ...]:
         *(f"{words}." for words in names[:_NAMED]),
         *_taking_nothing(picture),
         *(
-            f"The clock of {worker.name} is {clock_words(worker)}, and the times of its jobs with "
-            "it."
+            f"The clock of {worker.name} is {clock_words(worker)}"
+            f"{'' if worker.puts_times_right else ', and the times of its jobs with it'}."
             for worker in fleet.with_clocks_off()[:_NAMED]
         ),
     )

@@ -217,10 +217,12 @@ def _mark_end(einfo: Any, **_: object) -> None:
 
 
 def succeeded_at(note: Succeeded, started_at: float | None) -> float:
-    """By the child's own clock: the main process may be busy when it hears of the end."""
+    """As the child has measured it: the main process may be busy when it hears of the end, and its
+    clock may have been set meanwhile.
+    """
     if started_at is None or not note.runtime_seconds:
         return note.at
-    return min(note.at, started_at + note.runtime_seconds)
+    return started_at + note.runtime_seconds
 
 
 def what_became(note: Ended) -> tuple[Event, float, str, str]:

@@ -39,6 +39,7 @@ from queuescope.instrument.attempts import (
     succeeded_at,
     what_became,
 )
+from queuescope.instrument.clock import WorkerClock, clock_mark
 from queuescope.instrument.collector import Collector, Running
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
@@ -64,11 +65,16 @@ has the one that is left out.
 UNKNOWN_JOB_TYPE = "UnknownJobType"
 INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
+CLOCK_HEADER = "queuescope_clock"
+"""By which clock the due time was said: see ``clock_mark``."""
+FIRST_CLOCK_HEADER = "queuescope_first_clock"
 
 _LAST_PORT = 65_535
 
 # What tells of one message, and not of its job.
-_NOT_HANDED_ON = frozenset({DUE_HEADER, FIRST_DUE_HEADER, QUEUE_HEADER, "redelivered"})
+_NOT_HANDED_ON = frozenset(
+    {DUE_HEADER, FIRST_DUE_HEADER, CLOCK_HEADER, FIRST_CLOCK_HEADER, QUEUE_HEADER, "redelivered"}
+)
 
 TenantOf = Callable[[Mapping[str, Any], Mapping[str, Any]], str | None]
 Redact = Callable[[str], str]
@@ -124,10 +130,16 @@ def instrument(
     if getattr(app, "queuescope", None) is not None:
         return
     url = job_store_url or os.environ.get("QUEUESCOPE_JOB_STORE_URL")
+    clock = WorkerClock()
     app.queuescope = Instrumentation(
         app,
+        clock=clock,
         metrics=WorkerMetrics(
-            namespace=namespace, subsystem=subsystem, tenants=tenants, queues=queues
+            namespace=namespace,
+            subsystem=subsystem,
+            tenants=tenants,
+            queues=queues,
+            clock=clock.now,
         ),
         host=metrics_host or os.environ.get("QUEUESCOPE_METRICS_HOST") or "0.0.0.0",
         ports=_ports(metrics_port),
@@ -156,6 +168,7 @@ class Instrumentation:
         self,
         app: celery.Celery,
         *,
+        clock: WorkerClock,
         metrics: WorkerMetrics,
         host: str,
         ports: tuple[int, ...],
@@ -167,6 +180,7 @@ class Instrumentation:
         redact: Redact | None,
     ) -> None:
         self._app = app
+        self._clock = clock
         self._operations = operations
         self._retry = retry
         self._redact = redact
@@ -233,7 +247,12 @@ class Instrumentation:
         gate.install(worker)
         can_retry = self._retry is not None or self._keep_arguments
         self.heartbeat = Heartbeat(
-            worker, collector, gate, can_retry=can_retry, keeps=self._keep_arguments
+            worker,
+            collector,
+            gate,
+            clock=self._clock,
+            can_retry=can_retry,
+            keeps=self._keep_arguments,
         )
         # A cold shutdown sends no signal of its end either.
         atexit.register(self.heartbeat.end)
@@ -290,24 +309,33 @@ class Instrumentation:
         headers.pop(QUEUE_HEADER, None)
         known_due = headers.get(DUE_HEADER)
         first_due = headers.get(FIRST_DUE_HEADER, known_due)
+        first_clock = headers.get(FIRST_CLOCK_HEADER, headers.get(CLOCK_HEADER))
         headers[DUE_HEADER] = max(time.time(), self._eta(headers.get("eta")))
+        headers[CLOCK_HEADER] = clock_mark()
         replaced = self._replaced(headers)
         if replaced is not None:
-            headers[FIRST_DUE_HEADER] = replaced
+            headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = replaced
         elif headers.get("retries") and isinstance(first_due, int | float):
-            headers[FIRST_DUE_HEADER] = first_due
+            headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = first_due, first_clock
         else:
             headers.pop(FIRST_DUE_HEADER, None)
+            headers.pop(FIRST_CLOCK_HEADER, None)
 
-    def _replaced(self, headers: Mapping[str, Any]) -> float | None:
-        """When the job first became due that this message replaces, which runs here."""
+    def _replaced(self, headers: Mapping[str, Any]) -> tuple[float, float | None] | None:
+        """When the job first became due that this message replaces, which runs here, and by which
+        clock.
+        """
         if not headers.get("replaced_task_nesting"):
             return None
         task = get_current_worker_task()
         if task is None or task.request.id != headers.get("id"):
             return None
-        first_due = task.request.get(FIRST_DUE_HEADER) or task.request.get(DUE_HEADER)
-        return _number(first_due)
+        request = task.request
+        for due, clock in ((FIRST_DUE_HEADER, FIRST_CLOCK_HEADER), (DUE_HEADER, CLOCK_HEADER)):
+            first_due = _number(request.get(due))
+            if first_due:
+                return first_due, _number(request.get(clock))
+        return None
 
     def _eta(self, eta: object) -> float:
         """When a message with a countdown may run, in epoch seconds; 0 is at once. A time without
@@ -352,23 +380,24 @@ class Instrumentation:
     ) -> tuple[Hashable, Observation] | None:
         """For the collector, which calls it in order and one at a time."""
         if isinstance(note, Begun):
-            return note.key, self._describe(
-                Event.STARTED, note.message, note.at, started_at=note.at
-            )
+            at = self._clock.right(note.at)
+            return note.key, self._describe(Event.STARTED, note.message, at, started_at=at)
         if isinstance(note, Told):
             return self._was_told(note, running)
         begun = running.get(note.key)
         if isinstance(note, Succeeded):
             if begun is None:
                 return None
-            at = succeeded_at(note, begun.started_at)
+            succeeded = msgspec.structs.replace(note, at=self._clock.right(note.at))
+            at = succeeded_at(succeeded, begun.started_at)
             return note.key, _end_of(begun, Event.SUCCEEDED, at)
         if begun is None and note.has_begun:
             # A time limit, or the process of a revoked job that died: it was told before.
             return None
         request = note.request
-        begun = begun or self._describe(Event.STARTED, request.request_dict, note.at)
         event, at, *error = what_became(note)
+        at = self._clock.right(at)
+        begun = begun or self._describe(Event.STARTED, request.request_dict, at)
         if event is Event.FAILED and self._keep is not None:
             kept = self._kept(request)
             if kept:
@@ -376,12 +405,12 @@ class Instrumentation:
         return note.key, self._end_of(begun, event, at, *error)
 
     def _was_told(self, note: Told, running: Running) -> tuple[Hashable, Observation]:
-        job_id = str(note.message["id"])
+        job_id, at = str(note.message["id"]), self._clock.right(note.at)
         for key, begun in running.items():
             if begun.id == job_id:
-                return key, self._end_of(begun, note.event, note.at, *note.error)
-        begun = self._describe(note.event, note.message, note.at)
-        return None, self._end_of(begun, note.event, note.at, *note.error)
+                return key, self._end_of(begun, note.event, at, *note.error)
+        begun = self._describe(note.event, note.message, at)
+        return None, self._end_of(begun, note.event, at, *note.error)
 
     def _end_of(
         self,
@@ -437,7 +466,7 @@ class Instrumentation:
         started_at: float | None = None,
     ) -> Observation:
         """``message`` holds the headers of the message and what Celery adds to them."""
-        due_at = _number(message.get(DUE_HEADER))
+        due_at = self._due_at(message, DUE_HEADER, CLOCK_HEADER)
         return Observation(
             event=event,
             id=str(message["id"]),
@@ -448,10 +477,13 @@ class Instrumentation:
             routing_key=label(routing_key(message)),
             redelivers=self._redelivers(message),
             due_at=due_at,
-            first_due_at=_number(message.get(FIRST_DUE_HEADER)) or due_at,
+            first_due_at=self._due_at(message, FIRST_DUE_HEADER, FIRST_CLOCK_HEADER) or due_at,
             started_at=started_at,
             attempt=int(message.get("retries") or 0) + 1,
         )
+
+    def _due_at(self, message: Mapping[str, Any], due: str, clock: str) -> float | None:
+        return self._clock.right_of_sender(_number(message.get(due)), _number(message.get(clock)))
 
     def _tenant(self, message: Mapping[str, Any]) -> str:
         kwargs = message.get("kwargs") or {}
@@ -524,11 +556,13 @@ def _end_of(
     begun: Observation, event: Event, at: float, error_class: str = "", error_message: str = ""
 ) -> Observation:
     started_at = begun.started_at
+    # A clock may have been set back meanwhile; no job ends before it begins.
+    at = at if started_at is None else max(at, started_at)
     return msgspec.structs.replace(
         begun,
         event=event,
         at=at,
-        runtime_seconds=None if started_at is None else max(0.0, at - started_at),
+        runtime_seconds=None if started_at is None else at - started_at,
         error_class=error_class,
         error_message=error_message,
     )

@@ -23,7 +23,7 @@ from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.registry import Collector as RegistryCollector
 
 from queuescope.errors import JobStoreError
-from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob, label
+from queuescope.heartbeats import ACTIVE_LIMIT, CLOCK_OFF_SECONDS, ActiveJob, label
 from queuescope.instrument.metrics import Outcome, WorkerMetrics
 from queuescope.instrument.observation import Event, Observation
 from queuescope.jobs.store import Job, JobStatus
@@ -85,8 +85,11 @@ class History:
         self._abandoned = (worker, time.time(), redelivers)
         self._thread.start()
 
-    def abandon_earlier(self) -> None:
-        """No other worker of this name lives."""
+    def abandon_earlier(self, *, clock_ahead: float = 0.0) -> None:
+        """No other worker of this name lives; by ``clock_ahead`` seconds times are put right."""
+        if self._abandoned is not None:
+            worker, began_at, redelivers = self._abandoned
+            self._abandoned = (worker, began_at - clock_ahead, redelivers)
         self._may_abandon = True
 
     def add(self, job: Job) -> None:
@@ -267,10 +270,12 @@ class Collector:
         if self.port is not None:
             logger.warning("metrics are served on port %d from now on", self.port)
 
-    def abandon_earlier(self) -> None:
-        """No other worker of this name lives: what stands as started from before is nobody's."""
+    def abandon_earlier(self, *, clock_ahead: float = 0.0) -> None:
+        """No other worker of this name lives: what stands as started from before is nobody's.
+        By ``clock_ahead`` seconds the times of jobs are put right.
+        """
         if self._history is not None:
-            self._history.abandon_earlier()
+            self._history.abandon_earlier(clock_ahead=clock_ahead)
 
     @property
     def port(self) -> int | None:
@@ -360,14 +365,13 @@ class Collector:
             self._tell(seen)
             return
         self._counts[seen.event] += 1
-        latency = None if seen.first_due_at is None else max(0.0, seen.at - seen.first_due_at)
         self._metrics.attempt_ended(
             tenant=seen.tenant,
             queue=seen.queue,
             outcome=Outcome(seen.event.value),
             at=seen.at,
             runtime_seconds=seen.runtime_seconds,
-            latency_seconds=latency,
+            latency_seconds=_seconds_since(seen.first_due_at, seen.at),
         )
         self._tell(seen)
 
@@ -428,6 +432,11 @@ class Collector:
 
 
 def _wait_seconds(seen: Observation) -> float | None:
-    if seen.due_at is None or seen.started_at is None:
+    return _seconds_since(seen.due_at, seen.started_at)
+
+
+def _seconds_since(due_at: float | None, at: float | None) -> float | None:
+    """How long after ``due_at`` it was; unknown where the clock that gave that is off."""
+    if due_at is None or at is None or at - due_at <= -CLOCK_OFF_SECONDS:
         return None
-    return max(0.0, seen.started_at - seen.due_at)
+    return max(0.0, at - due_at)

@@ -35,6 +35,7 @@ from queuescope.heartbeats import (
     report_field,
 )
 from queuescope.instrument import limits
+from queuescope.instrument.clock import WorkerClock
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
@@ -123,11 +124,19 @@ class Heartbeat:
     """Reports and obeys, from before a worker's first job until after its last."""
 
     def __init__(
-        self, worker: Any, collector: Collector, gate: Gate, *, can_retry: bool, keeps: bool
+        self,
+        worker: Any,
+        collector: Collector,
+        gate: Gate,
+        *,
+        clock: WorkerClock,
+        can_retry: bool,
+        keeps: bool,
     ) -> None:
         self._worker = worker
         self._collector = collector
         self._gate = gate
+        self._clock = clock
         self._can_retry = can_retry
         self.link = Link(worker.app)
         self.kept = KeptJobs() if keeps else None
@@ -137,7 +146,7 @@ class Heartbeat:
         self._first_at = 0.0
         # Not by the clock, which may be put right while the worker runs.
         self._started = time.monotonic()
-        self._loop_at = self._pulse_at = time.time()
+        self._loop_at = self._pulse_at = self._clock.now()
         self._fetched = FetchedJobs(gate.queue_of)
         self._connected_at: float | None = None
         self._shutdown_at: float | None = None
@@ -157,7 +166,7 @@ class Heartbeat:
     def on_connected(self, consumer: Any) -> None:
         """The consumer has connected, and fetches nothing before this returns."""
         self._obey_now()
-        self._loop_at = self._connected_at = self._pulse_at = time.time()
+        self._loop_at = self._connected_at = self._pulse_at = self._clock.now()
         self._gate.attach(consumer)
         self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._tick)
         if self._thread.ident is None:
@@ -207,7 +216,7 @@ class Heartbeat:
             yield client
 
     def _tick(self) -> None:
-        self._loop_at = time.time()
+        self._loop_at = self._clock.now()
         self._gate.apply()
 
     def _run(self) -> None:
@@ -228,7 +237,7 @@ class Heartbeat:
         """Where the whole process stood still, stopped or on a machine that slept, its main loop
         could do nothing meanwhile either, and has only just come back.
         """
-        now = time.time()
+        now = self._clock.now()
         if now - self._pulse_at > _STOOD_STILL_SECONDS:
             self._loop_at = now
             if self._connected_at is not None:
@@ -264,7 +273,7 @@ class Heartbeat:
             return
 
         def wait_for_soft_shutdown() -> Any:
-            self._shutdown_at = self._shutdown_at or time.time()
+            self._shutdown_at = self._shutdown_at or self._clock.now()
             return wait()
 
         self._worker.wait_for_soft_shutdown = wait_for_soft_shutdown
@@ -277,7 +286,7 @@ class Heartbeat:
             for told in (state.should_stop, state.should_terminate)
         )
         if self._shutdown_at is None and (is_told or self._worker.blueprint.state != bootsteps.RUN):
-            self._shutdown_at = time.time()
+            self._shutdown_at = self._clock.now()
         return self._shutdown_at
 
     # Obeying --------------------------------------------------------------------------------
@@ -285,6 +294,8 @@ class Heartbeat:
     def _obey_now(self) -> None:
         try:
             with self._lock, self.link.client() as client:
+                # Before the first job, whose times stand by it.
+                self._clock.compare(broker_time(client))
                 self._revocations = None
                 self._obey(client)
         except BrokerError as exc:
@@ -344,7 +355,9 @@ class Heartbeat:
     # Reporting ------------------------------------------------------------------------------
 
     def _report(self, client: redis.Redis) -> None:
-        report = self._look(broker_time(client))
+        now = broker_time(client)
+        self._clock.compare(now)
+        report = self._look(now)
         try:
             client.hset(self.link.keys.workers, self._field, encode(report))
         except redis.ResponseError as exc:
@@ -382,14 +395,17 @@ class Heartbeat:
             self._meets_namesakes = False
             if fields:
                 client.hdel(self.link.keys.workers, *fields)
-            self._collector.abandon_earlier()
+            self._collector.abandon_earlier(clock_ahead=self._clock.ahead)
 
     def _look(self, at: float) -> WorkerReport:
         self._notice_standstill()
-        clock_at = time.time()
+        clock_at = self._clock.now()
         consumer, pool = self._worker.consumer, self._worker.pool
         desired, activity = self._gate.desired, self._collector.activity()
         fetched = self._fetched.look(consumer)
+        due = fetched.next_due_at
+        # Celery lets a job begin when this machine's clock says so.
+        next_due_at = None if due is None else max(0.0, self._clock.right(due))
         served = self._gate.served
         return WorkerReport(
             worker=str(self._worker.hostname),
@@ -402,14 +418,14 @@ class Heartbeat:
             consuming=self._gate.consuming,
             paused=tuple(queue for queue in served if desired.pauses(queue)),
             revision=desired.revision,
-            revised_at=self._gate.set_at,
+            revised_at=self._clock.right(self._gate.set_at),
             pool=_POOLS.get(type(pool).__module__, Pool.OTHER),
             pool_size=int(pool.num_processes or 0),
             prefetch_limit=int(consumer.qos.value if consumer.qos else 0),
             reserved=fetched.reserved,
             scheduled=sum(fetched.scheduled.values()),
             scheduled_queues=fetched.scheduled,
-            next_due_at=fetched.next_due_at,
+            next_due_at=next_due_at,
             rate_limited=fetched.rate_limited,
             shutting_down_at=self._shutdown_begun_at(),
             is_connected=self._connected_at is not None,
@@ -430,6 +446,7 @@ class Heartbeat:
             retries=self._can_retry,
             priority_steps=self.link.priority_steps,
             separator=self.link.separator,
+            clock_ahead=self._clock.ahead,
         )
 
 

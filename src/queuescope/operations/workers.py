@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from queuescope.heartbeats import (
     ACTIVE_LIMIT,
+    CLOCK_OFF_SECONDS,
     LOST_SECONDS,
     STALL_SECONDS,
     ActiveJob,
@@ -39,10 +40,6 @@ class WorkerStatus(StrEnum):
     SHUTTING_DOWN = "shutting down"
     STALLED = "stalled"
     LOST = "lost"
-
-
-CLOCK_OFF_SECONDS = 5.0
-"""A report may be under way for some of that; less disturbs no figure that anybody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +78,16 @@ class Worker:
 
     @property
     def clock_off_seconds(self) -> float:
-        """How far its clock is ahead of the broker's, or behind where this is negative; 0 for less
-        than ``CLOCK_OFF_SECONDS``.
+        """How far its machine's clock is ahead of the broker's, or behind where this is negative; 0
+        for less than ``CLOCK_OFF_SECONDS``.
         """
-        off = self.report.clock_at - self.report.at
+        off = self.report.clock_ahead + self.report.clock_at - self.report.at
         return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
+
+    @property
+    def puts_times_right(self) -> bool:
+        """Whether it tells the times of its jobs by the broker's clock, and not by its own."""
+        return abs(self.report.clock_at - self.report.at) < CLOCK_OFF_SECONDS
 
     @property
     def uptime_seconds(self) -> float:
@@ -254,11 +256,15 @@ class Fleet:
 def _has_lost(worker: Worker, job_id: str, started_at: float) -> bool:
     """Whether ``worker`` does not run a job, or not any more."""
     report = worker.report
-    if not worker.is_alive or started_at < report.started_at:
+    if not worker.is_alive:
         return True
-    if report.clock_at - started_at < _SETTLE_SECONDS or report.active_count > ACTIVE_LIMIT:
+    if any(job.id == job_id for job in report.active):
+        # Even if it seems to be of an earlier life: a clock may have been put right meanwhile.
         return False
-    return all(job.id != job_id for job in report.active)
+    if started_at < report.started_at:
+        return True
+    is_new = report.clock_at - started_at < _SETTLE_SECONDS
+    return not (is_new or report.active_count > ACTIVE_LIMIT)
 
 
 def judge(

@@ -128,12 +128,22 @@ def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float)
     return [] if made.alive or made.lost else [_nobody_reports()]
 
 
+_RIGHTED = (
+    "the times of its jobs are put right by that. Celery itself still goes by the wrong clock, so "
+    "that jobs with a countdown, an ETA or an expiry begin or expire at the wrong time."
+)
+_NOT_RIGHTED = (
+    "in the job history and the metrics the times, waits and latencies of its jobs are off by as "
+    "much; a worker of this version would put them right."
+)
+
+
 def _clock_remarks(picture: BrokerPicture) -> list[Markup]:
     return [
         notice(
-            f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: in the job "
-            "history and the metrics the times, waits and latencies of its jobs are off by as "
-            "much. Let NTP set the clock of its machine.",
+            f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: "
+            f"{_RIGHTED if worker.puts_times_right else _NOT_RIGHTED} "
+            "Let NTP set the clock of its machine.",
             tone=Tone.WARN,
         )
         for worker in picture.fleet.with_clocks_off()[:_NAMED]
