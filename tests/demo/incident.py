@@ -61,7 +61,12 @@ class Truth:
     """The rows of the jobs that ended since ``since`` (epoch seconds) or had not yet."""
 
     def __init__(self, path: Path, since: float) -> None:
-        rows = list(_rows(path, since))
+        known = list(_rows(path, since))
+        rows = [row[:5] for row in known if row[5] == 1]
+        # Of a job that ran again the row has the last attempt alone: when those before it ended
+        # nobody knows.
+        again = [(row[2], row[4]) for row in known if row[5] > 1]
+        self.due_again, self.ended_again = np.array(again, dtype=float).reshape(-1, 2).T
         self.statuses = np.array([row[0] for row in rows])
         self.tenants = np.array([row[1] for row in rows])
         times = np.array([row[2:] for row in rows], dtype=float)
@@ -71,10 +76,19 @@ class Truth:
         """How many jobs were due and had not begun."""
         return int(np.count_nonzero((self.due <= at) & (self.begun > at)))
 
-    def p95_seconds(self, at: float) -> float:
-        """Of the jobs that succeeded or failed in the last five minutes; NaN: there was none."""
+    def p95_seconds(self, at: float) -> Between:
+        """Of the jobs that succeeded or failed in the last five minutes; NaN: there was none.
+
+        Between what it would be if all that ran again were the quickest, and the slowest.
+        """
         took = (self.ended - self.due)[self._ended(at, "succeeded", "failed")]
-        return float(np.percentile(took, 95, method="inverted_cdf")) if len(took) else np.nan
+        if not len(took):
+            return Between(np.nan, np.nan)
+        # One that has not ended yet, or whose end is not known, is NaN and may count.
+        unknown = np.count_nonzero((self.due_again <= at) & ~(self.ended_again <= at - 300))
+        ends = [np.append(took, np.full(unknown, seconds)) for seconds in (0.0, np.inf)]
+        least, most = (float(np.percentile(end, 95, method="inverted_cdf")) for end in ends)
+        return Between(least, most)
 
     def success_percent(self, at: float) -> float:
         good = int(np.count_nonzero(self._ended(at, "succeeded")))
@@ -85,16 +99,22 @@ class Truth:
         lately = (self.ended > at - 300) & (self.ended <= at)
         return lately & np.isin(self.statuses, statuses)
 
-    def about(self, of: Callable[[float], float], at: float, before: float = 6.0) -> Between:
+    def about(
+        self, of: Callable[[float], float | Between], at: float, before: float = 6.0
+    ) -> Between:
         """What it was at ``at`` or as long ``before`` as the page may be behind."""
         found = [of(moment) for moment in np.arange(at - before, at + 1.1, 0.5)]
-        return Between(float(np.nanmin(found)), float(np.nanmax(found)))
+        ends = [one if isinstance(one, Between) else Between(one, one) for one in found]
+        return Between(
+            float(np.nanmin([end.least for end in ends])),
+            float(np.nanmax([end.most for end in ends])),
+        )
 
 
 def _rows(path: Path, since: float) -> Iterator[tuple[Any, ...]]:
     query = (
-        "SELECT status, tenant, enqueued_at, started_at, finished_at FROM jobs"
-        " WHERE coalesce(finished_at, started_at) >= ? AND attempts = 1"
+        "SELECT status, tenant, enqueued_at, started_at, finished_at, attempts FROM jobs"
+        " WHERE coalesce(finished_at, started_at) >= ?"
     )
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
         yield from connection.execute(query, [since])
