@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -148,14 +149,16 @@ class TrendsPage:
     def traces(self, panel: str, utc_offset_seconds: int = 0) -> dict[str, Trace]:
         """The lines of a chart whose axis is ``utc_offset_seconds`` ahead of UTC."""
         drawn: dict[str, Any] = self.page.evaluate(_TRACES, panel)
-        live_at = drawn["live"] and epoch(drawn["live"].replace("T", " "))
+        # The axis has whole seconds.
+        live_at = drawn["live"] and datetime.fromisoformat(drawn["live"]).timestamp()
         found = {}
         for one in drawn["traces"]:
             times = [epoch(wall) - utc_offset_seconds for wall in one["x"]]
             values = [np.nan if y is None else y for y in one["y"]]
             live = None
-            if times and times[-1] == live_at:
-                live = (times.pop(), values.pop())
+            if live_at and times and times[-1] == live_at // 1:
+                times.pop()
+                live = (live_at, values.pop())
             found[one["name"]] = Trace(
                 one["name"],
                 np.array(times),
