@@ -61,34 +61,25 @@ class Truth:
     """The rows of the jobs that ended since ``since`` (epoch seconds) or had not yet."""
 
     def __init__(self, path: Path, since: float) -> None:
-        known = list(_rows(path, since))
-        rows = [row[:5] for row in known if row[5] == 1]
-        # Of a job that ran again the row has the last attempt alone: when those before it ended
-        # nobody knows.
-        again = [(row[2], row[4]) for row in known if row[5] > 1]
-        self.due_again, self.ended_again = np.array(again, dtype=float).reshape(-1, 2).T
+        rows = list(_rows(path, since))
         self.statuses = np.array([row[0] for row in rows])
         self.tenants = np.array([row[1] for row in rows])
         times = np.array([row[2:] for row in rows], dtype=float)
-        self.due, self.begun, self.ended = times.T
+        self.due, self.begun, self.ended, self.attempts = times.T
 
     def waiting(self, at: float) -> int:
-        """How many jobs were due and had not begun."""
-        return int(np.count_nonzero((self.due <= at) & (self.begun > at)))
+        """How many jobs were due and had not begun. Of one that ran again the row has the last
+        attempt alone, so that nobody knows when it waited.
+        """
+        waits = (self.due <= at) & (self.begun > at) & (self.attempts == 1)
+        return int(np.count_nonzero(waits))
 
-    def p95_seconds(self, at: float) -> Between:
-        """Of the jobs that succeeded or failed in the last five minutes; NaN: there was none.
-
-        Between what it would be if all that ran again were the quickest, and the slowest.
+    def p95_seconds(self, at: float) -> float:
+        """Of the jobs that succeeded or failed in the last five minutes, those too that ran again;
+        NaN: there was none.
         """
         took = (self.ended - self.due)[self._ended(at, "succeeded", "failed")]
-        if not len(took):
-            return Between(np.nan, np.nan)
-        # One that has not ended yet, or whose end is not known, is NaN and may count.
-        unknown = np.count_nonzero((self.due_again <= at) & ~(self.ended_again <= at - 300))
-        ends = [np.append(took, np.full(unknown, seconds)) for seconds in (0.0, np.inf)]
-        least, most = (float(np.percentile(end, 95, method="inverted_cdf")) for end in ends)
-        return Between(least, most)
+        return float(np.percentile(took, 95, method="inverted_cdf")) if len(took) else np.nan
 
     def success_percent(self, at: float) -> float:
         good = int(np.count_nonzero(self._ended(at, "succeeded")))
@@ -99,16 +90,10 @@ class Truth:
         lately = (self.ended > at - 300) & (self.ended <= at)
         return lately & np.isin(self.statuses, statuses)
 
-    def about(
-        self, of: Callable[[float], float | Between], at: float, before: float = 6.0
-    ) -> Between:
+    def about(self, of: Callable[[float], float], at: float, before: float = 6.0) -> Between:
         """What it was at ``at`` or as long ``before`` as the page may be behind."""
         found = [of(moment) for moment in np.arange(at - before, at + 1.1, 0.5)]
-        ends = [one if isinstance(one, Between) else Between(one, one) for one in found]
-        return Between(
-            float(np.nanmin([end.least for end in ends])),
-            float(np.nanmax([end.most for end in ends])),
-        )
+        return Between(float(np.nanmin(found)), float(np.nanmax(found)))
 
 
 def _rows(path: Path, since: float) -> Iterator[tuple[Any, ...]]:
