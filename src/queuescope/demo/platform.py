@@ -62,6 +62,20 @@ _TICKET = re.compile(r"\bticket (\d+)")
 _SECOND_RUNTIME_SECONDS = 1.0
 
 
+def send_job(plan: Plan, job_id: str | None = None) -> None:
+    """One job, of a new id unless one is given. Raises what Celery does where the broker does not
+    answer, at once.
+    """
+    app.send_task(
+        plan.task,
+        kwargs=plan.arguments(),
+        queue=plan.queue,
+        priority=plan.priority,
+        task_id=job_id,
+        retry=False,
+    )
+
+
 @functools.cache
 def _history(url: str) -> JobStore:
     """Of this process, made when it is first needed."""
@@ -88,14 +102,7 @@ def send_again(job_id: str, name: str) -> None:
         rate_limited_attempts=0,
         fault=Fault.NONE,
     )
-    app.send_task(
-        plan.task,
-        kwargs=plan.arguments(),
-        queue=plan.queue,
-        priority=plan.priority,
-        task_id=job_id,
-        retry=False,
-    )
+    send_job(plan, job_id)
 
 
 instrument(

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from kombu.exceptions import OperationalError
 
-from queuescope.demo.platform import app
+from queuescope.demo.platform import app, send_job
 from queuescope.demo.workload import SEED, IncidentKind, Plan, World
 
 logger = logging.getLogger(__name__)
@@ -52,13 +52,7 @@ class Producer:
     def send(self, plan: Plan) -> None:
         """One job; a broker that does not answer is told once and tried again with the next."""
         try:
-            app.send_task(
-                plan.task,
-                kwargs=plan.arguments(),
-                queue=plan.queue,
-                priority=plan.priority,
-                retry=False,
-            )
+            send_job(plan)
         except (OperationalError, OSError) as exc:
             if not self._is_down:
                 logger.warning("the broker does not answer (%s)", type(exc).__name__)
