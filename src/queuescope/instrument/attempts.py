@@ -216,13 +216,13 @@ def _mark_end(einfo: Any, **_: object) -> None:
         setattr(einfo, _ENDED_AT, time.time())
 
 
-def succeeded_at(note: Succeeded, started_at: float | None) -> float:
+def succeeded_at(at: float, runtime_seconds: float | None, started_at: float | None) -> float:
     """As the child has measured it: the main process may be busy when it hears of the end, and its
     clock may have been set meanwhile.
     """
-    if started_at is None or not note.runtime_seconds:
-        return note.at
-    return started_at + note.runtime_seconds
+    if started_at is None or not runtime_seconds:
+        return at
+    return started_at + runtime_seconds
 
 
 def what_became(note: Ended) -> tuple[Event, float, str, str]:

@@ -388,8 +388,8 @@ class Instrumentation:
         if isinstance(note, Succeeded):
             if begun is None:
                 return None
-            succeeded = msgspec.structs.replace(note, at=self._clock.right(note.at))
-            at = succeeded_at(succeeded, begun.started_at)
+            told_at = self._clock.right(note.at)
+            at = succeeded_at(told_at, note.runtime_seconds, begun.started_at)
             return note.key, _end_of(begun, Event.SUCCEEDED, at)
         if begun is None and note.has_begun:
             # A time limit, or the process of a revoked job that died: it was told before.

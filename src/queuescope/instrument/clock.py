@@ -6,12 +6,11 @@ the broker's, which every worker can ask. What the clock of another machine gave
 
 from __future__ import annotations
 
+import sys
 import time
-from pathlib import Path
 
 from queuescope.heartbeats import CLOCK_OFF_SECONDS
 
-_UPTIME = Path("/proc/uptime")
 _SAME_SECONDS = 2.0
 """Two looks at one clock differ by less."""
 
@@ -51,9 +50,8 @@ class WorkerClock:
 
 def clock_mark() -> float | None:
     """What tells the clock of this process from others: when it says that the machine started.
-    ``None`` where that cannot be known.
+    ``None`` where that cannot be known: only Linux tells for how long a machine has been up.
     """
-    try:
-        return time.time() - float(_UPTIME.read_text("ascii").split()[0])
-    except (OSError, ValueError, IndexError):
+    if sys.platform != "linux":
         return None
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
