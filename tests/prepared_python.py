@@ -40,8 +40,11 @@ def start_python(
     what it says goes to the end of ``log``. The module has a ``main()``.
 
     A copy of the prepared process, unless ``command`` says what runs it: such as
-    ``[sys.executable]``, where its command line matters.
+    ``[sys.executable]``, where its command line matters. Python reads its ``PYTHON…`` variables as
+    it starts, and a copy has started already: where they are others than here, it is none.
     """
+    if command is None and _read_at_start(environment) != _read_at_start(os.environ):
+        command = [sys.executable]
     if command is None:
         return _Copy(module, arguments, environment=environment, folder=folder, log=log)
     with log.open("ab") as file:
@@ -53,6 +56,10 @@ def start_python(
             stderr=file,
             start_new_session=True,
         )
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith("PYTHON")}
 
 
 class _Copy:

@@ -19,11 +19,10 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
-from tests.browser.conftest import CHROMIUM, CHROMIUM_ARGUMENTS
+from playwright.sync_api import Page
+from tests.browser.conftest import running_chromium
 from tests.browser.jobs_page import JobsPage
 from tests.browser.operations_page import OperationsPage
-from tests.browser.trends_page import WAIT_MS
 from tests.demo.incident import (
     FAILING,
     Incident,
@@ -136,11 +135,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def tab() -> Iterator[Page]:
-    expect.set_options(timeout=WAIT_MS)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+    with running_chromium() as chromium:
         yield chromium.new_page(viewport={"width": 1440, "height": 1200}, timezone_id="UTC")
-        chromium.close()
 
 
 def test_the_dashboard_answers_at_the_address_that_is_printed(stack: Stack) -> None:

@@ -260,8 +260,6 @@ class Shop:
         url = f"sqlite:///{self.folder / f'jobs-{self._count}.db'}"
         log = self.folder / f"worker-{self._count}.log"
         log.touch()
-        # PYTHONPATH is read as Python starts, and a copy has started already.
-        needs_own = self._python != sys.executable or "PYTHONPATH" in environment
         process = start_python(
             "celery.__main__",
             [
@@ -279,7 +277,7 @@ class Shop:
             },
             folder=self.folder,
             log=log,
-            command=[self._python] if needs_own else None,
+            command=None if self._python == sys.executable else [self._python],
         )
         self._running.callback(_end, process)
         text = until(log.read_text, lambda t: "ready." in t or process.poll() is not None)
