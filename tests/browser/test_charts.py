@@ -212,9 +212,13 @@ def test_limits_are_drawn_and_named(open_page: OpenPage) -> None:
     page = open_page()
     shapes = page.page.evaluate(
         "[...document.querySelectorAll('[data-panel] .js-plotly-plot')].map("
-        "plot => plot._fullLayout.shapes.map(shape => [shape.y0, shape.label.text]))"
+        "plot => plot._fullLayout.shapes.map(shape => [shape.y0, shape.label.text, shape.layer]))"
     )
-    assert shapes == [[[100, "limit 100"]], [[95, "limit 95 %"]], [[60_000, "limit 1 min"]]]
+    # Its line is below the curves, its label above them.
+    assert shapes == [
+        [[limit, "", "between"], [limit, label, "above"]]
+        for limit, label in ((100, "limit 100"), (95, "limit 95 %"), (60_000, "limit 1 min"))
+    ]
     expect(page.plot("success_rate").locator(".shapelayer path").first).to_be_attached()
     expect(page.plot("success_rate")).to_contain_text("limit 95 %")
 

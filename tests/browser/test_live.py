@@ -291,6 +291,7 @@ def test_recent_failures_are_told_by_kind_and_one_by_one_and_lead_to_the_jobs(
     expect(kinds.locator("li")).to_have_count(2)
     expect(kinds.locator("li").nth(0)).to_contain_text("enhance · LookupError")
     expect(kinds.locator("li").nth(0)).to_contain_text("4 ×")
+    expect(kinds.locator("li").nth(0).locator("i")).to_have_text("number")
     expect(kinds.locator("li").nth(0)).to_contain_text("tenant-0, tenant-1 and 2 more")
     expect(last.locator("li")).to_have_count(5)
     expect(last.locator("li").nth(0)).to_contain_text(PAYLOAD)

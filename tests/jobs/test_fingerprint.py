@@ -10,7 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuescope.jobs.fingerprint import PATTERN_LIMIT, fingerprint, normalise
+from queuescope.jobs.fingerprint import (
+    PATTERN_LIMIT,
+    fingerprint,
+    normalise,
+    words_and_variables,
+)
 
 # Whatever the rules look for, whole and in pieces.
 PIECES = st.sampled_from(
@@ -36,6 +41,14 @@ def test_normalising_twice_is_normalising_once(message: str) -> None:
     pattern = normalise(message)
     assert len(pattern) <= PATTERN_LIMIT
     assert normalise(pattern) == pattern
+
+
+def test_a_pattern_is_words_and_names_of_what_varies_in_turn() -> None:
+    assert words_and_variables("ticket <n>: the field <text> is missing") == (
+        *("ticket ", "number", ": the field ", "text", " is missing"),
+    )
+    assert words_and_variables("<id><n> <b>") == ("", "id", "", "number", " <b>")
+    assert words_and_variables("") == ("",)
 
 
 @given(st.lists(st.sampled_from(["acme", "ticket", "did not", "answer", "(", ")", ":", "."])))

@@ -5,7 +5,6 @@ Every text of a job is a stranger's, and goes through the widgets that escape it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -37,6 +36,7 @@ from queuescope.dashboard.widgets import (
 )
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs.failures import IDS_LIMIT, FailureGroup, FailureReport
+from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
 from queuescope.jobs.store import Job, JobStatus
 
@@ -64,8 +64,6 @@ _TROUBLES = {
     StoreErrorKind.NOT_OURS: "The database of the job history belongs to another program",
     StoreErrorKind.UNUSABLE: "The job history gives no usable answer",
 }
-_HOLE = re.compile(r"<(id|time|address|path|text|n)>")
-_HOLES = {"n": "number"}
 _GROUP_COLUMNS = (
     Column("Failure", wide=True),
     Column("Count", Align.FIGURE),
@@ -177,11 +175,13 @@ def _left_out(report: FailureReport) -> Markup:
 
 def pattern(text: str) -> Markup:
     """A pattern with its placeholders told apart from its words."""
-    parts: list[Cell] = []
-    for number, part in enumerate(_HOLE.split(text)):
-        is_hole = number % 2 == 1
-        parts.append(element("i", _HOLES.get(part, part), class_="qs-hole") if is_hole else part)
-    return joined(*parts)
+    parts = words_and_variables(text)
+    return joined(
+        *(
+            element("i", part, class_="qs-hole") if number % 2 == 1 else part
+            for number, part in enumerate(parts)
+        )
+    )
 
 
 def group_card(

@@ -15,6 +15,7 @@ from queuescope.dashboard.worker_tables import clock_words, several_of
 from queuescope.errors import QueuescopeError, UnsupportedBrokerError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
+from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.panels import RANKED_QUANTILE
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.live_sources import (
@@ -127,7 +128,7 @@ def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
                 group.fingerprint,
                 group.name,
                 group.error_class,
-                group.pattern,
+                words_and_variables(group.pattern),
                 group.count,
                 group.last_at,
                 group.tenants,

@@ -22,7 +22,7 @@ from queuescope.figures import theme
 from queuescope.figures.curves import Curve, Curves, quantile_name
 from queuescope.figures.downsample import downsample
 from queuescope.figures.words import figure_words, step_words, value_words
-from queuescope.panels import RANKED_QUANTILE, Kind, Panel
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Threshold
 from queuescope.timeseries import Floats
 
 _EXACT_IN_FLOAT32 = 2**24
@@ -240,24 +240,33 @@ def _layout(panel: Panel, traces: int, ranked: str) -> dict[str, Any]:
     return {
         "showlegend": traces > 1,
         "yaxis": yaxis,
-        "shapes": [
-            {
-                "type": "line",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "yref": "y",
-                "y0": threshold.value,
-                "y1": threshold.value,
-                "layer": "below",
-                "line": {"color": theme.LIMIT, "width": 1, "dash": "dash"},
-                "label": {
-                    "text": escape(threshold.label, quote=False),
-                    "textposition": "start",
-                    "yanchor": "bottom" if panel.up_is_bad else "top",
-                    "font": {"size": 11, "color": theme.LIMIT},
-                },
-            }
-            for threshold in panel.thresholds
-        ],
+        "shapes": [shape for threshold in panel.thresholds for shape in _limit(panel, threshold)],
     }
+
+
+def _limit(panel: Panel, threshold: Threshold) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Its line, above the grid and below the curves, and its label above both."""
+    place = {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "yref": "y",
+        "y0": threshold.value,
+        "y1": threshold.value,
+    }
+    line = place | {
+        "layer": "between",
+        "line": {"color": theme.LIMIT, "width": 1, "dash": "dash"},
+    }
+    label = place | {
+        "layer": "above",
+        "line": {"width": 0},
+        "label": {
+            "text": escape(threshold.label, quote=False),
+            "textposition": "start",
+            "yanchor": "bottom" if panel.up_is_bad else "top",
+            "font": {"size": 11, "color": theme.LIMIT},
+        },
+    }
+    return line, label

@@ -68,6 +68,10 @@ _RULES = re.compile(
 )
 
 
+_VARIABLE = re.compile(r"<(id|time|address|path|text|n)>")
+_NAMES = {"n": "number"}
+
+
 def normalise(message: str) -> str:
     """``message`` without what differs from one failure to the next of the same kind.
 
@@ -86,6 +90,17 @@ def normalise(message: str) -> str:
             return pattern
         pattern = again
     return " ".join(re.findall(r"[^\W\d]+", pattern))
+
+
+def words_and_variables(pattern: str) -> tuple[str, ...]:
+    """``pattern`` of ``normalise`` in parts: words, what varies after them, words, and so on.
+
+    An odd number of them; those at odd places name what varies ("number", "text").
+    """
+    parts = _VARIABLE.split(pattern)
+    return tuple(
+        _NAMES.get(part, part) if number % 2 == 1 else part for number, part in enumerate(parts)
+    )
 
 
 def _cut(pattern: str, *, is_part: bool = False) -> str:

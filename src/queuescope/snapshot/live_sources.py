@@ -121,13 +121,14 @@ class Acts:
 @dataclass(frozen=True, slots=True)
 class FailedGroup:
     """Failures that have job type, error class and message in common, but for what varies in the
-    message. ``tenants`` are some of ``tenant_count``.
+    message. ``pattern`` are words, the name of what varies after them, words, and so on.
+    ``tenants`` are some of ``tenant_count``.
     """
 
     fingerprint: str
     name: str
     error_class: str
-    pattern: str
+    pattern: tuple[str, ...]
     count: int
     last_at: float
     tenants: tuple[str, ...]

@@ -56,14 +56,14 @@ class Failures {
     const tenants = group.tenants.slice(0, 2).join(", ") + (more > 0 ? ` and ${more} more` : "");
     return this.item(
       `group=${encodeURIComponent(group.id)}`, headline(group), `${group.count.toLocaleString("en-US")} ×`,
-      group.pattern, `${tenants} · last ${this.page.moment(group.lastAt)}`,
+      patternElement(group.pattern), `${tenants} · last ${this.page.moment(group.lastAt)}`,
     );
   }
 
   job(job) {
     return this.item(
       `find=${encodeURIComponent(job.id)}`, headline(job), this.page.moment(job.at),
-      job.message, job.tenant,
+      textElement("span", job.message), job.tenant,
     );
   }
 
@@ -73,11 +73,22 @@ class Failures {
     link.href = `${this.page.base()}/jobs?${query}`;
     link.textContent = title;
     link.title = title;
-    const texts = [right, below, belowRight].map((text) => textElement("span", text));
-    texts[1].title = below;
-    item.append(link, ...texts);
+    below.title = below.textContent;
+    item.append(link, textElement("span", right), below, textElement("span", belowRight));
     return item;
   }
+}
+
+// Words, the name of what varies after them, words, and so on.
+function patternElement(parts) {
+  const element = document.createElement("span");
+  element.append(...parts.map((part, number) => {
+    if (number % 2 === 0) return part;
+    const variable = textElement("i", part);
+    variable.className = "qs-hole";
+    return variable;
+  }));
+  return element;
 }
 
 function headline({ name, error, status }) {
