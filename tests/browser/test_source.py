@@ -11,8 +11,11 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess, get
 from tests.browser.known_samples import DAY, HOUR, scrape_times
-from tests.browser.trends_page import iso
+from tests.browser.trends_page import FITS, PANELS, iso
 from tests.real_prometheus import RealPrometheus
+from tests.remote_write import RemoteWriter
+
+from queuescope.timeseries import labels_of
 
 
 def range_queries(prometheus: RealPrometheus) -> int:
@@ -74,6 +77,57 @@ def test_what_prometheus_has_not_is_told_with_the_nearest_name(
         expect(success).to_have_attribute("data-state", "empty")
         expect(success).to_contain_text("has no sample in this range")
         expect(success).to_contain_text("Prometheus cannot scrape worker-7:9100.")
+
+
+def test_a_first_start_is_told_once_until_the_first_sample(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    with (
+        RealPrometheus(tmp_path / "prometheus", takes_samples=True) as prometheus,
+        DashboardProcess(tmp_path / "dashboard", prometheus.url) as dashboard,
+    ):
+        page = open_page("?range=1h", at=dashboard, drawn=False)
+        notice = page.page.get_by_role("status", name="Nothing is measured yet")
+        missing = "Prometheus holds no metric at all yet."
+        expect(notice).to_contain_text(missing)
+        expect(notice.locator("pre")).to_have_text(
+            "from queuescope.instrument import instrument\ninstrument(app)"
+        )
+        expect(notice).to_contain_text("queuescope check")
+        verdict = page.page.locator(".qs-verdict")
+        expect(verdict).to_have_attribute("data-health", "unknown")
+        expect(verdict).to_contain_text("nothing is measured here yet")
+        for name in PANELS:
+            expect(page.panel(name)).to_contain_text("Not measured yet")
+        for card in page.page.locator("[data-kpi]").all():
+            expect(card).to_have_attribute("data-state", "empty")
+            expect(card).to_have_attribute("data-level", "none")
+            expect(card.locator(".qs-figure strong")).to_have_text("–")
+            expect(card.locator(".qs-changes")).to_have_text("")
+        text = page.page.locator(".qs-page").inner_text()
+        assert text.count(missing) == text.count("instrument(app)") == 1
+        assert "measured here" not in text.replace("nothing is measured here yet", "")
+        # Whoever looks closer is told of each what is missing of it.
+        page.panel("latency").get_by_role("button", name="Details").click()
+        expect(page.panel("latency").locator(".qs-details")).to_contain_text(missing)
+        code = notice.locator("pre")
+        for width in (1440, 390):
+            page.page.set_viewport_size({"width": width, "height": 900})
+            assert page.page.evaluate(FITS)
+            assert code.evaluate("code => code.scrollWidth <= code.clientWidth")
+
+        writer = RemoteWriter(prometheus.port)
+        labels = labels_of({"__name__": "ai_agents_queue_depth", "queue": "default"})
+        writer.write([(labels, int(time.time()) - ago, 7.0) for ago in (60, 30, 0)])
+        writer.close()
+        page.refresh_until(page.panel("queue_depth"), "fresh")
+        expect(notice).to_be_hidden()
+        # What is still missing is told where it is missing.
+        expect(page.panel("latency")).to_contain_text(
+            "Prometheus has no metric ai_agents_enhancement_latency_seconds_bucket."
+        )
+        page.refresh_until(page.page.locator("[data-kpi=queue_depth]"), "fresh")
+        expect(page.page.locator("[data-kpi=throughput]")).to_contain_text("Not measured here.")
 
 
 def test_a_label_filter_that_matches_nothing_is_named(

@@ -47,6 +47,19 @@ def test_titles_of_a_panel_file_are_text(assets: Assets) -> None:
     assert hostile.title in unescape(page.decode())
 
 
+def test_only_what_instrumented_workers_tell_is_said_to_come_of_two_lines(assets: Assets) -> None:
+    own = load_dashboard("ai-agents")
+    foreign = tuple(
+        replace(panel, metrics=(f"celery_{number}",)) for number, panel in enumerate(own.panels)
+    )
+    line = b"from queuescope.instrument import instrument"
+    for panels, is_told in ((own.panels, 1), ((*foreign, own.panels[0]), 1), (foreign, 0)):
+        shell = _shell(assets, replace(own, panels=panels))
+        page = shell.document(early=True, snapshot=None)
+        assert page.count(line) == is_told
+        assert page.count(b"queuescope check") == 1
+
+
 def test_the_page_is_told_its_defaults(assets: Assets) -> None:
     page = _shell(assets, load_dashboard("ai-agents")).document(early=True, snapshot=None).decode()
     (defaults,) = re.findall(r'data-defaults="([^"]*)"', page)

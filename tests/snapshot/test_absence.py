@@ -14,7 +14,7 @@ from tests.real_prometheus import RealPrometheus
 
 from queuescope.panels import Panel, load_dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.absence import Absence, explain_absence, unmeasured_words
 from queuescope.timeseries import Grid
 
 pytestmark = pytest.mark.anyio
@@ -49,9 +49,22 @@ def prometheus(
         yield server
 
 
-async def _explain(prometheus: RealPrometheus, panel: Panel, matchers: str, grid: Grid) -> str:
+async def _absence(prometheus: RealPrometheus, panel: Panel, matchers: str, grid: Grid) -> Absence:
     async with PrometheusClient(prometheus.url) as client:
         return await explain_absence(client, panel, matchers, grid, float(NOW))
+
+
+async def _explain(prometheus: RealPrometheus, panel: Panel, matchers: str, grid: Grid) -> str:
+    absence = await _absence(prometheus, panel, matchers, grid)
+    # Only a metric that was never there is unknown.
+    assert absence.is_unknown is ("no metric" in absence.words)
+    return absence.words
+
+
+async def _until_down(prometheus: RealPrometheus) -> None:
+    async with PrometheusClient(prometheus.url) as client:
+        while not (await client.query("up == 0")).samples:
+            time.sleep(0.05)  # noqa: ASYNC251 - nothing else runs here
 
 
 def _hours(start: float, end: float) -> Grid:
@@ -71,19 +84,41 @@ async def test_an_unknown_metric_is_told_with_the_nearest_names(
 
 
 async def test_an_unknown_metric_that_resembles_none_is_told_alone(
-    prometheus: RealPrometheus,
+    prometheus: RealPrometheus, down_target: str
 ) -> None:
     panel = replace(DEPTH, metrics=("zzz", "yyy"))
+    await _until_down(prometheus)
     text = await _explain(prometheus, panel, "", _hours(FIRST, LAST))
-    assert text == "Prometheus has no metric zzz or yyy."
+    assert text == (f"Prometheus has no metric zzz or yyy. Prometheus cannot scrape {down_target}.")
 
 
 async def test_a_prometheus_without_any_metric_is_told_as_such(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with RealPrometheus(tmp_path_factory.mktemp("bare")) as bare:
-        text = await _explain(bare, DEPTH, "", _hours(FIRST, LAST))
-    assert text.startswith("Prometheus holds no metric at all yet.")
+        absence = await _absence(bare, DEPTH, "", _hours(FIRST, LAST))
+    assert absence.words.startswith("Prometheus holds no metric at all yet.")
+    assert unmeasured_words([DEPTH, SUCCESS], [absence, absence]) == absence.words
+
+
+async def test_what_no_panel_has_is_said_once_for_all(
+    prometheus: RealPrometheus, down_target: str
+) -> None:
+    panels = [
+        replace(DEPTH, metrics=("ai_agent_queue_depth", "ai_agents_queue_dept")),
+        replace(DEPTH, metrics=("ai_agents_queue_dept", "zzz")),
+        replace(SUCCESS, metrics=("yyy", "xxx", "www")),
+    ]
+    await _until_down(prometheus)
+    absences = [await _absence(prometheus, panel, "", _hours(FIRST, LAST)) for panel in panels]
+    assert all(absence.is_unknown for absence in absences)
+    text = unmeasured_words(panels, absences)
+    assert text.startswith(
+        "Prometheus has none of the metrics that the charts read: ai_agent_queue_depth, "
+        "ai_agents_queue_dept, zzz, yyy and 2 more. The nearest names are ai_agents_queue_"
+    )
+    assert text.endswith(f". Prometheus cannot scrape {down_target}.")
+    assert text.count("ai_agents_queue_depth") == text.count("cannot scrape") == 1
 
 
 async def test_a_label_filter_that_matches_nothing_is_told(prometheus: RealPrometheus) -> None:
@@ -111,9 +146,7 @@ async def test_a_range_before_the_first_sample_is_told_with_its_time(
 async def test_samples_that_ended_are_told_with_the_target_that_is_down(
     prometheus: RealPrometheus, down_target: str
 ) -> None:
-    async with PrometheusClient(prometheus.url) as client:
-        while not (await client.query("up == 0")).samples:
-            time.sleep(0.05)  # noqa: ASYNC251 - nothing else runs here
+    await _until_down(prometheus)
     text = await _explain(prometheus, DEPTH, "", _hours(LAST + 7200, NOW))
     newest = datetime.fromtimestamp(LAST, UTC).strftime("%Y-%m-%d %H:%M UTC")
     assert text == (
@@ -140,7 +173,8 @@ async def test_samples_that_began_in_the_open_step_are_not_after_the_range(
 ) -> None:
     async with PrometheusClient(prometheus.url) as client:
         grid = _hours(FIRST - 86_400, FIRST - 300)
-        text = await explain_absence(client, DEPTH, "", grid, FIRST + 30.0, FIRST + 30.0)
+        absence = await explain_absence(client, DEPTH, "", grid, FIRST + 30.0, FIRST + 30.0)
+    text = absence.words
     assert text.startswith("The data start at ")
     assert text.endswith("; there is nothing to measure of them yet.")
 

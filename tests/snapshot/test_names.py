@@ -98,10 +98,11 @@ async def test_the_source_is_known_and_checked_by_such_names(prometheus: RealPro
         everything = (["{team!=''}"], NOW - 7200, NOW)
         assert await client.label_values("service.name", *everything) == tuple(sorted(DEPTHS))
         grid = Grid.covering(NOW - 20 * 3600, NOW - 10 * 3600, 300)
-        text = await explain_absence(client, own.panels[0], MATCHERS, grid, float(NOW))
-        assert text.endswith("this range lies before.")
+        ended = await explain_absence(client, own.panels[0], MATCHERS, grid, float(NOW))
+        assert ended.words.endswith("this range lies before.")
         wrong = await explain_absence(client, own.panels[0], '"a.b"="c"', grid, float(NOW))
-        assert wrong == (
+        assert not wrong.is_unknown
+        assert wrong.words == (
             'The label filter {"a.b"="c"} matches no series of celery.queue/depth. '
             "Widen the setting “selector”."
         )

@@ -22,7 +22,7 @@ from starlette.types import Scope
 
 from queuescope.dashboard.assets import STATIC, Assets
 from queuescope.figures import common_layout
-from queuescope.panels import Dashboard
+from queuescope.panels import Dashboard, load_dashboard
 
 _EARLY = '<div id="queuescope-early"></div>'
 _STREAMLIT = re.compile(
@@ -31,6 +31,7 @@ _STREAMLIT = re.compile(
 _NO_PAGES = ("/_stcore", "/static", "/queuescope", "/media", "/auth/", "/oauth2callback")
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PAGE_HEADERS = {"Cache-Control": "no-store"}
+_OWN_PRESET = "ai-agents"
 _LATEST_START_MS = 2_000
 """When Streamlit starts at the latest, be the charts drawn or not."""
 _START = Template("""
@@ -84,6 +85,9 @@ class Shell:
             defaults=escape(json.dumps(defaults)),
             breakdowns=options,
             standing=standing if dashboard.measures else "",
+            instrument=(page / "instrument.html").read_text("utf-8")
+            if _reads_what_workers_tell(dashboard)
+            else "",
             failures=(page / "failures.html").read_text("utf-8") if has_jobs else "",
             charts="".join(
                 chart.substitute(id=panel.id, title=escape(panel.title))
@@ -146,6 +150,12 @@ def asks_for_page(scope: Scope) -> bool:
 def page_response(body: bytes, status_code: int = 200) -> Response:
     """A page as every page is sent."""
     return Response(body, status_code, _PAGE_HEADERS, media_type="text/html")
+
+
+def _reads_what_workers_tell(dashboard: Dashboard) -> bool:
+    """Whether a chart reads a metric that instrumented workers have: those of the preset."""
+    told = {metric for panel in load_dashboard(_OWN_PRESET).panels for metric in panel.metrics}
+    return any(metric in told for panel in dashboard.panels for metric in panel.metrics)
 
 
 def _title(assets: Assets) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rapidfuzz import process
@@ -17,6 +18,41 @@ from queuescope.snapshot.data_start import searched_days
 from queuescope.snapshot.sample_extent import newest_sample, oldest_sample
 from queuescope.timeseries import Grid
 
+_NAMED = 4
+_NEAREST = 3
+_NOTHING_AT_ALL = "Prometheus holds no metric at all yet. Check that it scrapes your workers."
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a panel is empty, in words.
+
+    With ``is_unknown`` the source has never had any metric that the panel reads: ``nearest`` are
+    the names that come closest, with ``is_bare`` it has no metric of any name, and ``down`` is what
+    it cannot scrape, as a sentence after a space; empty: nothing.
+    """
+
+    words: str
+    is_unknown: bool = False
+    is_bare: bool = False
+    nearest: tuple[str, ...] = ()
+    down: str = ""
+
+
+def unmeasured_words(panels: Iterable[Panel], absences: Sequence[Absence]) -> str:
+    """What a source lacks that knows no metric of any of ``panels``, said once for all of them."""
+    if any(absence.is_bare for absence in absences):
+        return _NOTHING_AT_ALL
+    wanted = list(dict.fromkeys(metric for panel in panels for metric in panel.metrics))
+    more = f" and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else ""
+    text = (
+        "Prometheus has none of the metrics that the charts read: "
+        f"{', '.join(wanted[:_NAMED])}{more}."
+    )
+    nearest = list(dict.fromkeys(name for absence in absences for name in absence.nearest))
+    down = next((absence.down for absence in absences if absence.down), "")
+    return text + _nearest_words(nearest[:_NEAREST]) + down
+
 
 async def explain_absence(  # noqa: PLR0917
     client: PrometheusClient,
@@ -25,17 +61,30 @@ async def explain_absence(  # noqa: PLR0917
     grid: Grid,
     now: float,
     live_at: float | None = None,
-) -> str:
+) -> Absence:
     """Say why ``panel`` has no series on ``grid``, and until ``live_at``: the first that holds.
 
     The metric is unknown (with the nearest names), the label filter is too narrow, the samples
     have only just begun, the range lies before the first one, there are samples but none that the
     panel selects, or they have ended (with the targets that are down). Raises ``SourceError``.
     """
-    metric = panel.metrics[0]
     known = await client.label_values("__name__", [_any_of(panel.all_metrics)], 0, now)
     if not known:
         return await _unknown_metric(client, panel, now)
+    return Absence(await _missing_samples(client, panel, matchers, known, grid, now, live_at))
+
+
+async def _missing_samples(  # noqa: PLR0917
+    client: PrometheusClient,
+    panel: Panel,
+    matchers: str,
+    known: Sequence[str],
+    grid: Grid,
+    now: float,
+    live_at: float | None,
+) -> str:
+    """Why nothing is drawn although some of the panel's metrics, ``known``, are there."""
+    metric = panel.metrics[0]
     selectors = [selector(name, matchers) for name in known]
     if matchers and not await client.series(selectors, 0, now):
         return (
@@ -96,14 +145,21 @@ async def _unselected(  # noqa: PLR0917
     )
 
 
-async def _unknown_metric(client: PrometheusClient, panel: Panel, now: float) -> str:
+async def _unknown_metric(client: PrometheusClient, panel: Panel, now: float) -> Absence:
     names = await client.label_values("__name__", [], 0, now)
-    wanted = " or ".join(panel.metrics)
     if not names:
-        return "Prometheus holds no metric at all yet. Check that it scrapes your workers."
-    near = [name for name, *_ in process.extract(panel.metrics[0], names, limit=3, score_cutoff=55)]
-    text = f"Prometheus has no metric {wanted}."
-    return f"{text} The nearest names are {', '.join(near)}." if near else text
+        return Absence(_NOTHING_AT_ALL, is_unknown=True, is_bare=True)
+    found = process.extract(panel.metrics[0], names, limit=_NEAREST, score_cutoff=55)
+    nearest = tuple(name for name, *_ in found)
+    text = f"Prometheus has no metric {' or '.join(panel.metrics)}."
+    down = await _down_targets(client)
+    words = text + _nearest_words(nearest) + down
+    return Absence(words, is_unknown=True, nearest=nearest, down=down)
+
+
+def _nearest_words(names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f" The nearest names are {listed}." if listed else ""
 
 
 async def _down_targets(client: PrometheusClient) -> str:

@@ -22,7 +22,7 @@ from queuescope.figures import (
 )
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot.absence import explain_absence
+from queuescope.snapshot.absence import Absence, explain_absence
 from queuescope.snapshot.alert_history import AlertHistories, PastAlerts
 from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
@@ -50,13 +50,15 @@ _ANSWERED = (State.FRESH, State.PARTIAL, State.IDLE, State.EMPTY)
 @dataclass(frozen=True, slots=True)
 class Chart:
     """What the page is told of a panel. ``as_of`` is when the source last answered for it (source
-    time); ``checked_at`` when it was last asked whether there is anything newer.
+    time); ``checked_at`` when it was last asked whether there is anything newer; ``absence`` why
+    there are no series, where that is so.
     """
 
     content: dict[str, Any]
     state: State
     as_of: float | None
     checked_at: float
+    absence: Absence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class _Judged:
     state: State
     cause: str
     data_start: float | None = None
+    absence: Absence | None = None
 
 
 def recheck_seconds(step_seconds: int) -> float:
@@ -157,7 +160,7 @@ class Charts:
         )
         self._data_starts = DataStarts(client, matchers=matchers, clock=clock)
         self._crowds = Crowds(client, matchers=matchers, limit=breakdown_limit, clock=clock)
-        self._absences: OrderedDict[tuple[str, View], tuple[float, str]] = OrderedDict()
+        self._absences: OrderedDict[tuple[str, View], tuple[float, Absence]] = OrderedDict()
 
     async def draw(
         self,
@@ -328,16 +331,18 @@ class Charts:
         if state in (State.FRESH, State.IDLE):
             state = State.FRESH if curves.has_numbers else State.IDLE
             cause = ""
+        absence = None
         if state is State.IDLE and by is not None and bool(frame.series) and not curves.curves:
             state, cause = State.EMPTY, f"No series here has the label {by}. Break down by another."
         elif state is State.IDLE:
             cause = "No job finished in this range, so there is nothing to measure."
         elif state is State.EMPTY:
-            cause = await self._why_empty(panel, view, grid, moment)
+            absence = await self._why_empty(panel, view, grid, moment)
+            cause = absence.words
         data_start = None
         if state in (State.FRESH, State.PARTIAL):
             data_start = await self._data_starts.within(panel, frame, moment.source_now)
-        return _Judged(asked, reading, read[1], closed, curves, state, cause, data_start)
+        return _Judged(asked, reading, read[1], closed, curves, state, cause, data_start, absence)
 
     def _as_of_now(
         self,
@@ -444,9 +449,9 @@ class Charts:
             },
             "figure": figure,
         }
-        return Chart(content, judged.state, reading.as_of, judged.checked_at)
+        return Chart(content, judged.state, reading.as_of, judged.checked_at, judged.absence)
 
-    async def _why_empty(self, panel: Panel, view: View, grid: Grid, moment: Moment) -> str:
+    async def _why_empty(self, panel: Panel, view: View, grid: Grid, moment: Moment) -> Absence:
         """The reason, kept for a while: it takes a search through weeks of samples."""
         known = self._absences.get((panel.id, view))
         if known is not None and 0 <= self._clock() - known[0] < _ABSENCE_KEPT_SECONDS:
@@ -462,8 +467,11 @@ class Charts:
                     moment.live_at,
                 )
         except SourceError as exc:
-            return f"Prometheus has no such series here. Why could not be found out: {exc}"
-        self._absences[panel.id, view] = (self._clock(), why)
+            words = f"Prometheus has no such series here. Why could not be found out: {exc}"
+            return Absence(words)
+        # A source without anything is asked for nothing, and its first metric tells another reason.
+        if not why.is_bare:
+            self._absences[panel.id, view] = (self._clock(), why)
         while len(self._absences) > _MAX_ABSENCES:
             self._absences.popitem(last=False)
         return why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ from queuescope.figures import duration_words, step_words
 from queuescope.panels import Dashboard, Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.single_flight import Flight, SingleFlight
+from queuescope.snapshot.absence import unmeasured_words
 from queuescope.snapshot.alert_history import AlertHistories
 from queuescope.snapshot.alerts import AlertScope
 from queuescope.snapshot.bearings import Bearings
-from queuescope.snapshot.chart import Charts, Moment
+from queuescope.snapshot.chart import Chart, Charts, Moment
 from queuescope.snapshot.live_sources import LiveSources, NoLiveSources
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.present_figures import PresentFigures
@@ -304,7 +305,10 @@ class SnapshotService:
             },
             "takenAt": taken_at,
             "scrapeInterval": scrapes.fastest_seconds,
-            "source": self._source(contact, facts),
+            "source": {
+                **self._source(contact, facts),
+                "unmeasured": self._unmeasured(charts) if reachable else "",
+            },
             "alerts": {
                 "list": [alert.content() for alert in alerts.shown],
                 "more": alerts.more,
@@ -400,6 +404,13 @@ class SnapshotService:
         self._facts = facts
         if facts is not None:
             self._client.lookback_delta_seconds = facts.lookback_delta_seconds
+
+    def _unmeasured(self, charts: Sequence[Chart]) -> str:
+        """What the source lacks, where it has never had a metric of any chart; else empty."""
+        unknown = [c.absence for c in charts if c.absence is not None and c.absence.is_unknown]
+        if len(unknown) < len(charts):
+            return ""
+        return unmeasured_words(self._dashboard.panels, unknown)
 
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
         notices = [replica_words(self._replicas)] if self._replicas else []

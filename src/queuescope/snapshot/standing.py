@@ -215,6 +215,8 @@ class StandingService:
         verdict = judge(limits, measured, extra, alerts)
         depth = by_id.get("queue_depth")
         named = {measure.id: measure for measure in measures}
+        # Of a source that never had any of them it is said once, and not on each card.
+        is_unmeasured = len(made.unmeasured) == len(measures)
         return {
             "asOf": max((f.shown.as_of for f in figures if f.shown.as_of), default=None),
             "takenAt": self._clock(),
@@ -230,6 +232,7 @@ class StandingService:
                     _series(measure.panel, history)[1],
                     outlook=found if measure.id == "queue_depth" else None,
                     ends=live_ends(measure.panel, figure) if measure.on_page else None,
+                    says_why=not is_unmeasured,
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],

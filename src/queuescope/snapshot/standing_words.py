@@ -165,9 +165,11 @@ def card_content(
     *,
     outlook: Drain | None = None,
     ends: Mapping[str, Present] | None = None,
+    says_why: bool = True,
 ) -> dict[str, Any]:
     """One card; ``ends`` is what the curves of its chart come to now, by their names. Part of a
-    figure is compared with nothing: it differs by what it lacks.
+    figure is compared with nothing: it differs by what it lacks. Unless it ``says_why``, a card
+    that was never measured says so in its details only.
     """
     kind, limits = measure.panel.kind, measure.limits
     worse = None if limits is None else limits.worse
@@ -182,7 +184,7 @@ def card_content(
         "id": measure.id,
         "title": measure.title,
         "state": state,
-        "cause": _cause(figure, state),
+        "cause": _cause(figure, state) if says_why or not figure.is_unmeasured else "",
         "warnings": figure.shown.warnings,
         "asOf": figure.shown.as_of,
         "level": level,

@@ -137,6 +137,8 @@ class Chart {
         `${sentence(panel.cause)} Nothing is cached for this range, so nothing is drawn.`,
       );
     } else if (panel.state === "idle") this.message("Idle", panel.cause);
+    // What is missing stands above all charts, once.
+    else if (context.isUnmeasured) this.message("Not measured yet", "");
     else this.message("No data in this range", panel.cause);
     this.showDetails();
   }

@@ -324,6 +324,7 @@ class Trends {
     const context = {
       view, zone: this.state.zone, offset: this.offset, zoom: this.zoom, axes: this.axes,
       isLog: this.state.scale === "log",
+      isUnmeasured: Boolean(this.unmeasured()),
       now: () => this.serverNow() + payload.source.offset,
       stepWords: (panel) => (fine?.panels.includes(panel) ? fine : payload).view.stepWords,
       page: () => ({
@@ -340,11 +341,18 @@ class Trends {
       if (!panel) continue;
       chart.show(panel, fine?.panels.find((one) => one.id === id), context);
     }
+    this.find("unmeasured").hidden = !context.isUnmeasured;
+    this.find("unmeasured-words").textContent = this.unmeasured();
     this.showControls();
     this.mark(this.standingTold);
     this.showBanner();
     this.showStatus();
     this.loadFlows();
+  }
+
+  // What the source lacks that never had a metric of any chart; while it answers.
+  unmeasured() {
+    return this.problem ? "" : this.payload.source.unmeasured;
   }
 
   // Resolves when what was shown last stands in all charts.
