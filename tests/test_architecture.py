@@ -17,7 +17,6 @@ STOREYS: dict[str, int] = {
     **dict.fromkeys(
         [
             *(
-                "bidi",
                 "csv_cells",
                 "database",
                 "errors",
@@ -26,6 +25,7 @@ STOREYS: dict[str, int] = {
                 "ports",
                 "private_files",
                 "settings",
+                "shown_text",
             ),
             *("single_flight", "loop_watchdog", "operator_key", "telemetry", "timeseries"),
         ],

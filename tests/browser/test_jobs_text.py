@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import expect
@@ -16,12 +17,13 @@ from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
 from tests.browser.trends_page import FITS, WAIT_MS
 
 from queuescope.jobs.store import JobStore
+from queuescope.shown_text import shown
 
 IMAGE = "<img src=x onerror=window.hacked=1>"
 SCRIPT = "</td></table></script><script>window.hacked=1</script>"
 MARKDOWN = "**b** :red[r] :smile: $x^2$ `c` [l](javascript:window.hacked=1) <n>"
 QUOTE = "\"'><svg onload=window.hacked=1>"
-TURNED = "\u202egnitirw\u202c desrever"  # such an id cannot be ticked: it is shown otherwise
+TURNED = "\u202egnitirw\u202c des\u200brever"  # such an id cannot be ticked: it is shown otherwise
 PAYLOADS = (IMAGE, SCRIPT, MARKDOWN, QUOTE, TURNED)
 _MARKUP = ".qs-sheet :is(img, script, svg, a[href^='javascript'], em, strong, .katex)"
 OpenJobs = Callable[..., JobsPage]
@@ -70,11 +72,6 @@ def open_jobs(open_tab: OpenTab, dashboard: DashboardProcess) -> Iterator[OpenJo
         assert page.page.evaluate("window.hacked") is None
 
 
-def shown(text: str) -> str:
-    """As it stands on the page: characters that turn others are told by their number."""
-    return text.replace("\u202e", "\\u202e").replace("\u202c", "\\u202c")
-
-
 @pytest.mark.parametrize("text", PAYLOADS, ids=["image", "script", "markdown", "quote", "turned"])
 def test_a_text_of_a_job_is_only_text_in_every_place(text: str, open_jobs: OpenJobs) -> None:
     page = open_jobs()
@@ -101,9 +98,9 @@ def test_a_text_of_a_job_is_only_text_in_every_place(text: str, open_jobs: OpenJ
 def test_a_hostile_text_is_chosen_searched_and_linked_as_text(open_jobs: OpenJobs) -> None:
     page = open_jobs()
     page.open_choices("Tenant")
-    for text in PAYLOADS[:4]:
-        option = page.page.get_by_role("option", name=text, exact=True)
-        expect(option).to_have_text(text)
+    for text in PAYLOADS:
+        option = page.page.get_by_role("option", name=shown(text), exact=True)
+        expect(option).to_have_text(shown(text))
         expect(option.locator(":is(img, script, svg, a, em, strong)")).to_have_count(0)
     page.page.get_by_role("option", name=IMAGE, exact=True).click()
     expect(page.count).to_have_text("1 job")
@@ -115,6 +112,23 @@ def test_a_hostile_text_is_chosen_searched_and_linked_as_text(open_jobs: OpenJob
     linked = open_jobs(f"?{page.page.url.partition('?')[2]}")
     expect(linked.count).to_have_text("0 jobs")
     expect(linked.page.get_by_label("Find", exact=True)).to_have_value(SCRIPT)
+
+
+def test_a_name_that_hides_something_is_chosen_by_what_is_shown_of_it(open_jobs: OpenJobs) -> None:
+    """What is asked of the history, and of its file, is the name as it is."""
+    page = open_jobs()
+    page.choose("Worker", shown(TURNED))
+    expect(page.count).to_have_text("1 job")
+    expect(page.page.get_by_role("combobox", name="Worker", exact=False)).to_have_value(
+        shown(TURNED)
+    )
+    link = page.page.get_by_role("link", name="Download CSV")
+    asked = parse_qs(urlsplit(str(link.get_attribute("href"))).query)
+    assert asked["worker"] == [TURNED]
+    for query in (page.page.url.partition("?")[2], urlencode({"worker": TURNED})):
+        linked = open_jobs(f"?{query}")
+        expect(linked.count).to_have_text("1 job")
+        assert "\u202e" not in linked.page.locator("body").inner_text()
 
 
 @pytest.mark.parametrize(

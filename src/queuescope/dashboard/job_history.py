@@ -62,6 +62,7 @@ from queuescope.jobs.search import (
     known_values,
 )
 from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.shown_text import as_written, shown_apart
 
 T = TypeVar("T")
 _CHOICES = {"tenant": "tenant", "type": "name", "queue": "queue", "worker": "worker"}
@@ -146,12 +147,14 @@ def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
         )
         known = _known_values(store)
         for name, column in _CHOICES.items():
-            params[name] = (
+            values = known.get(column, [])
+            chosen = (
                 st.selectbox(
                     name.capitalize(),
-                    known.get(column, ()),
+                    values,
                     index=None,
                     placeholder="any",
+                    format_func=shown_apart(values),
                     accept_new_options=True,
                     key=name,
                     bind="query-params",
@@ -159,6 +162,8 @@ def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
                 )
                 or ""
             )
+            # Another one was read off the screen, or stands so in an address.
+            params[name] = chosen if chosen in values else as_written(chosen)
         params["time"] = (
             st.selectbox(
                 "Time",

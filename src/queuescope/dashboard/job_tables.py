@@ -39,6 +39,7 @@ from queuescope.jobs.failures import IDS_LIMIT, FailureGroup, FailureReport
 from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
 from queuescope.jobs.store import Job, JobStatus
+from queuescope.shown_text import is_shown_as_it_is
 
 SUMMARY_LENGTH = 140
 GROUPS_SHOWN = 10
@@ -383,7 +384,7 @@ def _error(job: Job) -> Markup:
 
 def _tick(job: Job, ticked: Sequence[str]) -> Cell:
     # Nothing is asked of an id that cannot be shown as it is.
-    if job.status not in CAN_BE_RETRIED or not job.id.isprintable():
+    if job.status not in CAN_BE_RETRIED or not is_shown_as_it_is(job.id):
         return ""
     return tick(job.id, label=f"Choose job {job.id}", checked=job.id in ticked)
 

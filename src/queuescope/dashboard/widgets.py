@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -20,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from queuescope.figures.words import duration_words
+from queuescope.shown_text import shown
 
 
 class Markup(str):
@@ -36,8 +36,6 @@ Cell = Markup | str | int | float | None
 UNKNOWN = Markup('<span class="qs-none" title="not known">–</span>')
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 _VOID = frozenset({"br", "input"})
-# Line breaks, and the joiners that are part of many scripts' words.
-_KEPT = frozenset("\n\t\u200c\u200d")
 
 
 class Align(StrEnum):
@@ -67,20 +65,11 @@ class Column:
     wide: bool = False
 
 
-def escaped(text: str) -> Markup:
-    r"""``text`` as text: no markup, and nothing that would turn or hide what stands beside it.
-
-    Line breaks and tabs are kept, for a place that shows them (``pre``). Other control characters
-    and those that change the direction of writing are shown by their number (``\u202e``).
+def escaped(text: str, *, in_lines: bool = False) -> Markup:
+    """``text`` as text: no markup, and nothing that would turn or hide what stands beside it; see
+    ``shown`` for that and for ``in_lines``.
     """
-    return Markup(escape(text if text.isprintable() else "".join(map(_shown, text))))
-
-
-def _shown(character: str) -> str:
-    if character.isprintable() or character in _KEPT or unicodedata.category(character) == "Zs":
-        return character
-    number = ord(character)
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return Markup(escape(shown(text, in_lines=in_lines)))
 
 
 def element(name: str, *content: Cell, **attributes: str | bool) -> Markup:
@@ -172,7 +161,8 @@ def code(text: str) -> Markup:
 
 def foreign(text: str) -> Markup:
     """Text of others at full length, such as an error: as it was written, line by line."""
-    return element("pre", text, class_="qs-foreign", tabindex="0")
+    lines = escaped(text, in_lines=True)
+    return element("pre", lines, class_="qs-foreign", tabindex="0")
 
 
 def choice(content: Cell, value: str, *, of: str = "row", label: str = "") -> Markup:

@@ -10,6 +10,7 @@ from typing import Self
 import msgspec
 
 from queuescope.errors import RefusalReason, RefusedError
+from queuescope.shown_text import is_shown_as_it_is
 
 ALL_QUEUES = "*"
 _TEXT_LIMIT = 200
@@ -142,7 +143,9 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _text(value: str, noun: str) -> str:
-    if not value or len(value) > _TEXT_LIMIT or not value.isprintable() or value != value.strip():
+    # What a person confirms must be what they see.
+    is_seen = value.isprintable() and is_shown_as_it_is(value) and value == value.strip()
+    if not value or len(value) > _TEXT_LIMIT or not is_seen:
         raise RefusedError(RefusalReason.NOT_POSSIBLE, f"This is not the name of a {noun}.")
     return value
 

@@ -250,7 +250,8 @@ def _active(alert: Alert, panel: str | None, replica_labels: Collection[str]) ->
         _name(alert),
         alert.state,
         alert.labels.get("severity", ""),
-        summary,
+        # Rules are written in lines, and told in one.
+        " ".join(summary.split()),
         _instant(alert.active_at),
         panel,
         tuple(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from queuescope.health import Finding, Health
 from queuescope.panels import Measure
@@ -162,12 +163,14 @@ def failure_content(failures: Failures | None, offset_seconds: float) -> dict[st
         "last": [
             {
                 "id": job.id,
+                # In an address it stands as it is, whatever cannot be seen in it.
+                "find": quote(job.id, safe="", errors="replace"),
                 "name": job.name,
                 "tenant": job.tenant,
                 "status": job.status,
                 "at": moment(job.at),
                 "error": job.error_class,
-                "message": job.message,
+                "message": " ".join(job.message.split()),
             }
             for job in failures.last
         ],

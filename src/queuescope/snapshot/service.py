@@ -12,12 +12,12 @@ from typing import Any
 import brotli
 import orjson
 
-from queuescope.bidi import shown_in_json
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
 from queuescope.figures import duration_words, step_words
 from queuescope.panels import Dashboard, Panel
 from queuescope.prometheus import PrometheusClient
+from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import Flight, SingleFlight
 from queuescope.snapshot.absence import unmeasured_words
 from queuescope.snapshot.alert_history import AlertHistories

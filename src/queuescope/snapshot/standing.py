@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from queuescope.bidi import shown_in_json
 from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError
 from queuescope.figures import Bounds, curves_of
@@ -32,6 +31,7 @@ from queuescope.health import (
 )
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
 from queuescope.prometheus import PrometheusClient
+from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import SingleFlight
 from queuescope.snapshot.alerts import AlertReader, Alerts, AlertScope, alert_findings
 from queuescope.snapshot.bearings import Bearings, Surveyor

@@ -33,6 +33,14 @@ function chartNotes(panel, shown, context) {
   return notes.join(" ");
 }
 
+// What the server has put in the place of a character that cannot be seen.
+const NUMBERED = /\\(u[0-9a-f]{4}|U[0-9a-f]{8})/;
+
+// The name of a trace as text: Plotly is given it in its own HTML.
+function plainName(name) {
+  return name.replace(/&(lt|gt|amp);/g, (_, entity) => ({ lt: "<", gt: ">", amp: "&" })[entity]);
+}
+
 // The rows of the details: [name, text]. `page` knows when the next answer is due.
 function chartDetails(panel, shown, context, page) {
   const moment = (at) => momentText(at, context.zone, context.now());
@@ -46,9 +54,9 @@ function chartDetails(panel, shown, context, page) {
   if (page.lastSeen) rows.push(["Last answer", moment(page.lastSeen)]);
   rows.push(["Next try", page.next]);
   if (shown.details.query) rows.push(["Step", shown.stepWords]);
-  const turned = shown.figure.data.map(({ name }) => name).filter((name) => /\\u(061c|20[0-9a-f]{2})/.test(name));
-  if (turned.length) {
-    rows.push(["Names", `${turned.join(", ")}: \\u and a number stand for a character that would turn the text around it.`]);
+  const hiding = shown.figure.data.map(({ name }) => plainName(name)).filter((name) => NUMBERED.test(name));
+  if (hiding.length) {
+    rows.push(["Names", `${hiding.join(", ")}: \\u and a number stand for a character that cannot be seen, or would turn the text around it.`]);
   }
   rows.push(["Series", String(panel.details.series)]);
   if (panel.details.scrapes) rows.push(["Scraped", panel.details.scrapes]);

@@ -62,7 +62,7 @@ class Failures {
 
   job(job) {
     return this.item(
-      `find=${encodeURIComponent(job.id)}`, headline(job), this.page.moment(job.at),
+      `find=${job.find}`, headline(job), this.page.moment(job.at),
       textElement("span", job.message), job.tenant,
     );
   }
