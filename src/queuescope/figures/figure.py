@@ -257,7 +257,7 @@ def _limit(panel: Panel, threshold: Threshold) -> tuple[dict[str, Any], dict[str
     }
     line = place | {
         "layer": "between",
-        "line": {"color": theme.LIMIT, "width": 1, "dash": "dash"},
+        "line": {"color": theme.LIMIT, "width": 1.5, "dash": "dash"},
     }
     label = place | {
         "layer": "above",
