@@ -103,6 +103,7 @@ def demo(
         history_days=history_days,
         broker_url=broker_url,
         asks_for_key=settings.authentication == "none",
+        base_path=settings.base_path,
     )
     run_stack(options, _say)
 

@@ -35,10 +35,14 @@ from tests.demo.incident import (
     unfinished,
 )
 
+from queuescope.cli import _way_to_act
 from queuescope.dashboard.job_tables import GROUPS_SHOWN
+from queuescope.demo.stack import StackOptions, _plan
 from queuescope.jobs.failures import Span, failed_ids, failure_groups
 from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.operator_key import operator_key
 from queuescope.ports import listen, port_of
+from queuescope.settings import Settings
 
 
 class Stack:
@@ -152,6 +156,15 @@ def test_the_link_that_is_printed_lets_a_browser_act(stack: Stack) -> None:
     assert (answer.status, answer.headers["Location"]) == (303, "./")
     assert "HttpOnly" in answer.headers["Set-Cookie"]
     connection.close()
+
+
+def test_the_addresses_that_are_printed_are_below_the_base_path(tmp_path: Path) -> None:
+    plan = _plan(StackOptions(tmp_path, "127.0.0.1", 0, base_path="/queues"), print)
+    at = f"http://127.0.0.1:{plan.dashboard_port}"
+    assert plan.dashboard_url == f"{at}/queues"
+    assert operator_key(tmp_path).link(plan.dashboard_url).startswith(f"{at}/queues/?key=")
+    settings = Settings(prometheus_url="http://127.0.0.1:1", data_dir=tmp_path, base_path="/queues")
+    assert _way_to_act(settings, at, shows_key=True).startswith(f"To act: {at}/queues/?key=")
 
 
 def test_the_past_and_the_present_are_one_series(stack: Stack) -> None:

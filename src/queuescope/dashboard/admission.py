@@ -104,6 +104,7 @@ class Admission:
         self._doubts_peer = settings.authentication == "proxy" and not knows_peer
         self._has_login = settings.authentication == "oidc"
         self._key = operator_key(settings.data_dir) if settings.authentication == "none" else None
+        self._base_path = settings.base_path
         self._open = _OPEN | _WAY_IN if self._has_login else _OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,7 +124,7 @@ class Admission:
             return
         refusal = self._gate.refusal(scope)
         if refusal is None:
-            taken = None if self._key is None else _key_taken(scope, self._key)
+            taken = None if self._key is None else _key_taken(scope, self._key, self._base_path)
             await (self._app if taken is None else taken)(scope, receive, send)
             return
         await self._refuse(scope, refusal)(scope, receive, send)
@@ -162,9 +163,11 @@ class Admission:
         await self._app(scope, receive_from_viewer, send)
 
 
-def _key_taken(scope: Scope, key: OperatorKey) -> Response | None:
+def _key_taken(scope: Scope, key: OperatorKey, base_path: str) -> Response | None:
     """The way to the same page without the operator's key, where a request for one brings it: the
     browser keeps it as a cookie, and it stands in no address and no history.
+
+    Whatever else stands on the same address, beside ``base_path``, is not shown the cookie.
     """
     if not asks_for_page(scope):
         return None
@@ -182,7 +185,12 @@ def _key_taken(scope: Scope, key: OperatorKey) -> Response | None:
     if any(key.is_same(one) for one in said):
         name, value = key.cookie
         response.set_cookie(
-            name, value, max_age=COOKIE_SECONDS, path="/", httponly=True, samesite="strict"
+            name,
+            value,
+            max_age=COOKIE_SECONDS,
+            path=base_path or "/",
+            httponly=True,
+            samesite="strict",
         )
     return response
 

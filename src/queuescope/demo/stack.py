@@ -48,6 +48,7 @@ class StackOptions:
     history_days: int = DEFAULT_HISTORY_DAYS
     broker_url: str | None = None
     asks_for_key: bool = True
+    base_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class _Plan:
     worker_ports: tuple[int, ...]
     dashboard_host: str
     dashboard_port: int
+    base_path: str
 
     @property
     def job_store_url(self) -> str:
@@ -85,7 +87,8 @@ class _Plan:
 
     @property
     def dashboard_url(self) -> str:
-        return f"http://{reachable_host(self.dashboard_host)}:{self.dashboard_port}"
+        address = f"http://{reachable_host(self.dashboard_host)}:{self.dashboard_port}"
+        return f"{address}{self.base_path}"
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -150,6 +153,7 @@ def _plan(options: StackOptions, say: Say) -> _Plan:
         worker_ports=tuple(port(_PREFERRED_PORTS["workers"] + n) for n in range(WORKERS)),
         dashboard_host=options.host,
         dashboard_port=dashboard_port,
+        base_path=options.base_path,
     )
 
 
