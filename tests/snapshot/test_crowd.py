@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +25,20 @@ PRESET = load_dashboard("ai-agents")
 WORST = {12_345: 900.0, 77_777: 800.0, 99_999: 700.0, 3: 600.0, 50_000: 500.0}
 ENDED = 4_242
 """It was the worst of all, and ended half an hour ago."""
+FEW = 600
+"""Just a crowd, beside the other one."""
+IN_TURN = (7, 8)
+"""Of these two of the few one is the worst for some seconds, and then the other."""
+TURN_SECONDS = 3
+BUSY = 20_000.0
 
 
 def depth_alone() -> Dashboard:
     return replace(PRESET, panels=(PRESET.panels[0],))
+
+
+def depth_in_turn(number: int, at: Any) -> Any:
+    return np.where(at // TURN_SECONDS % 2 == IN_TURN.index(number), BUSY + at % 1_000, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +52,13 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus
         values = np.full(len(own), 5_000.0 if number == ENDED else depth)
         name = f'ai_agents_queue_depth{{queue="q.{number:06}(x)|"}}'
         series[name] = (own, values)
+    for number in range(FEW):
+        own, values = times, np.full(len(times), number % 100)
+        if number in IN_TURN:
+            # Not before the range has been looked at.
+            own = np.arange(now, now + 1_200)
+            values = depth_in_turn(number, own)
+        series[f'ai_agents_queue_depth{{queue="{number:06}",scene="few"}}'] = (own, values)
     with RealPrometheus(tmp_path_factory.mktemp("crowd"), series=series) as server:
         yield server
 
@@ -51,6 +70,7 @@ async def test_the_worst_of_a_crowd_are_shown_and_the_others_are_counted(
         service = make_service(
             proxy.url,
             dashboard=depth_alone(),
+            matchers='scene=""',
             scrape_interval_seconds=SCRAPE,
             breakdown_limit=5,
             timeout_seconds=120,
@@ -79,3 +99,45 @@ async def test_the_worst_of_a_crowd_are_shown_and_the_others_are_counted(
         whole = panels(await service.get(View("1h"), max_age_seconds=0))["queue_depth"]
         assert (whole["state"], whole["hidden"]) == ("fresh", 0)
         await service.aclose()
+
+
+async def test_who_is_worst_in_the_open_step_is_drawn_with_the_next_refresh(
+    crowded: RealPrometheus, make_service: StartService
+) -> None:
+    """With its value now, and the worst of the open step, as in a breakdown of few."""
+    service = make_service(
+        crowded.url,
+        dashboard=depth_alone(),
+        matchers='scene="few"',
+        scrape_interval_seconds=SCRAPE,
+        breakdown_limit=5,
+        timeout_seconds=120,
+    )
+    view = View("24h", by="queue")
+    seen: dict[int, set[float]] = {}
+    until = time.monotonic() + 120
+    refreshes = begun = 0
+    while min(len(seen.get(number, ())) for number in IN_TURN) < 2:
+        assert time.monotonic() < until, seen
+        panel = panels(await service.get(view, max_age_seconds=0))["queue_depth"]
+        assert panel["state"] == "fresh", panel["cause"]
+        at = panel["figure"]["live"]["at"]
+        if begun != panel["figure"]["live"]["from"]:
+            begun = panel["figure"]["live"]["from"]
+            seen.clear()
+        shown = {int(one["name"]): one for one in panel["figure"]["data"]}
+        assert len(shown) == 5
+        refreshes += 1
+        newest = at // 1
+        busy = next(one for one in IN_TURN if depth_in_turn(one, newest) >= BUSY)
+        # Whose turn it is is there at once, and moves; whose turn it was stays, with its worst.
+        for number in (busy, *seen):
+            now = float(depth_in_turn(number, newest))
+            assert shown[number]["live"] == now
+            if now < BUSY:
+                assert shown[number]["soFar"] >= BUSY
+            else:
+                seen.setdefault(number, set()).add(now)
+        await asyncio.sleep(0.2)
+    assert refreshes > 2
+    await service.aclose()

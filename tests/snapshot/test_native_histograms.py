@@ -124,7 +124,7 @@ async def test_a_crowd_is_ranked_and_a_source_checked_by_them(prometheus: RealPr
         crowds = Crowds(client, matchers=matchers, limit=1, clock=Clock())
         query = LATENCY.render(LATENCY.now, Resolution(300, SCRAPE), matchers, "tenant")
         assert str(parse(query))
-        worst = await crowds._worst(
+        worst = await crowds._looks(
             LATENCY, "tenant", Grid.ending_at(NOW, 3600, 60), Resolution(60, SCRAPE)
         )
         assert len(worst) == 1

@@ -178,7 +178,7 @@ class Charts:
         ``recheck_seconds``. The open step is asked for each time.
         """
         asked = await asyncio.gather(
-            *(self._asked(panel, view, grid, resolution) for panel, resolution in panels)
+            *(self._asked(panel, view, grid, resolution, moment) for panel, resolution in panels)
         )
         selector = await self._alerts.selector(may_ask=moment.error is None)
         live, readings, recorded = await asyncio.gather(
@@ -225,9 +225,11 @@ class Charts:
             self._kept_alerts.popitem(last=False)
         return frame
 
-    async def _asked(self, panel: Panel, view: View, grid: Grid, resolution: Resolution) -> _Asked:
+    async def _asked(
+        self, panel: Panel, view: View, grid: Grid, resolution: Resolution, moment: Moment
+    ) -> _Asked:
         by = view.by if view.by in panel.breakdowns else None
-        crowd = await self._crowd(panel, by, grid, resolution)
+        crowd = await self._crowd(panel, by, grid, resolution, moment)
         matchers = self._matchers if crowd is None else crowd.matchers(self._matchers)
         return _Asked(panel, resolution, by, crowd, matchers)
 
@@ -279,13 +281,16 @@ class Charts:
         return reading, moment.source_now
 
     async def _crowd(
-        self, panel: Panel, by: str | None, grid: Grid, resolution: Resolution
+        self, panel: Panel, by: str | None, grid: Grid, resolution: Resolution, moment: Moment
     ) -> Crowd | None:
         if by is None:
             return None
+        is_away = moment.error is not None
         try:
             async with self._places:
-                return await self._crowds.of(panel, by, grid, resolution)
+                return await self._crowds.of(
+                    panel, by, grid, resolution, moment.live_at, is_away=is_away
+                )
         except SourceError:
             # The reading itself says what is wrong with the source.
             return None
