@@ -23,6 +23,8 @@ _PRELOADED = [
     *("queuescope.instrument", "celery.__main__", "celery.bin.celery", "celery.apps.worker"),
     *("celery.worker.consumer", "celery.concurrency.prefork", "kombu.transport.redis"),
 ]
+SHIFTED_CLOCK = "import time\nreal = time.time\ntime.time = lambda: real() + {ahead}\n"
+"""A ``sitecustomize.py`` of a machine whose clock is ``ahead`` seconds ahead."""
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 

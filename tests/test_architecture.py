@@ -17,6 +17,7 @@ STOREYS: dict[str, int] = {
     **dict.fromkeys(
         [
             *(
+                "clock",
                 "csv_cells",
                 "database",
                 "errors",

@@ -35,10 +35,6 @@ DROP_SECONDS = 600.0
 """A lost worker is forgotten after so long."""
 STALL_SECONDS = 30.0
 """A worker that could take work which waits, and has not for so long, is stalled."""
-CLOCK_OFF_SECONDS = 5.0
-"""A clock is off that is so far from the broker's: a report may be under way for some of that, and
-less disturbs no figure that anybody reads.
-"""
 ACTIVE_LIMIT = 200
 """So many active jobs at most are named in a report, the oldest first."""
 RATE_LIMITED_LIMIT = 10
@@ -171,6 +167,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     connected_at: Time | None = None
     clock_ahead: Annotated[float, Meta(ge=-_LATEST, le=_LATEST)] = 0.0
     """By how many seconds the machine's clock is ahead of ``clock_at``; negative is behind."""
+    clock_mark: Time | None = None
+    """What tells that clock from others: when it says that the machine started."""
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):

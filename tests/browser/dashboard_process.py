@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.ports import free_port
-from tests.prepared_python import PythonProcess, start_python
+from tests.prepared_python import SHIFTED_CLOCK, PythonProcess, start_python
 
 _READY_WITHIN_SECONDS = 120.0
 
@@ -25,13 +25,15 @@ class DashboardProcess:
     ``settings`` are names and values as the environment gives them, such as
     ``selector='scene="known"'``. Unless they say so, a slow machine is not taken for an outage.
     Where ``disk_kilobytes`` is set before it starts, its data lie on a disk of their own; where
-    ``is_privileged`` is cleared, files that may not be read are not read by root either.
+    ``is_privileged`` is cleared, files that may not be read are not read by root either; where
+    ``clock_ahead`` is set, its machine's clock is ahead by so many seconds.
     """
 
     def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.disk_kilobytes = 0
         self.is_privileged = True
+        self.clock_ahead = 0.0
         self._data = directory / "data"
         self._directory = directory
         self._process: PythonProcess | None = None
@@ -99,10 +101,15 @@ class DashboardProcess:
             mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'
             shell = ("sh", "-c", f'{mount} && exec "$@"', "sh")
             prefix = ["unshare", "--map-root-user", "--mount", *shell, *prefix]
+        environment = dict(self._environment)
+        if self.clock_ahead:
+            shift = SHIFTED_CLOCK.format(ahead=self.clock_ahead)
+            (self._directory / "sitecustomize.py").write_text(shift, "utf-8")
+            environment["PYTHONPATH"] = str(self._directory)
         return start_python(
             "queuescope.cli",
             arguments,
-            environment=self._environment,
+            environment=environment,
             folder=self._directory,
             log=log,
             command=[*prefix, sys.executable] if prefix else None,

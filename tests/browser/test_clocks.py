@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import Known, OpenPage
+from tests.browser.conftest import Known, OpenPage, OpenTab
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import HOUR
+from tests.browser.operations_page import OperationsPage, World
 from tests.browser.rewriting_proxy import RewritingProxy
 from tests.browser.trends_page import PANELS, TrendsPage, epoch
+from tests.instrument.conftest import until
+
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 _TODAY = re.compile(r"(\d\d):(\d\d):(\d\d)")
 
@@ -94,3 +100,68 @@ def test_a_prometheus_whose_clock_differs_is_told_and_its_time_rules_the_range(
             )
         finally:
             known.prometheus.cont()
+
+
+def test_a_server_whose_clock_is_off_tells_the_times_of_jobs_and_acts_by_the_brokers(
+    known: Known,
+    tmp_path: Path,
+    open_page: OpenPage,
+    open_tab: OpenTab,
+) -> None:
+    """An hour ahead: nothing would have ended in “the last five minutes”, and acts would stand in
+    the audit, and on the charts, an hour after they were done.
+    """
+    history, now = f"sqlite:///{tmp_path / 'jobs.db'}", time.time()
+    with closing(JobStore(history)) as store:
+        store.record(
+            [
+                Job(
+                    id=f"j{number}",
+                    name="nap",
+                    tenant="acme",
+                    queue="orders",
+                    worker="w@h",
+                    status=JobStatus.FAILED if number == 0 else JobStatus.SUCCEEDED,
+                    enqueued_at=now - 30 - number,
+                    started_at=now - 20 - number,
+                    finished_at=now - 10 - number,
+                )
+                for number in range(20)
+            ]
+        )
+    world = World(
+        tmp_path,
+        prometheus_url=known.prometheus.url,
+        queues="orders",
+        job_store_url=history,
+        prometheus_timeout_seconds="20",
+    )
+    dashboard = world.dashboard
+    dashboard.clock_ahead = 3600.0
+    with world:
+        page = OperationsPage(open_tab(), dashboard.url, dashboard.key).open()
+        words = "The clock of this server is 1 h ahead of the broker’s."
+        expect(page.page.locator(".qs-live").first).to_contain_text(words)
+        began = time.time()
+        page.do("Pause queue orders", "Pause")
+        entries = world.audited("pause")
+        assert len(entries) == 2
+        for entry in entries:
+            assert began - 5 < entry.event.at_ms / 1000 < time.time() + 5
+        trends = open_page("?range=1h&refresh=10", at=dashboard)
+        expect(trends.banner).to_contain_text(
+            "The clocks of Prometheus and of the broker are 1 h behind this server's. Ranges "
+            "follow the clock of Prometheus."
+        )
+        kpi = trends.page.locator('[data-kpi="success_rate"]')
+        expect(kpi).to_have_attribute("data-state", "fresh")
+        expect(kpi).to_contain_text("95")
+
+        def told() -> dict[str, Any]:
+            return dict(json.loads(dashboard.get("/queuescope/standing")[1]))
+
+        standing = until(told, lambda made: bool(made["acts"]["list"]))
+        (act,) = standing["acts"]["list"]
+        assert began - 5 < act["at"] < time.time() + 5
+        (failed,) = standing["failures"]["last"]
+        assert now - 15 < failed["at"] < now

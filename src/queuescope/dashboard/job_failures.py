@@ -27,6 +27,8 @@ from queuescope.dashboard.job_tables import (
     trouble,
 )
 from queuescope.dashboard.job_view import TIMES
+from queuescope.dashboard.services import services
+from queuescope.dashboard.sighted import server_clock_remarks
 from queuescope.dashboard.widgets import (
     Markup,
     Tone,
@@ -56,7 +58,7 @@ def show_failures() -> None:
     """Groups of failures, one of them opened, and the last single ones."""
     store, reader = job_store(), reader_of_page()
     name, order = _wanted()
-    # Of workers whose clocks are ahead, too.
+    # Of workers of earlier versions whose clocks are ahead, too.
     span = Span(reader.now - TIMES[name], reader.now + TIMES["1h"])
     opened = st.query_params.get("group", "")
     limit = st.session_state.get(_LIMIT, GROUPS_SHOWN)
@@ -82,7 +84,11 @@ def show_failures() -> None:
     shown = [*(last.value or ()), *singles]
     chosen = to_be_retried(shown, ticked)
     card = None if group is None else group_card(group, singles, ticked, chosen, reader)
-    said = joined(acts.last_act(), trouble(report, reader))
+    said = joined(
+        acts.last_act(),
+        *server_clock_remarks(services().clock_ahead),
+        trouble(report, reader),
+    )
     parts = []
     if report.value is not None:
         parts.append(_groups(report.value, reader, opened, card, _SPANS[name]))

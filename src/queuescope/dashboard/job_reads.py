@@ -6,7 +6,6 @@ the database fails.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -41,7 +40,7 @@ def reader_of_page() -> Reader:
     rights = acts.rights()
     if not rights.role.covers(Role.VIEWER):
         st.rerun()
-    return Reader(reader_zone(), time.time(), rights.refusal(lambda: Request.retry(["any"])))
+    return Reader(reader_zone(), services().now(), rights.refusal(lambda: Request.retry(["any"])))
 
 
 def asked(

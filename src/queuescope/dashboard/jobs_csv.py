@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator
 
 from starlette.requests import Request
@@ -41,7 +40,7 @@ class JobsFile:
         from queuescope.jobs.search import each_job  # noqa: PLC0415
 
         try:
-            wanted = parse_filter(request.query_params, time.time())
+            wanted = parse_filter(request.query_params, services().now())
         except ConfigurationError as exc:
             return _refused(str(exc), 400)
         if self._running >= _AT_ONCE:

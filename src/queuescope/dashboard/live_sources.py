@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.services import refuses_reports
-from queuescope.dashboard.worker_tables import clock_words, several_of
+from queuescope.dashboard.worker_tables import ahead_words, clock_words, several_of
 from queuescope.errors import QueuescopeError, UnsupportedBrokerError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
@@ -65,11 +65,17 @@ class WatchedSources:
         self._services = services
         self._is_narrowed = is_narrowed
 
+    def clock_ahead(self) -> float:
+        return self._services.clock_ahead
+
     def sources(self) -> tuple[LiveSource, ...]:
         found = []
         if self._services.broker is not None:
             writing = self._services.writing_error
-            found.append(broker_source(self._services.broker.sighting, writing))
+            ahead = self.clock_ahead()
+            source = broker_source(self._services.broker.sighting, writing)
+            depths = tuple((at + ahead, depth) for at, depth in source.depths)
+            found.append(replace(source, depths=depths))
         if self._services.totals is not None:
             found.append(history_source(self._services.totals.sighting))
         if self._services.acts is not None:
@@ -93,12 +99,13 @@ class WatchedSources:
         recorded = None if watch is None else watch.sighting.value
         if recorded is None:
             return None
-        acts = (Act(a.at, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
-        return Acts(tuple(acts), recorded.begin)
+        ahead = self.clock_ahead()
+        acts = (Act(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
+        return Acts(tuple(acts), None if recorded.begin is None else recorded.begin + ahead)
 
     def failures(self) -> Failures | None:
         watch = self._services.failures
-        return None if watch is None else recent_failures(watch.sighting)
+        return None if watch is None else recent_failures(watch.sighting, self.clock_ahead())
 
 
 def without_jobs(source: LiveSource) -> LiveSource:
@@ -112,8 +119,10 @@ def without_jobs(source: LiveSource) -> LiveSource:
     )
 
 
-def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
-    """The failures of the job history."""
+def recent_failures(sighting: Sighting[FailurePicture], clock_ahead: float = 0.0) -> Failures:
+    """The failures of the job history, whose times are the broker's; ``clock_ahead`` is how far our
+    clock is ahead of that.
+    """
     cause = "" if sighting.error is None else str(sighting.error)
     picture, since = sighting.value, sighting.failing_since
     if picture is None:
@@ -130,7 +139,7 @@ def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
                 group.error_class,
                 words_and_variables(group.pattern),
                 group.count,
-                group.last_at,
+                group.last_at + clock_ahead,
                 group.tenants,
                 group.tenant_count,
             )
@@ -145,7 +154,7 @@ def recent_failures(sighting: Sighting[FailurePicture]) -> Failures:
                 job.name,
                 job.tenant,
                 job.status,
-                job.moment,
+                job.moment + clock_ahead,
                 job.error_class,
                 job.error_message,
             )
@@ -163,7 +172,8 @@ def broker_source(
     picture = sighting.value
     if picture is None:
         return _source(Origin.BROKER, sighting, measures=_BY_BROKER)
-    figures, why_not = dict(_broker_figures(picture)), dict(_NOT_IN_BROKER)
+    figures = dict(_broker_figures(picture))
+    why_not = {**_NOT_IN_BROKER, "oldest_waiting": _unknown_age(picture)}
     findings = [*_held_findings(picture), *_unread_findings(picture)]
     if refuses_reports(writing):
         figures.pop("active_workers", None)
@@ -269,7 +279,9 @@ def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
         notes = (*notes, *_scheduled_notes(picture))
         figures["queue_depth"] = LiveFigure(float(picture.depth), notes=notes)
     if picture.oldest_age_seconds is not None:
-        figures["oldest_waiting"] = LiveFigure(picture.oldest_age_seconds * 1000)
+        figures["oldest_waiting"] = LiveFigure(
+            picture.oldest_age_seconds * 1000, notes=_age_notes(picture)
+        )
     # Workers that never report may run beside those that do; none at all is not known from here.
     if fleet.workers:
         lost = [worker.name for worker in fleet.lost]
@@ -282,6 +294,37 @@ def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
             notes=notes,
         )
     return figures
+
+
+def _age_notes(picture: BrokerPicture) -> tuple[str, ...]:
+    """How the oldest job's age was found, where the clock of its sender may be off."""
+    oldest = picture.oldest
+    if oldest is None:
+        return ()
+    words = ""
+    if oldest.sender_ahead:
+        words = (
+            f"The clock of whoever sent it is {ahead_words(oldest.sender_ahead)}, by the broker’s; "
+            "its age is put right by that."
+        )
+    elif oldest.is_age_doubtful:
+        words = (
+            f"The queue {oldest.queue} was empty later than that: the job was put back, or the "
+            "clock of whoever sent it is behind."
+        )
+    return (words,) if words else ()
+
+
+def _unknown_age(picture: BrokerPicture) -> str:
+    """Why it is not known how long the oldest job has waited."""
+    for queue in picture.queues:
+        if queue.depth and queue.oldest_age_seconds is None and queue.sender_ahead:
+            ahead = ahead_words(queue.sender_ahead)
+            return (
+                f"the clock of whoever sent the oldest job in {queue.queue} is {ahead} or more, "
+                "by the broker’s"
+            )
+    return _NOT_IN_BROKER["oldest_waiting"]
 
 
 def _scheduled_notes(picture: BrokerPicture) -> tuple[str, ...]:

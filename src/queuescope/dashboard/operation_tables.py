@@ -31,7 +31,7 @@ from queuescope.dashboard.widgets import (
     span,
     table,
 )
-from queuescope.dashboard.worker_tables import STATUS_TONES, scheduled_words
+from queuescope.dashboard.worker_tables import STATUS_TONES, ahead_words, scheduled_words
 from queuescope.heartbeats import ALL_QUEUES, Pool
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
@@ -340,11 +340,24 @@ def _queue_row(
     return [
         queue,
         figure(reading.depth),
-        span(reading.oldest_age_seconds) if reading.depth else "",
+        _oldest(reading) if reading.depth else "",
         _held(picture, reading, zone, now),
         _pause_state(picture, queue),
         element("span", turn, purge, class_="qs-acts"),
     ]
+
+
+def _oldest(reading: QueueReading) -> Markup:
+    """How long the oldest job has waited, and how that is known where a clock is off."""
+    age = span(reading.oldest_age_seconds)
+    if reading.sender_ahead:
+        words = f"sent by a clock that is {ahead_words(reading.sender_ahead)}"
+        is_known = reading.oldest_age_seconds is not None
+        return joined(age, _note(f"{words}{'; put right' if is_known else ' or more'}"))
+    if reading.is_age_doubtful:
+        words = "the queue was empty later: put back, or sent by a clock that is behind"
+        return joined(age, _note(words))
+    return age
 
 
 def _held(picture: BrokerPicture, reading: QueueReading, zone: tzinfo, now: float) -> Markup:

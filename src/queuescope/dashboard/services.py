@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,17 @@ class Services:
     opened_at: float = 0.0
 
     @property
+    def clock_ahead(self) -> float:
+        """By how many seconds this server's clock is ahead of the broker's; negative is behind, 0
+        is by less than ``CLOCK_OFF_SECONDS`` or not known.
+        """
+        return 0.0 if self.room is None else self.room.broker.clock.ahead
+
+    def now(self) -> float:
+        """Epoch seconds by the clock of jobs, workers and acts, which is the broker's."""
+        return time.time() - self.clock_ahead
+
+    @property
     def without_jobs(self) -> str:
         """Why there is no job history, as sentences."""
         if self.refused_jobs is None:
@@ -199,8 +211,12 @@ def open_services(
     except ConfigurationError as exc:
         logger.warning("the broker cannot be used: %s", exc)
         watched["refused_broker"] = exc
+    clock = time.time if room is None else room.broker.clock.now
     if jobs is not None:
-        watched |= {"totals": _totals(jobs, flow_seconds), "failures": _failures(jobs)}
+        watched |= {
+            "totals": _totals(jobs, flow_seconds, clock),
+            "failures": _failures(jobs, clock),
+        }
     broker = None
     if room is not None:
         broker, acting = _broker(room), _acting(room)
@@ -209,7 +225,7 @@ def open_services(
             "keeper": _keeper(room, jobs, broker, acting.writable),
             "tidier": _tidier(room),
             "acts": _acts(room),
-            "usual": None if jobs is None else _usual(jobs),
+            "usual": None if jobs is None else _usual(jobs, clock),
         }
     _current = Services(settings, room, jobs, broker, **watched)
     return _current
@@ -311,7 +327,12 @@ def _keeper(
             return None
         return sighting.value.fleet if _takes_reports(writable.sighting, now) else None
 
-    keeper = HistoryKeeper(jobs, fleet, lambda keep: room.broker.drop_workers(keep=keep))
+    keeper = HistoryKeeper(
+        jobs,
+        fleet,
+        lambda keep: room.broker.drop_workers(keep=keep),
+        clock=room.broker.clock.now,
+    )
     return Watch(
         "keeper",
         keeper.keep,
@@ -338,10 +359,10 @@ def _takes_reports(sighting: Sighting[float], now: float) -> bool:
     return age < LOST_SECONDS - 2 * REPORT_SECONDS
 
 
-def _usual(jobs: JobStore) -> Watch[dict[str, UsualRuntime]]:
+def _usual(jobs: JobStore, clock: Callable[[], float]) -> Watch[dict[str, UsualRuntime]]:
     return Watch(
         "usual",
-        lambda: jobs.usual_runtimes(since=time.time() - _USUAL_SPAN_SECONDS),
+        lambda: jobs.usual_runtimes(since=clock() - _USUAL_SPAN_SECONDS),
         seconds=_USUAL_SECONDS,
         overdue_seconds=_LONG_OVERDUE_SECONDS,
         hung=_silent_history,
@@ -376,20 +397,20 @@ def _silent_history() -> JobStoreError:
     return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
 
 
-def _totals(jobs: JobStore, flow_seconds: float) -> Watch[JobTotals]:
+def _totals(jobs: JobStore, flow_seconds: float, clock: Callable[[], float]) -> Watch[JobTotals]:
     return Watch(
         "totals",
-        lambda: read_totals(jobs, now=time.time(), window_seconds=flow_seconds),
+        lambda: read_totals(jobs, now=clock(), window_seconds=flow_seconds),
         seconds=_TOTALS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_history,
     )
 
 
-def _failures(jobs: JobStore) -> Watch[FailurePicture]:
+def _failures(jobs: JobStore, clock: Callable[[], float]) -> Watch[FailurePicture]:
     return Watch(
         "failures",
-        lambda: read_failures(jobs, time.time()),
+        lambda: read_failures(jobs, clock()),
         seconds=_FAILURES_SECONDS,
         overdue_seconds=_FAILURES_OVERDUE_SECONDS,
         hung=_silent_history,

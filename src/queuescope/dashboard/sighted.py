@@ -6,6 +6,7 @@ from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from queuescope.dashboard.widgets import Markup, Tone, element, heading, joined, moment, notice
+from queuescope.figures import duration_words
 
 if TYPE_CHECKING:
     from queuescope.live import Sighting
@@ -19,6 +20,21 @@ def as_of(sighting: Sighting[Any], zone: tzinfo, now: float) -> Markup:
     since = moment(sighting.failing_since, zone, now)
     words = joined("old, as of ", at, "; since ", since, f" {sighting.error}")
     return element("span", words, class_="qs-failing", role="status")
+
+
+def server_clock_remarks(ahead: float) -> list[Markup]:
+    """That this server's clock is so many seconds ahead of the broker's; negative is behind."""
+    if not ahead:
+        return []
+    side = "ahead of" if ahead > 0 else "behind"
+    return [
+        notice(
+            f"The clock of this server is {duration_words(abs(ahead))} {side} the broker’s. Times "
+            "of jobs, workers and acts are the broker’s, and only “as of” is this server’s. Let "
+            "NTP set the clock of its machine.",
+            tone=Tone.WARN,
+        )
+    ]
 
 
 def unknown_part(title: str, sighting: Sighting[Any]) -> Markup:

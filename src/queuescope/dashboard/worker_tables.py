@@ -219,9 +219,13 @@ def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[A
 
 
 def clock_words(worker: Worker) -> str:
-    """By how much a clock is off, such as “1 h ahead”."""
-    off = worker.clock_off_seconds
-    return f"{duration_words(abs(off))} {'ahead' if off > 0 else 'behind'}"
+    """By how much a worker's clock is off, such as “1 h ahead”."""
+    return ahead_words(worker.clock_off_seconds)
+
+
+def ahead_words(seconds: float) -> str:
+    """By how much a clock is ahead, or behind where that is negative."""
+    return f"{duration_words(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"
 
 
 def _lost_part(

@@ -27,6 +27,7 @@ from celery.app.task import Context
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.exceptions import KombuError
 
+from queuescope.clock import RightedClock, clock_mark
 from queuescope.errors import ConfigurationError
 from queuescope.heartbeats import KeptJob, label
 from queuescope.instrument.attempts import (
@@ -39,7 +40,6 @@ from queuescope.instrument.attempts import (
     succeeded_at,
     what_became,
 )
-from queuescope.instrument.clock import WorkerClock, clock_mark
 from queuescope.instrument.collector import Collector, Running
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
@@ -55,7 +55,7 @@ from queuescope.instrument.source_queue import (
     source_queue,
 )
 from queuescope.jobs.store import JobStore
-from queuescope.operations.broker import DUE_HEADER
+from queuescope.operations.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.operations.redis_address import kind_of_broker
 
 METRICS_PORTS = (9540, *range(9542, 9550))
@@ -65,8 +65,6 @@ has the one that is left out.
 UNKNOWN_JOB_TYPE = "UnknownJobType"
 INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
-CLOCK_HEADER = "queuescope_clock"
-"""By which clock the due time was said: see ``clock_mark``."""
 FIRST_CLOCK_HEADER = "queuescope_first_clock"
 
 _LAST_PORT = 65_535
@@ -130,7 +128,7 @@ def instrument(
     if getattr(app, "queuescope", None) is not None:
         return
     url = job_store_url or os.environ.get("QUEUESCOPE_JOB_STORE_URL")
-    clock = WorkerClock()
+    clock = RightedClock()
     app.queuescope = Instrumentation(
         app,
         clock=clock,
@@ -168,7 +166,7 @@ class Instrumentation:
         self,
         app: celery.Celery,
         *,
-        clock: WorkerClock,
+        clock: RightedClock,
         metrics: WorkerMetrics,
         host: str,
         ports: tuple[int, ...],

@@ -22,6 +22,7 @@ from celery import bootsteps
 from celery.worker import state
 from kombu.exceptions import KombuError
 
+from queuescope.clock import RightedClock, clock_mark
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.heartbeats import (
     LOST_SECONDS,
@@ -35,7 +36,6 @@ from queuescope.heartbeats import (
     report_field,
 )
 from queuescope.instrument import limits
-from queuescope.instrument.clock import WorkerClock
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
@@ -129,7 +129,7 @@ class Heartbeat:
         collector: Collector,
         gate: Gate,
         *,
-        clock: WorkerClock,
+        clock: RightedClock,
         can_retry: bool,
         keeps: bool,
     ) -> None:
@@ -295,7 +295,8 @@ class Heartbeat:
         try:
             with self._lock, self.link.client() as client:
                 # Before the first job, whose times stand by it.
-                self._clock.compare(broker_time(client))
+                asked_at = time.time()
+                self._clock.compare(broker_time(client), asked_at=asked_at)
                 self._revocations = None
                 self._obey(client)
         except BrokerError as exc:
@@ -355,8 +356,9 @@ class Heartbeat:
     # Reporting ------------------------------------------------------------------------------
 
     def _report(self, client: redis.Redis) -> None:
+        asked_at = time.time()
         now = broker_time(client)
-        self._clock.compare(now)
+        self._clock.compare(now, asked_at=asked_at)
         report = self._look(now)
         try:
             client.hset(self.link.keys.workers, self._field, encode(report))
@@ -406,7 +408,7 @@ class Heartbeat:
         due = fetched.next_due_at
         # Celery lets a job begin when this machine's clock says so.
         next_due_at = None if due is None else max(0.0, self._clock.right(due))
-        served = self._gate.served
+        served, mark = self._gate.served, clock_mark()
         return WorkerReport(
             worker=str(self._worker.hostname),
             boot_id=self._boot_id,
@@ -447,6 +449,7 @@ class Heartbeat:
             priority_steps=self.link.priority_steps,
             separator=self.link.separator,
             clock_ahead=self._clock.ahead,
+            clock_mark=mark if mark is not None and mark >= 0 else None,
         )
 
 

@@ -95,7 +95,7 @@ def read_totals(
     window_seconds: float,
     quantiles: Sequence[float] = QUANTILES,
 ) -> JobTotals:
-    """As of ``now``, epoch seconds by the workers' clocks. Raises ``JobStoreError``."""
+    """As of ``now``, epoch seconds by the clock of the jobs' times. Raises ``JobStoreError``."""
     spans = {"day": DAY_SECONDS, "lately": RECENT_SECONDS, "window": window_seconds}
     counts = [
         select(func.count())

@@ -49,6 +49,12 @@ class BrokerPicture:
         return sum(queue.depth for queue in self.queues) if self.queues else None
 
     @property
+    def oldest(self) -> QueueReading | None:
+        """The queue with the job that has waited longest, of those of which that is known."""
+        known = [q for q in self.queues if q.depth and q.oldest_age_seconds is not None]
+        return max(known, key=lambda queue: queue.oldest_age_seconds or 0.0, default=None)
+
+    @property
     def oldest_age_seconds(self) -> float | None:
         """How long the oldest waiting job has waited, 0 when none waits; None is unknown."""
         ages = [queue.oldest_age_seconds for queue in self.queues if queue.depth]

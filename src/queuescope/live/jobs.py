@@ -11,7 +11,7 @@ from queuescope.jobs.table import Job
 GROUPS = 5
 SINGLES = 5
 _DAY_SECONDS = 86_400
-# A worker's clock may be ahead of ours.
+# A worker of an earlier version writes times by its own clock, which may be ahead.
 _AHEAD_SECONDS = 3_600
 
 

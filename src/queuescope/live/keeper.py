@@ -144,7 +144,8 @@ class HistoryKeeper:
                 running = [job.id for job in worker.report.active]
                 changed += history.take_back(worker.name, running)
                 self._ended.discard(life)
-        if self._clock() - self._swept_at >= SWEEP_SECONDS:
+        # However far: a clock that was set back must not silence the sweep.
+        if not 0 <= self._clock() - self._swept_at < SWEEP_SECONDS:
             changed += self._sweep(history, fleet)
             self._swept_at = self._clock()
         return changed
@@ -154,7 +155,7 @@ class HistoryKeeper:
         changed = history.give_up_retries(before=now - RETRY_SECONDS, at=now, reason=_NOT_RETRIED)
         rows = history.unfinished(before=now)
         found = endings(rows, fleet, now)
-        suspects = {e.job.id: self._suspects.get(e.job.id, now) for e in found}
+        suspects = {e.job.id: min(now, self._suspects.get(e.job.id, now)) for e in found}
         for (status, reason), jobs in _grouped(found).items():
             due = [
                 job

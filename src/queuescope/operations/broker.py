@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from queuescope.clock import RightedClock
 from queuescope.errors import ConfigurationError, DamagedError
 from queuescope.heartbeats import (
     DROP_SECONDS,
@@ -42,9 +43,12 @@ from queuescope.operations.bounded_replies import REPLY_LIMIT_BYTES, ReplyTooLar
 from queuescope.operations.desired import DamagedDesiredError, is_of_other_type
 from queuescope.operations.redis_address import RedisAddress
 from queuescope.operations.redis_failures import is_overtaken, translated
+from queuescope.operations.sender_clocks import Age, Due, SenderClocks
 
 DUE_HEADER = "queuescope_enqueued_at"
 """The header of a message that tells when it became due, in epoch seconds."""
+CLOCK_HEADER = "queuescope_clock"
+"""The header that tells by which clock that was said: its ``clock_mark``."""
 KOMBU_STEPS = range(10)
 """Every step in which kombu may put a message: it cuts a priority to 0 to 9."""
 REPORTS_LIMIT = 1000
@@ -64,13 +68,18 @@ _DAMAGED = (
 _KEEP_SECONDS = 7 * 86_400.0
 _BINDING = "_kombu.binding.%s"
 _PROBE_SECONDS = 60
+_LATEST_MARK = 1e12
 
 
 @dataclass(frozen=True, slots=True)
 class QueueReading:
     """One queue at one instant; ``None`` is unknown.
 
-    ``oldest_age_seconds`` is unknown when no message says since when it waits.
+    ``oldest_age_seconds`` is unknown when no message says since when it waits, or by a clock that
+    is ahead by an unknown time. ``sender_ahead`` is how many seconds the clock of the oldest
+    message's sender is ahead of the broker's (negative: behind), which the age allows for; of an
+    unknown age it is that much at least. An age that ``is_age_doubtful`` is of a message that came
+    later than it says: it was put back, or its sender's clock is behind.
     ``unacknowledged`` messages were delivered to a worker that has neither finished nor given them
     back; with early acknowledgement those that run are not among them. It is unknown when there
     are too many to look at, or when one came by a routing key that leads to other queues as well.
@@ -80,6 +89,8 @@ class QueueReading:
     depth: int
     oldest_age_seconds: float | None
     unacknowledged: int | None
+    sender_ahead: float = 0.0
+    is_age_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,9 @@ class RedisBroker:
         # Replaced as one, for threads share it.
         self._layout = (self._own_steps, separator or Channel.sep)
         self._last_desired = DesiredState()
+        self._senders = SenderClocks()
+        self.clock = RightedClock()
+        """This machine's clock, compared with the broker's at each reading."""
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
 
@@ -149,6 +163,7 @@ class RedisBroker:
         if not self._is_told_separator:
             self._read_separator(queues)
         lists = {queue: self.list_keys(queue) for queue in queues}
+        asked_at = time.time()
         with translated():
             looks = with_delivered and self._count_delivered() <= _UNACKNOWLEDGED_LIMIT
             try:
@@ -160,33 +175,35 @@ class RedisBroker:
         answers = iter(found)
         seconds, microseconds = next(answers)
         now = seconds + microseconds / 1e6
+        self.clock.compare(now, asked_at=asked_at)
         readings = []
         for queue, keys in lists.items():
-            depth, dues, is_queue = 0, [], True
-            for _ in keys:
+            depth, is_queue, ages = 0, True, []
+            for key in keys:
                 length, message = next(answers), next(answers)
                 if isinstance(length, Exception):
                     is_queue = False
                     continue
                 depth += length
-                dues.append(_due_at(message))
+                age = self._senders.age(key, length, _due(message), now)
+                if length:
+                    ages.append(age)
             if not is_queue:
                 continue
-            known = [due for due in dues if due is not None]
-            age: float | None = 0.0 if depth == 0 else None
-            if known:
-                age = max(0.0, now - min(known))
-            readings.append(QueueReading(queue, depth, age, None))
+            # Of those that do not tell, one may say more than the others.
+            oldest = max(ages, key=_seniority, default=Age(0.0))
+            readings.append(
+                QueueReading(
+                    queue, depth, oldest.seconds, None, oldest.sender_ahead, oldest.is_doubtful
+                )
+            )
         if not looks:
             return readings
         entries = next(answers)
         if isinstance(entries, Exception):
             return readings
         delivered = self._delivered(entries, queues)
-        return [
-            QueueReading(r.queue, r.depth, r.oldest_age_seconds, delivered[r.queue])
-            for r in readings
-        ]
+        return [replace(r, unacknowledged=delivered[r.queue]) for r in readings]
 
     def _count_delivered(self) -> float:
         try:
@@ -227,8 +244,11 @@ class RedisBroker:
 
     def now(self) -> float:
         """Epoch seconds by the broker's clock."""
+        asked_at = time.time()
         with translated():
-            return desired.broker_time(self._reader)
+            now = desired.broker_time(self._reader)
+        self.clock.compare(now, asked_at=asked_at)
+        return now
 
     def workers(self) -> WorkersReading:
         """The reports of the workers; those from before ``DROP_SECONDS`` are forgotten."""
@@ -257,11 +277,13 @@ class RedisBroker:
         key = self.keys.workers
         found: dict[bytes, bytes | None] = {}
         answer: Any
+        asked_at = time.time()
         with self._reader.pipeline() as pipe:
             pipe.time()
             pipe.hlen(key)
             (seconds, microseconds), count = pipe.execute()
         now = seconds + microseconds / 1e6
+        self.clock.compare(now, asked_at=asked_at)
         if count <= REPORTS_LIMIT:
             try:
                 answer = self._reader.hgetall(key)
@@ -381,8 +403,10 @@ class RedisBroker:
 
     def learn(self, reports: Collection[WorkerReport]) -> None:
         """Look at the priority steps of these workers, too, and no longer at those that were
-        learned before. Where workers disagree, most of them are right.
+        learned before. Where workers disagree, most of them are right. Their machines' clocks are
+        those of the messages that are sent there.
         """
+        self._senders.learn(reports)
         steps = Counter(step for report in reports for step in set(report.priority_steps))
         more = [step for step, _ in steps.most_common() if step not in self._own_steps]
         separators = Counter(report.separator for report in reports).most_common(1)
@@ -533,6 +557,10 @@ class _Headers(msgspec.Struct):
     due_at: Annotated[float, msgspec.Meta(ge=1e9, le=1e11)] | None = msgspec.field(
         default=None, name=DUE_HEADER
     )
+    # Whatever else stands there must not hide since when a message waits.
+    mark: object = msgspec.field(default=None, name=CLOCK_HEADER)
+    eta: object = None
+    redelivered: object = None
 
 
 class _Envelope(msgspec.Struct):
@@ -544,15 +572,28 @@ _envelope_decoder = msgspec.json.Decoder(_Envelope)
 _route_decoder = msgspec.json.Decoder(tuple[msgspec.Raw, _Text, _Text])
 
 
-def _due_at(raw: bytes | None) -> float | None:
-    """When a message became due, in epoch seconds; ``None`` if it does not say."""
+def _seniority(age: Age) -> tuple[float, float]:
+    return (-1.0 if age.seconds is None else age.seconds), age.sender_ahead
+
+
+def _due(raw: bytes | None) -> Due | None:
+    """When a message became due; ``None`` if it does not say."""
     if raw is None:
         return None
     try:
         envelope = parse(raw, _envelope_decoder, limit_bytes=REPLY_LIMIT_BYTES)
     except ValueError:
         return None
-    return envelope.headers.due_at
+    headers = envelope.headers
+    if headers.due_at is None:
+        return None
+    mark = headers.mark
+    return Due(
+        headers.due_at,
+        float(mark) if isinstance(mark, int | float) and abs(mark) < _LATEST_MARK else None,
+        is_timed=headers.eta is not None,
+        was_back=bool(headers.redelivered),
+    )
 
 
 def _route(raw: bytes) -> tuple[str, str] | None:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from queuescope.clock import CLOCK_OFF_SECONDS
 from queuescope.heartbeats import (
     ACTIVE_LIMIT,
-    CLOCK_OFF_SECONDS,
     LOST_SECONDS,
     STALL_SECONDS,
     ActiveJob,

@@ -2,7 +2,7 @@
 
 How broker, job history and audit are read is none of this storey's business: whoever puts the
 application together hands in something that follows ``LiveSources``. Times are epoch seconds of
-our own clock.
+our own clock, by which those of jobs and acts, which are the broker's, have been told anew.
 """
 
 from __future__ import annotations
@@ -170,6 +170,12 @@ class Failures:
 class LiveSources(Protocol):
     """Reads memory; never waits and never raises for a source."""
 
+    def clock_ahead(self) -> float:
+        """How many seconds our clock is ahead of the broker's, negative where it is behind; 0 where
+        it is not off, or there is no broker.
+        """
+        ...
+
     def sources(self) -> tuple[LiveSource, ...]:
         """Those that are configured, in the order in which they are told of."""
         ...
@@ -185,6 +191,9 @@ class LiveSources(Protocol):
 
 class NoLiveSources:
     """Prometheus alone."""
+
+    def clock_ahead(self) -> float:
+        return 0.0
 
     def sources(self) -> tuple[LiveSource, ...]:
         return ()

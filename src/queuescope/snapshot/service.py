@@ -102,7 +102,8 @@ class SnapshotService:
         self._clock = clock
         self._telemetry = telemetry or Untold()
         self.present = PresentValues(client, self._probe, dashboard, matchers=matchers, clock=clock)
-        self._figures = PresentFigures(dashboard, self.present, live or NoLiveSources())
+        self._live = live or NoLiveSources()
+        self._figures = PresentFigures(dashboard, self.present, self._live)
         self.reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
         self._charts = Charts(
             client,
@@ -414,12 +415,9 @@ class SnapshotService:
 
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
         notices = [replica_words(self._replicas)] if self._replicas else []
-        if contact.error is None and abs(contact.offset_seconds) > _CLOCK_TOLERANCE_SECONDS:
-            side = "ahead of" if contact.offset_seconds > 0 else "behind"
-            notices.append(
-                f"The clock of Prometheus is {duration_words(abs(contact.offset_seconds))} {side} "
-                "this server's. Ranges follow the clock of Prometheus."
-            )
+        notices += clock_notices(
+            contact.offset_seconds if contact.error is None else 0.0, -self._live.clock_ahead()
+        )
         return {
             "reachable": contact.error is None,
             "cause": "" if contact.error is None else str(contact.error),
@@ -430,3 +428,27 @@ class SnapshotService:
             "version": facts.version,
             "notice": " ".join(notices),
         }
+
+
+def clock_notices(prometheus: float, broker: float) -> list[str]:
+    """What a reader should know of three clocks: by how many seconds that of Prometheus and that of
+    the broker are ahead of this server's. Negative is behind, 0 is by nothing or not known.
+    """
+    found = []
+    is_ours = prometheus * broker > 0 and abs(prometheus - broker) <= _CLOCK_TOLERANCE_SECONDS
+    if abs(prometheus) > _CLOCK_TOLERANCE_SECONDS:
+        and_broker = "clocks of Prometheus and of the broker are" if is_ours else ""
+        found.append(
+            f"The {and_broker or 'clock of Prometheus is'} {_apart(prometheus)} this server's. "
+            "Ranges follow the clock of Prometheus."
+        )
+    if abs(broker) > _CLOCK_TOLERANCE_SECONDS and not (found and is_ours):
+        found.append(
+            f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and acts "
+            "are put right by that."
+        )
+    return found
+
+
+def _apart(seconds: float) -> str:
+    return f"{duration_words(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'}"

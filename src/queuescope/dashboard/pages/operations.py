@@ -16,6 +16,7 @@ from queuescope.dashboard.operation_tables import (
     workers_part,
 )
 from queuescope.dashboard.services import Acting, services
+from queuescope.dashboard.sighted import server_clock_remarks
 from queuescope.dashboard.widgets import (
     element,
     heading,
@@ -53,6 +54,7 @@ def _queues_and_workers() -> None:
     live = show_live(
         standing(rights),
         acts.last_act(),
+        *server_clock_remarks(services().clock_ahead),
         queues_part(sighting, rights, zone, now),
         workers_part(sighting, rights, zone, now),
         key="queuescope_queues",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from queuescope.dashboard.services import refuses_reports, services
-from queuescope.dashboard.sighted import unknown_part
+from queuescope.dashboard.sighted import server_clock_remarks, unknown_part
 from queuescope.dashboard.visitor import role_of, visitor
 from queuescope.dashboard.widgets import (
     Markup,
@@ -93,6 +93,7 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
             remarks=[
                 *_report_remarks(sighting, made, now),
                 *_namesake_remarks(sighting.value),
+                *server_clock_remarks(services().clock_ahead),
                 *_clock_remarks(sighting.value),
                 *_unreadable_remarks(sighting.value),
                 *_history_remarks(),

@@ -1,0 +1,101 @@
+"""The clock of this machine, put right by the broker's where it is off.
+
+Jobs, acts and reports of many machines meet on one page. Their times stand by one clock there, the
+broker's, which every worker and every dashboard can ask.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+CLOCK_OFF_SECONDS = 5.0
+"""A clock is off that is so far from the broker's: a report may be under way for some of that, and
+less disturbs no figure that anybody reads.
+"""
+
+_SAME_SECONDS = 2.0
+"""Two looks at one clock differ by less."""
+_REMEMBERED = 16
+"""So many settings of this machine's clock are remembered."""
+
+
+class RightedClock:
+    """Epoch seconds; any thread may ask. Nothing is put right before the first comparison."""
+
+    def __init__(self) -> None:
+        # How far the clock was off, with its mark; the newest last. Replaced as one.
+        self._settings: tuple[tuple[float | None, float], ...] = ()
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the broker has told its time yet."""
+        return bool(self._settings)
+
+    @property
+    def ahead(self) -> float:
+        """By how many seconds times are put right: negative where the machine's clock is behind,
+        0 where it is off by less than ``CLOCK_OFF_SECONDS``.
+        """
+        return self._ahead_of(clock_mark())
+
+    def compare(self, broker_now: float, *, asked_at: float) -> None:
+        """Learn how far the machine's clock is off. The broker was asked at ``asked_at`` by that
+        clock, and has answered by now that it was ``broker_now``.
+
+        However long the answer took, a process that was stopped meanwhile takes its clock for
+        right: what was known stays, as far as the answer allows.
+        """
+        mark = clock_mark()
+        off = max(self._off_at(mark), asked_at - broker_now)
+        off = min(off, time.time() - broker_now)
+        before = [one for one in self._settings if not _is_same(one[0], mark)]
+        self._settings = (*before[1 - _REMEMBERED :], (mark, off))
+
+    def now(self) -> float:
+        return self.right(time.time())
+
+    def right(self, at: float) -> float:
+        """When it was ``at`` by this machine's clock, as it is set now."""
+        return at - self.ahead
+
+    def right_of_sender(self, at: float | None, mark: float | None) -> float | None:
+        """When it was ``at`` by the clock with this ``mark``. That of another machine is
+        believed.
+        """
+        if at is None or mark is None:
+            return at
+        is_own = any(_is_same(known, mark) for known, _ in self._settings)
+        return at - self._ahead_of(mark) if is_own or _is_same(clock_mark(), mark) else at
+
+    def _ahead_of(self, mark: float | None) -> float:
+        off = self._off_at(mark)
+        return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
+
+    def _off_at(self, mark: float | None) -> float:
+        """How far this machine's clock was off, in seconds, when it had this ``mark``."""
+        settings = self._settings
+        for known, off in reversed(settings):
+            if _is_same(known, mark):
+                return off
+        if not settings:
+            return 0.0
+        last, off = settings[-1]
+        # It was set since, by as much as it tells another time of the machine's start.
+        return off if mark is None or last is None else off + mark - last
+
+
+def clock_mark() -> float | None:
+    """What tells the clock of this process from others, and from itself before it was set: when it
+    says that the machine started. ``None`` where that cannot be known: only Linux tells for how
+    long a machine has been up.
+    """
+    if sys.platform != "linux":
+        return None
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _is_same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) < _SAME_SECONDS
