@@ -23,10 +23,32 @@ _PRELOADED = [
     *("queuescope.instrument", "celery.__main__", "celery.bin.celery", "celery.apps.worker"),
     *("celery.worker.consumer", "celery.concurrency.prefork", "kombu.transport.redis"),
 ]
-SHIFTED_CLOCK = "import time\nreal = time.time\ntime.time = lambda: real() + {ahead}\n"
-"""A ``sitecustomize.py`` of a machine whose clock is ``ahead`` seconds ahead."""
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
+
+
+class MachineClock:
+    """The clock of a machine, for all Python processes that have it on their ``PYTHONPATH``:
+    ``ahead`` by so many seconds, which may be set while they run. It has a ``folder`` of its own.
+    """
+
+    def __init__(self, folder: Path, ahead: float = 0.0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "ahead"
+        self.set(ahead)
+        (folder / "sitecustomize.py").write_text(
+            "import time\nreal = time.time\n"
+            f"def shifted():\n    with open({str(self._file)!r}) as file:\n"
+            "        return real() + float(file.read())\n"
+            "time.time = shifted\n",
+            "utf-8",
+        )
+        self.path = str(folder)
+
+    def set(self, ahead: float) -> None:
+        new = self._file.with_suffix(".new")
+        new.write_text(str(ahead), "ascii")
+        new.replace(self._file)
 
 
 def start_python(

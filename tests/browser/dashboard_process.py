@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.ports import free_port
-from tests.prepared_python import SHIFTED_CLOCK, PythonProcess, start_python
+from tests.prepared_python import MachineClock, PythonProcess, start_python
 
 _READY_WITHIN_SECONDS = 120.0
 
@@ -103,9 +103,8 @@ class DashboardProcess:
             prefix = ["unshare", "--map-root-user", "--mount", *shell, *prefix]
         environment = dict(self._environment)
         if self.clock_ahead:
-            shift = SHIFTED_CLOCK.format(ahead=self.clock_ahead)
-            (self._directory / "sitecustomize.py").write_text(shift, "utf-8")
-            environment["PYTHONPATH"] = str(self._directory)
+            clock = MachineClock(self._directory / "clock", self.clock_ahead)
+            environment["PYTHONPATH"] = clock.path
         return start_python(
             "queuescope.cli",
             arguments,

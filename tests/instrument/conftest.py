@@ -20,7 +20,7 @@ import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 from tests.ports import free_port
-from tests.prepared_python import PythonProcess, start_python
+from tests.prepared_python import MachineClock, PythonProcess, start_python
 from tests.real_broker import RealBroker
 
 from queuescope.jobs.store import JobStore
@@ -86,6 +86,11 @@ def set_aside(tenant=None):
 @app.task(name="replaced", bind=True)
 def replaced(self, tenant=None):
     raise self.replace(nap.si(seconds=0.1, tenant=tenant))
+
+@app.task(name="first_of_two", bind=True)
+def first_of_two(self, tenant=None):
+    from celery import chain
+    chain(nap.si(tenant=tenant), nap.si(tenant=tenant)).apply_async()
 
 @app.task(name="own_failure", bind=True)
 def own_failure(self, tenant=None):
@@ -250,6 +255,7 @@ class Shop:
         self._running = ExitStack()
         self._count = 0
         self._customer: subprocess.Popen[str] | None = None
+        self._customers_clock: MachineClock | None = None
 
     def start_worker(self, *arguments: str, beside: bool = False, **environment: str) -> Worker:
         """The only one that runs, unless it stands ``beside`` the last."""
@@ -297,8 +303,13 @@ class Shop:
         stdin.flush()
         return stdout.readline().strip()
 
+    def set_customers_clock(self, clock: MachineClock | None) -> None:
+        """Whoever sends jobs from now on does so on another machine."""
+        self._end_customer()
+        self._customers_clock = clock
+
     def _start_customer(self) -> subprocess.Popen[str]:
-        sender = self.folder / "send.py"
+        sender, clock = self.folder / "send.py", self._customers_clock
         sender.write_text(
             "import sys, json\nfrom shop import app\n"
             "for line in sys.stdin:\n"
@@ -312,7 +323,11 @@ class Shop:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "SHOP_BROKER": self.broker_url},
+            env={
+                **os.environ,
+                "SHOP_BROKER": self.broker_url,
+                **({} if clock is None else {"PYTHONPATH": clock.path}),
+            },
         )
 
     def app(self) -> Celery:
@@ -321,11 +336,15 @@ class Shop:
 
     def close(self) -> None:
         self._running.close()
+        self._end_customer()
+        self._temporary.cleanup()
+
+    def _end_customer(self) -> None:
         if self._customer is not None:
             with self._customer as customer:
                 assert customer.stdin is not None
                 customer.stdin.close()
-        self._temporary.cleanup()
+            self._customer = None
 
 
 class Evidence:

@@ -13,7 +13,7 @@ import pytest
 import redis
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
-from tests.prepared_python import SHIFTED_CLOCK
+from tests.prepared_python import MachineClock
 
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.live.keeper import HistoryKeeper
@@ -247,9 +247,9 @@ def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
 def test_a_worker_whose_clock_is_off_puts_the_times_of_its_jobs_right(
     ahead: int, shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SHIFTED_CLOCK.format(ahead=ahead), "utf-8")
+    clock = MachineClock(tmp_path / "clock", ahead)
     before = time.time()
-    worker = shop.start_worker(PYTHONPATH=str(tmp_path))
+    worker = shop.start_worker(PYTHONPATH=clock.path)
     again = shop.send("second_time_lucky", {"queue": "orders"}, tenant="acme", countdown=0)
     failed = shop.send("fail", {"queue": "orders"}, tenant="acme")
     seen = worker.at_rest(3)
