@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,14 +13,16 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from sqlalchemy import make_url
+from tests.prepared_python import MachineClock
 from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedError
 from queuescope.heartbeats import DesiredState
 from queuescope.live import read_broker
-from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.audit import Phase, Result, Search
+from queuescope.operations.challenge import LIFETIME_SECONDS
 from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
 from queuescope.operations.room import ControlRoom
@@ -381,3 +384,45 @@ def test_no_secret_reaches_audit_log_or_error(
     assert canary not in caplog.text
     for file in tmp_path.glob("operations.db*"):
         assert canary.encode() not in file.read_bytes()
+
+
+_AN_HOUR_AHEAD = """
+import sys
+from pathlib import Path
+
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+broker_url, folder = sys.argv[1], Path(sys.argv[2])
+with ControlRoom(
+    broker_url=broker_url, store_url=f"sqlite:///{folder / 'operations.db'}",
+    folder=folder / "purged", access=Access(admins=["ada"]), queues=["express", "orders"],
+) as room:
+    print(len(room.tidy()))
+    print(room.operations.plan(Actor("ada", Origin.OIDC), Request.pause("express")).token)
+"""
+
+
+def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_future(
+    open_room: OpenRoom, server: RealBroker, tmp_path: Path
+) -> None:
+    room, pause = open_room(), Request.pause("orders")
+    plan = room.operations.plan(ADA, pause)
+    act = room.ledger.begin(plan.token, ADA, Role.ADMIN, pause, 1)
+    done = subprocess.run(
+        [sys.executable, "-c", _AN_HOUR_AHEAD, server.url, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": MachineClock(tmp_path / "clock", 3600).path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ended, token = done.stdout.split()
+    assert ended == "0"
+    assert [one.act for one in room.ledger.open_acts()] == [act]
+    # What was asked there can be confirmed here, for as long as anything else.
+    express = Request.pause("express")
+    now_ms = room.ledger.now_ms()
+    until_ms = room.ledger.look_up(token, ADA, express).expires_at_ms
+    assert now_ms < until_ms <= now_ms + LIFETIME_SECONDS * 1000
+    assert room.operations.act(ADA, express, token, "").result == Result.DONE

@@ -17,6 +17,7 @@ from queuescope.snapshot.live_words import (
     source_findings,
 )
 from queuescope.snapshot.questions import Present
+from queuescope.snapshot.service import clock_notices
 from queuescope.snapshot.standing_words import Figure, card_content, drain_content
 from queuescope.timeseries import LookupStatus, Reading, State
 
@@ -219,3 +220,35 @@ def test_a_change_is_good_or_bad_only_where_all_that_it_is_compared_with_say_so(
     nothing = Reading(State.EMPTY, None, None, LookupStatus.KEY_MISS)
     card = card_content(DEPTH, replace(HIS, shown=Present(380.0, NOW)), changes, nothing, None)
     assert [change["tone"] for change in card["changes"]] == tones
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "broker", "words"),
+    [
+        (0.0, 0.0, []),
+        (4.9, -4.9, []),
+        (
+            3600.0,
+            3601.0,
+            ["The clocks of Prometheus and of the broker are 1 h ahead of this server's."],
+        ),
+        (
+            -3600.0,
+            3600.0,
+            [
+                "The clock of Prometheus is 1 h behind this server's.",
+                "The clock of the broker is 1 h ahead of this server's.",
+            ],
+        ),
+        (0.5, -600.0, ["The clock of the broker is 10 min behind this server's."]),
+        (600.0, 0.0, ["The clock of Prometheus is 10 min ahead of this server's."]),
+        # Whichever of two is off by just enough.
+        (6.0, 4.0, ["The clock of Prometheus is 6 s ahead of this server's."]),
+        (4.0, 6.0, ["The clock of the broker is 6 s ahead of this server's."]),
+    ],
+)
+def test_three_clocks_are_told_apart(prometheus: float, broker: float, words: list[str]) -> None:
+    told = clock_notices(prometheus, broker)
+    assert [text[: text.index(".") + 1] for text in told] == words
+    ranges = [text for text in told if "Ranges follow the clock of Prometheus." in text]
+    assert len(ranges) == (abs(prometheus) > 5)

@@ -435,14 +435,18 @@ def clock_notices(prometheus: float, broker: float) -> list[str]:
     the broker are ahead of this server's. Negative is behind, 0 is by nothing or not known.
     """
     found = []
-    is_ours = prometheus * broker > 0 and abs(prometheus - broker) <= _CLOCK_TOLERANCE_SECONDS
-    if abs(prometheus) > _CLOCK_TOLERANCE_SECONDS:
-        and_broker = "clocks of Prometheus and of the broker are" if is_ours else ""
+    is_off, broker_is_off = (abs(one) > _CLOCK_TOLERANCE_SECONDS for one in (prometheus, broker))
+    agree = abs(prometheus - broker) <= _CLOCK_TOLERANCE_SECONDS
+    is_ours = is_off and broker_is_off and agree
+    if is_off:
+        whose = (
+            "clocks of Prometheus and of the broker are" if is_ours else "clock of Prometheus is"
+        )
         found.append(
-            f"The {and_broker or 'clock of Prometheus is'} {_apart(prometheus)} this server's. "
+            f"The {whose} {_apart(prometheus)} this server's. "
             "Ranges follow the clock of Prometheus."
         )
-    if abs(broker) > _CLOCK_TOLERANCE_SECONDS and not (found and is_ours):
+    if broker_is_off and not is_ours:
         found.append(
             f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and acts "
             "are put right by that."
