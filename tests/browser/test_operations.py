@@ -155,6 +155,23 @@ def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
     assert world.messages("mail") == sibling
     expect(kept).to_contain_text("restored")
     expect(kept.get_by_role("button")).to_be_disabled()
+    page.close()
+
+    # The broker forgets a purge, as one does that comes back from an older backup.
+    page.do("Purge queue reports", "Purge", "reports 5")
+    page.close()
+    expect(kept).not_to_contain_text("restored")
+    label = kept.get_by_role("button").get_attribute("aria-label")
+    assert label
+    purge_id = label.split()[2]
+    world.client.delete(f"queuescope:purged:{purge_id}")
+    expect(kept).to_contain_text("may be restored already")
+    dialog = page.begin(label)
+    expect(dialog).to_contain_text("The broker does not know this purge")
+    expect(dialog).to_contain_text("The audit has no restore of it.")
+    told = page.confirm("Restore", f"{purge_id} 5")
+    assert told == "Done: 5 jobs are back in queue reports."
+    assert world.messages("reports") == before
     world.client.delete("reports", "mail")
 
 

@@ -201,7 +201,7 @@ def test_whoever_looks_is_told_what_they_may_do(rights: Rights, words: str) -> N
 
 def test_a_purge_that_is_under_way_or_not_known_is_told() -> None:
     def told(unfinished: tuple[str, ...] | None) -> str:
-        seen = PurgesPicture((), ("a.jsonl",), {}, unfinished)
+        seen = PurgesPicture((), ("a.jsonl",), {}, unfinished, {})
         return text(purges_part(Sighting(seen, NOW), ADA, UTC, NOW))
 
     assert "damaged a.jsonl" in told(())

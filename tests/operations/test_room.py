@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -19,7 +20,7 @@ from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedError
 from queuescope.heartbeats import DesiredState
-from queuescope.live import read_broker
+from queuescope.live import read_broker, read_purges
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.audit import Phase, Result, Search
 from queuescope.operations.challenge import LIFETIME_SECONDS
@@ -426,3 +427,71 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_
     until_ms = room.ledger.look_up(token, ADA, express).expires_at_ms
     assert now_ms < until_ms <= now_ms + LIFETIME_SECONDS * 1000
     assert room.operations.act(ADA, express, token, "").result == Result.DONE
+
+
+def test_a_purge_that_may_be_restored_already_says_so_first(
+    open_room: OpenRoom, send: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    """Its file comes back from a backup; what broker and audit remember decides what is said."""
+    room = open_room()
+    send("orders", 12)
+    purge_id = do(room, Request.purge("orders")).act
+    restore = Request.restore(purge_id)
+    record = room.broker.keys.purged(purge_id)
+    file = tmp_path / "purged" / f"{purge_id}.jsonl"
+    restored_file = file.with_name(f"{purge_id}.restored.jsonl")
+    kept = file.read_bytes()
+    as_purged: dict[Any, Any] = {**room.broker.reader.hgetall(record)}
+
+    def said(elsewhere: ControlRoom = room) -> str:
+        doubt = read_purges(elsewhere).doubts.get(purge_id, "")
+        plan = elsewhere.operations.plan(ADA, restore)
+        assert (plan.doubt, bool(plan.phrase)) == (doubt, bool(doubt))
+        return doubt
+
+    assert said() == ""
+    # The broker loses its data between the plan and the act.
+    early = room.operations.plan(ADA, restore)
+    room.broker.reader.flushall()
+    for typed in ("", purge_id):
+        with pytest.raises(RefusedError, match="does not know this purge") as caught:
+            room.operations.act(ADA, restore, early.token, typed)
+        assert caught.value.reason is RefusalReason.WRONG_PHRASE
+    assert depths(room)["orders"] == 0
+    assert "The audit has no restore of it." in said()
+    # It is confirmed, and the audit has what was said.
+    assert do(room, restore).count == 12
+    assert depths(room)["orders"] == 12
+    (intent,) = (
+        entry.event.detail
+        for entry in room.ledger.find(Search(operation="restore"))
+        if entry.event.phase == Phase.INTENT
+    )
+    assert intent.startswith(f"restore purge {purge_id}, confirmed although: The broker does not")
+
+    # The file of before the restore lies beside, then in place of, the restored one.
+    file.write_bytes(kept)
+    assert [purge.is_restored for purge in read_purges(room).purges] == [True]
+    restored_file.unlink()
+    assert "remembers that all of its jobs are back" in read_purges(room).doubts[purge_id]
+    with pytest.raises(RefusedError, match="restored already"):
+        room.operations.plan(ADA, restore)
+    room.tidy()
+    assert not file.exists()
+    restored_file.rename(file)
+
+    # The broker of before the restore: the audit knows better.
+    room.broker.reader.delete(record)
+    room.broker.reader.hset(record, mapping=as_purged)
+    assert "restored by ada at" in said()
+    assert "came back from an older backup" in said()
+    room.broker.reader.delete(record)
+    assert "The audit says that it was restored by ada at" in said()
+    # The dashboard lost its database as well.
+    anew = open_room(f"sqlite:///{tmp_path / 'anew.db'}")
+    assert "The audit does not know this purge either." in said(anew)
+    # The record of another purge under this name says nothing of this one.
+    room.broker.reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
+    with pytest.raises(RefusedError, match="nobody knows what is back already"):
+        room.operations.plan(ADA, restore)
+    assert depths(room)["orders"] == 12

@@ -374,6 +374,8 @@ def _confirmation(desk: Desk, wish: Wish) -> str | None:
         element("h3", "What it does not"),
         element("p", wording.does_not),
     ]
+    if plan.doubt:
+        parts.append(notice(plan.doubt, tone=Tone.WARN))
     if plan.phrase:
         parts.append(element("p", "To confirm, type ", _named(plan.phrase)))
     show(*parts)

@@ -196,7 +196,7 @@ def purges_part(
             purge.queue,
             figure(purge.count),
             picture.actors.get(purge.id),
-            _purge_state(purge),
+            _purge_state(purge, picture.doubts.get(purge.id, "")),
             code(purge.path.name),
             _restore(purge, rights),
         ]
@@ -210,6 +210,11 @@ def purges_part(
     if picture.purges:
         notes.append(
             f"The files lie in {picture.purges[0].path.parent} on the dashboard's machine."
+        )
+    if picture.doubts:
+        notes.append(
+            "What may be restored already would run twice; Restore says why it is not known, and "
+            "asks to confirm."
         )
     if len(picture.purges) > _PURGES_SHOWN:
         notes.append(f"{len(picture.purges) - _PURGES_SHOWN:,} older ones are there, too.")
@@ -448,9 +453,11 @@ def _worker_row(worker: Worker, rights: Rights, *, is_alone: bool) -> list[Any]:
     ]
 
 
-def _purge_state(purge: Purge) -> Markup:
+def _purge_state(purge: Purge, doubt: str) -> Markup:
     if purge.is_restored:
         return mark("restored", Tone.IDLE)
+    if doubt:
+        return element("span", mark("may be restored already", Tone.WARN), title=doubt)
     # Written by an earlier version: nothing proves which queue it came from.
     return mark("kept", Tone.GOOD) if purge.is_proven else mark("kept, queue not proven", Tone.WARN)
 

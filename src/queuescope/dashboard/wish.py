@@ -117,7 +117,7 @@ class Wish:
     def fits(self, typed: str) -> bool:
         """Whether it is what the plan asks to type; what counts is what the effect says of it."""
         plan = self.plan
-        return plan is None or plan.request.is_confirmed_by(typed, plan.count)
+        return plan is None or not plan.phrase or typed.strip() == plan.phrase
 
     def send(self, actor: Actor | Nobody, typed: str = "") -> None:
         """Carry it out, unless it was sent before: then only its answer is waited for."""
@@ -154,7 +154,11 @@ class Wish:
         except RuntimeError:
             self._tell(State.UNKNOWN, f"{_FAULT} It is not known whether it happened.")
         except _REASONS as exc:
-            if isinstance(exc, RefusedError) and exc.reason is RefusalReason.WRONG_PHRASE:
+            is_mistyped = isinstance(exc, RefusedError) and (
+                exc.reason is RefusalReason.WRONG_PHRASE
+            )
+            # Where nothing was to be typed when it was planned, it is planned anew.
+            if is_mistyped and self.plan is not None and self.plan.phrase:
                 # The challenge was not used: what was typed can be put right.
                 self._act, self.answer, self.remark = None, None, str(exc)
             else:

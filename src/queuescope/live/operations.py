@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from queuescope.errors import AuditError, BrokerError
 from queuescope.operations.audit import Entry, Phase, Search, Verification
+from queuescope.operations.doubts import doubts
 from queuescope.operations.ledger import Ledger, OpenAct
 from queuescope.operations.purge_file import Purge
 from queuescope.operations.room import ControlRoom
@@ -36,13 +37,15 @@ class PurgesPicture:
     """What was purged, the newest first, and the names of the files that are damaged.
 
     ``actors`` tells by a purge's id who did it, as far as that is known. ``unfinished`` are the
-    ids of purges that are not exported yet, ``None`` when the broker does not say.
+    ids of purges that are not exported yet, ``None`` when the broker does not say. ``doubts`` say
+    by a purge's id why it may have been restored already, as far as broker and audit tell.
     """
 
     purges: tuple[Purge, ...]
     damaged: tuple[str, ...]
     actors: Mapping[str, str]
     unfinished: tuple[str, ...] | None
+    doubts: Mapping[str, str]
 
 
 class ChainWalk:
@@ -106,4 +109,10 @@ def read_purges(room: ControlRoom) -> PurgesPicture:
         unfinished = room.quarantine.unfinished()
     except BrokerError:
         unfinished = None
-    return PurgesPicture(shelf.purges, shelf.damaged, actors, unfinished)
+    found: Mapping[str, str] = {}
+    try:
+        found = doubts(room.quarantine, room.ledger, shelf.purges)
+    except (AuditError, BrokerError):
+        # Nothing is restored while either is away.
+        found = {}
+    return PurgesPicture(shelf.purges, shelf.damaged, actors, unfinished, found)

@@ -263,6 +263,16 @@ def of_acts(connection: Connection, acts: Iterable[str]) -> list[Entry]:
     return [_entry(row) for row in connection.execute(statement)]
 
 
+def on_targets(connection: Connection, targets: Iterable[str], operation: str) -> list[Entry]:
+    """Every entry of this operation on these targets, oldest first."""
+    statement = (
+        select(_audit)
+        .where(_audit.c.operation == operation, _audit.c.target.in_(list(targets)))
+        .order_by(_audit.c.seq)
+    )
+    return [_entry(row) for row in connection.execute(statement)]
+
+
 def export_csv(connection: Connection, search: Search) -> Iterator[str]:
     """The matching entries, oldest first, line by line; no cell starts a formula."""
     yield _csv_line(["seq", *_COLUMNS, "previous", "hash"])
@@ -285,6 +295,14 @@ def export_json(connection: Connection, search: Search) -> Iterator[str]:
             "hash": entry.hash,
         }
         yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def utc_words(at_ms: float) -> str:
+    """Epoch milliseconds as a sentence says them."""
+    try:
+        return time.strftime("%H:%M:%S UTC on %d %B %Y", time.gmtime(at_ms / 1000))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "a time that cannot be read"
 
 
 def clean(text: str, limit: int = TEXT_LIMIT) -> str:

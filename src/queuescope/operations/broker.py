@@ -221,7 +221,7 @@ class RedisBroker:
                 pipe.lindex(key, -1)
             if looks:
                 pipe.hvals(self._unacked)
-            return _executed(pipe)
+            return executed(pipe)
 
     def _look_one_by_one(self, lists: dict[str, list[str]]) -> list[Any]:
         """The same, but for the messages that are too large to be read."""
@@ -230,7 +230,7 @@ class RedisBroker:
             pipe.time()
             for key in keys:
                 pipe.llen(key)
-            at, *lengths = _executed(pipe)
+            at, *lengths = executed(pipe)
         found: list[Any] = [at]
         for key, length in zip(keys, lengths, strict=True):
             message: Any = None
@@ -605,7 +605,7 @@ def _route(raw: bytes) -> tuple[str, str] | None:
     return exchange, routing_key
 
 
-def _executed(pipe: Any) -> list[Any]:
+def executed(pipe: Any) -> list[Any]:
     """The answers, with the error in the place of what is asked of a key of another type."""
     answers = pipe.execute(raise_on_error=False)
     for answer in answers:

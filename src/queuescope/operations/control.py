@@ -61,6 +61,7 @@ class Plan:
     """What was asked for and how many it touches, to be confirmed with ``token``.
 
     ``phrase`` must be typed then, unless it is empty. ``expires_at`` is in epoch seconds.
+    ``doubt`` is what speaks against it, in sentences, or empty.
     """
 
     request: Request
@@ -68,6 +69,7 @@ class Plan:
     phrase: str
     token: str
     expires_at: float
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Operations:
     """What operators ask for. Threads may share one; replicas share its ledger.
 
     ``effects`` are the ways to carry out what is possible here; ``clock`` is in epoch seconds.
+    ``doubts`` say of a request what speaks against it, or nothing, and raise what ``count`` of an
+    effect raises, and ``AuditError``; what they say has to be confirmed by typing.
     """
 
     def __init__(
@@ -96,8 +100,10 @@ class Operations:
         effects: Mapping[Operation, Effect],
         *,
         clock: Callable[[], float] = time.time,
+        doubts: Mapping[Operation, Callable[[Request], str]] | None = None,
     ) -> None:
         self._ledger = ledger
+        self._doubts = doubts or {}
         self._access = access
         self._effects = effects
         self._clock = clock
@@ -121,13 +127,15 @@ class Operations:
         """
         self._access.demand(actor, request, self._clock())
         count = self._effect(request).count(request)
+        doubt = self._doubt(request)
         token, challenge = self._ledger.plan(actor, request, count)
         return Plan(
             request,
             count,
-            request.phrase(count) if request.is_destructive else "",
+            request.phrase(count) if request.is_destructive or doubt else "",
             token,
             challenge.expires_at_ms / 1000,
+            doubt,
         )
 
     def act(self, actor: Actor, request: Request, token: str, typed: str = "") -> Outcome:
@@ -144,9 +152,11 @@ class Operations:
             planned.confirm(typed)
             count = effect.count(request)
             planned.compare(count)
+            doubt = self._doubt(request)
+            _demand_typed(doubt, typed, request.phrase(planned.count))
             # Asking took its time, in which a right may have gone.
             role = self._access.demand(actor, request, self._clock())
-            act = self._ledger.begin(token, actor, role, request, count)
+            act = self._ledger.begin(token, actor, role, request, count, doubt=doubt)
         except (RefusedError, BrokerError, JobStoreError, PurgeError) as exc:
             self._record_refusal(actor, role, request, exc)
             raise
@@ -160,6 +170,10 @@ class Operations:
             return outcome
         detail = f"{outcome.detail} The audit could not be written afterwards."
         return Outcome(act, outcome.result, outcome.count, detail, is_recorded=False)
+
+    def _doubt(self, request: Request) -> str:
+        doubt = self._doubts.get(request.operation)
+        return "" if doubt is None else doubt(request)
 
     def _effect(self, request: Request) -> Effect:
         effect = self._effects.get(request.operation)
@@ -218,3 +232,9 @@ class Operations:
             self._ledger.refuse(actor, role, request, str(error))
         except AuditError as exc:
             logger.warning("refused %s: %s; %s", clean(actor.name), clean(str(error)), exc)
+
+
+def _demand_typed(doubt: str, typed: str, phrase: str) -> None:
+    """What is doubtful is confirmed by typing, also where the doubt came after the plan."""
+    if doubt and typed.strip() != phrase:
+        raise RefusedError(RefusalReason.WRONG_PHRASE, f"{doubt} To confirm, type “{phrase}”.")

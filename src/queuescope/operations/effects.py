@@ -18,9 +18,10 @@ from queuescope.heartbeats import DesiredState
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.control import Done
 from queuescope.operations.desired import is_made_up
+from queuescope.operations.doubts import doubts
 from queuescope.operations.ledger import Ledger
 from queuescope.operations.purge_file import SUFFIX, Purge
-from queuescope.operations.quarantine import Quarantine
+from queuescope.operations.quarantine import Memory, Quarantine
 from queuescope.operations.redis_failures import translated
 from queuescope.operations.request import ALL_QUEUES, Operation, Request
 
@@ -173,12 +174,25 @@ class PurgeQueue:
 class RestorePurge:
     """Puts back what a purge took out."""
 
-    def __init__(self, quarantine: Quarantine) -> None:
+    def __init__(self, quarantine: Quarantine, ledger: Ledger) -> None:
         self._quarantine = quarantine
+        self._ledger = ledger
+
+    def doubt(self, request: Request) -> str:
+        """Why the purge may have been restored already, or nothing."""
+        purge = self._find(request.subject)
+        return doubts(self._quarantine, self._ledger, [purge]).get(purge.id, "")
 
     def count(self, request: Request) -> int:
         purge = self._find(request.subject)
-        if purge.is_restored:
+        memory = self._quarantine.memories([purge])[0]
+        if memory is Memory.DAMAGED and not purge.is_restored:
+            raise RefusedError(
+                RefusalReason.NOT_POSSIBLE,
+                f"The record of purge {request.subject} in the broker is damaged, so that nobody "
+                "knows what is back already.",
+            )
+        if purge.is_restored or (memory is Memory.RESTORED and purge.count):
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO, f"Purge {request.subject} was restored already."
             )

@@ -161,11 +161,21 @@ class Ledger:
         with self._database.reading() as connection:
             return challenge.look_up(connection, token, actor, request, self.now_ms())
 
-    def begin(self, token: str, actor: Actor, role: Role, request: Request, count: int) -> str:
+    def begin(
+        self,
+        token: str,
+        actor: Actor,
+        role: Role,
+        request: Request,
+        count: int,
+        *,
+        doubt: str = "",
+    ) -> str:
         """Use the challenge and write the intent, both or none; returns the act's id.
 
-        ``count`` is how many it touches now. Raises ``RefusedError``, which names who was first
-        when the target has moved since the challenge was made.
+        ``count`` is how many it touches now, ``doubt`` what was said against it and confirmed.
+        Raises ``RefusedError``, which names who was first when the target has moved since the
+        challenge was made.
         """
         now_ms = self.now_ms()
         act = _act_id()
@@ -173,9 +183,12 @@ class Ledger:
             planned = challenge.look_up(connection, token, actor, request, now_ms)
             challenge.use(connection, token, now_ms)
             _move(connection, request, actor, planned.revision, now_ms)
+            intent = _event(act, actor, role, request, at_ms=now_ms, count=count)
+            if doubt:
+                intent = replace(intent, detail=f"{intent.detail}, confirmed although: {doubt}")
             audit.append(
                 connection,
-                _event(act, actor, role, request, at_ms=now_ms, count=count),
+                intent,
             )
             server = f"{_HOST}/{os.getpid()}/{_PROCESS}"
             connection.execute(
@@ -288,6 +301,11 @@ class Ledger:
         with self._database.reading() as connection:
             return audit.of_acts(connection, acts)
 
+    def entries_on(self, targets: Iterable[str], operation: str) -> list[Entry]:
+        """All that stands of this operation on these targets, oldest first."""
+        with self._database.reading() as connection:
+            return audit.on_targets(connection, targets, operation)
+
     def export_csv(self, search: Search) -> Iterator[str]:
         """The matching entries as lines of CSV, oldest first."""
         with self._database.reading() as connection:
@@ -374,10 +392,7 @@ def _last(connection: Connection, target: str) -> Row[tuple[str, int, str, str, 
 
 
 def _who_and_when(row: Row[tuple[str, int, str, str, int]]) -> str:
-    try:
-        at = time.strftime("%H:%M:%S UTC on %d %B %Y", time.gmtime(row.at_ms / 1000))
-    except (TypeError, ValueError, OverflowError, OSError):
-        at = "a time that cannot be read"
+    at = audit.utc_words(row.at_ms)
     return f"{as_text(row.actor)} began to {as_text(row.words)} at {at}"
 
 

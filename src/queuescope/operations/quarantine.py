@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from queuescope.errors import BrokerError, BrokerErrorKind, PurgeError
 from queuescope.heartbeats import Keys, parse
 from queuescope.operations.audit import clean
 from queuescope.operations.bounded_replies import ReplyTooLargeError
-from queuescope.operations.broker import RedisBroker
+from queuescope.operations.broker import RedisBroker, executed
 from queuescope.operations.desired import broker_time, is_of_other_type
 from queuescope.operations.purge_file import (
     RESTORED_SUFFIX,
@@ -47,6 +48,7 @@ _TAKEN = b"taken"
 _UNFINISHED_LIMIT = 1000
 _RECORD_BYTES = 65_536
 _NUMBER_BYTES = 16
+_FIELD_BYTES = 64
 _SHOWN = 64
 _DAMAGED_RECORD = "its record in the broker is damaged"
 _TOO_LARGE = "the broker's list of unfinished purges is too large to be read"
@@ -80,6 +82,19 @@ class Shelf:
     damaged: tuple[str, ...]
 
 
+class Memory(Enum):
+    """What the broker remembers of a purge that a file holds."""
+
+    KNOWN = auto()
+    """How many of its messages are back, and these are not all."""
+    RESTORED = auto()
+    """All are back."""
+    NONE = auto()
+    """Nothing: it lost its data, is an older copy of itself, or never was the purge's broker."""
+    DAMAGED = auto()
+    """Its record is damaged, or that of another purge."""
+
+
 class Quarantine:
     """Purges of one broker, kept in one folder.
 
@@ -110,13 +125,15 @@ class Quarantine:
         return Purged(purge, still_reserved)
 
     def recover(self) -> list[Purge]:
-        """Complete the purges that were cut off, here or in another process.
+        """Complete the purges that were cut off, here or in another process, and the restores
+        whose last step, to rename the file, was.
 
         One that cannot be completed, for it is none of ours or its record is damaged, is left as
         it is and keeps back no other; at the end it is a ``PurgeError``.
         """
         sweep(self._folder)
         completed, left = [], []
+        self._rename_restored()
         for name in self.unfinished():
             try:
                 completed.append(self._complete(name))
@@ -157,8 +174,11 @@ class Quarantine:
         return Restored(self._find(purge_id), purge.count, now)
 
     def shelf(self) -> Shelf:
-        """What is in the folder; a file that cannot be read hides no other."""
-        found, damaged = [], []
+        """What is in the folder; a file that cannot be read hides no other.
+
+        A purge whose file was copied back beside the restored one is restored.
+        """
+        found, damaged = list[Purge](), []
         for path in purge_files(self._folder):
             try:
                 found.append(read_purge(path))
@@ -166,8 +186,38 @@ class Quarantine:
                 # Restored meanwhile, it has another name.
                 if path.exists():
                     damaged.append(path.name)
+        restored = {purge.id for purge in found if purge.is_restored}
+        found = [purge for purge in found if purge.is_restored or purge.id not in restored]
         found.sort(key=lambda purge: purge.at, reverse=True)
         return Shelf(tuple(found), tuple(sorted(damaged)))
+
+    def memories(self, purges: Sequence[Purge]) -> list[Memory]:
+        """What the broker remembers of each of ``purges``."""
+        keys, reader = [self._keys.purged(purge.id) for purge in purges], self._broker.reader
+        names = ("at", "restored")
+        with translated():
+            with reader.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    for name in names:
+                        pipe.hstrlen(key, name)
+                lengths = executed(pipe)
+            found = [Memory.DAMAGED] * len(keys)
+            short = [
+                index
+                for index in range(len(keys))
+                if all(
+                    not isinstance(length, Exception) and length <= _FIELD_BYTES
+                    for length in lengths[2 * index : 2 * index + 2]
+                )
+            ]
+            with reader.pipeline(transaction=False) as pipe:
+                for index in short:
+                    pipe.hmget(keys[index], *names)
+                answers = executed(pipe)
+        for index, answer in zip(short, answers, strict=True):
+            if not isinstance(answer, Exception):
+                found[index] = _memory(purges[index], *answer)
+        return found
 
     def purges(self) -> tuple[Purge, ...]:
         """What was purged and is whole in the folder, the newest first."""
@@ -324,6 +374,15 @@ class Quarantine:
 
     # Restoring ------------------------------------------------------------------------------
 
+    def _rename_restored(self) -> None:
+        kept = [purge for purge in self.purges() if not purge.is_restored and purge.count]
+        if not kept:
+            return
+        for purge, memory in zip(kept, self.memories(kept), strict=True):
+            # Another that restored the same may be first.
+            if memory is Memory.RESTORED and purge.path.exists():
+                move(purge.path, self._path(purge.id, is_restored=True))
+
     def _put_back(
         self, client: redis.Redis, purge: Purge, offset: int, piece: list[tuple[str, bytes]]
     ) -> int:
@@ -339,6 +398,8 @@ class Quarantine:
                 for key, message in piece:
                     pipe.rpush(key, message)
                 pipe.hset(record, "restored", str(end))
+                # A broker that had lost the record knows the purge from now on.
+                pipe.hset(record, "at", repr(purge.at))
                 if end == purge.count:
                     pipe.expire(record, _REMEMBERED_SECONDS)
                 try:
@@ -358,7 +419,7 @@ class Quarantine:
             if not is_of_other_type(exc):
                 raise
             raw = b""
-        if not raw.isdigit() or len(raw) > _NUMBER_BYTES:
+        if not _is_number(raw):
             raise PurgeError(f"{_DAMAGED_RECORD}, so that nobody knows what is back already")
         return int(raw)
 
@@ -380,3 +441,19 @@ class Quarantine:
             "the file of this purge is not in the data directory of this dashboard; "
             "look for it where the purge was carried out"
         )
+
+
+def _memory(purge: Purge, at: bytes | None, restored: bytes | None) -> Memory:
+    if at is None and restored is None:
+        return Memory.NONE
+    try:
+        is_same = at is None or float(at) == purge.at
+    except ValueError:
+        is_same = False
+    if not is_same or (restored is not None and not _is_number(restored)):
+        return Memory.DAMAGED
+    return Memory.RESTORED if int(restored or b"0") >= purge.count else Memory.KNOWN
+
+
+def _is_number(raw: bytes) -> bool:
+    return raw.isdigit() and len(raw) <= _NUMBER_BYTES

@@ -56,17 +56,24 @@ class ControlRoom:
         self.quarantine = Quarantine(self.broker, folder)
         self.ledger = Ledger(store_url, clock=clock or self.broker.clock.now)
         self._pauses = PauseAndResume(self.ledger, self.broker, self.queues)
+        restore = RestorePurge(self.quarantine, self.ledger)
         effects: dict[Operation, Effect] = {
             Operation.PAUSE: self._pauses,
             Operation.RESUME: self._pauses,
             Operation.PURGE: PurgeQueue(self.broker, self.quarantine, self.queues),
-            Operation.RESTORE: RestorePurge(self.quarantine),
+            Operation.RESTORE: restore,
             Operation.REVOKE: RevokeJob(self.broker, self.commands, self.fleet),
             Operation.SCALE: ScalePool(self.commands, self.fleet),
         }
         if claims is not None:
             effects[Operation.RETRY] = RetryJobs(claims, self.commands, self.fleet)
-        self.operations = Operations(self.ledger, access, effects, clock=clock or time.time)
+        self.operations = Operations(
+            self.ledger,
+            access,
+            effects,
+            clock=clock or time.time,
+            doubts={Operation.RESTORE: restore.doubt},
+        )
 
     def fleet(self) -> Fleet:
         """The workers as they report, without what waits. Raises ``BrokerError``."""
