@@ -8,7 +8,7 @@ from tests.browser.known_samples import BOUNDS, Floats, bound_text, scrape_times
 HOSTILE = (
     "<img src=x onerror=window.hacked=1>",
     "<script>window.hacked=1</script>",
-    "<b>bo\u200bld</b> & <a href='javascript:window.hacked=1'>\u202elink</a>",
+    "=1+<b>bo\u200bld</b> & <a href='javascript:window.hacked=1'>\u202elink</a>",
     "</script><script>window.hacked=1</script>",
 )
 CROWD = (*HOSTILE, *(f"tenant-{number:02}" for number in range(8)))

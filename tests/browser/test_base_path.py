@@ -31,6 +31,9 @@ def test_every_page_works_below_a_path(below: DashboardProcess, open_tab: OpenTa
     asked: list[str] = []
     page.page.on("request", lambda request: asked.append(request.url))
     page.page.get_by_role("button", name="Refresh now").click()
+    page.panel("latency").hover()
+    with page.page.expect_download():
+        page.panel("latency").locator(".modebar-btn[data-title^='Save all points']").click()
     page.page.get_by_role("link", name="Jobs", exact=True).click()
     download = page.page.get_by_role("link", name="Download CSV")
     expect(download).to_be_visible()

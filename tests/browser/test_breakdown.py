@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
@@ -119,6 +121,17 @@ def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
     for name in names:
         # Long names are cut in the tooltip; their beginning is what would be taken for a tag.
         expect(tooltip).to_contain_text(name[:20])
+
+    # A file has them, too, but for what a spreadsheet would take for a formula.
+    for title in ("Save what is drawn as CSV", "Save all points that were read as CSV"):
+        page.panel("success_rate").hover()
+        with page.page.expect_download() as download:
+            page.panel("success_rate").locator(f".modebar-btn[data-title='{title}']").click()
+        with download.value.path().open(encoding="utf-8", newline="") as file:
+            series = {row["series"] for row in csv.DictReader(file)}
+        written = {f"'{name}" if name.startswith("=") else name for name in names}
+        assert written <= series
+        assert len(series) == 8
 
     page.choose("Break down by", "queue")
     expect(legend(page, "queue_depth")).to_have_count(8)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections.abc import Callable
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from tests.browser.known_samples import (
     lowest_mean_success,
     peak_depth,
 )
-from tests.browser.trends_page import PANELS, TrendsPage, iso, wall
+from tests.browser.trends_page import FITS, PANELS, TrendsPage, iso, wall
 
 RANGES = {"1h": (HOUR, 60), "6h": (6 * HOUR, 300), "24h": (DAY, 900), "7d": (7 * DAY, HOUR)}
 
@@ -293,3 +296,135 @@ def test_a_saved_picture_is_named_by_what_it_shows_and_when(open_page: OpenPage)
     name = f"queuescope_latency_{start}_to_{end}_UTC+5-30.png"
     assert download.value.suggested_filename == name
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def save(page: TrendsPage, panel: str, title: str) -> tuple[str, list[dict[str, str]]]:
+    """The name and the rows of the CSV file behind a button of a chart."""
+    page.panel(panel).hover()
+    button = page.panel(panel).locator(f".modebar-btn[data-title='{title}']")
+    return saved(page, button.click)
+
+
+def saved(page: TrendsPage, press: Callable[[], None]) -> tuple[str, list[dict[str, str]]]:
+    with page.page.expect_download() as download:
+        press()
+    with download.value.path().open(encoding="utf-8", newline="") as file:
+        return download.value.suggested_filename, list(csv.DictReader(file))
+
+
+def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
+    open_page: OpenPage,
+) -> None:
+    page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
+    # The ends of the curves are told by the cards: with them the page is as it stays.
+    expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
+    page.page.evaluate("queuescope.page().trends.drawn()")
+    # Others look at the same range, and for them it has been read again since.
+    asked = f"{page.base_url}/queuescope/view?range=24h&age=1"
+    taken = page.page.evaluate("queuescope.page().trends.payload.takenAt")
+    while page.page.request.get(asked).json()["takenAt"] == taken:
+        page.page.wait_for_timeout(100)
+    drawn_name, drawn = save(page, "latency", "Save what is drawn as CSV")
+    read_name, read = save(page, "latency", "Save all points that were read as CSV")
+    start, end = (text[:16].replace(" ", "-").replace(":", "-") for text in page.shown_ranges()[0])
+    assert drawn_name == f"queuescope_latency_drawn_{start}_to_{end}_Asia-Kolkata.csv"
+    assert read_name == drawn_name.replace("drawn", "read")
+    traces = page.traces("latency", utc_offset_seconds=19_800)
+    for rows in (drawn, read):
+        assert {row["panel"] for row in rows} == {"latency"}
+        assert {(row["unit"], row["zone"], row["breakdown"]) for row in rows} == {
+            ("ms", "Asia/Kolkata", "")
+        }
+        assert {row["quantile"] for row in rows} == {"P50", "P95", "P99"}
+        assert all(row["time"].endswith("+05:30") for row in rows)
+        for name, trace in traces.items():
+            closed = [r for r in rows if r["series"] == name and r["step"] == "closed"]
+            times = [datetime.fromisoformat(row["time"]).timestamp() for row in closed]
+            assert times == list(trace.times)
+            values = np.array([float(row["value"] or "nan") for row in closed])
+            # The quiet hours have no latency, which is no zero.
+            assert np.isnan(values).any()
+            assert_same_numbers(trace.values, values)
+            opened = [r for r in rows if r["series"] == name and r["step"] == "open"]
+            assert [float(row["value"]) for row in opened] == (
+                [] if trace.live is None else [pytest.approx(trace.live[1], rel=2e-6)]
+            )
+    first = {row["from"] for row in drawn}
+    assert first == {row["from"] for row in read} == {f"{iso_in(traces['P95'].times[0])}"}
+
+
+def test_a_finger_reaches_what_saves_a_chart_and_a_refusal_is_told(open_page: OpenPage) -> None:
+    page = open_page(
+        "?range=1h&refresh=off&tz=UTC",
+        viewport={"width": 390, "height": 844},
+        has_touch=True,
+        is_mobile=True,
+    )
+    chart = page.panel("latency")
+    details = chart.get_by_role("button", name="Details of Latency")
+    page.wait_until_streamlit_has_taken_over()
+    # It looks as small as it is for a mouse, and takes a finger all around.
+    assert details.evaluate(
+        "button => { button.scrollIntoView({ block: 'center' });"
+        " const { left, top, width, height } = button.getBoundingClientRect();"
+        " return width >= 44 && [-21, 0, 21].every(by => document.elementFromPoint("
+        " left + width / 2, top + height / 2 + by) === button); }"
+    )
+    details.tap()
+    for name in ("Picture", "Drawn points", "All points"):
+        box = chart.get_by_role("button", name=name).bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 44
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+    points = chart.get_by_role("button", name="All points")
+    name, rows = saved(page, points.tap)
+    assert name.startswith("queuescope_latency_read_")
+    assert {row["panel"] for row in rows} == {"latency"}
+    assert page.page.evaluate(FITS)
+
+    # The points of an answer that nobody keeps any more.
+    page.page.route(
+        "**/chart.csv?*",
+        lambda route: route.continue_(url=re.sub("taken=[0-9.]+", "taken=1", route.request.url)),
+    )
+    points.tap()
+    expect(chart.get_by_role("alert")).to_have_text(
+        "Not saved: The points of what is drawn here are no longer kept; refresh the page, then"
+        " save them again."
+    )
+    page.page.unroute("**/chart.csv?*")
+    assert [text for text in page.complaints if "410" not in text] == []
+    page.complaints.clear()
+    page.page.get_by_role("button", name="Refresh now").click()
+    expect(chart.get_by_role("alert")).to_have_count(0)
+
+
+def iso_in(at: float) -> str:
+    return datetime.fromtimestamp(at, ZoneInfo("Asia/Kolkata")).isoformat()
+
+
+def test_of_many_long_curves_all_points_are_saved_that_were_read(open_page: OpenPage) -> None:
+    page = open_page("?range=24h&step=60&by=queue&refresh=off&tz=UTC", scene="many", drawn=False)
+    expect(page.plot("queue_depth").locator(".infolayer .legendtext")).to_have_count(8)
+    drawn_name, drawn = save(page, "queue_depth", "Save what is drawn as CSV")
+    read_name, read = save(page, "queue_depth", "Save all points that were read as CSV")
+    assert drawn_name.startswith("queuescope_queue_depth_by_queue_drawn_")
+    assert read_name.startswith("queuescope_queue_depth_by_queue_read_")
+    queues = {row["series"] for row in read}
+    assert queues == {row["series"] for row in drawn} == set(page.traces("queue_depth"))
+    assert {row["breakdown"] for row in read} == {"queue"}
+    of_read = {(row["series"], row["time"]): row["value"] for row in read}
+    for queue in queues:
+        closed = [row for row in read if row["series"] == queue and row["step"] == "closed"]
+        assert len(closed) == 24 * 60 + 1
+        # What is drawn has the highs and lows of that, and ends with the open step.
+        some = [row for row in drawn if row["series"] == queue and row["step"] == "closed"]
+        assert 900 < len(some) <= 1_000
+        assert all(
+            of_read[queue, row["time"]] == row["value"]
+            or (float(of_read[queue, row["time"]]) == float(row["value"]))
+            for row in some
+        )
+    # Many series or few: the step that is still open is there for each.
+    assert {row["series"] for row in drawn if row["step"] == "open"} == queues

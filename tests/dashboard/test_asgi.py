@@ -276,7 +276,12 @@ def test_other_pages_and_probes_get_the_page_without_the_early_charts(
     [
         *("/", "/jobs", "/operations?queue=x", "/unknown/page", "/healthz", "/readyz", "/metrics"),
         *("/queuescope/view", "/queuescope/view?by=nothing", "/queuescope/standing"),
-        *("/queuescope/flow", "/queuescope/jobs.csv", "/queuescope/unknown"),
+        *(
+            "/queuescope/flow",
+            "/queuescope/jobs.csv",
+            "/queuescope/chart.csv",
+            "/queuescope/unknown",
+        ),
         *("/queuescope/static/unknown.js", "/static/unknown.js", "/media/unknown"),
         *("/_stcore/health", "/_stcore/host-config", "/_stcore/unknown", "/component/x/y"),
     ],

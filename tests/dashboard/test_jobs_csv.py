@@ -20,6 +20,7 @@ from tests.dashboard.conftest import RunningDashboard
 from tests.jobs.conftest import FAILED, T0
 
 from queuescope.dashboard import services as services_module
+from queuescope.dashboard.chart_csv import CHART_CSV
 from queuescope.dashboard.jobs_csv import JOBS_CSV, JobsFile
 from queuescope.dashboard.services import Services, open_services
 from queuescope.errors import JobStoreError
@@ -164,7 +165,7 @@ async def test_a_reader_who_takes_too_long_gives_the_place_back(
     parts: Services, monkeypatch: pytest.MonkeyPatch, version: str, limit: str
 ) -> None:
     """Whether it takes nothing at all, or each piece in time and the whole never."""
-    monkeypatch.setattr(f"queuescope.dashboard.jobs_csv.{limit}", 0.05)
+    monkeypatch.setattr(f"queuescope.dashboard.csv_file.{limit}", 0.05)
     file = JobsFile()
     scope = {
         "type": "http",
@@ -246,6 +247,10 @@ def test_who_may_not_look_is_given_no_file(tmp_path: Path, store_url: str) -> No
         assert not any(job.id in answer.text for answer in refused for job in JOBS[:3])
         answer = running.ask(JOBS_CSV, {"X-Forwarded-User": "ada"})
         assert (answer.status, len(rows(answer.text))) == (200, len(JOBS))
+        chart = f"{CHART_CSV}?panel=queue_depth"
+        assert running.ask(chart).status == 403
+        assert running.ask(chart, {"X-Forwarded-User": "mallory"}).status == 403
+        assert running.ask(chart, {"X-Forwarded-User": "ada"}).status == 200
     finally:
         running.close()
     assert "Traceback" not in running.log

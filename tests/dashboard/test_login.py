@@ -96,7 +96,10 @@ def reader(guarded: RunningDashboard) -> Iterator[Reader]:
 
 def assert_sees_nothing(reader: Reader, said: str = "You are not logged in.") -> None:
     """On no route, not in the page, and not over its websocket."""
-    for path in ("/queuescope/view", "/queuescope/standing", "/media/a.csv", "/_stcore/metrics"):
+    for path in (
+        *("/queuescope/view", "/queuescope/standing", "/queuescope/chart.csv?panel=queue_depth"),
+        *("/media/a.csv", "/_stcore/metrics"),
+    ):
         answer = reader.ask(path)
         assert answer.status_code in (401, 403)
         assert answer.json()["error"] == said

@@ -31,6 +31,7 @@ from queuescope.connect import connect
 from queuescope.dashboard.admission import Admission
 from queuescope.dashboard.assets import PREFIX, Assets, CompressedStatic, accepts
 from queuescope.dashboard.base_path import WithBasePath, WithoutBasePath
+from queuescope.dashboard.chart_csv import CHART_CSV, ChartFile
 from queuescope.dashboard.hosts import AllowedHosts
 from queuescope.dashboard.identity import demand_guarded
 from queuescope.dashboard.jobs_csv import JOBS_CSV, JobsFile
@@ -49,6 +50,7 @@ from queuescope.settings import Settings, load_settings
 from queuescope.snapshot import (
     RANGES,
     Address,
+    Points,
     Snapshot,
     SnapshotService,
     View,
@@ -219,6 +221,22 @@ class Dashboard:
         view = self._view_of(params)
         return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
 
+    @property
+    def panel_ids(self) -> tuple[str, ...]:
+        return tuple(panel.id for panel in self.panels.panels)
+
+    async def points(
+        self, params: Mapping[str, str], taken_at: float | None
+    ) -> tuple[Points, ...] | None:
+        """What the answer that was taken at ``taken_at`` is drawn of, or that of now; None where
+        it is no longer kept.
+        """
+        view = self._view_of(params)
+        if taken_at is None:
+            age = self.settings.refresh_seconds or 60
+            taken_at = (await self.snapshots.get(view, max_age_seconds=age)).taken_at
+        return self.snapshots.points(view, taken_at)
+
     def _view_of(self, params: Mapping[str, str]) -> View:
         now = time.time() if self._snapshots is None else self._snapshots.source_now
         return parse_view(params, self.panels.breakdowns, self.settings.range, now)
@@ -341,6 +359,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Route("/queuescope/standing", dashboard.standing),
             Route("/queuescope/flow", dashboard.flow),
             Route(JOBS_CSV, JobsFile().send),
+            Route(CHART_CSV, ChartFile(dashboard.points, dashboard.panel_ids).send),
             Route(f"{PREFIX}/{{file}}", dashboard.assets.serve),
         ],
         middleware=[

@@ -19,7 +19,18 @@ STATIC = Path(__file__).parent / "static"
 PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _SCRIPTS = (
-    *("zone", "address", "ticks", "figure", "details", "strip", "ends", "marks", "failures"),
+    *(
+        "zone",
+        "address",
+        "ticks",
+        "figure",
+        "details",
+        "points",
+        "strip",
+        "ends",
+        "marks",
+        "failures",
+    ),
     *("chart", "standing", "refusal", "trends", "live", "visitor", "boot"),
 )
 _STYLES = (

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import PlainTextResponse, Response
 
+from queuescope.dashboard.csv_file import CsvFile
 from queuescope.dashboard.services import services
 from queuescope.errors import ConfigurationError, JobStoreError
 
 JOBS_CSV = "/queuescope/jobs.csv"
 _AT_ONCE = 4
 _BEGINS_WITHIN_SECONDS = 8.0
-_PIECE_TAKEN_WITHIN_SECONDS = 30.0
-_WHOLE_TAKEN_WITHIN_SECONDS = 600.0
-
-_log = logging.getLogger(__name__)
 
 
 class JobsFile:
@@ -52,7 +47,7 @@ class JobsFile:
         try:
             # What is wrong from the beginning is an answer of its own.
             first = await asyncio.wait_for(asyncio.shield(beginning), _BEGINS_WITHIN_SECONDS)
-            file = _File(_with(first, pieces), self._ended)
+            file = CsvFile(_with(first, pieces), "queuescope-jobs.csv", self._ended)
             is_sent = True
         except JobStoreError as exc:
             return _refused(f"The job history cannot be read: {exc}", 503)
@@ -74,47 +69,6 @@ class JobsFile:
 
     def _ended(self) -> None:
         self._running -= 1
-
-
-class _File(StreamingResponse):
-    """A history that fails on the way breaks the connection off: no part is taken for the whole.
-    So does a reader who takes too long: others wait for the place.
-    """
-
-    def __init__(self, pieces: Iterator[bytes], ended: Callable[[], None]) -> None:
-        headers = {
-            "Cache-Control": "no-store",
-            "Content-Disposition": 'attachment; filename="queuescope-jobs.csv"',
-            "X-Content-Type-Options": "nosniff",
-        }
-        super().__init__(pieces, headers=headers, media_type="text/csv")
-        self._ended = ended
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        clock = asyncio.get_running_loop().time
-        ends_at = clock() + _WHOLE_TAKEN_WITHIN_SECONDS
-
-        async def send_in_time(message: Message) -> None:
-            limit = asyncio.timeout_at(min(clock() + _PIECE_TAKEN_WITHIN_SECONDS, ends_at))
-            try:
-                async with limit:
-                    await send(message)
-            except TimeoutError:
-                if limit.expired():
-                    raise _TooSlowError from None
-                raise
-
-        try:
-            await super().__call__(scope, receive, send_in_time)
-        except _TooSlowError:
-            # Without its end the server breaks it off.
-            _log.warning("a file of jobs was broken off: its reader took too long")
-        finally:
-            self._ended()
-
-
-class _TooSlowError(Exception):
-    """The reader of a file has not taken it in time."""
 
 
 def _with(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

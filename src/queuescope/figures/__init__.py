@@ -8,6 +8,7 @@ from queuescope.figures.curves import (
     with_open_step,
     with_so_far,
 )
+from queuescope.figures.export import POINT_COLUMNS, PointZone, points_csv
 from queuescope.figures.figure import SLOTS, common_layout, panel_figure
 from queuescope.figures.words import (
     Bounds,
@@ -18,15 +19,18 @@ from queuescope.figures.words import (
 )
 
 __all__ = [
+    "POINT_COLUMNS",
     "SLOTS",
     "Bounds",
     "Curve",
     "Curves",
+    "PointZone",
     "common_layout",
     "curves_of",
     "duration_words",
     "figure_words",
     "panel_figure",
+    "points_csv",
     "quantile_name",
     "step_words",
     "value_words",

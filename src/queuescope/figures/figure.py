@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from queuescope.csv_cells import harmless
 from queuescope.figures import theme
 from queuescope.figures.curves import Curve, Curves, quantile_name
 from queuescope.figures.downsample import downsample
@@ -99,12 +100,15 @@ def _trace(
         kept = downsample(values, most)
         values, thinned = values[kept], {"at": _packed(kept, "u4")}
         low, high = (None if part is None else part[kept] for part in (low, high))
+    cell = harmless(curve.name)
     return {
         "type": "scatter",
         "mode": "lines",
         # Plotly renders a small HTML dialect in names: what comes from labels is escaped.
         "name": escape(curve.name, quote=False),
         "uid": curve.uid,
+        # The name for a spreadsheet, escaped alike, where that could take it for a formula.
+        **({} if cell == curve.name else {"cell": escape(cell, quote=False)}),
         "x0": curves.grid.start * 1000,
         "dx": curves.grid.step_seconds * 1000,
         **thinned,

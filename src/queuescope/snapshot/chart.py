@@ -26,6 +26,7 @@ from queuescope.snapshot.absence import Absence, explain_absence
 from queuescope.snapshot.alert_history import AlertHistories, PastAlerts
 from queuescope.snapshot.crowd import Crowd, Crowds
 from queuescope.snapshot.data_start import DataStarts
+from queuescope.snapshot.kept_points import Points
 from queuescope.snapshot.live_end import LiveEnds, OpenPanel, ask_live_ends
 from queuescope.snapshot.present_figures import live_ends, now_content, with_ends
 from queuescope.snapshot.scrapes import Scrape
@@ -58,6 +59,7 @@ class Chart:
     state: State
     as_of: float | None
     checked_at: float
+    points: Points
     absence: Absence | None = None
 
 
@@ -434,6 +436,8 @@ class Charts:
             "title": panel.title,
             "kind": panel.kind,
             "unit": panel.unit,
+            "by": by,
+            "quantile": quantile_name(RANKED_QUANTILE) if by and panel.quantiles else "",
             "state": judged.state,
             "cause": judged.cause,
             "warnings": reading.warnings,
@@ -454,7 +458,10 @@ class Charts:
             },
             "figure": figure,
         }
-        return Chart(content, judged.state, reading.as_of, judged.checked_at, judged.absence)
+        points = Points(panel, curves, by, moment.live_at)
+        return Chart(
+            content, judged.state, reading.as_of, judged.checked_at, points, judged.absence
+        )
 
     async def _why_empty(self, panel: Panel, view: View, grid: Grid, moment: Moment) -> Absence:
         """The reason, kept for a while: it takes a search through weeks of samples."""

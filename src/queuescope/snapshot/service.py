@@ -24,6 +24,7 @@ from queuescope.snapshot.alert_history import AlertHistories
 from queuescope.snapshot.alerts import AlertScope
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Chart, Charts, Moment
+from queuescope.snapshot.kept_points import KeptPoints, Points
 from queuescope.snapshot.live_sources import LiveSources, NoLiveSources
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.present_figures import PresentFigures
@@ -123,6 +124,7 @@ class SnapshotService:
         )
         self._refresher = Refresher(self._renew, clock)
         self._snapshots: OrderedDict[View, Snapshot] = OrderedDict()
+        self._points = KeptPoints()
         # What is asked is whether all of it is read anew.
         self._flights = SingleFlight[View, bool, Snapshot]()
         self._facts: SourceFacts | None = None
@@ -191,6 +193,12 @@ class SnapshotService:
             snapshot = await flight.result()
             if flight.asked or not fresh:
                 return snapshot
+
+    def points(self, view: View, taken_at: float) -> tuple[Points, ...] | None:
+        """What the snapshot of ``view`` that was taken at ``taken_at`` is drawn of, by panel; None
+        where that is no longer kept.
+        """
+        return self._points.of(view, taken_at)
 
     def watch(self, view: View, interval_seconds: float) -> None:
         """Somebody looks at ``view``, of which there is a snapshot, every ``interval_seconds``:
@@ -327,6 +335,7 @@ class SnapshotService:
             reachable,
             all(chart.checked_at == source_now for chart in charts),
         )
+        self._points.keep(view, taken_at, (chart.points for chart in charts))
         self._hold(snapshot)
         self._telemetry.took(occasion, asyncio.get_running_loop().time() - started)
         return snapshot

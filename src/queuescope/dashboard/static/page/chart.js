@@ -26,12 +26,12 @@ const SOURCES = { broker: "the broker", job_history: "the job history" };
 
 class Chart {
   // `layout` is what all charts have in common.
-  constructor(element, layout, { onZoom, onReset, onHover, onUnhover, onScale }) {
+  constructor(element, layout, { onZoom, onReset, onHover, onUnhover, onScale, onRefused }) {
     this.element = element;
     this.layout = layout;
     this.plot = element.querySelector(".qs-plot");
     this.part = (name) => element.querySelector(`.qs-${name}`);
-    this.events = { onZoom, onReset, onHover, onUnhover };
+    this.events = { onZoom, onReset, onHover, onUnhover, onRefused };
     this.drawn = Promise.resolve();
     this.silent = 0;
     this.crosshair = this.part("crosshair");
@@ -49,9 +49,16 @@ class Chart {
       this.openDetails(false);
       this.about.focus();
     });
-    this.saveButton = {
-      name: "save", title: "Save as PNG", icon: Plotly.Icons.camera, click: () => this.save(),
-    };
+    const saves = { picture: () => this.save(), drawn: () => this.saveDrawn(), read: () => this.saveRead() };
+    // Over a chart there is no room for a finger: the same buttons stand in the details.
+    for (const button of this.details.querySelectorAll("[data-save]")) {
+      button.addEventListener("click", saves[button.dataset.save]);
+    }
+    this.saveButtons = [
+      { name: "save", title: "Save as PNG", icon: Plotly.Icons.camera, click: saves.picture },
+      { name: "drawn", title: "Save what is drawn as CSV", icon: TABLE_ICON, click: saves.drawn },
+      { name: "read", title: "Save all points that were read as CSV", icon: LOAD_ICON, click: saves.read },
+    ];
     this.width = 0;
     this.height = 0;
     new ResizeObserver(() => this.resized()).observe(this.plot);
@@ -72,6 +79,7 @@ class Chart {
     this.scale.hidden = panel.kind !== "latency";
     this.scale.setAttribute("aria-pressed", String(context.isLog));
     this.shown = shown;
+    this.notSaved("");
     this.showState();
     this.drawn = this.drawn.then(() => this.draw(shown)).catch((error) => {
       // A chart that cannot be drawn must say so, and must not take its siblings along.
@@ -154,7 +162,7 @@ class Chart {
     const step = this.context.stepWords(this.shown);
     const shown = { ...this.shown, stepWords: step };
     fillDetails(
-      this.details.firstElementChild, chartDetails(this.panel, shown, this.context, this.context.page()),
+      this.details.querySelector("dl"), chartDetails(this.panel, shown, this.context, this.context.page()),
     );
   }
 
@@ -194,6 +202,7 @@ class Chart {
         const end = curve.live && view.follows && !view.by && this.live?.ends[curve.trace.name];
         return end ? { ...curve, live: withFigure(curve.live, end, panel.kind) } : curve;
       });
+    this.curves = curves;
     const isLog = context.isLog && panel.kind === "latency";
     const data = curves.map((curve) => plotlyTrace(curve, offset, resolve));
     if (isLog) {
@@ -262,7 +271,7 @@ class Chart {
     this.height = layout.height;
     await Plotly.react(this.plot, data, layout, {
       ...PLOT_CONFIG, displayModeBar: touch ? false : "hover",
-      modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", this.saveButton]],
+      modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", ...this.saveButtons]],
     });
     this.listen();
     // The page may have got another size meanwhile.
@@ -304,6 +313,61 @@ class Chart {
       format: "png", scale: 2, width: this.width, height: this.height + 36,
       filename: file.replace(/[^\w+−-]+/g, "-"),
     });
+  }
+
+  // The points of the curves that are shown, within the time that is shown.
+  saveDrawn() {
+    const { panel, context, plot } = this;
+    if (!this.hasPoints()) return;
+    const { offset, zone } = context;
+    const window = plot._fullLayout.xaxis.range.map((wall) => epochOf(wall, offset));
+    const shown = new Set(plot._fullData.filter((one) => one.visible === true).map((one) => one.uid));
+    // The axis ends with whole seconds.
+    const rows = this.curves.filter((curve) => shown.has(curve.trace.uid))
+      .flatMap((curve) => pointRows(panel, curve, window, { offset, zone }))
+      .filter(({ at }) => at >= window[0] && at < window[1] + 1);
+    saveFile(csvText([POINT_COLUMNS, ...rows.map(({ cells }) => cells)]), this.fileName("drawn", window));
+  }
+
+  // What was read before anything was left out for drawing, of the answer that is drawn: the server
+  // has it. The step that is still open is as it is drawn, too: a card may have told its end anew.
+  async saveRead() {
+    const { panel, shown, context } = this;
+    if (!this.hasPoints()) return;
+    const { offset, zone } = context;
+    const { query: asked, takenAt, view } = context.answer(shown);
+    const window = [view.from, shown.figure.live?.at ?? view.to];
+    const open = !shown.figure.live ? [] : this.curves
+      .flatMap((curve) => pointRows(panel, curve, window, { offset, zone }))
+      .filter(({ isOpen }) => isOpen);
+    const query = new URLSearchParams(asked);
+    const wanted = { panel: panel.id, tz: zone, offset, taken: takenAt, steps: "closed" };
+    for (const [name, value] of Object.entries(wanted)) query.set(name, value);
+    const told = await fetchFile(`${context.base}/queuescope/chart.csv?${query}`);
+    if (told.refusal) this.events.onRefused(told.refusal);
+    else if (told.problem) this.notSaved(`Not saved: ${told.problem}`);
+    else saveFile(told.text + csvText(open.map(({ cells }) => cells)), this.fileName("read", [view.from, viewEnd(view)]));
+  }
+
+  hasPoints() {
+    const has = Boolean(this.context && this.curves?.length);
+    this.notSaved(has ? "" : "Not saved: nothing is drawn here.");
+    return has;
+  }
+
+  // Why there is no file.
+  notSaved(text) {
+    const said = this.part("unsaved");
+    said.textContent = text;
+    said.hidden = !text;
+  }
+
+  fileName(what, window) {
+    const { panel, context } = this;
+    const [from, to] = window.map((at) => wallText(at, context.offset).slice(0, 16));
+    const by = panel.by ? [`by_${panel.by}`] : [];
+    const parts = ["queuescope", panel.id, ...by, what, from, "to", to, context.zone];
+    return `${parts.join("_").replace(/[^\w+−]+/g, "-")}.csv`;
   }
 
   // What lies over the chart follows its axis.

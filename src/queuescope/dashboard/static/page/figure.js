@@ -80,7 +80,7 @@ function withLive({ times, values, live }) {
 
 function plotlyTrace(curve, offset, resolve) {
   const {
-    x0, dx, at, y, words, live, liveWords, liveBetween, soFar, soFarWords, ...rest
+    x0, dx, at, y, words, cell, live, liveWords, liveBetween, soFar, soFarWords, ...rest
   } = curve.trace;
   const { times, values } = withLive(curve);
   const sizes = isolatedSizes(values);

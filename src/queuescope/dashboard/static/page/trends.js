@@ -32,6 +32,7 @@ class Trends {
       onHover: (source, at) => this.pointed(source, at),
       onUnhover: (source) => this.pointed(source, null),
       onScale: (scale) => this.chooseScale(scale),
+      onRefused: (refusal) => this.refuse(refusal),
     }));
     this.standing = new Standing(root, {
       base: () => this.base,
@@ -210,6 +211,8 @@ class Trends {
 
   receive(key, answer) {
     answer.receivedAt = performance.now();
+    // What came with the page was asked for by its address.
+    answer.query ??= key;
     this.answers.set(key, answer);
     this.payload = answer;
     this.payloadKey = key;
@@ -268,7 +271,7 @@ class Trends {
     const isYoung = kept && performance.now() - kept.at < FLOW_KEPT_SECONDS * 1000;
     if (isYoung && ["fresh", "empty"].includes(kept.state)) return kept;
     try {
-      const response = await fetch(`${this.base}/queuescope/flow?${answer.query ?? this.key()}`, {
+      const response = await fetch(`${this.base}/queuescope/flow?${answer.query}`, {
         signal: AbortSignal.timeout(ANSWER_SECONDS * 1000), headers: { accept: "application/json" },
       });
       if (!response.ok) return kept;
@@ -323,8 +326,9 @@ class Trends {
     this.offset = offsetSeconds(this.state.zone, view.to);
     const context = {
       view, zone: this.state.zone, offset: this.offset, zoom: this.zoom, axes: this.axes,
-      isLog: this.state.scale === "log",
+      isLog: this.state.scale === "log", base: this.base,
       isUnmeasured: Boolean(this.unmeasured()),
+      answer: (panel) => (fine?.panels.includes(panel) ? fine : payload),
       now: () => this.serverNow() + payload.source.offset,
       stepWords: (panel) => (fine?.panels.includes(panel) ? fine : payload).view.stepWords,
       page: () => ({
