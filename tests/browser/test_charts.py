@@ -6,12 +6,14 @@ import csv
 import re
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
+from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import (
     DAY,
     HOUR,
@@ -125,6 +127,31 @@ def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
     panel = page.panel("queue_depth")
     expect(panel).not_to_have_attribute("data-live", re.compile(".*"))
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(0)
+
+
+def test_what_is_now_tells_over_how_long_it_was_measured(
+    tmp_path: Path, open_page: OpenPage, known: Known
+) -> None:
+    def told(page: TrendsPage, panel: str) -> str:
+        text = page.plot(panel).evaluate("plot => plot.data[0].text.at(-1)")
+        return str(text).partition("<br>")[0]
+
+    page = open_page("?range=24h")
+    assert told(page, "latency") == ", the last 5 min"
+    # There it is a gauge, which is of one moment.
+    assert told(page, "success_rate") == told(page, "queue_depth") == ", now"
+    with DashboardProcess(
+        tmp_path / "dashboard",
+        known.prometheus.url,
+        selector='scene="known"',
+        scrape_interval_seconds="300",
+    ) as slow:
+        page = open_page("?range=1h", at=slow)
+        p95 = page.page.locator("[data-kpi=p95_latency]")
+        expect(p95.locator(".qs-note")).to_have_text("over 20 min")
+        assert told(page, "latency") == ", the last 20 min"
+        assert told(page, "queue_depth") == ", now"
+        expect(page.panel("latency").locator(".qs-point")).to_contain_text("within 20 min")
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -216,6 +216,12 @@ def test_where_a_selector_chooses_among_the_jobs_nobody_tells_of_all_of_them() -
 def test_a_young_history_says_how_far_it_reaches() -> None:
     source = history_source(Sighting(replace(TOTALS, began_at=NOW - 7200), NOW))
     assert source.figures["success_rate"].notes == ("The job history holds only the last 2 h.",)
+    assert {figure.over_seconds for figure in source.figures.values()} == {300}
+    source = history_source(Sighting(replace(TOTALS, began_at=NOW - 40), NOW))
+    assert {figure.over_seconds for figure in source.figures.values()} == {40}
+    assert source.figures["p95_latency"].notes == (
+        "That of the 5 jobs that succeeded or failed in the last 40 s.",
+    )
 
 
 def test_a_history_without_a_job_of_the_day_knows_no_rate_and_is_no_outage() -> None:

@@ -163,12 +163,14 @@ def test_of_an_estimate_the_words_are_what_it_lies_between() -> None:
         low=low,
         high=high,
         live_bounds=(6e5, 1.8e6),
+        live_over_seconds=1200.0,
         so_far=2e6,
     )
     figure = panel_figure(PANELS["latency"], Curves(Grid(0, 180, 60), (curve,)), live_at=200.0)
     [trace] = figure["data"]
     assert _told(trace) == ["–", "10–30 min", "10–30 min", "30 min or more"]
     assert (trace["live"], trace["liveWords"]) == (1.65e6, "10–30 min")
+    assert trace["liveOver"] == "20 min"
     assert (trace["liveBetween"], trace["soFar"]) == ([6e5, 1.8e6], 2e6)
 
 
@@ -178,6 +180,7 @@ def test_what_was_worse_in_the_open_step_is_told_beside_what_is_now() -> None:
             curve = Curve("x", "x", np.array([1.0, 2.0]), live=now, so_far=so_far)
             curves = Curves(Grid(0, 60, 60), (curve,))
             [trace] = panel_figure(PANELS[name], curves, live_at=70.0)["data"]
+            assert "liveOver" not in trace
             assert trace["live"] == now
             assert ("soFar" in trace) is is_told
 

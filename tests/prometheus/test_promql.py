@@ -19,6 +19,14 @@ def test_text_that_is_not_unicode_is_refused() -> None:
         promql.quote("\ud800")
 
 
+def test_over_how_long_growth_is_measured_is_read_from_the_query() -> None:
+    found = promql.rate_windows(
+        '100 * sum(rate(a{x="y"}[1199999ms])) / sum(increase({"c.d"}[20m])) or avg(g) '
+        "or min_over_time(sum(rate(a[5m]))[1h:1m]) or last_over_time(h[10s])"
+    )
+    assert found == (("a", 1199.999), ("c.d", 1200.0), ("a", 300.0))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -169,6 +169,25 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
     figures = cards(shown)
     assert figures["active_workers"]["words"] == ("6" if mix.split else "3")
     assert figures["throughput"]["words"] == "70"
+    # The window that was really read, in the words of cards and of the ends of the curves.
+    jobs = [mix.workers, mix.exporter] if mix.split else [mix.workers]
+    window = max(300, 4 * max(jobs))
+    for name in ("success_rate", "p95_latency", "throughput"):
+        assert figures[name]["note"] == ("" if window == 300 else f"over {window // 60} min")
+        assert any("so rarely" in line[0] for line in figures[name]["details"]) is (window > 300)
+    for name, card in (("success_rate", "success_rate"), ("latency", "p95_latency")):
+        ends = [*found[name]["figure"]["data"], *figures[card]["ends"].values()]
+        told_over = {end.get("liveOver", end.get("over")) for end in ends}
+        assert told_over == {f"{window // 60} min"}
+    assert "liveOver" not in found["queue_depth"]["figure"]["data"][0]
+    assert figures["active_workers"]["note"] == ""
+    words = found["latency"]["figure"]["point"]
+    step, rarely = view["step"], max(jobs)
+    if 4 * rarely <= step + rarely:
+        assert words == f"of the jobs finished within {step // 60} min"
+    else:
+        said = f"of the jobs finished within {4 * rarely // 60} min, every {step // 60} min"
+        assert words == said
     verdict = shown["verdict"]
     assert verdict["state"] == "degraded"
     assert {"queue_depth", "success_rate", "p95_latency"} <= {

@@ -64,7 +64,9 @@ async def test_a_rate_is_over_what_there_is_and_says_so(
 ) -> None:
     found = await standing_of(server.url, make_service, clock, env)
     throughput = cards(found)["throughput"]
+    success = cards(found)["success_rate"]
     assert (throughput["state"], throughput["words"]) == ("fresh", "240")
+    assert (success["words"], success["note"]) == ("100.0 %", throughput["note"])
     assert found["drain"]["completionPerMinute"] == pytest.approx(240, rel=0.02)
     if env == OLD:
         assert throughput["note"] == ""

@@ -205,17 +205,19 @@ def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
     why_not = dict.fromkeys(_BY_HISTORY, "the job history holds no job of the last 24 hours")
     if totals.ended_in_day:
         why_not = {"p95_latency": _NOT_SORTED}
+        lately = totals.covered(RECENT_SECONDS)
         notes: tuple[str, ...] = ()
         if totals.began_at is not None and totals.at - totals.began_at < _DAY_SECONDS:
             since = duration_words(totals.at - totals.began_at)
             notes = (f"The job history holds only the last {since}.",)
         figures = {
             "success_rate": LiveFigure(
-                totals.success_percent_lately, totals.success_percent_of_day, notes=notes
+                totals.success_percent_lately,
+                totals.success_percent_of_day,
+                notes=notes,
+                over_seconds=lately,
             ),
-            "throughput": LiveFigure(
-                totals.ended_per_minute, over_seconds=_less_than(totals, RECENT_SECONDS)
-            ),
+            "throughput": LiveFigure(totals.ended_per_minute, over_seconds=lately),
         }
         if (latency := _latency(totals)) is not None:
             figures["p95_latency"] = latency
@@ -239,15 +241,16 @@ def _less_than(totals: JobTotals, seconds: float) -> float | None:
 
 def _latency(totals: JobTotals) -> LiveFigure | None:
     """P95 and its fellows in milliseconds; None where the history does not tell them."""
+    over = totals.covered(RECENT_SECONDS)
     if not totals.measured_lately:
-        return LiveFigure(math.nan)
+        return LiveFigure(math.nan, over_seconds=over)
     p95 = totals.latencies.get(RANKED_QUANTILE)
     if p95 is None:
         return None
     exactly = {quantile: 1000 * seconds for quantile, seconds in totals.latencies.items()}
     jobs = "1 job" if totals.measured_lately == 1 else f"{totals.measured_lately:,} jobs"
-    note = f"That of the {jobs} that succeeded or failed in the last 5 min."
-    return LiveFigure(1000 * p95, notes=(note,), quantiles=exactly)
+    note = f"That of the {jobs} that succeeded or failed in the last {duration_words(over)}."
+    return LiveFigure(1000 * p95, notes=(note,), quantiles=exactly, over_seconds=over)
 
 
 def _source(origin: Origin, sighting: Sighting[Any], **told: Any) -> LiveSource:

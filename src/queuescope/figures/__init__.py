@@ -14,6 +14,7 @@ from queuescope.figures.words import (
     Bounds,
     duration_words,
     figure_words,
+    over_words,
     step_words,
     value_words,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "curves_of",
     "duration_words",
     "figure_words",
+    "over_words",
     "panel_figure",
     "points_csv",
     "quantile_name",

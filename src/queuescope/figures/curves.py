@@ -22,6 +22,7 @@ class Curve:
     ``live`` is the value now, at the end of the step that is still open, and ``so_far`` that of the
     part of it which is over; NaN where there is none. ``low`` and ``high`` are between what each
     value is known to lie, where it is an estimate, and ``live_bounds`` between what ``live`` is.
+    ``live_over_seconds`` is over how long ``live`` was measured; None: it is of one moment.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Curve:
     high: Floats | None = None
     live_bounds: tuple[float, float] | None = None
     so_far: float = np.nan
+    live_over_seconds: float | None = None
 
     def bounds(self, index: int) -> tuple[float, float] | None:
         """Between what that value is known to lie; None where it is no estimate or no number."""
@@ -109,6 +111,7 @@ def curves_of(
     *,
     window_seconds: int = 0,
     has_open_step: bool = False,
+    live_over_seconds: float | None = None,
 ) -> Curves:
     """The curves of ``panel`` from the answer to its query.
 
@@ -117,14 +120,14 @@ def curves_of(
     (largest, or smallest for a percentage), at most ``limit`` of them. Series without the label
     are not one of its values, and no curve. ``window_seconds`` is how far back the rate of a point
     reaches, one step at least. With ``has_open_step`` the frame's last timestamp is the step that
-    is still open (see ``with_open_step``). Raises ``ConfigurationError`` for a query that gives
-    several series for one curve.
+    is still open (see ``with_open_step``), measured over ``live_over_seconds``. Raises
+    ``ConfigurationError`` for a query that gives several series for one curve.
     """
     curves = _curves_of(panel, frame, by, limit, window_seconds)
-    return _opened(curves) if has_open_step else curves
+    return _opened(curves, live_over_seconds) if has_open_step else curves
 
 
-def _opened(curves: Curves) -> Curves:
+def _opened(curves: Curves, live_over_seconds: float | None) -> Curves:
     """The last timestamp apart from the others."""
     grid = curves.grid
     closed = tuple(
@@ -135,6 +138,7 @@ def _opened(curves: Curves) -> Curves:
             low=None if curve.low is None else curve.low[:-1],
             high=None if curve.high is None else curve.high[:-1],
             live_bounds=curve.bounds(-1),
+            live_over_seconds=live_over_seconds,
         )
         for curve in curves.curves
     )

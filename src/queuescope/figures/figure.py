@@ -22,7 +22,7 @@ from queuescope.csv_cells import harmless
 from queuescope.figures import theme
 from queuescope.figures.curves import Curve, Curves, quantile_name
 from queuescope.figures.downsample import downsample
-from queuescope.figures.words import figure_words, step_words, value_words
+from queuescope.figures.words import figure_words, over_words, step_words, value_words
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Threshold
 from queuescope.timeseries import Floats
 
@@ -44,6 +44,7 @@ def panel_figure(
     by: str | None = None,
     live_at: float | None = None,
     slots: Mapping[str, int] | None = None,
+    point_seconds: int | None = None,
 ) -> dict[str, Any]:
     """``{"data": […], "layout": {…}}`` for one chart; see ``common_layout`` for the rest of it.
 
@@ -55,11 +56,16 @@ def panel_figure(
 
     With ``live_at`` (epoch seconds) the figure has ``live``: when it is now, within the step that
     is still open. ``live`` of a trace is its value now, ``liveWords`` how that is told and, where
-    it is an estimate, ``liveBetween`` between what it lies; ``soFar`` is its value over the open
+    it is an estimate, ``liveBetween`` between what it lies; ``liveOver`` says over how long it was
+    measured, where it is not of one moment; ``soFar`` is its value over the open
     step where that is worse. ``slots`` says which of the colours of a breakdown a curve has, by its
-    name; without it they are given in order.
+    name; without it they are given in order. ``point_seconds`` is over how long a point is
+    measured, if not its step.
     """
-    point = panel.point.replace("{step}", step_words(curves.grid.step_seconds))
+    step = curves.grid.step_seconds
+    point = panel.point.replace("{step}", step_words(point_seconds or step))
+    if point_seconds not in (None, step):
+        point += f", every {step_words(step)}"
     ranked = quantile_name(RANKED_QUANTILE) if by is not None and panel.quantiles else ""
     if ranked:
         point = f"{ranked} {point}"
@@ -145,6 +151,8 @@ def _live_end(panel: Panel, curve: Curve) -> dict[str, Any]:
         "live": _seven_digits(curve.live),
         "liveWords": figure_words(panel.kind, curve.live, curve.live_bounds),
     }
+    if over := over_words(curve.live_over_seconds):
+        end["liveOver"] = over
     worst = curve.live
     if curve.live_bounds is not None:
         low, high = curve.live_bounds

@@ -35,6 +35,11 @@ def duration_words(seconds: float) -> str:
     return "0 s"
 
 
+def over_words(seconds: float | None) -> str:
+    """Over how long something was measured, in words; empty for what is of one moment."""
+    return "" if seconds is None else duration_words(max(1, round(seconds)))
+
+
 def value_words(kind: Kind, value: float) -> str:
     """A value with its unit: ``42``, ``98.2 %``, ``840 ms``, ``12.4 s``, ``3 min 20 s``."""
     if not math.isfinite(value):

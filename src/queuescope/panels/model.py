@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from string import Template
@@ -20,6 +21,7 @@ LOOKBACK_DELTA_SECONDS = 300
 """How long a plain selector finds a sample, as Prometheus is set up by default."""
 
 _TEN_MINUTES = 600
+_RATE_WINDOW = re.compile(r"\$\{?window\b")
 
 RECENT_SECONDS = 300
 """The span that “now” is read over where a single sample says nothing (rates, quantiles)."""
@@ -94,6 +96,14 @@ class Resolution:
         return max(self.step_seconds + scrape, 4 * scrape)
 
     @property
+    def point_seconds(self) -> int:
+        """What a point of a rate stands for: its step, or the four scrapes that it is read over at
+        least, where these are longer than the step and the scrape before it.
+        """
+        is_widened = self.rate_window_seconds > self.step_seconds + self.scrape_interval_seconds
+        return self.rate_window_seconds if is_widened else self.step_seconds
+
+    @property
     def lookback_seconds(self) -> int:
         """How long a gauge's sample speaks for its series: one lost scrape is no gap, more are."""
         return max(self.scrape_interval_seconds * 9 // 2, 1)
@@ -157,9 +167,9 @@ class Panel:
     ``query`` gives, for every step, the numbers that are drawn; ``now`` is the instant query of
     the present value. With ``quantiles`` the answer holds histogram buckets (label ``le``,
     seconds), of which the quantiles are computed and scaled by ``scale``, and quantiles of native
-    histograms (label ``quantile``). ``point`` says in words
-    what one point is, ``{step}`` standing for the step; ``breakdowns`` are the labels it can be
-    split by; ``metrics`` are the names that it reads.
+    histograms (label ``quantile``). ``point`` says in words what one point is, ``{step}`` standing
+    for ``point_seconds``; ``breakdowns`` are the labels it can be split by; ``metrics`` are the
+    names that it reads.
     """
 
     id: str
@@ -179,6 +189,11 @@ class Panel:
     def all_metrics(self) -> tuple[str, ...]:
         """``metrics``, and what their native histograms are called."""
         return (*self.metrics, *(native_metrics(self.metrics) if self.quantiles else ()))
+
+    def point_seconds(self, resolution: Resolution) -> int:
+        """Over how long one point is measured, at that resolution."""
+        is_rate = _RATE_WINDOW.search(self.query) is not None
+        return resolution.point_seconds if is_rate else resolution.step_seconds
 
     @property
     def up_is_bad(self) -> bool:

@@ -38,11 +38,13 @@ __all__ = [
     "parse",
     "parse_matchers",
     "quote",
+    "rate_windows",
     "render_matchers",
     "selector",
     "selectors",
 ]
 
+_GROWTHS = frozenset({"rate", "irate", "increase", "delta"})
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
 
 
@@ -155,6 +157,25 @@ def selectors(query: str) -> tuple[tuple[str, tuple[Matcher, ...]], ...]:
                 if one.op == op and one.name != "__name__"
             )
             found[name, tuple(matchers)] = None
+
+    promql_parser.walk(parse(query), pre_visit=visit)
+    return tuple(found)
+
+
+def rate_windows(query: str) -> tuple[tuple[str, float], ...]:
+    """Of each metric whose growth ``query`` measures, over how many seconds it does so.
+
+    Raises ``ConfigurationError`` when ``query`` is not valid PromQL.
+    """
+    found: dict[tuple[str, float], None] = {}
+
+    def visit(expression: promql_parser.Expr) -> None:
+        if not isinstance(expression, promql_parser.Call) or expression.func.name not in _GROWTHS:
+            return
+        for part in expression.args:
+            if isinstance(part, promql_parser.MatrixSelector):
+                name = _name(part.vector_selector) or ""
+                found[name, part.range.total_seconds()] = None
 
     promql_parser.walk(parse(query), pre_visit=visit)
     return tuple(found)

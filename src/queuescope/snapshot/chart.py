@@ -89,6 +89,7 @@ class _Asked:
     by: str | None
     crowd: Crowd | None
     matchers: str
+    live_over_seconds: float | None
 
     @property
     def query(self) -> str:
@@ -166,13 +167,14 @@ class Charts:
 
     async def draw(
         self,
-        panels: Sequence[tuple[Panel, Resolution]],
+        panels: Sequence[tuple[Panel, Resolution, float | None]],
         view: View,
         grid: Grid,
         moment: Moment,
         present: Callable[[Panel], Awaitable[Figure]],
     ) -> tuple[tuple[Chart, ...], PastAlerts]:
-        """The charts of ``panels`` on ``grid``, as of ``moment``, and the alerts about them. A
+        """The charts of ``panels`` on ``grid``, as of ``moment``, and the alerts about them: each
+        panel with its resolution, and over how many seconds its value now is measured. A
         chart that reaches now ends with its figure of now, for which ``present`` is asked.
 
         A panel is not asked for anew while no new point can have come: the grid is the same, its
@@ -180,7 +182,7 @@ class Charts:
         ``recheck_seconds``. The open step is asked for each time.
         """
         asked = await asyncio.gather(
-            *(self._asked(panel, view, grid, resolution, moment) for panel, resolution in panels)
+            *(self._asked(panel, view, grid, how, over, moment) for panel, how, over in panels)
         )
         selector = await self._alerts.selector(may_ask=moment.error is None)
         live, readings, recorded = await asyncio.gather(
@@ -227,13 +229,19 @@ class Charts:
             self._kept_alerts.popitem(last=False)
         return frame
 
-    async def _asked(
-        self, panel: Panel, view: View, grid: Grid, resolution: Resolution, moment: Moment
+    async def _asked(  # noqa: PLR0917
+        self,
+        panel: Panel,
+        view: View,
+        grid: Grid,
+        resolution: Resolution,
+        over: float | None,
+        moment: Moment,
     ) -> _Asked:
         by = view.by if view.by in panel.breakdowns else None
         crowd = await self._crowd(panel, by, grid, resolution, moment)
         matchers = self._matchers if crowd is None else crowd.matchers(self._matchers)
-        return _Asked(panel, resolution, by, crowd, matchers)
+        return _Asked(panel, resolution, by, crowd, matchers, over)
 
     async def _live_ends(
         self, asked: Sequence[_Asked], grid: Grid, moment: Moment, selector: str
@@ -325,6 +333,7 @@ class Charts:
                 self._breakdown_limit,
                 window_seconds=asked.resolution.rate_window_seconds,
                 has_open_step=has_open_step,
+                live_over_seconds=asked.live_over_seconds,
             )
             if has_open_step:
                 curves = with_so_far(panel, curves, so_far, by)
@@ -416,6 +425,7 @@ class Charts:
             by=by,
             live_at=moment.live_at,
             slots=None if by is None else slots,
+            point_seconds=panel.point_seconds(asked.resolution),
         )
         notes = []
         hidden = curves.hidden

@@ -41,7 +41,8 @@ class LiveFigure:
     ``shown`` is NaN where nothing happened to be measured. ``beside`` is what its card tells beside
     it. ``out_of`` is the whole of which it counts a part, ``remark``
     a few words that should be seen at once, such as “1 lost”; ``notes`` are sentences for whoever
-    looks closer. ``quantiles`` are others than the shown one, by which they are.
+    looks closer. ``quantiles`` are others than the shown one, by which they are. ``over_seconds``:
+    see ``Present``.
     """
 
     shown: float

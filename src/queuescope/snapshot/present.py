@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from queuescope.errors import SourceError
 from queuescope.panels import Dashboard
-from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.coverage import Coverage
 from queuescope.snapshot.probe import Probe
@@ -50,7 +49,7 @@ class PresentValues:
         self._probe = probe
         self._questions = (*figures_of(dashboard), *flow_of(dashboard))
         self._names = frozenset(question.name for question in self._questions)
-        self._spans = {present_by(m): RECENT_SECONDS for m in dashboard.measures if m.is_rate}
+        self._rates = [present_by(m) for m in dashboard.measures if m.is_rate]
         self._clock = clock
         self._found: dict[str, Present] = {}
         self._refused: dict[str, float] = {}
@@ -116,7 +115,7 @@ class PresentValues:
             for question in self._questions:
                 self._fail(question.name, exc)
             return
-        self._found.update(self._with_spans(answers))
+        self._found.update(answers.found)
         for name, error in answers.failed.items():
             _log.warning("cannot read the present %s: %s (%s)", name, error, error.detail)
             self._fail(name, error)
@@ -136,7 +135,7 @@ class PresentValues:
         if at is None:
             return answers
         is_news = bool(beside) and self._coverage.learn(found, scrapes, at)
-        if any(self._coverage.is_back(found[name]) for name in self._spans if name in found):
+        if any(self._coverage.is_back(found[name]) for name in self._rates if name in found):
             alone = self._coverage.questions_now(scrapes, at)
             told = await self._asker.ask(alone, narrowed, at)
             is_news |= self._coverage.learn(dict(told.found), scrapes, at)
@@ -144,15 +143,6 @@ class PresentValues:
             return await self._asker.ask(questions, self._coverage.narrowed(scrapes, at), at)
         failed = {name: e for name, e in answers.failed.items() if name in self._names}
         return Answers(at, found, failed)
-
-    def _with_spans(self, answers: Answers) -> dict[str, Present]:
-        """The figures, each with over how long it was measured where that is less than usual."""
-        at, found = answers.at, dict(answers.found)
-        for name, seconds in self._spans.items():
-            if at is not None and name in found and self._coverage.is_young(at, seconds):
-                covered = self._coverage.covered(at, seconds)
-                found[name] = replace(found[name], over_seconds=covered)
-        return found
 
     def _was_refused(self, name: str) -> bool:
         at = self._refused.get(name, float("-inf"))

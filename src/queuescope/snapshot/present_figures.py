@@ -92,7 +92,10 @@ def live_ends(panel: Panel, figure: Figure) -> Mapping[str, Present]:
         return {}
     if not panel.quantiles:
         return {panel.title: shown}
-    ends = {quantile: Present(value) for quantile, value in figure.quantiles.items()}
+    over = shown.over_seconds
+    ends = {
+        quantile: Present(value, over_seconds=over) for quantile, value in figure.quantiles.items()
+    }
     if np.isnan(shown.value):
         ends = dict.fromkeys(panel.quantiles, shown)
     ends[RANKED_QUANTILE] = shown
@@ -104,7 +107,9 @@ def with_ends(curves: Curves, ends: Mapping[str, Present]) -> Curves:
     shown = tuple(
         curve
         if (end := ends.get(curve.name)) is None or end.value is None
-        else replace(curve, live=end.value, live_bounds=end.bounds)
+        else replace(
+            curve, live=end.value, live_bounds=end.bounds, live_over_seconds=end.over_seconds
+        )
         for curve in curves.curves
     )
     return replace(curves, curves=shown)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.snapshot.brackets import WHOLE_SECONDS, Brackets
-from queuescope.snapshot.scrapes import Scrapes, metrics_of
+from queuescope.snapshot.scrapes import Scrapes, measured_over, metrics_of
 from queuescope.timeseries import Frame, Grid, Labels
 
 COMPLETION = "flow_completion"
@@ -45,7 +45,7 @@ class Present:
     nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
     that may be incomplete. With ``bounds`` it is known only that the figure lies between these,
     and ``value`` is an estimate, which is drawn but never told. ``over_seconds`` is over how long
-    it was measured, where that is less than usual because there is no more.
+    it was measured; None where it is of one moment, or that is not known.
     """
 
     value: float | None = None
@@ -233,11 +233,16 @@ class Asker:
             ended = counted.get(question.name)
             if ended is not None and rates:
                 value = _of_ended(question.name, ended, rates)
-                found[question.name] = Present(value, answered_at, warnings=answer.warnings)
+                span = measured_over(texts[_ENDED], scrapes)
+                found[question.name] = Present(
+                    value, answered_at, warnings=answer.warnings, over_seconds=span
+                )
             elif ended is None and self._is_enough(
                 question, samples, answer, narrow=question.name in chosen
             ):
-                found[question.name] = _figure(question, samples, answered_at, answer.warnings)
+                figure = _figure(question, samples, answered_at, answer.warnings)
+                span = measured_over(texts[question.name], scrapes)
+                found[question.name] = replace(figure, over_seconds=span)
             else:
                 unsure.append(question)
         answers = Answers(answered_at, found, {})

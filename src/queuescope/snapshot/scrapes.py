@@ -113,6 +113,29 @@ def metrics_of(template: str) -> tuple[str, ...]:
         return ()
 
 
+def measured_over(query: str, scrapes: Scrapes) -> float | None:
+    """Over how many seconds a figure of now is measured that ``query``, rendered, asks for; None
+    where it is of one moment, as a gauge is, or of no one window.
+
+    A query that falls back on a gauge has no window where what it counts was never scraped.
+    """
+    windows = _rate_windows(query)
+    known = scrapes.by_metric
+    if known and not any(name in known for name, _ in windows):
+        return None
+    spans = {seconds for _, seconds in windows}
+    return spans.pop() if len(spans) == 1 else None
+
+
+@lru_cache(maxsize=256)
+def _rate_windows(query: str) -> tuple[tuple[str, float], ...]:
+    try:
+        # Some sources are asked for a millisecond less.
+        return tuple((name, round(span, 2)) for name, span in promql.rate_windows(query))
+    except ConfigurationError:
+        return ()
+
+
 def metrics_read(dashboard: Dashboard) -> tuple[str, ...]:
     """Everything that is read by name, what the charts read first."""
     found = [name for panel in dashboard.all_panels for name in panel.all_metrics]

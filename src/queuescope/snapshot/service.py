@@ -16,6 +16,7 @@ from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
 from queuescope.figures import duration_words, step_words
 from queuescope.panels import Dashboard, Panel
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import Flight, SingleFlight
@@ -31,7 +32,7 @@ from queuescope.snapshot.present_figures import PresentFigures
 from queuescope.snapshot.probe import Contact, Probe
 from queuescope.snapshot.refresher import Refresher
 from queuescope.snapshot.replicas import find_replica_labels, replica_words
-from queuescope.snapshot.scrapes import Scrapes, metrics_read
+from queuescope.snapshot.scrapes import Scrapes, measured_over, metrics_read
 from queuescope.snapshot.source_facts import FactsFile, SourceFacts, ask_facts
 from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
@@ -292,7 +293,11 @@ class SnapshotService:
 
         charts, alerts = await self._charts.draw(
             [
-                (panel, scrapes.resolution(grid.step_seconds, panel.all_metrics))
+                (
+                    panel,
+                    scrapes.resolution(grid.step_seconds, panel.all_metrics),
+                    self._live_over_seconds(panel, scrapes),
+                )
                 for panel in self._dashboard.panels
             ],
             view,
@@ -339,6 +344,11 @@ class SnapshotService:
         self._hold(snapshot)
         self._telemetry.took(occasion, asyncio.get_running_loop().time() - started)
         return snapshot
+
+    def _live_over_seconds(self, panel: Panel, scrapes: Scrapes) -> float | None:
+        """Over how long the value now is measured that the panel itself asks for."""
+        resolution = scrapes.resolution(RECENT_SECONDS, panel.all_metrics)
+        return measured_over(panel.render(panel.now, resolution, self._matchers, None), scrapes)
 
     def _hold(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.view] = snapshot

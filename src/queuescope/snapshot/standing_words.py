@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from queuescope.figures import Bounds, duration_words, figure_words, value_words
+from queuescope.figures import Bounds, figure_words, over_words, value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
+from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.alerts import Alerts
 from queuescope.snapshot.live_sources import Origin
 from queuescope.snapshot.questions import Present
@@ -28,6 +29,8 @@ _MINUTE = 60
 _SAME_RATIO = 0.005
 _PARTIAL = "Prometheus warned that its answer may be incomplete"
 _NOTHING = "Nothing happened to be measured."
+_NO_OLDER = "there are no older jobs in the last minutes"
+_SCRAPED_RARELY = "it is scraped so rarely that no shorter time holds enough samples"
 _BETWEEN = "The buckets of the histogram tell no more than between what it lies."
 STALL = "stall"
 """The rule of a queue in which work waits and none is completed."""
@@ -212,7 +215,12 @@ def card_content(
         "limit": None if limits is None else limits.degraded,
         "panel": _panel_of(measure),
         "ends": {
-            name: {"value": end.value, "words": end.words(kind), "between": _finite(end.bounds)}
+            name: {
+                "value": end.value,
+                "words": end.words(kind),
+                "between": _finite(end.bounds),
+                "over": over_words(end.over_seconds),
+            }
             for name, end in (ends or {}).items()
             if end.value is not None and math.isfinite(end.value)
         },
@@ -287,11 +295,11 @@ def _beside(measure: Measure, figure: Figure) -> str:
 
 
 def _over_words(figure: Figure) -> str:
-    """Over how long the figure was measured, where that is less than usual."""
+    """Over how long the figure was measured, where that is not the usual five minutes."""
     seconds = figure.shown.over_seconds
-    if seconds is None or figure.shown.value is None:
+    if seconds is None or seconds == RECENT_SECONDS or figure.shown.value is None:
         return ""
-    return f"over {duration_words(max(1, round(seconds)))}"
+    return f"over {over_words(seconds)}"
 
 
 def _details(
@@ -306,7 +314,8 @@ def _details(
         said.append([_sentence(figure.cause)])
     said += [[note] for note in figure.notes]
     if over := _over_words(figure):
-        said.append([f"Measured {over}: there are no older jobs in the last minutes."])
+        is_short = (shown.over_seconds or 0) < RECENT_SECONDS
+        said.append([f"Measured {over}: {_NO_OLDER if is_short else _SCRAPED_RARELY}."])
     if beside := _beside(measure, figure):
         said.append([f"{beside}."])
     if shown.bounds is not None:

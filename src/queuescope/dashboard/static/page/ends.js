@@ -11,8 +11,8 @@ function viewEnd(view) {
 
 const WORST = { count: "highest", percent: "lowest", latency: "all" };
 
-function liveWords({ at, from, soFarWords }, kind) {
-  const what = kind === "count" ? ", now" : ", the last 5 min";
+function liveWords({ at, from, over, soFarWords }, kind) {
+  const what = over ? `, the last ${over}` : ", now";
   return soFarWords
     ? `${what}<br>${WORST[kind]} of the last ${durationText(at - from)}: ${soFarWords}` : what;
 }

@@ -24,7 +24,7 @@ function decodeValues({ dtype, bdata }) {
 
 // Decoded once per answer: [{ trace, times, values, told, live }], times in epoch seconds; `told` are
 // the words of each value, which the server made of the full number; `live` is the value now, in the step that is still open, or null: { at, from, value, words }, and where there is
-// something to tell of `between` ([low, high], what the value lies between; high null: no end) and
+// something to tell of `over` (how long it was measured; empty: it is of one moment), `between` ([low, high], what the value lies between; high null: no end) and
 // `soFar` with its words (the value over the open step, where it is worse).
 function decodeTraces(figure) {
   return figure.data.map((trace) => {
@@ -33,7 +33,7 @@ function decodeTraces(figure) {
     const times = values.map((_, i) => (trace.x0 + (at ? at[i] : i) * trace.dx) / 1000);
     const live = figure.live && trace.live !== undefined ? {
       ...figure.live, value: trace.live, words: trace.liveWords, between: trace.liveBetween ?? null,
-      soFar: trace.soFar ?? null, soFarWords: trace.soFarWords ?? "",
+      soFar: trace.soFar ?? null, soFarWords: trace.soFarWords ?? "", over: trace.liveOver ?? "",
     } : null;
     const told = Array.from(unpack(trace.words.at), (i) => trace.words.of[i]);
     return { trace, times, values, told, live };
@@ -80,7 +80,7 @@ function withLive({ times, values, live }) {
 
 function plotlyTrace(curve, offset, resolve) {
   const {
-    x0, dx, at, y, words, cell, live, liveWords, liveBetween, soFar, soFarWords, ...rest
+    x0, dx, at, y, words, cell, live, liveWords, liveOver, liveBetween, soFar, soFarWords, ...rest
   } = curve.trace;
   const { times, values } = withLive(curve);
   const sizes = isolatedSizes(values);
