@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -495,3 +496,100 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     with pytest.raises(RefusedError, match="nobody knows what is back already"):
         room.operations.plan(ADA, restore)
     assert depths(room)["orders"] == 12
+
+
+_KILLED_RESTORE = """
+import os, signal, sys
+from pathlib import Path
+
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.quarantine import Quarantine
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
+
+broker_url, folder, purge_id = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+put_back = Quarantine._put_back
+
+def die_at_the_second_piece(self, client, purge, offset, piece):
+    if offset:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put_back(self, client, purge, offset, piece)
+
+Quarantine._put_back = die_at_the_second_piece
+with ControlRoom(
+    broker_url=broker_url, store_url=f"sqlite:///{folder / 'operations.db'}",
+    folder=folder / "purged", access=Access(admins=["ada"]), queues=["express", "orders"],
+) as room:
+    actor, request = Actor("ada", Origin.OIDC), Request.restore(purge_id)
+    room.operations.act(actor, request, room.operations.plan(actor, request).token)
+"""
+
+
+def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
+    open_room: OpenRoom, server: RealBroker, tmp_path: Path
+) -> None:
+    """Only where the broker has been up ever since does its count hold without doubt."""
+    room = open_room()
+    messages = [f'{{"headers": {{"id": "{number}"}}}}' for number in range(2500)]
+    room.broker.reader.rpush("orders", *messages)
+    purge_id = do(room, Request.purge("orders")).act
+    restore, record = Request.restore(purge_id), room.broker.keys.purged(purge_id)
+    as_purged: dict[Any, Any] = {**room.broker.reader.hgetall(record)}
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_RESTORE, server.url, str(tmp_path), purge_id], check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+
+    def said(elsewhere: ControlRoom = room) -> str:
+        doubt = read_purges(elsewhere).doubts.get(purge_id, "")
+        plan = elsewhere.operations.plan(ADA, restore)
+        assert (plan.doubt, bool(plan.phrase)) == (doubt, bool(doubt))
+        return doubt
+
+    assert depths(room)["orders"] == 2000
+    assert read_purges(room).doubts == {}
+    room.tidy()
+    assert audited(room)[-1] == (Phase.OUTCOME, Result.UNKNOWN)
+    assert said() == ""
+    with server.forbidding("~*", "&*", "+@all", "-info"):
+        assert "or does not tell. It remembers that 2,000 of 2,500 jobs are back" in said()
+    with server.gone():
+        pass
+    words = said()
+    assert "A restore by ada at" in words
+    assert "has been started anew since then" in words
+    # Who has another audit is told as well.
+    anew = open_room(f"sqlite:///{tmp_path / 'anew.db'}")
+    assert said(anew).startswith("A restore was cut off, and the broker has been started anew")
+
+    # The broker of before the restore.
+    as_cut_off: dict[Any, Any] = {**room.broker.reader.hgetall(record)}
+    room.broker.reader.delete(record)
+    room.broker.reader.hset(record, mapping=as_purged)
+    assert "does not remember it" in said()
+    room.broker.reader.delete(record)
+    assert "The audit says that it may have been restored by ada at" in said()
+    room.broker.reader.hset(record, mapping=as_cut_off)
+
+    # It goes on where it was cut off, once that is confirmed, and all is said and done.
+    outcome = do(room, restore)
+    assert (outcome.result, outcome.count) == (Result.DONE, 500)
+    assert depths(room)["orders"] == 2500
+    assert read_purges(room).doubts == {}
+    intent = room.ledger.find(Search(operation="restore"))[1].event
+    assert "confirmed although: A restore by ada at" in intent.detail
+
+
+def test_a_restore_that_cannot_be_noted_has_not_begun(
+    open_room: OpenRoom, send: Callable[[str, int], None], server: RealBroker
+) -> None:
+    room = open_room()
+    send("orders", 2)
+    restore = Request.restore(do(room, Request.purge("orders")).act)
+    plan = room.operations.plan(ADA, restore)
+    with server.forbidding("~*", "&*", "+@all", "-hset"):
+        outcome = room.operations.act(ADA, restore, plan.token)
+    assert outcome.result == Result.FAILED
+    assert outcome.detail.startswith("Nothing was done")
+    assert read_purges(room).doubts == {}
+    assert do(room, restore).count == 2

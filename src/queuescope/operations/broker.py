@@ -7,6 +7,7 @@ and everything that was delivered and not yet acknowledged in one hash for all q
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ _KEEP_SECONDS = 7 * 86_400.0
 _BINDING = "_kombu.binding.%s"
 _PROBE_SECONDS = 60
 _LATEST_MARK = 1e12
+_RUN_ID = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,19 @@ class RedisBroker:
             now = desired.broker_time(self._reader)
         self.clock.compare(now, asked_at=asked_at)
         return now
+
+    def run_id(self) -> str:
+        """Which run of which server answers; empty where it does not say.
+
+        Raises ``BrokerError``.
+        """
+        with translated():
+            try:
+                found = self._reader.info("server").get("run_id")
+            except redis.ResponseError:
+                # It may be forbidden, or not known there.
+                return ""
+        return found if isinstance(found, str) and _RUN_ID.fullmatch(found) else ""
 
     def workers(self) -> WorkersReading:
         """The reports of the workers; those from before ``DROP_SECONDS`` are forgotten."""

@@ -185,7 +185,7 @@ class RestorePurge:
 
     def count(self, request: Request) -> int:
         purge = self._find(request.subject)
-        memory = self._quarantine.memories([purge])[0]
+        memory = self._quarantine.remembered([purge])[0].memory
         if memory is Memory.DAMAGED and not purge.is_restored:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
@@ -198,7 +198,12 @@ class RestorePurge:
             )
         return purge.count
 
-    def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - the purge's id holds
+    def carry_out(self, request: Request, act: str) -> Done:
+        try:
+            self._quarantine.note_restore(request.subject, act)
+        except BrokerError as exc:
+            # Whether it was noted or not, nothing has moved.
+            raise BrokerError(exc.kind, str(exc)) from exc
         try:
             restored = self._quarantine.restore(request.subject)
         except (BrokerError, PurgeError) as exc:

@@ -95,6 +95,19 @@ class Memory(Enum):
     """Its record is damaged, or that of another purge."""
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the broker remembers of one purge: that ``back`` of its messages are back, and the
+    ``act`` that began to restore it last, or nothing. It is the ``same_run`` where the server has
+    been up ever since, so that it forgot nothing.
+    """
+
+    memory: Memory
+    back: int = 0
+    act: str = ""
+    same_run: bool = False
+
+
 class Quarantine:
     """Purges of one broker, kept in one folder.
 
@@ -147,6 +160,20 @@ class Quarantine:
             ) from error
         return completed
 
+    def note_restore(self, purge_id: str, act: str) -> None:
+        """Let the broker remember that ``act`` is about to restore this purge; moves nothing.
+
+        Where that is forgotten later, so may be what came back.
+        """
+        self._check(purge_id)
+        purge, run = self._find(purge_id), self._broker.run_id()
+        with translated(writes=True), self._broker.writing() as client, client.pipeline() as pipe:
+            record = self._keys.purged(purge_id)
+            # A broker that had lost the record knows the purge from now on.
+            for name, value in (("at", repr(purge.at)), ("act", act), ("run", run)):
+                pipe.hset(record, name, value)
+            pipe.execute()
+
     def restore(self, purge_id: str) -> Restored:
         """Put what was purged back where it will be consumed next, in its old order.
 
@@ -191,23 +218,24 @@ class Quarantine:
         found.sort(key=lambda purge: purge.at, reverse=True)
         return Shelf(tuple(found), tuple(sorted(damaged)))
 
-    def memories(self, purges: Sequence[Purge]) -> list[Memory]:
+    def remembered(self, purges: Sequence[Purge]) -> list[Remembered]:
         """What the broker remembers of each of ``purges``."""
         keys, reader = [self._keys.purged(purge.id) for purge in purges], self._broker.reader
-        names = ("at", "restored")
+        names = ("at", "restored", "act", "run")
+        run: str | None = None
         with translated():
             with reader.pipeline(transaction=False) as pipe:
                 for key in keys:
                     for name in names:
                         pipe.hstrlen(key, name)
                 lengths = executed(pipe)
-            found = [Memory.DAMAGED] * len(keys)
+            found = [Remembered(Memory.DAMAGED)] * len(keys)
             short = [
                 index
                 for index in range(len(keys))
                 if all(
                     not isinstance(length, Exception) and length <= _FIELD_BYTES
-                    for length in lengths[2 * index : 2 * index + 2]
+                    for length in lengths[len(names) * index :][: len(names)]
                 )
             ]
             with reader.pipeline(transaction=False) as pipe:
@@ -215,8 +243,18 @@ class Quarantine:
                     pipe.hmget(keys[index], *names)
                 answers = executed(pipe)
         for index, answer in zip(short, answers, strict=True):
-            if not isinstance(answer, Exception):
-                found[index] = _memory(purges[index], *answer)
+            if isinstance(answer, Exception):
+                continue
+            at, restored, act, noted_run = answer
+            memory = _memory(purges[index], at, restored)
+            if memory is Memory.KNOWN and act and run is None:
+                run = self._broker.run_id()
+            found[index] = Remembered(
+                memory,
+                int(restored or b"0") if memory in (Memory.KNOWN, Memory.RESTORED) else 0,
+                (act or b"").decode("utf-8", "replace"),
+                bool(noted_run) and noted_run == (run or "").encode(),
+            )
         return found
 
     def purges(self) -> tuple[Purge, ...]:
@@ -378,9 +416,9 @@ class Quarantine:
         kept = [purge for purge in self.purges() if not purge.is_restored and purge.count]
         if not kept:
             return
-        for purge, memory in zip(kept, self.memories(kept), strict=True):
+        for purge, remembered in zip(kept, self.remembered(kept), strict=True):
             # Another that restored the same may be first.
-            if memory is Memory.RESTORED and purge.path.exists():
+            if remembered.memory is Memory.RESTORED and purge.path.exists():
                 move(purge.path, self._path(purge.id, is_restored=True))
 
     def _put_back(
