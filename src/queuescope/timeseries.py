@@ -126,6 +126,15 @@ class Frame:
         series = tuple(names[row] for row in kept)
         return cls(grid, series, values[kept])
 
+    def until(self, at: float) -> Frame:
+        """The same grid without what lies after ``at`` (epoch seconds)."""
+        count = max(0, min(len(self.grid), self.grid.index(int(at)) + 1))
+        if not count:
+            return Frame.empty(self.grid)
+        step = self.grid.step_seconds
+        kept = Grid(self.grid.start, self.grid.start + (count - 1) * step, step)
+        return Frame.assembled(self.grid, [Frame(kept, self.series, self.values[:, :count])])
+
     @property
     def has_numbers(self) -> bool:
         return bool(np.isfinite(self.values).any())

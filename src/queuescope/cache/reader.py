@@ -79,12 +79,19 @@ class CachedReader:
         return self._left_alone_until if self._clock() < self._left_alone_until else None
 
     async def read(
-        self, query: str, grid: Grid, *, source_now: float, epoch: str | None = None
+        self,
+        query: str,
+        grid: Grid,
+        *,
+        source_now: float,
+        epoch: str | None = None,
+        late_seconds: float = 0.0,
     ) -> Reading:
         """The series of ``query`` on ``grid``, ``source_now`` being the source's clock.
 
         ``epoch`` is whatever changes when another server, or the same one started anew, answers.
-        Where it is not told, a few held points are compared once a minute instead.
+        Where it is not told, a few held points are compared once a minute instead. Samples that
+        arrive ``late_seconds`` late widen the horizon by so much.
 
         Never raises for a source that fails: the reading is then stale, or unavailable when
         nothing is held. However many read a key at once, one fetch is under way for it.
@@ -99,7 +106,7 @@ class CachedReader:
                 return self._fallen_back(
                     key, grid, reading.cause, reading.cause_kind, reading.detail
                 )
-        work = self._read(key, grid, source_now, epoch)
+        work = self._read(key, grid, source_now, epoch, self._horizon_seconds + late_seconds)
         return await self._flights.launch(key, grid, work).result()
 
     def last_good(self, query: str, step_seconds: int, span_seconds: int) -> Reading | None:
@@ -118,9 +125,15 @@ class CachedReader:
         self._store.forget(FrameKey(self._source.identity, query, step_seconds))
 
     async def _read(
-        self, key: FrameKey, grid: Grid, source_now: float, epoch: str | None
+        self,
+        key: FrameKey,
+        grid: Grid,
+        source_now: float,
+        epoch: str | None,
+        horizon_seconds: float,
     ) -> Reading:
-        plan = self._plan(self._store.get(key), grid, source_now, epoch)
+        final_until = source_now - horizon_seconds
+        plan = self._plan(self._store.get(key), grid, source_now, epoch, final_until)
         try:
             if self.left_alone_until and self._left_alone_because:
                 raise self._left_alone_because
@@ -145,14 +158,21 @@ class CachedReader:
         infos = tuple(dict.fromkeys(text for answer in answers for text in answer.infos))
         if not warnings:
             epochs = _with_epoch(() if rewritten else plan.epochs, epoch)
-            extent = Extent(frame, source_now - self._horizon_seconds, source_now, epochs)
+            extent = Extent(frame, final_until, source_now, epochs)
             (self._store.replace if rewritten else self._store.put)(key, extent)
             if not plan.usable or rewritten:
                 self._note_check(key)
         status = LookupStatus.RANGE_MISS if rewritten else plan.status
         return _reading(frame, source_now, status, warnings, infos)
 
-    def _plan(self, held: Extents, grid: Grid, source_now: float, epoch: str | None) -> _Plan:
+    def _plan(
+        self,
+        held: Extents,
+        grid: Grid,
+        source_now: float,
+        epoch: str | None,
+        final_until: float,
+    ) -> _Plan:
         if not held:
             return _Plan(LookupStatus.KEY_MISS, missing=(grid,))
         usable: list[Frame] = []
@@ -162,7 +182,7 @@ class CachedReader:
         as_of = float("-inf")
         for extent in held:
             # A source whose clock went back is not believed beyond its present horizon.
-            until = min(extent.final_until, source_now - self._horizon_seconds)
+            until = min(extent.final_until, final_until)
             known = crop(extent.grid, first=grid.start, last=min(grid.end, until))
             if known is not None:
                 final.append(Frame.assembled(known, (extent.frame,)))

@@ -67,6 +67,9 @@ class Resolution:
 
     ``recent_seconds`` and ``flow_seconds`` shorten the spans that “now”, and what goes through the
     queue, are read over, where there is no more than that.
+
+    ``late_seconds`` is how much later than the page's now the samples arrive, and
+    ``unsettled_seconds`` for how long before it some may still come.
     """
 
     step_seconds: int
@@ -78,6 +81,8 @@ class Resolution:
     lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
     recent_seconds: float | None = None
     flow_seconds: float | None = None
+    late_seconds: float = 0.0
+    unsettled_seconds: float = 0.0
 
     def window(self, seconds: float) -> str:
         milliseconds = round(seconds * 1000)

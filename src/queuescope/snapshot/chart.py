@@ -29,7 +29,7 @@ from queuescope.snapshot.data_start import DataStarts
 from queuescope.snapshot.kept_points import Points
 from queuescope.snapshot.live_end import LiveEnds, OpenPanel, ask_live_ends
 from queuescope.snapshot.present_figures import live_ends, now_content, with_ends
-from queuescope.snapshot.scrapes import Scrape
+from queuescope.snapshot.scrapes import Scrape, late_words
 from queuescope.snapshot.slots import Slots
 from queuescope.snapshot.standing_words import Figure
 from queuescope.snapshot.view import View
@@ -70,7 +70,8 @@ class Moment:
 
     With ``may_keep`` the source is not asked for closed steps while none can have changed.
     ``live_at`` is until when (source time) the step after the grid is open; None where the view
-    does not reach it.
+    does not reach it. ``source_now`` is ``behind_seconds`` before the source's clock, where all
+    samples arrive so late.
     """
 
     source_now: float
@@ -78,6 +79,7 @@ class Moment:
     may_keep: bool
     live_at: float | None = None
     error: SourceError | None = None
+    behind_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +272,19 @@ class Charts:
             grid,
             moment.epoch,
         )
-        if moment.may_keep and kept is not None and same:
+        may_keep = moment.may_keep and not asked.resolution.unsettled_seconds
+        if may_keep and kept is not None and same:
             settled = grid.end + asked.resolution.newest_after_seconds + _SETTLING_SECONDS
             young = 0 <= self._clock() - kept.kept_at < recheck_seconds(grid.step_seconds)
             if young and settled <= kept.checked_at:
                 return kept.reading, kept.checked_at
         async with self._places:
             reading = await self._reader.read(
-                query, grid, source_now=moment.source_now, epoch=moment.epoch
+                query,
+                grid,
+                source_now=moment.source_now,
+                epoch=moment.epoch,
+                late_seconds=asked.resolution.unsettled_seconds,
             )
         self._telemetry.looked_up(reading.lookup)
         self._kept.pop(key, None)
@@ -318,9 +325,15 @@ class Charts:
         panel, by = asked.panel, asked.by
         reading = self._as_of_now(read[0], (panel.id, view), grid, live, moment)
         frame = closed = reading.frame if reading.frame is not None else Frame.empty(grid)
+        late = asked.resolution.late_seconds
+        if late:
+            # Of what has come only in part nothing is drawn, nor of the open step.
+            frame = closed = closed.until(moment.source_now - late)
         state, cause = reading.state, reading.cause
+        if late and state is State.FRESH and not closed.series:
+            state = State.EMPTY
         series = () if live is None else live.series.get(panel.id, ())
-        has_open_step = bool(series) and state in _ANSWERED and closed.grid == grid
+        has_open_step = bool(series) and state in _ANSWERED and closed.grid == grid and not late
         if has_open_step:
             frame = with_open_step(closed, series)
             state = State.FRESH if state is State.EMPTY else state
@@ -337,7 +350,9 @@ class Charts:
             )
             if has_open_step:
                 curves = with_so_far(panel, curves, so_far, by)
-                if by is None and moment.live_at == moment.source_now:
+                # What another source knows now is nothing that Prometheus is still behind.
+                same_age = figure.shown.late_seconds == moment.behind_seconds
+                if by is None and moment.live_at == moment.source_now and same_age:
                     curves = with_ends(curves, live_ends(panel, figure))
         except ConfigurationError as exc:
             # A panel that cannot be drawn says so; the others stand.
@@ -352,6 +367,8 @@ class Charts:
             state, cause = State.EMPTY, f"No series here has the label {by}. Break down by another."
         elif state is State.IDLE:
             cause = "No job finished in this range, so there is nothing to measure."
+        elif state is State.EMPTY and late and reading.state is State.FRESH:
+            cause = f"Its samples arrive {late_words(late)} late: none of this range are there."
         elif state is State.EMPTY:
             absence = await self._why_empty(panel, view, grid, moment)
             cause = absence.words
@@ -439,6 +456,9 @@ class Charts:
         resolution = asked.resolution
         slowest = resolution.scrape_interval_seconds
         scrape = Scrape(resolution.fastest_seconds or slowest, slowest)
+        if resolution.late_seconds:
+            late = resolution.late_seconds + moment.behind_seconds
+            notes.append(f"its samples arrive {late_words(late)} late")
         if scrape.is_mixed:
             notes.append(f"scraped {scrape.words}")
         content = {

@@ -93,7 +93,11 @@ class Days:
             return kept.reading
         grid = Grid.ending_at(bearings.source_now, DAY_SECONDS, STEP_SECONDS)
         reading = await self._reader.read(
-            query, grid, source_now=bearings.source_now, epoch=bearings.epoch
+            query,
+            grid,
+            source_now=bearings.source_now,
+            epoch=bearings.epoch,
+            late_seconds=bearings.scrapes.late.longest_unsettled_seconds,
         )
         self._kept.pop(query, None)
         if reading.state in _WHOLE:

@@ -110,7 +110,11 @@ class FlowHistories:
             for name, template in ((_WAITING, flow.waiting), (_COMPLETED, flow.completed))
         )
         reading = await self._reader.read(
-            query, wide, source_now=bearings.source_now, epoch=bearings.epoch
+            query,
+            wide,
+            source_now=bearings.source_now,
+            epoch=bearings.epoch,
+            late_seconds=both.unsettled_seconds,
         )
         body = orjson.dumps(_content(reading, grid, wide, window_steps, movement_steps))
         settled = bearings.source_now >= (grid.end + both.newest_after_seconds + _SETTLING_SECONDS)

@@ -22,7 +22,7 @@ from queuescope.snapshot.questions import (
     flow_of,
     present_by,
 )
-from queuescope.snapshot.scrapes import Scrapes
+from queuescope.snapshot.scrapes import Scrapes, metrics_of
 
 _log = logging.getLogger(__name__)
 
@@ -122,15 +122,20 @@ class PresentValues:
             if error.kind in ABOUT_THE_QUESTION:
                 self._refused[name] = self._clock()
         self._source_now = answers.at
-        if answers.at is not None and not answers.failed:
+        # A moment that was asked for is not the time that it is there.
+        if answers.at is not None and not answers.failed and not scrapes.late.behind_seconds:
             self._probe.told(answers.at, asked_at, self._clock())
 
     async def _answers(self, questions: Sequence[Question], scrapes: Scrapes) -> Answers:
         """The answers over what there is; asked for once more where that was not known before."""
-        now = self._clock() + self._probe.contact.offset_seconds
+        behind = scrapes.late.behind_seconds
+        now = self._clock() + self._probe.contact.offset_seconds - behind
         beside = self._coverage.questions(scrapes, now)
         narrowed = self._coverage.narrowed(scrapes, now)
-        answers = await self._asker.ask([*questions, *beside], narrowed)
+        on_time = [q for q in questions if not _more_late(q, scrapes)]
+        later = [q for q in questions if _more_late(q, scrapes)]
+        moment = now if behind else None
+        answers = await self._asker.ask([*on_time, *beside], narrowed, moment)
         at, found = answers.at, dict(answers.found)
         if at is None:
             return answers
@@ -140,8 +145,28 @@ class PresentValues:
             told = await self._asker.ask(alone, narrowed, at)
             is_news |= self._coverage.learn(dict(told.found), scrapes, at)
         if is_news:
-            return await self._asker.ask(questions, self._coverage.narrowed(scrapes, at), at)
+            narrowed = self._coverage.narrowed(scrapes, at)
+            answers = await self._asker.ask(on_time, narrowed, at)
+            found = dict(answers.found)
+        if behind:
+            found = {name: replace(one, late_seconds=behind) for name, one in found.items()}
+        if later:
+            late = await self._late(later, narrowed, at)
+            found |= late.found
+            answers = replace(answers, failed={**answers.failed, **late.failed})
         failed = {name: e for name, e in answers.failed.items() if name in self._names}
+        return Answers(at, found, failed)
+
+    async def _late(self, questions: Sequence[Question], scrapes: Scrapes, at: float) -> Answers:
+        """The figures of metrics that are later than the others, each of its own moment."""
+        found: dict[str, Present] = {}
+        failed: dict[str, SourceError] = {}
+        for more in sorted({_more_late(question, scrapes) for question in questions}):
+            chosen = [q for q in questions if _more_late(q, scrapes) == more]
+            answers = await self._asker.ask(chosen, scrapes, at - more)
+            late = scrapes.late.behind_seconds + more
+            found |= {n: replace(one, late_seconds=late) for n, one in answers.found.items()}
+            failed |= answers.failed
         return Answers(at, found, failed)
 
     def _was_refused(self, name: str) -> bool:
@@ -150,3 +175,8 @@ class PresentValues:
 
     def _fail(self, name: str, error: SourceError) -> None:
         self._found[name] = replace(self.of(name), cause=str(error))
+
+
+def _more_late(question: Question, scrapes: Scrapes) -> float:
+    """By how many seconds the samples of ``question`` are later than those of all the page."""
+    return scrapes.late.more_seconds(metrics_of(question.template))

@@ -45,7 +45,8 @@ class Present:
     nothing newer, empty where there need not be; ``warnings`` are the source's words for an answer
     that may be incomplete. With ``bounds`` it is known only that the figure lies between these,
     and ``value`` is an estimate, which is drawn but never told. ``over_seconds`` is over how long
-    it was measured; None where it is of one moment, or that is not known.
+    it was measured; None where it is of one moment, or that is not known. ``late_seconds`` is by
+    how much the source's samples arrive late, so that there can be none that is younger.
     """
 
     value: float | None = None
@@ -54,6 +55,7 @@ class Present:
     warnings: tuple[str, ...] = ()
     bounds: Bounds | None = None
     over_seconds: float | None = None
+    late_seconds: float = 0.0
 
     @property
     def between(self) -> Bounds | None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from string import Template
 
 from queuescope.errors import ConfigurationError
-from queuescope.figures import step_words
+from queuescope.figures import duration_words, step_words
 from queuescope.panels import Dashboard, Resolution
 from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import promql
@@ -48,11 +48,44 @@ class Scrape:
         return f"every {step_words(self.fastest_seconds)}{slower}"
 
 
+def late_words(seconds: float) -> str:
+    """How late samples are, as far as that is of use: in whole minutes, but of a short delay."""
+    return duration_words(round(seconds) if seconds < 120 else 60 * round(seconds / 60))
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What is late: all metrics by ``behind_seconds``, and those of ``by_metric`` by so much more.
+
+    ``unsettled`` is, by metric, for how long before the clock's now samples may still come.
+    ``undecided`` are metrics of which it is not yet known whether they are late or have ended.
+    """
+
+    behind_seconds: float = 0.0
+    by_metric: Mapping[str, float] = field(default_factory=dict)
+    unsettled: Mapping[str, float] = field(default_factory=dict)
+    undecided: tuple[str, ...] = ()
+
+    def more_seconds(self, metrics: Iterable[str]) -> float:
+        """By how much the latest of ``metrics`` is later than all."""
+        return max((self.by_metric.get(name, 0.0) for name in metrics), default=0.0)
+
+    @property
+    def longest_unsettled_seconds(self) -> float:
+        """``unsettled_seconds`` of all metrics together."""
+        return self.unsettled_seconds(self.unsettled)
+
+    def unsettled_seconds(self, metrics: Iterable[str]) -> float:
+        """For how long before the page's now samples of ``metrics`` may still come."""
+        most = max((self.unsettled.get(name, 0.0) for name in metrics), default=0.0)
+        return max(0.0, most - self.behind_seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Scrapes:
     """How each metric is scraped; ``usual`` stands for a metric that was not measured.
 
-    For the others see ``panels.Resolution``.
+    ``late`` is what arrives late. For the others see ``panels.Resolution``.
     """
 
     usual: Scrape
@@ -61,6 +94,7 @@ class Scrapes:
     lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
     recent_seconds: float | None = None
     flow_seconds: float | None = None
+    late: Late = field(default_factory=Late)
 
     @property
     def fastest_seconds(self) -> int:
@@ -82,7 +116,8 @@ class Scrapes:
 
     def resolution(self, step_seconds: int, metrics: Iterable[str]) -> Resolution:
         """What a template that reads ``metrics`` is rendered with, in steps of ``step_seconds``."""
-        scrape = self.of(metrics)
+        names = tuple(metrics)
+        scrape = self.of(names)
         return Resolution(
             step_seconds,
             scrape.slowest_seconds,
@@ -92,6 +127,8 @@ class Scrapes:
             lookback_delta_seconds=self.lookback_delta_seconds,
             recent_seconds=self.recent_seconds,
             flow_seconds=self.flow_seconds,
+            late_seconds=self.late.more_seconds(names),
+            unsettled_seconds=self.late.unsettled_seconds(names),
         )
 
 

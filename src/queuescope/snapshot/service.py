@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import brotli
@@ -26,6 +26,7 @@ from queuescope.snapshot.alerts import AlertScope
 from queuescope.snapshot.bearings import Bearings
 from queuescope.snapshot.chart import Chart, Charts, Moment
 from queuescope.snapshot.kept_points import KeptPoints, Points
+from queuescope.snapshot.lateness import UNDECIDED_LOOK_SECONDS, Lateness, late_notices
 from queuescope.snapshot.live_sources import LiveSources, NoLiveSources
 from queuescope.snapshot.present import SHARED_SECONDS, PresentValues
 from queuescope.snapshot.present_figures import PresentFigures
@@ -54,6 +55,7 @@ _PANEL_FAILED_SECONDS = 5.0
 _PRESENT_PATIENCE_SECONDS = 0.5
 _READ_AHEAD_RETRY_SECONDS = 30.0
 _FACTS = "facts"
+_LOOKS = "looks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class SnapshotService:
         self._facts_at = float("-inf")
         self._facts_kept = 0.0
         self._facts_flights = SingleFlight[str, None, None]()
+        self._lateness = Lateness(client, matchers=matchers, clock=clock)
+        self._looks = SingleFlight[str, None, None]()
 
     @property
     def dashboard(self) -> Dashboard:
@@ -156,7 +160,7 @@ class SnapshotService:
         """By panel, how long ago the source last answered for it; the oldest of all views that
         are watched. A panel without any answer is left out.
         """
-        source_now = self.source_now
+        source_now = self.source_now - self._lateness.late.behind_seconds
         ages: dict[str, float] = {}
         for view in self.watched:
             snapshot = self._snapshots.get(view)
@@ -230,6 +234,7 @@ class SnapshotService:
         if not known:
             contact = await self._meet(fresh=max_age_seconds <= FRESH_SECONDS)
         facts = await self._current_facts(contact)
+        await self._look_how_late(contact, facts)
         await self._renew_present(contact, facts, max_age_seconds=max_age_seconds)
         contact = self._probe.contact
         return Bearings(
@@ -245,6 +250,7 @@ class SnapshotService:
         await self._refresher.aclose()
         await self._flights.aclose()
         await self._facts_flights.aclose()
+        await self._looks.aclose()
         await self.present.aclose()
         await self._probe.aclose()
         await self._client.aclose()
@@ -278,6 +284,7 @@ class SnapshotService:
         started = asyncio.get_running_loop().time()
         contact = await self._meet(fresh=fresh)
         facts = await self._current_facts(contact)
+        await self._look_how_late(contact, facts)
         present = asyncio.create_task(self._renew_present(contact, facts))
         await asyncio.wait([present], timeout=_PRESENT_PATIENCE_SECONDS)
         source_now = self._source_now(contact, SHARED_SECONDS)
@@ -302,7 +309,14 @@ class SnapshotService:
             ],
             view,
             grid,
-            Moment(source_now, contact.epoch, reachable and not fresh, live_at, contact.error),
+            Moment(
+                source_now,
+                contact.epoch,
+                reachable and not fresh,
+                live_at,
+                contact.error,
+                scrapes.late.behind_seconds,
+            ),
             figure_of,
         )
         taken_at = self._clock()
@@ -380,10 +394,12 @@ class SnapshotService:
         at = self.present.source_now
         if contact.error is None and at is not None and self.present.is_young(max_age_seconds):
             return at
-        return self._clock() + contact.offset_seconds
+        behind = self._lateness.late.behind_seconds
+        return self._clock() + contact.offset_seconds - behind
 
     def _scrapes(self, facts: SourceFacts) -> Scrapes:
-        return facts.as_scrapes(self._scrape_interval_seconds)
+        scrapes = facts.as_scrapes(self._scrape_interval_seconds)
+        return replace(scrapes, late=self._lateness.late)
 
     async def _current_facts(self, contact: Contact) -> SourceFacts:
         """What is known of the source; only the very first reader waits for it."""
@@ -406,11 +422,37 @@ class SnapshotService:
         except SourceError as exc:
             _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
             return
+        facts = replace(facts, late=self._lateness.known)
         await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
         await self._look_for_replicas(source_now)
         self._know(facts)
         self._facts_kept = _FACTS_KEPT_SECONDS if facts.measured else _UNMEASURED_FACTS_KEPT_SECONDS
         self._facts_at = self._clock()
+
+    async def _look_how_late(self, contact: Contact, facts: SourceFacts) -> None:
+        """Where it is time for it, see how late samples arrive. While it is not known yet whether
+        they are late or have ended, this goes on in the background.
+        """
+        if contact.error is not None or not facts.scrapes:
+            return
+        flight = self._looks.under_way(_LOOKS)
+        if flight is None and self._lateness.is_due:
+            await self._look(facts)
+            if self._lateness.late.undecided:
+                self._looks.launch(_LOOKS, None, self._keep_looking())
+
+    async def _look(self, facts: SourceFacts) -> None:
+        before = self._lateness.known
+        await self._lateness.look(facts.scrapes, self.source_now)
+        if self._lateness.known != before:
+            kept = replace(facts, late=self._lateness.known)
+            await asyncio.to_thread(self._facts_file.save, self._client.identity, kept)
+            self._facts = kept if self._facts is facts else self._facts
+
+    async def _keep_looking(self) -> None:
+        while self._lateness.late.undecided and self._probe.contact.error is None:
+            await asyncio.sleep(UNDECIDED_LOOK_SECONDS)
+            await self._look(self._facts or SourceFacts())
 
     async def _look_for_replicas(self, source_now: float) -> None:
         try:
@@ -424,6 +466,7 @@ class SnapshotService:
         self._facts = facts
         if facts is not None:
             self._client.lookback_delta_seconds = facts.lookback_delta_seconds
+            self._lateness.recall(facts.late, facts.scrapes)
 
     def _unmeasured(self, charts: Sequence[Chart]) -> str:
         """What the source lacks, where it has never had a metric of any chart; else empty."""
@@ -434,6 +477,7 @@ class SnapshotService:
 
     def _source(self, contact: Contact, facts: SourceFacts) -> dict[str, Any]:
         notices = [replica_words(self._replicas)] if self._replicas else []
+        notices += late_notices(self._lateness.late)
         notices += clock_notices(
             contact.offset_seconds if contact.error is None else 0.0, -self._live.clock_ahead()
         )

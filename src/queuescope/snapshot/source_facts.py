@@ -53,7 +53,8 @@ class SourceFacts:
     """``left_open``: see ``panels.Resolution``. ``scrapes`` is how each metric is scraped that
     has samples; ``scrape_interval_seconds``, the shortest of all their intervals, stands for the
     others. ``measured`` is False for a mere default. ``takes_lookback`` says that a question may
-    tell how long a plain selector finds a sample.
+    tell how long a plain selector finds a sample. ``late`` is, by metric, by how many seconds its
+    samples arrive late.
     """
 
     version: str = ""
@@ -62,6 +63,7 @@ class SourceFacts:
     scrapes: dict[str, Scrape] = field(default_factory=dict)
     measured: bool = False
     takes_lookback: bool = False
+    late: dict[str, float] = field(default_factory=dict)
 
     @property
     def slowest_seconds(self) -> int:
@@ -119,7 +121,7 @@ async def ask_facts(
         return replace(known, version=version, left_open=left_open)
     fastest = min(one.fastest_seconds for one in scrapes.values())
     takes_lookback = await _takes_lookback(client, scrapes, matchers, now)
-    return SourceFacts(version, left_open, fastest, scrapes, True, takes_lookback)
+    return SourceFacts(version, left_open, fastest, scrapes, True, takes_lookback, known.late)
 
 
 async def _measured(

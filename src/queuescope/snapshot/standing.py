@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -221,7 +221,13 @@ class StandingService:
             "asOf": max((f.shown.as_of for f in figures if f.shown.as_of), default=None),
             "takenAt": self._clock(),
             "verdict": verdict_content(
-                verdict, named, None if depth is None else depth.shown.value, unmeasured
+                verdict,
+                named,
+                None if depth is None else depth.shown.value,
+                unmeasured,
+                max(
+                    (f.shown.late_seconds for f in figures if f.shown.value is not None), default=0
+                ),
             ),
             "kpis": [
                 card_content(
@@ -231,7 +237,10 @@ class StandingService:
                     history,
                     _series(measure.panel, history)[1],
                     outlook=found if measure.id == "queue_depth" else None,
-                    ends=live_ends(measure.panel, figure) if measure.on_page else None,
+                    ends=live_ends(measure.panel, figure)
+                    if measure.on_page
+                    and figure.shown.late_seconds == bearings.scrapes.late.behind_seconds
+                    else None,
                     says_why=not is_unmeasured,
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
@@ -323,6 +332,11 @@ class StandingService:
         window = 600 if flow is None else flow.window_seconds
         counted = next((s for s in fresh if s.completion_per_second is not None), None)
         completion = self._flow(COMPLETION, bearings)
+        waiting = figures.get(_DEPTH)
+        rate_late = self._surveyor.present.of(COMPLETION).late_seconds
+        if waiting is None or waiting.shown.late_seconds != rate_late:
+            # A rate of then says nothing of what waits now.
+            completion = None
         covered: float | None = self._surveyor.present.covered(bearings.source_now, window)
         if counted is not None:
             completion, covered = counted.completion_per_second, counted.completion_seconds
@@ -349,7 +363,8 @@ class StandingService:
         flow = self._dashboard.flow
         if flow is None or not flow.waiting or bearings.error is not None:
             return None
-        slowest = bearings.resolution(_DEPTH_STEP_SECONDS, flow.waiting).scrape_interval_seconds
+        waiting = bearings.resolution(_DEPTH_STEP_SECONDS, flow.waiting)
+        slowest = waiting.scrape_interval_seconds
         step = max(_DEPTH_STEP_SECONDS, slowest)
         grid = Grid.ending_at(
             bearings.source_now, max(MEMORY_SECONDS, _FEWEST_SCRAPES * step), step
@@ -360,13 +375,18 @@ class StandingService:
                 flow.waiting, bearings.resolution(step, flow.waiting), self._matchers, None
             )
             reading = await self._reader.read(
-                query, grid, source_now=bearings.source_now, epoch=bearings.epoch
+                query,
+                grid,
+                source_now=bearings.source_now,
+                epoch=bearings.epoch,
+                late_seconds=waiting.unsettled_seconds,
             )
             self._depths = ((grid, bearings.epoch), reading)
         reading = self._depths[1]
         frame = reading.frame
         if frame is None or reading.state is not State.FRESH or len(frame.values) != 1:
             return None
+        frame = frame.until(bearings.source_now - waiting.late_seconds)
         return frame.grid.timestamps(), np.asarray(frame.values[0])
 
     def _flow(self, name: str, bearings: Bearings) -> float | None:
@@ -378,7 +398,11 @@ class StandingService:
     async def _history(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Reading:
         """The last day of what the measure judges."""
         panel = measure.panel
-        return await self._days.read(panel.query, bearings, panel.all_metrics, anew=anew)
+        reading = await self._days.read(panel.query, bearings, panel.all_metrics, anew=anew)
+        late = bearings.scrapes.late.more_seconds(panel.all_metrics)
+        if not late or reading.frame is None:
+            return reading
+        return replace(reading, frame=reading.frame.until(bearings.source_now - late))
 
 
 def _joined(

@@ -21,6 +21,7 @@ from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.alerts import Alerts
 from queuescope.snapshot.live_sources import Origin
 from queuescope.snapshot.questions import Present
+from queuescope.snapshot.scrapes import late_words
 from queuescope.timeseries import Floats, Reading, State
 
 Reason = list[str | dict[str, float]]
@@ -124,9 +125,11 @@ def verdict_content(
     measures: dict[str, Measure],
     depth: float | None,
     unmeasured: Sequence[Measure] = (),
+    late_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """The verdict with the reason of its worst finding, and every finding; what is not measured
-    here is told beside a verdict that all is well.
+    here is told beside a verdict that all is well. ``late_seconds`` is how old the oldest figure
+    is that was judged, because samples arrive late.
     """
     findings = [
         {
@@ -151,6 +154,9 @@ def verdict_content(
         if left_out:
             verb = "is" if len(left_out) == 1 else "are"
             reason.append(f"; {_listed(left_out)} {verb} not measured here")
+    if late_seconds:
+        late = late_words(late_seconds)
+        reason = [*reason, f"; Prometheus is {late} behind, so this was {late} ago"]
     return {
         "state": verdict.health,
         "words": verdict.health.capitalize(),
@@ -197,7 +203,7 @@ def card_content(
         "instead": f"from {figure.origin.words}" if figure.missed else "",
         "details": _details(measure, figure, history, outlook),
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
-        "note": _over_words(figure) or ("" if measure.has_beside else measure.note),
+        "note": _note(measure, figure),
         "beside": _beside(measure, figure),
         "changes": _judged(
             {"against": name, **_change(kind, worse, change, figure.shown)}
@@ -302,6 +308,20 @@ def _over_words(figure: Figure) -> str:
     return f"over {over_words(seconds)}"
 
 
+def _note(measure: Measure, figure: Figure) -> str:
+    """What stands beside the title: what is unusual of the figure, else what it always is."""
+    said = [words for words in (_over_words(figure), _late_words(figure)) if words]
+    return ", ".join(said) or ("" if measure.has_beside else measure.note)
+
+
+def _late_words(figure: Figure) -> str:
+    """How old the figure is because the source's samples arrive late."""
+    late = figure.shown.late_seconds
+    if not late or figure.shown.value is None:
+        return ""
+    return f"{late_words(late)} ago"
+
+
 def _details(
     measure: Measure, figure: Figure, history: Reading, outlook: Drain | None
 ) -> list[Reason]:
@@ -316,6 +336,9 @@ def _details(
     if over := _over_words(figure):
         is_short = (shown.over_seconds or 0) < RECENT_SECONDS
         said.append([f"Measured {over}: {_NO_OLDER if is_short else _SCRAPED_RARELY}."])
+    if shown.late_seconds:
+        late = late_words(shown.late_seconds)
+        said.append([f"Its samples arrive in Prometheus {late} late: none is younger."])
     if beside := _beside(measure, figure):
         said.append([f"{beside}."])
     if shown.bounds is not None:

@@ -152,9 +152,10 @@ class WorkerTrends:
 
     async def _read(self, worker: str, bearings: Bearings) -> None:
         grid = Grid.ending_at(bearings.source_now, SPAN_SECONDS, STEP_SECONDS)
+        resolution = bearings.resolution(STEP_SECONDS, self._per_worker.throughput)
         try:
             query = self._per_worker.render_throughput(
-                bearings.resolution(STEP_SECONDS, self._per_worker.throughput),
+                resolution,
                 self._matchers,
                 quote(label(worker)),
             )
@@ -163,7 +164,11 @@ class WorkerTrends:
         else:
             async with self._slots:
                 reading = await self._reader.read(
-                    query, grid, source_now=bearings.source_now, epoch=bearings.epoch
+                    query,
+                    grid,
+                    source_now=bearings.source_now,
+                    epoch=bearings.epoch,
+                    late_seconds=resolution.unsettled_seconds,
                 )
             trend = _trend(reading, grid)
         is_good = trend.state not in (State.STALE, State.UNAVAILABLE)

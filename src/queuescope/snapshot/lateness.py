@@ -1,0 +1,265 @@
+"""How late the samples of a source arrive, measured by when they appear.
+
+An old newest sample alone proves nothing: it may be the last one of a series that has ended. That
+samples arrive late is proven by one that appears with a time at which it was not there yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from queuescope.errors import SourceError
+from queuescope.names import quote
+from queuescope.names import selector as of_name
+from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.prometheus import PrometheusClient
+from queuescope.snapshot.scrapes import Late, Scrape, late_words
+
+_log = logging.getLogger(__name__)
+
+MOST_SECONDS = 10_800
+"""Samples that arrive later than this are not waited for."""
+
+_METRIC = "queuescope_metric"
+# Below the five minutes for which a sample stands, so that none is passed over.
+_SEARCH_STEP_SECONDS = 240
+_REMEMBERED = 3
+_TOLERATED_SCRAPES = 1.5
+_TOLERATED_SECONDS = 20.0
+_LOOK_SECONDS = 30.0
+UNDECIDED_LOOK_SECONDS = 2.0
+"""How often is looked while it is not known whether samples are late or have ended."""
+
+_UNDECIDED_SCRAPES = 3
+_UNDECIDED_SECONDS = 30.0
+_ENDED_SCRAPES = 10
+_SAME_SECONDS = 60.0
+
+
+def late_notices(late: Late) -> list[str]:
+    """What a reader should know of it, in sentences."""
+    said = []
+    if late.behind_seconds:
+        said.append(
+            f"Prometheus is {late_words(late.behind_seconds)} behind: samples arrive in it so"
+            " late. Figures and charts are of then."
+        )
+    for seconds in sorted(set(late.by_metric.values())):
+        names = ", ".join(name for name, more in late.by_metric.items() if more == seconds)
+        words = late_words(late.behind_seconds + seconds)
+        said.append(f"Samples of {names} arrive {words} late.")
+    if late.undecided:
+        names = ", ".join(late.undecided)
+        said.append(
+            f"The newest samples of {names} are old: they arrive late, or have ended."
+            " It will be known in a moment."
+        )
+    return said
+
+
+def tolerated_seconds(interval_seconds: float) -> float:
+    """The delay that windows and lookback bridge by themselves."""
+    return max(_TOLERATED_SCRAPES * interval_seconds, _TOLERATED_SECONDS)
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """When the samples of one metric, taken every ``interval_seconds``, were seen to arrive.
+
+    ``late_seconds`` is by how much they are late, as a rule. ``at`` is the last look and ``newest``
+    the newest sample that was there then; ``advanced_at`` when one was first seen to be newer than
+    the one before it. All are source times.
+    """
+
+    interval_seconds: float
+    late_seconds: float = 0.0
+    at: float | None = None
+    newest: float = float("-inf")
+    began_at: float = float("inf")
+    has_advanced: bool = False
+    _delays: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+    @property
+    def age_seconds(self) -> float:
+        return float("inf") if self.at is None else self.at - self.newest
+
+    @property
+    def is_old(self) -> bool:
+        """Whether there should have been a newer sample, were it on time."""
+        return self.age_seconds > self.interval_seconds + tolerated_seconds(self.interval_seconds)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing has come for so long that nothing more is expected."""
+        if self.at is None:
+            return False
+        quiet = max(2 * LOOKBACK_DELTA_SECONDS, _ENDED_SCRAPES * self.interval_seconds)
+        return self.age_seconds > self.late_seconds + quiet and not self.is_undecided
+
+    @property
+    def is_going(self) -> bool:
+        """Whether samples come, on time or late."""
+        known = bool(self.late_seconds) or self.has_advanced or not self.is_old
+        return known and not self.has_ended
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it cannot be told yet if the samples are late or have ended."""
+        if self.at is None or self.late_seconds or self.has_advanced or not self.is_old:
+            return False
+        waited = max(_UNDECIDED_SCRAPES * self.interval_seconds, _UNDECIDED_SECONDS)
+        return self.age_seconds < MOST_SECONDS and self.at - self.began_at < waited
+
+    @property
+    def unsettled_seconds(self) -> float:
+        """For how long before now samples may still come."""
+        if self.at is None or not self.is_old or self.age_seconds > MOST_SECONDS:
+            return self.late_seconds
+        return max(self.late_seconds, self.age_seconds)
+
+    def must_ask_before(self, newest: float) -> bool:
+        """Whether ``newest`` leaves open if samples were filled in before the last look."""
+        return self.at is not None and self.is_old and newest > self.at
+
+    def see(self, at: float, newest: float, newest_before: float | None = None) -> None:
+        """At ``at`` the newest sample is ``newest``; ``newest_before`` is the newest up to the last
+        look, where that was asked for.
+        """
+        before, was, was_old = self.at, self.newest, self.is_old
+        self.at, self.newest = at, max(newest, was)
+        if before is None or at < before:
+            self.began_at = at
+            self.newest = newest
+            return
+        if newest <= was:
+            if self.has_ended:
+                self.late_seconds = 0.0
+                self._delays.clear()
+            return
+        self.has_advanced = True
+        up_to_then = newest if newest <= before else newest_before
+        if was_old and (up_to_then is None or up_to_then <= was):
+            # Nothing was taken in between: that is an outage, and tells of no delay.
+            return
+        delay = max(0.0, before - was - self.interval_seconds) if was_old else 0.0
+        self._delays.append(delay)
+        self._settle(min(delay, max(0.0, at - newest - self.interval_seconds)))
+
+    def _settle(self, surely: float) -> None:
+        """Late by what two of the last delays were at least, or by what is sure of the newest: one
+        alone may be what was left of an outage.
+        """
+        usual = sorted(self._delays)[-2] if len(self._delays) > 1 else 0.0
+        late = min(max(usual, surely), float(MOST_SECONDS))
+        if len(self._delays) < _REMEMBERED:
+            # What was known before is not given up for one look.
+            late = max(late, self.late_seconds)
+        if late <= tolerated_seconds(self.interval_seconds):
+            self.late_seconds = 0.0
+            return
+        slack = max(self.interval_seconds, 15.0)
+        if not self.late_seconds - slack <= late <= self.late_seconds + slack / 2:
+            self.late_seconds = float(round(late))
+
+
+class Lateness:
+    """Looks at the newest samples of each metric, and learns how late they arrive."""
+
+    def __init__(
+        self, client: PrometheusClient, *, matchers: str, clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._matchers = matchers
+        self._clock = clock
+        self._arrivals: dict[str, Arrivals] = {}
+        self._looked_at = float("-inf")
+        self.late = Late()
+
+    def recall(self, by_metric: Mapping[str, float], scrapes: Mapping[str, Scrape]) -> None:
+        """Start from what was known before a restart, by metric in seconds."""
+        for name, seconds in by_metric.items():
+            if name in scrapes and name not in self._arrivals:
+                interval = scrapes[name].slowest_seconds
+                self._arrivals[name] = Arrivals(interval, late_seconds=seconds)
+        self.late = self._summed()
+
+    @property
+    def known(self) -> dict[str, float]:
+        """By metric by how many seconds it is late, where it is."""
+        found = self._arrivals.items()
+        return {name: one.late_seconds for name, one in found if one.late_seconds}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        every = UNDECIDED_LOOK_SECONDS if self.late.undecided else _LOOK_SECONDS
+        fastest = [one.interval_seconds for one in self._arrivals.values() if one.late_seconds]
+        every = min([every, *(max(UNDECIDED_LOOK_SECONDS, one) for one in fastest)])
+        return not 0 <= self._clock() - self._looked_at < every
+
+    async def look(self, scrapes: Mapping[str, Scrape], now: float) -> None:
+        """Look at all metrics of ``scrapes`` as of ``now``, the source's clock. Never raises for a
+        source: what was known stays.
+        """
+        self._looked_at = self._clock()
+        try:
+            newest = await self._newest(scrapes, now)
+            for name, at in newest.items():
+                interval = scrapes[name].slowest_seconds
+                one = self._arrivals.setdefault(name, Arrivals(interval))
+                one.interval_seconds = interval
+                before = None
+                if one.at is not None and one.must_ask_before(at):
+                    before = (await self._newest([name], one.at)).get(name)
+                one.see(now, at, before)
+        except SourceError as exc:
+            _log.warning("cannot look how late samples are: %s (%s)", exc, exc.detail)
+        for name in self._arrivals.keys() - scrapes.keys():
+            del self._arrivals[name]
+        self.late = self._summed()
+
+    async def _newest(self, metrics: Iterable[str], now: float) -> dict[str, float]:
+        """By metric the time of its newest sample up to ``now``, within ``MOST_SECONDS``."""
+        stamps = {name: f"max(timestamp({self._selector(name)}))" for name in metrics}
+        found = await self._ask(stamps, now)
+        span = f"[{MOST_SECONDS}s:{_SEARCH_STEP_SECONDS}s]"
+        missing = {
+            name: f"max_over_time({text}{span})"
+            for name, text in stamps.items()
+            if name not in found
+        }
+        return {**found, **(await self._ask(missing, now))}
+
+    async def _ask(self, texts: Mapping[str, str], now: float) -> dict[str, float]:
+        if not texts:
+            return {}
+        answer = await self._client.query(
+            " or ".join(
+                f'label_replace({text}, "{_METRIC}", {quote(name)}, "", "")'
+                for name, text in texts.items()
+            ),
+            at=now,
+        )
+        return {dict(sample.labels)[_METRIC]: sample.value for sample in answer.samples}
+
+    def _selector(self, metric: str) -> str:
+        """One series of each histogram is enough: its buckets are sampled together."""
+        one = ['le="+Inf"'] if metric.endswith("_bucket") else []
+        return of_name(metric, ",".join([*one, *filter(None, [self._matchers])]))
+
+    def _summed(self) -> Late:
+        going = {name: one.late_seconds for name, one in self._arrivals.items() if one.is_going}
+        least = min(going.values(), default=0.0)
+        # Metrics that are late by about the same share one moment.
+        behind = 0.0
+        if least:
+            behind = max(late for late in going.values() if late <= least + _SAME_SECONDS)
+        return Late(
+            behind,
+            {name: late - behind for name, late in going.items() if late > behind},
+            {name: one.unsettled_seconds for name, one in self._arrivals.items()},
+            tuple(name for name, one in self._arrivals.items() if one.is_undecided),
+        )
