@@ -50,9 +50,9 @@ def _final_from_the_beginning(right: Any) -> Any:
 
 def _half_answers_kept(right: Any) -> Any:
     async def read(
-        self: CachedReader, key: FrameKey, grid: Grid, source_now: float, epoch: str | None
+        self: CachedReader, key: FrameKey, grid: Grid, source_now: float, *more: Any
     ) -> Reading:
-        found: Reading = await right(self, key, grid, source_now, epoch)
+        found: Reading = await right(self, key, grid, source_now, *more)
         if found.state is State.PARTIAL and found.frame is not None:
             final_until = source_now - self._horizon_seconds
             self._store.put(key, Extent(found.frame, final_until, source_now))
@@ -123,9 +123,9 @@ def _undefined_taken_for_missing(right: Any) -> Any:
 
 def _new_age_for_old_data(right: Any) -> Any:
     async def read(
-        self: CachedReader, key: FrameKey, grid: Grid, source_now: float, epoch: str | None
+        self: CachedReader, key: FrameKey, grid: Grid, source_now: float, *more: Any
     ) -> Reading:
-        found: Reading = await right(self, key, grid, source_now, epoch)
+        found: Reading = await right(self, key, grid, source_now, *more)
         return Reading(
             found.state,
             found.frame,

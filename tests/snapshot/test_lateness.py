@@ -17,12 +17,16 @@ import numpy as np
 import pytest
 from tests.real_prometheus import RealPrometheus
 from tests.remote_write import RemoteWriter
-from tests.snapshot.conftest import Clock, StartService, content, panels
+from tests.snapshot.conftest import Clock, CountingProxy, StartService, content, panels
 from tests.snapshot.test_standing import cards, over, told
 
 from queuescope.panels import load_dashboard
+from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot import SnapshotService, View
-from queuescope.snapshot.lateness import Arrivals
+from queuescope.snapshot.lateness import Arrivals, Lateness
+from queuescope.snapshot.questions import Asker
+from queuescope.snapshot.scrapes import Scrape, Scrapes
 from queuescope.snapshot.standing import StandingService
 from queuescope.timeseries import labels_of
 
@@ -136,7 +140,7 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         assert (as_of - depth + 10) % 50 < 3 * EVERY
         assert shown["queue_depth"]["note"] == "10 min ago"
         assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=0.02)
-        assert shown["success_rate"]["words"] == "100 %"
+        assert shown["success_rate"]["words"] == "100.0 %"
         assert now["verdict"]["state"] == "healthy"
         assert "10 min behind" in now["verdict"]["reason"][-1]
         by_id = {panel["id"]: panel for panel in found["panels"]}
@@ -224,14 +228,48 @@ async def test_samples_that_have_ended_are_not_late(
     await service.aclose()
 
 
+async def test_samples_that_become_late_are_noticed_without_a_question_of_their_own(
+    prometheus: RealPrometheus,
+) -> None:
+    every, refresh, matchers = 15, 30, 'env="be$comes"'
+    begin = int(time.time()) - 4 * LATE
+    depth = labels_of({"__name__": "ai_agents_queue_depth", "env": "be$comes"})
+    scrapes = Scrapes(Scrape(every, every), {"ai_agents_queue_depth": Scrape(every, every)})
+    writer, written, now = RemoteWriter(prometheus.port), begin - every, float(begin)
+    async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
+        asker = Asker(client, load_dashboard("ai-agents"), matchers=matchers, clock=time.time)
+        lateness = Lateness(client, matchers=matchers, clock=lambda: now)
+        asked: list[int] = []
+        while not lateness.late.behind_seconds:
+            assert now < begin + 3 * LATE, asked
+            late = 0 if now < begin + LATE else LATE
+            due = [(depth, at, 7.0) for at in range(written + every, int(now - late) + 1, every)]
+            writer.write(due)
+            written = due[-1][1] if due else written
+            proxy.asked.clear()
+            if questions := lateness.questions(scrapes):
+                answers = await asker.ask(questions, scrapes, now)
+                lateness.told(dict(answers.found), now)
+            if lateness.has_news:
+                await lateness.look(scrapes.by_metric, now)
+            asked.append(proxy.asked["query"])
+            now += refresh
+    writer.close()
+    assert lateness.late.behind_seconds == pytest.approx(LATE, abs=every + refresh)
+    # What the last five minutes do not hold must be looked for; nothing else costs a question.
+    assert set(asked[: LATE // refresh + LOOKBACK_DELTA_SECONDS // refresh]) == {1}
+
+
 @dataclass(frozen=True)
 class Case:
     """Samples are taken every 15 s; each arrives ``delay`` after it was taken, in batches of
     ``batch`` seconds. None are taken in ``outage``. ``late`` is what is to be learnt in the end.
+    Those taken before ``since`` arrived at once.
     """
 
     late: tuple[float, float]
     delay: float = 0
+    since: int = 0
     batch: int = 15
     outage: tuple[int, int] = (0, 0)
 
@@ -242,6 +280,7 @@ CASES = {
     "a_minute_late": Case((45, 75), delay=60),
     "ten_minutes_late": Case((585, 615), delay=600),
     "an_hour_late": Case((3_585, 3_615), delay=3_600),
+    "becomes_late": Case((585, 615), delay=600, since=3_000),
     "batches": Case((270, 315), batch=300),
     "late_batches": Case((570, 630), delay=300, batch=300),
     "outage": Case((0, 0), outage=(4_000, 5_500)),
@@ -255,7 +294,10 @@ def test_how_late_is_learnt_from_what_appears(name: str, look_seconds: int) -> N
     case, every = CASES[name], 15
     taken = [t for t in range(0, 9_000, every) if not case.outage[0] <= t < case.outage[1]]
     # What was taken is sent when its batch is full.
-    there = [(-(-t // case.batch) * case.batch + case.delay, t) for t in taken]
+    there = [
+        (-(-t // case.batch) * case.batch + (case.delay if t >= case.since else 0), t)
+        for t in taken
+    ]
     arrivals = Arrivals(every)
 
     def newest(now: float, up_to: float) -> float | None:

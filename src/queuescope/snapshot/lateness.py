@@ -16,7 +16,8 @@ from queuescope.names import quote
 from queuescope.names import selector as of_name
 from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot.scrapes import Late, Scrape, late_words
+from queuescope.snapshot.questions import Present, Question
+from queuescope.snapshot.scrapes import Late, Scrape, Scrapes, late_words
 
 _log = logging.getLogger(__name__)
 
@@ -24,17 +25,20 @@ MOST_SECONDS = 10_800
 """Samples that arrive later than this are not waited for."""
 
 _METRIC = "queuescope_metric"
+_NEWEST = "newest_"
 # Below the five minutes for which a sample stands, so that none is passed over.
 _SEARCH_STEP_SECONDS = 240
 _REMEMBERED = 3
 _TOLERATED_SCRAPES = 1.5
 _TOLERATED_SECONDS = 20.0
 _LOOK_SECONDS = 30.0
+_SEARCHED_AGAIN_SECONDS = 300.0
+_REFUSED_KEPT_SECONDS = 600.0
 UNDECIDED_LOOK_SECONDS = 2.0
 """How often is looked while it is not known whether samples are late or have ended."""
 
 _UNDECIDED_SCRAPES = 3
-_UNDECIDED_SECONDS = 30.0
+_UNDECIDED_SECONDS = 10.0
 _ENDED_SCRAPES = 10
 _SAME_SECONDS = 60.0
 
@@ -166,7 +170,11 @@ class Arrivals:
 
 
 class Lateness:
-    """Looks at the newest samples of each metric, and learns how late they arrive."""
+    """Looks at the newest samples of each metric, and learns how late they arrive.
+
+    While nothing is late they are asked for beside the present values, which costs no question of
+    their own.
+    """
 
     def __init__(
         self, client: PrometheusClient, *, matchers: str, clock: Callable[[], float]
@@ -175,7 +183,10 @@ class Lateness:
         self._matchers = matchers
         self._clock = clock
         self._arrivals: dict[str, Arrivals] = {}
+        self._searched: dict[str, float] = {}
         self._looked_at = float("-inf")
+        self._refused_at = float("-inf")
+        self._told: tuple[dict[str, float], float] | None = None
         self.late = Late()
 
     def recall(self, by_metric: Mapping[str, float], scrapes: Mapping[str, Scrape]) -> None:
@@ -193,27 +204,68 @@ class Lateness:
         return {name: one.late_seconds for name, one in found if one.late_seconds}
 
     @property
-    def is_due(self) -> bool:
+    def has_news(self) -> bool:
+        """Whether the newest samples were told, or must be asked for because something is late."""
+        is_first = self._looked_at == float("-inf")
+        must_ask = is_first or bool(self.late.undecided or self.known)
+        return self._told is not None or (must_ask and self._is_due)
+
+    @property
+    def _is_due(self) -> bool:
         """Whether it is time for another look."""
         every = UNDECIDED_LOOK_SECONDS if self.late.undecided else _LOOK_SECONDS
         fastest = [one.interval_seconds for one in self._arrivals.values() if one.late_seconds]
         every = min([every, *(max(UNDECIDED_LOOK_SECONDS, one) for one in fastest)])
         return not 0 <= self._clock() - self._looked_at < every
 
+    def questions(self, scrapes: Scrapes) -> tuple[Question, ...]:
+        """What is to be asked beside the present values, whose answers ``told`` takes; nothing
+        where it was asked for lately, or where what is late is asked for by itself.
+        """
+        was_refused = 0 <= self._clock() - self._refused_at < _REFUSED_KEPT_SECONDS
+        is_first = self._looked_at == float("-inf")
+        if is_first or was_refused or self.known or self.late.undecided or not self._is_due:
+            return ()
+        return tuple(
+            Question(f"{_NEWEST}{name}", None, f"max(timestamp({_to_be_filled(name)}))")
+            for name in scrapes.by_metric
+        )
+
+    def told(self, found: dict[str, Present], at: float) -> None:
+        """Take the answers to ``questions``, which are as of ``at``, out of ``found``."""
+        told = {name: found.pop(name) for name in list(found) if name.startswith(_NEWEST)}
+        if not told:
+            # They could not be answered, which is no reason to ask with every refresh.
+            self._refused_at = self._clock()
+            return
+        known = {
+            name.removeprefix(_NEWEST): one.value
+            for name, one in told.items()
+            if one.value is not None
+        }
+        self._told = (known, at)
+
     async def look(self, scrapes: Mapping[str, Scrape], now: float) -> None:
-        """Look at all metrics of ``scrapes`` as of ``now``, the source's clock. Never raises for a
-        source: what was known stays.
+        """Look at all metrics of ``scrapes`` as of ``now``, the source's clock, or as of when they
+        were told. Never raises for a source: what was known stays.
         """
         self._looked_at = self._clock()
+        told, self._told = self._told, None
         try:
-            newest = await self._newest(scrapes, now)
+            if told is None:
+                newest = await self._in_reach(scrapes, now)
+            else:
+                newest, now = told
+            newest = {**newest, **await self._beyond(scrapes.keys() - newest.keys(), now)}
             for name, at in newest.items():
+                if name not in scrapes:
+                    continue
                 interval = scrapes[name].slowest_seconds
                 one = self._arrivals.setdefault(name, Arrivals(interval))
                 one.interval_seconds = interval
                 before = None
                 if one.at is not None and one.must_ask_before(at):
-                    before = (await self._newest([name], one.at)).get(name)
+                    before = await self._newest_before(name, one.at)
                 one.see(now, at, before)
         except SourceError as exc:
             _log.warning("cannot look how late samples are: %s (%s)", exc, exc.detail)
@@ -221,17 +273,31 @@ class Lateness:
             del self._arrivals[name]
         self.late = self._summed()
 
-    async def _newest(self, metrics: Iterable[str], now: float) -> dict[str, float]:
-        """By metric the time of its newest sample up to ``now``, within ``MOST_SECONDS``."""
-        stamps = {name: f"max(timestamp({self._selector(name)}))" for name in metrics}
-        found = await self._ask(stamps, now)
-        span = f"[{MOST_SECONDS}s:{_SEARCH_STEP_SECONDS}s]"
-        missing = {
-            name: f"max_over_time({text}{span})"
-            for name, text in stamps.items()
-            if name not in found
-        }
-        return {**found, **(await self._ask(missing, now))}
+    async def _in_reach(self, metrics: Iterable[str], now: float) -> dict[str, float]:
+        """By metric the time of its newest sample up to ``now`` that a plain selector finds."""
+        texts = {name: f"max(timestamp({self._selector(name)}))" for name in metrics}
+        return await self._ask(texts, now)
+
+    async def _beyond(self, metrics: Iterable[str], now: float) -> dict[str, float]:
+        """The same within ``MOST_SECONDS``; of what has ended only from time to time."""
+        sought = []
+        for name in metrics:
+            one = self._arrivals.get(name)
+            is_going = one is not None and one.at is not None and not one.has_ended
+            age = self._clock() - self._searched.get(name, float("-inf"))
+            if is_going or not 0 <= age < _SEARCHED_AGAIN_SECONDS:
+                sought.append(name)
+                self._searched[name] = self._clock()
+        return await self._ask({name: self._within(name) for name in sought}, now)
+
+    async def _newest_before(self, metric: str, at: float) -> float | None:
+        """The time of its newest sample up to ``at``, within ``MOST_SECONDS``."""
+        found = await self._in_reach([metric], at)
+        return (found or await self._ask({metric: self._within(metric)}, at)).get(metric)
+
+    def _within(self, metric: str) -> str:
+        stamp = f"max(timestamp({self._selector(metric)}))"
+        return f"max_over_time({stamp}[{MOST_SECONDS}s:{_SEARCH_STEP_SECONDS}s])"
 
     async def _ask(self, texts: Mapping[str, str], now: float) -> dict[str, float]:
         if not texts:
@@ -246,9 +312,7 @@ class Lateness:
         return {dict(sample.labels)[_METRIC]: sample.value for sample in answer.samples}
 
     def _selector(self, metric: str) -> str:
-        """One series of each histogram is enough: its buckets are sampled together."""
-        one = ['le="+Inf"'] if metric.endswith("_bucket") else []
-        return of_name(metric, ",".join([*one, *filter(None, [self._matchers])]))
+        return of_name(metric, ",".join([*_one_of(metric), *filter(None, [self._matchers])]))
 
     def _summed(self) -> Late:
         going = {name: one.late_seconds for name, one in self._arrivals.items() if one.is_going}
@@ -263,3 +327,14 @@ class Lateness:
             {name: one.unsettled_seconds for name, one in self._arrivals.items()},
             tuple(name for name, one in self._arrivals.items() if one.is_undecided),
         )
+
+
+def _one_of(metric: str) -> list[str]:
+    """One series of each histogram is enough: its buckets are sampled together."""
+    return ['le="+Inf"'] if metric.endswith("_bucket") else []
+
+
+def _to_be_filled(metric: str) -> str:
+    """The selector as a query template has it."""
+    name = metric.replace("$", "$$")
+    return of_name(name, ",".join([*_one_of(metric), "$matchers"]))

@@ -11,6 +11,7 @@ from queuescope.errors import SourceError
 from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.snapshot.coverage import Coverage
+from queuescope.snapshot.lateness import Lateness
 from queuescope.snapshot.probe import Probe
 from queuescope.snapshot.questions import (
     ABOUT_THE_QUESTION,
@@ -40,6 +41,7 @@ class PresentValues:
         client: PrometheusClient,
         probe: Probe,
         dashboard: Dashboard,
+        lateness: Lateness,
         *,
         matchers: str,
         clock: Callable[[], float],
@@ -47,6 +49,7 @@ class PresentValues:
         self._coverage = Coverage(dashboard, clock)
         self._asker = Asker(client, dashboard, matchers=matchers, clock=clock)
         self._probe = probe
+        self._lateness = lateness
         self._questions = (*figures_of(dashboard), *flow_of(dashboard))
         self._names = frozenset(question.name for question in self._questions)
         self._rates = [present_by(m) for m in dashboard.measures if m.is_rate]
@@ -54,6 +57,7 @@ class PresentValues:
         self._found: dict[str, Present] = {}
         self._refused: dict[str, float] = {}
         self._asked_at = float("-inf")
+        self._asked_behind = 0.0
         self._source_now: float | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -89,11 +93,14 @@ class PresentValues:
     ) -> None:
         """Ask now, unless they are young enough; waits for the answer, or as long as ``patience``.
 
-        Should the source refuse the one question, each figure asks its own, so that none takes the
-        others along. What cannot be read stays as it was, with its time and the cause.
+        Those of another moment than all of the page is of now are asked for again. Should the
+        source refuse the one question, each figure asks its own, so that none takes the others
+        along. What cannot be read stays as it was, with its time and the cause.
         """
-        if (self._task is None or self._task.done()) and not self.is_young(max_age_seconds):
-            self._asked_at = self._clock()
+        behind = scrapes.late.behind_seconds
+        is_enough = self.is_young(max_age_seconds) and behind == self._asked_behind
+        if (self._task is None or self._task.done()) and not is_enough:
+            self._asked_at, self._asked_behind = self._clock(), behind
             self._task = asyncio.create_task(self._ask(scrapes))
         if self._task is not None:
             await asyncio.wait([self._task], timeout=patience_seconds)
@@ -130,16 +137,19 @@ class PresentValues:
         """The answers over what there is; asked for once more where that was not known before."""
         behind = scrapes.late.behind_seconds
         now = self._clock() + self._probe.contact.offset_seconds - behind
-        beside = self._coverage.questions(scrapes, now)
+        covered = self._coverage.questions(scrapes, now)
+        newest = self._lateness.questions(scrapes)
         narrowed = self._coverage.narrowed(scrapes, now)
         on_time = [q for q in questions if not _more_late(q, scrapes)]
         later = [q for q in questions if _more_late(q, scrapes)]
         moment = now if behind else None
-        answers = await self._asker.ask([*on_time, *beside], narrowed, moment)
+        answers = await self._asker.ask([*on_time, *covered, *newest], narrowed, moment)
         at, found = answers.at, dict(answers.found)
         if at is None:
             return answers
-        is_news = bool(beside) and self._coverage.learn(found, scrapes, at)
+        if newest:
+            self._lateness.told(found, at)
+        is_news = bool(covered) and self._coverage.learn(found, scrapes, at)
         if any(self._coverage.is_back(found[name]) for name in self._rates if name in found):
             alone = self._coverage.questions_now(scrapes, at)
             told = await self._asker.ask(alone, narrowed, at)

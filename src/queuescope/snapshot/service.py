@@ -105,7 +105,10 @@ class SnapshotService:
         self._scrape_interval_seconds = scrape_interval_seconds
         self._clock = clock
         self._telemetry = telemetry or Untold()
-        self.present = PresentValues(client, self._probe, dashboard, matchers=matchers, clock=clock)
+        self._lateness = Lateness(client, matchers=matchers, clock=clock)
+        self.present = PresentValues(
+            client, self._probe, dashboard, self._lateness, matchers=matchers, clock=clock
+        )
         self._live = live or NoLiveSources()
         self._figures = PresentFigures(dashboard, self.present, self._live)
         self.reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
@@ -135,7 +138,6 @@ class SnapshotService:
         self._facts_at = float("-inf")
         self._facts_kept = 0.0
         self._facts_flights = SingleFlight[str, None, None]()
-        self._lateness = Lateness(client, matchers=matchers, clock=clock)
         self._looks = SingleFlight[str, None, None]()
 
     @property
@@ -430,13 +432,13 @@ class SnapshotService:
         self._facts_at = self._clock()
 
     async def _look_how_late(self, contact: Contact, facts: SourceFacts) -> None:
-        """Where it is time for it, see how late samples arrive. While it is not known yet whether
-        they are late or have ended, this goes on in the background.
+        """Where there is something to be seen, see how late samples arrive. While it is not known
+        yet whether they are late or have ended, this goes on in the background.
         """
         if contact.error is not None or not facts.scrapes:
             return
         flight = self._looks.under_way(_LOOKS)
-        if flight is None and self._lateness.is_due:
+        if flight is None and self._lateness.has_news:
             await self._look(facts)
             if self._lateness.late.undecided:
                 self._looks.launch(_LOOKS, None, self._keep_looking())

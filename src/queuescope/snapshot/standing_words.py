@@ -131,7 +131,7 @@ def verdict_content(
     here is told beside a verdict that all is well. ``late_seconds`` is how old the oldest figure
     is that was judged, because samples arrive late.
     """
-    findings = [
+    findings: list[dict[str, Any]] = [
         {
             "rule": finding.measure,
             "state": finding.health,
