@@ -138,14 +138,16 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         depth = float(shown["queue_depth"]["words"])
         as_of = shown["queue_depth"]["asOf"]
         assert (as_of - depth + 10) % 50 < 3 * EVERY
-        assert shown["queue_depth"]["note"] == "10 min ago"
+        assert shown["queue_depth"]["note"] == shown["queue_depth"]["late"] == "10 min ago"
         assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=0.02)
         assert shown["success_rate"]["words"] == "100.0 %"
         assert now["verdict"]["state"] == "healthy"
-        assert "10 min behind" in now["verdict"]["reason"][-1]
+        behind = "; Prometheus is 10 min behind, so this was 10 min ago"
+        assert now["verdict"]["reason"][1] == behind
         by_id = {panel["id"]: panel for panel in found["panels"]}
         for panel in by_id.values():
             assert panel["state"] == "fresh", panel["cause"]
+            assert panel["now"]["late"] == "10 min ago"
             assert np.isfinite(_values(panel)[-12:]).all(), panel["id"]
         # It is known after a restart, at once.
         again = make_service(prometheus.url, matchers='env="all"')
@@ -196,6 +198,12 @@ async def test_metrics_that_are_later_than_the_others_say_so_and_leave_them_alon
         assert "10 min ago" in shown["throughput"]["note"]
         assert abs(shown["queue_depth"]["asOf"] - shown["throughput"]["asOf"] - LATE) < 30
         assert now["verdict"]["state"] == "healthy"
+        older = "; Success rate, P95 latency and Throughput were so 10 min ago"
+        assert now["verdict"]["reason"][1] == older
+        assert [found[name]["now"]["late"] for name in ("queue_depth", "success_rate")] == [
+            "",
+            "10 min ago",
+        ]
         assert now["drain"]["state"] not in ("stalled", "growing")
         # What comes later corrects what was drawn.
         source.late[JOBS] = 0

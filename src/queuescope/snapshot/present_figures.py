@@ -16,6 +16,7 @@ from queuescope.snapshot.live_words import best_figure
 from queuescope.snapshot.measured_here import SEARCHED_DAYS
 from queuescope.snapshot.present import PresentValues
 from queuescope.snapshot.questions import Present, present_by
+from queuescope.snapshot.scrapes import ago_words
 from queuescope.snapshot.standing_words import Figure
 from queuescope.timeseries import State
 
@@ -79,6 +80,7 @@ def now_content(panel: Panel, figure: Figure) -> dict[str, Any] | None:
         "cause": cause,
         "warnings": shown.warnings,
         "origin": figure.origin,
+        "late": ago_words(shown.late_seconds),
     }
 
 

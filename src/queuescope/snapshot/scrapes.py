@@ -53,6 +53,11 @@ def late_words(seconds: float) -> str:
     return duration_words(round(seconds) if seconds < 120 else 60 * round(seconds / 60))
 
 
+def ago_words(late_seconds: float) -> str:
+    """How old what is newest is, because samples are so late; empty where they are on time."""
+    return f"{late_words(late_seconds)} ago" if late_seconds else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Late:
     """What is late: all metrics by ``behind_seconds``, and those of ``by_metric`` by so much more.

@@ -225,9 +225,12 @@ class StandingService:
                 named,
                 None if depth is None else depth.shown.value,
                 unmeasured,
-                max(
-                    (f.shown.late_seconds for f in figures if f.shown.value is not None), default=0
-                ),
+                late={
+                    m.title: f.shown.late_seconds
+                    for m, f in zip(measures, figures, strict=True)
+                    if f.shown.value is not None
+                },
+                behind_seconds=bearings.scrapes.late.behind_seconds,
             ),
             "kpis": [
                 card_content(

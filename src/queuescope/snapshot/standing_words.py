@@ -21,7 +21,7 @@ from queuescope.panels.model import RECENT_SECONDS
 from queuescope.snapshot.alerts import Alerts
 from queuescope.snapshot.live_sources import Origin
 from queuescope.snapshot.questions import Present
-from queuescope.snapshot.scrapes import late_words
+from queuescope.snapshot.scrapes import ago_words, late_words
 from queuescope.timeseries import Floats, Reading, State
 
 Reason = list[str | dict[str, float]]
@@ -125,11 +125,13 @@ def verdict_content(
     measures: dict[str, Measure],
     depth: float | None,
     unmeasured: Sequence[Measure] = (),
-    late_seconds: float = 0.0,
+    *,
+    late: Mapping[str, float],
+    behind_seconds: float,
 ) -> dict[str, Any]:
     """The verdict with the reason of its worst finding, and every finding; what is not measured
-    here is told beside a verdict that all is well. ``late_seconds`` is how old the oldest figure
-    is that was judged, because samples arrive late.
+    here is told beside a verdict that all is well. ``late`` is, by title, how old figures
+    are that were judged, because samples arrive late: all of Prometheus by ``behind_seconds``.
     """
     findings: list[dict[str, Any]] = [
         {
@@ -141,28 +143,41 @@ def verdict_content(
         }
         for finding in verdict.findings
     ]
+    older = _late_reasons(late, behind_seconds)
     if findings:
-        reason = findings[0]["reason"]
+        reason = [*findings[0]["reason"], *older]
     else:
         left_out = [m.title for m in unmeasured if _is_judged(m.limits)]
         limited = sum(_is_judged(m.limits) for m in measures.values()) - len(left_out)
         reason = [
             "the one check is within its limits"
             if limited == 1
-            else f"all {limited} checks are within their limits"
+            else f"all {limited} checks are within their limits",
+            *older,
         ]
         if left_out:
             verb = "is" if len(left_out) == 1 else "are"
             reason.append(f"; {_listed(left_out)} {verb} not measured here")
-    if late_seconds:
-        late = late_words(late_seconds)
-        reason = [*reason, f"; Prometheus is {late} behind, so this was {late} ago"]
     return {
         "state": verdict.health,
         "words": verdict.health.capitalize(),
         "reason": reason,
         "findings": findings,
     }
+
+
+def _late_reasons(late: Mapping[str, float], behind_seconds: float) -> list[str]:
+    """What of the verdict was so a while ago."""
+    said = []
+    for seconds in sorted(set(late.values()) - {0.0}):
+        if seconds == behind_seconds:
+            words = late_words(seconds)
+            said.append(f"; Prometheus is {words} behind, so this was {words} ago")
+            continue
+        titles = [title for title, one in late.items() if one == seconds]
+        verb = "was" if len(titles) == 1 else "were"
+        said.append(f"; {_listed(titles)} {verb} so {ago_words(seconds)}")
+    return said
 
 
 def card_content(
@@ -204,6 +219,7 @@ def card_content(
         "details": _details(measure, figure, history, outlook),
         "unit": measure.panel.unit if kind is Kind.COUNT else "",
         "note": _note(measure, figure),
+        "late": _late_words(figure),
         "beside": _beside(measure, figure),
         "changes": _judged(
             {"against": name, **_change(kind, worse, change, figure.shown)}
@@ -310,16 +326,12 @@ def _over_words(figure: Figure) -> str:
 
 def _note(measure: Measure, figure: Figure) -> str:
     """What stands beside the title: what is unusual of the figure, else what it always is."""
-    said = [words for words in (_over_words(figure), _late_words(figure)) if words]
-    return ", ".join(said) or ("" if measure.has_beside else measure.note)
+    unusual = _late_words(figure) or _over_words(figure)
+    return unusual or ("" if measure.has_beside else measure.note)
 
 
 def _late_words(figure: Figure) -> str:
-    """How old the figure is because the source's samples arrive late."""
-    late = figure.shown.late_seconds
-    if not late or figure.shown.value is None:
-        return ""
-    return f"{late_words(late)} ago"
+    return "" if figure.shown.value is None else ago_words(figure.shown.late_seconds)
 
 
 def _details(

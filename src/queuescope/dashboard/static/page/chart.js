@@ -112,7 +112,7 @@ class Chart {
     if (!now) return;
     const figure = document.createElement("strong");
     figure.textContent = now.words;
-    part.append(`${panel.nowLabel} `, figure);
+    part.append(`${now.late ? panel.nowLabel.replace(/now$/, now.late) : panel.nowLabel} `, figure);
     if (now.state === "partial") part.append(", partial");
     else if (now.state === "stale" && panel.state !== "stale") {
       part.append(`, ${ageText(context.now() - now.asOf)} old`);

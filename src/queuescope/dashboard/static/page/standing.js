@@ -220,6 +220,7 @@ class Standing {
       card.dataset.origin = kpi.origin;
       part(".qs-note").textContent = kpi.note || (isLive ? "live" : "");
       part(".qs-note").toggleAttribute("data-live", isLive && !kpi.note);
+      part(".qs-note").toggleAttribute("data-late", Boolean(kpi.late));
     }
     this.showAbout(card, kpi);
     this.showChanges(part(".qs-changes"), kpi, state, cause);
