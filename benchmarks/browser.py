@@ -10,6 +10,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+# Its headless shell is Chromium without what a screen needs.
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-headless-shell")
 _PROBE = Path(__file__).with_name("probe.js")
 _ARGUMENTS = (
     "--no-sandbox",
@@ -20,6 +22,12 @@ _ARGUMENTS = (
 _PATIENCE_MS = 60_000
 _SETTLE_MS = 1_500
 WEEK_SECONDS = 7 * 86_400
+
+
+def chromium_words(browser: Browser) -> str:
+    """Its version, and whether it is the headless shell, as a result tells it."""
+    is_shell = _CHROMIUM is not None and Path(_CHROMIUM).name != "chromium"
+    return f"{browser.version}{' (headless shell)' if is_shell else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +41,7 @@ class Load:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(_ARGUMENTS)
-        )
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_ARGUMENTS))
         yield browser
         browser.close()
 

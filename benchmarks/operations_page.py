@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import redis
-from benchmarks.browser import chromium
+from benchmarks.browser import chromium, chromium_words
 from benchmarks.report import Ratio, Results, busy_cores, versions
 from benchmarks.servers import PROJECT, Server
 from benchmarks.turns import take_turns
@@ -162,7 +162,7 @@ class Run:
             "operations-page",
             "Operations with 10,000 waiting jobs",
             options,
-            machine | {"chromium": browser.version},
+            machine | {"chromium": chromium_words(browser)},
         )
 
     def measure(self) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.browser import chromium, load, new_viewer, switch_range
+from benchmarks.browser import chromium, chromium_words, load, new_viewer, switch_range
 from benchmarks.report import Ratio, Results, busy_cores, versions
 from benchmarks.samples import platform_samples
 from benchmarks.servers import PROJECT, Server, line_to
@@ -142,7 +142,7 @@ class Run:
         options = {"points": 1000, "repetitions": given.repetitions, "refreshes": given.refreshes}
         machine = versions("streamlit", "plotly", "pandas", "uvicorn", "playwright")
         self.results = Results(
-            "page", "The page's speed", options, machine | {"chromium": browser.version}
+            "page", "The page's speed", options, machine | {"chromium": chromium_words(browser)}
         )
 
     def loads(self) -> None:

@@ -128,6 +128,8 @@ def test_a_name_that_hides_something_is_chosen_by_what_is_shown_of_it(open_jobs:
     for query in (page.page.url.partition("?")[2], urlencode({"worker": TURNED})):
         linked = open_jobs(f"?{query}")
         expect(linked.count).to_have_text("1 job")
+        field = linked.page.get_by_role("combobox", name="Worker", exact=False)
+        expect(field).to_have_value(shown(TURNED))
         assert "\u202e" not in linked.page.locator("body").inner_text()
 
 

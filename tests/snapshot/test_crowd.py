@@ -41,6 +41,12 @@ def depth_in_turn(number: int, at: Any) -> Any:
     return np.where(at // TURN_SECONDS % 2 == IN_TURN.index(number), BUSY + at % 1_000, 1.0)
 
 
+def success_in_turn(number: int, at: Any) -> Any:
+    """The busy one fails."""
+    depth = depth_in_turn(number, at)
+    return np.where(depth >= BUSY, (depth - BUSY) / 100, 99.0)
+
+
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     now = int(time.time())
@@ -53,12 +59,15 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus
         name = f'ai_agents_queue_depth{{queue="q.{number:06}(x)|"}}'
         series[name] = (own, values)
     for number in range(FEW):
-        own, values = times, np.full(len(times), number % 100)
+        own, depth = times, np.full(len(times), number % 100)
+        success = 99.0 - depth / 2
         if number in IN_TURN:
             # Not before the range has been looked at.
             own = np.arange(now, now + 1_200)
-            values = depth_in_turn(number, own)
-        series[f'ai_agents_queue_depth{{queue="{number:06}",scene="few"}}'] = (own, values)
+            depth, success = depth_in_turn(number, own), success_in_turn(number, own)
+        labels = f'{{queue="{number:06}",scene="few"}}'
+        series[f"ai_agents_queue_depth{labels}"] = (own, depth)
+        series[f"ai_agents_enhancement_success_rate{labels}"] = (own, success)
     with RealPrometheus(tmp_path_factory.mktemp("crowd"), series=series) as server:
         yield server
 
@@ -107,7 +116,7 @@ async def test_who_is_worst_in_the_open_step_is_drawn_with_the_next_refresh(
     """With its value now, and the worst of the open step, as in a breakdown of few."""
     service = make_service(
         crowded.url,
-        dashboard=depth_alone(),
+        dashboard=replace(PRESET, panels=PRESET.panels[:2]),
         matchers='scene="few"',
         scrape_interval_seconds=SCRAPE,
         breakdown_limit=5,
@@ -119,25 +128,28 @@ async def test_who_is_worst_in_the_open_step_is_drawn_with_the_next_refresh(
     refreshes = begun = 0
     while min(len(seen.get(number, ())) for number in IN_TURN) < 2:
         assert time.monotonic() < until, seen
-        panel = panels(await service.get(view, max_age_seconds=0))["queue_depth"]
-        assert panel["state"] == "fresh", panel["cause"]
-        at = panel["figure"]["live"]["at"]
-        if begun != panel["figure"]["live"]["from"]:
-            begun = panel["figure"]["live"]["from"]
+        found = panels(await service.get(view, max_age_seconds=0))
+        shown = {}
+        for name, panel in found.items():
+            assert panel["state"] == "fresh", panel["cause"]
+            shown[name] = {int(one["name"]): one for one in panel["figure"]["data"]}
+            assert len(shown[name]) == 5
+            assert panel["hidden"] == FEW - 5
+        live = found["queue_depth"]["figure"]["live"]
+        if begun != live["from"]:
+            begun = live["from"]
             seen.clear()
-        shown = {int(one["name"]): one for one in panel["figure"]["data"]}
-        assert len(shown) == 5
         refreshes += 1
-        newest = at // 1
+        newest = live["at"] // 1
         busy = next(one for one in IN_TURN if depth_in_turn(one, newest) >= BUSY)
-        # Whose turn it is is there at once, and moves; whose turn it was stays, with its worst.
-        for number in (busy, *seen):
-            now = float(depth_in_turn(number, newest))
-            assert shown[number]["live"] == now
-            if now < BUSY:
-                assert shown[number]["soFar"] >= BUSY
-            else:
-                seen.setdefault(number, set()).add(now)
+        seen.setdefault(busy, set()).add(newest)
+        # Whose turn it is is there at once, and moves; whose turn it was stays, with its peak.
+        for number in seen:
+            depth, success = shown["queue_depth"][number], shown["success_rate"][number]
+            assert depth["live"] == depth_in_turn(number, newest)
+            assert success["live"] == pytest.approx(success_in_turn(number, newest), rel=1e-6)
+            if number != busy:
+                assert depth["soFar"] >= BUSY
         await asyncio.sleep(0.2)
     assert refreshes > 2
     await service.aclose()
