@@ -25,6 +25,7 @@ from queuescope.figures import (
     value_words,
 )
 from queuescope.figures.figure import encode_values
+from queuescope.figures.words import figure_words
 from queuescope.panels import Panel, load_dashboard
 from queuescope.timeseries import UNDEFINED, Floats, Grid
 
@@ -236,6 +237,36 @@ def test_words_are_made_of_the_full_numbers(name: str, values: list[float]) -> N
     panel = PANELS[name]
     (trace,) = panel_figure(panel, curves)["data"]
     assert _told(trace) == [value_words(panel.kind, value) for value in (*values, tie)]
+
+
+BOUNDS = st.sampled_from([0.0, 250.0, 6e5, 1.8e6, 9e7, NAN])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(BOUNDS, BOUNDS, st.sampled_from([1.0, 1e3, np.inf])),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_alike_estimates_are_told_alike(points: list[tuple[float, float, float]]) -> None:
+    """Each as if it stood alone: with its bounds, as a number where it has none, as a gap."""
+    values = np.array([value for value, _, _ in points])
+    low = np.array([low for _, low, _ in points])
+    high = low + np.array([width for _, _, width in points])
+    curve = Curve("P95", "p95", values, low=low, high=high)
+    grid = Grid(0, 60 * (len(points) - 1), 60)
+    (trace,) = panel_figure(PANELS["latency"], Curves(grid, (curve,)))["data"]
+    between = [
+        None if np.isnan(least) else (least, most)
+        for least, most in zip(low.tolist(), high.tolist(), strict=True)
+    ]
+    kind = PANELS["latency"].kind
+    assert _told(trace) == [
+        figure_words(kind, value, bounds)
+        for value, bounds in zip(values.tolist(), between, strict=True)
+    ]
 
 
 def test_the_figure_is_ready_for_json() -> None:

@@ -59,14 +59,14 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus
         name = f'ai_agents_queue_depth{{queue="q.{number:06}(x)|"}}'
         series[name] = (own, values)
     for number in range(FEW):
-        own, depth = times, np.full(len(times), number % 100)
-        success = 99.0 - depth / 2
+        own, waiting = times, np.full(len(times), number % 100)
+        success = 99.0 - waiting / 2
         if number in IN_TURN:
             # Not before the range has been looked at.
             own = np.arange(now, now + 1_200)
-            depth, success = depth_in_turn(number, own), success_in_turn(number, own)
+            waiting, success = depth_in_turn(number, own), success_in_turn(number, own)
         labels = f'{{queue="{number:06}",scene="few"}}'
-        series[f"ai_agents_queue_depth{labels}"] = (own, depth)
+        series[f"ai_agents_queue_depth{labels}"] = (own, waiting)
         series[f"ai_agents_enhancement_success_rate{labels}"] = (own, success)
     with RealPrometheus(tmp_path_factory.mktemp("crowd"), series=series) as server:
         yield server
