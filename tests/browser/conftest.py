@@ -23,7 +23,7 @@ from tests.browser.known_samples import (
     known_jobs,
     known_platform,
 )
-from tests.browser.scenes import crowded_scene, idle_scene, many_queues
+from tests.browser.scenes import changed_scene, crowded_scene, idle_scene, many_queues
 from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.flow_story import Story
 from tests.real_prometheus import RealPrometheus
@@ -87,6 +87,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         **crowded_scene(now - 2 * HOUR, end),
         **idle_scene(now - 2 * HOUR, end),
         **crew_scene(end),
+        **changed_scene(now, end),
         **{
             f'ai_agents_queue_depth{{scene="many",queue="{queue}"}}': samples
             for queue, samples in queues.items()

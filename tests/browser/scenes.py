@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.browser.known_samples import BOUNDS, Floats, bound_text, scrape_times
+from tests.browser.known_samples import BOUNDS, DAY, HOUR, Floats, bound_text, scrape_times
 
 HOSTILE = (
     "<img src=x onerror=window.hacked=1>",
@@ -49,6 +49,41 @@ def many_queues(start: float, end: float) -> dict[str, tuple[Floats, Floats]]:
         depth[moment : moment + 8] = 1
         scraped = (times < times[moment - 960]) | (times > times[moment - 900])
         found[f"queue-{number}"] = (times[scraped], depth[scraped])
+    return found
+
+
+def changed_scene(now: float, end: float) -> Series:
+    """Everything was small yesterday and a week ago and is large now, so that changes are long."""
+    found: Series = {}
+    eras = [
+        (0, end, (1_234_567, 50.0, 1800.0, 1_234.0)),
+        (DAY, 0, (1_211, 97.7, 68.0, 1.0)),
+        (7 * DAY, 0, (998, 98.8, 0.12, 2.0)),
+    ]
+    parts = []
+    for ago, until, figures in eras:
+        times = scrape_times(now - ago - HOUR, until or now - ago + HOUR)
+        parts.append((times, figures))
+    times = np.concatenate([part for part, _ in reversed(parts)])
+
+    def each(number: int) -> Floats:
+        return np.concatenate(
+            [np.full(len(part), figures[number], float) for part, figures in reversed(parts)]
+        )
+
+    where = 'scene="changed"'
+    found[f"ai_agents_queue_depth{{{where}}}"] = (times, each(0))
+    found[f"ai_agents_enhancement_success_rate{{{where}}}"] = (times, each(1))
+    found[f"ai_agents_queue_oldest_age_seconds{{{where}}}"] = (times, each(3))
+    found[f"ai_agents_workers_up{{{where}}}"] = (times, each(3) + 1)
+    counts = np.arange(len(times), dtype=float)
+    bounds = (0.1, 0.12, 56, 68, 600, 1800, np.inf)
+    for bound in bounds:
+        reached = np.cumsum(each(2) <= bound).astype(float)
+        name = "ai_agents_enhancement_latency_seconds_bucket"
+        found[f'{name}{{{where},le="{bound_text(bound)}"}}'] = (times, reached)
+    outcome = f'{where},outcome="succeeded"'
+    found[f"ai_agents_enhancement_jobs_total{{{outcome}}}"] = (times, np.cumsum(counts))
     return found
 
 

@@ -231,6 +231,33 @@ def test_the_cards_stand_in_their_place_before_their_figures_arrive(
     assert page.panel("queue_depth").bounding_box() == chart_before
 
 
+def test_a_change_between_two_bounds_is_shown_whole_on_narrow_cards(open_page: OpenPage) -> None:
+    page = open_page(scene="changed", viewport={"width": 1440, "height": 900})
+    expect(card(page, "p95_latency").locator(".qs-figure strong")).to_have_text("10–30 min")
+    long = "▲ +8 min 52 s – 29 min 4 s on yesterday"
+    expect(card(page, "p95_latency").locator(".qs-changes")).to_contain_text(long)
+    expect(card(page, "queue_depth").locator(".qs-changes")).to_contain_text("+1,233,356")
+    sizes = set()
+    for width in (1440, 1360, 1100, 760, 390):
+        page.page.set_viewport_size({"width": width, "height": 900})
+        cut = page.page.evaluate(
+            "[...document.querySelectorAll('.qs-card, .qs-card :is(h2, .qs-figure strong,"
+            " .qs-badge, .qs-changes, .qs-changes > span)')].filter(one =>"
+            " one.scrollWidth > one.clientWidth + 1 && one.clientWidth"
+            " || one.scrollHeight > one.clientHeight + 1 && one.clientHeight)"
+            ".map(one => one.outerHTML)"
+        )
+        assert cut == [], width
+        below = page.page.evaluate(
+            "[...document.querySelectorAll('.qs-card')].map(card => card.getBoundingClientRect()"
+            ".bottom - card.querySelector('.qs-changes').getBoundingClientRect().bottom)"
+        )
+        assert min(below) > 0
+        sizes |= {box["height"] for name in CARDS if (box := card(page, name).bounding_box())}
+    # However much there is to say.
+    assert len(sizes) == 1
+
+
 def test_part_of_a_figure_reads_as_partial_on_card_and_chart(
     tmp_path: Path, known: Known, open_page: OpenPage
 ) -> None:
