@@ -26,6 +26,9 @@ class RightedClock:
     def __init__(self) -> None:
         # How far the clock was off, with its mark; the newest last. Replaced as one.
         self._settings: tuple[tuple[float | None, float], ...] = ()
+        # The mark of the newest, and what is taken off; each job asks several times.
+        self._newest: tuple[float | None, float] = (None, 0.0)
+        self._was_ever_off = False
 
     @property
     def is_compared(self) -> bool:
@@ -37,7 +40,10 @@ class RightedClock:
         """By how many seconds times are put right: negative where the machine's clock is behind,
         0 where it is off by less than ``CLOCK_OFF_SECONDS``.
         """
-        return self._ahead_of(clock_mark())
+        mark, (last, ahead) = clock_mark(), self._newest
+        if mark is None or last is None or -_SAME_SECONDS < mark - last < _SAME_SECONDS:
+            return ahead
+        return self._ahead_of(mark)
 
     def compare(self, broker_now: float, *, asked_at: float) -> None:
         """Learn how far the machine's clock is off. The broker was asked at ``asked_at`` by that
@@ -51,6 +57,9 @@ class RightedClock:
         off = min(off, time.time() - broker_now)
         before = [one for one in self._settings if not _is_same(one[0], mark)]
         self._settings = (*before[1 - _REMEMBERED :], (mark, off))
+        ahead = self._ahead_of(mark)
+        self._was_ever_off = self._was_ever_off or ahead != 0.0
+        self._newest = (mark, ahead)
 
     def now(self) -> float:
         return self.right(time.time())
@@ -63,7 +72,7 @@ class RightedClock:
         """When it was ``at`` by the clock with this ``mark``. That of another machine is
         believed.
         """
-        if at is None or mark is None:
+        if at is None or mark is None or not (self._was_ever_off or self.ahead):
             return at
         is_own = any(_is_same(known, mark) for known, _ in self._settings)
         return at - self._ahead_of(mark) if is_own or _is_same(clock_mark(), mark) else at

@@ -453,7 +453,7 @@ class Instrumentation:
         return None if task is None else bool(task.acks_late)
 
     def _queue_of(self, message: Mapping[str, Any]) -> str:
-        return source_queue(message, self._app.conf.task_default_queue)
+        return source_queue(message, self._app)
 
     def _describe(
         self,
@@ -481,7 +481,8 @@ class Instrumentation:
         )
 
     def _due_at(self, message: Mapping[str, Any], due: str, clock: str) -> float | None:
-        return self._clock.right_of_sender(_number(message.get(due)), _number(message.get(clock)))
+        at = _number(message.get(due))
+        return None if at is None else self._clock.right_of_sender(at, _number(message.get(clock)))
 
     def _tenant(self, message: Mapping[str, Any]) -> str:
         kwargs = message.get("kwargs") or {}

@@ -47,6 +47,10 @@ _STATUS = {
     Event.REPLACED: JobStatus.RETRYING,
 }
 
+_OUTCOMES = {
+    event: Outcome(event.value) for event in Event if event not in {Event.STARTED, Event.REPLACED}
+}
+
 
 class JobSink(Protocol):
     """Where job rows go: ``queuescope.jobs.store.JobStore``."""
@@ -369,7 +373,7 @@ class Collector:
         self._metrics.attempt_ended(
             tenant=seen.tenant,
             queue=seen.queue,
-            outcome=Outcome(seen.event.value),
+            outcome=_OUTCOMES[seen.event],
             at=seen.at,
             runtime_seconds=seen.runtime_seconds,
             latency_seconds=_seconds_since(seen.first_due_at, seen.at),

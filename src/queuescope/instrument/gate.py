@@ -113,7 +113,7 @@ class Gate:
 
     def queue_of(self, request: Any) -> str:
         """The name of the queue that ``request`` came from."""
-        return source_queue(request.request_dict, self._app.conf.task_default_queue)
+        return source_queue(request.request_dict, self._app)
 
     # Starting -------------------------------------------------------------------------------
 

@@ -31,15 +31,16 @@ class SourceQueueStep(bootsteps.StartStopStep):  # type: ignore[misc]
         _mark_all(parent.task_consumer.channel)
 
 
-def source_queue(message: Mapping[str, Any], default: str) -> str:
+def source_queue(message: Mapping[str, Any], app: Any) -> str:
     """The queue that a job came from; ``message`` holds the headers of its message and what Celery
-    adds to them. ``default`` is the project's queue for what says nothing.
+    adds to them. What says nothing came from the default queue of ``app``.
     """
     # Messages of Celery's first protocol keep their headers apart.
     for headers in (message, message.get("headers") or {}):
         if queue := headers.get(QUEUE_HEADER):
             return str(queue)
-    return routing_key(message) or default
+    # To look a setting up costs more than all the rest.
+    return routing_key(message) or str(app.conf.task_default_queue)
 
 
 def routing_key(message: Mapping[str, Any]) -> str:
