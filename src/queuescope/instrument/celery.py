@@ -196,6 +196,7 @@ class Instrumentation:
         self._store = store
         self._tenant_of = tenant_of
         self._tenant_of_failed = False
+        self._tasks: Any = None
         self._collector: Collector | None = None
         self._keep: Callable[[str], None] | None = None
         self._has_told = False
@@ -449,7 +450,10 @@ class Instrumentation:
 
     def _redelivers(self, message: Mapping[str, Any]) -> bool | None:
         """Whether a job is acknowledged late, which a project sets for all and for each task."""
-        task = self._app.tasks.get(message.get("task"))
+        if self._tasks is None:
+            # Not before there is a job: to ask for them ends the making of the app.
+            self._tasks = self._app.tasks
+        task = self._tasks.get(message.get("task"))
         return None if task is None else bool(task.acks_late)
 
     def _queue_of(self, message: Mapping[str, Any]) -> str:

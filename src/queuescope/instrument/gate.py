@@ -134,6 +134,8 @@ class Gate:
 
     def _holds(self, desired: DesiredState, request: Any) -> bool:
         """Whether ``request`` must not begin. What a broadcast brought cannot be given back."""
+        if not desired.paused:
+            return False
         queue = self.queue_of(request)
         return desired.pauses(queue) and not is_broadcast(request.message.channel, queue)
 
