@@ -312,15 +312,27 @@ def _searching(command: Any) -> Any:
 def audit_list(limit: int, **search: Any) -> None:
     """Print the newest entries, newest first."""
     from queuescope.operations.audit import Search
+    from queuescope.shown_text import shown
 
     with _ledger() as ledger:
         for entry in ledger.find(Search(**search), limit=limit):
             event = entry.event
-            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.at_ms / 1000))
+            # Whoever may write to the database could otherwise give orders to the terminal.
             click.echo(
-                f"{entry.seq}  {at}  {event.actor} ({event.role})  {event.operation} "
-                f"{event.target}  {event.phase}: {event.result}  {event.detail}"
+                shown(
+                    f"{entry.seq}  {_utc(event.at_ms)}  {event.actor} ({event.role})  "
+                    f"{event.operation} {event.target}  {event.phase}: {event.result}  "
+                    f"{event.detail}"
+                )
             )
+
+
+def _utc(at_ms: float) -> str:
+    """ISO 8601; of what is no time of this calendar, the milliseconds."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1000))
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
 
 
 @audit.command("export")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from queuescope.cli import main
 from queuescope.dashboard.operation_tables import audit_table
 from queuescope.errors import AuditError
 from queuescope.live import read_acts
@@ -18,6 +20,7 @@ from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result, Search
 from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.shown_text import is_shown_as_it_is
 
 ADA = Actor("ada", Origin.OIDC)
 COLUMNS = (
@@ -70,6 +73,20 @@ def test_rows_of_sqlite_hold_whatever_anybody_wrote(ledger: Ledger, path: Path) 
                 )
     connection.close()
     seen_everywhere(ledger, count)
+    listed = CliRunner().invoke(
+        main,
+        ["audit", "list", "--limit", "10000"],
+        env={
+            "QUEUESCOPE_OPERATIONS_STORE_URL": f"sqlite:///{path}",
+            "PROMETHEUS_URL": "http://127.0.0.1:1",
+        },
+    )
+    assert listed.exception is None
+    lines = listed.stdout.removesuffix("\n").split("\n")
+    assert len(lines) == count
+    # None of them gives orders to the terminal, or stands in another line.
+    assert all(map(is_shown_as_it_is, lines))
+    assert any(r"\u001b\u202e" in line for line in lines)
 
 
 def test_rows_of_postgresql_hold_what_a_newer_version_wrote(postgresql_url: str) -> None:
