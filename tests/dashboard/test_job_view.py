@@ -58,6 +58,14 @@ def test_each_parameter_narrows_what_it_names() -> None:
     ]
 
 
+def test_a_name_is_looked_for_to_the_letter() -> None:
+    for text in ("acme\n", " acme", "\u2028acme\u200b"):
+        assert parse_filter({"tenant": text, "worker": text}, NOW) == JobFilter(
+            tenant=text, worker=text
+        )
+    assert parse_filter({"queue": " ", "type": "\n"}, NOW) == JobFilter()
+
+
 def test_a_time_reaches_back_from_now_in_steps() -> None:
     assert parse_filter({"time": "1h"}, NOW) == JobFilter(since=1_790_000_000.0 - 3600)
     assert parse_filter({"time": "7d", "from": "nonsense"}, NOW).until is None

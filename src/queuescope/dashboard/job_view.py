@@ -33,13 +33,13 @@ def parse_filter(params: Mapping[str, str], now: float) -> JobFilter:
     since, until = _span(params, now)
     return JobFilter(
         status=_status(params.get("status", "")),
-        tenant=_short(params, "tenant", LABEL_LIMIT),
-        name=_short(params, "type", LABEL_LIMIT),
-        queue=_short(params, "queue", LABEL_LIMIT),
-        worker=_short(params, "worker", LABEL_LIMIT),
+        tenant=_name(params, "tenant"),
+        name=_name(params, "type"),
+        queue=_name(params, "queue"),
+        worker=_name(params, "worker"),
         since=since,
         until=until,
-        text=_short(params, "find", TEXT_LIMIT),
+        text=_short(params, "find", TEXT_LIMIT).strip(),
     )
 
 
@@ -85,8 +85,14 @@ def _status(text: str) -> JobStatus | None:
         raise ConfigurationError(f"status={text[:40]!r}: give one of {known}") from None
 
 
+def _name(params: Mapping[str, str], name: str) -> str:
+    """To the letter: one that ends in a line break is another name."""
+    text = _short(params, name, LABEL_LIMIT)
+    return text if text.strip() else ""
+
+
 def _short(params: Mapping[str, str], name: str, limit: int) -> str:
-    text = params.get(name, "").strip()
+    text = params.get(name, "")
     if len(text) > limit:
         raise ConfigurationError(f"{name}: give at most {limit} characters")
     return text
