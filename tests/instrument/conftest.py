@@ -28,7 +28,7 @@ from queuescope.jobs.store import JobStore
 T = TypeVar("T")
 
 PROJECT = """
-import os, signal, time
+import gc, os, signal, time
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.worker.control import control_command
@@ -145,6 +145,18 @@ def hang_once(path, word):
         file.write(word + "\\n")
     if first:
         time.sleep(600)
+
+@app.task(name="leave")
+def leave():
+    raise SystemExit(3)
+
+@app.task(name="in_place")
+def in_place(path):
+    for _ in range(20):
+        fail.apply()
+    gc.collect()
+    with open(path, "w") as file:
+        file.write(str(sum(type(it) is LookupError for it in gc.get_objects())))
 
 @control_command()
 def hang_loop(state, seconds=None):

@@ -245,13 +245,27 @@ def test_a_revoked_job_counts_as_revoked_and_leaves_the_rate_alone(shop: Shop) -
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools_tell_the_same(shop: Shop, pool: str) -> None:
+def test_other_pools_tell_the_same(shop: Shop, tmp_path: Path, pool: str) -> None:
     worker = shop.start_worker("--pool", pool)
     shop.send("nap", tenant="acme")
     shop.send("fail", tenant="acme")
     after = worker.at_rest(2)
     assert after.value(RATE, tenant="acme") == 50.0
     assert after.value(IN_FLIGHT, queue="orders") == 0.0
+    # Errors of jobs that a job calls in its own process are kept by nobody.
+    errors = tmp_path / "errors"
+    shop.send("in_place", path=str(errors))
+    assert worker.at_rest(3).sum(JOBS, outcome="succeeded") == 2
+    assert int(errors.read_text()) <= 1
+    if pool == "threads":
+        # Celery itself tells nothing of a job that ends by what is no Exception.
+        left = shop.send("leave")
+        row = until(
+            lambda: worker.store.get(left), lambda job: job is not None and bool(job.finished_at)
+        )
+        assert row is not None
+        assert (row.status, row.error_class) == (JobStatus.FAILED, "WorkerLostError")
+        assert worker.at_rest(4).sum(JOBS, outcome="failed") == 2
 
 
 def test_a_busy_port_is_told_and_the_worker_works_on_and_has_it_later(shop: Shop) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import pytest
 from tests.instrument.conftest import Scrape, Shop, until
 
+from queuescope.instrument.celery import FIRST_DUE_HEADER
 from queuescope.jobs.store import Job, JobStatus
+from queuescope.operations.broker import CLOCK_HEADER, DUE_HEADER
 
 JOBS = "ai_agents_enhancement_jobs_total"
 IN_FLIGHT = "ai_agents_enhancement_jobs_in_flight"
@@ -103,3 +105,31 @@ def test_an_eta_without_a_zone_is_what_celery_takes_it_for(oddities: Oddities) -
     assert oddities.naive.wait_seconds is not None
     assert 0 <= oddities.naive.wait_seconds < 60
     assert (oddities.naive.started_at or 0) - (oddities.naive.enqueued_at or 0) < 60
+
+
+def test_what_no_worker_writes_into_a_message_costs_no_job_its_outcome(shop: Shop) -> None:
+    """Nor any other job its figures: an infinite wait would stay in the sum of all."""
+    worker = shop.start_worker("--pool", "threads")
+    stranger = shop.app()
+    wild: list[dict[str, object]] = [
+        {DUE_HEADER: float("-inf"), FIRST_DUE_HEADER: float("-inf")},
+        {DUE_HEADER: float("nan"), CLOCK_HEADER: float("inf")},
+        {DUE_HEADER: -1e308, CLOCK_HEADER: 10**400},
+        {DUE_HEADER: 10**400, FIRST_DUE_HEADER: 10**400},
+        {"retries": "many"},
+        {"retries": float("inf")},
+        {"retries": 10**30},
+        {"headers": "none"},
+    ]
+    ids = [stranger.send_task("nap", queue="orders", headers=headers).id for headers in wild]
+    stranger.close()
+    scrape = worker.at_rest(len(wild))
+    assert scrape.sum(JOBS, outcome="succeeded") == len(wild)
+    assert scrape.sum("ai_agents_observations_lost_total") == 0
+    for name in ("wait", "latency", "runtime"):
+        assert 0 <= scrape.sum(f"ai_agents_enhancement_{name}_seconds_sum") < 600
+    rows = until(
+        lambda: [worker.store.get(job_id) for job_id in ids],
+        lambda found: all(row is not None and row.finished_at for row in found),
+    )
+    assert {row.attempts for row in rows if row is not None} == {1}

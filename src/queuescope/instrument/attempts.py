@@ -126,6 +126,9 @@ class Attempt:
         try:
             self._when_ended(result, **options)
         finally:
+            if isinstance(result, ExceptionInfo):
+                # A thread whose job raised what is no ``Exception``, of which Celery tells nothing.
+                self._told.setdefault(self._request.id, result.exception)
             self.end(result)
 
     def failed(self, result: Any, **options: Any) -> None:
@@ -185,8 +188,12 @@ class Attempts:
 
         pool.apply_async = apply_async
 
-    def _on_failure(self, task_id: str, exception: BaseException, einfo: Any, **_: object) -> None:
-        if os.getpid() == self._pid:
+    def _on_failure(
+        self, sender: Any, task_id: str, exception: BaseException, einfo: Any, **_: object
+    ) -> None:
+        # A job that another one calls in its own process (``apply``) is in no pool, and its end
+        # would be asked for by nobody.
+        if os.getpid() == self._pid and not sender.request.is_eager:
             self._told[task_id] = exception
         _mark_end(einfo)
 

@@ -55,6 +55,7 @@ from queuescope.instrument.source_queue import (
     source_queue,
 )
 from queuescope.jobs.store import JobStore
+from queuescope.jobs.table import LATEST
 from queuescope.operations.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.operations.redis_address import kind_of_broker
 
@@ -68,6 +69,7 @@ FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 FIRST_CLOCK_HEADER = "queuescope_first_clock"
 
 _LAST_PORT = 65_535
+_RETRIES_LIMIT = 2**31
 
 # What tells of one message, and not of its job.
 _NOT_HANDED_ON = frozenset(
@@ -481,17 +483,19 @@ class Instrumentation:
             due_at=due_at,
             first_due_at=self._due_at(message, FIRST_DUE_HEADER, FIRST_CLOCK_HEADER) or due_at,
             started_at=started_at,
-            attempt=int(message.get("retries") or 0) + 1,
+            attempt=_retries(message.get("retries")) + 1,
         )
 
     def _due_at(self, message: Mapping[str, Any], due: str, clock: str) -> float | None:
         at = _number(message.get(due))
-        return None if at is None else self._clock.right_of_sender(at, _number(message.get(clock)))
+        if at is None or at <= 0:
+            return None
+        return self._clock.right_of_sender(at, _number(message.get(clock)))
 
     def _tenant(self, message: Mapping[str, Any]) -> str:
         kwargs = message.get("kwargs") or {}
         own = message.get("headers")
-        headers = {**own, **message} if own else MappingProxyType(message)
+        headers = {**own, **message} if isinstance(own, dict) else MappingProxyType(message)
         try:
             tenant = self._tenant_of(kwargs, headers)
         except Exception:  # a project's own function may raise anything
@@ -547,12 +551,23 @@ def _headers(message: Any) -> dict[str, Any]:
 
 def _own_headers(message: Mapping[str, Any]) -> dict[str, object]:
     """What a project gave a job along, such as its tenant, as Celery's own retry finds it."""
-    headers = Context(message).headers or {}
+    headers = Context(message).headers
+    if not isinstance(headers, dict):
+        return {}
     return {name: value for name, value in headers.items() if name not in _NOT_HANDED_ON}
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    """What a message says of time, in seconds. Whoever sends it may write anything, and one
+    infinite wait would stay in the sum of all waits until the worker ends.
+    """
+    if isinstance(value, int | float) and -LATEST <= value <= LATEST:
+        return float(value)
+    return None
+
+
+def _retries(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < _RETRIES_LIMIT else 0
 
 
 def _end_of(
