@@ -20,8 +20,9 @@ from tests.snapshot.test_standing import cards, over, told
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
+from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parse_matchers
-from queuescope.snapshot.alerts import AlertScope
+from queuescope.snapshot.alerts import AlertReader, AlertScope
 from queuescope.snapshot.standing import StandingService
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +33,8 @@ groups:
     interval: 1s
     rules:
       - {alert: Filling, expr: "ai_agents_queue_depth > 10", labels: {severity: warning, team: a}}
+      - {alert: Pair, expr: "ai_agents_queue_depth > 10", labels: {severity: warning, team: p}}
+      - {alert: Pair, expr: "ai_agents_queue_depth > 10", labels: {severity: critical, team: p}}
       - {alert: Watchdog, expr: vector(1), labels: {severity: none}}
       - {alert: NotYet, expr: vector(1), for: 1h, labels: {team: a}}
       - {alert: DiskFull, expr: vector(1), labels: {team: others}}
@@ -108,6 +111,24 @@ async def test_an_alert_that_fires_is_a_finding_and_what_was_never_measured_is_n
     for name in ("active_workers", "throughput", "oldest_waiting"):
         assert (shown[name]["state"], shown[name]["words"]) == ("empty", "–")
         assert (shown[name]["cause"], shown[name]["level"]) == ("Not measured here", "none")
+
+
+async def test_of_several_servers_alerts_that_differ_in_severity_alone_are_each_told_once(
+    sparse: RealPrometheus,
+) -> None:
+    async with PrometheusClient(sparse.url) as client:
+        panels = load_dashboard("ai-agents").panels
+        scope = AlertScope(parse_matchers('team="p"'))
+        deadline = time.monotonic() + 120
+        while True:
+            # The environments stand for servers that each tell all alerts.
+            reader = AlertReader(client, panels, time.time, scope, replica_labels=["env"])
+            active = (await reader.read(None, time.time())).active
+            if len(active) >= 2:
+                break
+            assert time.monotonic() < deadline, active
+            await asyncio.sleep(0.3)
+    assert sorted(alert.severity for alert in active) == ["critical", "warning"]
 
 
 async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(

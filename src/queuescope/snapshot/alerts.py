@@ -227,7 +227,7 @@ class AlertReader:
         ]
         # Of what several servers tell, the one that began first, and fires where one does.
         told.sort(key=lambda alert: (alert.state != "firing", alert.since or 0))
-        once = {(alert.name, alert.labels): alert for alert in reversed(told)}
+        once = {(one.name, one.severity, one.labels): one for one in reversed(told)}
         found = list(told if not self._replica_labels else once.values())
         found.sort(key=lambda alert: (alert.state != "firing", -(alert.since or 0)))
         return Alerts(

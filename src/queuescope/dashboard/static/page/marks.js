@@ -10,15 +10,36 @@ function actWords(act, moment) {
   return `${moment}  ${act.actor}: ${act.words}, ${result}.${detail}`;
 }
 
-function alertWords(alert, moment) {
-  const summary = alert.summary ? `: ${alert.summary}` : "";
-  return sentence(`${moment}  alert ${alert.name} began and is ${alert.state}${summary}`);
+// What an alert is known by beside its name; its severity where others of that name have another.
+function alertLabels(alert, all) {
+  const differs = all.some((one) => one.name === alert.name && one.severity !== alert.severity);
+  const severity = differs && alert.severity ? { severity: alert.severity } : {};
+  return Object.entries({ ...severity, ...alert.labels }).map(([name, value]) => `${name}=${value}`).join(", ");
 }
 
-function pastAlertWords(alert, from, to) {
-  const labels = Object.entries(alert.labels).map(([name, value]) => `${name}=${value}`).join(", ");
+// `all` are the alerts of the chart: one that shares its name with others tells its labels.
+function alertWords(alert, moment, all) {
+  const summary = alert.summary ? `: ${alert.summary}` : "";
+  const isAlone = all.every((one) => one === alert || one.name !== alert.name);
+  const labels = isAlone ? "" : alertLabels(alert, all);
+  return sentence(`${moment}  alert ${alert.name} began and is ${alert.state}${labels ? ` (${labels})` : ""}${summary}`);
+}
+
+function pastAlertWords(alert, from, to, all) {
+  const labels = alertLabels(alert, all);
   const what = alert.state === "firing" ? "fired" : "was pending";
   return sentence(`${from}  alert ${alert.name} began; it ${what} until ${to}${labels ? `: ${labels}` : ""}`);
+}
+
+// What Prometheus recorded of an alert that is active: the one of the same labels, or, as what is
+// recorded may have more labels of the server that did, those that have all of them.
+function recordsOf({ name, severity, labels, since }, recorded) {
+  const same = recorded.filter((one) => one.name === name && one.severity === severity
+    && Math.abs(one.since - since) < 1
+    && Object.entries(labels).every(([label, value]) => one.labels[label] === value));
+  const count = Object.keys(labels).length;
+  const exact = same.filter((one) => Object.keys(one.labels).length === count);
+  return exact.length ? exact : same;
 }
 
 // What a reader of the marks must know of those that are not there.

@@ -409,9 +409,10 @@ class Trends {
     }));
     this.standingTold = standing;
     const active = (standing?.alerts ?? []).filter((alert) => alert.since);
-    const isActive = ({ name, since }) => active.some((one) => one.name === name && Math.abs(one.since - since) < 1);
+    const recorded = this.payload?.alerts?.list ?? [];
     // The list of the active ones is the newer one, and knows their texts.
-    const over = (this.payload?.alerts?.list ?? []).filter((alert) => !isActive(alert));
+    const told = new Set(active.flatMap((alert) => recordsOf(alert, recorded)));
+    const over = recorded.filter((alert) => !told.has(alert));
     const more = this.payload?.alerts?.more ?? 0;
     const note = [
       actsNote(standing?.acts, moment),
@@ -420,11 +421,11 @@ class Trends {
     for (const chart of this.charts) {
       const alerts = [...active, ...over]
         .filter((alert) => alert.panel === chart.element.dataset.panel)
-        .map((alert) => ({
+        .map((alert, _, all) => ({
           at: alert.since, until: alert.until ?? null, kind: "alert", state: alert.state,
           words: alert.until
-            ? pastAlertWords(alert, moment(alert.since), moment(alert.until))
-            : alertWords(alert, moment(alert.since)),
+            ? pastAlertWords(alert, moment(alert.since), moment(alert.until), all)
+            : alertWords(alert, moment(alert.since), all),
         }));
       chart.showMarks([...acts, ...alerts].sort((a, b) => a.at - b.at), note);
     }
