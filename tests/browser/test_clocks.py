@@ -153,6 +153,8 @@ def test_a_server_whose_clock_is_off_tells_the_times_of_jobs_and_acts_by_the_bro
             "The clocks of Prometheus and of the broker are 1 h behind this server's. Ranges "
             "follow the clock of Prometheus."
         )
+        # That of the reader is right.
+        expect(trends.banner).not_to_contain_text("this device")
         kpi = trends.page.locator('[data-kpi="success_rate"]')
         expect(kpi).to_have_attribute("data-state", "fresh")
         expect(kpi).to_contain_text("95")

@@ -93,6 +93,45 @@ def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
     assert undated.figures["queue_depth"].shown == 2
 
 
+@pytest.mark.parametrize(
+    ("reading", "note", "why_not"),
+    [
+        (
+            QueueReading("orders", 2, 8.0, 0, sender_ahead=-3600.0),
+            (
+                "The clock of whoever sent it is 1 h behind, by the broker’s; its age is put "
+                "right by that."
+            ),
+            "",
+        ),
+        (
+            QueueReading("orders", 2, 3600.0, 0, is_age_doubtful=True),
+            (
+                "The queue orders was empty later than that: the job was put back, or the clock of "
+                "whoever sent it is behind."
+            ),
+            "",
+        ),
+        (
+            QueueReading("orders", 2, None, 0, sender_ahead=3000.0),
+            "",
+            (
+                "the clock of whoever sent the oldest job in orders is 50 min ahead or more, "
+                "by the broker’s"
+            ),
+        ),
+    ],
+)
+def test_an_age_that_a_wrong_clock_told_says_how_it_is_known(
+    reading: QueueReading, note: str, why_not: str
+) -> None:
+    source = told(QueueReading("mail", 1, 2.0, 0), reading)
+    figure = source.figures.get("oldest_waiting")
+    assert ((note,) if note else None) == (None if figure is None else figure.notes)
+    if why_not:
+        assert source.why_not["oldest_waiting"] == why_not
+
+
 def test_a_lost_worker_is_told_and_counts_as_one_of_those_that_should_live() -> None:
     source = told(QueueReading("orders", 0, 0.0, 0), workers=({}, {"at": NOW - 60}))
     alive = source.figures["active_workers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC
 from html import unescape
 
@@ -116,6 +117,28 @@ def test_unknown_is_a_dash_and_never_zero() -> None:
     markup = queues_part(fresh(picture(PAUSED)), ADA, UTC, NOW)
     assert cells(markup, "orders")[1:4] == ["5", "12.0 s", "1"]
     assert cells(markup, "mail")[1:4] == ["0", "", "–"]
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        (
+            QueueReading("orders", 5, 12.0, 1, sender_ahead=3600.0),
+            "12.0 s sender’s clock 1 h ahead",
+        ),
+        (
+            QueueReading("orders", 5, None, 1, sender_ahead=3000.0),
+            "– sender’s clock 50 min ahead or more",
+        ),
+        (
+            QueueReading("orders", 5, 12.0, 1, is_age_doubtful=True),
+            "12.0 s or sender’s clock is behind",
+        ),
+    ],
+)
+def test_an_age_that_a_wrong_clock_told_says_so(reading: QueueReading, words: str) -> None:
+    made = replace(picture(PAUSED), queues=(reading,))
+    assert shown(made)[2] == words
 
 
 def test_what_was_never_seen_is_no_table() -> None:

@@ -356,12 +356,10 @@ def _oldest(reading: QueueReading) -> Markup:
     """How long the oldest job has waited, and how that is known where a clock is off."""
     age = span(reading.oldest_age_seconds)
     if reading.sender_ahead:
-        words = f"sent by a clock that is {ahead_words(reading.sender_ahead)}"
-        is_known = reading.oldest_age_seconds is not None
-        return joined(age, _note(f"{words}{'; put right' if is_known else ' or more'}"))
+        or_more = "" if reading.oldest_age_seconds is not None else " or more"
+        return joined(age, _note(f"sender’s clock {ahead_words(reading.sender_ahead)}{or_more}"))
     if reading.is_age_doubtful:
-        words = "the queue was empty later: put back, or sent by a clock that is behind"
-        return joined(age, _note(words))
+        return joined(age, _note("or sender’s clock is behind"))
     return age
 
 

@@ -536,7 +536,9 @@ class Trends {
       notices.push("The range ends in the future: it is drawn until now, and goes on.");
     }
     const ahead = this.deviceAhead;
-    if (Math.abs(ahead) > CLOCK_TOLERANCE_SECONDS) {
+    // One that agrees with Prometheus is right, and the notice tells of the server's.
+    const apart = Math.min(Math.abs(ahead), Math.abs(ahead - this.payload.source.offset));
+    if (apart > CLOCK_TOLERANCE_SECONDS) {
       notices.push(
         `The clock of this device is ${durationText(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"}`
         + " the server's. All times here are the server's.",
