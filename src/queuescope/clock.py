@@ -45,6 +45,13 @@ class RightedClock:
             return ahead
         return self._ahead_of(mark)
 
+    @property
+    def off(self) -> float | None:
+        """By how many seconds the machine's clock is ahead of the broker's, negative where it is
+        behind; ``None`` before the first comparison.
+        """
+        return self._off_at(clock_mark()) if self._settings else None
+
     def compare(self, broker_now: float, *, asked_at: float) -> None:
         """Learn how far the machine's clock is off. The broker was asked at ``asked_at`` by that
         clock, and has answered by now that it was ``broker_now``.

@@ -373,10 +373,10 @@ class Evidence:
     def send(self, shop: Shop, word: str, queue: str = "orders") -> str:
         return shop.send("mark", {"queue": queue}, path=str(self._path), word=word)
 
-    def send_long(self, shop: Shop, word: str) -> str:
+    def send_long(self, shop: Shop, word: str, queue: str = "orders") -> str:
         """A job that goes on until ``release``."""
         return shop.send(
-            *("mark", {"queue": "orders"}), path=str(self._path), word=word, until=str(self._end)
+            *("mark", {"queue": queue}), path=str(self._path), word=word, until=str(self._end)
         )
 
     def release(self) -> None:

@@ -41,6 +41,8 @@ def test_a_job_that_kills_each_process_that_takes_it_stands_out(
     assert row is not None
     assert len(path.read_text("utf-8").split()) == 4
     assert (row.attempts, row.deliveries, row.redelivers) == (1, 4, True)
+    again = worker.scrape().value("ai_agents_enhancement_redelivered_total", queue="orders")
+    assert again == 3.0
     healthy = shop.send("nap")
     row = until(
         lambda: worker.store.get(healthy),

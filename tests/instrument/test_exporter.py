@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 from celery import Celery
-from tests.instrument.conftest import PROJECT, Shop, scrape, until
+from tests.instrument.conftest import PROJECT, Evidence, Scrape, Shop, scrape, until
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 
 from queuescope.instrument.metrics import CATALOGUE, Origin
+from queuescope.operations.workers import WorkerStatus
 
 DEPTH = "ai_agents_queue_depth"
 AGE = "ai_agents_queue_oldest_age_seconds"
+SCHEDULED = "ai_agents_queue_scheduled"
+RESERVED = "ai_agents_queue_reserved"
+RATE_LIMITED = "ai_agents_rate_limited_jobs"
+WORKERS = "ai_agents_workers"
+SHARED = "ai_agents_worker_names_shared"
 
 
 @contextmanager
@@ -60,14 +68,64 @@ def test_an_outage_shows_as_absence_and_heals_by_itself(
         assert again.value(DEPTH, queue="orders") == 0.0
 
 
-def test_the_exporter_counts_workers_and_exports_what_the_catalogue_declares(
-    shop: Shop, tmp_path: Path
+def test_the_exporter_tells_of_workers_what_they_report_and_what_the_catalogue_declares(
+    shop: Shop, evidence: Evidence, tmp_path: Path
 ) -> None:
-    shop.start_worker()
-    with exporter(shop.broker_url, tmp_path / "log") as port:
-        seen = until(lambda: scrape(port), lambda s: s.value("ai_agents_workers_up") == 1.0)
+    """Each state has its number; where no worker reports there is none, and no zero either."""
     declared = {metric.name() for metric in CATALOGUE if metric.origin is Origin.EXPORTER}
-    assert seen.names == declared
+    with redis.Redis.from_url(shop.broker_url) as client:
+        client.flushall()
+    with exporter(shop.broker_url, tmp_path / "log") as port:
+
+        def seen(is_so: Callable[[Scrape], bool]) -> Scrape:
+            return until(lambda: scrape(port), is_so)
+
+        def workers(have: Scrape) -> dict[str, float]:
+            return {
+                status.name.lower(): value
+                for status in WorkerStatus
+                if (value := have.value(WORKERS, status=status.name.lower()))
+            }
+
+        nobody = seen(lambda s: s.value("ai_agents_workers_up") == 0.0)
+        assert nobody.names == {
+            *("ai_agents_broker_up", "ai_agents_workers_up"),
+            *("ai_agents_queue_depth", "ai_agents_queue_oldest_age_seconds"),
+        }
+        first = shop.start_worker("-n", "twin@shop", "-c", "1", SHOP_PREFETCH="4")
+        idle = seen(lambda s: s.names == declared)
+        assert workers(idle) == {"idle": 1.0}
+        assert {idle.value(WORKERS, status=s.name.lower()) for s in WorkerStatus} == {0.0, 1.0}
+        assert idle.value(SCHEDULED, queue="orders") == idle.value(RATE_LIMITED) == 0.0
+        # A limit holds back two, one more waits for its time, and one in the other queue.
+        app = shop.app()
+        app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
+        app.close()
+        for options in ({}, {}, {}, {"countdown": 600}, {"countdown": 600, "queue": "express"}):
+            shop.send("nap", {"queue": "orders", **options})
+        held = seen(
+            lambda s: s.value(RATE_LIMITED) == 2.0 and s.value(SCHEDULED, queue="express") == 1.0
+        )
+        assert held.value(SCHEDULED, queue="orders") == 1.0
+        assert held.value(RESERVED, queue="orders") == 2.0
+        assert held.value(RESERVED, queue="express") == 0.0
+        assert held.value(DEPTH, queue="orders") == held.value(DEPTH, queue="express") == 0.0
+        assert workers(seen(lambda s: "rate_limited" in workers(s))) == {"rate_limited": 1.0}
+        # Another of the same name runs a job while it shuts down.
+        second = shop.start_worker("-n", "twin@shop", "-Q", "own", beside=True)
+        assert seen(lambda s: s.value(SHARED) == 1.0).value("ai_agents_workers_up") == 2.0
+        evidence.send_long(shop, "last", "own")
+        seen(lambda s: workers(s) == {"rate_limited": 1.0, "active": 1.0})
+        second.process.send_signal(signal.SIGTERM)
+        ending = seen(lambda s: "shutting_down" in workers(s))
+        assert workers(ending) == {"rate_limited": 1.0, "shutting_down": 1.0}
+        assert ending.value(SHARED) == 0.0
+        evidence.release()
+        assert second.process.wait(120) == 0
+        os.killpg(first.process.pid, signal.SIGKILL)
+        # What it had fetched may be anywhere.
+        lost = seen(lambda s: workers(s) == {"lost": 1.0})
+        assert not {SCHEDULED, RESERVED, RATE_LIMITED} & lost.names
 
 
 def test_a_busy_port_ends_the_exporter_with_a_reason(server: RealBroker, tmp_path: Path) -> None:
@@ -98,6 +156,8 @@ def test_of_a_broker_that_cannot_be_read_it_tells_who_answers(
     try:
         worker = shop.start_worker("--pool", "solo")
         assert "the broker is a folder of files" in worker.log.read_text()
+        # Nobody tells the worker another time than its own.
+        assert worker.scrape().value("ai_agents_worker_clock_ahead_seconds") is None
         with exporter("filesystem://", log, "--transport-options", json.dumps(options)) as port:
             seen = until(lambda: scrape(port), lambda s: s.value("ai_agents_workers_up") == 1.0)
         assert seen.names == {"ai_agents_workers_up", "ai_agents_broker_up"}

@@ -78,7 +78,7 @@ def test_namespace_and_subsystem_name_everything() -> None:
 
 def test_names_are_declared_once() -> None:
     names = [metric.name() for metric in CATALOGUE]
-    assert len(names) == len(set(names)) == 15
+    assert len(names) == len(set(names)) == 23
 
 
 def test_the_page_of_metrics_tells_every_metric_label_and_bucket() -> None:

@@ -90,6 +90,14 @@ def test_a_name_that_no_worker_knows_is_in_the_success_rate(oddities: Oddities) 
     row = oddities.rows["nobody_knows"]
     assert (row.name, row.queue) == ("nobody_knows", "orders")
     assert row.error_message.startswith("No job type of this name is registered in worker w")
+    name = "ai_agents_enhancement_unrunnable_messages_total"
+    assert oddities.scrape.value(name, reason="unknown_job_type") == 1.0
+    assert oddities.scrape.value(name, reason="invalid_message") == 0.0
+
+
+def test_a_message_that_comes_again_is_counted(oddities: Oddities) -> None:
+    name = "ai_agents_enhancement_redelivered_total"
+    assert oddities.scrape.value(name, queue="orders") == 1.0
 
 
 def test_a_job_that_replaces_another_has_its_latency(oddities: Oddities) -> None:

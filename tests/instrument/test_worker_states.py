@@ -270,6 +270,9 @@ def test_a_worker_whose_clock_is_off_puts_the_times_of_its_jobs_right(
     assert seen.sum("ai_agents_enhancement_wait_seconds_count") == 3
     assert seen.sum("ai_agents_enhancement_latency_seconds_count") == 2
     assert seen.value("ai_agents_enhancement_success_rate", tenant="acme") == 50
+    off = seen.value("ai_agents_worker_clock_ahead_seconds")
+    assert off is not None
+    assert abs(off - ahead) < 5
     # What runs is not lost, and is when the worker is.
     running = evidence.send_long(shop, "long")
     row = row_of(worker, running, JobStatus.STARTED)

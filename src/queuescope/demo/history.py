@@ -37,8 +37,9 @@ from queuescope.demo.workload import (
 )
 from queuescope.errors import DemoError
 from queuescope.instrument import metrics
-from queuescope.instrument.metrics import BUCKETS_SECONDS, Kind, Metric, Outcome
+from queuescope.instrument.metrics import BUCKETS_SECONDS, Kind, Metric, Outcome, Unrunnable
 from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.operations.workers import WorkerStatus
 
 # A block of Prometheus' own sizes (2 h · 3ⁿ), aligned to the epoch as they are.
 BLOCK_SECONDS = 18 * 3600
@@ -260,9 +261,54 @@ def _exporter_samples(past: Past, grid: Integers, targets: Targets) -> Iterator[
         for queue, name in enumerate(QUEUES):
             labels = (("queue", name), *tail)
             yield Samples(metric, metric.name(), labels, values[queue])
+    yield from _fetched_samples(past, grid, tail)
+    yield from _status_samples(past, grid, tail)
     workers = WORKERS - (~_is_there(past, grid)).astype(np.float64)
     yield Samples(metrics.WORKERS_UP, metrics.WORKERS_UP.name(), tail, workers)
     yield Samples(metrics.BROKER_UP, metrics.BROKER_UP.name(), tail, np.ones(len(grid)))
+
+
+def _fetched_samples(past: Past, grid: Integers, tail: Labels) -> Iterator[Samples]:
+    """What workers have fetched and not begun: retries, which wait for their time, then a place."""
+    attempts = past.attempts
+    order = np.lexsort((attempts.number, attempts.job))
+    again = attempts.number[order] > 1
+    # The attempt before, of the same job.
+    put_off = np.concatenate(([0.0], attempts.end[order][:-1]))[again]
+    due, start = attempts.due[order][again], attempts.start[order][again]
+    queue = past.jobs.queue[attempts.job[order][again]]
+    for metric, begin, until in (
+        (metrics.QUEUE_SCHEDULED, put_off, due),
+        (metrics.QUEUE_RESERVED, due, start),
+    ):
+        for index, name in enumerate(QUEUES):
+            mine = queue == index
+            held = _count_until(np.sort(begin[mine]), grid) - _count_until(
+                np.sort(until[mine]), grid
+            )
+            labels = (("queue", name), *tail)
+            yield Samples(metric, metric.name(), labels, held.astype(np.float64))
+    limited = metrics.RATE_LIMITED_JOBS
+    yield Samples(limited, limited.name(), tail, np.zeros(len(grid)))
+
+
+def _status_samples(past: Past, grid: Integers, tail: Labels) -> Iterator[Samples]:
+    """How many workers there are of each status, as they would report."""
+    counts = {status: np.zeros(len(grid)) for status in WorkerStatus}
+    for worker in range(WORKERS):
+        mine = past.attempts.worker == worker
+        running = _count_until(np.sort(past.attempts.start[mine]), grid) - _count_until(
+            np.sort(past.attempts.end[mine]), grid
+        )
+        is_there = _is_there(past, grid) if worker == WORKERS - 1 else np.ones(len(grid), np.bool_)
+        counts[WorkerStatus.ACTIVE] += is_there & (running > 0)
+        counts[WorkerStatus.IDLE] += is_there & (running == 0)
+        counts[WorkerStatus.LOST] += ~is_there
+    for status, values in counts.items():
+        labels = (("status", status.name.lower()), *tail)
+        yield Samples(metrics.WORKERS, metrics.WORKERS.name(), labels, values)
+    shared = metrics.WORKER_NAMES_SHARED
+    yield Samples(shared, shared.name(), tail, np.zeros(len(grid)))
 
 
 def _worker_samples(past: Past, grid: Integers, targets: Targets, worker: int) -> Iterator[Samples]:
@@ -341,6 +387,11 @@ def _worker_samples(past: Past, grid: Integers, targets: Targets, worker: int) -
         running = _count_until(np.sort(start[here]), grid) - _count_until(np.sort(end[here]), grid)
         busy += running
         yield series(metrics.JOBS_IN_FLIGHT, names, running)
+    for names in by_queue:
+        yield series(metrics.REDELIVERED_TOTAL, names, np.zeros(len(grid)))
+    for reason in Unrunnable:
+        names = (("reason", reason.value),)
+        yield series(metrics.UNRUNNABLE_MESSAGES_TOTAL, names, np.zeros(len(grid)))
     # What a sleeping job costs: a little for each process, a little more for each that works.
     ripple = np.sin(grid / 911.0) + np.sin(grid / 137.0)
     cpu = np.round(0.012 + 0.004 * busy + 0.001 * ripple, 4)
@@ -348,6 +399,8 @@ def _worker_samples(past: Past, grid: Integers, targets: Targets, worker: int) -
     yield series(metrics.WORKER_CPU_RATIO, (), cpu)
     yield series(metrics.WORKER_MEMORY_BYTES, (), memory)
     yield series(metrics.WORKER_PROCESSES, (), np.full(len(grid), 1 + CONCURRENCY))
+    # Of one machine there is one clock.
+    yield series(metrics.WORKER_CLOCK_AHEAD_SECONDS, (), np.zeros(len(grid)))
     yield series(metrics.OBSERVATIONS_LOST_TOTAL, (), np.zeros(len(grid)))
 
 

@@ -45,7 +45,13 @@ from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import Heartbeat, ObeyStep, obeys
 from queuescope.instrument.kept_jobs import keep
 from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
-from queuescope.instrument.observation import ERROR_MESSAGE_LIMIT, Event, Observation
+from queuescope.instrument.observation import (
+    ERROR_MESSAGE_LIMIT,
+    INVALID_MESSAGE,
+    UNKNOWN_JOB_TYPE,
+    Event,
+    Observation,
+)
 from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.instrument.source_queue import (
     QUEUE_HEADER,
@@ -63,8 +69,6 @@ METRICS_PORTS = (9540, *range(9542, 9550))
 """Where a worker serves its metrics unless told otherwise: on the first that is free. The exporter
 has the one that is left out.
 """
-UNKNOWN_JOB_TYPE = "UnknownJobType"
-INVALID_MESSAGE = "InvalidMessage"
 FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 FIRST_CLOCK_HEADER = "queuescope_first_clock"
 
@@ -140,6 +144,7 @@ def instrument(
             tenants=tenants,
             queues=queues,
             clock=clock.now,
+            clock_off=lambda: clock.off,
         ),
         host=metrics_host or os.environ.get("QUEUESCOPE_METRICS_HOST") or "0.0.0.0",
         ports=_ports(metrics_port),
@@ -480,6 +485,7 @@ class Instrumentation:
             queue=label(self._queue_of(message)),
             routing_key=label(routing_key(message)),
             redelivers=self._redelivers(message),
+            is_redelivered=_is_redelivered(message),
             due_at=due_at,
             first_due_at=self._due_at(message, FIRST_DUE_HEADER, FIRST_CLOCK_HEADER) or due_at,
             started_at=started_at,
@@ -555,6 +561,12 @@ def _own_headers(message: Mapping[str, Any]) -> dict[str, object]:
     if not isinstance(headers, dict):
         return {}
     return {name: value for name, value in headers.items() if name not in _NOT_HANDED_ON}
+
+
+def _is_redelivered(message: Mapping[str, Any]) -> bool:
+    """Whether the broker says that it delivered the message before."""
+    delivery = message.get("delivery_info")
+    return isinstance(delivery, Mapping) and delivery.get("redelivered") is True
 
 
 def _number(value: object) -> float | None:

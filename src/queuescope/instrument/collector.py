@@ -25,8 +25,13 @@ from prometheus_client.registry import Collector as RegistryCollector
 from queuescope.clock import CLOCK_OFF_SECONDS
 from queuescope.errors import JobStoreError
 from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob, label
-from queuescope.instrument.metrics import Outcome, WorkerMetrics
-from queuescope.instrument.observation import Event, Observation
+from queuescope.instrument.metrics import Outcome, Unrunnable, WorkerMetrics
+from queuescope.instrument.observation import (
+    INVALID_MESSAGE,
+    UNKNOWN_JOB_TYPE,
+    Event,
+    Observation,
+)
 from queuescope.jobs.store import Job, JobStatus
 
 logger = logging.getLogger(__name__)
@@ -46,9 +51,12 @@ _STATUS = {
     # It goes on under its id.
     Event.REPLACED: JobStatus.RETRYING,
 }
-
 _OUTCOMES = {
     event: Outcome(event.value) for event in Event if event not in {Event.STARTED, Event.REPLACED}
+}
+_UNRUNNABLE = {
+    UNKNOWN_JOB_TYPE: Unrunnable.UNKNOWN_JOB_TYPE,
+    INVALID_MESSAGE: Unrunnable.INVALID_MESSAGE,
 }
 
 
@@ -361,7 +369,11 @@ class Collector:
         if seen.event is Event.STARTED:
             self._running[key] = seen
             self._last_started_at = seen.at
-            self._metrics.attempt_started(queue=seen.queue, wait_seconds=_wait_seconds(seen))
+            self._metrics.attempt_started(
+                queue=seen.queue,
+                wait_seconds=_wait_seconds(seen),
+                is_redelivered=seen.is_redelivered,
+            )
             self._tell(seen)
             return
         self._running.pop(key, None)
@@ -370,6 +382,8 @@ class Collector:
             self._tell(seen)
             return
         self._counts[seen.event] += 1
+        if seen.started_at is None and (reason := _UNRUNNABLE.get(seen.error_class)) is not None:
+            self._metrics.unrunnable(reason)
         self._metrics.attempt_ended(
             tenant=seen.tenant,
             queue=seen.queue,

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,19 +32,28 @@ from queuescope.errors import (
     BrokerError,
     BrokerErrorKind,
     ConfigurationError,
+    DamagedError,
     UnsupportedBrokerError,
 )
 from queuescope.heartbeats import LOST_SECONDS
 from queuescope.instrument.metrics import (
     BROKER_UP,
+    CATALOGUE,
     DEFAULT_NAMESPACE,
     QUEUE_DEPTH,
     QUEUE_OLDEST_AGE_SECONDS,
+    QUEUE_RESERVED,
+    QUEUE_SCHEDULED,
+    RATE_LIMITED_JOBS,
+    WORKER_NAMES_SHARED,
+    WORKERS,
     WORKERS_UP,
     Metric,
+    Origin,
 )
-from queuescope.operations.broker import RedisBroker, WorkersReading
+from queuescope.operations.broker import QueueReading, RedisBroker, WorkersReading
 from queuescope.operations.commands import workers_of
+from queuescope.operations.workers import Fleet, WorkerStatus, judge
 
 DEFAULT_PORT = 9541
 _TIMEOUT_SECONDS = 3.0
@@ -99,21 +109,29 @@ class LiveWorkers:
         self._thread.join(timeout=2 * _TIMEOUT_SECONDS)
         self._app.close()
 
-    def count(self) -> int | None:
-        """How many workers live; ``None`` when they could not be asked. Raises ``BrokerError``."""
-        now = self._clock()
-        if self._asked_at is None or now - self._asked_at > _ALIVE_SECONDS:
-            return None
-        answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
+    def reports(self) -> WorkersReading | None:
+        """What workers report; ``None`` where it may not be read. Raises ``BrokerError``."""
         if self._broker is None:
-            return len(answered) if self._can_ping else None
+            return None
         try:
             reading = self._broker.workers()
         except BrokerError as exc:
             if exc.kind is not BrokerErrorKind.NO_PERMISSION:
                 raise
-            reading = WorkersReading(now, ())
+            return None
         self._broker.learn(reading.reports)
+        return reading
+
+    def count(self, reading: WorkersReading | None) -> int | None:
+        """How many workers live, of whom these report; ``None`` when they could not be asked."""
+        now = self._clock()
+        if self._asked_at is None or now - self._asked_at > _ALIVE_SECONDS:
+            return None
+        answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
+        if self._broker is None and not self._can_ping:
+            return None
+        if reading is None:
+            return len(answered)
         # Two of one name are two, and answer a ping as one.
         live = [r for r in reading.reports if reading.at - r.at <= LOST_SECONDS]
         # Of a worker that reports, its reports are the later news.
@@ -188,8 +206,9 @@ class ExporterCollector(Collector):
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Spares the registry a first reading when nobody has asked yet."""
-        for metric in (BROKER_UP, QUEUE_DEPTH, QUEUE_OLDEST_AGE_SECONDS, WORKERS_UP):
-            yield self._family(metric)
+        for metric in CATALOGUE:
+            if metric.origin is Origin.EXPORTER:
+                yield self._family(metric)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         if self._broker is None:
@@ -197,8 +216,10 @@ class ExporterCollector(Collector):
             return
         broker_up = self._family(BROKER_UP)
         try:
+            reading = self._workers.reports()
             states = self._broker.read(self._queues, with_delivered=False)
-            count = self._workers.count()
+            count = self._workers.count(reading)
+            fleet = _fleet(self._broker, reading, states)
         except BrokerError as exc:
             if not self._is_down:
                 logger.warning("%s", exc)
@@ -220,6 +241,37 @@ class ExporterCollector(Collector):
         yield depth
         yield age
         yield from self._workers_up(count)
+        if fleet is not None:
+            yield from self._of_workers(fleet)
+
+    def _of_workers(self, fleet: Fleet) -> Iterator[GaugeMetricFamily]:
+        """What workers report of themselves. No label is a name that somebody else has chosen."""
+        by_status = self._family(WORKERS)
+        counts = Counter(worker.status for worker in fleet.workers)
+        for status in WorkerStatus:
+            by_status.add_metric((status.name.lower(),), counts[status])
+        yield by_status
+        shared = self._family(WORKER_NAMES_SHARED)
+        shared.add_metric((), len(fleet.namesakes()))
+        yield shared
+        reports = [worker.report for worker in fleet.alive]
+        if not reports:
+            # What a lost worker had fetched may be anywhere.
+            return
+        scheduled, reserved = self._family(QUEUE_SCHEDULED), self._family(QUEUE_RESERVED)
+        for queue in self._queues:
+            timed = [report.scheduled_queues.get(queue, 0) for report in reports]
+            held = [report.reserved.get(queue, 0) for report in reports]
+            scheduled.add_metric((queue,), sum(timed))
+            could_begin = (
+                max(0, all_of_it - some) for all_of_it, some in zip(held, timed, strict=True)
+            )
+            reserved.add_metric((queue,), sum(could_begin))
+        yield scheduled
+        yield reserved
+        limited = self._family(RATE_LIMITED_JOBS)
+        limited.add_metric((), sum(one.count for report in reports for one in report.rate_limited))
+        yield limited
 
     def _by_ping_alone(self) -> Iterator[GaugeMetricFamily]:
         """What is known of a broker whose queues cannot be read."""
@@ -230,7 +282,7 @@ class ExporterCollector(Collector):
         broker_up.add_metric((), int(answers))
         yield broker_up
         if answers:
-            yield from self._workers_up(self._workers.count())
+            yield from self._workers_up(self._workers.count(None))
 
     def _workers_up(self, count: int | None) -> Iterator[GaugeMetricFamily]:
         if count is not None:
@@ -240,6 +292,25 @@ class ExporterCollector(Collector):
 
     def _family(self, metric: Metric) -> GaugeMetricFamily:
         return GaugeMetricFamily(metric.name(self._namespace), metric.help, labels=metric.labels)
+
+
+def _fleet(
+    broker: RedisBroker, reading: WorkersReading | None, queues: Sequence[QueueReading]
+) -> Fleet | None:
+    """What may be said of the workers that report; ``None`` where none does, or nothing may be
+    said. Raises ``BrokerError``.
+    """
+    if reading is None or not reading.reports:
+        return None
+    try:
+        desired = broker.desired()
+    except DamagedError:
+        desired = broker.last_desired
+    except BrokerError as exc:
+        if exc.kind is not BrokerErrorKind.NO_PERMISSION:
+            raise
+        return None
+    return judge(reading, desired, queues)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

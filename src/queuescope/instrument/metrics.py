@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
@@ -49,6 +50,13 @@ class Outcome(StrEnum):
     REVOKED = "revoked"
     EXPIRED = "expired"
     IGNORED = "ignored"
+
+
+class Unrunnable(StrEnum):
+    """Why no worker can run a message."""
+
+    UNKNOWN_JOB_TYPE = "unknown_job_type"
+    INVALID_MESSAGE = "invalid_message"
 
 
 class Kind(StrEnum):
@@ -129,6 +137,18 @@ JOBS_TOTAL = _worker(
 JOBS_IN_FLIGHT = _worker(
     "jobs_in_flight", Kind.GAUGE, ("queue",), "Jobs that this worker runs at the moment."
 )
+REDELIVERED_TOTAL = _worker(
+    "redelivered_total",
+    Kind.COUNTER,
+    ("queue",),
+    "Attempts that began with a message that a worker had before: it was killed or gave it back.",
+)
+UNRUNNABLE_MESSAGES_TOTAL = _worker(
+    "unrunnable_messages_total",
+    Kind.COUNTER,
+    ("reason",),
+    "Messages that no worker can run; they are among the failed jobs.",
+)
 WORKER_JOBS_TOTAL = _worker(
     "worker_jobs_total",
     Kind.COUNTER,
@@ -153,6 +173,13 @@ WORKER_MEMORY_BYTES = _worker(
 WORKER_PROCESSES = _worker(
     "worker_processes", Kind.GAUGE, (), "Processes of this worker, itself included.", of_jobs=False
 )
+WORKER_CLOCK_AHEAD_SECONDS = _worker(
+    "worker_clock_ahead_seconds",
+    Kind.GAUGE,
+    (),
+    "By how much the clock of this worker's machine is ahead of the broker's; negative is behind.",
+    of_jobs=False,
+)
 OBSERVATIONS_LOST_TOTAL = _worker(
     "observations_lost_total",
     Kind.COUNTER,
@@ -174,16 +201,49 @@ QUEUE_OLDEST_AGE_SECONDS = Metric(
     Origin.EXPORTER,
     "How long the next job of the queue has been due, in seconds; 0 when none waits.",
 )
+QUEUE_SCHEDULED = Metric(
+    "queue_scheduled",
+    Kind.GAUGE,
+    ("queue",),
+    Origin.EXPORTER,
+    "Jobs that workers have fetched and that wait for their time: a countdown, an ETA, a retry.",
+)
+QUEUE_RESERVED = Metric(
+    "queue_reserved",
+    Kind.GAUGE,
+    ("queue",),
+    Origin.EXPORTER,
+    "Jobs that workers have fetched and not begun, without those that wait for their time.",
+)
+RATE_LIMITED_JOBS = Metric(
+    "rate_limited_jobs",
+    Kind.GAUGE,
+    (),
+    Origin.EXPORTER,
+    "Jobs that workers have fetched and hold back, for a rate limit.",
+)
+WORKERS = Metric(
+    "workers", Kind.GAUGE, ("status",), Origin.EXPORTER, "Workers that report, by their status."
+)
+WORKER_NAMES_SHARED = Metric(
+    "worker_names_shared",
+    Kind.GAUGE,
+    (),
+    Origin.EXPORTER,
+    "Names that several living workers have at once.",
+)
 WORKERS_UP = Metric("workers_up", Kind.GAUGE, (), Origin.EXPORTER, "Workers that answer.")
 BROKER_UP = Metric(
     "broker_up", Kind.GAUGE, (), Origin.EXPORTER, "1 when the broker answers, otherwise 0."
 )
 
 CATALOGUE: tuple[Metric, ...] = (
-    *(QUEUE_DEPTH, QUEUE_OLDEST_AGE_SECONDS, WORKERS_UP, BROKER_UP),
+    *(QUEUE_DEPTH, QUEUE_OLDEST_AGE_SECONDS, QUEUE_SCHEDULED, QUEUE_RESERVED, RATE_LIMITED_JOBS),
+    *(WORKERS, WORKER_NAMES_SHARED, WORKERS_UP, BROKER_UP),
     *(SUCCESS_RATE, LATENCY_SECONDS, WAIT_SECONDS, RUNTIME_SECONDS, JOBS_TOTAL, JOBS_IN_FLIGHT),
+    *(REDELIVERED_TOTAL, UNRUNNABLE_MESSAGES_TOTAL),
     *(WORKER_JOBS_TOTAL, WORKER_CPU_RATIO, WORKER_MEMORY_BYTES, WORKER_PROCESSES),
-    OBSERVATIONS_LOST_TOTAL,
+    *(WORKER_CLOCK_AHEAD_SECONDS, OBSERVATIONS_LOST_TOTAL),
 )
 
 
@@ -263,11 +323,26 @@ class _WithoutCreated(Collector):
             yield family
 
 
+class _Measured(Collector):
+    """A gauge that is absent as long as its value is not known."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], float | None]) -> None:
+        self._name = name
+        self._text = text
+        self._read = read
+
+    def collect(self) -> Iterator[MetricFamily]:
+        value = self._read()
+        if value is not None:
+            yield GaugeMetricFamily(self._name, self._text, value)
+
+
 class WorkerMetrics:
     """The metrics of one worker, in ``registry``.
 
     Counters of known ``tenants`` and ``queues`` stand at 0 from the start, those of others from
-    the first sight of the tenant.
+    the first sight of the tenant. ``clock_off`` tells by how many seconds the machine's clock is
+    ahead of the broker's, as soon as that is known.
     """
 
     def __init__(
@@ -279,6 +354,7 @@ class WorkerMetrics:
         queues: Collection[str] = (),
         tenant_limit: int = TENANT_LIMIT,
         clock: Callable[[], float] = time.time,
+        clock_off: Callable[[], float | None] = lambda: None,
     ) -> None:
         inner = CollectorRegistry()
         self.registry = CollectorRegistry()
@@ -315,6 +391,12 @@ class WorkerMetrics:
         self._cpu = gauge(WORKER_CPU_RATIO)
         self._memory = gauge(WORKER_MEMORY_BYTES)
         self._processes = gauge(WORKER_PROCESSES)
+        ahead = WORKER_CLOCK_AHEAD_SECONDS
+        inner.register(_Measured(ahead.name(namespace, subsystem), ahead.help, clock_off))
+        self._redelivered = counter(REDELIVERED_TOTAL)
+        self._unrunnable = counter(UNRUNNABLE_MESSAGES_TOTAL)
+        for reason in Unrunnable:
+            self._unrunnable.labels(reason.value)
         self._lost = counter(OBSERVATIONS_LOST_TOTAL)
         # Looking a child up takes longer than counting with it; labels are bounded, so these are.
         self._wait_of = cache(self._wait.labels)
@@ -335,9 +417,13 @@ class WorkerMetrics:
         for outcome in Outcome:
             self._worker_jobs.labels(worker, outcome.value)
 
-    def attempt_started(self, *, queue: str, wait_seconds: float | None) -> None:
+    def attempt_started(
+        self, *, queue: str, wait_seconds: float | None, is_redelivered: bool = False
+    ) -> None:
         """An attempt began; ``wait_seconds`` is ``None`` when nobody said since when it waited."""
         queue = self._know_queue(queue)
+        if is_redelivered:
+            self._redelivered.labels(queue).inc()
         if wait_seconds is not None:
             self._wait_of(queue).observe(wait_seconds)
 
@@ -379,6 +465,10 @@ class WorkerMetrics:
         self._memory.set(memory_bytes)
         self._processes.set(processes)
 
+    def unrunnable(self, reason: Unrunnable) -> None:
+        """A message came that no worker can run."""
+        self._unrunnable.labels(reason.value).inc()
+
     def observations_lost(self, count: int) -> None:
         self._lost.inc(count)
 
@@ -390,6 +480,7 @@ class WorkerMetrics:
         self._wait.labels(queue)
         self._runtime.labels(queue)
         self._in_flight.labels(queue)
+        self._redelivered.labels(queue)
         return queue
 
     def _know_tenant(self, tenant: str) -> str:

@@ -7,6 +7,8 @@ from enum import StrEnum
 import msgspec
 
 ERROR_MESSAGE_LIMIT = 1000
+UNKNOWN_JOB_TYPE = "UnknownJobType"
+INVALID_MESSAGE = "InvalidMessage"
 
 
 class Event(StrEnum):
@@ -32,7 +34,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``due_at`` is when this attempt could have begun, ``first_due_at`` when the job's first one
     could have. ``queue`` is the one that a worker took the message from, ``routing_key`` what it
     was sent by; both are cut as labels of a metric are. ``redelivers`` says whether the broker
-    delivers the message again should the worker be killed.
+    delivers the message again should the worker be killed, ``is_redelivered`` whether it has done
+    so: a worker had it before, and was killed or gave it back.
     """
 
     event: Event
@@ -43,6 +46,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     queue: str = ""
     routing_key: str = ""
     redelivers: bool | None = None
+    is_redelivered: bool = False
     due_at: float | None = None
     first_due_at: float | None = None
     started_at: float | None = None
