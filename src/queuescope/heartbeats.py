@@ -77,8 +77,8 @@ class Pool(StrEnum):
 
 class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job that a worker runs now; ``started_at`` is by the worker's clock, and ``redelivers``
-    says whether the broker delivers it again should the worker be killed; ``None`` is unknown, as
-    of workers that do not report it yet.
+    says whether the broker delivers it again should the worker be killed, ``is_redelivered``
+    whether it has done so; ``None`` is unknown, as of workers that do not report it yet.
     """
 
     id: Name
@@ -87,6 +87,7 @@ class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
     tenant: Name
     started_at: Time
     redelivers: bool | None = None
+    is_redelivered: bool | None = None
 
 
 class RateLimited(msgspec.Struct, frozen=True, kw_only=True):

@@ -138,6 +138,25 @@ def test_a_stuck_job_stands_out_with_the_rule_and_its_id() -> None:
     assert any("data-stuck" in attributes for _, attributes in page.elements)
 
 
+@pytest.mark.parametrize("at", [NOW - 1, NOW - 100])
+def test_a_job_that_was_delivered_again_says_so_with_its_id(at: float) -> None:
+    jobs = [
+        ActiveJob(
+            id=f"id-{n}",
+            name=f"nap-{n}",
+            queue="orders",
+            tenant="acme",
+            started_at=NOW + AHEAD - 2,
+            is_redelivered=again,
+        )
+        for n, again in enumerate((True, False, None))
+    ]
+    page = sheet(report(at=at, active=tuple(jobs), active_count=3))
+    assert page.text.count("delivered again") == 1
+    assert "delivered againid id-0" in page.text
+    assert "id-1" not in page.text
+
+
 @pytest.mark.parametrize(
     ("ratio", "words", "tone"),
     [(0.5, "50 %", None), (0.81, "81 %, high", "warn"), (0.96, "96 %, at its limit", "bad")],

@@ -55,11 +55,13 @@ def nap_late(seconds=0.0):
     time.sleep(seconds)
 
 @app.task(name="kill", acks_late=True, reject_on_worker_lost=True)
-def kill(path, times):
+def kill(path, times, until=None):
     with open(path, "a") as file:
         file.write("again\\n")
     if len(open(path).read().split()) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
+    while until is not None and not os.path.exists(until):
+        time.sleep(0.02)
 
 @app.task(name="fail")
 def fail(tenant=None):

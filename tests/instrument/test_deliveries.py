@@ -31,7 +31,14 @@ def test_a_job_that_kills_each_process_that_takes_it_stands_out(
     """One attempt, by Celery's count, however often it is delivered."""
     worker = shop.start_worker("-c", "1")
     path = tmp_path / "killed"
-    job_id = shop.send("kill", path=str(path), times=3)
+    end = tmp_path / "end"
+    job_id = shop.send("kill", path=str(path), times=3, until=str(end))
+    until(
+        lambda: [job for r in broker.workers().reports for job in r.active],
+        lambda jobs: [job.is_redelivered for job in jobs] == [True],
+    )
+    until(lambda: path.read_text("utf-8").split(), lambda words: len(words) == 4)
+    end.touch()
     row = until(
         lambda: worker.store.get(job_id),
         lambda job: (
@@ -70,6 +77,7 @@ def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
     assert report is not None
     assert not report.redelivers
     assert {job.id: job.redelivers for job in report.active} == {early: False, late: True}
+    assert {job.id: job.is_redelivered for job in report.active} == {early: False, late: False}
     os.killpg(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
     lost = until(lambda: judge(broker.workers(), broker.desired()).abandonments(), bool)

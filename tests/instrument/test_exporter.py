@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,9 @@ from celery import Celery
 from tests.instrument.conftest import PROJECT, Evidence, Scrape, Shop, scrape, until
 from tests.ports import free_port
 from tests.real_broker import RealBroker
+from tests.worker_reports import report
 
+from queuescope.heartbeats import Keys, encode
 from queuescope.instrument.metrics import CATALOGUE, Origin
 from queuescope.operations.workers import WorkerStatus
 
@@ -122,8 +124,12 @@ def test_the_exporter_tells_of_workers_what_they_report_and_what_the_catalogue_d
         assert ending.value(SHARED) == 0.0
         evidence.release()
         assert second.process.wait(120) == 0
-        os.killpg(first.process.pid, signal.SIGKILL)
-        # What it had fetched may be anywhere.
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(120) == 0
+        # What one that is lost had fetched may be anywhere.
+        with redis.Redis.from_url(shop.broker_url) as client:
+            silent = report(at=time.time() - 60, scheduled=1, scheduled_queues={"orders": 1})
+            client.hset(Keys().workers, "silent", encode(silent))
         lost = seen(lambda s: workers(s) == {"lost": 1.0})
         assert not {SCHEDULED, RESERVED, RATE_LIMITED} & lost.names
 

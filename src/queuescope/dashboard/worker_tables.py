@@ -78,6 +78,9 @@ _RULES = {
     "Far older than usual": "A job that has run three times as long as 95 % of its kind did within "
     "the last day, and for a minute at least. Where fewer than 20 of its kind are known: for "
     "10 min.",
+    "Delivered again": "A worker had the job before: it was killed in it, or gave it back "
+    "without an end, as one does that shuts down. A job that kills whoever takes it comes again "
+    "each time.",
     "Ended": "Attempts since the worker began, retried ones among them; per minute is over the "
     "last 5 min at most. Seven days shows attempts per minute, hour by hour.",
     "Fetched, scheduled": "Fetched: it has them and they begin when a place is free. Scheduled: it "
@@ -322,8 +325,11 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
     job = running.job
     name = element("span", job.name, class_="qs-job", title=f"{job.id}, {job.queue}, {job.tenant}")
     age = element("span", _long(running.age_seconds), class_="qs-age")
+    again = (mark("delivered again", Tone.WARN),) if job.is_redelivered else ()
     if not is_alive or not running.is_stuck:
-        return element("li", name, " ", age)
+        # Who finds it with each worker that is lost can revoke it.
+        which = (_note(joined("id ", code(job.id))),) if again else ()
+        return element("li", name, " ", age, *again, *which)
     usual = running.usual
     why = (
         f"95 % of its kind end within {duration_words(max(1.0, usual.p95_seconds))}"
@@ -333,7 +339,7 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
     # On a line of its own: the age grows, and must not break it anew.
     told = mark("far older than usual", Tone.WARN)
     note = _note(joined(f"{why}; id ", code(job.id)))
-    return element("li", name, " ", age, told, note, data_stuck=True)
+    return element("li", name, " ", age, *again, told, note, data_stuck=True)
 
 
 def _ended(entry: Entry) -> Markup:

@@ -333,6 +333,7 @@ class Collector:
                     tenant=job.tenant,
                     started_at=job.started_at or job.at,
                     redelivers=job.redelivers,
+                    is_redelivered=job.is_redelivered,
                 )
                 for job in running[:ACTIVE_LIMIT]
             ),
