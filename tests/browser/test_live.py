@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
@@ -231,6 +232,32 @@ def test_a_card_says_where_its_figure_is_from_and_as_of_when(
     page.page.get_by_text("4 sources", exact=True).click()
     for name in ("prometheus", "broker", "job_history", "audit"):
         expect(page.page.locator(f"[data-source={name}]")).to_have_attribute("data-state", "fresh")
+
+
+def test_jobs_that_are_sent_and_fetched_move_the_figures_of_an_open_page(
+    dashboard: DashboardProcess, open_page: OpenPage, broker: RealBroker
+) -> None:
+    """From Celery's message in the broker to card and chart, with no reload."""
+    page = open_page("?range=6h&refresh=10", at=dashboard, drawn=False)
+    depth = card(page, "queue_depth")
+    figures = (
+        depth.locator(".qs-figure strong"),
+        page.panel("queue_depth").locator(".qs-now strong"),
+    )
+    for shown in figures:
+        expect(shown).to_have_text("12", timeout=WAIT_MS)
+    app = Celery("shop", broker=broker.url, set_as_current=False)
+    for number in range(5):
+        app.send_task("enhance", args=[number], queue="later")
+    app.close()
+    for shown in figures:
+        expect(shown).to_have_text("17", timeout=WAIT_MS)
+    expect(depth).to_have_attribute("data-origin", "broker")
+    with broker.connected() as client:
+        # The newest stand on the left.
+        client.ltrim("later", 5, -1)
+    for shown in figures:
+        expect(shown).to_have_text("12", timeout=WAIT_MS)
 
 
 @pytest.mark.parametrize("width", [1440, 390])
