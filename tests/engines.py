@@ -9,14 +9,16 @@ import http.client
 import os
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus, Samples
+from tests.remote_write import RemoteWriter, Sample
 
 ENGINES = ("prometheus-2", "prometheus-3", "victoria-metrics")
 
@@ -140,3 +142,26 @@ def running(
         directory, series=series, program=program(engine), prefix=prefix, targets=targets
     ) as prometheus:
         yield prometheus
+
+
+@contextmanager
+def holding(engine: str, directory: Path, samples: Sequence[Sample]) -> Iterator[str]:
+    """The address of ``engine`` with ``samples`` written to it, the ends of series among them."""
+    with ExitStack() as stack:
+        if engine == "victoria-metrics":
+            url = stack.enter_context(running(engine, directory, {})).url
+        else:
+            server = RealPrometheus(directory, program=program(engine), takes_samples=True)
+            url = stack.enter_context(server).url
+        port = urlsplit(url).port
+        assert port is not None
+        writer = RemoteWriter(port)
+        stack.callback(writer.close)
+        writer.write(samples)
+        if engine == "victoria-metrics":
+            # It lets what was written be queried a little later, or when it is told to.
+            flush = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            stack.callback(flush.close)
+            flush.request("GET", "/internal/force_flush")
+            assert flush.getresponse().status == 200
+        yield url

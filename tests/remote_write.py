@@ -13,6 +13,12 @@ from dataclasses import dataclass
 
 from queuescope.timeseries import Labels
 
+Sample = tuple[Labels, int, float]
+"""Labels, epoch seconds, value."""
+
+# What Prometheus writes where a series ends: a NaN of its own.
+(ENDED,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
+
 _CUSTOM, _EIGHTHS = -53, 3
 _LITERAL_BYTES = 1 << 16
 _HEADERS = {
@@ -60,8 +66,8 @@ class RemoteWriter:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def write(self, samples: Sequence[tuple[Labels, int, float]]) -> None:
-        """Send samples (labels, epoch seconds, value). They can be queried when this returns."""
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Send samples. They can be queried when this returns."""
         rows: dict[Labels, list[tuple[int, float]]] = {}
         for labels, timestamp, value in samples:
             rows.setdefault(labels, []).append((timestamp, value))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import struct
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from tests.engines import ENGINES, program, running
-from tests.real_prometheus import RealPrometheus
-from tests.remote_write import RemoteWriter
+from tests.engines import ENGINES, holding
+from tests.remote_write import ENDED, Sample
 
 from queuescope.panels import Resolution, load_dashboard
 from queuescope.prometheus import PrometheusClient
@@ -41,8 +36,6 @@ RENAMED, RENAMED_UNTIL = RENAMED_FROM + 3600, RENAMED_FROM + 7200
 """Earlier still, an exporter of that interval: its first scrape, its last one under its first name,
 and its last one."""
 
-# What Prometheus writes where a series ends: a NaN of its own.
-(ENDED,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
 DASHBOARD = load_dashboard("ai-agents")
 METRICS = {
     "ai_agents_queue_depth": 80.0,
@@ -59,7 +52,7 @@ NOW = {
 """What each present value is while the exporter is scraped, whatever it is called."""
 
 
-def _samples() -> Iterator[tuple[tuple[tuple[str, str], ...], int, float]]:
+def _samples() -> Iterator[Sample]:
     for metric, value in METRICS.items():
         first, second = (
             labels_of({"__name__": metric, "instance": name}) for name in ("old:1", "new:1")
@@ -93,24 +86,7 @@ def _samples() -> Iterator[tuple[tuple[tuple[str, str], ...], int, float]]:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp(request.param)
-    with ExitStack() as stack:
-        if request.param == "victoria-metrics":
-            address = stack.enter_context(running(request.param, directory, {})).url
-        else:
-            server = RealPrometheus(directory, program=program(request.param), takes_samples=True)
-            address = stack.enter_context(server).url
-        port = urlsplit(address).port
-        assert port is not None
-        writer = RemoteWriter(port)
-        stack.callback(writer.close)
-        writer.write(list(_samples()))
-        if request.param == "victoria-metrics":
-            # It lets what was written be queried a little later, or when it is told to.
-            flush = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            stack.callback(flush.close)
-            flush.request("GET", "/internal/force_flush")
-            assert flush.getresponse().status == 200
+    with holding(request.param, tmp_path_factory.mktemp("samples"), list(_samples())) as address:
         yield address
 
 
@@ -179,17 +155,20 @@ async def test_a_scrape_as_slow_as_the_lookback_of_the_source_has_no_gaps(
 async def test_a_slow_exporter_is_counted_once_where_a_question_may_say_how_far_to_look_back(
     client: PrometheusClient, request: pytest.FixtureRequest
 ) -> None:
-    takes = await client.takes_lookback(
-        'ai_agents_queue_depth{instance="slow_new:1"}', RENAMED_UNTIL
-    )
-    assert takes is ("prometheus-3" in request.node.name)
-    if takes:
+    selector = 'ai_agents_queue_depth{instance="slow_new:1"}'
+    takes_lookback = await client.takes_lookback(selector, RENAMED_UNTIL)
+    takes_reach = await client.takes_reach()
+    assert takes_lookback is ("prometheus-3" in request.node.name)
+    assert takes_reach is ("victoria-metrics" in request.node.name)
+    if takes_lookback:
         client.lookback_delta_seconds = lookback_delta_for(SLOW_SCRAPE)
+    if takes_lookback or takes_reach:
         resolution = Resolution(
             60,
             SLOW_SCRAPE,
             await client.ranges_are_left_open(),
             lookback_delta_seconds=lookback_delta_for(SLOW_SCRAPE),
+            takes_reach=takes_reach,
         )
         assert resolution.ends_are_seen
         panel = DASHBOARD.panels[0]

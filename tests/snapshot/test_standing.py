@@ -488,8 +488,8 @@ async def test_a_day_that_is_refused_takes_no_other_along(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     broken = PRESET.read_text("utf-8").replace(
-        "query = 'max(max_over_time(ai_agents_queue_oldest",
-        "query = 'max(nonsense(ai_agents_queue_oldest",
+        "  max_over_time(ai_agents_queue_oldest",
+        "  nonsense(ai_agents_queue_oldest",
     )
     async with standing(proxy.url, make_service, clock, broken) as service:
         found = cards(await told(service))

@@ -13,7 +13,7 @@ from queuescope.panels.native import native_metrics
 
 PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}
-    | {"lookback", "alive", "ten_minutes"}
+    | {"lookback", "alive", "reach", "ten_minutes"}
 )
 """What a query template may hold, each written as ``$name``; see ``Resolution``."""
 
@@ -63,7 +63,7 @@ class Resolution:
     Where targets are scraped at several intervals, ``scrape_interval_seconds`` is that of the
     slowest one, which windows and lookback must fit, and ``fastest_seconds`` that of the fastest,
     none of whose samples may be missed. ``lookback_delta_seconds`` is how long a plain selector
-    finds a sample.
+    finds a sample; with ``takes_reach`` each selector says so itself.
 
     ``recent_seconds`` and ``flow_seconds`` shorten the spans that “now”, and what goes through the
     queue, are read over, where there is no more than that.
@@ -81,6 +81,7 @@ class Resolution:
     lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
     recent_seconds: float | None = None
     flow_seconds: float | None = None
+    takes_reach: bool = False
     late_seconds: float = 0.0
     unsettled_seconds: float = 0.0
 
@@ -162,6 +163,7 @@ class Resolution:
             # `last_over_time(x[$lookback]) $alive x`: "or" leaves the left side as it is, because
             # a plain selector finds nothing that the longer lookback does not.
             "alive": "and" if self.ends_are_seen else "or",
+            "reach": f"[{self.lookback_delta_seconds}s]" if self.takes_reach else "",
         }
 
 

@@ -326,6 +326,23 @@ class PrometheusClient:
         )
         return not answer.samples
 
+    async def takes_reach(self) -> bool:
+        """Whether each selector may say how long it finds a sample, as ``x[5m]`` does in MetricsQL.
+        The server is asked for its behaviour, as above.
+
+        There a plain selector looks back little further than the samples are apart.
+        """
+        if (await self.query("vector(0) / 0", at=600_000)).samples:
+            # MetricsQL leaves out what is no number; others are not asked what they would refuse.
+            return False
+        try:
+            answer = await self.query("default_rollup(vector(1)[2m:1m])", at=600_000)
+        except SourceError as exc:
+            if exc.kind not in (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION):
+                raise
+            return False
+        return bool(answer.samples)
+
     async def series(self, matchers: Sequence[str], start: float, end: float) -> tuple[Labels, ...]:
         """The label sets that match any of the selectors, in label order."""
         form = _selection(matchers, start, end)

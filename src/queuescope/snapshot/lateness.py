@@ -28,6 +28,7 @@ _METRIC = "queuescope_metric"
 _NEWEST = "newest_"
 # Below the five minutes for which a sample stands, so that none is passed over.
 _SEARCH_STEP_SECONDS = 240
+_IN_REACH_SCRAPES = 3
 _REMEMBERED = 3
 _TOLERATED_SCRAPES = 1.5
 _TOLERATED_SECONDS = 20.0
@@ -227,8 +228,8 @@ class Lateness:
         if is_first or was_refused or self.known or self.late.undecided or not self._is_due:
             return ()
         return tuple(
-            Question(f"{_NEWEST}{name}", None, f"max(timestamp({_to_be_filled(name)}))")
-            for name in scrapes.by_metric
+            Question(f"{_NEWEST}{name}", None, _newest(_to_be_filled(name), one))
+            for name, one in scrapes.by_metric.items()
         )
 
     def told(self, found: dict[str, Present], at: float) -> None:
@@ -332,6 +333,17 @@ class Lateness:
 def _one_of(metric: str) -> list[str]:
     """One series of each histogram is enough: its buckets are sampled together."""
     return ['le="+Inf"'] if metric.endswith("_bucket") else []
+
+
+def _newest(selector: str, scrape: Scrape) -> str:
+    """When the newest sample was taken, within some scrapes where a plain selector does not reach
+    so far.
+    """
+    stamp = f"max(timestamp({selector}))"
+    span = _IN_REACH_SCRAPES * scrape.slowest_seconds
+    if span <= LOOKBACK_DELTA_SECONDS:
+        return stamp
+    return f"{stamp} or max_over_time({stamp}[{span}s:{_SEARCH_STEP_SECONDS}s])"
 
 
 def _to_be_filled(metric: str) -> str:

@@ -21,6 +21,7 @@ _LOOKBACK_SCRAPES = 5
 """How many intervals of the slowest target a plain selector has to bridge."""
 
 _FILLED = {"matchers": "", "by": "", "le_by": " by (le) ", "shift": "", "alive": "and"}
+_FILLED |= {"reach": ""}
 _FILLED |= {"worker": '"w"'}
 _FILLED |= dict.fromkeys(
     ("step", "fine", "coarse", "window", "recent", "lookback", "ten_minutes"), "1m"
@@ -97,6 +98,7 @@ class Scrapes:
     by_metric: Mapping[str, Scrape] = field(default_factory=dict)
     left_open: bool = True
     lookback_delta_seconds: int = LOOKBACK_DELTA_SECONDS
+    takes_reach: bool = False
     recent_seconds: float | None = None
     flow_seconds: float | None = None
     late: Late = field(default_factory=Late)
@@ -130,6 +132,7 @@ class Scrapes:
             scrape.phase_seconds,
             fastest_seconds=scrape.fastest_seconds,
             lookback_delta_seconds=self.lookback_delta_seconds,
+            takes_reach=self.takes_reach,
             recent_seconds=self.recent_seconds,
             flow_seconds=self.flow_seconds,
             late_seconds=self.late.more_seconds(names),

@@ -30,7 +30,7 @@ from queuescope.snapshot.scrapes import Scrape, Scrapes, lookback_delta_for
 from queuescope.timeseries import Grid, Labels
 
 DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
-_USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900)
+_USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 150, 180, 240, 300, 600, 900)
 _COUNTED_SECONDS = 900
 _COMPARED_SECONDS = 1_800
 _SEARCHED_DAYS = 7
@@ -53,8 +53,8 @@ class SourceFacts:
     """``left_open``: see ``panels.Resolution``. ``scrapes`` is how each metric is scraped that
     has samples; ``scrape_interval_seconds``, the shortest of all their intervals, stands for the
     others. ``measured`` is False for a mere default. ``takes_lookback`` says that a question may
-    tell how long a plain selector finds a sample. ``late`` is, by metric, by how many seconds its
-    samples arrive late.
+    tell how long a plain selector finds a sample, ``takes_reach`` that each selector may; None:
+    not known. ``late`` is, by metric, by how many seconds its samples arrive late.
     """
 
     version: str = ""
@@ -63,6 +63,7 @@ class SourceFacts:
     scrapes: dict[str, Scrape] = field(default_factory=dict)
     measured: bool = False
     takes_lookback: bool = False
+    takes_reach: bool | None = None
     late: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -82,17 +83,19 @@ class SourceFacts:
         """What queries are rendered with; ``configured_seconds``, unless it is 0, is the interval
         of all targets, whatever was measured.
         """
-        delta = self.lookback_delta_seconds or LOOKBACK_DELTA_SECONDS
+        reach = bool(self.takes_reach)
+        tells = self.takes_lookback or reach
+        delta = lookback_delta_for(self.slowest_seconds) if tells else LOOKBACK_DELTA_SECONDS
         if not configured_seconds:
             usual = Scrape(self.scrape_interval_seconds, self.slowest_seconds)
-            return Scrapes(usual, self.scrapes, self.left_open, delta)
+            return Scrapes(usual, self.scrapes, self.left_open, delta, reach)
         known = {
             metric: scrape
             for metric, scrape in self.scrapes.items()
             if scrape.fastest_seconds == scrape.slowest_seconds == configured_seconds
         }
         usual = Scrape(configured_seconds, configured_seconds)
-        return Scrapes(usual, known, self.left_open, delta)
+        return Scrapes(usual, known, self.left_open, delta, reach)
 
 
 async def ask_facts(
@@ -109,7 +112,8 @@ async def ask_facts(
     """
     known = known or SourceFacts()
     version = await _version(client)
-    same_server = known.measured and known.version == version
+    is_complete = known.measured and known.takes_reach is not None
+    same_server = is_complete and known.version == version
     if same_server and await _still_hold(client, metrics, matchers, now, known):
         return known
     left_open = await client.ranges_are_left_open()
@@ -120,8 +124,16 @@ async def ask_facts(
     if not scrapes:
         return replace(known, version=version, left_open=left_open)
     fastest = min(one.fastest_seconds for one in scrapes.values())
-    takes_lookback = await _takes_lookback(client, scrapes, matchers, now)
-    return SourceFacts(version, left_open, fastest, scrapes, True, takes_lookback, known.late)
+    return SourceFacts(
+        version,
+        left_open,
+        fastest,
+        scrapes,
+        measured=True,
+        takes_lookback=await _takes_lookback(client, scrapes, matchers, now),
+        takes_reach=await client.takes_reach(),
+        late=known.late,
+    )
 
 
 async def _measured(
