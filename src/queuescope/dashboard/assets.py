@@ -31,11 +31,11 @@ _SCRIPTS = (
         "marks",
         "failures",
     ),
-    *("chart", "standing", "refusal", "trends", "live", "visitor", "boot"),
+    *("chart", "standing", "refusal", "printing", "trends", "live", "visitor", "boot"),
 )
 _STYLES = (
     *("page", "standing", "widgets", "overlays", "entrance"),
-    *("operations", "failures", "jobs", "workers"),
+    *("operations", "failures", "jobs", "workers", "print"),
 )
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})

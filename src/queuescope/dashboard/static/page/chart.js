@@ -61,6 +61,7 @@ class Chart {
     ];
     this.width = 0;
     this.height = 0;
+    this.paper = null;
     new ResizeObserver(() => this.resized()).observe(this.plot);
   }
 
@@ -187,8 +188,23 @@ class Chart {
     else this.element.removeAttribute("aria-busy");
   }
 
+  // Drawn anew for the paper or the screen; for `where` see `followPrinting`.
+  print(where) {
+    // Beside the chart, where every name has room.
+    const curves = where !== null && this.panel?.figure.layout.showlegend ? this.shownCurves() : [];
+    this.part("legend").replaceChildren(...curves.map(({ trace }) => legendEntry(trace)));
+    this.paper = { paper: PAPER, sheet: this.place }[where] ?? null;
+    if (!this.panel) return;
+    this.drawn = this.drawn.then(() => this.draw(this.shown)).catch((error) => console.error(error));
+  }
+
+  get place() {
+    return { width: this.plot.clientWidth, height: this.plot.clientHeight };
+  }
+
   async draw(shown) {
     const { panel, context } = this;
+    const { width, height } = this.paper ?? this.place;
     const { offset, view, zoom } = context;
     const resolve = tokenResolver(this.element);
     const coarse = (panel.decoded ??= decodeTraces(panel.figure));
@@ -223,7 +239,7 @@ class Chart {
       }
       data[n].hovertemplate += "%{text}";
     });
-    const own = panel.figure.layout;
+    const own = { ...panel.figure.layout, ...(this.paper ? { showlegend: false } : {}) };
     const layout = resolve({
       ...this.layout, ...own, yaxis: { ...this.layout.yaxis, ...own.yaxis },
     });
@@ -257,7 +273,7 @@ class Chart {
     // A finger scrolls the page over a chart; it zooms with the range selector.
     const touch = matchMedia("(pointer: coarse)").matches;
     if (touch) layout.dragmode = false;
-    layout.xaxis.nticks = Math.max(3, Math.min(8, Math.round(this.plot.clientWidth / 75)));
+    layout.xaxis.nticks = Math.max(3, Math.min(8, Math.round(width / 75)));
     // It grows with its labels, but shrinks only with another view: what stands under the pointer
     // must not move with a refresh.
     const room = roomForLabels(data, layout);
@@ -265,10 +281,8 @@ class Chart {
     this.roomFor = `${view.range} ${view.step} ${view.by}`;
     this.room = sameView ? { ...room, l: Math.max(room.l, this.room.l) } : room;
     layout.margin = { ...layout.margin, ...this.room };
-    layout.width = this.plot.clientWidth;
-    layout.height = this.plot.clientHeight;
-    this.width = layout.width;
-    this.height = layout.height;
+    layout.width = this.width = width;
+    layout.height = this.height = height;
     await Plotly.react(this.plot, data, layout, {
       ...PLOT_CONFIG, displayModeBar: touch ? false : "hover",
       modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", ...this.saveButtons]],
@@ -321,9 +335,8 @@ class Chart {
     if (!this.hasPoints()) return;
     const { offset, zone } = context;
     const window = plot._fullLayout.xaxis.range.map((wall) => epochOf(wall, offset));
-    const shown = new Set(plot._fullData.filter((one) => one.visible === true).map((one) => one.uid));
     // The axis ends with whole seconds.
-    const rows = this.curves.filter((curve) => shown.has(curve.trace.uid))
+    const rows = this.shownCurves()
       .flatMap((curve) => pointRows(panel, curve, window, { offset, zone }))
       .filter(({ at }) => at >= window[0] && at < window[1] + 1);
     saveFile(csvText([POINT_COLUMNS, ...rows.map(({ cells }) => cells)]), this.fileName("drawn", window));
@@ -347,6 +360,14 @@ class Chart {
     if (told.refusal) this.events.onRefused(told.refusal);
     else if (told.problem) this.notSaved(`Not saved: ${told.problem}`);
     else saveFile(told.text + csvText(open.map(({ cells }) => cells)), this.fileName("read", [view.from, viewEnd(view)]));
+  }
+
+  // Those that the reader has not put out.
+  shownCurves() {
+    const shown = new Set(
+      (this.plot._fullData ?? []).filter((one) => one.visible === true).map((one) => one.uid),
+    );
+    return (this.curves ?? []).filter((curve) => shown.has(curve.trace.uid));
   }
 
   hasPoints() {
@@ -480,7 +501,7 @@ class Chart {
   }
 
   resized() {
-    const { clientWidth: width, clientHeight: height } = this.plot;
+    const { width, height } = this.paper ?? this.place;
     if (!this.listening || !width || (width === this.width && height === this.height)) return;
     this.width = width;
     this.height = height;

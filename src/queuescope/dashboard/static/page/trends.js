@@ -45,8 +45,10 @@ class Trends {
       },
       refuse: (refusal) => this.refuse(refusal),
     });
+    this.isPrinting = false;
     this.applyTheme();
     this.listen();
+    followPrinting((where) => this.print(where));
     this.showControls();
     this.running = false;
     // The server renews a view for all who look at it; they must not all ask at once then.
@@ -744,11 +746,34 @@ class Trends {
   // ---- theme
 
   applyTheme() {
-    const theme = currentTheme(this.root);
+    const theme = this.isPrinting ? "light" : currentTheme(this.root);
     if (theme === this.theme) return;
     this.theme = theme;
     this.root.dataset.theme = theme;
-    if (this.payload) this.draw();
+    if (this.payload && !this.isPrinting) this.draw();
+  }
+
+  // ---- paper
+
+  // `where`: see `followPrinting`.
+  print(where) {
+    const wasPrinting = this.isPrinting;
+    this.isPrinting = where !== null;
+    if (!this.isPrinting && !wasPrinting) return;
+    this.applyTheme();
+    this.showPrinted();
+    for (const chart of this.charts) chart.print(where);
+  }
+
+  showPrinted() {
+    const { payload, fine, state } = this;
+    if (!payload) return;
+    const times = payload.panels.map((panel) => panel.asOf).filter(Boolean);
+    this.find("printed").textContent = printedWords({
+      view: payload.view, by: payload.view.by, zoom: this.zoom, zone: state.zone, offset: this.offset,
+      stepWords: (fine ?? payload).view.stepWords,
+      asOf: times.length ? Math.min(...times) : null, now: this.serverNow() + payload.source.offset,
+    });
   }
 }
 
