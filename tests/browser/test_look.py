@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,6 +28,98 @@ _PLOTS_FIT_THEIR_FRAMES = """
   return Math.abs(width - plot.clientWidth) <= 1 && Math.abs(height - plot.clientHeight) <= 1;
 })
 """
+
+
+# Looks at the page while it is laid out for the paper, once its own script has seen to it.
+_LOOK_AT_THE_PAPER = f"""
+() => matchMedia("print").addEventListener("change", async ({{ matches }}) => {{
+  if (!matches) return;
+  for (let n = 0; n < 100; n += 1) await null;
+  const all = [...document.querySelectorAll("body *")].filter(one => one.getClientRects().length);
+  const named = found => found.map(one => one.className.baseVal ?? one.className);
+  const within = (one, box) => {{
+    const {{ left, right, top, bottom }} = one.getBoundingClientRect();
+    return left > box.left - 1 && right < box.right + 1
+      && top > box.top - 1 && bottom < box.bottom + 1;
+  }};
+  const plots = [...document.querySelectorAll(".js-plotly-plot")];
+  window.paper = {{
+    words: document.querySelector(".qs-printed").innerText,
+    contrasts: ({CONTRASTS})(".qs-page"),
+    grounds: ["body", ".stApp"].map(
+      name => getComputedStyle(document.querySelector(name)).backgroundColor),
+    controls: named(all.filter(one => one.matches("button, select, input, a, .modebar"))),
+    stuck: named(all.filter(one => ["fixed", "sticky"].includes(getComputedStyle(one).position)
+      && one.innerText?.trim())),
+    cut: named(all.filter(one => one.closest(".qs-page") && !one.closest(".js-plotly-plot")
+      && getComputedStyle(one).overflow !== "visible" && one.firstChild
+      && (one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1))),
+    cutLabels: plots.flatMap(plot => [...plot.querySelectorAll("text")].filter(text =>
+      text.getClientRects().length && !within(text, plot.getBoundingClientRect()))
+      .map(text => text.textContent)),
+    plots: plots.map(plot => [
+      plot._fullLayout.width - plot.clientWidth, plot._fullLayout.height - plot.clientHeight,
+      plot.getBoundingClientRect().width / document.documentElement.clientWidth]),
+    names: [...document.querySelectorAll("[data-panel=latency] .qs-legend span")]
+      .map(one => one.textContent),
+  }};
+}})
+"""
+_PAGE_OF_PDF = re.compile(rb"/Type\s*/Page\b")
+
+
+@pytest.mark.parametrize(
+    ("scene", "query", "paper", "words"),
+    [
+        (
+            "known",
+            "?range=24h&refresh=off&tz=Asia/Kolkata",
+            "A4",
+            "last 24h: TIME to TIME, a point every 15 min.\nTimes are in Asia/Kolkata (UTC+5:30).",
+        ),
+        (
+            "crowd",
+            "?range=1h&refresh=off&tz=UTC&by=tenant",
+            "Letter",
+            "last 1h: TIME to TIME, a point every 1 min.\nTimes are in UTC. Broken down by tenant.",
+        ),
+    ],
+)
+def test_a_dark_page_is_printed_as_one_light_sheet_with_nothing_cut(
+    scene: str, query: str, paper: str, words: str, open_page: OpenPage
+) -> None:
+    page = open_page(query, scene=scene, color_scheme="dark")
+    page.wait_until_streamlit_has_taken_over()
+    expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", "dark")
+    expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
+    page.page.evaluate(_LOOK_AT_THE_PAPER)
+    sheet = page.page.pdf(format=paper)
+    assert len(_PAGE_OF_PDF.findall(sheet)) == 1
+    told = page.page.evaluate("window.paper")
+    moment = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+    said = moment.sub("TIME", told["words"])
+    assert said.startswith(f"The {words}")
+    assert re.search(r"\. Data as of TIME, \d+ s old when printed\.\Z", said)
+    assert told["grounds"] == ["rgb(255, 255, 255)"] * 2
+    assert len(told["contrasts"]) > 30
+    assert [one for one in told["contrasts"] if one[0] < 4.5] == []
+    for name in ("controls", "stuck", "cut", "cutLabels"):
+        assert told[name] == [], name
+    for wider, higher, share in told["plots"]:
+        assert (wider, higher) == (0, 0)
+        # Of the paper's width, all but its margins and the frame.
+        assert share > 0.85
+    assert len(told["names"]) == (3 if scene == "known" else 8)
+    # What is on the screen is as it was.
+    expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", "dark")
+    page.page.wait_for_function(_PLOTS_FIT_THEIR_FRAMES)
+    assert page.page.evaluate(CONTRASTS, ".qs-page") != told["contrasts"]
+    expect(page.plot("latency").locator(".infolayer .legendtext").first).to_be_visible()
+    # A zoom is told, with no range that follows the present.
+    page.zoom("latency", 0.4, 0.6)
+    page.page.wait_for_url("**zoom=*")
+    page.page.pdf(format=paper)
+    assert page.page.evaluate("window.paper.words").startswith("20")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,7 +17,7 @@ from tests.browser.conftest import DashboardFor, Known, OpenTab
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.crew import HOSTILE_WORKER, XSS, Crew, everybody
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import WAIT_MS
+from tests.browser.trends_page import FITS, WAIT_MS, wait_until_at_rest
 from tests.instrument.conftest import Shop, until
 from tests.real_broker import RealBroker
 
@@ -185,6 +185,31 @@ def test_names_are_text(crew_dashboard: DashboardProcess, look: Look) -> None:
     assert (row.text_content() or "").count(XSS) >= 4
     assert page.page.locator(".qs-sheet img").count() == 0
     assert page.page.evaluate("document.body.dataset.pwned") is None
+
+
+def test_a_dark_page_is_printed_light_and_whole_and_without_buttons(
+    crew_dashboard: DashboardProcess, look: Look
+) -> None:
+    page = look(crew_dashboard, color_scheme="dark")
+    expect(page.worker(HOSTILE_WORKER)).to_be_visible(timeout=WAIT_MS)
+    wait_until_at_rest(page.page)
+    # What is wider than the paper a browser makes smaller: this is as wide as the table at least.
+    page.page.set_viewport_size({"width": 1200, "height": 1000})
+    page.page.emulate_media(media="print", color_scheme="dark")
+    measured = page.page.evaluate(CONTRASTS, ".stMain")
+    assert "worker-1@demo" in [text for _, text in measured]
+    assert [one for one in measured if one[0] < 4.5] == []
+    assert page.page.evaluate(FITS)
+    assert page.page.evaluate(
+        "[...document.querySelectorAll('.qs-sheet td')].every("
+        "cell => cell.scrollWidth <= cell.clientWidth + 1)"
+    )
+    expect(page.page.locator(".stAppHeader")).to_be_hidden()
+    assert page.page.locator(".qs-act:visible").count() == 0
+    # Nothing of it is behind the end of a screen.
+    assert page.page.locator(".stMain").evaluate("main => getComputedStyle(main).overflowY") == (
+        "visible"
+    )
 
 
 def test_nothing_moves_while_it_refreshes_and_what_was_opened_stays_open(

@@ -191,7 +191,8 @@ class Chart {
   // Drawn anew for the paper or the screen; for `where` see `followPrinting`.
   print(where) {
     // Beside the chart, where every name has room.
-    const curves = where !== null && this.panel?.figure.layout.showlegend ? this.shownCurves() : [];
+    const curves = where !== null && this.part("message").hidden && this.panel?.figure.layout.showlegend
+      ? this.shownCurves() : [];
     this.part("legend").replaceChildren(...curves.map(({ trace }) => legendEntry(trace)));
     this.paper = { paper: PAPER, sheet: this.place }[where] ?? null;
     if (!this.panel) return;
