@@ -547,3 +547,46 @@ async def test_of_a_histogram_the_buckets_around_the_quantile_are_enough(
                 asked = ["le=~" in r.query for r in proxy.seen if asks(r.query)]
     assert asked == [True, False]
     assert (whole["state"], whole["words"]) == ("fresh", "1–2 s")
+
+
+@pytest.fixture(scope="module")
+def no_numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
+    """Gauges of an exporter that could not count, and a counter that cannot be read."""
+    end = int(time.time())
+    times = np.arange(end - 7200, end + _AHEAD_SECONDS, SCRAPE)
+    jobs = np.arange(len(times), dtype=float)
+    series = {}
+    for env, depth, workers in (("nan", np.nan, np.inf), ("inf", np.inf, np.nan)):
+        for queue in ("a", "b"):
+            name = f'ai_agents_queue_depth{{queue="{queue}",env="{env}"}}'
+            series[name] = (times, np.full(len(times), depth))
+        series[f'ai_agents_workers_up{{env="{env}"}}'] = (times, np.full(len(times), workers))
+        for outcome, counted in (("succeeded", jobs), ("failed", np.full(len(times), np.nan))):
+            name = f'ai_agents_enhancement_jobs_total{{outcome="{outcome}",env="{env}"}}'
+            series[name] = (times, counted)
+    with RealPrometheus(tmp_path_factory.mktemp("no-numbers"), series=series) as server:
+        yield server
+
+
+@pytest.mark.parametrize("env", ["nan", "inf"])
+async def test_what_is_no_number_is_unknown_and_neither_idle_nor_healthy(
+    env: str, no_numbers: RealPrometheus, make_service: StartService, clock: Clock
+) -> None:
+    dashboard, matchers = load_dashboard("ai-agents"), f'env="{env}"'
+    service = make_service(no_numbers.url, dashboard=dashboard, matchers=matchers)
+    async with over(service, no_numbers.url, clock, dashboard, matchers=matchers) as made:
+        found = await told(made)
+        chart = panels(await service.get(View("1h"), max_age_seconds=1e9))["queue_depth"]
+    of = {"queue_depth": env, "active_workers": {"nan": "inf", "inf": "nan"}[env]}
+    of |= {"success_rate": "nan", "throughput": "nan"}
+    for name, value in of.items():
+        card = cards(found)[name]
+        assert (card["state"], card["words"], card["level"]) == ("unavailable", "–", "none"), name
+        text = {"nan": "NaN", "inf": "+Inf"}[value]
+        assert card["cause"] == f"Its newest samples come to {text}, which is no number"
+    assert found["verdict"]["state"] == "unknown"
+    rules = {(finding["rule"], finding["state"]) for finding in found["verdict"]["findings"]}
+    assert {(name, "unknown") for name in of if name != "throughput"} <= rules
+    assert (chart["state"], chart["cause"]) == (
+        *("empty", "Its samples in this range are NaN or infinite."),
+    )

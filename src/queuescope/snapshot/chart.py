@@ -365,6 +365,9 @@ class Charts:
         absence = None
         if state is State.IDLE and by is not None and bool(frame.series) and not curves.curves:
             state, cause = State.EMPTY, f"No series here has the label {by}. Break down by another."
+        elif state is State.IDLE and panel.kind is Kind.COUNT:
+            # A number that was measured is one, were it 0.
+            state, cause = State.EMPTY, "Its samples in this range are NaN or infinite."
         elif state is State.IDLE:
             cause = "No job finished in this range, so there is nothing to measure."
         elif state is State.EMPTY and late and reading.state is State.FRESH:

@@ -234,10 +234,13 @@ class Asker:
             samples = _samples(question.name, answer)
             ended = counted.get(question.name)
             if ended is not None and rates:
+                odd = next((rate for _, rate in rates if not math.isfinite(rate)), None)
                 value = _of_ended(question.name, ended, rates)
                 span = measured_over(texts[_ENDED], scrapes)
-                found[question.name] = Present(
-                    value, answered_at, warnings=answer.warnings, over_seconds=span
+                found[question.name] = (
+                    Present(value, answered_at, warnings=answer.warnings, over_seconds=span)
+                    if odd is None
+                    else _no_number(odd)
                 )
             elif ended is None and self._is_enough(
                 question, samples, answer, narrow=question.name in chosen
@@ -305,9 +308,22 @@ def _samples(name: str, answer: InstantAnswer) -> Samples:
 def _figure(question: Question, samples: Samples, at: float, warnings: tuple[str, ...]) -> Present:
     try:
         value, bounds = _value(question, samples)
-        return Present(value, at, warnings=warnings, bounds=bounds)
     except ConfigurationError as exc:
         return Present(cause=str(exc))
+    panel = question.panel
+    if value is not None and panel is not None and not panel.quantiles:
+        # A share of nothing is NaN, and so is a time that nobody waits; a number of jobs or of
+        # workers that is NaN is not known.
+        is_told = math.isfinite(value) or (math.isnan(value) and panel.kind is not Kind.COUNT)
+        if not is_told:
+            return _no_number(value)
+    return Present(value, at, warnings=warnings, bounds=bounds)
+
+
+def _no_number(value: float) -> Present:
+    """Of samples that say nothing which could be told, or judged."""
+    text = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
+    return Present(cause=f"Its newest samples come to {text}, which is no number")
 
 
 def _value(question: Question, samples: Samples) -> tuple[float | None, Bounds | None]:
