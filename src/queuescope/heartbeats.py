@@ -42,6 +42,11 @@ RATE_LIMITED_LIMIT = 10
 ALL_QUEUES = "*"
 """Stands for every queue among the paused ones."""
 
+TYPES_LIMIT = 200
+"""A worker that knows more job types than this, or of longer names altogether than
+``TYPES_LIMIT_CHARACTERS``, names none of them."""
+TYPES_LIMIT_CHARACTERS = 8192
+
 NAME_LIMIT = 255
 """So many characters at most has a name or an id in a report."""
 QUEUES_LIMIT = 1000
@@ -53,6 +58,9 @@ REVISION_LIMIT = 2**53
 REPORT_LIMIT_BYTES = 524_288
 DESIRED_LIMIT_BYTES = 524_288
 KEPT_JOB_LIMIT_BYTES = 65_536
+
+KEPT_SECONDS = 7 * 86_400
+"""For so long the arguments of a failed job are kept, where they are."""
 
 _PREFIX = "queuescope:"
 _LABEL_LIMIT = 200
@@ -170,6 +178,15 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """By how many seconds the machine's clock is ahead of ``clock_at``; negative is behind."""
     clock_mark: Time | None = None
     """What tells that clock from others: when it says that the machine started."""
+    needs_arguments: bool | None = None
+    """Whether it sends only jobs again whose arguments were kept; ``None`` is unknown."""
+    types: Annotated[tuple[Name, ...], Meta(max_length=TYPES_LIMIT)] | None = None
+    """The job types of its project, as the history has them; ``None`` is unknown, or too many."""
+    origins: Names | None = None
+    """What the history may say of where its jobs came from: queues and routing keys. ``None`` is
+    unknown, or anything."""
+    scales_itself: bool = False
+    """Whether it was started with ``--autoscale``."""
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):

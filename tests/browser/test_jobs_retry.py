@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,9 +73,58 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     until(lambda: store.count(status=JobStatus.SUCCEEDED), lambda count: count == 4)
     nothing = "No job failed in the last 24 hours."
     until(lambda: page.open().part("failures").inner_text(), lambda text: nothing in text)
+    assert_only_what_can_be_is_asked_for(page, acts, shop, store, tmp_path / "last.txt")
     targets = [entry.event.target for entry in world.audited("retry")]
-    assert len(targets) == 4, "an intent and an outcome for each of the two acts"
+    assert len(targets) == 6, "an intent and an outcome for each of the three acts"
     store.close()
+
+
+def assert_only_what_can_be_is_asked_for(
+    page: JobsPage, acts: OperationsPage, shop: Shop, store: JobStore, file: Path
+) -> None:
+    """Of a group of two one has kept arguments; a third job is of a type that nobody knows."""
+    kept = shop.send("fail_once", path=str(file), word="last")
+    until(lambda: store.count(status=JobStatus.FAILED), (1).__eq__)
+    job = store.get(kept)
+    assert job is not None
+    ended = (job.finished_at or 0.0) - 60
+    unkept = replace(job, id="unkept", finished_at=ended)
+    foreign = replace(unkept, id="foreign", name="elsewhere")
+    store.record([unkept, foreign, replace(unkept, id="unserved", name="nap", queue="closed")])
+    why = "No running worker that can send jobs again knows type elsewhere."
+    unserved = "No running worker that can send jobs of type nap again serves queue closed."
+    until(lambda: len(page.open().groups.all()), (3).__eq__)
+    for table in ("The last single failures", "Jobs"):
+        expect(box_of(page, table, kept)).to_be_enabled()
+        expect(box_of(page, table, "unkept")).to_be_disabled()
+        expect(box_of(page, table, "foreign")).to_have_attribute("title", why)
+        expect(box_of(page, table, "unserved")).to_have_attribute("title", unserved)
+    note = page.part("history").locator("[data-note=retry]")
+    expect(note).to_have_text(
+        re.compile(
+            r"^1 of 4 failed jobs can be sent again; (?=.*1 without kept arguments)"
+            r"(?=.*1 of a type that no running worker can send again)"
+            r".*1 from a queue without a running worker that can send them again"
+        )
+    )
+    group = page.groups.filter(has_text="fail_once")
+    group.get_by_role("button").click()
+    words = "1 of 2 failed jobs can be sent again; 1 without kept arguments."
+    expect(page.card.locator("[data-note=retry]")).to_have_text(words)
+    page.button("Retry 1 of 2 of this group").click()
+    acts.confirm_retry("1 job that failed")
+    until(lambda: runs(file), (2).__eq__)
+    # Where nothing of a group can be sent again, its button says why.
+    group = page.open().groups.filter(has_text="elsewhere")
+    group.get_by_role("button").click()
+    nothing = page.button("Retry 0 of 1 of this group")
+    expect(nothing).to_be_disabled()
+    expect(nothing).to_have_attribute("title", re.compile("no running worker"))
+    with closing(shop.app()) as app:
+        app.control.shutdown()
+    expect(page.page.locator("[data-note=retry]").first).to_have_text(
+        re.compile("No running worker can send jobs again")
+    )
 
 
 def assert_one_selection(page: JobsPage, job_id: str) -> None:

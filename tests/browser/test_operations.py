@@ -326,6 +326,35 @@ def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None
     expect(page.cell("Workers", "w1@shop", "Pool")).to_have_text("prefork, 3 places")
 
 
+def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
+    open_operations: OpenOperations, shop: Shop, tmp_path: Path
+) -> None:
+    """It says why, before anything is asked for."""
+    worker = shop.start_worker("--pool=threads", "-Q", "mail", "-n", "threads@shop", beside=True)
+    end = tmp_path / "end"
+    job_id = shop.send(
+        *("mark", {"queue": "mail"}), path=str(tmp_path / "ran"), word="long", until=str(end)
+    )
+    page = open_operations()
+    why = "Only a pool of processes can be scaled; this one is threads."
+    expect(page.cell("Workers", "threads@shop", "Status")).to_contain_text(why)
+    button = page.button("Scale worker threads@shop")
+    expect(button).to_be_disabled()
+    expect(button).to_have_attribute("title", why)
+    expect(page.cell("Workers", "threads@shop", "Runs")).to_have_text("1")
+    page.page.get_by_placeholder("Id of a job").fill(job_id)
+    page.page.get_by_role("button", name="Revoke", exact=True).click()
+    expect(page.dialog.get_by_role("checkbox")).to_be_disabled()
+    why = "Worker threads@shop runs this job and cannot end it: its pool is threads, and only a"
+    expect(page.dialog.get_by_text(why)).to_be_visible()
+    page.dialog.get_by_role("button", name="Go on").click()
+    assert page.told().startswith(f"Refused: {why}")
+    page.close()
+    end.touch()
+    worker.process.terminate()
+    worker.process.wait(120)
+
+
 def test_a_revoked_job_never_starts(
     open_operations: OpenOperations, shop: Shop, tmp_path: Path
 ) -> None:

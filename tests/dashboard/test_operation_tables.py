@@ -193,13 +193,23 @@ def test_each_button_says_why_it_cannot_be_pressed() -> None:
 def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
     threads = report(worker="t", pool=Pool.THREADS)
     lost = report(worker="x", at=NOW - 60)
-    value = picture(DesiredState(), report(worker="p"), threads, lost)
+    itself = report(worker="a", scales_itself=True)
+    twins = [report(worker="twin", boot_id=boot) for boot in "12"]
+    value = picture(DesiredState(), report(worker="p"), threads, lost, itself, *twins)
     found = buttons(workers_part(fresh(value), ADA, UTC, NOW))
     assert found["Scale worker p"] == ""
     assert found["Scale worker t"] == (
         "Only a pool of processes can be scaled; this one is threads."
     )
     assert found["Scale worker x"] == "This worker does not report."
+    assert found["Scale worker a"] == "This worker scales itself (--autoscale)."
+    assert found["Scale worker twin"].startswith("Several workers have this name")
+    # The reason stands there, too, for whoever cannot point at a button.
+    markup = workers_part(fresh(value), ADA, UTC, NOW)
+    for name in ("t", "a", "twin"):
+        assert cells(markup, name)[3] == f"idle {found[f'Scale worker {name}']}"
+    assert cells(markup, "x")[3] == "lost It has not reported for 60 s."
+    assert cells(markup, "p")[3] == "idle"
 
 
 @pytest.mark.parametrize(

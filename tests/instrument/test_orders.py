@@ -23,6 +23,8 @@ from queuescope.heartbeats import (
 from queuescope.jobs.store import JobStatus
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.commands import WorkerCommands
+from queuescope.operations.job_effects import RevokeJob, ScalePool
+from queuescope.operations.request import Request
 from queuescope.operations.workers import Fleet, WorkerStatus, judge
 
 
@@ -89,11 +91,29 @@ def _size(worker: object) -> int:
     return int(worker.report.pool_size)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_a_pool_of_fixed_size_refuses(shop: Shop, commands: WorkerCommands, pool: str) -> None:
-    shop.start_worker("--pool", pool)
-    with pytest.raises(RefusedError, match="fixed"):
-        commands.scale(name_of(shop), 4)
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--pool=threads", ("this one is threads", "fixed")),
+        ("--pool=solo", ("this one is solo", "fixed")),
+        ("--autoscale=4,2", ("scales itself", "scales itself")),
+    ],
+)
+def test_a_pool_that_cannot_be_scaled_says_so_before_it_is_asked(
+    shop: Shop,
+    broker: RedisBroker,
+    commands: WorkerCommands,
+    option: str,
+    words: tuple[str, str],
+) -> None:
+    shop.start_worker(option)
+    name = name_of(shop)
+    until(lambda: fleet(broker).get(name), lambda worker: worker is not None)
+    effect = ScalePool(commands, lambda: fleet(broker))
+    with pytest.raises(RefusedError, match=words[0]):
+        effect.count(Request.scale(name, 4))
+    with pytest.raises(RefusedError, match=words[1]):
+        commands.scale(name, 4)
 
 
 def test_a_worker_that_is_not_there_leaves_the_outcome_unknown(
@@ -206,6 +226,34 @@ def test_a_revoked_job_is_ended_where_it_runs(
     )
     assert row is not None
     assert row.status is JobStatus.REVOKED
+
+
+def test_a_job_in_a_pool_of_threads_is_not_called_ended(
+    shop: Shop, broker: RedisBroker, broker_url: str, evidence: Evidence
+) -> None:
+    worker = shop.start_worker("--pool", "threads")
+    # It waits for all workers, however many there are.
+    commands = WorkerCommands(broker_url, broker, timeout_seconds=4)
+    job_id = evidence.send_long(shop, "long")
+    name = name_of(shop)
+    until(lambda: fleet(broker).running(job_id), lambda found: found is not None)
+    effect = RevokeJob(broker, commands, lambda: fleet(broker))
+    for terminate in (True, False):
+        with pytest.raises(RefusedError, match=f"{name} runs this job and cannot end it"):
+            effect.count(Request.revoke(job_id, terminate=terminate))
+    # Whoever gives the order all the same hears that it was not obeyed.
+    with pytest.raises(OutcomeUnknownError, match="did not say that it ended it"):
+        effect.carry_out(Request.revoke(job_id, terminate=True), "act")
+    evidence.release()
+    row = until(
+        lambda: worker.store.get(job_id), lambda job: job is not None and job.status != "started"
+    )
+    assert row is not None
+    assert row.status is JobStatus.SUCCEEDED
+    until(lambda: fleet(broker).running(job_id), lambda found: found is None)
+    with pytest.raises(OutcomeUnknownError, match="no worker reports any more that it runs it"):
+        effect.carry_out(Request.revoke(job_id, terminate=True), "act")
+    commands.close()
 
 
 def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(

@@ -21,6 +21,7 @@ from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result
 from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
+from queuescope.operations.retries import Retries
 from queuescope.operations.room import ControlRoom
 
 ADA, BOB = Actor("ada", Origin.OIDC), Actor("bob", Origin.OIDC)
@@ -203,6 +204,19 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_
 
 def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -> None:
     before = town.sent_by_the_mill
+    retries = Retries(worker.report for worker in town.room.fleet().alive)
+    known = {
+        "unserved": "No running worker that can send jobs of type fail_once again serves queue "
+        "elsewhere.",
+        "vanished": "No running worker that can send jobs again knows type closed_down.",
+        "kept-vanished": "No running worker that can send jobs again knows type closed_down.",
+    }
+    for name, queue in (("fail_once", "orders"), ("grind", "mill"), ("grind", "baked")):
+        assert retries.obstacle(name, queue, is_kept=True, ended_seconds_ago=60) is None
+    # The mill has a function of its own, and the shop needs the arguments.
+    assert retries.obstacle("grind", "bread", is_kept=False, ended_seconds_ago=60) is None
+    assert retries.obstacle("fail_once", "mill", is_kept=False, ended_seconds_ago=60) is None
+    assert retries.obstacle("fail_once", "orders", is_kept=False, ended_seconds_ago=60) is not None
     town.record("unserved", "fail_once", "elsewhere")
     town.record("vanished", "closed_down", "mill")
     town.record("kept-vanished", "closed_down", "orders")
@@ -217,7 +231,11 @@ def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -
             outcome = town.retry(job_id)
             assert (outcome.result, outcome.count) == (Result.REFUSED, 0)
             assert f"knows jobs of type {words}." in outcome.detail
-            assert town.failed(job_id).id == job_id
+            job = town.failed(job_id)
+            # The page knows it without asking.
+            found = retries.obstacle(job.name, job.queue, is_kept=True, ended_seconds_ago=60)
+            assert found is not None
+            assert found.words == known[job_id]
         assert client.llen("orders") == 0
         assert client.keys("queuescope:sent:*vanished") == []
     assert town.sent_by_the_mill == before

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
-from queuescope.heartbeats import DROP_SECONDS, DesiredState, RateLimited
+from queuescope.heartbeats import DROP_SECONDS, DesiredState, Pool, RateLimited
 from queuescope.operations.broker import QueueReading, WorkersReading
 from queuescope.operations.workers import Fleet, Scheduled, WorkerStatus, judge
 
@@ -85,6 +85,49 @@ def test_status(status: WorkerStatus, fleet_now: Fleet) -> None:
     must_be_told = (WorkerStatus.STALLED, WorkerStatus.LOST, WorkerStatus.RATE_LIMITED)
     is_cut_off = not worker.report.is_connected
     assert bool(worker.reason) == (status in must_be_told or is_cut_off)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        (BUSY, ""),
+        ({"pool": Pool.THREADS}, "Only a pool of processes can be scaled; this one is threads."),
+        ({"pool": Pool.SOLO}, "Only a pool of processes can be scaled; this one is solo."),
+        (
+            {"pool": Pool.OTHER},
+            "Only a pool of processes can be scaled; this one is of another kind.",
+        ),
+        ({"scales_itself": True}, "This worker scales itself (--autoscale)."),
+        (ENDING, "This worker shuts down."),
+        ({"at": NOW - 60}, "This worker does not report."),
+    ],
+)
+def test_why_a_pool_cannot_be_scaled(changes: dict[str, Any], why: str) -> None:
+    (worker,) = fleet(**changes).workers
+    assert worker.cannot_scale == why
+
+
+def test_of_two_workers_of_one_name_neither_is_scaled_unless_one_makes_room() -> None:
+    one, two = report(boot_id="1"), report(boot_id="2")
+    ends = report(boot_id="0", **ENDING)
+    both = judge(WorkersReading(NOW, (one, two)), DESIRED)
+    assert {both.cannot_scale(worker) for worker in both.workers} == {
+        "Several workers have this name, and an order to scale would reach all of them."
+    }
+    follows = judge(WorkersReading(NOW, (ends, one)), DESIRED)
+    assert [follows.cannot_scale(w) for w in follows.workers] == ["This worker shuts down.", ""]
+    # The one that stays is meant.
+    assert follows.get("w@h") == follows.workers[1]
+
+
+@pytest.mark.parametrize("pool", Pool)
+def test_why_a_running_job_cannot_be_ended(pool: Pool) -> None:
+    """Where that is not known, as with gevent, nothing is said against it."""
+    (worker,) = fleet(pool=pool, **BUSY).workers
+    cannot = pool in (Pool.THREADS, Pool.SOLO)
+    why = f"Worker w@h runs this job and cannot end it: its pool is {pool}, and only a pool of"
+    assert worker.cannot_end.startswith(why) == bool(worker.cannot_end) == cannot
 
 
 def test_what_may_not_begin_is_named_with_its_rate() -> None:

@@ -97,7 +97,8 @@ WORDINGS = {
         "Revoke",
         "It starts in no worker, now or started later, for seven days. With terminate it is ended "
         "where it runs.",
-        "Without terminate it does not end a running job. Only a pool of processes can end one.",
+        "Without terminate it does not end a running job. Pools of threads and solo pools cannot "
+        "end one.",
     ),
     Operation.SCALE: Wording(
         "Scale a worker",
@@ -192,8 +193,11 @@ def offer_revoke(job_id: str) -> None:
 
     def choose() -> Request | None:
         show(element("p", "Job ", _named(job_id)))
+        refusal = _cannot_end(job_id)
         with st.form("queuescope_revoke", border=False):
-            ends = st.checkbox("End it where it runs (terminate)")
+            ends = st.checkbox("End it where it runs (terminate)", disabled=bool(refusal))
+            if refusal:
+                show(element("p", refusal, class_="qs-muted"))
             if not st.form_submit_button("Go on", type="primary"):
                 return None
         return Request.revoke(job_id, terminate=ends)
@@ -466,6 +470,14 @@ def _reserved(queue: str) -> str:
     if not reading.unacknowledged:
         return "The workers hold none besides."
     return f"The workers hold {reading.unacknowledged:,} more, which stay and may run."
+
+
+def _cannot_end(job_id: str) -> str:
+    """Why a job cannot be ended where it runs; nothing, too, where that is not known."""
+    broker = services().broker
+    picture = None if broker is None else broker.sighting.value
+    worker = None if picture is None else picture.fleet.running(job_id)
+    return "" if worker is None else worker.cannot_end
 
 
 def _worker(name: str) -> Worker | None:

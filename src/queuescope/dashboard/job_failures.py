@@ -9,7 +9,9 @@ import streamlit as st
 from queuescope.dashboard import acts
 from queuescope.dashboard.job_reads import (
     asked,
+    group_retriable,
     job_store,
+    knowing,
     part,
     put_in_address,
     reader_of_page,
@@ -23,7 +25,9 @@ from queuescope.dashboard.job_tables import (
     failed_table,
     group_card,
     groups_table,
+    retriable,
     retry_bar,
+    retry_note,
     trouble,
 )
 from queuescope.dashboard.job_view import TIMES
@@ -40,10 +44,10 @@ from queuescope.dashboard.widgets import (
     show_live,
 )
 from queuescope.jobs.failures import (
+    FailureGroup,
     FailureReport,
     GroupOrder,
     Span,
-    failed_ids,
     failure_groups,
     last_failures,
 )
@@ -82,8 +86,12 @@ def show_failures() -> None:
         )
     ticked = ticked_in(_KEY)
     shown = [*(last.value or ()), *singles]
-    chosen = to_be_retried(shown, ticked)
-    card = None if group is None else group_card(group, singles, ticked, chosen, reader)
+    reader = knowing(reader, shown)
+    chosen = to_be_retried(shown, ticked, reader)
+    card = None
+    if group is not None:
+        able = group_retriable(store, span, group, reader).value
+        card = group_card(group, singles, ticked, chosen, reader, found=able)
     said = joined(
         acts.last_act(),
         *server_clock_remarks(services().clock_ahead),
@@ -103,9 +111,9 @@ def show_failures() -> None:
             st.session_state[_LIMIT] = GROUPS_LIMIT
             st.rerun(scope="fragment")
         case ("retry-group", fingerprint):
-            _retry_group(store, span, fingerprint, reader)
+            _retry_group(store, span, groups, fingerprint, reader)
         case ("retry-chosen", _):
-            acts.offer_retry(to_be_retried(shown, live.ticked))
+            acts.offer_retry(to_be_retried(shown, live.ticked, reader))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
 
@@ -157,11 +165,30 @@ def _last(
         element("span", retry_bar(chosen, reader), class_="qs-acts"),
         class_="qs-part-head",
     )
-    return joined(head, failed_table(jobs, ticked, reader, caption="The last single failures"))
+    failed = retriable([job.id for job in jobs], reader.obstacles)
+    refused = (
+        element("p", f"Retry: {reader.refusal}", class_="qs-muted", data_note="retry")
+        if reader.refusal
+        else retry_note(failed, reader)
+    )
+    return joined(
+        head, refused, failed_table(jobs, ticked, reader, caption="The last single failures")
+    )
 
 
-def _retry_group(store: JobStore, span: Span, fingerprint: str, reader: Reader) -> None:
-    found = asked(store, ("ids", span, fingerprint), lambda: failed_ids(store, span, fingerprint))
+def _retry_group(
+    store: JobStore,
+    span: Span,
+    groups: Sequence[FailureGroup],
+    fingerprint: str,
+    reader: Reader,
+) -> None:
+    group = next((one for one in groups if one.fingerprint == fingerprint), None)
+    if group is None:
+        # Nothing of it is failed any more, which the dialog says.
+        acts.offer_retry((), group=fingerprint)
+        return
+    found = group_retriable(store, span, group, reader)
     if found.error is not None or found.value is None:
         show(trouble(found, reader))
         return

@@ -13,6 +13,7 @@ from queuescope.dashboard import acts
 from queuescope.dashboard.job_reads import (
     asked,
     job_store,
+    knowing,
     part,
     put_in_address,
     reader_of_page,
@@ -20,11 +21,14 @@ from queuescope.dashboard.job_reads import (
     to_be_retried,
 )
 from queuescope.dashboard.job_tables import (
+    CAN_BE_RETRIED,
     Reader,
     count_words,
     jobs_table,
     pager,
+    retriable,
     retry_bar,
+    retry_note,
     trouble,
 )
 from queuescope.dashboard.job_view import (
@@ -93,12 +97,15 @@ def show_history() -> None:
     count = asked(store, ("count", query), lambda: count_jobs(store, wanted))
     ticked = ticked_in("queuescope_jobs")
     jobs = () if page.value is None else page.value.jobs
-    chosen = to_be_retried(jobs, ticked)
+    reader = knowing(reader, jobs)
+    chosen = to_be_retried(jobs, ticked, reader)
+    failed = [job.id for job in jobs if job.status in CAN_BE_RETRIED]
     parts = []
     if page.value is not None:
         is_first = page.value.newer is None
         parts += [
             _line(page, count, query, chosen, reader, is_first=is_first),
+            retry_note(retriable(failed, reader.obstacles), reader) if failed else Markup(""),
             jobs_table(page.value, ticked, reader, empty=_nothing(page.value, params)),
             _looked_back(page.value, reader),
             element("div", pager(page.value, is_first=is_first), class_="qs-pages"),
@@ -111,7 +118,7 @@ def show_history() -> None:
             st.session_state.pop(_PAGE, None)
             st.rerun(scope="fragment")
         case ("retry-chosen", _):
-            acts.offer_retry(to_be_retried(jobs, live.ticked))
+            acts.offer_retry(to_be_retried(jobs, live.ticked, reader))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
 

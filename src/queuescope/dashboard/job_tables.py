@@ -5,8 +5,9 @@ Every text of a job is a stranger's, and goes through the widgets that escape it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
@@ -39,6 +40,7 @@ from queuescope.jobs.failures import IDS_LIMIT, FailureGroup, FailureReport
 from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
 from queuescope.jobs.store import Job, JobStatus
+from queuescope.operations.retries import Obstacle
 from queuescope.shown_text import is_shown_as_it_is
 
 SUMMARY_LENGTH = 140
@@ -96,15 +98,52 @@ _JOB_COLUMNS = (
 @dataclass(frozen=True, slots=True)
 class Reader:
     """For whom it is made: ``zone`` and ``now`` are the reader's, ``refusal`` says why they cannot
-    retry, or nothing.
+    retry, or nothing; ``obstacles`` says of a job by its id why it cannot be retried by anybody.
     """
 
     zone: tzinfo
     now: float
     refusal: str
+    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
 
     def moment(self, at: float | None) -> Markup:
         return moment(at, self.zone, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class Retriable:
+    """Of failed jobs the ids of those that can be sent again, and why the others cannot: how many
+    there are of whom what is true.
+    """
+
+    ids: tuple[str, ...]
+    others: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        return len(self.ids) + sum(self.others.values())
+
+
+def retriable(ids: Sequence[str], obstacles: Mapping[str, Obstacle]) -> Retriable:
+    """``ids`` are those of failed jobs."""
+    return Retriable(
+        tuple(one for one in ids if one not in obstacles),
+        Counter(obstacles[one].they for one in ids if one in obstacles),
+    )
+
+
+def retry_words(found: Retriable) -> str:
+    """How many can be sent again, and why not all of them; nothing where all can."""
+    if not found.others:
+        return ""
+    whole = f"{len(found.ids):,} of {found.count:,} failed jobs can be sent again; "
+    return whole + "; ".join(f"{count:,} {they}" for they, count in found.others.items()) + "."
+
+
+def retry_note(found: Retriable, reader: Reader) -> Markup:
+    """Why not all of them can be sent again, for who cannot point at a box to be told."""
+    words = "" if reader.refusal else retry_words(found)
+    return element("p", words, class_="qs-muted", data_note="retry") if words else Markup("")
 
 
 def trouble(kept: Kept[Any], reader: Reader) -> Markup:
@@ -191,12 +230,19 @@ def group_card(
     ticked: Sequence[str],
     chosen: Sequence[str],
     reader: Reader,
+    *,
+    found: Retriable | None = None,
 ) -> Markup:
-    """One group: what it is, its newest failure in full, and its last single ones."""
+    """One group: what it is, its newest failure in full, and its last single ones. ``found`` are
+    those that can be sent again, where that is known.
+    """
     example = group.example
-    retry_all = f"Retry all {group.count:,}"
+    retry_all, refusal = f"Retry all {group.count:,}", reader.refusal
     if group.count > IDS_LIMIT:
         retry_all = f"Retry the newest {IDS_LIMIT:,}"
+    if found is not None and found.others:
+        retry_all = f"Retry {len(found.ids):,} of {found.count:,}"
+        refusal = refusal or ("" if found.ids else retry_words(found))
     head = element(
         "div",
         element("h3", group.error_class or "no error class", " in ", group.name),
@@ -207,7 +253,7 @@ def group_card(
                 group.fingerprint,
                 of="retry-group",
                 label=f"{retry_all} of this group",
-                refusal=reader.refusal,
+                refusal=refusal,
             ),
             retry_bar(chosen, reader),
             act("Close", "", of="group", label="Close this group"),
@@ -236,7 +282,10 @@ def group_card(
         ),
     )
     two = element("div", element("div", about), element("div", newest), class_="qs-two")
-    return element("div", head, two, _error(example), last, class_="qs-card-of", data_key="group")
+    note = Markup("") if found is None else retry_note(found, reader)
+    return element(
+        "div", head, note, two, _error(example), last, class_="qs-card-of", data_key="group"
+    )
 
 
 def failed_table(
@@ -253,7 +302,7 @@ def failed_table(
         shown,
         [
             (
-                _tick(job, ticked),
+                _tick(job, ticked, reader),
                 reader.moment(job.finished_at),
                 *((job.name,) if with_type else ()),
                 job.tenant,
@@ -274,7 +323,7 @@ def jobs_table(page: JobPage, ticked: Sequence[str], reader: Reader, *, empty: s
         _JOB_COLUMNS,
         [
             (
-                _tick(job, ticked),
+                _tick(job, ticked, reader),
                 _ended(job, reader),
                 mark(job.status, _TONES.get(job.status, Tone.UNKNOWN)),
                 job.name,
@@ -364,6 +413,7 @@ def _about(job: Job, reader: Reader) -> list[tuple[str, Cell]]:
         ("Due", reader.moment(job.enqueued_at)),
         ("Started", reader.moment(job.started_at)),
         ("Ended", reader.moment(job.finished_at)),
+        *((("Retry", obstacle.words),) if (obstacle := reader.obstacles.get(job.id)) else ()),
     ]
 
 
@@ -382,11 +432,17 @@ def _error(job: Job) -> Markup:
     )
 
 
-def _tick(job: Job, ticked: Sequence[str]) -> Cell:
+def _tick(job: Job, ticked: Sequence[str], reader: Reader) -> Cell:
     # Nothing is asked of an id that cannot be shown as it is.
     if job.status not in CAN_BE_RETRIED or not is_shown_as_it_is(job.id):
         return ""
-    return tick(job.id, label=f"Choose job {job.id}", checked=job.id in ticked)
+    obstacle = reader.obstacles.get(job.id)
+    return tick(
+        job.id,
+        label=f"Choose job {job.id}",
+        checked=job.id in ticked,
+        refusal="" if obstacle is None else obstacle.words,
+    )
 
 
 def retry_bar(chosen: Sequence[str], reader: Reader) -> Markup:

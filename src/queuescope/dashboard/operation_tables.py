@@ -32,9 +32,10 @@ from queuescope.dashboard.widgets import (
     table,
 )
 from queuescope.dashboard.worker_tables import STATUS_TONES, ahead_words, scheduled_words
-from queuescope.heartbeats import ALL_QUEUES, Pool
+from queuescope.heartbeats import ALL_QUEUES
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
+from queuescope.operations.workers import WorkerStatus
 
 if TYPE_CHECKING:
     from queuescope.live import AuditPicture, BrokerPicture, PurgesPicture, Sighting
@@ -174,9 +175,8 @@ def workers_part(
     picture = sighting.value
     if picture is None:
         return unknown_part("Workers", sighting)
-    several = picture.fleet.namesakes()
     rows = [
-        _worker_row(worker, rights, is_alone=worker.name not in several)
+        _worker_row(worker, rights, picture.fleet.cannot_scale(worker))
         for worker in picture.fleet.workers
     ]
     head = element("div", heading("Workers"), as_of(sighting, zone, now), class_="qs-part-head")
@@ -419,15 +419,12 @@ def _note(text: str | Markup) -> Markup:
     return element("div", text, class_="qs-muted")
 
 
-def _worker_row(worker: Worker, rights: Rights, *, is_alone: bool) -> list[Any]:
+def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
+    """``obstacle`` is why nobody can scale it, or nothing."""
     report = worker.report
     refusal = rights.refusal(lambda: Request.scale(worker.name, 1))
-    if not refusal and not worker.is_alive:
-        refusal = "This worker does not report."
-    if not refusal and not is_alone:
-        refusal = "Several workers have this name, and the order would reach all of them."
-    if not refusal and report.pool is not Pool.PREFORK:
-        refusal = f"Only a pool of processes can be scaled; this one is {report.pool}."
+    # Its status says as much.
+    is_told = worker.status in (WorkerStatus.LOST, WorkerStatus.SHUTTING_DOWN)
     places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
     return [
         worker.name,
@@ -436,6 +433,7 @@ def _worker_row(worker: Worker, rights: Rights, *, is_alone: bool) -> list[Any]:
         joined(
             mark(worker.words, STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
+            _note(obstacle) if obstacle and not refusal and not is_told else "",
         ),
         element(
             "span",
@@ -444,7 +442,7 @@ def _worker_row(worker: Worker, rights: Rights, *, is_alone: bool) -> list[Any]:
                 worker.name,
                 of="scale",
                 label=f"Scale worker {worker.name}",
-                refusal=refusal,
+                refusal=refusal or obstacle,
             ),
             class_="qs-acts",
         ),

@@ -196,15 +196,19 @@ def act(content: Cell, value: str, *, of: str, label: str, refusal: str = "") ->
     )
 
 
-def tick(value: str, *, label: str, checked: bool = False) -> Markup:
-    """A box to tick; ``Live.ticked`` tells the values of those that are."""
+def tick(value: str, *, label: str, checked: bool = False, refusal: str = "") -> Markup:
+    """A box to tick; ``Live.ticked`` tells the values of those that are. With a ``refusal``, the
+    sentence that says why not, it cannot be.
+    """
     return element(
         "input",
         type="checkbox",
         class_="qs-tick",
         aria_label=label,
         data_value=value,
-        checked=checked,
+        checked=checked and not refusal,
+        disabled=bool(refusal),
+        title=refusal or False,
     )
 
 

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -26,13 +26,17 @@ from queuescope.clock import RightedClock, clock_mark
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.heartbeats import (
     LOST_SECONDS,
+    QUEUES_LIMIT,
     REPORT_SECONDS,
+    TYPES_LIMIT,
+    TYPES_LIMIT_CHARACTERS,
     DesiredState,
     Keys,
     Pool,
     WorkerReport,
     decode_report,
     encode,
+    label,
     report_field,
 )
 from queuescope.instrument import limits
@@ -40,6 +44,7 @@ from queuescope.instrument.collector import Collector
 from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
+from queuescope.instrument.source_queue import origins
 from queuescope.operations.desired import (
     DamagedDesiredError,
     broker_time,
@@ -421,7 +426,7 @@ class Heartbeat:
             paused=tuple(queue for queue in served if desired.pauses(queue)),
             revision=desired.revision,
             revised_at=self._clock.right(self._gate.set_at),
-            pool=_POOLS.get(type(pool).__module__, Pool.OTHER),
+            pool=kind_of_pool(pool),
             pool_size=int(pool.num_processes or 0),
             prefetch_limit=int(consumer.qos.value if consumer.qos else 0),
             reserved=fetched.reserved,
@@ -446,11 +451,37 @@ class Heartbeat:
             cpu_limit=limits.cpu_limit(),
             redelivers=bool(self._worker.app.conf.task_acks_late),
             retries=self._can_retry,
+            needs_arguments=self.kept is not None if self._can_retry else None,
+            types=_types(self._worker.app) if self._can_retry else None,
+            origins=_origins(self._worker.app, served) if self._can_retry else None,
+            scales_itself=bool(consumer.controller.autoscaler),
             priority_steps=self.link.priority_steps,
             separator=self.link.separator,
             clock_ahead=self._clock.ahead,
             clock_mark=mark if mark is not None and mark >= 0 else None,
         )
+
+
+def _types(app: Any) -> tuple[str, ...] | None:
+    """The job types of the project, within the limits of a report."""
+    names = [label(name) for name in list(app.tasks)]
+    if len(names) > TYPES_LIMIT or sum(map(len, names)) > TYPES_LIMIT_CHARACTERS:
+        return None
+    return tuple(sorted(names))
+
+
+def _origins(app: Any, served: Sequence[str]) -> tuple[str, ...] | None:
+    """Where its jobs come from, within the limits of a report."""
+    known = origins(app, served)
+    if known is None or len(known) > QUEUES_LIMIT:
+        return None
+    return tuple(sorted(label(key) for key in known))
+
+
+def kind_of_pool(pool: Any) -> Pool:
+    """What Celery's ``pool`` is, or is made from."""
+    kinds = (_POOLS.get(kind.__module__) for kind in type(pool).__mro__)
+    return next((kind for kind in kinds if kind is not None), Pool.OTHER)
 
 
 def obeys(app: Any) -> bool:

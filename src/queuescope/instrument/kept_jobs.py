@@ -10,12 +10,11 @@ from collections import deque
 
 import redis
 
-from queuescope.heartbeats import KeptJob, Keys, decode_kept_job, encode
+from queuescope.heartbeats import KEPT_SECONDS, KeptJob, Keys, decode_kept_job, encode
 from queuescope.operations.desired import broker_time
 
 ARGUMENTS_LIMIT_BYTES = 16_384
 JOBS_LIMIT = 10_000
-KEPT_SECONDS = 7 * 86_400
 _WAITING_LIMIT = 1000
 
 

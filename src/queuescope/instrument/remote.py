@@ -20,11 +20,13 @@ from queuescope.errors import BrokerError
 from queuescope.heartbeats import (
     KEPT_JOB_LIMIT_BYTES,
     KeptJob,
+    Pool,
     RetryAnswer,
     decode_kept_job,
     label,
 )
-from queuescope.instrument.heartbeat import Heartbeat
+from queuescope.instrument.heartbeat import Heartbeat, kind_of_pool
+from queuescope.instrument.source_queue import origins
 
 logger = logging.getLogger(__name__)
 
@@ -98,17 +100,8 @@ class Retrier:
         """Whether jobs of ``queue`` may reach this worker; the history may have a routing key."""
         if not queue:
             return True
-        for name in self._heartbeat.served:
-            declared = self._app.amqp.queues.get(name)
-            if queue in {name, label(name)}:
-                return True
-            if declared is None:
-                continue
-            if declared.bindings or declared.exchange.type != "direct":
-                return True  # any routing key may lead here
-            if queue in {declared.routing_key, label(declared.routing_key)}:
-                return True
-        return False
+        known = origins(self._app, self._heartbeat.served)
+        return known is None or queue in known
 
     def _send(self, job: KeptJob) -> None:
         options: dict[str, Any] = {} if job.priority is None else {"priority": job.priority}
@@ -152,7 +145,8 @@ def scale(panel: Any, size: int = 0, until: float = 0.0, **_: Any) -> dict[str, 
         return {"refused": f"a pool has from 1 to {_SIZE_LIMIT} places"}
     if consumer.controller.autoscaler:
         return {"refused": "this worker scales itself (--autoscale)"}
-    if not hasattr(pool, "grow") or not hasattr(pool, "shrink"):
+    if kind_of_pool(pool) is not Pool.PREFORK:
+        # Pools of gevent and eventlet take another size, but do not all tell which they have.
         return {"refused": "the size of this kind of pool is fixed"}
     change = int(size) - before
     if change > 0:

@@ -8,11 +8,13 @@ whoever fetches knows it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery import bootsteps
 from kombu.message import Message
+
+from queuescope.heartbeats import label
 
 QUEUE_HEADER = "queuescope_queue"
 """The header that a worker gives each message it receives: the name of the queue."""
@@ -46,6 +48,22 @@ def source_queue(message: Mapping[str, Any], app: Any) -> str:
 def routing_key(message: Mapping[str, Any]) -> str:
     """By which key it was sent, empty where that is not said."""
     return str((message.get("delivery_info") or {}).get("routing_key") or "")
+
+
+def origins(app: Any, served: Iterable[str]) -> frozenset[str] | None:
+    """What a history may have as the queue of jobs that reach a worker of ``app`` by the queues
+    that it has ``served``: their names and routing keys, whole and cut. ``None`` is anything.
+    """
+    found: set[str] = set()
+    for name in served:
+        found.add(name)
+        declared = app.amqp.queues.get(name)
+        if declared is None:
+            continue
+        if declared.bindings or declared.exchange.type != "direct":
+            return None  # any routing key may lead here
+        found.add(declared.routing_key or "")
+    return frozenset(found | {label(key) for key in found})
 
 
 def is_broadcast(channel: Any, queue: str) -> bool:

@@ -71,6 +71,7 @@ _BINDING = "_kombu.binding.%s"
 _PROBE_SECONDS = 60
 _LATEST_MARK = 1e12
 _RUN_ID = re.compile(r"[0-9a-f]{40}")
+_KEPT_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +401,22 @@ class RedisBroker:
         """Let these jobs not start in any worker, now or started later, for seven days."""
         with translated(writes=True), self.writing() as client:
             desired.revoke(client, self.keys, job_ids)
+
+    def kept(self, job_ids: Iterable[str]) -> frozenset[str]:
+        """Those of the jobs whose arguments are kept. Raises ``BrokerError``."""
+        ids, found = list(job_ids), set[str]()
+        with translated():
+            for start in range(0, len(ids), _KEPT_BATCH):
+                part = ids[start : start + _KEPT_BATCH]
+                with self._reader.pipeline(transaction=False) as pipe:
+                    for job_id in part:
+                        pipe.exists(self.keys.arguments_of(job_id))
+                    found.update(
+                        job_id
+                        for job_id, is_there in zip(part, pipe.execute(), strict=True)
+                        if is_there
+                    )
+        return frozenset(found)
 
     def prove_writable(self) -> None:
         """Write a key that means nothing and goes by itself: a broker that refuses it, such as a

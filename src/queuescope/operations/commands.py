@@ -117,10 +117,10 @@ class WorkerCommands:
         return results
 
     def revoke(self, job_ids: Iterable[str], *, terminate: bool = False) -> tuple[str, ...]:
-        """Tell all running workers at once; returns those that answered.
+        """Tell all running workers at once; returns those that answered that they have done so.
 
         ``RedisBroker.revoke`` lasts and must come first. ``terminate`` ends the job where it
-        runs, which only a pool of processes can.
+        runs, which pools of threads and solo pools cannot.
         """
         with self._connection() as connection:
             replies = self._app.control.revoke(
@@ -130,7 +130,14 @@ class WorkerCommands:
                 timeout=self._timeout_seconds / 2,
                 connection=connection,
             )
-        return tuple(sorted(workers_of(replies)))
+        failed = {
+            name
+            for reply in (replies if isinstance(replies, list) else [])
+            if isinstance(reply, dict)
+            for name, answer in reply.items()
+            if isinstance(answer, dict) and "error" in answer
+        }
+        return tuple(sorted(workers_of(replies) - failed))
 
     def close(self) -> None:
         self._app.close()

@@ -14,11 +14,12 @@ from queuescope.errors import (
     RefusalReason,
     RefusedError,
 )
-from queuescope.heartbeats import QUEUES_LIMIT, RetryAnswer, label, weightiest
+from queuescope.heartbeats import QUEUES_LIMIT, RetryAnswer, weightiest
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.commands import WorkerCommands
 from queuescope.operations.control import Done
 from queuescope.operations.request import Request
+from queuescope.operations.retries import NOBODY, known_queues, may_know
 from queuescope.operations.workers import Fleet, Worker
 
 ReadFleet = Callable[[], Fleet]
@@ -58,12 +59,6 @@ class _Asked:
     queues: frozenset[str]
     serves_more: bool
 
-    def may_know(self, queue: str, reported: frozenset[str]) -> bool:
-        """Whether to ask about a job of ``queue``. One that no worker reports is a routing key, or
-        nobody serves it: each worker knows that for itself.
-        """
-        return self.serves_more or queue in self.queues or queue not in reported
-
 
 class RetryJobs:
     """Sends failed jobs again, by application code in one of the workers.
@@ -100,7 +95,9 @@ class RetryJobs:
                 (job, name)
                 for job, name in sorted(claimed.items())
                 if answers.get(job, RetryAnswer.NOT_MINE) in _ASK_ON
-                and asked.may_know(queues.get(job, ""), reported)
+                and may_know(
+                    queues.get(job, ""), asked.queues, reported, serves_more=asked.serves_more
+                )
             ]
             if not mine:
                 continue
@@ -151,11 +148,7 @@ class RetryJobs:
         alive = self._fleet().alive
         able = [worker for worker in alive if worker.report.retries]
         if not able:
-            raise RefusedError(
-                RefusalReason.NOT_POSSIBLE,
-                "No running worker can send jobs again; instrument(app, retry=…) or "
-                "instrument(app, keep_arguments=True) lets it.",
-            )
+            raise RefusedError(RefusalReason.NOT_POSSIBLE, NOBODY)
         able.sort(
             key=lambda worker: (
                 worker.report.shutting_down_at is not None,
@@ -178,20 +171,23 @@ class RevokeJob:
         self._fleet = fleet
 
     def count(self, request: Request) -> int:
-        runs_at = self._runs_at(request.subject)
-        if request.terminate and not runs_at:
+        worker = self._fleet().running(request.subject)
+        if request.terminate and worker is not None and (why := worker.cannot_end):
+            raise RefusedError(RefusalReason.NOT_POSSIBLE, why)
+        if request.terminate and worker is None:
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO, "No worker reports that it runs this job."
             )
-        if runs_at and not request.terminate:
+        if worker is not None and not request.terminate:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
-                f"Worker {runs_at} runs this job already; it can be ended.",
+                worker.cannot_end
+                or f"Worker {worker.name} runs this job already; it can be ended.",
             )
         return 1
 
     def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - the job's id holds
-        runs_at = self._runs_at(request.subject)
+        worker = self._fleet().running(request.subject)
         self._broker.revoke([request.subject])
         try:
             answered = self._commands.revoke([request.subject], terminate=request.terminate)
@@ -200,19 +196,18 @@ class RevokeJob:
                 raise OutcomeUnknownError(f"The job was revoked, but {exc}.") from exc
             # The revocation is in the broker, where every worker reads it.
             answered = ()
-        if request.terminate and runs_at not in answered:
+        if request.terminate and worker is None:
             raise OutcomeUnknownError(
-                f"The job will not start again, but worker {runs_at} did not say that it ended it."
+                "The job will not start again, but no worker reports any more that it runs it."
             )
-        if request.terminate:
-            return Done(1, f"Worker {runs_at} was told to end the job.")
+        if request.terminate and worker is not None:
+            if worker.name not in answered:
+                raise OutcomeUnknownError(
+                    f"The job will not start again, but worker {worker.name} did not say that it "
+                    "ended it."
+                )
+            return Done(1, f"Worker {worker.name} was told to end the job.")
         return Done(1, "The job will not start in any worker.")
-
-    def _runs_at(self, job: str) -> str:
-        for worker in self._fleet().alive:
-            if any(active.id == job for active in worker.report.active):
-                return worker.name
-        return ""
 
 
 class ScalePool:
@@ -224,11 +219,14 @@ class ScalePool:
 
     def count(self, request: Request) -> int:
         """The size now."""
-        worker = self._fleet().get(request.subject)
+        fleet = self._fleet()
+        worker = fleet.get(request.subject)
         if worker is None or not worker.is_alive:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE, f"No worker {request.subject} is running."
             )
+        if why := fleet.cannot_scale(worker):
+            raise RefusedError(RefusalReason.NOT_POSSIBLE, why)
         if worker.report.pool_size == request.size:
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO, f"The pool has {request.size} places already."
@@ -251,9 +249,7 @@ def _asked(name: str, workers: list[Worker]) -> _Asked:
 
 
 def _queues(workers: Iterable[Worker]) -> frozenset[str]:
-    """The queues that they report, whole and cut as in the history."""
-    names = {name for worker in workers for name in worker.report.queues}
-    return frozenset(names | {label(name) for name in names})
+    return known_queues(name for worker in workers for name in worker.report.queues)
 
 
 def _told(

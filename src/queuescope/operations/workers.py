@@ -17,6 +17,7 @@ from queuescope.heartbeats import (
     STALL_SECONDS,
     ActiveJob,
     DesiredState,
+    Pool,
     RateLimited,
     WorkerReport,
     began_at,
@@ -88,6 +89,32 @@ class Worker:
     def puts_times_right(self) -> bool:
         """Whether it tells the times of its jobs by the broker's clock, and not by its own."""
         return abs(self.report.clock_at - self.report.at) < CLOCK_OFF_SECONDS
+
+    @property
+    def cannot_end(self) -> str:
+        """Why it cannot end a job that it runs, as a sentence, or nothing: also for a pool of which
+        that is not known.
+        """
+        pool = self.report.pool
+        if pool not in (Pool.THREADS, Pool.SOLO):
+            return ""
+        return (
+            f"Worker {self.name} runs this job and cannot end it: its pool is {pool}, and only a "
+            "pool of processes can."
+        )
+
+    @property
+    def cannot_scale(self) -> str:
+        """Why its pool cannot be given another size, as a sentence, or nothing."""
+        report = self.report
+        if not self.is_alive:
+            return "This worker does not report."
+        if report.shutting_down_at is not None:
+            return "This worker shuts down."
+        if report.pool is not Pool.PREFORK:
+            kind = "of another kind" if report.pool is Pool.OTHER else report.pool
+            return f"Only a pool of processes can be scaled; this one is {kind}."
+        return "This worker scales itself (--autoscale)." if report.scales_itself else ""
 
     @property
     def uptime_seconds(self) -> float:
@@ -163,8 +190,25 @@ class Fleet:
         return tuple(worker for worker in self.workers if worker.name == name)
 
     def get(self, name: str) -> Worker | None:
-        """The worker of that name, rather one that lives."""
-        return min(self.named(name), key=lambda worker: not worker.is_alive, default=None)
+        """The worker of that name, rather one that lives, and that does not shut down."""
+        return min(
+            self.named(name),
+            key=lambda w: (not w.is_alive, w.status is WorkerStatus.SHUTTING_DOWN),
+            default=None,
+        )
+
+    def cannot_scale(self, worker: Worker) -> str:
+        """Why the pool of ``worker`` cannot be given another size, as a sentence, or nothing."""
+        if worker.is_alive and worker.name in self.namesakes():
+            return "Several workers have this name, and an order to scale would reach all of them."
+        return worker.cannot_scale
+
+    def running(self, job: str) -> Worker | None:
+        """The living worker that runs this job, by its id."""
+        for worker in self.alive:
+            if any(active.id == job for active in worker.report.active):
+                return worker
+        return None
 
     def namesakes(self) -> tuple[str, ...]:
         """Names that several living workers have, but for one that makes room for its successor."""

@@ -73,7 +73,7 @@ def _jobs() -> None:
         job_id = st.text_input(
             "Id of a job to be revoked", label_visibility="collapsed", placeholder="Id of a job"
         )
-        is_asked = st.form_submit_button("Revoke", disabled=bool(refusal))
+        is_asked = st.form_submit_button("Revoke", disabled=bool(refusal), help=refusal or None)
     if is_asked and job_id.strip():
         acts.offer_revoke(job_id.strip())
 
