@@ -122,6 +122,23 @@ def test_a_dark_page_is_printed_as_one_light_sheet_with_nothing_cut(
     assert page.page.evaluate("window.paper.words").startswith("20")
 
 
+def test_in_an_outage_the_page_is_still_printed_as_one_sheet(open_page: OpenPage) -> None:
+    """What is told of it, above and below each chart, has room even on the shorter paper."""
+    page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
+    page.wait_until_streamlit_has_taken_over()
+    expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
+    page.page.route(re.compile("/queuescope/(view|standing)"), lambda route: route.abort())
+    page.page.get_by_role("button", name="Refresh now").click()
+    page.expect_states("stale")
+    expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "stale")
+    page.page.evaluate(_LOOK_AT_THE_PAPER)
+    assert len(_PAGE_OF_PDF.findall(page.page.pdf(format="Letter"))) == 1
+    told = page.page.evaluate("window.paper")
+    assert (told["cut"], told["cutLabels"]) == ([], [])
+    assert [text for text in page.complaints if "ERR_FAILED" not in text] == []
+    page.complaints.clear()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_enough_contrast(scheme: str, open_page: OpenPage) -> None:
     page = open_page("?range=24h", color_scheme=scheme)

@@ -2,7 +2,7 @@
 
 // For browsers that make their copy of the page before they tell how wide the paper is: what A4 and
 // Letter both have room for at the size of print (see print.css).
-const PAPER = { width: 840, height: 170 };
+const PAPER = { width: 840, height: 145 };
 
 // Calls `print` with what the charts are drawn for: "paper" where its width is not known yet, "sheet"
 // where the page is laid out for it, null for the screen again.
