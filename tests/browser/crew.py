@@ -74,13 +74,21 @@ class Crew:
         told = self._lost[worker]
         self._put(msgspec.structs.replace(told, at=told.at - seconds))
 
-    def job(self, name: str, seconds: float, *, id: str = "") -> ActiveJob:  # noqa: A002
+    def job(
+        self,
+        name: str,
+        seconds: float,
+        *,
+        id: str = "",  # noqa: A002
+        again: bool = False,
+    ) -> ActiveJob:
         return ActiveJob(
             id=id or f"6f1d-{name}",
             name=name,
             queue="default",
             tenant="acme",
             started_at=self.now - seconds,
+            is_redelivered=again,
         )
 
     def _run(self) -> None:
@@ -184,7 +192,7 @@ def everybody(crew: Crew) -> None:
         **fresh,
         queues=("default",),
         consuming=(),
-        active=(crew.job("enhance_ticket", 12, id="e5"),),
+        active=(crew.job("enhance_ticket", 12, id="6f1d-came-again", again=True),),
         active_count=1,
         shutting_down_at=now - 20,
     )

@@ -159,6 +159,7 @@ def test_each_worker_stands_there_with_all_that_is_known(
     expect(page.worker("worker-4@demo")).to_contain_text("Its main loop has done nothing for")
     ending = page.worker("worker-5@demo")
     expect(ending).to_contain_text("shutting down, finishes 1 job")
+    expect(ending).to_contain_text("delivered againid 6f1d-came-again")
     held = page.worker("worker-6@demo")
     expect(held).to_contain_text("held back by a rate limit")
     expect(held).to_contain_text("A rate limit holds back 4 jobs of send_mail (1 a minute).")
