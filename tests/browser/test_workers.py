@@ -84,6 +84,14 @@ class WorkersPage:
 Look = Callable[..., WorkersPage]
 
 
+def assert_within(inner: Locator, outer: Locator) -> None:
+    """Neither reaches beyond the other to the right."""
+    box, frame = inner.bounding_box(), outer.bounding_box()
+    assert box is not None
+    assert frame is not None
+    assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+
+
 @pytest.fixture
 def look(open_tab: OpenTab) -> Look:
     """Opens the page of workers of a dashboard."""
@@ -160,6 +168,9 @@ def test_each_worker_stands_there_with_all_that_is_known(
     ending = page.worker("worker-5@demo")
     expect(ending).to_contain_text("shutting down, finishes 1 job")
     expect(ending).to_contain_text("delivered againid 6f1d-came-again")
+    # Its words are whole, in a column that is narrower than they are.
+    status, cell = ending.locator(".qs-worker > .qs-told"), ending.locator("td, th").first
+    assert_within(status, cell)
     held = page.worker("worker-6@demo")
     expect(held).to_contain_text("held back by a rate limit")
     expect(held).to_contain_text("A rate limit holds back 4 jobs of send_mail (1 a minute).")

@@ -329,7 +329,7 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
     if not is_alive or not running.is_stuck:
         # Who finds it with each worker that is lost can revoke it.
         which = (_note(joined("id ", code(job.id))),) if again else ()
-        return element("li", name, " ", age, *again, *which)
+        return element("li", name, " ", age, *again, *which, data_again=bool(again))
     usual = running.usual
     why = (
         f"95 % of its kind end within {duration_words(max(1.0, usual.p95_seconds))}"
