@@ -78,6 +78,7 @@ def hostile_reports() -> dict[str, bytes]:
         "active": written(active=[msgspec.to_builtins(JOB)] * 1000),
         "future": written(at=time.time() + 3600),
         "far-future": written(at=1e18),
+        "begins-in-the-future": written(worker="fine@h", started_at=2e11),
         "revision": written(revision=2**63 - 1),
         "negative": written(processed=-1),
         "too-large": written(padding="x" * MEBIBYTE),

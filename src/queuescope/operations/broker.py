@@ -648,13 +648,14 @@ def executed(pipe: Any) -> list[Any]:
 
 def _report(raw: bytes | str, now: float) -> WorkerReport | None:
     """``None`` for one of a version that is not understood, or from the future: of that nobody
-    could say when it is too old.
+    could say when it is too old. Nor of a worker that begins in the future: it would be taken for
+    the successor of all that have its name.
     """
     try:
         report = decode_report(raw)
     except ValueError:
         return None
-    return report if report.at <= now + LOST_SECONDS else None
+    return report if max(report.at, began_at(report)) <= now + LOST_SECONDS else None
 
 
 def _without_earlier_lives(reports: list[WorkerReport]) -> list[WorkerReport]:
