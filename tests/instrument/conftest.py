@@ -37,6 +37,7 @@ app = Celery("shop", broker=os.environ["SHOP_BROKER"])
 app.conf.update(
     accept_content=["json"], task_default_queue="orders", task_ignore_result=True,
     worker_prefetch_multiplier=int(os.environ.get("SHOP_PREFETCH", "1")),
+    task_default_rate_limit=os.environ.get("SHOP_RATE_LIMIT"),
     worker_lost_wait=0.5, broker_connection_retry_on_startup=True,
     task_acks_late="SHOP_ACKS_LATE" in os.environ,
     task_reject_on_worker_lost="SHOP_ACKS_LATE" in os.environ,

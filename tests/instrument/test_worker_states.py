@@ -90,19 +90,28 @@ def test_a_retry_that_waits_for_its_countdown_is_scheduled(shop: Shop, broker: R
     assert (seen.report.scheduled_queues, seen.report.retried) == ({"orders": 1}, 1)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize(
+    ("pool", "number"),
+    [
+        ("prefork", signal.SIGTERM),
+        ("prefork", signal.SIGINT),
+        ("threads", signal.SIGTERM),
+        ("solo", signal.SIGINT),
+    ],
+)
 def test_a_worker_that_finishes_its_job_before_it_ends_is_shutting_down(
-    pool: str, shop: Shop, broker: RedisBroker, evidence: Evidence
+    pool: str, number: int, shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     worker = shop.start_worker("--pool", pool)
     evidence.send_long(shop, "long")
     judged(broker, lambda w: w.status is WorkerStatus.ACTIVE)
-    worker.process.send_signal(signal.SIGTERM)
+    worker.process.send_signal(number)
     seen = judged(broker, lambda w: w.status is WorkerStatus.SHUTTING_DOWN)
     assert (seen.words, seen.reason) == ("shutting down, finishes 1 job", "")
     assert seen.report.shutting_down_at is not None
     evidence.release()
-    assert worker.process.wait(120) == 0
+    # Celery ends with 1 after Ctrl+C.
+    assert worker.process.wait(120) == (number == signal.SIGINT)
     assert broker.workers().reports == ()
 
 
@@ -157,6 +166,20 @@ def test_a_rate_limit_holds_jobs_back_and_is_no_stall(
     app.close()
     later = still(broker, seen.report.at)
     assert later.reason == seen.reason
+
+
+def test_a_rate_limit_of_the_whole_project_holds_back_each_type(
+    shop: Shop, broker: RedisBroker
+) -> None:
+    shop.start_worker("-c", "2", SHOP_PREFETCH="4", SHOP_RATE_LIMIT="1/h")
+    for name in ("nap", "nap", "nap", "fail", "fail"):
+        shop.send(name)
+    seen = judged(broker, lambda w: sum(one.count for one in w.report.rate_limited) == 3)
+    assert seen.status is WorkerStatus.RATE_LIMITED
+    assert seen.words == "held back by a rate limit"
+    assert seen.reason == (
+        "A rate limit holds back 2 jobs of nap (1 an hour), 1 job of fail (1 an hour)."
+    )
 
 
 def test_jobs_without_a_limit_go_past_those_that_have_one(
