@@ -185,6 +185,9 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     origins: Names | None = None
     """What the history may say of where its jobs came from: queues and routing keys. ``None`` is
     unknown, or anything."""
+    broadcasts: Names = ()
+    """Those of its queues that get a copy of what is sent to an exchange at that moment (fanout):
+    nothing waits in them for a worker."""
     scales_itself: bool = False
     """Whether it was started with ``--autoscale``."""
 

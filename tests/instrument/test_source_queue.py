@@ -12,15 +12,21 @@ import pytest
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.real_broker import RealBroker
 
+from queuescope.errors import RefusedError
 from queuescope.heartbeats import DesiredState, RetryAnswer, WorkerReport
 from queuescope.jobs.store import Job
+from queuescope.live import read_broker
+from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.broker import RedisBroker
 from queuescope.operations.commands import WorkerCommands
+from queuescope.operations.request import Request
+from queuescope.operations.room import ControlRoom
 
 QUEUES = "media_jobs,copies,letters,several"
 PROJECT = """
 import os, time
 from celery import Celery
+from kombu.common import Broadcast
 from kombu.entity import Exchange, Queue, binding
 from queuescope.instrument import instrument
 
@@ -34,6 +40,7 @@ app.conf.update(
         Queue("media_jobs", media, routing_key="media.#"),
         Queue("copies", media, routing_key="*.both"),
         Queue("letters", post, routing_key="mail"),
+        Broadcast("news", queue="news_copy"),
         Queue("several", [binding(post, routing_key="one"), binding(media, routing_key="a.two")]),
     ],
 )
@@ -133,6 +140,27 @@ def test_a_job_is_of_the_queue_that_it_was_taken_from(
     assert tenants == {
         word: "acme" if word in {"direct", "binding"} else "default" for word in ROUTES
     }
+
+
+def test_a_broadcast_waits_nowhere(studio: Shop, server: RealBroker, tmp_path: Path) -> None:
+    """What Celery has put under the name of its queue, nobody ever takes."""
+    studio.start_worker("-Q", "letters,news_copy", "-c", "1")
+    with ControlRoom(
+        broker_url=server.url,
+        store_url=f"sqlite:///{tmp_path / 'operations.db'}",
+        folder=tmp_path / "purged",
+        access=Access(admins=["ada"]),
+    ) as room:
+        until(lambda: len(room.fleet().alive), lambda count: count == 1)
+        (worker,) = room.fleet().alive
+        assert worker.report.queues == ("letters", "news_copy")
+        assert worker.report.broadcasts == ("news_copy",)
+        room.broker.reader.lpush("news_copy", "nobody takes it")
+        seen = read_broker(room)
+        assert [reading.queue for reading in seen.queues] == ["letters"]
+        assert seen.depth == 0
+        with pytest.raises(RefusedError, match="names a queue news_copy"):
+            room.operations.plan(Actor("ada", Origin.OIDC), Request.purge("news_copy"))
 
 
 def test_a_paused_queue_of_a_topic_begins_nothing_and_gives_back_to_itself_alone(

@@ -44,7 +44,7 @@ from queuescope.instrument.collector import Collector
 from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
-from queuescope.instrument.source_queue import origins
+from queuescope.instrument.source_queue import broadcasts, origins
 from queuescope.operations.desired import (
     DamagedDesiredError,
     broker_time,
@@ -454,6 +454,7 @@ class Heartbeat:
             needs_arguments=self.kept is not None if self._can_retry else None,
             types=_types(self._worker.app) if self._can_retry else None,
             origins=_origins(self._worker.app, served) if self._can_retry else None,
+            broadcasts=broadcasts(self._worker.app, served),
             scales_itself=bool(consumer.controller.autoscaler),
             priority_steps=self.link.priority_steps,
             separator=self.link.separator,

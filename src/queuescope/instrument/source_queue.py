@@ -66,6 +66,16 @@ def origins(app: Any, served: Iterable[str]) -> frozenset[str] | None:
     return frozenset(found | {label(key) for key in found})
 
 
+def broadcasts(app: Any, served: Iterable[str]) -> tuple[str, ...]:
+    """Those of the queues ``served`` that only a fanout exchange leads to."""
+    known = ((name, app.amqp.queues.get(name)) for name in served)
+    return tuple(
+        name
+        for name, declared in known
+        if declared is not None and not declared.bindings and declared.exchange.type == "fanout"
+    )
+
+
 def is_broadcast(channel: Any, queue: str) -> bool:
     """Whether ``queue`` of a Redis channel is one in which nothing waits: a copy goes to whoever
     listens at that moment.

@@ -11,7 +11,7 @@ from queuescope.live.depths import DepthMemory, Depths
 from queuescope.live.pace import Pace, Paces
 from queuescope.operations.broker import QueueReading
 from queuescope.operations.room import ControlRoom
-from queuescope.operations.workers import Fleet, judge
+from queuescope.operations.workers import Fleet, judge, waiting_queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def read_broker(
     """
     workers = room.broker.workers()
     room.broker.learn(workers.reports)
-    named = {queue for report in workers.reports for queue in report.queues}
+    named = {queue for report in workers.reports for queue in waiting_queues(report)}
     # Whoever reads a great many of them would do nothing else.
     served = sorted(named.difference(room.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(room.named_queues))]

@@ -238,8 +238,8 @@ class Fleet:
         return Scheduled(count, min(known) if known and len(known) == len(dues) else None)
 
     def queues(self) -> tuple[str, ...]:
-        """Every queue that a worker serves."""
-        return tuple(sorted({queue for w in self.workers for queue in w.report.queues}))
+        """Every queue that a worker serves and in which jobs can wait."""
+        return tuple(sorted({queue for w in self.workers for queue in waiting_queues(w.report)}))
 
     def confirmation(self, queue: str, desired: DesiredState) -> Confirmation:
         """Who acts on ``desired`` for ``queue``: “paused: 3 of 4 workers confirmed”.
@@ -295,6 +295,13 @@ class Fleet:
                 )
             )
         return tuple(found)
+
+
+def waiting_queues(report: WorkerReport) -> tuple[str, ...]:
+    """The queues of ``report`` in which jobs wait for a worker: broadcasts wait nowhere, and what
+    lies under their name is taken by nobody.
+    """
+    return tuple(queue for queue in report.queues if queue not in report.broadcasts)
 
 
 def _has_lost(worker: Worker, job_id: str, started_at: float) -> bool:
