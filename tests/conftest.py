@@ -32,8 +32,8 @@ settings.load_profile("any machine")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Five for two processors: many tests wait for servers most of their time."""
-    return max(2, 5 * (os.cpu_count() or 1) // 2)
+    """Six for two processors: many tests wait for servers most of their time."""
+    return max(2, 3 * (os.cpu_count() or 1))
 
 
 _PAGES = "tests/browser/"
