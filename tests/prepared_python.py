@@ -15,8 +15,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 _PRELOADED = [
     *("queuescope.cli", "queuescope.dashboard.asgi", "uvicorn"),
@@ -103,7 +105,8 @@ class _Copy:
             args=(module, list(arguments), dict(environment), str(folder), str(log)),
             daemon=True,
         )
-        self._process.start()
+        with _no_main_module():
+            self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -125,6 +128,19 @@ class _Copy:
 
     def kill(self) -> None:
         self._process.kill()
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """A copy runs the main module of this process anew. It needs none, and Streamlit leaves the
+    script there that it ran last.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 PythonProcess = _Copy | subprocess.Popen[bytes]

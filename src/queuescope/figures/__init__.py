@@ -7,6 +7,7 @@ from queuescope.figures.curves import (
     quantile_name,
     with_open_step,
     with_so_far,
+    worst_of,
 )
 from queuescope.figures.export import POINT_COLUMNS, PointZone, points_csv
 from queuescope.figures.figure import SLOTS, common_layout, panel_figure
@@ -38,4 +39,5 @@ __all__ = [
     "value_words",
     "with_open_step",
     "with_so_far",
+    "worst_of",
 ]

@@ -103,6 +103,22 @@ def with_so_far(
     return replace(curves, curves=shown)
 
 
+def worst_of(panel: Panel, curves: Curves, limit: int) -> Curves:
+    """The ``limit`` worst of the curves of a breakdown, by all that is known of each: its points,
+    its value now, and the worst of the open step so far, which may be neither.
+    """
+    if len(curves.curves) <= limit:
+        return curves
+
+    def badness(curve: Curve) -> tuple[float, str]:
+        known = np.append(curve.values, (curve.live, curve.so_far))
+        return _badness(panel, known), curve.name
+
+    ranked = sorted(curves.curves, key=badness)
+    shown = tuple(sorted(ranked[:limit], key=lambda curve: curve.name))
+    return replace(curves, curves=shown, hidden=curves.hidden + len(ranked) - limit)
+
+
 def curves_of(
     panel: Panel,
     frame: Frame,
@@ -239,19 +255,20 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_step
 
 
 def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: int) -> Curves:
-    def badness(item: tuple[str, Floats]) -> tuple[float, str]:
-        name, values = item
-        worst = _worst_value(panel, values)
-        if worst is None:
-            return (np.inf, name)
-        return (worst if panel.kind is Kind.PERCENT else -worst, name)
-
     named = {name: values for name, values in found.items() if name}
-    ranked = sorted(named.items(), key=badness)
+    ranked = sorted(named.items(), key=lambda item: (_badness(panel, item[1]), item[0]))
     shown = sorted(ranked[:limit])
     curves = tuple(Curve(name, f"{panel.id}-{by}-{_identity(name)}", v) for name, v in shown)
     unlabelled = _worst_value(panel, found[""]) if "" in found else None
     return Curves(grid, curves, max(0, len(ranked) - limit), unlabelled=unlabelled)
+
+
+def _badness(panel: Panel, values: Floats) -> float:
+    """Less for a worse curve."""
+    worst = _worst_value(panel, values)
+    if worst is None:
+        return np.inf
+    return worst if panel.kind is Kind.PERCENT else -worst
 
 
 def _worst_value(panel: Panel, values: Floats) -> float | None:
