@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuescope.errors import ConfigurationError
-from queuescope.figures import Curves, curves_of, with_open_step, with_so_far, worst_of
+from queuescope.figures import Curves, curves_of, with_open_step
 from queuescope.panels import Panel, load_dashboard
 from queuescope.timeseries import Frame, Grid, labels_of
 
@@ -150,12 +151,14 @@ def test_a_breakdown_shows_the_worst_and_counts_the_others() -> None:
 def test_who_was_worst_within_the_open_step_alone_is_shown() -> None:
     rows: Rows = [({"queue": f"q{n}"}, [n, n, 1]) for n in range(5)]
     so_far = [(labels_of({"queue": f"q{n}"}), 90.0 - n) for n in range(2)]
-    opened = curves_of(DEPTH, _frame(rows), "queue", 5, has_open_step=True)
-    assert [c.name for c in worst_of(DEPTH, opened, 3).curves] == ["q2", "q3", "q4"]
-    whole = with_so_far(DEPTH, opened, so_far, "queue")
-    shown = worst_of(DEPTH, whole, 3)
-    assert [c.name for c in shown.curves] == ["q0", "q1", "q4"]
-    assert (shown.hidden, worst_of(DEPTH, whole, 5)) == (2, whole)
+
+    def shown(limit: int, **told: Any) -> Curves:
+        return curves_of(DEPTH, _frame(rows), "queue", limit, has_open_step=True, **told)
+
+    assert [c.name for c in shown(3).curves] == ["q2", "q3", "q4"]
+    worst = shown(3, so_far=so_far)
+    assert [c.name for c in worst.curves] == ["q0", "q1", "q4"]
+    assert (worst.hidden, len(shown(5, so_far=so_far).curves)) == (2, 5)
 
 
 def test_an_identity_is_the_label_value_s_own_and_safe_in_a_css_selector() -> None:

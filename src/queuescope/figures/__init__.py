@@ -6,8 +6,6 @@ from queuescope.figures.curves import (
     curves_of,
     quantile_name,
     with_open_step,
-    with_so_far,
-    worst_of,
 )
 from queuescope.figures.export import POINT_COLUMNS, PointZone, points_csv
 from queuescope.figures.figure import SLOTS, common_layout, panel_figure
@@ -38,6 +36,4 @@ __all__ = [
     "step_words",
     "value_words",
     "with_open_step",
-    "with_so_far",
-    "worst_of",
 ]

@@ -86,7 +86,7 @@ def with_open_step(frame: Frame, series: Sequence[tuple[Labels, float]]) -> Fram
     return Frame.assembled(Grid(grid.start, after, grid.step_seconds), (frame, part))
 
 
-def with_so_far(
+def _with_so_far(
     panel: Panel, curves: Curves, series: Sequence[tuple[Labels, float]], by: str | None
 ) -> Curves:
     """``curves`` with what ``series`` tell of them over the open step so far."""
@@ -95,15 +95,12 @@ def with_so_far(
     grid = Grid(curves.grid.end, curves.grid.end, curves.grid.step_seconds)
     values = np.array([[value] for _, value in series], dtype=np.float64)
     frame = Frame(grid, tuple(labels for labels, _ in series), values)
-    found = {
-        curve.uid: float(curve.values[0])
-        for curve in _curves_of(panel, frame, by, len(series), 0).curves
-    }
+    found = {curve.uid: float(curve.values[0]) for curve in _curves_of(panel, frame, by, 0).curves}
     shown = tuple(replace(one, so_far=found.get(one.uid, np.nan)) for one in curves.curves)
     return replace(curves, curves=shown)
 
 
-def worst_of(panel: Panel, curves: Curves, limit: int) -> Curves:
+def _worst_of(panel: Panel, curves: Curves, limit: int) -> Curves:
     """The ``limit`` worst of the curves of a breakdown, by all that is known of each: its points,
     its value now, and the worst of the open step so far, which may be neither.
     """
@@ -128,6 +125,7 @@ def curves_of(
     window_seconds: int = 0,
     has_open_step: bool = False,
     live_over_seconds: float | None = None,
+    so_far: Sequence[tuple[Labels, float]] = (),
 ) -> Curves:
     """The curves of ``panel`` from the answer to its query.
 
@@ -136,11 +134,14 @@ def curves_of(
     (largest, or smallest for a percentage), at most ``limit`` of them. Series without the label
     are not one of its values, and no curve. ``window_seconds`` is how far back the rate of a point
     reaches, one step at least. With ``has_open_step`` the frame's last timestamp is the step that
-    is still open (see ``with_open_step``), measured over ``live_over_seconds``. Raises
-    ``ConfigurationError`` for a query that gives several series for one curve.
+    is still open (see ``with_open_step``), measured over ``live_over_seconds``, and ``so_far`` is
+    what the query tells of that step. Raises ``ConfigurationError`` for a query that gives several
+    series for one curve.
     """
-    curves = _curves_of(panel, frame, by, limit, window_seconds)
-    return _opened(curves, live_over_seconds) if has_open_step else curves
+    curves = _curves_of(panel, frame, by, window_seconds)
+    if has_open_step:
+        curves = _with_so_far(panel, _opened(curves, live_over_seconds), so_far, by)
+    return curves if by is None else _worst_of(panel, curves, limit)
 
 
 def _opened(curves: Curves, live_over_seconds: float | None) -> Curves:
@@ -167,12 +168,11 @@ def _opened(curves: Curves, live_over_seconds: float | None) -> Curves:
     )
 
 
-def _curves_of(
-    panel: Panel, frame: Frame, by: str | None, limit: int, window_seconds: int
-) -> Curves:
+def _curves_of(panel: Panel, frame: Frame, by: str | None, window_seconds: int) -> Curves:
+    """All of them."""
     if panel.quantiles:
         step = frame.grid.step_seconds
-        return _latency(panel, frame, by, limit, max(1, -(-window_seconds // step)))
+        return _latency(panel, frame, by, max(1, -(-window_seconds // step)))
     found = {
         dict(pairs).get(by, "") if by else "": frame.values[row] * panel.scale
         for row, pairs in enumerate(frame.series)
@@ -186,10 +186,10 @@ def _curves_of(
     if by is None:
         values = found.get("", np.full(len(frame.grid), np.nan))
         return Curves(frame.grid, (Curve(panel.title, panel.id, values),))
-    return _worst(panel, frame.grid, by, found, limit)
+    return _broken_down(panel, frame.grid, by, found)
 
 
-def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_steps: int) -> Curves:
+def _latency(panel: Panel, frame: Frame, by: str | None, window_steps: int) -> Curves:
     groups: dict[str, dict[float, Floats]] = {}
     native: dict[str, dict[float, Floats]] = {}
     for row, pairs in enumerate(frame.series):
@@ -246,21 +246,22 @@ def _latency(panel: Panel, frame: Frame, by: str | None, limit: int, window_step
         )
         return Curves(frame.grid, curves, at_least=at_least, relaid_at=at)
     named = {group: values[0] for group, values in computed.items()}
-    worst = _worst(panel, frame.grid, by, named, limit)
+    made = _broken_down(panel, frame.grid, by, named)
     shown = tuple(
         replace(curve, low=between[curve.name][0][0], high=between[curve.name][1][0])
-        for curve in worst.curves
+        for curve in made.curves
     )
-    return replace(worst, curves=shown, at_least=at_least, relaid_at=at)
+    return replace(made, curves=shown, at_least=at_least, relaid_at=at)
 
 
-def _worst(panel: Panel, grid: Grid, by: str, found: dict[str, Floats], limit: int) -> Curves:
-    named = {name: values for name, values in found.items() if name}
-    ranked = sorted(named.items(), key=lambda item: (_badness(panel, item[1]), item[0]))
-    shown = sorted(ranked[:limit])
-    curves = tuple(Curve(name, f"{panel.id}-{by}-{_identity(name)}", v) for name, v in shown)
+def _broken_down(panel: Panel, grid: Grid, by: str, found: dict[str, Floats]) -> Curves:
+    curves = tuple(
+        Curve(name, f"{panel.id}-{by}-{_identity(name)}", values)
+        for name, values in sorted(found.items())
+        if name
+    )
     unlabelled = _worst_value(panel, found[""]) if "" in found else None
-    return Curves(grid, curves, max(0, len(ranked) - limit), unlabelled=unlabelled)
+    return Curves(grid, curves, unlabelled=unlabelled)
 
 
 def _badness(panel: Panel, values: Floats) -> float:

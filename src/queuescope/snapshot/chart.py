@@ -18,8 +18,6 @@ from queuescope.figures import (
     quantile_name,
     value_words,
     with_open_step,
-    with_so_far,
-    worst_of,
 )
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
 from queuescope.prometheus import PrometheusClient
@@ -344,16 +342,13 @@ class Charts:
                 panel,
                 frame,
                 by,
-                # What was worst within the open step is known only once all are made.
-                len(frame.series) if has_open_step else self._breakdown_limit,
+                self._breakdown_limit,
                 window_seconds=asked.resolution.rate_window_seconds,
                 has_open_step=has_open_step,
                 live_over_seconds=asked.live_over_seconds,
+                so_far=so_far,
             )
             if has_open_step:
-                curves = with_so_far(panel, curves, so_far, by)
-                if by is not None:
-                    curves = worst_of(panel, curves, self._breakdown_limit)
                 # What another source knows now is nothing that Prometheus is still behind.
                 same_age = figure.shown.late_seconds == moment.behind_seconds
                 if by is None and moment.live_at == moment.source_now and same_age:
