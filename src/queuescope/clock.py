@@ -14,8 +14,8 @@ CLOCK_OFF_SECONDS = 5.0
 less disturbs no figure that anybody reads.
 """
 
-_SAME_SECONDS = 2.0
-"""Two looks at one clock differ by less."""
+SAME_CLOCK_SECONDS = 2.0
+"""Two marks of one clock differ by less."""
 _REMEMBERED = 16
 """So many settings of this machine's clock are remembered."""
 
@@ -41,7 +41,7 @@ class RightedClock:
         0 where it is off by less than ``CLOCK_OFF_SECONDS``.
         """
         mark, (last, ahead) = clock_mark(), self._newest
-        if mark is None or last is None or -_SAME_SECONDS < mark - last < _SAME_SECONDS:
+        if mark is None or last is None or -SAME_CLOCK_SECONDS < mark - last < SAME_CLOCK_SECONDS:
             return ahead
         return self._ahead_of(mark)
 
@@ -62,7 +62,7 @@ class RightedClock:
         mark = clock_mark()
         off = max(self._off_at(mark), asked_at - broker_now)
         off = min(off, time.time() - broker_now)
-        before = [one for one in self._settings if not _is_same(one[0], mark)]
+        before = [one for one in self._settings if not is_same_clock(one[0], mark)]
         self._settings = (*before[1 - _REMEMBERED :], (mark, off))
         ahead = self._ahead_of(mark)
         self._was_ever_off = self._was_ever_off or ahead != 0.0
@@ -81,18 +81,17 @@ class RightedClock:
         """
         if at is None or mark is None or not (self._was_ever_off or self.ahead):
             return at
-        is_own = any(_is_same(known, mark) for known, _ in self._settings)
-        return at - self._ahead_of(mark) if is_own or _is_same(clock_mark(), mark) else at
+        is_own = any(is_same_clock(known, mark) for known, _ in self._settings)
+        return at - self._ahead_of(mark) if is_own or is_same_clock(clock_mark(), mark) else at
 
     def _ahead_of(self, mark: float | None) -> float:
-        off = self._off_at(mark)
-        return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
+        return noticed(self._off_at(mark))
 
     def _off_at(self, mark: float | None) -> float:
         """How far this machine's clock was off, in seconds, when it had this ``mark``."""
         settings = self._settings
         for known, off in reversed(settings):
-            if _is_same(known, mark):
+            if is_same_clock(known, mark):
                 return off
         if not settings:
             return 0.0
@@ -111,7 +110,13 @@ def clock_mark() -> float | None:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _is_same(one: float | None, other: float | None) -> bool:
+def noticed(off: float) -> float:
+    """By how many seconds a clock is called off: 0 for less than ``CLOCK_OFF_SECONDS``."""
+    return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
+
+
+def is_same_clock(one: float | None, other: float | None) -> bool:
+    """Whether two marks are of one clock, which was not set in between."""
     if one is None or other is None:
         return one is other
-    return abs(one - other) < _SAME_SECONDS
+    return abs(one - other) < SAME_CLOCK_SECONDS

@@ -13,11 +13,9 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from queuescope.clock import CLOCK_OFF_SECONDS
+from queuescope.clock import CLOCK_OFF_SECONDS, SAME_CLOCK_SECONDS, is_same_clock, noticed
 from queuescope.heartbeats import WorkerReport
 
-_SAME_SECONDS = 2.0
-"""Two marks of one clock differ by less."""
 _WIDEST_SECONDS = 60.0
 """What is known no better is no news of a clock."""
 _MARKS_LIMIT = 2_000
@@ -61,8 +59,7 @@ class _Span:
     @property
     def likely(self) -> float:
         """The least that it can be off; 0 for less than ``CLOCK_OFF_SECONDS``."""
-        off = min(max(0.0, self.least), self.most)
-        return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
+        return noticed(min(max(0.0, self.least), self.most))
 
     def agreed(self, other: _Span) -> _Span | None:
         least, most = max(self.least, other.least), min(self.most, other.most)
@@ -154,10 +151,10 @@ class SenderClocks:
         """Whoever does not say by which clock is known by the list alone."""
         if mark is None:
             return self._kept(key, None)
-        place = int(mark // _SAME_SECONDS)
+        place = int(mark // SAME_CLOCK_SECONDS)
         for near in (place, place - 1, place + 1):
             found = self._senders.get(near)
-            if found is not None and abs((found.mark or 0.0) - mark) < _SAME_SECONDS:
+            if found is not None and is_same_clock(found.mark, mark):
                 return found
         return self._kept(place, mark)
 

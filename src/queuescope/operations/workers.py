@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from queuescope.clock import CLOCK_OFF_SECONDS
+from queuescope.clock import CLOCK_OFF_SECONDS, noticed
 from queuescope.heartbeats import (
     ACTIVE_LIMIT,
     LOST_SECONDS,
@@ -82,8 +82,7 @@ class Worker:
         """How far its machine's clock is ahead of the broker's, or behind where this is negative; 0
         for less than ``CLOCK_OFF_SECONDS``.
         """
-        off = self.report.clock_ahead + self.report.clock_at - self.report.at
-        return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
+        return noticed(self.report.clock_ahead + self.report.clock_at - self.report.at)
 
     @property
     def puts_times_right(self) -> bool:
