@@ -276,7 +276,7 @@ class Lateness:
 
     async def _in_reach(self, metrics: Iterable[str], now: float) -> dict[str, float]:
         """By metric the time of its newest sample up to ``now`` that a plain selector finds."""
-        texts = {name: f"max(timestamp({self._selector(name)}))" for name in metrics}
+        texts = {name: _stamp(self._selector(name)) for name in metrics}
         return await self._ask(texts, now)
 
     async def _beyond(self, metrics: Iterable[str], now: float) -> dict[str, float]:
@@ -297,8 +297,7 @@ class Lateness:
         return (found or await self._ask({metric: self._within(metric)}, at)).get(metric)
 
     def _within(self, metric: str) -> str:
-        stamp = f"max(timestamp({self._selector(metric)}))"
-        return f"max_over_time({stamp}[{MOST_SECONDS}s:{_SEARCH_STEP_SECONDS}s])"
+        return _stamp_within(self._selector(metric), MOST_SECONDS)
 
     async def _ask(self, texts: Mapping[str, str], now: float) -> dict[str, float]:
         if not texts:
@@ -335,15 +334,23 @@ def _one_of(metric: str) -> list[str]:
     return ['le="+Inf"'] if metric.endswith("_bucket") else []
 
 
+def _stamp(selector: str) -> str:
+    return f"max(timestamp({selector}))"
+
+
+def _stamp_within(selector: str, seconds: float) -> str:
+    return f"max_over_time({_stamp(selector)}[{seconds}s:{_SEARCH_STEP_SECONDS}s])"
+
+
 def _newest(selector: str, scrape: Scrape) -> str:
     """When the newest sample was taken, within some scrapes where a plain selector does not reach
     so far.
     """
-    stamp = f"max(timestamp({selector}))"
+    stamp = _stamp(selector)
     span = _IN_REACH_SCRAPES * scrape.slowest_seconds
     if span <= LOOKBACK_DELTA_SECONDS:
         return stamp
-    return f"{stamp} or max_over_time({stamp}[{span}s:{_SEARCH_STEP_SECONDS}s])"
+    return f"{stamp} or {_stamp_within(selector, span)}"
 
 
 def _to_be_filled(metric: str) -> str:
