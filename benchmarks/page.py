@@ -76,7 +76,7 @@ def static_server(prometheus: str, directory: Path) -> Server:
 def our_server(prometheus: str, directory: Path, name: str = "queuescope") -> Server:
     return Server(
         name,
-        _uvicorn("queuescope.dashboard.asgi:app"),
+        _uvicorn("queuescope.dashboard.routes:app"),
         directory,
         environment={
             "PROMETHEUS_URL": prometheus,

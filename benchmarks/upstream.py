@@ -23,14 +23,14 @@ from queuescope.demo.history import FINE_STEP_SECONDS, import_history, write_his
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution, load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
-from queuescope.snapshot import SnapshotService, View
-from queuescope.snapshot.comparisons import COMPARED
-from queuescope.snapshot.days import DAY_SECONDS
-from queuescope.snapshot.days import STEP_SECONDS as DAY_STEP_SECONDS
-from queuescope.snapshot.flow_history import RECHECK_SECONDS, FlowHistories
-from queuescope.snapshot.source_facts import FactsFile
-from queuescope.snapshot.standing import StandingService
 from queuescope.timeseries import Grid, State
+from queuescope.view import SnapshotService, View
+from queuescope.view.charts.flow_history import RECHECK_SECONDS, FlowHistories
+from queuescope.view.overview.comparisons import COMPARED
+from queuescope.view.overview.days import DAY_SECONDS
+from queuescope.view.overview.days import STEP_SECONDS as DAY_STEP_SECONDS
+from queuescope.view.overview.overview import StandingService
+from queuescope.view.source.facts import FactsFile
 
 PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"
 EQUAL_WHOLE = "all of the page by queries of the same numbers"

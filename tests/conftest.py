@@ -42,8 +42,8 @@ _PAGES = "tests/browser/"
 # busy alternates with what waits.
 _FIRST_FILES = (
     "tests/dashboard/test_services.py",
-    "tests/dashboard/test_frames.py",
-    "tests/dashboard/test_live_standing.py",
+    "tests/dashboard/auth/test_frames.py",
+    "tests/dashboard/overview/test_live_overview.py",
     "tests/instrument/test_obedience.py",
     "tests/operations/test_pairs.py",
     "tests/test_cli.py",

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 _PRELOADED = [
-    *("queuescope.cli", "queuescope.dashboard.asgi", "uvicorn"),
+    *("queuescope.cli", "queuescope.dashboard.routes", "uvicorn"),
     *("queuescope.instrument", "celery.__main__", "celery.bin.celery", "celery.apps.worker"),
     *("celery.worker.consumer", "celery.concurrency.prefork", "kombu.transport.redis"),
 ]

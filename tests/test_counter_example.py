@@ -31,8 +31,8 @@ from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import metric_names
 from queuescope.settings import RefreshSeconds
-from queuescope.snapshot import RANGES
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+from queuescope.view import RANGES
 
 SOURCE = Path(queuescope.__file__).parent
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "rules" / "queuescope.rules.yml"
@@ -252,7 +252,7 @@ def test_an_age_of_three_days_is_not_told_as_seconds() -> None:
     assert duration_words(3 * 86_400 + 7_200) == "3 d 2 h"
 
 
-# Takes what dashboard/widgets.py has escaped, of which tests/dashboard/test_widgets.py is.
+# Takes what dashboard/widgets.py has escaped, of which tests/dashboard/ui/test_widgets.py is.
 _DESCRIBED_BY_THE_SERVER = {"live.js": ["wanted.innerHTML = data.html;"]}
 
 

@@ -23,8 +23,8 @@ import numpy as np
 from queuescope.cache import Extent, FrameKey, FrameStore
 from queuescope.demo.lock import DataLock
 from queuescope.operations.ledger import Ledger
-from queuescope.operations.purge_file import Draft, Head, prove_writable
-from queuescope.snapshot.source_facts import FactsFile, SourceFacts
+from queuescope.broker.purge_file import Draft, Head, prove_writable
+from queuescope.view.source.facts import FactsFile, SourceFacts
 from queuescope.timeseries import Frame, Grid
 
 folder = Path(sys.argv[1])

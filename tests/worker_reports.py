@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from queuescope.heartbeats import ActiveJob, Pool, WorkerReport
+from queuescope.broker.reports import ActiveJob, Pool, WorkerReport
 
 NOW = 1_000_000.0
 """By the broker's clock."""

@@ -146,7 +146,7 @@ def serve(
                     if settings.authentication == "none":
                         _say(_way_to_act(settings, address, shows_key=sys.stdout.isatty()))
 
-        from queuescope.dashboard.asgi import create_app
+        from queuescope.dashboard.routes import create_app
 
         descriptors = raise_descriptor_limit()
         config = uvicorn.Config(
@@ -188,7 +188,7 @@ async def _check(settings: Any) -> bool:
     from queuescope.connect import connect
     from queuescope.panels import count_once, load_dashboard
     from queuescope.prometheus.promql import parse_matchers, render_matchers
-    from queuescope.snapshot.source_check import SourceCheck
+    from queuescope.view.source.check import SourceCheck
 
     dashboard = count_once(load_dashboard(settings.preset), settings.replica_labels)
     matchers = render_matchers(parse_matchers(settings.selector))
@@ -379,7 +379,7 @@ def _ledger() -> Iterator[Any]:
 
 
 def _demand_guarded(settings: Any) -> None:
-    from queuescope.dashboard.identity import demand_guarded
+    from queuescope.dashboard.auth.identity import demand_guarded
 
     demand_guarded(settings)
 

@@ -21,7 +21,7 @@ from tests.browser.trends_page import FITS, WAIT_MS, wait_until_at_rest
 from tests.instrument.conftest import Shop, until
 from tests.real_broker import RealBroker
 
-from queuescope.heartbeats import DROP_SECONDS
+from queuescope.broker.reports import DROP_SECONDS
 from queuescope.jobs.store import Job, JobStatus, JobStore
 
 _SLOW_MS = 60_000

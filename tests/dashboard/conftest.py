@@ -38,7 +38,7 @@ class Answer:
 
 
 class RunningDashboard:
-    """``uvicorn queuescope.dashboard.asgi:app``, or ``queuescope serve``, in ``directory`` and
+    """``uvicorn queuescope.dashboard.routes:app``, or ``queuescope serve``, in ``directory`` and
     configured by its environment.
 
     With ``has_own_command`` it is no copy of a prepared process, so that its command line is real.
@@ -65,7 +65,7 @@ class RunningDashboard:
             **{f"QUEUESCOPE_{name.upper()}": value for name, value in settings.items()},
         }
         module, arguments = {
-            "uvicorn": ("uvicorn", ["queuescope.dashboard.asgi:app", "--log-level", "warning"]),
+            "uvicorn": ("uvicorn", ["queuescope.dashboard.routes:app", "--log-level", "warning"]),
             "queuescope": ("queuescope.cli", ["serve"]),
         }[server]
         self._log.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from tests.jobs.conftest import FAILED, T0
 from websockets.sync.client import connect
 
 from queuescope.dashboard.bounded_http import LONGEST_HEAD, BoundedHttp
-from queuescope.dashboard.jobs_csv import JOBS_CSV
+from queuescope.dashboard.jobs.export import JOBS_CSV
 from queuescope.jobs.store import JobStore
 from queuescope.ports import listen, port_of
 

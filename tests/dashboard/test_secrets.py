@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.dashboard.conftest import RunningDashboard
-from tests.dashboard.operations_page import OperationsPage
+from tests.dashboard.operations.operations_page import OperationsPage
 from tests.dashboard.page_socket import PageSocket
 from tests.dashboard.reader import Reader
 from tests.openid_provider import OpenIDProvider
@@ -25,7 +25,7 @@ from tests.ports import free_port
 from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
-from tests.snapshot.conftest import platform_samples
+from tests.view.conftest import platform_samples
 
 PASSWORD = "Ungeheuer"
 API_KEY = "k3y-c4n4ry"

@@ -22,8 +22,8 @@ from tests.instrument.conftest import Shop, until
 from tests.instrument.conftest import Worker as ShopWorker
 from tests.real_broker import RealBroker
 
-from queuescope.dashboard.services import Services, open_services
-from queuescope.heartbeats import (
+from queuescope.broker.fleet import Worker, WorkerStatus
+from queuescope.broker.reports import (
     DROP_SECONDS,
     LOST_SECONDS,
     DesiredState,
@@ -32,8 +32,8 @@ from queuescope.heartbeats import (
     decode_report,
     encode,
 )
+from queuescope.dashboard.services import Services, open_services
 from queuescope.jobs.store import Job, JobStatus, JobStore
-from queuescope.operations.workers import Worker, WorkerStatus
 from queuescope.settings import Settings
 
 NAME = "phoenix@shop"

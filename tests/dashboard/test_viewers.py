@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.dashboard.conftest import RunningDashboard
 from tests.real_prometheus import RealPrometheus
-from tests.snapshot.conftest import CountingProxy
+from tests.view.conftest import CountingProxy
 
 pytestmark = pytest.mark.anyio
 

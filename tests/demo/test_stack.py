@@ -36,7 +36,7 @@ from tests.demo.incident import (
 )
 
 from queuescope.cli import _way_to_act
-from queuescope.dashboard.job_tables import GROUPS_SHOWN
+from queuescope.dashboard.jobs.tables import GROUPS_SHOWN
 from queuescope.demo.stack import StackOptions, _plan
 from queuescope.jobs.failures import Span, failed_ids, failure_groups
 from queuescope.jobs.store import JobStatus, JobStore

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from queuescope.broker.purge_file import Draft, Head, pieces, read_purge
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Search
 from queuescope.operations.ledger import Ledger
-from queuescope.operations.purge_file import Draft, Head, pieces, read_purge
 from queuescope.operations.request import Request
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")

@@ -14,16 +14,16 @@ from tests.faults.oracles import CANARY
 from tests.faults.proxy import FaultProxy
 from tests.faults.world import PANELS, SCRAPE, Page, Truth, panel_of, this_moment, world
 from tests.real_prometheus import RealPrometheus
-from tests.snapshot.conftest import Clock
+from tests.view.conftest import Clock
 
 from queuescope.cache import FrameStore
-from queuescope.dashboard.own_metrics import OwnMetrics
+from queuescope.dashboard.metrics import OwnMetrics
 from queuescope.panels import Dashboard as Panels
 from queuescope.panels import Resolution, load_dashboard
 from queuescope.panels.model import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot import SnapshotService, View
-from queuescope.snapshot.source_facts import FactsFile
+from queuescope.view import SnapshotService, View
+from queuescope.view.source.facts import FactsFile
 
 HOUR = View("1h")
 HANG_SECONDS = 30.0

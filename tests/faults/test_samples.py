@@ -14,7 +14,7 @@ from tests.faults.world import PANELS, Page, Truth, platform
 from tests.real_prometheus import RealPrometheus
 
 from queuescope.panels import Dashboard as Panels
-from queuescope.snapshot import View
+from queuescope.view import View
 
 pytestmark = pytest.mark.anyio
 

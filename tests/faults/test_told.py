@@ -14,7 +14,7 @@ from tests.faults.proxy import Exchange, Spoil, alter
 from tests.faults.troubles import Scope
 from tests.faults.world import PANELS, panel_of
 
-from queuescope.snapshot import View
+from queuescope.view import View
 
 pytestmark = pytest.mark.anyio
 

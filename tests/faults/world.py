@@ -21,7 +21,7 @@ import orjson
 from numpy.typing import NDArray
 from tests.real_prometheus import Samples
 
-from queuescope.snapshot import Snapshot
+from queuescope.view import Snapshot
 
 SCRAPE = 30
 STEP = 60

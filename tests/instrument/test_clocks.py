@@ -17,9 +17,9 @@ from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 from tests.prepared_python import MachineClock
 
+from queuescope.broker.fleet import WorkerStatus
+from queuescope.broker.redis.broker import QueueReading, RedisBroker
 from queuescope.jobs.store import Job, JobStatus, JobStore
-from queuescope.operations.broker import QueueReading, RedisBroker
-from queuescope.operations.workers import WorkerStatus
 
 HOUR = 3600.0
 NAME = "off@shop"

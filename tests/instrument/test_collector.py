@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from queuescope.heartbeats import label
+from queuescope.broker.reports import label
 from queuescope.instrument.collector import Collector, History, Running
 from queuescope.instrument.metrics import WorkerMetrics
 from queuescope.instrument.observation import Event, Observation

@@ -11,9 +11,9 @@ import pytest
 import redis
 from tests.instrument.conftest import Shop, until
 
+from queuescope.broker.fleet import judge
+from queuescope.broker.redis.broker import RedisBroker
 from queuescope.jobs.store import LOST_WORKER, JobStatus
-from queuescope.operations.broker import RedisBroker
-from queuescope.operations.workers import judge
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from tests.ports import free_port
 from tests.real_broker import RealBroker
 from tests.worker_reports import report
 
-from queuescope.heartbeats import Keys, encode
+from queuescope.broker.fleet import WorkerStatus
+from queuescope.broker.reports import Keys, encode
 from queuescope.instrument.metrics import CATALOGUE, Origin
-from queuescope.operations.workers import WorkerStatus
 
 DEPTH = "ai_agents_queue_depth"
 AGE = "ai_agents_queue_oldest_age_seconds"

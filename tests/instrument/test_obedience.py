@@ -12,9 +12,9 @@ import redis
 from tests.instrument.conftest import Evidence, Shop, until
 from tests.real_broker import RealBroker
 
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.reports import DesiredState, WorkerReport
 from queuescope.errors import BrokerError
-from queuescope.heartbeats import DesiredState, WorkerReport
-from queuescope.operations.broker import RedisBroker
 
 PREFORK = ("--pool", "prefork")
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

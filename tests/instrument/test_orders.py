@@ -12,20 +12,20 @@ import pytest
 import redis
 from tests.instrument.conftest import Evidence, Shop, until
 
-from queuescope.errors import OutcomeUnknownError, RefusedError
-from queuescope.heartbeats import (
+from queuescope.broker.fleet import Fleet, WorkerStatus, judge
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.remote_control import WorkerCommands
+from queuescope.broker.reports import (
     DROP_SECONDS,
     LOST_SECONDS,
     DesiredState,
     RetryAnswer,
     report_field,
 )
+from queuescope.errors import OutcomeUnknownError, RefusedError
 from queuescope.jobs.store import JobStatus
-from queuescope.operations.broker import RedisBroker
-from queuescope.operations.commands import WorkerCommands
 from queuescope.operations.job_effects import RevokeJob, ScalePool
 from queuescope.operations.request import Request
-from queuescope.operations.workers import Fleet, WorkerStatus, judge
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 from tests.instrument.conftest import Scrape, Shop, until
 
+from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.instrument.celery import FIRST_DUE_HEADER
 from queuescope.jobs.store import Job, JobStatus
-from queuescope.operations.broker import CLOCK_HEADER, DUE_HEADER
 
 JOBS = "ai_agents_enhancement_jobs_total"
 IN_FLIGHT = "ai_agents_enhancement_jobs_in_flight"

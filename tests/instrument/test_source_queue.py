@@ -12,15 +12,15 @@ import pytest
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.real_broker import RealBroker
 
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.remote_control import WorkerCommands
+from queuescope.broker.reports import DesiredState, RetryAnswer, WorkerReport
 from queuescope.errors import RefusedError
-from queuescope.heartbeats import DesiredState, RetryAnswer, WorkerReport
 from queuescope.jobs.store import Job
-from queuescope.live import read_broker
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.broker import RedisBroker
-from queuescope.operations.commands import WorkerCommands
+from queuescope.operations.context import ControlRoom
 from queuescope.operations.request import Request
-from queuescope.operations.room import ControlRoom
+from queuescope.watch import read_broker
 
 QUEUES = "media_jobs,copies,letters,several"
 PROJECT = """

@@ -13,16 +13,16 @@ import pytest
 import redis
 from tests.instrument.conftest import Shop, Worker, until
 
+from queuescope.broker.reports import KeptJob, RetryAnswer, encode
 from queuescope.errors import RefusedError
-from queuescope.heartbeats import KeptJob, RetryAnswer, encode
 from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import Job, JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result
+from queuescope.operations.context import ControlRoom
 from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
 from queuescope.operations.retries import Retries
-from queuescope.operations.room import ControlRoom
 
 ADA, BOB = Actor("ada", Origin.OIDC), Actor("bob", Origin.OIDC)
 SHOP_NAME, MILL_NAME, OLD_NAME = "w1@shop", "a@mill", "a@old"

@@ -11,8 +11,8 @@ import pytest
 from tests.environments import PROJECT, build_wheel, installed, make_environment
 from tests.instrument.conftest import Shop, until
 
-from queuescope.heartbeats import DesiredState
-from queuescope.operations.broker import RedisBroker
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.reports import DesiredState
 
 # What Celery 5.3 was released with; the others are the least that pyproject.toml allows.
 _OF_THEN = ("kombu==5.3.0", "redis==4.5.2")

@@ -15,11 +15,11 @@ from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 from tests.prepared_python import MachineClock
 
+from queuescope.broker.fleet import Worker as Judged
+from queuescope.broker.fleet import WorkerStatus
+from queuescope.broker.redis.broker import RedisBroker
 from queuescope.jobs.store import Job, JobStatus, JobStore
-from queuescope.live.keeper import HistoryKeeper
-from queuescope.operations.broker import RedisBroker
-from queuescope.operations.workers import Worker as Judged
-from queuescope.operations.workers import WorkerStatus
+from queuescope.watch.reconciler import HistoryKeeper
 
 
 @pytest.fixture

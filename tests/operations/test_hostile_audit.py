@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from queuescope.cli import main
-from queuescope.dashboard.operation_tables import audit_table
+from queuescope.dashboard.operations.tables import audit_table
 from queuescope.errors import AuditError
-from queuescope.live import read_acts
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result, Search
 from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
 from queuescope.shown_text import is_shown_as_it_is
+from queuescope.watch import read_acts
 
 ADA = Actor("ada", Origin.OIDC)
 COLUMNS = (

@@ -11,9 +11,9 @@ import pytest
 import redis
 from tests.real_broker import RealBroker
 
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.redis.purges import Quarantine
 from queuescope.errors import PurgeError
-from queuescope.operations.broker import RedisBroker
-from queuescope.operations.quarantine import Quarantine
 
 PURGES = "queuescope:purges"
 DEEP = b"[" * 20_000

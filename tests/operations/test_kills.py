@@ -10,10 +10,10 @@ from tests.operations.kills import QUEUES, run
 from tests.operations.oracle import judge_all
 from tests.real_broker import RealBroker
 
-from queuescope.heartbeats import DesiredState
+from queuescope.broker.reports import DesiredState
 from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.context import ControlRoom
 from queuescope.operations.request import Request
-from queuescope.operations.room import ControlRoom
 
 
 @pytest.mark.timeout(300)

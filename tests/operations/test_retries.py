@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.worker_reports import report
 
-from queuescope.heartbeats import QUEUES_LIMIT, WorkerReport, decode_report, encode
+from queuescope.broker.reports import QUEUES_LIMIT, WorkerReport, decode_report, encode
 from queuescope.operations.retries import Obstacle, Retries
 
 DAY = 86_400.0

@@ -12,8 +12,8 @@ from tests.remote_write import ENDED, Sample
 
 from queuescope.panels import Resolution, load_dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.snapshot.scrapes import lookback_delta_for
 from queuescope.timeseries import Floats, Grid, labels_of
+from queuescope.view.source.scrapes import lookback_delta_for
 
 pytestmark = pytest.mark.anyio
 

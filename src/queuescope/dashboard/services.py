@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from queuescope.dashboard.identity import access_of
+from queuescope.broker.fleet import Fleet
+from queuescope.broker.reports import LOST_SECONDS, REPORT_SECONDS
+from queuescope.dashboard.auth.identity import access_of
 from queuescope.errors import (
     AuditError,
     BrokerError,
@@ -23,10 +25,14 @@ from queuescope.errors import (
     QueuescopeError,
     StoreErrorKind,
 )
-from queuescope.heartbeats import LOST_SECONDS, REPORT_SECONDS
 from queuescope.jobs.store import JobStore, UsualRuntime
 from queuescope.jobs.totals import JobTotals, read_totals
-from queuescope.live import (
+from queuescope.operations.access import Access
+from queuescope.operations.audit import Verification
+from queuescope.operations.context import ControlRoom
+from queuescope.settings import Settings, operations_store_address
+from queuescope.view.charts.worker_trends import TrendBoard
+from queuescope.watch import (
     AuditPicture,
     BrokerPicture,
     ChainWalk,
@@ -44,12 +50,6 @@ from queuescope.live import (
     read_failures,
     read_purges,
 )
-from queuescope.operations.access import Access
-from queuescope.operations.audit import Verification
-from queuescope.operations.room import ControlRoom
-from queuescope.operations.workers import Fleet
-from queuescope.settings import Settings, operations_store_address
-from queuescope.snapshot.worker_trends import TrendBoard
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from queuescope.broker.fleet import WorkerStatus
 from queuescope.demo.simulation import Attempts, absences, simulate
 from queuescope.demo.workload import (
     CONCURRENCY,
@@ -39,7 +40,6 @@ from queuescope.errors import DemoError
 from queuescope.instrument import metrics
 from queuescope.instrument.metrics import BUCKETS_SECONDS, Kind, Metric, Outcome, Unrunnable
 from queuescope.jobs.store import Job, JobStatus, JobStore
-from queuescope.operations.workers import WorkerStatus
 
 # A block of Prometheus' own sizes (2 h · 3ⁿ), aligned to the epoch as they are.
 BLOCK_SECONDS = 18 * 3600

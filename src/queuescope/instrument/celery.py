@@ -27,9 +27,11 @@ from celery.app.task import Context
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.exceptions import KombuError
 
-from queuescope.clock import RightedClock, clock_mark
+from queuescope.broker.clock import RightedClock, clock_mark
+from queuescope.broker.redis.address import kind_of_broker
+from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
+from queuescope.broker.reports import KeptJob, label
 from queuescope.errors import ConfigurationError
-from queuescope.heartbeats import KeptJob, label
 from queuescope.instrument.attempts import (
     Attempts,
     Begun,
@@ -62,8 +64,6 @@ from queuescope.instrument.source_queue import (
 )
 from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import LATEST
-from queuescope.operations.broker import CLOCK_HEADER, DUE_HEADER
-from queuescope.operations.redis_address import kind_of_broker
 
 METRICS_PORTS = (9540, *range(9542, 9550))
 """Where a worker serves its metrics unless told otherwise: on the first that is free. The exporter

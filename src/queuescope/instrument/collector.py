@@ -22,9 +22,9 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.registry import Collector as RegistryCollector
 
-from queuescope.clock import CLOCK_OFF_SECONDS
+from queuescope.broker.clock import CLOCK_OFF_SECONDS
+from queuescope.broker.reports import ACTIVE_LIMIT, ActiveJob, label
 from queuescope.errors import JobStoreError
-from queuescope.heartbeats import ACTIVE_LIMIT, ActiveJob, label
 from queuescope.instrument.metrics import Outcome, Unrunnable, WorkerMetrics
 from queuescope.instrument.observation import (
     INVALID_MESSAGE,

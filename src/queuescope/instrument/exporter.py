@@ -28,6 +28,10 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from queuescope.broker.fleet import Fleet, WorkerStatus, judge
+from queuescope.broker.redis.broker import QueueReading, RedisBroker, WorkersReading
+from queuescope.broker.remote_control import workers_of
+from queuescope.broker.reports import LOST_SECONDS
 from queuescope.errors import (
     BrokerError,
     BrokerErrorKind,
@@ -35,7 +39,6 @@ from queuescope.errors import (
     DamagedError,
     UnsupportedBrokerError,
 )
-from queuescope.heartbeats import LOST_SECONDS
 from queuescope.instrument.metrics import (
     BROKER_UP,
     CATALOGUE,
@@ -51,9 +54,6 @@ from queuescope.instrument.metrics import (
     Metric,
     Origin,
 )
-from queuescope.operations.broker import QueueReading, RedisBroker, WorkersReading
-from queuescope.operations.commands import workers_of
-from queuescope.operations.workers import Fleet, WorkerStatus, judge
 
 DEFAULT_PORT = 9541
 _TIMEOUT_SECONDS = 3.0

@@ -11,7 +11,7 @@ from typing import Any
 from celery.worker import state
 from celery.worker.request import Request
 
-from queuescope.heartbeats import RATE_LIMITED_LIMIT, RateLimited, label
+from queuescope.broker.reports import RATE_LIMITED_LIMIT, RateLimited, label
 
 
 @dataclass(frozen=True, slots=True)

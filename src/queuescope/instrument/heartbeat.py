@@ -22,9 +22,18 @@ from celery import bootsteps
 from celery.worker import state
 from kombu.exceptions import KombuError
 
-from queuescope.clock import RightedClock, clock_mark
-from queuescope.errors import BrokerError, BrokerErrorKind
-from queuescope.heartbeats import (
+from queuescope.broker.clock import RightedClock, clock_mark
+from queuescope.broker.redis.desired import (
+    DamagedDesiredError,
+    broker_time,
+    is_made_up,
+    is_of_other_type,
+    publish_desired,
+    read_revoked,
+    read_told,
+)
+from queuescope.broker.redis.failures import translated
+from queuescope.broker.reports import (
     LOST_SECONDS,
     QUEUES_LIMIT,
     REPORT_SECONDS,
@@ -39,22 +48,13 @@ from queuescope.heartbeats import (
     label,
     report_field,
 )
+from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.instrument import limits
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.fetched import FetchedJobs
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
 from queuescope.instrument.source_queue import broadcasts, origins
-from queuescope.operations.desired import (
-    DamagedDesiredError,
-    broker_time,
-    is_made_up,
-    is_of_other_type,
-    publish_desired,
-    read_revoked,
-    read_told,
-)
-from queuescope.operations.redis_failures import translated
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections import deque
 
 import redis
 
-from queuescope.heartbeats import KEPT_SECONDS, KeptJob, Keys, decode_kept_job, encode
-from queuescope.operations.desired import broker_time
+from queuescope.broker.redis.desired import broker_time
+from queuescope.broker.reports import KEPT_SECONDS, KeptJob, Keys, decode_kept_job, encode
 
 ARGUMENTS_LIMIT_BYTES = 16_384
 JOBS_LIMIT = 10_000

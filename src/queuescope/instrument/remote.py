@@ -16,8 +16,7 @@ from celery.worker.control import control_command
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 
-from queuescope.errors import BrokerError
-from queuescope.heartbeats import (
+from queuescope.broker.reports import (
     KEPT_JOB_LIMIT_BYTES,
     KeptJob,
     Pool,
@@ -25,6 +24,7 @@ from queuescope.heartbeats import (
     decode_kept_job,
     label,
 )
+from queuescope.errors import BrokerError
 from queuescope.instrument.heartbeat import Heartbeat, kind_of_pool
 from queuescope.instrument.source_queue import origins
 

@@ -14,7 +14,7 @@ from typing import Any
 from celery import bootsteps
 from kombu.message import Message
 
-from queuescope.heartbeats import label
+from queuescope.broker.reports import label
 
 QUEUE_HEADER = "queuescope_queue"
 """The header that a worker gives each message it receives: the name of the queue."""

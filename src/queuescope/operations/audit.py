@@ -40,6 +40,7 @@ from sqlalchemy import (
 from queuescope.csv_cells import harmless
 from queuescope.database import as_text, as_whole, member
 from queuescope.errors import AuditError
+from queuescope.shown_text import one_line
 
 TEXT_LIMIT = 255
 DETAIL_LIMIT = 1000
@@ -305,23 +306,15 @@ def utc_words(at_ms: float) -> str:
         return "a time that cannot be read"
 
 
-def clean(text: str, limit: int = TEXT_LIMIT) -> str:
-    """``text`` as one printable line of at most ``limit`` characters."""
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit]
-    )
-    return shown[:limit]
-
-
 def _cleaned(event: Event) -> Event:
     return replace(
         event,
-        act=clean(event.act),
-        actor=clean(event.actor),
-        role=clean(event.role),
-        operation=clean(event.operation),
-        target=clean(event.target),
-        detail=clean(event.detail, DETAIL_LIMIT),
+        act=one_line(event.act, TEXT_LIMIT),
+        actor=one_line(event.actor, TEXT_LIMIT),
+        role=one_line(event.role, TEXT_LIMIT),
+        operation=one_line(event.operation, TEXT_LIMIT),
+        target=one_line(event.target, TEXT_LIMIT),
+        detail=one_line(event.detail, DETAIL_LIMIT),
     )
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from queuescope.broker.purge_file import Purge
+from queuescope.broker.redis.purges import Memory, Quarantine, Remembered
 from queuescope.operations.audit import Entry, Phase, Result, utc_words
 from queuescope.operations.ledger import Ledger
-from queuescope.operations.purge_file import Purge
-from queuescope.operations.quarantine import Memory, Quarantine, Remembered
 from queuescope.operations.request import Operation, Request
 
 _UNKNOWN = (

@@ -5,6 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from queuescope.broker.purge_file import SUFFIX, Purge
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.redis.desired import is_made_up
+from queuescope.broker.redis.failures import translated
+from queuescope.broker.redis.purges import Memory, Quarantine
+from queuescope.broker.reports import DesiredState
 from queuescope.errors import (
     AuditError,
     BrokerError,
@@ -14,15 +20,9 @@ from queuescope.errors import (
     RefusalReason,
     RefusedError,
 )
-from queuescope.heartbeats import DesiredState
-from queuescope.operations.broker import RedisBroker
 from queuescope.operations.control import Done
-from queuescope.operations.desired import is_made_up
 from queuescope.operations.doubts import doubts
 from queuescope.operations.ledger import Ledger
-from queuescope.operations.purge_file import SUFFIX, Purge
-from queuescope.operations.quarantine import Memory, Quarantine
-from queuescope.operations.redis_failures import translated
 from queuescope.operations.request import ALL_QUEUES, Operation, Request
 
 logger = logging.getLogger(__name__)

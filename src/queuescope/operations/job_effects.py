@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from queuescope.broker.fleet import Fleet, Worker
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.remote_control import WorkerCommands
+from queuescope.broker.reports import QUEUES_LIMIT, RetryAnswer, weightiest
 from queuescope.errors import (
     BrokerError,
     JobStoreError,
@@ -14,13 +18,9 @@ from queuescope.errors import (
     RefusalReason,
     RefusedError,
 )
-from queuescope.heartbeats import QUEUES_LIMIT, RetryAnswer, weightiest
-from queuescope.operations.broker import RedisBroker
-from queuescope.operations.commands import WorkerCommands
 from queuescope.operations.control import Done
 from queuescope.operations.request import Request
 from queuescope.operations.retries import NOBODY, known_queues, may_know
-from queuescope.operations.workers import Fleet, Worker
 
 ReadFleet = Callable[[], Fleet]
 """The workers as they report; raises ``BrokerError``."""

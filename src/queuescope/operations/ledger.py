@@ -34,14 +34,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from queuescope.broker.reports import DESIRED_LIMIT_BYTES, DesiredState, Names, parse
 from queuescope.database import Database, as_text, as_whole
 from queuescope.errors import AuditError, RefusalReason, RefusedError
-from queuescope.heartbeats import DESIRED_LIMIT_BYTES, DesiredState, Names, parse
 from queuescope.operations import audit, challenge
 from queuescope.operations.access import Actor, Role
 from queuescope.operations.audit import Entry, Event, Phase, Result, Search, Verification
 from queuescope.operations.challenge import Challenge
 from queuescope.operations.request import Request
+from queuescope.shown_text import one_line
 
 _paused_decoder = msgspec.json.Decoder(Names)
 ACT_LIMIT_SECONDS = 120
@@ -193,7 +194,10 @@ class Ledger:
             server = f"{_HOST}/{os.getpid()}/{_PROCESS}"
             connection.execute(
                 insert(_open).values(
-                    act=act, target=request.target, server=audit.clean(server), at_ms=now_ms
+                    act=act,
+                    target=request.target,
+                    server=one_line(server, audit.TEXT_LIMIT),
+                    at_ms=now_ms,
                 )
             )
         return act

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from queuescope.heartbeats import KEPT_SECONDS, QUEUES_LIMIT, WorkerReport, label
+from queuescope.broker.reports import KEPT_SECONDS, QUEUES_LIMIT, WorkerReport, label
 
 NOBODY = (
     "No running worker can send jobs again; instrument(app, retry=…) or "

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
-from queuescope.names import is_label_name, is_metric_name
 from queuescope.panels.checks import check_template, is_finite, meant, numbers, only, texts
 from queuescope.panels.measures import parse_ended, parse_flow, parse_measures, parse_per_worker
 from queuescope.panels.model import (
@@ -19,6 +18,7 @@ from queuescope.panels.model import (
     Threshold,
 )
 from queuescope.panels.native import with_native
+from queuescope.prometheus.names import is_label_name, is_metric_name
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 _OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale"}

@@ -8,8 +8,8 @@ from enum import StrEnum
 from string import Template
 
 from queuescope.health import Limits
-from queuescope.names import label_text
 from queuescope.panels.native import native_metrics
+from queuescope.prometheus.names import label_text
 
 PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}

@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from queuescope.errors import ConfigurationError
-from queuescope.names import label_text
 from queuescope.panels.model import Dashboard, Measure, Panel
+from queuescope.prometheus.names import label_text
 
 _WITH_PARAMETER = ("topk", "bottomk", "quantile", "count_values", "limitk", "limit_ratio")
 _AGGREGATIONS = (

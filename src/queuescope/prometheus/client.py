@@ -11,10 +11,10 @@ from typing import Self, TypeVar
 import msgspec
 
 from queuescope.errors import SourceError, SourceErrorKind
-from queuescope.names import is_plain_label
 from queuescope.prometheus import failures, promql, wire
 from queuescope.prometheus.breaker import BreakerState, CircuitBreaker
 from queuescope.prometheus.credentials import Credentials, tls_context
+from queuescope.prometheus.names import is_plain_label
 from queuescope.prometheus.retry import Retry
 from queuescope.prometheus.transport import Call, Form, Transport
 from queuescope.prometheus.wire import InstantAnswer

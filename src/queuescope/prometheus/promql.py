@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import promql_parser
 
 from queuescope.errors import ConfigurationError
-from queuescope.names import is_label_name, is_plain_metric, label_text, quote, selector
+from queuescope.prometheus.names import is_label_name, is_plain_metric, label_text, quote, selector
 
 MatchOperator = Literal["=", "!=", "=~", "!~"]
 _LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,0 +1,212 @@
+"""Orders to running workers, through Celery's remote control, each with an end to its waiting.
+
+Nothing is sent twice. A worker that does not answer leaves open what happened, which is an
+``OutcomeUnknownError``; what it refuses is a ``RefusedError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import celery
+import redis
+from kombu.exceptions import KombuError
+
+from queuescope.broker.redis.broker import REPORTS_LIMIT, RedisBroker
+from queuescope.broker.redis.failures import translated
+from queuescope.broker.reports import NAME_LIMIT, RetryAnswer, weightiest
+from queuescope.errors import BrokerError, OutcomeUnknownError, RefusalReason, RefusedError
+
+_BATCH = 200
+_NONSENSE = "answered what cannot be understood"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """The size of a worker's pool before and after; Celery ends idle processes only, so that a
+    busy pool may be larger than was asked for.
+    """
+
+    worker: str
+    before: int
+    after: int
+
+
+class WorkerCommands:
+    """Speaks to the workers of one broker.
+
+    Methods raise ``BrokerError``; one whose ``may_have_acted`` is set leaves open what happened.
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        broker: RedisBroker,
+        *,
+        timeout_seconds: float = 5.0,
+        transport_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``broker`` is that of ``broker_url``; it tells the time until which an order holds."""
+        self._broker = broker
+        self._timeout_seconds = timeout_seconds
+        self._app = celery.Celery("queuescope-commands", broker=broker_url, set_as_current=False)
+        self._app.conf.update(
+            accept_content=["json"],
+            broker_connection_timeout=timeout_seconds,
+            broker_transport_options={
+                **(transport_options or {}),
+                "socket_timeout": timeout_seconds,
+                "socket_connect_timeout": timeout_seconds,
+                "global_keyprefix": broker.key_prefix,
+            },
+        )
+
+    def scale(self, worker: str, size: int) -> Scaled:
+        """Give the pool of ``worker`` so many processes."""
+        answer = self._ask(worker, "queuescope_scale", {"size": size})
+        before, after = answer.get("before"), answer.get("after")
+        if not isinstance(before, int) or not isinstance(after, int):
+            raise OutcomeUnknownError(f"Worker {worker} {_NONSENSE}.")
+        return Scaled(worker, before, after)
+
+    def retry(
+        self,
+        worker: str,
+        jobs: Sequence[tuple[str, str]],
+        act_id: str,
+        *,
+        queues: Mapping[str, str] | None = None,
+        namesakes: int = 1,
+    ) -> dict[str, RetryAnswer]:
+        """Let ``worker`` send failed jobs again, given by id and name, once for each ``act_id``.
+
+        ``queues`` is where jobs came from, by id, as far as it is known; ``namesakes`` is how many
+        workers have this name, all of which hear the order. A job of which nothing is known has
+        ``UNKNOWN``, for instance when the worker stopped answering half-way. Raises what says that
+        nothing was done before anything was.
+        """
+        results: dict[str, RetryAnswer] = {}
+        for start in range(0, len(jobs), _BATCH):
+            batch = jobs[start : start + _BATCH]
+            order = {
+                "jobs": [list(job) for job in batch],
+                "act_id": act_id,
+                "queues": {job_id: (queues or {}).get(job_id, "") for job_id, _ in batch},
+            }
+            try:
+                answers = self._ask_all(worker, "queuescope_retry", order, namesakes)
+            except OutcomeUnknownError:
+                results |= {job_id: RetryAnswer.UNKNOWN for job_id, _ in jobs[start:]}
+                break
+            except (BrokerError, RefusedError) as exc:
+                if not start:
+                    raise
+                is_open = isinstance(exc, BrokerError) and exc.may_have_acted
+                left = RetryAnswer.UNKNOWN if is_open else RetryAnswer.FAILED
+                results |= {job_id: left for job_id, _ in jobs[start:]}
+                break
+            for job_id, _ in batch:
+                said = [_said(answer, job_id) for answer in answers]
+                if len(answers) < namesakes:
+                    said.append(RetryAnswer.UNKNOWN)
+                results[job_id] = weightiest(said)
+        return results
+
+    def revoke(self, job_ids: Iterable[str], *, terminate: bool = False) -> tuple[str, ...]:
+        """Tell all running workers at once; returns those that answered that they have done so.
+
+        ``RedisBroker.revoke`` lasts and must come first. ``terminate`` ends the job where it
+        runs, which pools of threads and solo pools cannot.
+        """
+        with self._connection() as connection:
+            replies = self._app.control.revoke(
+                list(job_ids),
+                terminate=terminate,
+                reply=True,
+                timeout=self._timeout_seconds / 2,
+                connection=connection,
+            )
+        failed = {
+            name
+            for reply in (replies if isinstance(replies, list) else [])
+            if isinstance(reply, dict)
+            for name, answer in reply.items()
+            if isinstance(answer, dict) and "error" in answer
+        }
+        return tuple(sorted(workers_of(replies) - failed))
+
+    def close(self) -> None:
+        self._app.close()
+
+    def _ask(self, worker: str, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        return self._ask_all(worker, command, arguments, 1)[0]
+
+    def _ask_all(
+        self, worker: str, command: str, arguments: dict[str, Any], namesakes: int
+    ) -> list[dict[str, Any]]:
+        """What those of this name answer: from one to ``namesakes``. A refusal, which says that
+        nothing was done, counts only if nobody obeys.
+        """
+        until = self._broker.now() + self._timeout_seconds
+        with self._connection() as connection:
+            replies = self._app.control.broadcast(
+                command,
+                arguments={**arguments, "until": until},
+                destination=[worker],
+                reply=True,
+                limit=namesakes,
+                timeout=self._timeout_seconds,
+                connection=connection,
+            )
+        found = [reply.get(worker) for reply in replies or () if isinstance(reply, dict)]
+        answers = [answer for answer in found if isinstance(answer, dict)]
+        if not answers:
+            raise OutcomeUnknownError(f"Worker {worker} did not answer.")
+        if any("error" in answer for answer in answers):
+            raise OutcomeUnknownError(f"Worker {worker} failed while it obeyed.")
+        if len(answers) == namesakes and all("refused" in answer for answer in answers):
+            refused = str(answers[0]["refused"])
+            raise RefusedError(RefusalReason.NOT_POSSIBLE, _sentence(refused))
+        return answers
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        with translated(writes=True):
+            try:
+                with self._app.connection_for_write() as connection:
+                    connection.ensure_connection(max_retries=1, timeout=self._timeout_seconds)
+                    yield connection
+            except KombuError as exc:
+                cause = exc.__cause__
+                if isinstance(cause, redis.RedisError | OSError):
+                    raise cause from exc
+                raise redis.ConnectionError("no connection") from exc
+            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as exc:
+                # Whoever may write to the broker may answer, too.
+                raise OutcomeUnknownError(f"A worker {_NONSENSE}.") from exc
+
+
+def workers_of(replies: object) -> set[str]:
+    """Who answered, of what Celery gathered; of that anything may be nonsense."""
+    found = replies if isinstance(replies, list) else []
+    names = (name for reply in found if isinstance(reply, dict) for name in reply)
+    valid = (name for name in names if isinstance(name, str) and len(name) <= NAME_LIMIT)
+    return set(islice(valid, REPORTS_LIMIT))
+
+
+def _said(answer: dict[str, Any], job_id: str) -> RetryAnswer:
+    if "refused" in answer:
+        return RetryAnswer.NOT_MINE  # and its namesake has obeyed
+    answers = answer.get("answers")
+    try:
+        return RetryAnswer(str(answers.get(job_id) if isinstance(answers, dict) else ""))
+    except ValueError:
+        return RetryAnswer.UNKNOWN
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else "The worker refused."

@@ -1,0 +1,37 @@
+"""The Streamlit script: who is let in, the pages and their order."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from queuescope.dashboard.assets import STATIC
+from queuescope.dashboard.auth.entrance import show_entrance, show_visitor
+from queuescope.dashboard.auth.identity import Nobody
+from queuescope.dashboard.auth.visitor import role_of, visitor
+from queuescope.dashboard.jobs.page import show_jobs
+from queuescope.dashboard.operations.page import show_operations
+from queuescope.dashboard.overview.page import show_trends
+from queuescope.dashboard.ui import acts
+from queuescope.dashboard.workers.page import show_workers
+from queuescope.operations.access import Role
+
+st.set_page_config(page_title="Queuescope", layout="wide")
+st.logo(str(STATIC / "wordmark.svg"), size="medium")
+found = visitor()
+may_look = role_of(found).covers(Role.VIEWER)
+page = st.navigation(
+    [
+        st.Page(show_trends, title="Dashboard", default=True),
+        st.Page(show_jobs, title="Jobs", url_path="jobs"),
+        st.Page(show_workers, title="Workers", url_path="workers"),
+        st.Page(show_operations, title="Operations", url_path="operations"),
+    ],
+    # Its address stays known, so that nobody is told of a page that does not exist.
+    position="top" if may_look else "hidden",
+)
+if isinstance(found, Nobody) or not may_look:
+    show_entrance(found)
+else:
+    show_visitor(found)
+    acts.resume()
+    page.run()

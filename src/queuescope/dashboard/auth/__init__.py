@@ -1,0 +1,1 @@
+"""Who is asking, how they log in, and what they may do."""

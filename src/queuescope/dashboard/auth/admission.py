@@ -1,0 +1,244 @@
+"""Who is let in: nothing of the data goes to anybody who may not look.
+
+Asked for each request, and on a websocket for each frame that the page sends, so that a page
+which was opened in time does not outlive the login that opened it. What a visitor may do is asked
+again where it is done, in ``queuescope.operations.control``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from queuescope.dashboard.auth.handshake import scope_handshake
+from queuescope.dashboard.auth.identity import Doubt, Nobody, access_of, identify
+from queuescope.dashboard.auth.login import CALLBACK, ended, read_login
+from queuescope.dashboard.index import asks_for_page, page_response
+from queuescope.operations.access import Role
+from queuescope.operator_key import COOKIE_SECONDS, PARAMETER, OperatorKey, operator_key
+from queuescope.settings import Settings
+
+NOT_A_VIEWER = "You may not look at this dashboard; an administrator can add you to its viewers."
+
+_LOGOUT = "/auth/logout"
+# What tells nothing of the jobs: probes, the dashboard's own metrics, scripts and styles.
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.png", "/_stcore/health"})
+# What a page needs besides so that somebody can log in.
+_WAY_IN = frozenset({"/_stcore/host-config", "/auth/login", _LOGOUT, CALLBACK})
+_OPEN_BEGINNINGS = ("/static/", "/queuescope/static/")
+_POLICY_VIOLATION = 1008
+MUST_LOG_IN = frozenset({Doubt.NOT_LOGGED_IN, Doubt.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why somebody is not let in, as a sentence; ``can_log_in`` if a login would help."""
+
+    sentence: str
+    can_log_in: bool
+
+    @property
+    def status(self) -> int:
+        return 401 if self.can_log_in else 403
+
+
+class Gate:
+    """Decides for one connection as of now. ``clock`` is in epoch seconds."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._access = access_of(settings)
+        self._clock = clock
+
+    def refusal(self, scope: Scope) -> Refusal | None:
+        """Why whoever is at the other end may not look; ``None`` for who may."""
+        handshake = scope_handshake(scope, self._settings)
+        found = identify(
+            self._settings,
+            headers=handshake.headers,
+            peer=handshake.peer,
+            claims=handshake.claims,
+            now=self._clock(),
+        )
+        if isinstance(found, Nobody):
+            return Refusal(found.doubt, found.doubt in MUST_LOG_IN)
+        if not self._access.role_of(found).covers(Role.VIEWER):
+            return Refusal(NOT_A_VIEWER, can_log_in=False)
+        return None
+
+    def log_out(self, scope: Scope) -> None:
+        """Believe the login of this connection no more, wherever else its cookie may be."""
+        ended.add(read_login(HTTPConnection(scope)), self._clock())
+
+
+class Admission:
+    """ASGI middleware before everything that holds data.
+
+    ``entrance`` makes the page for those who may still log in: Streamlit draws the login in it.
+    ``knows_peer`` says that the server tells the true address of its peer. One that takes it
+    from a header, as uvicorn's own command does for local proxies, is not believed when that
+    header names it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        entrance: Callable[[], bytes],
+        *,
+        knows_peer: bool,
+    ) -> None:
+        self._app = app
+        self._gate = Gate(settings)
+        self._entrance = entrance
+        # Without a proxy to be believed, an address that was made up gives nobody anything.
+        self._doubts_peer = settings.authentication == "proxy" and not knows_peer
+        self._has_login = settings.authentication == "oidc"
+        self._key = operator_key(settings.data_dir) if settings.authentication == "none" else None
+        self._base_path = settings.base_path
+        self._open = _OPEN | _WAY_IN if self._has_login else _OPEN
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if self._doubts_peer and _may_be_made_up(scope):
+            scope["client"] = None
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+            return
+        path = str(scope["path"])
+        if path == _LOGOUT and self._has_login:
+            self._gate.log_out(scope)
+        if path in self._open or path.startswith(_OPEN_BEGINNINGS):
+            await self._app(scope, receive, send)
+            return
+        refusal = self._gate.refusal(scope)
+        if refusal is None:
+            taken = None if self._key is None else _key_taken(scope, self._key, self._base_path)
+            await (self._app if taken is None else taken)(scope, receive, send)
+            return
+        await self._refuse(scope, refusal)(scope, receive, send)
+
+    def _refuse(self, scope: Scope, refusal: Refusal) -> Response:
+        if not asks_for_page(scope):
+            body = {"error": refusal.sentence, "refused": "login" if refusal.can_log_in else "role"}
+            return Response(
+                orjson.dumps(body),
+                refusal.status,
+                {"Cache-Control": "no-store"},
+                media_type="application/json",
+            )
+        if self._has_login:
+            return page_response(self._entrance())
+        return page_response(_REFUSED_PAGE % refusal.sentence.encode(), refusal.status)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._gate.refusal(scope)
+        if refusal is not None:
+            if not self._has_login:
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+                return
+            # Who is to log in gets a session of their own: one that exists may hold more.
+            _ask_for_new_session(scope)
+            await self._app(scope, receive, send)
+            return
+
+        async def receive_from_viewer() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive" and self._gate.refusal(scope):
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+                return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION}
+            return message
+
+        await self._app(scope, receive_from_viewer, send)
+
+
+def _key_taken(scope: Scope, key: OperatorKey, base_path: str) -> Response | None:
+    """The way to the same page without the operator's key, where a request for one brings it: the
+    browser keeps it as a cookie, and it stands in no address and no history.
+
+    Whatever else stands on the same address, beside ``base_path``, is not shown the cookie.
+    """
+    if not asks_for_page(scope):
+        return None
+    parameters = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    said = [value for name, value in parameters if name == PARAMETER]
+    if not said:
+        return None
+    rest = urlencode([(name, value) for name, value in parameters if name != PARAMETER])
+    # Relative, so that no path of theirs leads to another server.
+    page = f"./{quote(str(scope['path']).rpartition('/')[2])}"
+    response = Response(
+        status_code=303,
+        headers={"Location": f"{page}?{rest}" if rest else page, "Cache-Control": "no-store"},
+    )
+    if any(key.is_same(one) for one in said):
+        name, value = key.cookie
+        response.set_cookie(
+            name,
+            value,
+            max_age=COOKIE_SECONDS,
+            path=base_path or "/",
+            httponly=True,
+            samesite="strict",
+        )
+    return response
+
+
+# Stands alone: nothing of the page is for whoever reads it.
+_REFUSED_PAGE = b"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Queuescope</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center;
+  color: light-dark(#17212b, #e8edf2); background: light-dark(#ffffff, #10161c); }
+main { max-width: 44ch; padding: 24px; }
+h1 { font-size: 20px; font-weight: 650; margin: 0 0 4px; }
+p { margin: 0; color: light-dark(#53616e, #a3b0bc); }
+</style></head>
+<body><main><h1>Queuescope</h1><p>%b</p></main></body></html>
+"""
+
+
+def _may_be_made_up(scope: Scope) -> bool:
+    """Whether the peer's address also stands in a header, from where it may have been taken."""
+    client = scope.get("client")
+    if client is None:
+        return False
+    for value in Headers(scope=scope).getlist("x-forwarded-for"):
+        for named in value.split(","):
+            if _plain_address(named) == _plain_address(client[0]):
+                return True
+    return False
+
+
+def _plain_address(text: str) -> str:
+    """Without port and brackets, and in one spelling."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+def _ask_for_new_session(scope: Scope) -> None:
+    """Take the id of a session out of the subprotocols, where Streamlit's page puts it third."""
+    wanted = b"sec-websocket-protocol"
+    offered = b",".join(value for name, value in scope["headers"] if name == wanted).split(b",")
+    others = [(name, value) for name, value in scope["headers"] if name != wanted]
+    scope["headers"] = [*others, (wanted, b",".join(offered[:2]))]

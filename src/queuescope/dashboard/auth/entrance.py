@@ -1,0 +1,96 @@
+"""Who looks, in a corner of every page; and the page for those who may not look."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import streamlit as st
+
+from queuescope.dashboard.auth.admission import MUST_LOG_IN, NOT_A_VIEWER
+from queuescope.dashboard.auth.identity import Doubt, Nobody
+from queuescope.dashboard.auth.login import UNNAMED, providers
+from queuescope.dashboard.auth.visitor import role_of
+from queuescope.dashboard.ui.widgets import Markup, element, joined, show
+from queuescope.operations.access import Actor, Origin, Role
+
+LOG_OUT = "auth/logout"
+
+_RIGHTS = {
+    Role.NOBODY: "May do nothing here.",
+    Role.VIEWER: "May look, and change nothing.",
+    Role.OPERATOR: "May look, pause and resume a queue, retry and revoke jobs.",
+    Role.ADMIN: "May look and do everything.",
+}
+
+
+def show_visitor(found: Actor) -> None:
+    """A corner of the page that says who looks and what they may do."""
+    role = role_of(found)
+    login = element("a", "Log out", href=LOG_OUT, target="_self", class_="qs-leave")
+    match found.how:
+        case Origin.LOOPBACK:
+            label = element("span", "This machine only")
+            about = ["Listening on this machine only. You hold the operator’s key and may act."]
+        case Origin.WITHOUT_KEY:
+            label = element("span", "May look")
+            about = ["Whoever reaches this dashboard may look. To act takes the operator’s key."]
+        case Origin.PUBLIC:
+            label = element("span", "Open to all")
+            about = ["Everybody who reaches this dashboard may look, and nobody may act."]
+        case Origin.PROXY | Origin.OIDC:
+            label = joined(
+                element("span", found.name, class_="qs-name"),
+                element("span", role, class_="qs-role"),
+            )
+            about = [found.name, _RIGHTS[role]]
+        case _:
+            assert_never(found.how)
+    card = [element("p", line) for line in about]
+    if found.how is Origin.OIDC:
+        card.append(login)
+    show(
+        element(
+            "details",
+            element("summary", label, aria_label=f"Who looks: {' '.join(about)}"),
+            element("div", *card),
+            class_="qs-visitor",
+        )
+    )
+
+
+def show_entrance(found: Actor | Nobody) -> None:
+    """A way in for those who may log in, and a sentence for those who may not look.
+
+    Draws nothing else: whoever sees it sees no data.
+    """
+    sentence = NOT_A_VIEWER if isinstance(found, Actor) else str(found.doubt)
+    with st.container(horizontal_alignment="center", gap="small"):
+        if isinstance(found, Nobody) and found.doubt in MUST_LOG_IN:
+            is_new = found.doubt is Doubt.NOT_LOGGED_IN
+            show(_entrance("Log in to Queuescope", "" if is_new else sentence))
+            names = providers()
+            for name in names:
+                label = "Log in" if len(names) == 1 else f"Log in with {_shown(name)}"
+                if st.button(label, key=f"log-in-{name}", type="primary"):
+                    st.login(name)
+            return
+        parts = [_entrance("Queuescope", sentence)]
+        if isinstance(found, Actor) and found.how is Origin.OIDC:
+            parts.append(
+                element(
+                    "p",
+                    f"You are logged in as {found.name}. ",
+                    element("a", "Log out", href=LOG_OUT, target="_self"),
+                    class_="qs-entrance",
+                )
+            )
+        show(*parts)
+
+
+def _entrance(title: str, sentence: str) -> Markup:
+    said = [element("p", sentence)] if sentence else []
+    return element("div", element("h1", title), *said, class_="qs-entrance")
+
+
+def _shown(provider: str) -> str:
+    return "the default provider" if provider == UNNAMED else provider.capitalize()

@@ -1,0 +1,195 @@
+"""Recent failures, as the page of jobs shows them: groups, one of them opened, and single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from queuescope.dashboard.jobs.filter import TIMES
+from queuescope.dashboard.jobs.reads import (
+    asked,
+    group_retriable,
+    job_store,
+    knowing,
+    part,
+    put_in_address,
+    reader_of_page,
+    ticked_in,
+    to_be_retried,
+)
+from queuescope.dashboard.jobs.tables import (
+    GROUPS_LIMIT,
+    GROUPS_SHOWN,
+    Reader,
+    failed_table,
+    group_card,
+    groups_table,
+    retriable,
+    retry_bar,
+    retry_note,
+    trouble,
+)
+from queuescope.dashboard.services import services
+from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui.states import server_clock_remarks
+from queuescope.dashboard.ui.widgets import (
+    Markup,
+    Tone,
+    element,
+    heading,
+    joined,
+    notice,
+    show,
+    show_live,
+)
+from queuescope.jobs.failures import (
+    FailureGroup,
+    FailureReport,
+    GroupOrder,
+    Span,
+    failure_groups,
+    last_failures,
+)
+from queuescope.jobs.store import Job, JobStore
+
+_SPANS = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days"}
+_SINGLES = 10
+_KEY, _LIMIT = "queuescope_failures", "queuescope_groups_limit"
+
+
+def show_failures() -> None:
+    """Groups of failures, one of them opened, and the last single ones."""
+    store, reader = job_store(), reader_of_page()
+    name, order = _wanted()
+    # Of workers of earlier versions whose clocks are ahead, too.
+    span = Span(reader.now - TIMES[name], reader.now + TIMES["1h"])
+    opened = st.query_params.get("group", "")
+    limit = st.session_state.get(_LIMIT, GROUPS_SHOWN)
+    report = asked(
+        store,
+        ("groups", name, order, limit),
+        lambda: failure_groups(store, span, limit=limit, order=order),
+    )
+    last = asked(store, ("last", name), lambda: last_failures(store, span, limit=_SINGLES))
+    groups = () if report.value is None else report.value.groups
+    group = next((group for group in groups if group.fingerprint == opened), None)
+    singles: Sequence[Job] = ()
+    if group is not None:
+        singles = (
+            asked(
+                store,
+                ("singles", name, opened),
+                lambda: last_failures(store, span, limit=_SINGLES, fingerprint=opened),
+            ).value
+            or ()
+        )
+    ticked = ticked_in(_KEY)
+    shown = [*(last.value or ()), *singles]
+    reader = knowing(reader, shown)
+    chosen = to_be_retried(shown, ticked, reader)
+    card = None
+    if group is not None:
+        able = group_retriable(store, span, group, reader).value
+        card = group_card(group, singles, ticked, chosen, reader, found=able)
+    said = joined(
+        acts.last_act(),
+        *server_clock_remarks(services().clock_ahead),
+        trouble(report, reader),
+    )
+    parts = []
+    if report.value is not None:
+        parts.append(_groups(report.value, reader, opened, card, _SPANS[name]))
+    if last.value:
+        parts.append(_last(last.value, ticked, chosen, reader))
+    live = show_live(part("failures", report, said, *parts), key=_KEY)
+    match live.chosen:
+        case ("group", fingerprint):
+            put_in_address("group", "" if fingerprint == opened else fingerprint)
+            st.rerun(scope="fragment")
+        case ("groups", _):
+            st.session_state[_LIMIT] = GROUPS_LIMIT
+            st.rerun(scope="fragment")
+        case ("retry-group", fingerprint):
+            _retry_group(store, span, groups, fingerprint, reader)
+        case ("retry-chosen", _):
+            acts.offer_retry(to_be_retried(shown, live.ticked, reader))
+    if live.ticked != ticked:
+        st.rerun(scope="fragment")
+
+
+def _wanted() -> tuple[str, GroupOrder]:
+    """The span by its name, and the order of the groups, beside the title."""
+    # The two choices stay together where the screen is too narrow for the title beside them.
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        show(heading("Recent failures"))
+        choices = st.container(horizontal=True, width="content")
+    with choices:
+        name = st.segmented_control(
+            "Within",
+            list(_SPANS),
+            default="24h",
+            required=True,
+            key="failures",
+            bind="query-params",
+        )
+        order = st.segmented_control(
+            "Order",
+            [order.value for order in GroupOrder],
+            default=GroupOrder.BIGGEST.value,
+            required=True,
+            key="order",
+            bind="query-params",
+        )
+    return name or "24h", GroupOrder(order or GroupOrder.BIGGEST)
+
+
+def _groups(
+    report: FailureReport, reader: Reader, opened: str, card: Markup | None, words: str
+) -> Markup:
+    if not report.failure_count:
+        return notice(f"No job failed in the {words}.", tone=Tone.GOOD)
+    found = groups_table(report, reader, opened=opened, card=card, span_words=words)
+    if opened and card is None:
+        lost = notice(f"The group that was opened is not among those of the {words}.")
+        return joined(lost, found)
+    return found
+
+
+def _last(
+    jobs: Sequence[Job], ticked: Sequence[str], chosen: Sequence[str], reader: Reader
+) -> Markup:
+    head = element(
+        "div",
+        element("h3", f"The last {len(jobs):,}" if len(jobs) > 1 else "The last one"),
+        element("span", retry_bar(chosen, reader), class_="qs-acts"),
+        class_="qs-part-head",
+    )
+    failed = retriable([job.id for job in jobs], reader.obstacles)
+    refused = (
+        element("p", f"Retry: {reader.refusal}", class_="qs-muted", data_note="retry")
+        if reader.refusal
+        else retry_note(failed, reader)
+    )
+    return joined(
+        head, refused, failed_table(jobs, ticked, reader, caption="The last single failures")
+    )
+
+
+def _retry_group(
+    store: JobStore,
+    span: Span,
+    groups: Sequence[FailureGroup],
+    fingerprint: str,
+    reader: Reader,
+) -> None:
+    group = next((one for one in groups if one.fingerprint == fingerprint), None)
+    if group is None:
+        # Nothing of it is failed any more, which the dialog says.
+        acts.offer_retry((), group=fingerprint)
+        return
+    found = group_retriable(store, span, group, reader)
+    if found.error is not None or found.value is None:
+        show(trouble(found, reader))
+        return
+    acts.offer_retry(found.value.ids, group=fingerprint)

@@ -1,0 +1,342 @@
+"""The job history, as the page of jobs shows it: filters, pages, and the file of what they name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime, tzinfo
+from typing import TypeVar
+
+import streamlit as st
+
+from queuescope.dashboard.jobs.export import JOBS_CSV
+from queuescope.dashboard.jobs.filter import (
+    CUSTOM,
+    NAMES,
+    TIMES,
+    moment_text,
+    page_text,
+    parse_filter,
+    parse_moment,
+    parse_page,
+    query_of,
+)
+from queuescope.dashboard.jobs.reads import (
+    asked,
+    job_store,
+    knowing,
+    part,
+    put_in_address,
+    reader_of_page,
+    ticked_in,
+    to_be_retried,
+)
+from queuescope.dashboard.jobs.tables import (
+    CAN_BE_RETRIED,
+    Reader,
+    count_words,
+    jobs_table,
+    pager,
+    retriable,
+    retry_bar,
+    retry_note,
+    trouble,
+)
+from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui.kept import Kept
+from queuescope.dashboard.ui.widgets import (
+    Markup,
+    Tone,
+    element,
+    heading,
+    joined,
+    notice,
+    show,
+    show_live,
+)
+from queuescope.errors import ConfigurationError
+from queuescope.jobs.export import ROWS_LIMIT
+from queuescope.jobs.search import (
+    JobCount,
+    JobFilter,
+    JobPage,
+    Place,
+    count_jobs,
+    find_jobs,
+    known_values,
+)
+from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.shown_text import as_written, shown_apart
+
+T = TypeVar("T")
+_CHOICES = {"tenant": "tenant", "type": "name", "queue": "queue", "worker": "worker"}
+"""The columns by which jobs are chosen, by their names on the page."""
+_VALUES_FRESH_SECONDS = 60.0
+# A search that finds nothing goes on by itself for so long.
+_SEARCH_SECONDS = 1.0
+_EARLIEST, _LATEST = datetime(2000, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001 - of any zone
+_FILTER, _PAGE = "queuescope_jobs_filter", "queuescope_jobs_page"
+
+
+def show_history() -> None:
+    """All jobs, as the filters say, page by page, and the file of them."""
+    store, reader = job_store(), reader_of_page()
+    show(heading("Job history"))
+    params = _filters(store, reader)
+    if params != st.session_state.setdefault(_FILTER, params):
+        st.session_state[_FILTER] = params
+        put_in_address("page", "")
+    older, newer = parse_page(st.query_params.get("page", ""))
+    try:
+        wanted = parse_filter(params, reader.now)
+    except ConfigurationError as exc:
+        show(notice(f"The address asks for what is not there: {exc}.", tone=Tone.WARN))
+        return
+    query = query_of(params)
+    page = _pinned(store, (query, older, newer), lambda: _search(store, wanted, older, newer))
+    count = asked(store, ("count", query), lambda: count_jobs(store, wanted))
+    ticked = ticked_in("queuescope_jobs")
+    jobs = () if page.value is None else page.value.jobs
+    reader = knowing(reader, jobs)
+    chosen = to_be_retried(jobs, ticked, reader)
+    failed = [job.id for job in jobs if job.status in CAN_BE_RETRIED]
+    parts = []
+    if page.value is not None:
+        is_first = page.value.newer is None
+        parts += [
+            _line(page, count, query, chosen, reader, is_first=is_first),
+            retry_note(retriable(failed, reader.obstacles), reader) if failed else Markup(""),
+            jobs_table(page.value, ticked, reader, empty=_nothing(page.value, params)),
+            _looked_back(page.value, reader),
+            element("div", pager(page.value, is_first=is_first), class_="qs-pages"),
+        ]
+    live = show_live(part("history", page, trouble(page, reader), *parts), key="queuescope_jobs")
+    match live.chosen:
+        case ("page", way) if page.value is not None:
+            _turn(page.value, way)
+        case ("refresh", _):
+            st.session_state.pop(_PAGE, None)
+            st.rerun(scope="fragment")
+        case ("retry-chosen", _):
+            acts.offer_retry(to_be_retried(jobs, live.ticked, reader))
+    if live.ticked != ticked:
+        st.rerun(scope="fragment")
+
+
+def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
+    """The widgets, and what they say as it stands in an address."""
+    if {"from", "to"} & set(st.query_params) and "time" not in st.query_params:
+        st.session_state.setdefault("time", CUSTOM)
+    params = dict.fromkeys(NAMES, "")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        params["find"] = (
+            st.text_input(
+                "Find",
+                max_chars=200,
+                placeholder="id of a job, or words of its error",
+                key="find",
+                bind="query-params",
+                width=270,
+            )
+            or ""
+        )
+        params["status"] = (
+            st.selectbox(
+                "Status",
+                [status.value for status in JobStatus],
+                index=None,
+                placeholder="any",
+                key="status",
+                bind="query-params",
+                width=140,
+            )
+            or ""
+        )
+        known = _known_values(store)
+        for name, column in _CHOICES.items():
+            values = known.get(column, [])
+            chosen = (
+                st.selectbox(
+                    name.capitalize(),
+                    values,
+                    index=None,
+                    placeholder="any",
+                    format_func=shown_apart(values),
+                    accept_new_options=True,
+                    key=name,
+                    bind="query-params",
+                    width=160,
+                )
+                or ""
+            )
+            # Another one was read off the screen, or stands so in an address.
+            params[name] = chosen if chosen in values else as_written(chosen)
+        params["time"] = (
+            st.selectbox(
+                "Time",
+                [*TIMES, CUSTOM],
+                index=None,
+                placeholder="any",
+                key="time",
+                bind="query-params",
+                width=150,
+            )
+            or ""
+        )
+        if params["time"] == CUSTOM:
+            params["from"] = _moment("From", "from", reader.zone)
+            params["to"] = _moment("To", "to", reader.zone)
+        if any(params.values()):
+            st.button("Clear", on_click=_clear)
+    return params
+
+
+def _known_values(store: JobStore) -> dict[str, list[str]]:
+    """What stands in the columns by which jobs are chosen, as far as it can be read. Where one
+    cannot, the next is not asked for: each would take its whole time.
+    """
+    found: dict[str, list[str]] = {}
+    for column in _CHOICES.values():
+        kept = asked(
+            store,
+            ("values", column),
+            lambda column=column: known_values(store, column),  # type: ignore[misc]
+            fresh_seconds=_VALUES_FRESH_SECONDS,
+        )
+        if kept.value is not None:
+            found[column] = [value for value in kept.value.values if value.strip()]
+        if kept.error is not None:
+            break
+    return found
+
+
+def _moment(label: str, name: str, zone: tzinfo) -> str:
+    """A bound of the time, which stands in the address in UTC and on the page in ``zone``."""
+    text = st.query_params.get(name, "")
+    at = parse_moment(text)
+    try:
+        held = None if at is None else at.astimezone(zone).replace(tzinfo=None, microsecond=0)
+    except OverflowError:
+        held = None
+    if held is not None and not _EARLIEST <= held < _LATEST:
+        held = None
+    picked = st.datetime_input(
+        label,
+        held,
+        min_value=_EARLIEST,
+        max_value=_LATEST,
+        step=60,
+        # Another moment in the address is another widget: one keeps what it was made with.
+        key=f"queuescope_{name}_{text}",
+        width=190,
+    )
+    if _minute(picked) != _minute(held):
+        text = "" if picked is None else moment_text(picked.replace(tzinfo=zone))
+        put_in_address(name, text)
+    return text
+
+
+def _minute(at: datetime | None) -> datetime | None:
+    return None if at is None else at.replace(second=0, microsecond=0)
+
+
+def _clear() -> None:
+    for name in ("find", "status", "time", *_CHOICES):
+        st.session_state[name] = "" if name == "find" else None
+    for name in ("from", "to"):
+        put_in_address(name, "")
+
+
+def _search(
+    store: JobStore, wanted: JobFilter, older: Place | None, newer: Place | None
+) -> JobPage:
+    """One page; the newest where nothing is newer than what was asked for."""
+    until = time.monotonic() + _SEARCH_SECONDS
+    page = find_jobs(store, wanted, older_than=older, newer_than=newer)
+    goes_up = newer is not None and older is None
+    while not page.jobs and time.monotonic() < until:
+        further = page.newer if goes_up else page.older
+        if further is None:
+            break
+        page = (
+            find_jobs(store, wanted, newer_than=further)
+            if goes_up
+            else find_jobs(store, wanted, older_than=further)
+        )
+    return find_jobs(store, wanted) if goes_up and page.newer is None else page
+
+
+def _line(
+    page: Kept[JobPage],
+    count: Kept[JobCount],
+    query: str,
+    chosen: Sequence[str],
+    reader: Reader,
+    *,
+    is_first: bool,
+) -> Markup:
+    """How many there are, as of when, and what can be done with them."""
+    words = "" if count.value is None else count_words(count.value)
+    as_of = joined(" as of ", reader.moment(page.as_of))
+    said = element(
+        "p",
+        element("b", words),
+        element("span", as_of, class_="qs-muted"),
+        class_="qs-said",
+        role="status",
+    )
+    refresh = element(
+        "button", "Refresh", type="button", class_="qs-act", data_of="refresh", data_value="now"
+    )
+    # Relative to the page, which may be shown below any path.
+    address = JOBS_CSV.removeprefix("/")
+    file = element(
+        "a",
+        "Download CSV",
+        class_="qs-act",
+        href=f"{address}?{query}" if query else address,
+        download="queuescope-jobs.csv",
+        title=f"All that match, the newest first; at most {ROWS_LIMIT:,} jobs.",
+    )
+    held = page.value
+    ways = Markup("") if held is None else pager(held, is_first=is_first)
+    buttons = element("span", retry_bar(chosen, reader), refresh, file, ways, class_="qs-acts")
+    return element("div", said, buttons, class_="qs-part-head")
+
+
+def _nothing(page: JobPage, params: dict[str, str]) -> str:
+    if page.looked_back_to is not None:
+        return "Nothing was found yet."
+    if any(params.values()):
+        return "No job matches."
+    return "The job history holds no job yet. Workers fill it when they are told where it is."
+
+
+def _looked_back(page: JobPage, reader: Reader) -> Markup:
+    if page.looked_back_to is None:
+        return Markup("")
+    return element(
+        "p",
+        *("Looked back to ", reader.moment(page.looked_back_to), " so far."),
+        class_="qs-muted",
+    )
+
+
+def _turn(page: JobPage, way: str) -> None:
+    """Go to another page; what is not offered is not done."""
+    place = {"older": page.older, "newer": page.newer, "newest": None}.get(way)
+    if place is None and way != "newest":
+        return
+    put_in_address("page", "" if place is None else page_text(way, place))
+    st.rerun(scope="fragment")
+
+
+def _pinned(store: JobStore, question: Hashable, ask: Callable[[], T]) -> Kept[T]:
+    """What was answered when the reader came to this page: rows do not move under their hands."""
+    held = st.session_state.get(_PAGE)
+    if isinstance(held, tuple) and held[0] == question and held[1].error is None:
+        kept: Kept[T] = held[1]
+        return kept
+    kept = asked(store, ("page", question), ask, fresh_seconds=1.0)
+    st.session_state[_PAGE] = (question, kept)
+    return kept

@@ -1,0 +1,457 @@
+"""What the page of jobs shows: failures and jobs made tables, without a look anywhere.
+
+Every text of a job is a stranger's, and goes through the widgets that escape it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import Any
+
+from queuescope.dashboard.ui.kept import Kept
+from queuescope.dashboard.ui.widgets import (
+    Align,
+    Cell,
+    Column,
+    Markup,
+    Tone,
+    act,
+    choice,
+    code,
+    details,
+    element,
+    facts,
+    figure,
+    foreign,
+    joined,
+    mark,
+    moment,
+    notice,
+    sentence,
+    span,
+    table,
+    tick,
+)
+from queuescope.errors import JobStoreError, StoreErrorKind
+from queuescope.jobs.failures import IDS_LIMIT, FailureGroup, FailureReport
+from queuescope.jobs.fingerprint import words_and_variables
+from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
+from queuescope.jobs.store import Job, JobStatus
+from queuescope.operations.retries import Obstacle
+from queuescope.shown_text import is_shown_as_it_is
+
+SUMMARY_LENGTH = 140
+GROUPS_SHOWN = 10
+"""How many groups are shown at first."""
+GROUPS_LIMIT = 50
+_TONES: dict[str, Tone] = {
+    JobStatus.STARTED: Tone.BUSY,
+    JobStatus.RETRYING: Tone.WARN,
+    JobStatus.SUCCEEDED: Tone.GOOD,
+    JobStatus.FAILED: Tone.BAD,
+    JobStatus.REVOKED: Tone.IDLE,
+    JobStatus.EXPIRED: Tone.WARN,
+    JobStatus.IGNORED: Tone.IDLE,
+    JobStatus.LOST: Tone.BAD,
+}
+CAN_BE_RETRIED = frozenset({JobStatus.FAILED, JobStatus.LOST})
+_TROUBLES = {
+    StoreErrorKind.DOWN: "The job history cannot be reached",
+    StoreErrorKind.SLOW: "The job history does not answer in time",
+    StoreErrorKind.LOCKED: "Another program keeps the job history locked",
+    StoreErrorKind.READ_ONLY: "The job history may only be read, and has not been set up yet",
+    StoreErrorKind.NO_PERMISSION: "The dashboard may not read the job history",
+    StoreErrorKind.NOT_OURS: "The database of the job history belongs to another program",
+    StoreErrorKind.UNUSABLE: "The job history gives no usable answer",
+}
+_GROUP_COLUMNS = (
+    Column("Failure", wide=True),
+    Column("Count", Align.FIGURE),
+    Column("First seen", Align.FIGURE),
+    Column("Last seen", Align.FIGURE),
+    Column("Tenants"),
+)
+_FAILED_COLUMNS = (
+    Column(""),
+    Column("Ended", Align.FIGURE),
+    Column("Type"),
+    Column("Tenant"),
+    Column("Worker"),
+    Column("Job and error", wide=True),
+)
+_JOB_COLUMNS = (
+    Column(""),
+    Column("Ended", Align.FIGURE),
+    Column("Status"),
+    Column("Type"),
+    Column("Tenant"),
+    Column("Queue"),
+    Column("Waited", Align.FIGURE),
+    Column("Ran", Align.FIGURE),
+    Column("Job and error", wide=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """For whom it is made: ``zone`` and ``now`` are the reader's, ``refusal`` says why they cannot
+    retry, or nothing; ``obstacles`` says of a job by its id why it cannot be retried by anybody.
+    """
+
+    zone: tzinfo
+    now: float
+    refusal: str
+    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
+
+    def moment(self, at: float | None) -> Markup:
+        return moment(at, self.zone, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class Retriable:
+    """Of failed jobs the ids of those that can be sent again, and why the others cannot: how many
+    there are of whom what is true.
+    """
+
+    ids: tuple[str, ...]
+    others: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        return len(self.ids) + sum(self.others.values())
+
+
+def retriable(ids: Sequence[str], obstacles: Mapping[str, Obstacle]) -> Retriable:
+    """``ids`` are those of failed jobs."""
+    return Retriable(
+        tuple(one for one in ids if one not in obstacles),
+        Counter(obstacles[one].they for one in ids if one in obstacles),
+    )
+
+
+def retry_words(found: Retriable) -> str:
+    """How many can be sent again, and why not all of them; nothing where all can."""
+    if not found.others:
+        return ""
+    whole = f"{len(found.ids):,} of {found.count:,} failed jobs can be sent again; "
+    return whole + "; ".join(f"{count:,} {they}" for they, count in found.others.items()) + "."
+
+
+def retry_note(found: Retriable, reader: Reader) -> Markup:
+    """Why not all of them can be sent again, for who cannot point at a box to be told."""
+    words = "" if reader.refusal else retry_words(found)
+    return element("p", words, class_="qs-muted", data_note="retry") if words else Markup("")
+
+
+def trouble(kept: Kept[Any], reader: Reader) -> Markup:
+    """Why there is nothing newer, or nothing at all; nothing while the source answers."""
+    if kept.error is None:
+        return Markup("")
+    kind = kept.error.kind if isinstance(kept.error, JobStoreError) else StoreErrorKind.UNUSABLE
+    since = joined(", since ", reader.moment(kept.failing_since))
+    data = joined("; these are the data of ", reader.moment(kept.as_of)) if kept.as_of else ""
+    return notice(
+        joined(_TROUBLES[kind], since, data, "."), tone=Tone.BAD, detail=sentence(kept.error)
+    )
+
+
+def groups_table(
+    report: FailureReport, reader: Reader, *, opened: str, card: Markup | None, span_words: str
+) -> Markup:
+    """The groups, each to be opened by its name; ``card`` stands below the one that is."""
+    groups = report.groups
+    numbers = [number for number, group in enumerate(groups) if group.fingerprint == opened]
+    return joined(
+        table(
+            _GROUP_COLUMNS,
+            [_group_row(group, reader) for group in groups],
+            caption=f"Failures of the {span_words}, grouped",
+            chosen=numbers[0] if numbers else None,
+            below=card,
+            stacks=True,
+        ),
+        _left_out(report),
+    )
+
+
+def _group_row(group: FailureGroup, reader: Reader) -> tuple[Cell, ...]:
+    name = joined(
+        choice(group.error_class or "no error class", group.fingerprint, of="group"),
+        element("span", " in ", group.name, class_="qs-muted"),
+    )
+    return (
+        joined(element("div", name), element("div", pattern(group.pattern), class_="qs-pattern")),
+        figure(group.count),
+        reader.moment(group.first_at),
+        reader.moment(group.last_at),
+        _tenants(group, 3),
+    )
+
+
+def _tenants(group: FailureGroup, shown: int) -> Markup:
+    names = ", ".join(group.tenants[:shown])
+    more = group.tenant_count - min(shown, len(group.tenants))
+    rest = element("span", f" + {more:,} more", class_="qs-muted") if more else ""
+    return joined(names, rest)
+
+
+def _left_out(report: FailureReport) -> Markup:
+    parts: list[Cell] = []
+    if (more := report.group_count - len(report.groups)) > 0:
+        kinds = "1 more kind" if more == 1 else f"{more:,} more kinds"
+        if len(report.groups) < GROUPS_LIMIT:
+            parts.append(choice(f"Show {kinds} of failure", "all", of="groups"))
+        else:
+            parts.append(f"{kinds} of failure are not shown. ")
+    if not report.is_whole:
+        parts.append(
+            f"There are very many failures: these are of the newest {report.failure_count:,}."
+        )
+    return element("p", *parts, class_="qs-muted") if parts else Markup("")
+
+
+def pattern(text: str) -> Markup:
+    """A pattern with its placeholders told apart from its words."""
+    parts = words_and_variables(text)
+    return joined(
+        *(
+            element("i", part, class_="qs-hole") if number % 2 == 1 else part
+            for number, part in enumerate(parts)
+        )
+    )
+
+
+def group_card(
+    group: FailureGroup,
+    singles: Sequence[Job],
+    ticked: Sequence[str],
+    chosen: Sequence[str],
+    reader: Reader,
+    *,
+    found: Retriable | None = None,
+) -> Markup:
+    """One group: what it is, its newest failure in full, and its last single ones. ``found`` are
+    those that can be sent again, where that is known.
+    """
+    example = group.example
+    retry_all, refusal = f"Retry all {group.count:,}", reader.refusal
+    if group.count > IDS_LIMIT:
+        retry_all = f"Retry the newest {IDS_LIMIT:,}"
+    if found is not None and found.others:
+        retry_all = f"Retry {len(found.ids):,} of {found.count:,}"
+        refusal = refusal or ("" if found.ids else retry_words(found))
+    head = element(
+        "div",
+        element("h3", group.error_class or "no error class", " in ", group.name),
+        element(
+            "span",
+            act(
+                retry_all,
+                group.fingerprint,
+                of="retry-group",
+                label=f"{retry_all} of this group",
+                refusal=refusal,
+            ),
+            retry_bar(chosen, reader),
+            act("Close", "", of="group", label="Close this group"),
+            class_="qs-acts",
+        ),
+        class_="qs-part-head",
+    )
+    about = joined(
+        element("h3", "All of them"),
+        facts(
+            [
+                ("Message", pattern(group.pattern)),
+                ("Count", figure(group.count)),
+                ("First seen", reader.moment(group.first_at)),
+                ("Last seen", reader.moment(group.last_at)),
+                ("Tenants", _tenants(group, len(group.tenants))),
+                ("Fingerprint", code(group.fingerprint)),
+            ]
+        ),
+    )
+    newest = joined(element("h3", "The newest"), facts(_about(example, reader)))
+    last = joined(
+        element("h3", f"The last {len(singles):,}"),
+        failed_table(
+            singles, ticked, reader, caption="The last failures of this group", with_type=False
+        ),
+    )
+    two = element("div", element("div", about), element("div", newest), class_="qs-two")
+    note = Markup("") if found is None else retry_note(found, reader)
+    return element(
+        "div", head, note, two, _error(example), last, class_="qs-card-of", data_key="group"
+    )
+
+
+def failed_table(
+    jobs: Sequence[Job],
+    ticked: Sequence[str],
+    reader: Reader,
+    *,
+    caption: str,
+    with_type: bool = True,
+) -> Markup:
+    """Single failures, to be ticked."""
+    shown = [column for column in _FAILED_COLUMNS if with_type or column.title != "Type"]
+    return table(
+        shown,
+        [
+            (
+                _tick(job, ticked, reader),
+                reader.moment(job.finished_at),
+                *((job.name,) if with_type else ()),
+                job.tenant,
+                job.worker,
+                job_details(job, reader),
+            )
+            for job in jobs
+        ],
+        caption=caption,
+        empty="No job failed.",
+        stacks=True,
+    )
+
+
+def jobs_table(page: JobPage, ticked: Sequence[str], reader: Reader, *, empty: str) -> Markup:
+    """A page of the history."""
+    return table(
+        _JOB_COLUMNS,
+        [
+            (
+                _tick(job, ticked, reader),
+                _ended(job, reader),
+                mark(job.status, _TONES.get(job.status, Tone.UNKNOWN)),
+                job.name,
+                job.tenant,
+                job.queue,
+                span(job.wait_seconds),
+                span(job.runtime_seconds),
+                job_details(job, reader),
+            )
+            for job in page.jobs
+        ],
+        caption="Jobs",
+        empty=empty,
+        stacks=True,
+    )
+
+
+def _ended(job: Job, reader: Reader) -> Markup:
+    if job.finished_at is not None:
+        return reader.moment(job.finished_at)
+    since = element("span", "since ", class_="qs-muted")
+    return element("span", since, reader.moment(job.started_at), class_="qs-figures")
+
+
+def count_words(count: JobCount) -> str:
+    """How many there are, as exactly as it is known."""
+    if count.is_exact:
+        return "1 job" if count.count == 1 else f"{count.count:,} jobs"
+    if count.count >= COUNT_LIMIT:
+        return f"more than {COUNT_LIMIT:,} jobs"
+    return f"at least {count.count:,} jobs" if count.count else "not counted to the end"
+
+
+def pager(page: JobPage, *, is_first: bool) -> Markup:
+    """The ways to the newest, newer and older jobs."""
+    back = page.newer is not None
+
+    def way(words: str, value: str, *, is_open: bool) -> Markup:
+        return element(
+            "button",
+            words,
+            type="button",
+            class_="qs-act",
+            data_of="page",
+            data_value=value,
+            disabled=not is_open,
+        )
+
+    older = "Look further back" if page.looked_back_to is not None else "Older"
+    return element(
+        "span",
+        way("Newest", "newest", is_open=not is_first),
+        way("Newer", "newer", is_open=back),
+        way(older, "older", is_open=page.older is not None),
+        class_="qs-acts",
+    )
+
+
+def job_details(job: Job, reader: Reader) -> Markup:
+    """A job in one line that opens to all that is known of it."""
+    name = code(job.id[:8] + ("…" if len(job.id) > 8 else ""))
+    again = joined(" ", mark(f"begun {job.deliveries:,} times", Tone.BAD)) if _returns(job) else ""
+    head = joined(name, again, " ", _summary(job))
+    return details(head, facts(_about(job, reader)), _error(job), key=job.id)
+
+
+def _returns(job: Job) -> bool:
+    """Whether it came back from a worker that did not end it."""
+    return job.deliveries > 1
+
+
+def _summary(job: Job) -> str:
+    message = " ".join(job.error_message.split())
+    words = ": ".join(part for part in (job.error_class, message) if part)
+    return words if len(words) <= SUMMARY_LENGTH else f"{words[: SUMMARY_LENGTH - 1]}…"
+
+
+def _about(job: Job, reader: Reader) -> list[tuple[str, Cell]]:
+    return [
+        ("Job", code(job.id)),
+        ("Tenant", job.tenant),
+        ("Queue", job.queue),
+        *((("Routing key", job.routing_key),) if job.routing_key not in ("", job.queue) else ()),
+        ("Worker", job.worker),
+        ("Attempts", figure(job.attempts)),
+        *((("Deliveries", _deliveries(job)),) if _returns(job) else ()),
+        ("Due", reader.moment(job.enqueued_at)),
+        ("Started", reader.moment(job.started_at)),
+        ("Ended", reader.moment(job.finished_at)),
+        *((("Retry", obstacle.words),) if (obstacle := reader.obstacles.get(job.id)) else ()),
+    ]
+
+
+def _deliveries(job: Job) -> str:
+    times = "once" if job.deliveries == 2 else f"{job.deliveries - 1:,} times"
+    return (
+        f"{job.deliveries:,}: it came back {times} without an end, as when its process dies in it"
+    )
+
+
+def _error(job: Job) -> Markup:
+    if not job.error_class and not job.error_message:
+        return Markup("")
+    return foreign(
+        f"{job.error_class}: {job.error_message}" if job.error_class else job.error_message
+    )
+
+
+def _tick(job: Job, ticked: Sequence[str], reader: Reader) -> Cell:
+    # Nothing is asked of an id that cannot be shown as it is.
+    if job.status not in CAN_BE_RETRIED or not is_shown_as_it_is(job.id):
+        return ""
+    obstacle = reader.obstacles.get(job.id)
+    return tick(
+        job.id,
+        label=f"Choose job {job.id}",
+        checked=job.id in ticked,
+        refusal="" if obstacle is None else obstacle.words,
+    )
+
+
+def retry_bar(chosen: Sequence[str], reader: Reader) -> Markup:
+    """What can be done with the jobs that are ticked."""
+    words = f"Retry {len(chosen):,} chosen" if chosen else "Retry chosen"
+    return act(
+        words,
+        "chosen",
+        of="retry-chosen",
+        label=words,
+        refusal=reader.refusal or ("" if chosen else "Tick failed jobs first."),
+    )

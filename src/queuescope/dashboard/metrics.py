@@ -1,0 +1,173 @@
+"""What the dashboard tells Prometheus about itself."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from queuescope.errors import SourceErrorKind
+from queuescope.prometheus.breaker import BreakerState
+from queuescope.telemetry import Occasion, Question
+from queuescope.timeseries import LookupStatus
+from queuescope.view import Snapshot, SnapshotService
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_OK = "ok"
+_MAX_PAGES = 10_000
+_LAPSES_AFTER = 2
+
+
+class Audience:
+    """How many pages look: those that have asked within two of their own refresh intervals.
+
+    ``clock`` is monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def polled(self, page: str, interval_seconds: int) -> None:
+        """``page``, which refreshes every ``interval_seconds``, has asked."""
+        self._until[page] = self._clock() + _LAPSES_AFTER * interval_seconds
+        self._until.move_to_end(page)
+        if len(self._until) > _MAX_PAGES:
+            self._until.popitem(last=False)
+
+    def count(self) -> int:
+        now = self._clock()
+        for page in [page for page, until in self._until.items() if until < now]:
+            del self._until[page]
+        return len(self._until)
+
+
+class OwnMetrics:
+    """``/metrics`` of the dashboard, in a registry of its own; takes note as ``Telemetry``."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.audience = Audience(time.monotonic)
+        self._views = self._counter(
+            "queuescope_views",
+            "Answers given to pages, by whether the snapshot was complete.",
+            complete=("true", "false"),
+        )
+        self._queries = self._counter(
+            "queuescope_upstream_queries",
+            "Questions that were sent to Prometheus, by what was asked and what came of it.",
+            kind=Question,
+            outcome=(_OK, *SourceErrorKind),
+        )
+        self._query_seconds = Histogram(
+            "queuescope_upstream_query_duration_seconds",
+            "How long Prometheus took to answer, retries included.",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        for kind in Question:
+            self._query_seconds.labels(kind)
+        self._lookups = self._counter(
+            "queuescope_cache_lookups",
+            "Reads of a panel's series through the cache, by what the cache could do.",
+            status=LookupStatus,
+        )
+        self._refresh_seconds = Histogram(
+            "queuescope_refresh_duration_seconds",
+            "How long it took to read and draw a view, by what it was done for.",
+            ["occasion"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        for occasion in Occasion:
+            self._refresh_seconds.labels(occasion)
+        self._joins = Counter(
+            "queuescope_snapshot_joins",
+            "Answers that waited for a view being read for somebody else.",
+            registry=self._registry,
+        )
+        self._viewers = Gauge(
+            "queuescope_viewers",
+            "Pages that asked within their own refresh interval.",
+            registry=self._registry,
+        )
+        self._viewers.set_function(self.audience.count)
+
+    def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
+        """With every series at 0, so that ``rate`` sees the first event."""
+        counter = Counter(name, text, list(labels), registry=self._registry)
+        combined: list[tuple[str, ...]] = [()]
+        for values in labels.values():
+            combined = [(*before, value) for before in combined for value in values]
+        for values in combined:
+            counter.labels(*values)
+        return counter
+
+    def tell_of(self, snapshots: SnapshotService, breaker: Callable[[], BreakerState]) -> None:
+        """Tell the state of ``snapshots`` and of its source with each scrape from now on."""
+        self._registry.register(_State(snapshots, breaker))
+
+    def viewed(self, snapshot: Snapshot) -> None:
+        self._views.labels("true" if snapshot.complete else "false").inc()
+
+    def asked(self, kind: Question, error: SourceErrorKind | None, seconds: float) -> None:
+        self._queries.labels(kind, error or _OK).inc()
+        self._query_seconds.labels(kind).observe(seconds)
+
+    def looked_up(self, status: LookupStatus) -> None:
+        self._lookups.labels(status).inc()
+
+    def took(self, occasion: Occasion, seconds: float) -> None:
+        self._refresh_seconds.labels(occasion).observe(seconds)
+
+    def joined(self) -> None:
+        self._joins.inc()
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+class _State(Collector):
+    """What is so at the moment of the scrape; what is not known has no sample."""
+
+    def __init__(self, snapshots: SnapshotService, breaker: Callable[[], BreakerState]) -> None:
+        self._snapshots = snapshots
+        self._breaker = breaker
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        contact = self._snapshots.contact
+        up = GaugeMetricFamily(
+            "queuescope_source_up", "1 when Prometheus answered the newest question, else 0."
+        )
+        up.add_metric([], contact.error is None and contact.last_seen is not None)
+        age = GaugeMetricFamily(
+            "queuescope_source_last_answer_age_seconds", "Seconds since Prometheus last answered."
+        )
+        if contact.last_seen is not None:
+            age.add_metric([], time.time() - contact.last_seen)
+        breaker = GaugeMetricFamily(
+            "queuescope_source_breaker_state",
+            "1 for the state of the circuit breaker before Prometheus, 0 for the others.",
+            labels=["state"],
+        )
+        for state in BreakerState:
+            breaker.add_metric([state], self._breaker() is state)
+        watched = GaugeMetricFamily(
+            "queuescope_watched_views", "Views that are kept fresh because somebody looks at them."
+        )
+        watched.add_metric([], len(self._snapshots.watched))
+        data = GaugeMetricFamily(
+            "queuescope_data_age_seconds",
+            "Seconds since Prometheus last answered for a panel of a watched view, at most.",
+            labels=["panel"],
+        )
+        for panel, seconds in self._snapshots.ages_seconds().items():
+            data.add_metric([panel], seconds)
+        return (up, age, breaker, watched, data)

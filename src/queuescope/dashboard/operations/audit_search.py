@@ -1,0 +1,157 @@
+"""Searching and exporting the audit: each question is asked once, and waits only so long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, tzinfo
+from datetime import time as clock_time
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from queuescope.dashboard.auth.identity import Doubt
+from queuescope.dashboard.operations.tables import audit_table
+from queuescope.dashboard.services import services
+from queuescope.dashboard.ui.acts import Rights, rights
+from queuescope.dashboard.ui.background_call import Errand
+from queuescope.dashboard.ui.widgets import Tone, element, notice, reader_zone, show
+from queuescope.errors import QueuescopeError, RefusalReason, RefusedError
+from queuescope.operations.access import Actor, Role
+from queuescope.operations.request import Operation
+
+if TYPE_CHECKING:
+    from queuescope.operations.audit import Search
+    from queuescope.operations.ledger import Ledger
+
+_PAGE = 20
+_PATIENCE_SECONDS = 8.0
+_EXPORT_PATIENCE_SECONDS = 60.0
+_RESULTS = ("done", "refused", "failed", "unknown", "pending")
+_PLACE = "queuescope_audit_place"
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a reader is among the entries of a search: the ends of the pages before."""
+
+    search: Search
+    ends: list[int]
+
+    def older(self, end: int) -> None:
+        self.ends.append(end)
+
+    def newer(self) -> None:
+        if self.ends:
+            self.ends.pop()
+
+
+def search_audit() -> None:
+    """The form, the entries that match, page by page, and the files."""
+    room = services().room
+    if room is None:
+        return
+    held = rights()
+    if not held.role.covers(Role.VIEWER):
+        # The whole page is drawn anew, and shows the way in.
+        st.rerun()
+    # Closed, it asks for nothing.
+    box = st.expander("Search and export the audit", key="queuescope_audit", on_change="rerun")
+    if not box.open:
+        return
+    with box:
+        search = _form(reader_zone())
+        place = st.session_state.get(_PLACE)
+        if not isinstance(place, Place) or place.search != search:
+            place = st.session_state[_PLACE] = Place(search, [])
+        _results(room.ledger, place)
+        _exports(room.ledger, search, held)
+
+
+def _form(zone: tzinfo) -> Search:
+    from queuescope.operations.audit import Search  # noqa: PLC0415
+
+    first, second = st.columns(2), st.columns(4)
+    text = first[0].text_input("Words, in any column")
+    target = first[1].text_input("Target, such as queue orders")
+    actor = second[0].text_input("Who (the whole name)")
+    operation = second[1].selectbox("Operation", ["", *Operation], format_func=_any)
+    result = second[2].selectbox("Result", ["", *_RESULTS], format_func=_any)
+    since, until = _bounds(second[3].date_input("Days, from and to", []), zone)
+    return Search(
+        text=text.strip(),
+        target=target.strip(),
+        operation=operation,
+        actor=actor.strip(),
+        result=result,
+        since_ms=since,
+        until_ms=until,
+    )
+
+
+def _any(value: str) -> str:
+    return value or "any"
+
+
+def _bounds(days: object, zone: tzinfo) -> tuple[int | None, int | None]:
+    """The first and the last day, whole, in epoch milliseconds; one day alone is both."""
+    chosen = (
+        [day for day in days if isinstance(day, date)] if isinstance(days, tuple | list) else []
+    )
+    if not chosen:
+        return None, None
+    return _start_ms(chosen[0], zone), _start_ms(chosen[-1] + timedelta(days=1), zone)
+
+
+def _start_ms(day: date, zone: tzinfo) -> int:
+    return int(datetime.combine(day, clock_time(), zone).timestamp() * 1000)
+
+
+def _results(ledger: Ledger, place: Place) -> None:
+    before = place.ends[-1] if place.ends else None
+    try:
+        found = Errand(lambda: ledger.find(place.search, limit=_PAGE + 1, before=before)).result(
+            _PATIENCE_SECONDS
+        )
+    except TimeoutError:
+        show(notice("The audit does not answer in time.", tone=Tone.BAD))
+        return
+    except QueuescopeError as exc:
+        show(notice(f"Not known: {exc}.", tone=Tone.BAD))
+        return
+    page = found[:_PAGE]
+    show(audit_table(page, frozenset(), reader_zone(), time.time()))
+    with st.container(horizontal=True):
+        st.button("Newer", on_click=place.newer, disabled=not place.ends)
+        st.button(
+            "Older",
+            on_click=place.older,
+            args=(page[-1].seq,) if page else (),
+            disabled=len(found) <= _PAGE,
+        )
+
+
+def _exports(ledger: Ledger, search: Search, held: Rights) -> None:
+    def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
+        # Asked for later, and from outside the script: all that is known then is the time.
+        if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
+            raise RefusedError(RefusalReason.IDENTITY_EXPIRED, Doubt.EXPIRED)
+        return Errand(lambda: "".join(lines(search)).encode()).result(_EXPORT_PATIENCE_SECONDS)
+
+    show(element("p", "All that match, oldest first, as a file:", class_="qs-muted"))
+    with st.container(horizontal=True):
+        st.download_button(
+            "CSV",
+            lambda: written(ledger.export_csv),
+            "queuescope-audit.csv",
+            "text/csv",
+            on_click="ignore",
+        )
+        st.download_button(
+            "JSON lines",
+            lambda: written(ledger.export_json),
+            "queuescope-audit.jsonl",
+            "application/x-ndjson",
+            on_click="ignore",
+        )

@@ -1,0 +1,122 @@
+"""The page of operations: queues, workers, purges, and the audit of what was done."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from queuescope.dashboard.operations.audit_search import search_audit
+from queuescope.dashboard.operations.tables import (
+    audit_part,
+    purges_part,
+    queues_part,
+    standing,
+    workers_part,
+)
+from queuescope.dashboard.services import Acting, services
+from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui.states import server_clock_remarks
+from queuescope.dashboard.ui.widgets import (
+    element,
+    heading,
+    notice,
+    reader_zone,
+    show,
+    show_live,
+)
+from queuescope.errors import RefusedError
+from queuescope.operations.access import Role
+from queuescope.operations.request import Request
+
+_TICK_SECONDS = 2.0
+_VERIFY_PATIENCE_SECONDS = 5.0
+
+
+def show_operations() -> None:
+    """What can be done to queues, jobs and workers, and what was done."""
+    show(element("h1", "Operations"))
+    acting = services().acting
+    if acting is None:
+        show(notice(services().without_broker))
+        return
+    st.fragment(_queues_and_workers, run_every=_TICK_SECONDS)()
+    st.fragment(_jobs, run_every=_TICK_SECONDS)()
+    st.fragment(_records, run_every=_TICK_SECONDS)(acting)
+    st.fragment(search_audit)()
+
+
+def _queues_and_workers() -> None:
+    broker = services().broker
+    if broker is None:
+        return
+    rights, zone, now, sighting = _rights(), reader_zone(), time.time(), broker.sighting
+    live = show_live(
+        standing(rights),
+        acts.last_act(),
+        *server_clock_remarks(services().clock_ahead),
+        queues_part(sighting, rights, zone, now),
+        workers_part(sighting, rights, zone, now),
+        key="queuescope_queues",
+    )
+    if live.chosen is not None:
+        _begin(*live.chosen)
+
+
+def _jobs() -> None:
+    show(
+        heading("Jobs", "failed ones are retried from the page Jobs, one by one or as a group"),
+    )
+    rights = _rights()
+    refusal = rights.refusal(lambda: Request.revoke("any"))
+    with st.form("queuescope_job", border=False), st.container(horizontal=True):
+        job_id = st.text_input(
+            "Id of a job to be revoked", label_visibility="collapsed", placeholder="Id of a job"
+        )
+        is_asked = st.form_submit_button("Revoke", disabled=bool(refusal), help=refusal or None)
+    if is_asked and job_id.strip():
+        acts.offer_revoke(job_id.strip())
+
+
+def _records(acting: Acting) -> None:
+    rights, zone, now = _rights(), reader_zone(), time.time()
+    live = show_live(
+        purges_part(acting.purges.sighting, rights, zone, now),
+        audit_part(acting.audit.sighting, acting.chain.sighting, zone, now),
+        key="queuescope_records",
+    )
+    if live.chosen is None:
+        return
+    if live.chosen == ("verify", "chain"):
+        acting.walk.begin_again()
+        acting.chain.renew(patience_seconds=_VERIFY_PATIENCE_SECONDS)
+    else:
+        _begin(*live.chosen)
+
+
+def _rights() -> acts.Rights:
+    """Those of the visitor; whoever may not even look any more, as after a login, is shown out."""
+    found = acts.rights()
+    if not found.role.covers(Role.VIEWER):
+        st.rerun()
+    return found
+
+
+def _begin(operation: str, subject: str) -> None:
+    """What a button asks for. A browser may say anything: what cannot be meant is no wish, and
+    the rest goes the way of every wish.
+    """
+    try:
+        match operation:
+            case "pause":
+                acts.offer(Request.pause(subject))
+            case "resume":
+                acts.offer(Request.resume(subject))
+            case "purge":
+                acts.offer(Request.purge(subject))
+            case "restore":
+                acts.offer(Request.restore(subject))
+            case "scale":
+                acts.offer_scale(subject)
+    except RefusedError:
+        return

@@ -1,0 +1,472 @@
+"""What the page of operations shows: sightings made tables and sentences, without a look anywhere.
+
+A source that fails leaves what was last known of it, greyed and with its age; what was never known
+is no row and no zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from queuescope.broker.fleet import WorkerStatus
+from queuescope.broker.reports import ALL_QUEUES
+from queuescope.dashboard.auth.identity import Nobody
+from queuescope.dashboard.ui.acts import Rights
+from queuescope.dashboard.ui.states import as_of, sighted_part, unknown_part
+from queuescope.dashboard.ui.widgets import (
+    Align,
+    Column,
+    Markup,
+    Tone,
+    act,
+    code,
+    details,
+    element,
+    figure,
+    heading,
+    joined,
+    mark,
+    moment,
+    notice,
+    span,
+    table,
+)
+from queuescope.dashboard.workers.tables import STATUS_TONES, ahead_words, scheduled_words
+from queuescope.operations.access import Origin, Role
+from queuescope.operations.request import Request
+
+if TYPE_CHECKING:
+    from queuescope.broker.fleet import Confirmation, Worker
+    from queuescope.broker.purge_file import Purge
+    from queuescope.broker.redis.broker import QueueReading
+    from queuescope.operations.audit import Entry, Verification
+    from queuescope.watch import AuditPicture, BrokerPicture, PurgesPicture, Sighting
+
+_PURGES_SHOWN = 20
+_MISSING_SHOWN = 3
+_QUEUE_COLUMNS = (
+    Column("Queue"),
+    Column("Waiting", Align.FIGURE),
+    Column("Oldest", Align.FIGURE),
+    Column("Held by workers", Align.FIGURE),
+    Column("State", wide=True),
+    Column(""),
+)
+_WORKER_COLUMNS = (
+    Column("Worker"),
+    Column("Pool"),
+    Column("Runs", Align.FIGURE),
+    Column("Status", wide=True),
+    Column(""),
+)
+_PURGE_COLUMNS = (
+    Column("Purged"),
+    Column("Queue"),
+    Column("Jobs", Align.FIGURE),
+    Column("By"),
+    Column("State"),
+    Column("File", wide=True),
+    Column(""),
+)
+_AUDIT_COLUMNS = (
+    Column("#", Align.FIGURE),
+    Column("When"),
+    Column("Who"),
+    Column("What"),
+    Column("Count", Align.FIGURE),
+    Column("Result"),
+    Column("In words", wide=True),
+)
+_RESULT_TONES = {
+    "done": Tone.GOOD,
+    "refused": Tone.WARN,
+    "failed": Tone.BAD,
+    "unknown": Tone.UNKNOWN,
+}
+
+
+_DECIDED_ELSEWHERE = (
+    "What is paused was decided by another dashboard, whose acts stand in an audit of its own. "
+    "Give all dashboards of this broker one operations_store_url."
+)
+
+
+def standing(rights: Rights) -> Markup:
+    """Whether the visitor can act now, and by what."""
+    role = rights.role
+    if rights.obstacle:
+        return notice(rights.obstacle, tone=Tone.BAD)
+    if not isinstance(rights.who, Nobody) and rights.who.how is Origin.WITHOUT_KEY:
+        return notice(
+            "You may look and not act. To act, open on the dashboard’s own machine the link that "
+            "queuescope serve has printed: it ends with ?key= and what the file operator-key in "
+            "the data directory holds.",
+            tone=Tone.WARN,
+        )
+    if not role.covers(Role.OPERATOR):
+        return notice(
+            "You may look and not act: pausing, resuming, retrying and revoking take the role "
+            f"operator, the rest admin; yours is {role}.",
+            tone=Tone.WARN,
+        )
+    if not isinstance(rights.who, Nobody) and rights.who.how is Origin.LOOPBACK:
+        return notice(
+            "You may do everything here. This dashboard asks nobody who they are: whoever holds "
+            "the operator’s key may act, and stands in the audit as “local”.",
+        )
+    name = "" if isinstance(rights.who, Nobody) else rights.who.name
+    if role is Role.OPERATOR:
+        return notice(
+            f"You act as {name}, {role}. Purging, restoring, ending jobs, scaling, and pausing "
+            "all queues take the role admin."
+        )
+    return notice(f"You act as {name}, {role}.")
+
+
+def queues_part(
+    sighting: Sighting[BrokerPicture], rights: Rights, zone: tzinfo, now: float
+) -> Markup:
+    picture = sighting.value
+    if picture is None:
+        return unknown_part("Queues", sighting)
+    rows = [_queue_row(picture, queue, rights, zone, now) for queue in picture.queues]
+    are_paused = ALL_QUEUES in picture.desired.paused
+    whole = element(
+        "span",
+        act(
+            "Pause all",
+            ALL_QUEUES,
+            of="pause",
+            label="Pause all queues",
+            refusal=rights.refusal(lambda: Request.pause(ALL_QUEUES))
+            or ("All queues are paused already." if are_paused else ""),
+        ),
+        act(
+            "Resume all",
+            ALL_QUEUES,
+            of="resume",
+            label="Resume all queues",
+            refusal=rights.refusal(lambda: Request.resume(ALL_QUEUES))
+            or ("" if picture.desired.paused else "No queue is paused."),
+        ),
+        class_="qs-acts",
+    )
+    head = element(
+        "div", heading("Queues"), as_of(sighting, zone, now), whole, class_="qs-part-head"
+    )
+    body = table(
+        _QUEUE_COLUMNS,
+        rows,
+        caption="Queues",
+        empty="No worker reports, and no queue is named in the setting queues.",
+        stacks=True,
+    )
+    elsewhere = (
+        notice(_DECIDED_ELSEWHERE, tone=Tone.WARN) if picture.is_decided_elsewhere else Markup("")
+    )
+    return sighted_part(sighting, head, joined(elsewhere, body))
+
+
+def workers_part(
+    sighting: Sighting[BrokerPicture], rights: Rights, zone: tzinfo, now: float
+) -> Markup:
+    picture = sighting.value
+    if picture is None:
+        return unknown_part("Workers", sighting)
+    rows = [
+        _worker_row(worker, rights, picture.fleet.cannot_scale(worker))
+        for worker in picture.fleet.workers
+    ]
+    head = element("div", heading("Workers"), as_of(sighting, zone, now), class_="qs-part-head")
+    body = table(_WORKER_COLUMNS, rows, caption="Workers", empty="No worker reports.", stacks=True)
+    return sighted_part(sighting, head, body)
+
+
+def purges_part(
+    sighting: Sighting[PurgesPicture], rights: Rights, zone: tzinfo, now: float
+) -> Markup:
+    picture = sighting.value
+    if picture is None:
+        return unknown_part("Purges", sighting)
+    rows: list[Sequence[Any]] = [
+        [
+            moment(purge.at, zone, now),
+            purge.queue,
+            figure(purge.count),
+            picture.actors.get(purge.id),
+            _purge_state(purge, picture.doubts.get(purge.id, "")),
+            code(purge.path.name),
+            _restore(purge, rights),
+        ]
+        for purge in picture.purges[:_PURGES_SHOWN]
+    ]
+    rows += [
+        [None, None, None, None, mark("damaged", Tone.BAD), code(name), ""]
+        for name in picture.damaged
+    ]
+    notes = []
+    if picture.purges:
+        notes.append(
+            f"The files lie in {picture.purges[0].path.parent} on the dashboard's machine."
+        )
+    if picture.doubts:
+        notes.append(
+            "What may be restored already would run twice; Restore says why it is not known, and "
+            "asks to confirm."
+        )
+    if len(picture.purges) > _PURGES_SHOWN:
+        notes.append(f"{len(picture.purges) - _PURGES_SHOWN:,} older ones are there, too.")
+    if picture.unfinished is None:
+        notes.append("Whether a purge is under way is not known: the broker does not say.")
+    elif picture.unfinished:
+        notes.append(f"Under way, or being completed: {', '.join(picture.unfinished)}.")
+    head = element("div", heading("Purges"), as_of(sighting, zone, now), class_="qs-part-head")
+    body = table(
+        _PURGE_COLUMNS, rows, caption="Purges", empty="Nothing was purged here.", stacks=True
+    )
+    if notes:
+        body = joined(body, element("p", " ".join(notes), class_="qs-muted"))
+    return sighted_part(sighting, head, body)
+
+
+def audit_part(
+    sighting: Sighting[AuditPicture], chain: Sighting[Verification], zone: tzinfo, now: float
+) -> Markup:
+    picture = sighting.value
+    if picture is None:
+        return unknown_part("Audit", sighting)
+    head = element(
+        "div",
+        heading("Audit", f"the last {len(picture.entries)}" if picture.entries else ""),
+        as_of(sighting, zone, now),
+        class_="qs-part-head",
+    )
+    unfinished = frozenset(one.act for one in picture.unfinished)
+    body = audit_table(picture.entries, unfinished, zone, now)
+    return sighted_part(sighting, head, chain_part(chain, zone, now), body)
+
+
+def audit_table(
+    entries: Iterable[Entry], unfinished: frozenset[str], zone: tzinfo, now: float
+) -> Markup:
+    """Entries as they stand in the chain; of ``unfinished`` acts the outcome is still to come."""
+    rows: list[Sequence[Any]] = []
+    for entry in entries:
+        event = entry.event
+        if event.result == "pending":
+            is_open = event.act in unfinished
+            result = mark("under way", Tone.BUSY) if is_open else mark("intent", Tone.IDLE)
+        else:
+            result = mark(event.result, _RESULT_TONES.get(event.result, Tone.UNKNOWN))
+        rows.append(
+            [
+                figure(entry.seq),
+                moment(event.at_ms / 1000, zone, now),
+                f"{event.actor} ({event.role})",
+                f"{event.operation} {event.target}",
+                figure(event.touched if event.touched >= 0 else None),
+                result,
+                event.detail,
+            ]
+        )
+    return table(_AUDIT_COLUMNS, rows, caption="Audit", empty="No entries.", stacks=True)
+
+
+def chain_part(sighting: Sighting[Verification], zone: tzinfo, now: float) -> Markup:
+    """How the chain was found, and what that proves."""
+    found = sighting.value
+    again = act("Verify now", "chain", of="verify", label="Verify the audit now")
+    if sighting.error is not None:
+        line = mark(f"The chain could not be verified: {sighting.error}", Tone.UNKNOWN)
+    elif found is None:
+        line = mark("The chain is being verified.", Tone.BUSY)
+    else:
+        at = moment(sighting.as_of, zone, now)
+        if found.fault:
+            line = mark(f"The audit was changed: {found.fault}", Tone.BAD)
+        elif not found.is_complete:
+            line = mark(f"verified to entry {found.entries:,}, not to the end", Tone.WARN)
+        elif not found.entries:
+            line = mark("empty: nothing was done yet, or this is another database", Tone.IDLE)
+        else:
+            line = mark(f"verified to entry {found.entries:,}", Tone.GOOD)
+        line = joined(line, element("span", " at ", at, class_="qs-muted"))
+    proof = details(
+        "What this proves",
+        element(
+            "p",
+            "Each entry's hash covers all its fields and the hash before it: an edit, a removal, "
+            "another order, an insertion and a cut tail are found. Whoever may write to the "
+            "database can make a whole new chain, and nothing in it shows that. Note the head "
+            "elsewhere; queuescope audit verify --head proves later that nothing before it was "
+            "exchanged.",
+        ),
+        element("p", "Head ", code(found.head)) if found and found.entries else "",
+        key="proof",
+    )
+    return element("div", element("p", line, " ", again), proof, class_="qs-chain")
+
+
+def _queue_row(
+    picture: BrokerPicture, reading: QueueReading, rights: Rights, zone: tzinfo, now: float
+) -> list[Any]:
+    queue = reading.queue
+    if picture.desired.pauses(queue):
+        turn = act(
+            "Resume",
+            queue,
+            of="resume",
+            label=f"Resume queue {queue}",
+            refusal=rights.refusal(lambda: Request.resume(queue))
+            or (
+                "All queues are paused; they can be resumed together."
+                if ALL_QUEUES in picture.desired.paused
+                else ""
+            ),
+        )
+    else:
+        turn = act(
+            "Pause",
+            queue,
+            of="pause",
+            label=f"Pause queue {queue}",
+            refusal=rights.refusal(lambda: Request.pause(queue)),
+        )
+    purge = act(
+        "Purge",
+        queue,
+        of="purge",
+        label=f"Purge queue {queue}",
+        refusal=rights.refusal(lambda: Request.purge(queue))
+        or ("" if reading.depth else "Nothing waits in this queue."),
+    )
+    return [
+        queue,
+        figure(reading.depth),
+        _oldest(reading) if reading.depth else "",
+        _held(picture, reading, zone, now),
+        _pause_state(picture, queue),
+        element("span", turn, purge, class_="qs-acts"),
+    ]
+
+
+def _oldest(reading: QueueReading) -> Markup:
+    """How long the oldest job has waited, and how that is known where a clock is off."""
+    age = span(reading.oldest_age_seconds)
+    if reading.sender_ahead:
+        or_more = "" if reading.oldest_age_seconds is not None else " or more"
+        return joined(age, _note(f"sender’s clock {ahead_words(reading.sender_ahead)}{or_more}"))
+    if reading.is_age_doubtful:
+        return joined(age, _note("or sender’s clock is behind"))
+    return age
+
+
+def _held(picture: BrokerPicture, reading: QueueReading, zone: tzinfo, now: float) -> Markup:
+    """What workers have of a queue. Of very many messages the broker is not asked, and workers tell
+    what they have fetched.
+    """
+    queue, count = reading.queue, reading.unacknowledged
+    scheduled = picture.fleet.scheduled(queue)
+    if count is None and scheduled is not None:
+        count = sum(worker.report.reserved.get(queue, 0) for worker in picture.fleet.alive)
+    if scheduled is None:
+        return figure(count)
+    words = scheduled_words(scheduled.count, scheduled.next_at, zone, now)
+    return joined(figure(count), _note(words))
+
+
+def _pause_state(picture: BrokerPicture, queue: str) -> Markup:
+    """What is wanted, and how far workers are seen to follow."""
+    found = picture.fleet.confirmation(queue, picture.desired)
+    is_paused = picture.desired.pauses(queue)
+    if not found.asked:
+        if not is_paused:
+            return mark("open: no worker that reports serves it", Tone.UNKNOWN)
+        note = "No worker that reports serves it, which is no proof that it stands still."
+        return joined(mark("paused: 0 of 0 workers confirmed", Tone.UNKNOWN), _note(note))
+    if not is_paused:
+        # A worker that has not heard of the last change may never have held back this queue.
+        late = tuple(
+            name
+            for name in found.missing
+            if (worker := picture.fleet.get(name)) and queue in worker.report.paused
+        )
+        if not late:
+            workers = "1 worker" if found.asked == 1 else f"{found.asked:,} workers"
+            return mark(f"open: {workers}", Tone.GOOD)
+        words = f"resumed: {found.asked - len(late):,} of {_workers(found)} confirmed"
+        return joined(mark(words, Tone.WARN), _note(_missing(late)))
+    words = f"paused: {found.confirmed:,} of {_workers(found)} confirmed"
+    if found.is_complete:
+        return mark(words, Tone.IDLE)
+    return joined(mark(words, Tone.WARN), _note(_missing(found.missing)))
+
+
+def _workers(found: Confirmation) -> str:
+    return "1 worker" if found.asked == 1 else f"{found.asked:,} workers"
+
+
+def _missing(names: Sequence[str]) -> str:
+    more = len(names) - _MISSING_SHOWN
+    return f"missing: {', '.join(names[:_MISSING_SHOWN])}" + (
+        f" and {more} more" if more > 0 else ""
+    )
+
+
+def _note(text: str | Markup) -> Markup:
+    return element("div", text, class_="qs-muted")
+
+
+def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
+    """``obstacle`` is why nobody can scale it, or nothing."""
+    report = worker.report
+    refusal = rights.refusal(lambda: Request.scale(worker.name, 1))
+    # Its status says as much.
+    is_told = worker.status in (WorkerStatus.LOST, WorkerStatus.SHUTTING_DOWN)
+    places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
+    return [
+        worker.name,
+        f"{report.pool}, {places}",
+        figure(report.active_count if worker.is_alive else None),
+        joined(
+            mark(worker.words, STATUS_TONES[worker.status]),
+            _note(worker.reason) if worker.reason else "",
+            _note(obstacle) if obstacle and not refusal and not is_told else "",
+        ),
+        element(
+            "span",
+            act(
+                "Scale",
+                worker.name,
+                of="scale",
+                label=f"Scale worker {worker.name}",
+                refusal=refusal or obstacle,
+            ),
+            class_="qs-acts",
+        ),
+    ]
+
+
+def _purge_state(purge: Purge, doubt: str) -> Markup:
+    if purge.is_restored:
+        return mark("restored", Tone.IDLE)
+    if doubt:
+        return element("span", mark("may be restored already", Tone.WARN), title=doubt)
+    # Written by an earlier version: nothing proves which queue it came from.
+    return mark("kept", Tone.GOOD) if purge.is_proven else mark("kept, queue not proven", Tone.WARN)
+
+
+def _restore(purge: Purge, rights: Rights) -> Markup:
+    refusal = rights.refusal(lambda: Request.restore(purge.id))
+    if purge.is_restored:
+        refusal = refusal or "This purge was restored already."
+    button = act(
+        "Restore",
+        purge.id,
+        of="restore",
+        label=f"Restore purge {purge.id} of queue {purge.queue}",
+        refusal=refusal,
+    )
+    return element("span", button, class_="qs-acts")

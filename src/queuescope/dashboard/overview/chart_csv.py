@@ -1,0 +1,113 @@
+"""The route that sends all points of a chart as a file, to only so many at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from queuescope.dashboard.ui.csv_file import CsvFile
+from queuescope.errors import ConfigurationError
+from queuescope.figures import PointZone, points_csv
+from queuescope.view import Points
+
+CHART_CSV = "/queuescope/chart.csv"
+_AT_ONCE = 4
+_LONGEST_OFFSET_SECONDS = 86_399
+_LONGEST_ZONE = 64
+_STEPS = ("all", "closed")
+
+Find = Callable[[Mapping[str, str], float | None], Awaitable[tuple[Points, ...] | None]]
+
+
+class ChartFile:
+    """Sends what was read for one chart of the view that an address names: ``panel``, the view's
+    own parameters, ``tz`` (a name) and ``offset`` (its seconds from UTC). ``taken`` names one
+    answer of ``/queuescope/view`` by its ``takenAt``; without it the newest is sent. With
+    ``steps=closed`` the step that is still open is left out.
+
+    ``find`` gives the points of an answer; ``panels`` are the ids of the panels there are. Who may
+    not look does not come here (see ``Admission``).
+    """
+
+    def __init__(self, find: Find, panels: Sequence[str]) -> None:
+        self._find = find
+        self._panels = panels
+        self._running = 0
+
+    async def send(self, request: Request) -> Response:
+        params = request.query_params
+        try:
+            wanted = _one_of("panel", params.get("panel", ""), self._panels)
+            steps = _one_of("steps", params.get("steps") or "all", _STEPS)
+            zone = _zone(params.get("tz", "UTC"), params.get("offset", "0"))
+            found = await self._find(params, _taken(params.get("taken")))
+        except ConfigurationError as exc:
+            return _refused(str(exc), 400)
+        points = next((one for one in found or () if one.panel.id == wanted), None)
+        if points is None:
+            return _refused(
+                "The points of what is drawn here are no longer kept; refresh the page, then save"
+                " them again",
+                410,
+            )
+        if self._running >= _AT_ONCE:
+            return _refused("Others are being sent their files; try again in a moment", 503)
+        self._running += 1
+        pieces = points_csv(
+            points.panel,
+            points.curves,
+            by=points.by,
+            live_at=points.live_at,
+            zone=zone,
+            with_open=steps == "all",
+        )
+        return CsvFile(pieces, _name(points, zone), self._ended)
+
+    def _ended(self) -> None:
+        self._running -= 1
+
+
+def _name(points: Points, zone: PointZone) -> str:
+    """As the page names its own files: what it is of, from when to when, and in which zone."""
+    grid = points.curves.grid
+    ends = (grid.start, points.live_at or grid.end)
+    start, end = (zone.iso(at)[:16].replace("T", "-") for at in ends)
+    by = [f"by_{points.by}"] if points.by else []
+    parts = ["queuescope", points.panel.id, *by, "read", start, "to", end, zone.name]
+    return re.sub(r"[^A-Za-z0-9_+]+", "-", "_".join(parts)) + ".csv"
+
+
+def _one_of(name: str, text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise ConfigurationError(f"{name}={text[:40]!r}: choose one of {', '.join(known)}")
+    return text
+
+
+def _taken(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        at = float(text)
+    except ValueError:
+        at = math.nan
+    if not math.isfinite(at):
+        raise ConfigurationError(f"taken={text[:40]!r}: give the takenAt of an answer")
+    return at
+
+
+def _zone(name: str, offset: str) -> PointZone:
+    found = re.fullmatch(r"[+-]?[0-9]{1,5}", offset, re.ASCII)
+    seconds = int(found[0]) if found else _LONGEST_OFFSET_SECONDS + 1
+    if abs(seconds) > _LONGEST_OFFSET_SECONDS:
+        raise ConfigurationError(
+            f"offset={offset[:40]!r}: give the seconds of the time zone from UTC, such as 19800"
+        )
+    return PointZone(name[:_LONGEST_ZONE], seconds)
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return PlainTextResponse(f"{sentence}.\n", status, {"Cache-Control": "no-store"})

@@ -1,0 +1,1 @@
+"""Widgets and states that the pages share."""

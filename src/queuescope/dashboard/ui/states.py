@@ -1,0 +1,53 @@
+"""Parts of pages that show a sighting: fresh, old with its age and cause, or not known at all."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from queuescope.dashboard.ui.widgets import Markup, Tone, element, heading, joined, moment, notice
+from queuescope.figures import duration_words
+
+if TYPE_CHECKING:
+    from queuescope.watch import Sighting
+
+
+def as_of(sighting: Sighting[Any], zone: tzinfo, now: float) -> Markup:
+    """When this was so; of what fails, since when and why."""
+    at = moment(sighting.as_of, zone, now)
+    if sighting.error is None:
+        return element("span", "as of ", at, class_="qs-muted")
+    since = moment(sighting.failing_since, zone, now)
+    words = joined("old, as of ", at, "; since ", since, f" {sighting.error}")
+    return element("span", words, class_="qs-failing", role="status")
+
+
+def server_clock_remarks(ahead: float) -> list[Markup]:
+    """That this server's clock is so many seconds ahead of the broker's; negative is behind."""
+    if not ahead:
+        return []
+    side = "ahead of" if ahead > 0 else "behind"
+    return [
+        notice(
+            f"The clock of this server is {duration_words(abs(ahead))} {side} the broker’s. Times "
+            "of jobs, workers and acts are the broker’s, and only “as of” is this server’s. Let "
+            "NTP set the clock of its machine.",
+            tone=Tone.WARN,
+        )
+    ]
+
+
+def unknown_part(title: str, sighting: Sighting[Any]) -> Markup:
+    """Of what was never seen."""
+    if sighting.error is None:
+        said = element("div", "Asking …", class_="qs-asking")
+    else:
+        said = notice(f"Not known: {sighting.error}.", tone=Tone.BAD)
+    return element("section", heading(title), said, class_="qs-part-of", data_state="unavailable")
+
+
+def sighted_part(sighting: Sighting[Any], head: Markup, *body: Markup) -> Markup:
+    """What was seen last, greyed where that is old."""
+    state = "fresh" if sighting.is_fresh else "stale"
+    held = element("div", *body, class_="qs-part-body")
+    return element("section", head, held, class_="qs-part-of", data_state=state)

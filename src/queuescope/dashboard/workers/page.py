@@ -1,0 +1,203 @@
+"""The page of workers: who lives, what each runs, and how much it takes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from queuescope.broker.reports import LOST_SECONDS
+from queuescope.dashboard.auth.visitor import role_of, visitor
+from queuescope.dashboard.services import refuses_reports, services
+from queuescope.dashboard.ui.states import server_clock_remarks, unknown_part
+from queuescope.dashboard.ui.widgets import (
+    Markup,
+    Tone,
+    element,
+    joined,
+    moment,
+    notice,
+    reader_zone,
+    sentence,
+    show,
+    show_live,
+)
+from queuescope.dashboard.workers.tables import (
+    SHOWN,
+    Trends,
+    by_urgency,
+    clock_words,
+    found,
+    several_of,
+    workers_sheet,
+)
+from queuescope.errors import JobStoreError
+from queuescope.operations.access import Role
+
+if TYPE_CHECKING:
+    from queuescope.watch import BrokerPicture, Sighting, Watch
+    from queuescope.watch.workers import Roster
+
+_TICK_SECONDS = 3.0
+_SEARCHED_FROM = 20
+_KEY = "queuescope_workers"
+_NAMED = 5
+
+
+def show_workers() -> None:
+    """Each worker as it reports, and those that are lost."""
+    show(element("h1", "Workers"))
+    broker = services().broker
+    if broker is None:
+        show(notice(services().without_broker))
+        return
+    st.fragment(_workers, run_every=_TICK_SECONDS)(broker)
+
+
+def _workers(broker: Watch[BrokerPicture]) -> None:
+    """Only reads memory: this runs every few seconds for everybody who looks."""
+    from queuescope.watch.workers import roster  # noqa: PLC0415
+
+    if not role_of(visitor()).covers(Role.VIEWER):
+        st.rerun()
+    zone, now, sighting = reader_zone(), time.time(), broker.sighting
+    if sighting.value is None:
+        show_live(unknown_part("", sighting), key=_KEY)
+        return
+    watched, board = services().usual, services().trends
+    usual = None if watched is None else watched.sighting.value
+    made = roster(sighting.value, usual or {})
+    wanted = ""
+    if len(made.alive) > _SEARCHED_FROM:
+        wanted = st.text_input(
+            "Find a worker",
+            key="queuescope_find_worker",
+            placeholder="Find a worker, queue or job",
+            label_visibility="collapsed",
+            width=360,
+        )
+    entries = found(made.alive, wanted)
+    if len(entries) > SHOWN:
+        entries = by_urgency(entries)[:SHOWN]
+    names = [entry.worker.name for entry in (*entries, *made.lost)]
+    trends = Trends({} if board is None else board.look(names), board is not None)
+    show_live(
+        workers_sheet(
+            sighting,
+            made,
+            entries,
+            trends,
+            zone=zone,
+            now=now,
+            remarks=[
+                *_report_remarks(sighting, made, now),
+                *_namesake_remarks(sighting.value),
+                *server_clock_remarks(services().clock_ahead),
+                *_clock_remarks(sighting.value),
+                *_unreadable_remarks(sighting.value),
+                *_history_remarks(),
+            ],
+            can_report=not refuses_reports(services().writing_error),
+        ),
+        key=_KEY,
+    )
+
+
+def _nobody_reports() -> Markup:
+    return notice(
+        "No worker reports to this broker. A worker reports once its project calls "
+        "queuescope.instrument.instrument(app) and it was started anew; with a global_keyprefix "
+        "in the project, set broker_key_prefix, too."
+    )
+
+
+def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float) -> list[Markup]:
+    """Why nobody reports, and why workers that live may seem to be lost."""
+    error = services().writing_error
+    if refuses_reports(error):
+        return [
+            notice(
+                f"Workers cannot report, so those that seem lost may live: {error}.",
+                tone=Tone.WARN,
+            )
+        ]
+    is_new = sighting.is_fresh and sighting.fresh_seconds(now) <= LOST_SECONDS
+    if is_new and (made.lost or not made.alive):
+        words = "The broker has only just been reached: workers may not have reported yet."
+        return [notice(words, tone=Tone.BUSY)]
+    return [] if made.alive or made.lost else [_nobody_reports()]
+
+
+_RIGHTED = (
+    "the times of its jobs are put right by that. Celery itself still goes by the wrong clock, so "
+    "that jobs with a countdown, an ETA or an expiry begin or expire at the wrong time."
+)
+_NOT_RIGHTED = (
+    "in the job history and the metrics the times, waits and latencies of its jobs are off by as "
+    "much; a worker of this version would put them right."
+)
+
+
+def _clock_remarks(picture: BrokerPicture) -> list[Markup]:
+    return [
+        notice(
+            f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: "
+            f"{_RIGHTED if worker.puts_times_right else _NOT_RIGHTED} "
+            "Let NTP set the clock of its machine.",
+            tone=Tone.WARN,
+        )
+        for worker in picture.fleet.with_clocks_off()[:_NAMED]
+    ]
+
+
+def _namesake_remarks(picture: BrokerPicture) -> list[Markup]:
+    names = picture.fleet.namesakes()
+    if not names:
+        return []
+    return [
+        notice(
+            f"{several_of(name, len(picture.fleet.named(name)))}: an order reaches all of them. "
+            "Start each with a name of its own (-n).",
+            tone=Tone.WARN,
+        )
+        for name in names[:_NAMED]
+    ]
+
+
+def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
+    """Entries that are no reports: a worker may be missing here for that reason."""
+    count = len(picture.unreadable) + picture.unread
+    if not count:
+        return []
+    entries = "1 entry" if count == 1 else f"{count:,} entries"
+    names = ", ".join(picture.unreadable[:_NAMED])
+    return [
+        notice(
+            f"{entries} among the workers' reports cannot be read and may be workers: of another "
+            "version of Queuescope, damaged, too large or too many.",
+            tone=Tone.WARN,
+            detail=f"In the broker's hash queuescope:workers: {names}." if names else "",
+        )
+    ]
+
+
+def _history_remarks() -> list[Markup]:
+    keeper = services().keeper
+    if keeper is None:
+        return []
+    sighting = keeper.sighting
+    if not isinstance(sighting.error, JobStoreError):
+        return []
+    since = moment(sighting.failing_since, reader_zone(), time.time())
+    return [
+        notice(
+            joined(
+                "The job history has not been kept since ",
+                since,
+                ": there jobs of lost workers may still stand as started.",
+            ),
+            tone=Tone.WARN,
+            detail=sentence(sighting.error),
+        )
+    ]

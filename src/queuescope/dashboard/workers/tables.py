@@ -1,0 +1,485 @@
+"""What the page of workers shows: a roster made tables and sentences, without a look anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from queuescope.dashboard.ui.states import as_of, sighted_part
+from queuescope.dashboard.ui.widgets import (
+    UNKNOWN,
+    Align,
+    Column,
+    Markup,
+    Tone,
+    code,
+    details,
+    element,
+    facts,
+    figure,
+    heading,
+    joined,
+    mark,
+    moment,
+    notice,
+    table,
+)
+from queuescope.figures.words import duration_words
+from queuescope.timeseries import Floats, State
+
+if TYPE_CHECKING:
+    from queuescope.broker.fleet import Worker
+    from queuescope.view.charts.worker_trends import Trend
+    from queuescope.watch import BrokerPicture, Sighting
+    from queuescope.watch.workers import Entry, Roster, RunningJob, Usage
+
+SHOWN = 50
+"""Of more workers those that need a look come first, and the rest is counted."""
+_JOBS_SHOWN = 5
+_CHART = (168, 28)
+
+STATUS_TONES = {
+    "active": Tone.BUSY,
+    "idle": Tone.IDLE,
+    "paused": Tone.IDLE,
+    "held back by a rate limit": Tone.IDLE,
+    "shutting down": Tone.BUSY,
+    "stalled": Tone.WARN,
+    "lost": Tone.BAD,
+}
+_LEVELS = {"high": ("high", Tone.WARN), "critical": ("at its limit", Tone.BAD)}
+_ALIVE_COLUMNS = (
+    Column("Worker"),
+    Column("Queues"),
+    Column("Up", Align.FIGURE),
+    Column("Runs now", wide=True),
+    Column("Ended", Align.FIGURE),
+    Column("Per minute", Align.FIGURE),
+    Column("CPU"),
+    Column("Memory"),
+    Column("Seven days"),
+)
+_LOST_COLUMNS = (
+    Column("Worker"),
+    Column("Last report"),
+    Column("Forgotten in", Align.FIGURE),
+    Column("Ran then", wide=True),
+    Column("Ended", Align.FIGURE),
+    Column("Seven days"),
+)
+_RULES = {
+    "Status": "Active: it runs a job. Idle: it could, and nothing waits. Paused: every queue that "
+    "it serves is paused. Held back by a rate limit: the jobs that it has may not begin yet. "
+    "Shutting down: it was told to end; it finishes what it runs and takes no more. Stalled: it "
+    "lives and does not take what it should. Lost: it has not reported for 15 s.",
+    "Far older than usual": "A job that has run three times as long as 95 % of its kind did within "
+    "the last day, and for a minute at least. Where fewer than 20 of its kind are known: for "
+    "10 min.",
+    "Delivered again": "A worker had the job before: it was killed in it, or gave it back "
+    "without an end, as one does that shuts down. A job that kills whoever takes it comes again "
+    "each time.",
+    "Ended": "Attempts since the worker began, retried ones among them; per minute is over the "
+    "last 5 min at most. Seven days shows attempts per minute, hour by hour.",
+    "Fetched, scheduled": "Fetched: it has them and they begin when a place is free. Scheduled: it "
+    "has them and they wait for their time, a countdown, an ETA or a retry; they do not count as "
+    "waiting. When it ends they go back to the broker and count there.",
+    "CPU, memory": "Measured against the cores that the worker may use and the memory limit of its "
+    "container. From 80 % on it is high, from 95 % on at its limit.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """The trends that are known, by worker; ``is_offered`` says whether there may be any."""
+
+    known: Mapping[str, Trend]
+    is_offered: bool
+
+
+def workers_sheet(
+    sighting: Sighting[BrokerPicture],
+    roster: Roster,
+    shown: Sequence[Entry],
+    trends: Trends,
+    *,
+    zone: tzinfo,
+    now: float,
+    remarks: Sequence[Markup] = (),
+    can_report: bool = True,
+) -> Markup:
+    """All that is known of the workers, of which the living ones in ``shown`` have their row. Where
+    they cannot report, those of whom nothing is heard may live.
+    """
+    head = element(
+        "div",
+        summary(roster, is_fresh=sighting.is_fresh, can_report=can_report),
+        as_of(sighting, zone, now),
+        class_="qs-part-head",
+    )
+    left = len(roster.alive) - len(shown)
+    more = element("p", f"{left:,} more that live are not shown.", class_="qs-muted")
+    alive = table(
+        _ALIVE_COLUMNS,
+        [_alive_row(entry, trends, zone, now) for entry in shown],
+        caption="Workers that live",
+        empty=_nobody(roster, can_report=can_report),
+        stacks=True,
+    )
+    rules = details("How this is judged", facts(_RULES.items()), key="rules")
+    return sighted_part(
+        sighting,
+        head,
+        *remarks,
+        element("div", alive, class_="qs-crew"),
+        *([more] if left else []),
+        *([_lost_part(roster, trends, zone, now, can_report=can_report)] if roster.lost else []),
+        *_trend_remarks(trends, zone, now),
+        rules,
+    )
+
+
+def _nobody(roster: Roster, *, can_report: bool) -> str:
+    if roster.alive:
+        return "No worker has that in its name."
+    return "No worker is alive." if can_report else "Not known: no worker can report."
+
+
+def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Markup:
+    """How many live, or did when this was seen, and how many there are of each status."""
+    alive, known = len(roster.alive), len(roster.alive) + len(roster.lost)
+    be = "" if is_fresh else " was" if 1 in (alive, known) else " were"
+    words = f"{alive:,} of {known:,} {'worker' if known == 1 else 'workers'}{be} alive"
+    if not can_report:
+        words = f"{known:,} {'worker' if known == 1 else 'workers'}: not known who is alive"
+    marks = [
+        mark(f"{count:,} {status}", STATUS_TONES[status])
+        for status, count in roster.counts.items()
+        if count and (can_report or status != "lost")
+    ]
+    if roster.stuck_jobs:
+        jobs = "job" if roster.stuck_jobs == 1 else "jobs"
+        marks.append(mark(f"{roster.stuck_jobs:,} {jobs} far older than usual", Tone.WARN))
+    return element("p", element("strong", words), *marks, class_="qs-summary")
+
+
+def several_of(name: str, count: int) -> str:
+    """What is said of several workers of one name."""
+    return f"{'Two' if count == 2 else f'{count:,}'} workers are called {name}"
+
+
+def by_urgency(entries: Sequence[Entry]) -> list[Entry]:
+    """Those that need a look first, and else in their order."""
+
+    def rank(entry: Entry) -> int:
+        if entry.worker.status == "stalled":
+            return 0
+        if entry.has_stuck_jobs:
+            return 1
+        levels = [usage.level for usage in (entry.cpu, entry.memory) if usage is not None]
+        return 2 if any(level in _LEVELS for level in levels) else 3
+
+    return sorted(entries, key=rank)
+
+
+def found(entries: Sequence[Entry], text: str) -> list[Entry]:
+    """Those that have ``text`` in their name, a queue or a job's name."""
+    wanted = text.strip().casefold()
+
+    def has(entry: Entry) -> bool:
+        queues = (queue for queue, _ in entry.queues)
+        jobs = (running.job.name for running in entry.jobs)
+        return any(wanted in name.casefold() for name in (entry.worker.name, *queues, *jobs))
+
+    return [entry for entry in entries if not wanted or has(entry)]
+
+
+def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
+    worker, report = entry.worker, entry.worker.report
+    places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
+    return [
+        element(
+            "div",
+            element("strong", worker.name),
+            mark(worker.words, STATUS_TONES[worker.status]),
+            _note(worker.reason) if worker.reason else "",
+            _note(f"{report.pool}, {places}"),
+            mark(f"clock {clock_words(worker)}", Tone.WARN) if worker.clock_off_seconds else "",
+            class_="qs-worker",
+            data_status=worker.status,
+        ),
+        _queues(entry),
+        _long(worker.uptime_seconds),
+        joined(_jobs(entry), _fetched(entry, zone, now)),
+        _ended(entry),
+        figure(entry.pace.per_minute, digits=1) if entry.pace else UNKNOWN,
+        _cpu(entry.cpu),
+        _memory(entry.memory),
+        _chart(worker.name, trends),
+    ]
+
+
+def clock_words(worker: Worker) -> str:
+    """By how much a worker's clock is off, such as “1 h ahead”."""
+    return ahead_words(worker.clock_off_seconds)
+
+
+def ahead_words(seconds: float) -> str:
+    """By how much a clock is ahead, or behind where that is negative."""
+    return f"{duration_words(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"
+
+
+def _lost_part(
+    roster: Roster, trends: Trends, zone: tzinfo, now: float, *, can_report: bool
+) -> Markup:
+    title = "Lost" if can_report else "Not heard of"
+    state = mark("lost", STATUS_TONES["lost"]) if can_report else mark("not known", Tone.UNKNOWN)
+    return element(
+        "section",
+        heading(title, "forgotten 10 min after their last report"),
+        table(
+            _LOST_COLUMNS,
+            [_lost_row(entry, state, trends, zone, now) for entry in roster.lost],
+            caption="Workers that are lost" if can_report else "Workers that are not heard of",
+            stacks=True,
+        ),
+        class_="qs-lost",
+    )
+
+
+def _lost_row(entry: Entry, state: Markup, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
+    worker = entry.worker
+    return [
+        element(
+            "div",
+            element("strong", worker.name),
+            state,
+            class_="qs-worker",
+            data_status=worker.status,
+        ),
+        joined(
+            moment(worker.report.at, zone, now),
+            _note(f"{duration_words(worker.silent_seconds)} ago"),
+        ),
+        _long(entry.forgotten_in_seconds),
+        _jobs(entry),
+        _ended(entry),
+        _chart(worker.name, trends),
+    ]
+
+
+def _queues(entry: Entry) -> Markup:
+    lines = []
+    for queue, state in entry.queues:
+        told = "" if state == "served" else mark(state, Tone.IDLE)
+        lines.append(element("li", element("span", queue, class_="qs-queue"), told))
+    return element("ul", *lines, class_="qs-lines") if lines else element("span", "none")
+
+
+def _jobs(entry: Entry) -> Markup:
+    is_alive = entry.worker.is_alive
+    if not entry.job_count:
+        return element("span", "nothing", class_="qs-muted")
+    lines = [_job(running, is_alive=is_alive) for running in entry.jobs[:_JOBS_SHOWN]]
+    left = entry.job_count - len(lines)
+    if left > 0:
+        lines.append(element("li", f"and {left:,} more, all younger", class_="qs-muted"))
+    if not is_alive:
+        lines.append(element("li", _fate(entry), class_="qs-muted"))
+    return element("ul", *lines, class_="qs-lines")
+
+
+def _fate(entry: Entry) -> str:
+    """What becomes of the jobs of a lost worker; it names 200 of them at most."""
+    report = entry.worker.report
+    again = sum(
+        report.redelivers if job.redelivers is None else job.redelivers for job in report.active
+    )
+    if again == len(report.active):
+        return "The broker will deliver them again."
+    if not again:
+        return "Lost: the broker has handed them over for good."
+    gone = len(report.active) - again
+    return f"The broker will deliver {again:,} of them again; {gone:,} it has handed over for good."
+
+
+def _fetched(entry: Entry, zone: tzinfo, now: float) -> Markup:
+    """What it has besides the jobs that run, in a line each."""
+    lines = []
+    if entry.reserved_count:
+        lines.append(_note(f"{entry.reserved_count:,} fetched"))
+    if scheduled := entry.worker.report.scheduled:
+        lines.append(_note(scheduled_words(scheduled, entry.worker.next_due_at, zone, now)))
+    return joined(*lines)
+
+
+def scheduled_words(count: int, next_at: float | None, zone: tzinfo, now: float) -> Markup:
+    """So many jobs wait for their time, the first until ``next_at``, epoch seconds."""
+    next_due = () if next_at is None else (", next at ", moment(next_at, zone, now))
+    return joined(f"{count:,} scheduled", *next_due)
+
+
+def _job(running: RunningJob, *, is_alive: bool) -> Markup:
+    job = running.job
+    name = element("span", job.name, class_="qs-job", title=f"{job.id}, {job.queue}, {job.tenant}")
+    age = element("span", _long(running.age_seconds), class_="qs-age")
+    again = (mark("delivered again", Tone.WARN),) if job.is_redelivered else ()
+    if not is_alive or not running.is_stuck:
+        # Who finds it with each worker that is lost can revoke it.
+        which = (_note(joined("id ", code(job.id))),) if again else ()
+        return element("li", name, " ", age, *again, *which, data_again=bool(again))
+    usual = running.usual
+    why = (
+        f"95 % of its kind end within {duration_words(max(1.0, usual.p95_seconds))}"
+        if usual is not None
+        else "how long its kind usually runs is not known"
+    )
+    # On a line of its own: the age grows, and must not break it anew.
+    told = mark("far older than usual", Tone.WARN)
+    note = _note(joined(f"{why}; id ", code(job.id)))
+    return element("li", name, " ", age, *again, told, note, data_stuck=True)
+
+
+def _ended(entry: Entry) -> Markup:
+    report = entry.worker.report
+    lines = [figure(report.processed)]
+    if report.failed:
+        ratio = 100 * report.failed / report.processed if report.processed else math.nan
+        lines.append(_note(f"{report.failed:,} failed, {ratio:.1f} %"))
+    if report.retried:
+        lines.append(_note(f"{report.retried:,} retried"))
+    return joined(*lines)
+
+
+def _cpu(usage: Usage | None) -> Markup:
+    if usage is None:
+        return _not_measured()
+    if usage.limit is None:
+        return joined(figure(usage.used, "cores", digits=2), _note("no limit known"))
+    cores = "1 core" if usage.limit == 1 else f"{usage.limit:g} cores"
+    return _meter(usage, f"{usage.used:.2f} of {cores}", "CPU")
+
+
+def _memory(usage: Usage | None) -> Markup:
+    if usage is None:
+        return _not_measured()
+    if usage.limit is None:
+        return joined(element("span", _bytes(usage.used)), _note("no limit known"))
+    return _meter(usage, f"{_bytes(usage.used)} of {_bytes(usage.limit)}", "Memory")
+
+
+def _meter(usage: Usage, words: str, label: str) -> Markup:
+    # Rounded down, so that the figure and its word agree at the thresholds.
+    percent = math.floor(100 * (usage.ratio or 0.0) + 1e-9)
+    level = str(usage.level)
+    told = element("span", f"{percent} %")
+    if level in _LEVELS:
+        word, tone = _LEVELS[level]
+        told = mark(f"{percent} %, {word}", tone)
+    bar = element(
+        "span",
+        element("i", style=f"width:{min(100, percent)}%"),
+        class_="qs-meter",
+        data_level=level,
+        role="meter",
+        aria_label=label,
+        aria_valuemin="0",
+        aria_valuemax="100",
+        aria_valuenow=str(percent),
+    )
+    return joined(told, bar, _note(words))
+
+
+def _not_measured() -> Markup:
+    return element("span", "not measured yet", class_="qs-muted")
+
+
+def _bytes(count: float) -> str:
+    for size, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if size > 2**20 else f"{count / size:.0f} {unit}"
+    return f"{count / 2**10:.0f} KiB"
+
+
+def _long(seconds: float) -> Markup:
+    """A duration in whole seconds, which does not run while it is read."""
+    return element("span", duration_words(seconds), class_="qs-figures")
+
+
+def _note(text: str | Markup) -> Markup:
+    return element("div", text, class_="qs-muted")
+
+
+def _chart(worker: str, trends: Trends) -> Markup:
+    if not trends.is_offered:
+        return UNKNOWN
+    trend = trends.known.get(worker)
+    if trend is None:
+        return element("div", class_="qs-trend", data_state="asking")
+    if trend.per_minute is None or trend.peak is None:
+        words = "no data" if trend.state is State.EMPTY else "not known"
+        return element(
+            "div", words, class_="qs-trend qs-muted", data_state=trend.state, title=trend.cause
+        )
+    words = f"peak {_rate(trend.peak)} / min" if trend.peak else "none ended"
+    return element(
+        "div",
+        sparkline(trend.per_minute, trend.peak, f"{words} in the last seven days"),
+        _note(words),
+        class_="qs-trend",
+        data_state=trend.state,
+        title=trend.cause or False,
+    )
+
+
+def sparkline(values: Floats, peak: float, words: str) -> Markup:
+    """A curve from 0 to ``peak`` with its gaps; ``words`` say it to those who cannot see it."""
+    width, height = _CHART
+    across = width / max(1, len(values) - 1)
+    down = (height - 4) / peak if peak > 0 else 0.0
+    parts = []
+    is_drawn = False
+    for index, value in enumerate(values.tolist()):
+        if not math.isfinite(value):
+            is_drawn = False
+            continue
+        parts.append(
+            f"{'L' if is_drawn else 'M'}{index * across:.0f} {height - 2 - value * down:.1f}"
+            # A lone point between gaps is seen by its round end.
+            + ("" if is_drawn else "h.01")
+        )
+        is_drawn = True
+    return element(
+        "svg",
+        element("path", d="".join(parts)),
+        viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=words,
+        class_="qs-sparkline",
+    )
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def _trend_remarks(trends: Trends, zone: tzinfo, now: float) -> list[Markup]:
+    """Once below the tables, why a chart may be old or missing."""
+    if not trends.is_offered:
+        words = "The panel file names no throughput of a worker, so seven days are not shown."
+        return [element("p", words, class_="qs-muted")]
+    troubled = [t for t in trends.known.values() if t.state in (State.STALE, State.UNAVAILABLE)]
+    if not troubled:
+        return []
+    oldest = min(troubled, key=lambda trend: trend.end)
+    when = joined("; the curves end at ", moment(oldest.end, zone, now))
+    has_curves = any(trend.per_minute is not None for trend in troubled)
+    return [
+        notice(
+            joined("Seven days: ", f"{oldest.cause}", when if has_curves else "", "."),
+            tone=Tone.UNKNOWN,
+        )
+    ]

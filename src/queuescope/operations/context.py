@@ -1,0 +1,130 @@
+"""Everything that operations need, put together from plain arguments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from queuescope.broker.fleet import Fleet, judge
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.redis.purges import Quarantine
+from queuescope.broker.remote_control import WorkerCommands
+from queuescope.broker.reports import DesiredState
+from queuescope.errors import AuditError, BrokerError, OutcomeUnknownError, PurgeError
+from queuescope.operations.access import Access
+from queuescope.operations.audit import Entry
+from queuescope.operations.control import Effect, Operations
+from queuescope.operations.effects import PauseAndResume, PurgeQueue, RestorePurge
+from queuescope.operations.job_effects import JobClaims, RetryJobs, RevokeJob, ScalePool
+from queuescope.operations.ledger import Ledger
+from queuescope.operations.request import Operation
+
+
+class ControlRoom:
+    """One broker, its workers, and what may be done to them.
+
+    Nothing is opened before the first use. Without ``claims`` (a job history) nothing is retried.
+    ``queues`` are known besides those that workers serve.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker_url: str,
+        store_url: str,
+        folder: Path,
+        access: Access,
+        claims: JobClaims | None = None,
+        queues: Sequence[str] = (),
+        key_prefix: str = "",
+        transport_options: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Purges are exported to ``folder``. ``clock`` gives epoch seconds. Unless it is given,
+        acts stand in the audit by the broker's clock, so that those of several servers stand in
+        order, and rights expire by our own. Raises ``ConfigurationError``.
+        """
+        self.named_queues = tuple(queues)
+        self.broker = RedisBroker(
+            broker_url, key_prefix=key_prefix, transport_options=transport_options
+        )
+        self.commands = WorkerCommands(broker_url, self.broker, transport_options=transport_options)
+        self.quarantine = Quarantine(self.broker, folder)
+        self.ledger = Ledger(store_url, clock=clock or self.broker.clock.now)
+        self._pauses = PauseAndResume(self.ledger, self.broker, self.queues)
+        restore = RestorePurge(self.quarantine, self.ledger)
+        effects: dict[Operation, Effect] = {
+            Operation.PAUSE: self._pauses,
+            Operation.RESUME: self._pauses,
+            Operation.PURGE: PurgeQueue(self.broker, self.quarantine, self.queues),
+            Operation.RESTORE: restore,
+            Operation.REVOKE: RevokeJob(self.broker, self.commands, self.fleet),
+            Operation.SCALE: ScalePool(self.commands, self.fleet),
+        }
+        if claims is not None:
+            effects[Operation.RETRY] = RetryJobs(claims, self.commands, self.fleet)
+        self.operations = Operations(
+            self.ledger,
+            access,
+            effects,
+            clock=clock or time.time,
+            doubts={Operation.RESTORE: restore.doubt},
+        )
+
+    def fleet(self) -> Fleet:
+        """The workers as they report, without what waits. Raises ``BrokerError``."""
+        return judge(self.broker.workers(), DesiredState())
+
+    def queues(self) -> tuple[str, ...]:
+        """Every queue that a worker serves or that was named. Raises ``BrokerError``."""
+        return tuple(sorted({*self.named_queues, *self.fleet().queues()}))
+
+    def tidy(self) -> list[Entry]:
+        """Finish what an ended process left: acts without an outcome, purges that were cut off,
+        a broker that lost its copy of what is desired. Returns the outcomes that were written.
+        Reports of workers that are long gone are not its affair: whoever keeps the job history
+        needs them first.
+
+        To be called at the start and every few seconds. What cannot be done now is left for the
+        next call; raises ``AuditError``, ``BrokerError``, ``PurgeError`` and
+        ``OutcomeUnknownError`` of the last that could not.
+        """
+        failure: AuditError | BrokerError | PurgeError | OutcomeUnknownError | None = None
+        written: list[Entry] = []
+        if not self.broker.clock.is_compared:
+            # An act of another server would seem to have ended long ago by a clock that is ahead.
+            with suppress(BrokerError):
+                self.broker.now()
+        try:
+            written = self.operations.start()
+        except AuditError as exc:
+            failure = exc
+        for step in (self.quarantine.recover, self._pauses.reconcile):
+            try:
+                step()
+            except (AuditError, BrokerError, PurgeError, OutcomeUnknownError) as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
+        return written
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.commands.close()
+        self.broker.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""A chart's reading and figure, and what lies on it."""

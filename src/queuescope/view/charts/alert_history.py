@@ -1,0 +1,207 @@
+"""Alerts that were active in a range, from begin to end, as Prometheus recorded them itself.
+
+Each evaluation of a rule writes ``ALERTS`` and ``ALERTS_FOR_STATE`` (whose value is when the alert
+began), and both end with the alert. Sources that write neither tell of no alert that is over.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from queuescope.cache import CachedReader
+from queuescope.panels import Panel, Resolution
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import Matcher, duration
+from queuescope.timeseries import Frame, Grid, Labels
+from queuescope.view.overview.alerts import AlertRules, AlertScope
+
+_MAX_SHOWN = 50
+_LABEL = "queuescope_alert"
+_BEGAN, _UNTIL, _FIRED = "began", "until", "fired"
+_NOW = "now"
+_FINEST_SECONDS, _COARSEST_SECONDS = 15, 60
+_HIDDEN_LABELS = {"alertname", "severity", "alertstate", "__name__", _LABEL}
+
+
+@dataclass(frozen=True, slots=True)
+class PastAlert:
+    """``began`` and ``until`` are source times; ``until`` None: it is active still. ``fired`` says
+    whether it was ever more than pending.
+    """
+
+    name: str
+    severity: str
+    panel: str
+    labels: tuple[tuple[str, str], ...]
+    began: float
+    until: float | None
+    fired: bool
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "severity": self.severity,
+            "panel": self.panel,
+            "labels": dict(self.labels),
+            "since": self.began,
+            "until": self.until,
+            "state": "firing" if self.fired else "pending",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PastAlerts:
+    """The newest alerts of a range, oldest first; ``more`` counts the earlier ones."""
+
+    shown: tuple[PastAlert, ...] = ()
+    more: int = 0
+
+
+class AlertHistories:
+    """Reads the alerts of a range that are about one of the panels."""
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        reader: CachedReader,
+        panels: tuple[Panel, ...],
+        clock: Callable[[], float],
+        scope: AlertScope,
+        *,
+        replica_labels: Collection[str] = (),
+    ) -> None:
+        """What differs in ``replica_labels`` alone is one alert, told by several servers."""
+        self._reader = reader
+        self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
+        self._scope = scope
+        self._rules = AlertRules(client, panels, clock)
+
+    async def selector(self, *, may_ask: bool) -> str:
+        """The matcher of the alerts that are about a panel, as PromQL; empty: none is known."""
+        if may_ask:
+            await self._rules.renew()
+        names = [name for name, panel in self._rules.panel_of.items() if panel is not None]
+        if not names:
+            return ""
+        chosen = Matcher("alertname", "=~", "|".join(map(re.escape, sorted(names))))
+        return self._scope.narrowed(str(chosen))
+
+    async def read(
+        self,
+        selector: str,
+        grid: Grid,
+        resolution: Resolution,
+        source_now: float,
+        epoch: str | None,
+    ) -> Frame:
+        """What is recorded at the closed steps of ``grid``; empty where the source is away."""
+        query = " or ".join(
+            _marked(name, text)
+            for name, text in _texts(selector, resolution, grid.step_seconds).items()
+        )
+        reading = await self._reader.read(query, grid, source_now=source_now, epoch=epoch)
+        frame = reading.frame
+        return Frame.empty(grid) if frame is None else Frame.assembled(grid, [frame])
+
+    def open_texts(
+        self, selector: str, resolution: Resolution, open_seconds: float
+    ) -> Mapping[str, str]:
+        """What to ask of the step that is still open: PromQL by name."""
+        texts = {
+            f"alerts_{name}": text
+            for name, text in _texts(selector, resolution, open_seconds).items()
+        }
+        return {**texts, f"alerts_{_NOW}": f"ALERTS_FOR_STATE{{{selector}}}"}
+
+    def alerts(
+        self,
+        frame: Frame,
+        open_series: Mapping[str, Sequence[tuple[Labels, float]]],
+        live_at: float | None,
+    ) -> PastAlerts:
+        """The alerts of the range from its closed steps and, until ``live_at``, the open one."""
+        times = [*frame.grid.timestamps().tolist(), *([] if live_at is None else [live_at])]
+        rows: dict[Labels, dict[str, list[float]]] = {}
+
+        def put(labels: Labels, name: str, values: Sequence[float]) -> None:
+            own = tuple(p for p in labels if p[0] not in self._not_own)
+            pick = min if name in {_BEGAN, _NOW} else max
+            empty = [math.nan] * len(times)
+            row = rows.setdefault(own, {}).setdefault(name, empty)
+            for at, value in enumerate(values, start=len(times) - len(values)):
+                if not math.isnan(value):
+                    row[at] = value if math.isnan(row[at]) else pick(row[at], value)
+
+        for labels, values in zip(frame.series, frame.values, strict=True):
+            padded = np.append(values, [] if live_at is None else [math.nan])
+            put(labels, dict(labels).get(_LABEL, ""), padded.tolist())
+        for name, series in open_series.items():
+            for labels, value in series:
+                put(labels, name.removeprefix("alerts_"), [value])
+        found = [
+            alert for labels, row in rows.items() for alert in self._activations(labels, row, times)
+        ]
+        found = [alert for alert in found if (alert.until or math.inf) >= frame.grid.start]
+        found.sort(key=lambda alert: alert.began)
+        return PastAlerts(tuple(found[-_MAX_SHOWN:]), max(0, len(found) - _MAX_SHOWN))
+
+    def _activations(
+        self, labels: Labels, row: Mapping[str, Sequence[float]], times: Sequence[float]
+    ) -> list[PastAlert]:
+        """Each time that one alert was active: what began at the same moment is one."""
+        nothing = [math.nan] * len(times)
+        panel = self._rules.panel_of.get(dict(labels).get("alertname", ""))
+        if panel is None:
+            return []
+        spans: dict[float, tuple[float, bool]] = {}
+        steps = zip(
+            times,
+            row.get(_BEGAN, nothing),
+            row.get(_UNTIL, nothing),
+            row.get(_FIRED, nothing),
+            strict=True,
+        )
+        for at, began, until, fired in steps:
+            if math.isfinite(began):
+                end = until if math.isfinite(until) else at
+                spans[began] = (end, math.isfinite(fired) or spans.get(began, (0, False))[1])
+        active = row.get(_NOW, nothing)[-1]
+        pairs = dict(labels)
+        return [
+            PastAlert(
+                pairs.get("alertname", ""),
+                pairs.get("severity", ""),
+                panel,
+                tuple(pair for pair in labels if pair[0] not in _HIDDEN_LABELS),
+                began,
+                None if began == active else until,
+                fired,
+            )
+            for began, (until, fired) in spans.items()
+        ]
+
+
+def _marked(name: str, text: str) -> str:
+    return f'label_replace(({text}), "{_LABEL}", "{name}", "", "")'
+
+
+def _texts(selector: str, resolution: Resolution, seconds: float) -> Mapping[str, str]:
+    """PromQL by name, over windows of ``seconds``: when the alert began, until when it was seen to
+    be active, and until when to fire.
+    """
+    window = resolution.window(seconds)
+    finest = min(max(seconds / 60, _FINEST_SECONDS), _COARSEST_SECONDS)
+    every = duration(max(1, round(min(finest, seconds))))
+    seen = f"ALERTS_FOR_STATE{{{selector}}}"
+    fired = f'ALERTS{{alertstate="firing",{selector}}}'
+    return {
+        _BEGAN: f"last_over_time({seen}[{window}])",
+        _UNTIL: f"max_over_time(timestamp({seen})[{window}:{every}])",
+        _FIRED: f"max_over_time({fired}[{window}])",
+    }

@@ -1,0 +1,180 @@
+"""How arrival went against completion over a range: the strip on the depth chart.
+
+It is asked for beside the charts, once for all viewers of a view, and again when the view has a
+new step. Where the samples of a step come late, they are seen within ``RECHECK_SECONDS``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from queuescope.cache import CachedReader
+from queuescope.figures import duration_words
+from queuescope.figures.figure import encode_values
+from queuescope.health import MOVEMENT_SECONDS, DrainHistory, DrainState, drain_history
+from queuescope.panels import Dashboard
+from queuescope.single_flight import SingleFlight
+from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+from queuescope.view.selection import View
+from queuescope.view.source.state import Bearings, Surveyor
+
+RECHECK_SECONDS = 300.0
+
+_SETTLING_SECONDS = 5.0
+# Old enough that the question for the charts serves here as well.
+_BEARINGS_SECONDS = 60.0
+_MAX_KEPT = 64
+_MINUTE = 60
+_LABEL = "queuescope_flow"
+_WAITING, _COMPLETED = "waiting", "completed"
+_NO_HISTORY = "The panel file does not say what is completed."
+
+LETTERS = {
+    DrainState.EMPTY: "e",
+    DrainState.CLEARING: "c",
+    DrainState.STEADY: "s",
+    DrainState.GROWING: "g",
+    DrainState.WAITING: "w",
+    DrainState.STALLED: "x",
+    DrainState.PAUSED: "p",
+    DrainState.UNKNOWN: "-",
+}
+"""How the states of a whole range are told, a letter for each timestamp; what operators wanted
+then is not known to Prometheus."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    grid: Grid
+    epoch: str | None
+    read_at: float
+    body: bytes
+
+
+class FlowHistories:
+    """Makes the history of a view on request; equal views that ask at once share one reading."""
+
+    def __init__(
+        self,
+        reader: CachedReader,
+        surveyor: Surveyor,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._surveyor = surveyor
+        self._dashboard = dashboard
+        self._matchers = matchers
+        self._clock = clock
+        self._kept: OrderedDict[View, _Kept] = OrderedDict()
+        self._flights = SingleFlight[View, None, bytes]()
+
+    async def get(self, view: View) -> bytes:
+        """The JSON for ``view``, whose breakdown does not matter; never raises for a source."""
+        whole = View(view.range, view.start, view.end, view.step_seconds)
+        flight = self._flights.under_way(whole)
+        if flight is None:
+            flight = self._flights.launch(whole, None, self._take(whole))
+        return await flight.result()
+
+    async def aclose(self) -> None:
+        await self._flights.aclose()
+
+    async def _take(self, view: View) -> bytes:
+        flow = self._dashboard.flow
+        if flow is None or not flow.has_history:
+            return orjson.dumps({"state": State.EMPTY, "cause": _NO_HISTORY, "states": ""})
+        bearings = await self._surveyor.bearings(max_age_seconds=_BEARINGS_SECONDS)
+        grid = view.grid(bearings.source_now, bearings.scrapes.fastest_seconds)
+        kept = self._kept.get(view)
+        if kept is not None and self._is_good(kept, grid, bearings):
+            return kept.body
+        step = grid.step_seconds
+        window_steps = -(-flow.window_seconds // step)
+        both = bearings.resolution(step, flow.waiting, flow.completed)
+        # A depth that is told seldom stands still in between.
+        movement_steps = -(-max(MOVEMENT_SECONDS, 2 * both.scrape_interval_seconds) // step)
+        window_steps = max(window_steps, movement_steps)
+        wide = Grid(grid.start - window_steps * step, grid.end, step)
+        query = " or ".join(
+            f"label_replace(({self._filled(template, bearings, step)}), "
+            f'"{_LABEL}", "{name}", "", "")'
+            for name, template in ((_WAITING, flow.waiting), (_COMPLETED, flow.completed))
+        )
+        reading = await self._reader.read(
+            query,
+            wide,
+            source_now=bearings.source_now,
+            epoch=bearings.epoch,
+            late_seconds=both.unsettled_seconds,
+        )
+        body = orjson.dumps(_content(reading, grid, wide, window_steps, movement_steps))
+        settled = bearings.source_now >= (grid.end + both.newest_after_seconds + _SETTLING_SECONDS)
+        if reading.state is State.FRESH and settled:
+            self._kept[view] = _Kept(grid, bearings.epoch, self._clock(), body)
+            self._kept.move_to_end(view)
+            while len(self._kept) > _MAX_KEPT:
+                self._kept.popitem(last=False)
+        return body
+
+    def _filled(self, template: str, bearings: Bearings, step_seconds: int) -> str:
+        resolution = bearings.resolution(step_seconds, template)
+        return self._dashboard.panels[0].render(template, resolution, self._matchers, None)
+
+    def _is_good(self, kept: _Kept, grid: Grid, bearings: Bearings) -> bool:
+        same = (kept.grid, kept.epoch) == (grid, bearings.epoch) and bearings.error is None
+        return same and 0 <= self._clock() - kept.read_at < RECHECK_SECONDS
+
+
+def _content(
+    reading: Reading, grid: Grid, wide: Grid, window_steps: int, movement_steps: int
+) -> dict[str, Any]:
+    frame = Frame.empty(wide) if reading.frame is None else reading.frame
+    frame = Frame.assembled(wide, [frame])
+    waiting, completed = _row(frame, _WAITING), _row(frame, _COMPLETED)
+    if waiting is None or completed is None:
+        cause = reading.cause or "Prometheus counts no jobs that are completed in this range."
+        state = reading.state if reading.state is State.UNAVAILABLE else State.EMPTY
+        return {"state": state, "cause": cause, "states": ""}
+    found = drain_history(
+        waiting,
+        completed,
+        step_seconds=grid.step_seconds,
+        window_steps=window_steps,
+        movement_steps=movement_steps,
+    )
+    return {
+        "state": reading.state,
+        "cause": reading.cause,
+        "asOf": reading.as_of,
+        "from": grid.start,
+        "step": grid.step_seconds,
+        "windows": found.window_seconds.tolist(),
+        "windowWords": {
+            str(seconds): duration_words(seconds)
+            for seconds in np.unique(found.window_seconds).tolist()
+        },
+        **_packed(found),
+    }
+
+
+def _packed(found: DrainHistory) -> dict[str, Any]:
+    return {
+        "states": "".join(LETTERS[state] for state in found.states),
+        "arrivedPerMinute": encode_values(found.arrival_per_second * _MINUTE),
+        "completedPerMinute": encode_values(found.completion_per_second * _MINUTE),
+    }
+
+
+def _row(frame: Frame, name: str) -> Floats | None:
+    """The one series of this name; None when there is none."""
+    rows = [row for row, labels in enumerate(frame.series) if dict(labels).get(_LABEL) == name]
+    return np.asarray(frame.values[rows[0]]) if len(rows) == 1 else None

@@ -1,0 +1,244 @@
+"""Breakdowns by a label with very many values: only the worst of them are asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+
+from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
+from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels.native import classic_part
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.names import selector
+from queuescope.prometheus.promql import Matcher
+from queuescope.timeseries import Grid, Labels
+
+CROWD = 500
+"""Up to so many values all are asked for and ranked by their worst point of the range."""
+
+_LOOKS = 6
+_COUNTED_KEPT_SECONDS = 600.0
+_RANKED_KEPT_SECONDS = 60.0
+_SHARED_SECONDS = 1.0
+_MAX_KEPT = 256
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_TOO_MUCH = (SourceErrorKind.TIMEOUT, SourceErrorKind.EXECUTION, SourceErrorKind.TOO_LARGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """``worst`` are the values to ask for, of ``total`` that were seen in the range."""
+
+    by: str
+    worst: tuple[str, ...]
+    total: int
+
+    def matchers(self, others: str) -> str:
+        """``others`` (rendered PromQL), and one that leaves only the worst."""
+        pattern = "|".join(map(re.escape, self.worst))
+        mine = str(Matcher(self.by, "=~", pattern))
+        return f"{others},{mine}" if others else mine
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    total: int
+    some: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Ranking:
+    """Who is worst in the range that ends at ``end``: by name, how bad the worst that was seen at
+    the ``looks`` was, and of those who came later or in between when they were ``met`` (source
+    time), and how bad they were then. More is worse.
+    """
+
+    kept_until: float = float("-inf")
+    end: int = 0
+    count: _Count = _Count(0, ())
+    looks: Mapping[str, float] = field(default_factory=dict)
+    met: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class Crowds:
+    """Finds out whether a breakdown is a crowd, and who is worst in it. Remembers both a while."""
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        *,
+        matchers: str,
+        limit: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._matchers = matchers
+        self._limit = limit
+        self._clock = clock
+        self._counted: dict[tuple[str, str, Grid], tuple[float, _Count]] = {}
+        self._ranked: dict[tuple[str, str, int, int, bool], _Ranking] = {}
+        self._now: dict[tuple[str, str], tuple[float, Mapping[str, float]]] = {}
+        self._too_much: dict[tuple[str, str], float] = {}
+
+    async def of(
+        self,
+        panel: Panel,
+        by: str,
+        grid: Grid,
+        resolution: Resolution,
+        live_at: float | None = None,
+        *,
+        is_away: bool = False,
+    ) -> Crowd | None:
+        """The crowd that ``panel`` by label ``by`` is on ``grid``, None when it is none.
+
+        Who is worst is judged at ``_LOOKS`` instants of the range, as “now” is, for a while; where
+        the source cannot do that in time, at its end. With ``live_at`` (source time), until when
+        the view reaches the present, it is judged then, too, each time unless the source
+        ``is_away``: whoever is worst in the step that is still open is among them. Raises
+        ``SourceError``.
+        """
+        key = (panel.id, by, len(grid), grid.step_seconds, live_at is not None)
+        ranking = self._ranked.get(key, _Ranking())
+        is_young = 0 <= ranking.kept_until - self._clock() <= _RANKED_KEPT_SECONDS
+        # Only a range that follows the present is the same one a moment later.
+        moved = grid.end - ranking.end
+        is_same = moved == 0 or (live_at is not None and 0 < moved <= 2 * _step_of(grid))
+        if not (is_young and is_same):
+            try:
+                count = await self._count(panel, by, grid)
+                if count.total <= CROWD:
+                    return None
+                looks = await self._looks(panel, by, grid, resolution)
+            except SourceError:
+                if key not in self._ranked:
+                    raise
+                # In an outage the last ones are those of whom data are held.
+                return self._crowd(by, ranking)
+            kept_until = self._clock() + _RANKED_KEPT_SECONDS
+            ranking = _Ranking(kept_until, grid.end, count, looks, ranking.met)
+            _keep(self._ranked, key, ranking)
+        if live_at is not None and not is_away:
+            now = await self._bad_now(panel, by, resolution, live_at)
+            self._meet(ranking, now, live_at, grid.start)
+        return self._crowd(by, ranking)
+
+    def _crowd(self, by: str, ranking: _Ranking) -> Crowd:
+        worst = tuple(sorted({*ranking.looks, *ranking.met}))
+        # Where none has a number just then, some at least are read, which tells their state.
+        return Crowd(by, worst or ranking.count.some, ranking.count.total)
+
+    def _meet(self, ranking: _Ranking, now: Mapping[str, float], at: float, since: float) -> None:
+        """Take those in who are worse ``now``, ``at`` source time, than the worst of the range,
+        which begins at ``since``; they stay as long as it holds that moment.
+
+        Nobody else is taken in: each other name has all of the range read anew.
+        """
+        met = {name: one for name, one in ranking.met.items() if one[0] >= since}
+        known = dict(ranking.looks)
+        for name, (_, bad) in met.items():
+            known[name] = max(bad, known.get(name, bad))
+        worst = sorted(known.values(), reverse=True)[: self._limit]
+        least = worst[-1] if len(worst) == self._limit else float("-inf")
+        for name, bad in now.items():
+            if bad > max(least, known.get(name, float("-inf"))):
+                met[name] = (at, bad)
+        kept = sorted(met, key=lambda name: met[name][1], reverse=True)[: self._limit]
+        ranking.met = {name: met[name] for name in kept}
+
+    async def _count(self, panel: Panel, by: str, grid: Grid) -> _Count:
+        # As long as it is counted in, a range that follows the present is one and the same.
+        coarse = Grid.covering(grid.start, grid.end, int(_COUNTED_KEPT_SECONDS))
+        key = (panel.id, by, coarse)
+        kept_until, count = self._counted.get(key, (float("-inf"), None))
+        if count is not None and 0 <= kept_until - self._clock() <= _COUNTED_KEPT_SECONDS:
+            return count
+        selectors = [selector(name, self._matchers) for name in panel.all_metrics]
+        names = await self._client.label_values(by, selectors, grid.start, grid.end)
+        count = _Count(len(names), names[: self._limit])
+        _keep(self._counted, key, (self._clock() + _COUNTED_KEPT_SECONDS, count))
+        return count
+
+    def _worst_of(self, panel: Panel, by: str, resolution: Resolution) -> str:
+        """The query of the worst, with their values."""
+        recent = replace(resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
+        value = panel.render(panel.now, recent, self._matchers, by)
+        if panel.quantiles:
+            buckets = panel.render(classic_part(panel.now), recent, self._matchers, by)
+            value = f"histogram_quantile({RANKED_QUANTILE}, {buckets}){value[len(buckets) :]}"
+        pick = "bottomk" if panel.kind is Kind.PERCENT else "topk"
+        # What has no number (NaN) is not the worst.
+        return f"{pick}({self._limit}, ({value}) >= 0)"
+
+    async def _looks(
+        self, panel: Panel, by: str, grid: Grid, resolution: Resolution
+    ) -> Mapping[str, float]:
+        query = self._worst_of(panel, by, resolution)
+        step = _step_of(grid)
+        last = grid.end // step * step
+        try:
+            looks = Grid(max(grid.start // step * step, last - (_LOOKS - 1) * step), last, step)
+            frame = (await self._client.query_range(query, looks)).frame
+        except SourceError as exc:
+            if exc.kind not in _TOO_MUCH:
+                raise
+            return await self._bad_at(panel, by, query, grid.end)
+        worst = np.fmax.reduce(_badness(panel) * frame.values, axis=1, initial=-np.inf)
+        return _by_name(by, zip(frame.series, worst.tolist(), strict=True))
+
+    async def _bad_now(
+        self, panel: Panel, by: str, resolution: Resolution, at: float
+    ) -> Mapping[str, float]:
+        """Who is worst at this moment; nobody, where the source cannot tell in time."""
+        key = (panel.id, by)
+        held_at, held = self._now.get(key, (float("-inf"), {}))
+        if 0 <= at - held_at < _SHARED_SECONDS:
+            return held
+        refused_until = self._too_much.get(key, float("-inf"))
+        if 0 <= refused_until - self._clock() <= _RANKED_KEPT_SECONDS:
+            return {}
+        try:
+            found = await self._bad_at(panel, by, self._worst_of(panel, by, resolution), at)
+        except SourceError as exc:
+            # The reading itself says what is wrong with the source.
+            if exc.kind in _TOO_MUCH:
+                _keep(self._too_much, key, self._clock() + _RANKED_KEPT_SECONDS)
+            return {}
+        _keep(self._now, key, (at, found))
+        return found
+
+    async def _bad_at(self, panel: Panel, by: str, query: str, at: float) -> Mapping[str, float]:
+        answer = await self._client.query(query, at=at)
+        sign = _badness(panel)
+        return _by_name(by, ((sample.labels, sign * sample.value) for sample in answer.samples))
+
+
+def _step_of(grid: Grid) -> int:
+    """How far the looks into its range are apart."""
+    return max(grid.step_seconds, (grid.end - grid.start) // _LOOKS // 60 * 60)
+
+
+def _badness(panel: Panel) -> float:
+    """What makes of a value how bad it is, which is more the worse it is."""
+    return -1.0 if panel.kind is Kind.PERCENT else 1.0
+
+
+def _by_name(by: str, found: Iterable[tuple[Labels, float]]) -> dict[str, float]:
+    return {name: value for labels, value in found if (name := _value(labels, by))}
+
+
+def _value(labels: Labels, by: str) -> str:
+    return dict(labels).get(by, "")
+
+
+def _keep(kept: dict[_K, _V], key: _K, value: _V) -> None:
+    kept.pop(key, None)
+    kept[key] = value
+    while len(kept) > _MAX_KEPT:
+        del kept[next(iter(kept))]

@@ -1,0 +1,69 @@
+"""The points of the newest snapshots, for whoever saves what they have before them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from queuescope.figures import Curve, Curves
+from queuescope.panels import Panel
+from queuescope.view.selection import View
+
+MOST_VALUES = 4 * 1024 * 1024
+"""Of 8 bytes each: 32 MiB."""
+
+_CURVE_VALUES = 128
+"""What a curve takes besides its values, as so many of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """All points of a chart, before any are left out for drawing; ``by`` is the label by which it
+    is broken down, and ``live_at`` when its open step was read (source time).
+    """
+
+    panel: Panel
+    curves: Curves
+    by: str | None
+    live_at: float | None
+
+
+class KeptPoints:
+    """What each snapshot was drawn of, the oldest forgotten first, within ``most`` values."""
+
+    def __init__(self, most: int = MOST_VALUES) -> None:
+        self._most = most
+        self._held: OrderedDict[tuple[View, float], tuple[Points, ...]] = OrderedDict()
+        self.values = 0
+
+    def keep(self, view: View, taken_at: float, points: Iterable[Points]) -> None:
+        """Keep ``points`` for the snapshot of ``view`` that was taken at ``taken_at``."""
+        self._drop((view, taken_at))
+        kept = tuple(replace(one, curves=_values_alone(one.curves)) for one in points)
+        self._held[view, taken_at] = kept
+        self.values += _size(kept)
+        while self.values > self._most:
+            self._drop(next(iter(self._held)))
+
+    def of(self, view: View, taken_at: float) -> tuple[Points, ...] | None:
+        """Those of that snapshot, by panel; None where they are no longer kept."""
+        return self._held.get((view, taken_at))
+
+    def _drop(self, key: tuple[View, float]) -> None:
+        self.values -= _size(self._held.pop(key, ()))
+
+
+def _size(points: Iterable[Points]) -> int:
+    return sum(len(curve.values) + _CURVE_VALUES for one in points for curve in one.curves.curves)
+
+
+def _values_alone(curves: Curves) -> Curves:
+    return replace(curves, curves=tuple(_value_alone(curve) for curve in curves.curves))
+
+
+def _value_alone(curve: Curve) -> Curve:
+    # A copy: these may be a row of something larger, all of which would be kept.
+    return replace(curve, values=np.array(curve.values), low=None, high=None)

@@ -1,0 +1,139 @@
+"""The step that is still open, of all charts of a view, asked for in one question."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from queuescope.errors import SourceError
+from queuescope.panels import Panel, Resolution
+from queuescope.panels.model import RECENT_SECONDS
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.wire import InstantAnswer
+from queuescope.timeseries import UNDEFINED, Labels
+from queuescope.view.present.questions import ABOUT_THE_QUESTION
+
+_log = logging.getLogger(__name__)
+
+_LABEL = "queuescope_live"
+_SO_FAR = "|so_far"
+
+Series = Sequence[tuple[Labels, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPanel:
+    """A chart whose open step is asked for: ``matchers`` is rendered PromQL, ``resolution`` that of
+    its closed steps.
+    """
+
+    panel: Panel
+    by: str | None
+    matchers: str
+    resolution: Resolution
+
+    def texts(self, open_seconds: float) -> Mapping[str, str]:
+        """PromQL by name: the value now, as the card's, and the panel's own query over the open
+        part of the step, unless what is told of now covers all of it.
+        """
+        panel = self.panel
+        now = replace(self.resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
+        texts = {panel.id: panel.render(panel.now, now, self.matchers, self.by)}
+        if not panel.quantiles or open_seconds > RECENT_SECONDS:
+            part = replace(self.resolution, open_seconds=open_seconds)
+            texts[panel.id + _SO_FAR] = panel.render(panel.query, part, self.matchers, self.by)
+        return texts
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEnds:
+    """What is known at ``at`` (source time), by panel: the series of its value now, and those of
+    its query over the open step ``so_far``.
+
+    ``error`` says why the source did not answer; ``warnings`` are its words for an answer that may
+    be incomplete, of which nothing is drawn.
+    """
+
+    at: float
+    series: Mapping[str, Series] = field(default_factory=dict)
+    so_far: Mapping[str, Series] = field(default_factory=dict)
+    error: SourceError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+async def ask_live_ends(
+    client: PrometheusClient,
+    panels: Sequence[OpenPanel],
+    begun: int,
+    at: float,
+    beside: Mapping[str, str] | None = None,
+) -> LiveEnds:
+    """The open steps of ``panels``, from ``begun`` until ``at`` (source time), and what else is
+    asked ``beside`` them, PromQL by name; never raises for a source.
+
+    Should the source refuse the one question, each chart asks its own, and those that are refused
+    again have no open step.
+    """
+    try:
+        return await _together(client, panels, begun, at, beside or {})
+    except SourceError as exc:
+        if exc.kind not in ABOUT_THE_QUESTION:
+            return LiveEnds(at, error=exc)
+    # What stands beside them is left out until the next time.
+    alone = await asyncio.gather(*(_alone(client, panel, begun, at) for panel in panels))
+    return LiveEnds(
+        at,
+        {name: series for ends in alone for name, series in ends.series.items()},
+        {name: series for ends in alone for name, series in ends.so_far.items()},
+        next((ends.error for ends in alone if ends.error is not None), None),
+        tuple(dict.fromkeys(text for ends in alone for text in ends.warnings)),
+    )
+
+
+async def _alone(client: PrometheusClient, panel: OpenPanel, begun: int, at: float) -> LiveEnds:
+    try:
+        return await _together(client, [panel], begun, at, {})
+    except SourceError as exc:
+        if exc.kind not in ABOUT_THE_QUESTION:
+            return LiveEnds(at, error=exc)
+        _log.warning("cannot read the open step of %s: %s (%s)", panel.panel.id, exc, exc.detail)
+        return LiveEnds(at)
+
+
+async def _together(
+    client: PrometheusClient,
+    panels: Sequence[OpenPanel],
+    begun: int,
+    at: float,
+    beside: Mapping[str, str],
+) -> LiveEnds:
+    texts = {name: text for one in panels for name, text in one.texts(at - begun).items()}
+    answer = await client.query(
+        " or ".join(
+            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")'
+            for name, text in {**texts, **beside}.items()
+        ),
+        at=at,
+    )
+    if answer.warnings:
+        return LiveEnds(at, warnings=answer.warnings)
+    names = [one.panel.id for one in panels]
+    found = {name: tuple(_named(answer, name).items()) for name in (*names, *beside)}
+    so_far = {name: tuple(_named(answer, name + _SO_FAR).items()) for name in names}
+    # A sample that is no number is one nevertheless.
+    for name in names:
+        found[name] = tuple(
+            (labels, value if math.isfinite(value) else UNDEFINED) for labels, value in found[name]
+        )
+    return LiveEnds(at, found, so_far)
+
+
+def _named(answer: InstantAnswer, name: str) -> dict[Labels, float]:
+    return {
+        tuple(pair for pair in sample.labels if pair[0] != _LABEL): sample.value
+        for sample in answer.samples
+        if (_LABEL, name) in sample.labels
+    }

@@ -1,0 +1,187 @@
+"""The throughput of each worker over seven days, read ahead for the page that shows them.
+
+The page runs in threads of its own and may not wait: it says on the ``TrendBoard`` whose trends
+it shows and takes what is known. ``WorkerTrends`` reads what is wanted, on the server's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from queuescope.broker.reports import label
+from queuescope.cache import CachedReader
+from queuescope.errors import ConfigurationError
+from queuescope.panels import PerWorker
+from queuescope.prometheus.promql import quote
+from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+from queuescope.view.source.state import Bearings, Surveyor
+
+SPAN_SECONDS = 7 * 86_400
+STEP_SECONDS = 3_600
+MAX_WORKERS = 100
+"""The trends of more workers are not read."""
+
+_WANTED_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 30.0
+_SETTLING_SECONDS = 120.0
+_AT_ONCE = 4
+_YOUNG_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Attempts that a worker ended per minute, for each hour up to ``end`` (source time, epoch
+    seconds); NaN where nothing was measured. None: there is nothing to show, for the ``cause``,
+    one plain sentence, which states other than fresh have.
+    """
+
+    state: State
+    per_minute: Floats | None
+    end: int
+    cause: str = ""
+
+    @property
+    def peak(self) -> float | None:
+        """The most within an hour, as a mean of that hour."""
+        if self.per_minute is None or not np.isfinite(self.per_minute).any():
+            return None
+        return float(np.nanmax(self.per_minute))
+
+
+class TrendBoard:
+    """Whose trends are shown, and those that are known. Any thread may use it; nothing waits."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._wanted: dict[str, float] = {}
+        self._trends: dict[str, Trend] = {}
+
+    def look(self, workers: Sequence[str]) -> dict[str, Trend]:
+        """The trends of ``workers`` as far as they are known; they are kept up from now on, until
+        nobody has looked for a minute.
+        """
+        now = self._clock()
+        with self._lock:
+            self._forget(now)
+            for worker in workers:
+                if worker in self._wanted or len(self._wanted) < MAX_WORKERS:
+                    self._wanted[worker] = now
+            return {worker: self._trends[worker] for worker in workers if worker in self._trends}
+
+    def wanted(self) -> tuple[str, ...]:
+        with self._lock:
+            self._forget(self._clock())
+            return tuple(self._wanted)
+
+    def put(self, worker: str, trend: Trend) -> None:
+        with self._lock:
+            if worker in self._wanted:
+                self._trends[worker] = trend
+
+    def _forget(self, now: float) -> None:
+        # Who looked in the future looked before the clock was set back.
+        self._wanted = {w: at for w, at in self._wanted.items() if 0 <= now - at <= _WANTED_SECONDS}
+        self._trends = {w: trend for w, trend in self._trends.items() if w in self._wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """When a trend was read, by our clock, up to which hour, and whether it is worth keeping."""
+
+    at: float
+    end: int
+    is_good: bool
+
+
+class WorkerTrends:
+    """Reads the trends that are wanted, each once an hour. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        board: TrendBoard,
+        reader: CachedReader,
+        surveyor: Surveyor,
+        per_worker: PerWorker,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._board = board
+        self._reader = reader
+        self._surveyor = surveyor
+        self._per_worker = per_worker
+        self._matchers = matchers
+        self._clock = clock
+        self._reads: dict[str, _Read] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self) -> None:
+        """Read for ever what is wanted."""
+        while True:
+            await self.read_due()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def read_due(self) -> None:
+        """Read what is wanted and not known as of this hour; never raises for a source."""
+        wanted = self._board.wanted()
+        self._reads = {worker: read for worker, read in self._reads.items() if worker in wanted}
+        due = [worker for worker in wanted if self._is_due(worker)]
+        if not due:
+            return
+        bearings = await self._surveyor.bearings(max_age_seconds=_YOUNG_SECONDS)
+        await asyncio.gather(*(self._read(worker, bearings) for worker in due))
+
+    def _is_due(self, worker: str) -> bool:
+        read = self._reads.get(worker)
+        if read is None:
+            return True
+        age = self._clock() - read.at
+        if age < 0 or (not read.is_good and age >= _RETRY_SECONDS):
+            return True
+        # A little later than the hour, so that its last samples are there.
+        return age >= _RETRY_SECONDS and (
+            self._clock() - read.end >= STEP_SECONDS + _SETTLING_SECONDS
+        )
+
+    async def _read(self, worker: str, bearings: Bearings) -> None:
+        grid = Grid.ending_at(bearings.source_now, SPAN_SECONDS, STEP_SECONDS)
+        resolution = bearings.resolution(STEP_SECONDS, self._per_worker.throughput)
+        try:
+            query = self._per_worker.render_throughput(
+                resolution,
+                self._matchers,
+                quote(label(worker)),
+            )
+        except ConfigurationError as exc:
+            trend = Trend(State.UNAVAILABLE, None, grid.end, str(exc))
+        else:
+            async with self._slots:
+                reading = await self._reader.read(
+                    query,
+                    grid,
+                    source_now=bearings.source_now,
+                    epoch=bearings.epoch,
+                    late_seconds=resolution.unsettled_seconds,
+                )
+            trend = _trend(reading, grid)
+        is_good = trend.state not in (State.STALE, State.UNAVAILABLE)
+        self._reads[worker] = _Read(self._clock(), grid.end, is_good)
+        self._board.put(worker, trend)
+
+
+def _trend(reading: Reading, grid: Grid) -> Trend:
+    if reading.frame is None or len(reading.frame.series) != 1:
+        cause = reading.cause or "Prometheus answers with more than one series for this worker"
+        state = State.UNAVAILABLE if reading.frame is None else State.EMPTY
+        return Trend(state, None, grid.end, cause)
+    shown = Frame.assembled(grid, [reading.frame])
+    if not shown.series:
+        return Trend(State.EMPTY, None, grid.end, reading.cause)
+    return Trend(reading.state, 60 * shown.values[0], grid.end, reading.cause)

@@ -1,0 +1,1 @@
+"""Verdict, cards, forecast and alerts, made once for all viewers."""

@@ -1,0 +1,197 @@
+"""Whole days behind the cards: how each figure got there, and the share of what went well.
+
+They are read in steps of a quarter of an hour, of which all but the newest are held already, and
+seldomer than the charts: at a card's size nobody sees the difference.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from queuescope.cache import CachedReader, state_of
+from queuescope.errors import SourceError
+from queuescope.panels import Dashboard, Measure, Resolution, Share
+from queuescope.timeseries import Frame, Grid, Reading, State
+from queuescope.view.present.questions import Asker, Present, beside_of
+from queuescope.view.source.state import Bearings
+
+_log = logging.getLogger(__name__)
+
+DAY_SECONDS = 86_400
+STEP_SECONDS = 900
+KEPT_SECONDS = 300.0
+"""How long a day is shown as it was read, unless somebody asks for everything anew."""
+
+_LABEL = "queuescope_day"
+_MAX_KEPT = 64
+_WHOLE = (State.FRESH, State.IDLE, State.EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    at: float
+    epoch: str | None
+    reading: Reading
+
+
+class Days:
+    """Reads days through the cache.
+
+    What a chart draws, too, is read with the very question that the chart of a day asks; all else
+    in one question, or each in its own for a while after the source did not answer the one.
+    """
+
+    def __init__(
+        self,
+        reader: CachedReader,
+        dashboard: Dashboard,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._filler = dashboard.panels[0]
+        self._matchers = matchers
+        self._clock = clock
+        self._beside = _beside_charts(dashboard)
+        self._kept: dict[str, _Kept] = {}
+        self._apart_since = float("-inf")
+
+    async def read(
+        self, template: str, bearings: Bearings, metrics: Sequence[str], *, anew: bool
+    ) -> Reading:
+        """The last day; ``metrics`` are those of the panel."""
+        alone = self.filled(template, bearings.scrapes.resolution(STEP_SECONDS, metrics))
+        place = self._beside.get(template)
+        if place is None or self._is_apart():
+            return await self._read(alone, bearings, anew=anew)
+        parts = [
+            f"label_replace(({self.filled(one, bearings.scrapes.resolution(STEP_SECONDS, names))}),"
+            f' "{_LABEL}", "{number}", "", "")'
+            for one, (number, names) in self._beside.items()
+        ]
+        together = await self._read(" or ".join(parts), bearings, anew=anew)
+        if together.cause_kind is not None and bearings.error is None:
+            # One that cannot be answered must not take the others along.
+            reading = await self._read(alone, bearings, anew=anew)
+            if reading.cause_kind is None:
+                self._apart_since = self._clock()
+                return reading
+        return _part(together, place[0])
+
+    def _is_apart(self) -> bool:
+        return 0 <= self._clock() - self._apart_since < KEPT_SECONDS
+
+    async def _read(self, query: str, bearings: Bearings, *, anew: bool) -> Reading:
+        kept = self._kept.get(query)
+        same = kept is not None and kept.epoch == bearings.epoch and not anew
+        if kept is not None and same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
+            return kept.reading
+        grid = Grid.ending_at(bearings.source_now, DAY_SECONDS, STEP_SECONDS)
+        reading = await self._reader.read(
+            query,
+            grid,
+            source_now=bearings.source_now,
+            epoch=bearings.epoch,
+            late_seconds=bearings.scrapes.late.longest_unsettled_seconds,
+        )
+        self._kept.pop(query, None)
+        if reading.state in _WHOLE:
+            self._kept[query] = _Kept(self._clock(), bearings.epoch, reading)
+            while len(self._kept) > _MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return reading
+
+    def filled(self, template: str, resolution: Resolution) -> str:
+        return self._filler.render(template, resolution, self._matchers, None)
+
+
+def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What cards read and no chart does: by template a number for it, and its metrics."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for measure in dashboard.measures:
+        templates = [] if measure.on_page else [measure.panel.query]
+        templates += [measure.share.query] if measure.share else []
+        for template in templates:
+            found.setdefault(template, (str(len(found)), measure.panel.all_metrics))
+    return found
+
+
+def _part(together: Reading, number: str) -> Reading:
+    """What ``together`` says of one of its questions."""
+    whole = together.frame
+    if whole is None:
+        return together
+    rows = [row for row, labels in enumerate(whole.series) if (_LABEL, number) in labels]
+    series = tuple(tuple(p for p in whole.series[row] if p[0] != _LABEL) for row in rows)
+    frame = Frame(whole.grid, series, whole.values[rows])
+    if together.state not in _WHOLE:
+        return replace(together, frame=frame)
+    state, cause = state_of(frame)
+    return replace(together, frame=frame, state=state, cause=cause)
+
+
+class DayShares:
+    """What share of a whole day something has, in percent."""
+
+    def __init__(self, asker: Asker, days: Days, *, clock: Callable[[], float]) -> None:
+        self._asker = asker
+        self._days = days
+        self._clock = clock
+        self._asked: dict[str, tuple[float, Present]] = {}
+
+    async def now(
+        self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
+    ) -> Present:
+        """The share of the last day. Where its steps give nothing, such as in the first minutes or
+        where nothing is counted, it is asked for at once, as ``measure.now`` says.
+        """
+        reading = await self._read(measure, share, bearings, anew=anew)
+        if reading.state in (State.STALE, State.UNAVAILABLE):
+            return Present(_percent(share, reading), reading.as_of, reading.cause)
+        value = _percent(share, reading)
+        if value is None:
+            return await self._asked_for(measure, bearings, anew=anew)
+        self._asked.pop(measure.id, None)
+        warnings = reading.warnings if reading.state is State.PARTIAL else ()
+        return Present(value, reading.as_of, warnings=warnings)
+
+    async def _read(
+        self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
+    ) -> Reading:
+        return await self._days.read(share.query, bearings, measure.panel.all_metrics, anew=anew)
+
+    async def _asked_for(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
+        at, held = self._asked.get(measure.id, (float("-inf"), Present()))
+        if bearings.error is not None:
+            return replace(held, cause=str(bearings.error))
+        if not anew and not held.cause and 0 <= self._clock() - at < KEPT_SECONDS:
+            return held
+        question = beside_of(measure)
+        try:
+            answers = await self._asker.ask([question], bearings.scrapes, bearings.source_now)
+            error = answers.failed.get(question.name)
+            found = answers.found.get(question.name, held)
+        except SourceError as exc:
+            error, found = exc, held
+        if error is not None:
+            _log.warning("cannot read %s: %s (%s)", question.name, error, error.detail)
+            found = replace(held, cause=str(error))
+        self._asked[measure.id] = (self._clock(), found)
+        return found
+
+
+def _percent(share: Share, reading: Reading) -> float | None:
+    """The share; NaN where nothing happened on that day, None where nothing is known of it."""
+    frame = reading.frame
+    if frame is None or not frame.has_numbers:
+        return None
+    # The first point is of the step before the day.
+    rates = frame.values[:, 1:]
+    mine = [row for row, labels in enumerate(frame.series) if (share.label, share.value) in labels]
+    total = float(np.nansum(rates))
+    return 100 * (float(np.nansum(rates[mine])) / total) if total > 0 else float("nan")

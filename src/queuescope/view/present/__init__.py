@@ -1,0 +1,1 @@
+"""The figures of now, asked for once for all views and cards."""

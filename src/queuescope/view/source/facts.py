@@ -1,0 +1,433 @@
+"""What must be known of a Prometheus before a query can be written for it.
+
+Kept on disk, because the text of a query depends on it: after a restart during an outage the
+same queries must be found in the cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.private_files import make_private_folder, write_private
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.names import quote
+from queuescope.prometheus.names import selector as of_name
+from queuescope.prometheus.promql import Matcher, render_matchers
+from queuescope.timeseries import Grid, Labels
+from queuescope.view.source.sample_extent import newest_sample
+from queuescope.view.source.scrapes import Scrape, Scrapes, lookback_delta_for
+
+DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
+_USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 150, 180, 240, 300, 600, 900)
+_COUNTED_SECONDS = 900
+_COMPARED_SECONDS = 1_800
+_SEARCHED_DAYS = 7
+_SPACINGS = 3
+_PHASES = 8
+_CHECKED_INTERVALS = 10
+_CLEAR_RATIO = 0.03
+_FEWEST_COUNTED = 4
+_MAX_DOUBTS = 12
+_METRIC = "queuescope_metric"
+_WHICH = "queuescope_which"
+_RESOLUTION_SECONDS = 0.001
+_LOOK_SECONDS = 5
+
+_Interval = Annotated[int, msgspec.Meta(ge=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """``left_open``: see ``panels.Resolution``. ``scrapes`` is how each metric is scraped that
+    has samples; ``scrape_interval_seconds``, the shortest of all their intervals, stands for the
+    others. ``measured`` is False for a mere default. ``takes_lookback`` says that a question may
+    tell how long a plain selector finds a sample, ``takes_reach`` that each selector may; None:
+    not known. ``late`` is, by metric, by how many seconds its samples arrive late.
+    """
+
+    version: str = ""
+    left_open: bool = True
+    scrape_interval_seconds: _Interval = DEFAULT_SCRAPE_INTERVAL_SECONDS
+    scrapes: dict[str, Scrape] = field(default_factory=dict)
+    measured: bool = False
+    takes_lookback: bool = False
+    takes_reach: bool | None = None
+    late: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def slowest_seconds(self) -> int:
+        return max(
+            (one.slowest_seconds for one in self.scrapes.values()),
+            default=self.scrape_interval_seconds,
+        )
+
+    @property
+    def lookback_delta_seconds(self) -> int | None:
+        """How long plain selectors should be told to find a sample; None: as the source does."""
+        needed = lookback_delta_for(self.slowest_seconds)
+        return needed if self.takes_lookback and needed > LOOKBACK_DELTA_SECONDS else None
+
+    def as_scrapes(self, configured_seconds: int = 0) -> Scrapes:
+        """What queries are rendered with; ``configured_seconds``, unless it is 0, is the interval
+        of all targets, whatever was measured.
+        """
+        reach = bool(self.takes_reach)
+        tells = self.takes_lookback or reach
+        delta = lookback_delta_for(self.slowest_seconds) if tells else LOOKBACK_DELTA_SECONDS
+        if not configured_seconds:
+            usual = Scrape(self.scrape_interval_seconds, self.slowest_seconds)
+            return Scrapes(usual, self.scrapes, self.left_open, delta, reach)
+        known = {
+            metric: scrape
+            for metric, scrape in self.scrapes.items()
+            if scrape.fastest_seconds == scrape.slowest_seconds == configured_seconds
+        }
+        usual = Scrape(configured_seconds, configured_seconds)
+        return Scrapes(usual, known, self.left_open, delta, reach)
+
+
+async def ask_facts(
+    client: PrometheusClient,
+    metrics: tuple[str, ...],
+    matchers: str,
+    now: float,
+    known: SourceFacts | None = None,
+) -> SourceFacts:
+    """Ask for the version and measure how each of ``metrics`` is scraped. Raises ``SourceError``.
+
+    Of a metric that is not sampled now it is how it was last, within 7 days. What cannot be
+    measured stays as it was ``known``, and so does what a single question finds unchanged.
+    """
+    known = known or SourceFacts()
+    version = await _version(client)
+    is_complete = known.measured and known.takes_reach is not None
+    same_server = is_complete and known.version == version
+    if same_server and await _still_hold(client, metrics, matchers, now, known):
+        return known
+    left_open = await client.ranges_are_left_open()
+    found = await asyncio.gather(
+        *(_measured(client, one, matchers, now, known.scrapes.get(one)) for one in metrics)
+    )
+    scrapes = {name: one for name, one in zip(metrics, found, strict=True) if one is not None}
+    if not scrapes:
+        return replace(known, version=version, left_open=left_open)
+    fastest = min(one.fastest_seconds for one in scrapes.values())
+    return SourceFacts(
+        version,
+        left_open,
+        fastest,
+        scrapes,
+        measured=True,
+        takes_lookback=await _takes_lookback(client, scrapes, matchers, now),
+        takes_reach=await client.takes_reach(),
+        late=known.late,
+    )
+
+
+async def _measured(
+    client: PrometheusClient, metric: str, matchers: str, now: float, known: Scrape | None
+) -> Scrape | None:
+    """How ``metric`` is scraped; None where it has no two samples."""
+    selector = _selector(metric, matchers)
+    at = await newest_sample(client, selector, now, _SEARCHED_DAYS)
+    if at is None:
+        return None
+    intervals = await _intervals(client, metric, matchers, at)
+    if not intervals:
+        return None
+    fastest, slowest = min(intervals), max(intervals)
+    if fastest != slowest:
+        return Scrape(fastest, slowest)
+    phase = await _phase(client, selector, fastest, at)
+    if phase is None:
+        return Scrape(fastest, slowest)
+    same = known is not None and (known.fastest_seconds, known.slowest_seconds) == (
+        fastest,
+        slowest,
+    )
+    before = known.phase_seconds if known is not None and same else None
+    return Scrape(fastest, slowest, _steadied(phase, before, fastest))
+
+
+def _selector(metric: str, matchers: str) -> str:
+    """One series of each histogram is enough: its buckets are sampled together."""
+    return of_name(metric, _narrowed(metric, matchers))
+
+
+def _narrowed(metric: str, matchers: str) -> str:
+    one = ['le="+Inf"'] if metric.endswith("_bucket") else []
+    return ",".join([*one, *filter(None, [matchers])])
+
+
+async def _intervals(client: PrometheusClient, metric: str, matchers: str, at: float) -> set[int]:
+    """The intervals at which the targets of ``metric`` are sampled, as of ``at``.
+
+    A series that was there half an hour before tells its interval by how many samples it has. One
+    that is younger, or was interrupted, is looked at by itself.
+    """
+    selector = _selector(metric, matchers)
+    window = f"[{_COMPARED_SECONDS * 1000 - 1}ms]"
+    measured = (
+        f"(timestamp({selector}) - timestamp({selector} offset {_COMPARED_SECONDS}s))"
+        f" / (count_over_time({selector}{window}) >= {_FEWEST_COUNTED})"
+    )
+    guessed = f"{_COMPARED_SECONDS} / (count_over_time({selector}{window}) > 1)"
+    either = (
+        f'label_replace({measured}, "{_WHICH}", "known", "", "") or ignoring ({_WHICH})'
+        f' label_replace({guessed}, "{_WHICH}", "guessed", "", "")'
+    )
+    answer = await client.query(
+        f"topk by (job, instance) (1, {either}) or bottomk by (job, instance) (1, {either})", at=at
+    )
+    found: set[int] = set()
+    doubts: dict[int, Labels] = {}
+    for sample in answer.samples:
+        labels = tuple(p for p in sample.labels if p[0] not in (_WHICH, "__name__"))
+        usual = _usual(sample.value)
+        is_known = (_WHICH, "known") in sample.labels
+        if is_known and abs(sample.value / usual - 1) <= _CLEAR_RATIO:
+            found.add(usual)
+        else:
+            doubts.setdefault(round(sample.value), labels)
+    # The slowest and the fastest matter; what lies between them changes nothing.
+    rows = sorted(doubts)
+    looked_at = (
+        rows
+        if len(rows) <= _MAX_DOUBTS
+        else [*rows[: _MAX_DOUBTS // 2], *rows[-_MAX_DOUBTS // 2 :]]
+    )
+    spacings = await asyncio.gather(
+        *(_spacing_of(client, metric, _exactly(doubts[row]), at) for row in looked_at)
+    )
+    found.update(_usual(spacing) for spacing in spacings if spacing)
+    if not found:
+        spacing = await _newest_spacing(client, metric, _narrowed(metric, matchers), at)
+        spacing = spacing or await _usual_spacing(client, selector, at)
+        found = {_usual(spacing)} if spacing else set()
+    return found
+
+
+async def _spacing_of(client: PrometheusClient, metric: str, labels: str, at: float) -> float:
+    """Seconds between the newest samples of one series; 0 is unknown."""
+    spacing = await _newest_spacing(client, metric, labels, at)
+    if spacing:
+        return spacing
+    # It may be slower than a plain selector looks back, or have ended.
+    seen = f"timestamp({of_name(metric, labels)})[{_COMPARED_SECONDS}s:{_LOOK_SECONDS}s]"
+    found = await client.query(
+        f"(max_over_time({seen}) - min_over_time({seen})) / (changes({seen}) > 0)", at=at
+    )
+    return found.samples[0].value if found.samples else 0.0
+
+
+def _usual(spacing: float) -> int:
+    return min(_USUAL_INTERVALS, key=lambda usual: abs(math.log(usual / spacing)))
+
+
+def _exactly(labels: Labels) -> str:
+    return render_matchers(Matcher(name, "=", value) for name, value in labels)
+
+
+async def _takes_lookback(
+    client: PrometheusClient, scrapes: Mapping[str, Scrape], matchers: str, now: float
+) -> bool:
+    """Whether a question may say how long a plain selector finds a sample.
+
+    Asked only where it matters.
+    """
+    slow = [
+        metric
+        for metric, scrape in scrapes.items()
+        if lookback_delta_for(scrape.slowest_seconds) > LOOKBACK_DELTA_SECONDS
+    ]
+    for metric in slow:
+        selector = _selector(metric, matchers)
+        newest = await newest_sample(client, selector, now, _SEARCHED_DAYS)
+        if newest is not None:
+            return await client.takes_lookback(selector, newest)
+    return False
+
+
+async def _still_hold(
+    client: PrometheusClient,
+    metrics: tuple[str, ...],
+    matchers: str,
+    now: float,
+    known: SourceFacts,
+) -> bool:
+    """Whether what is sampled now is so at the intervals and phases that are known."""
+    parts = []
+    for metric in metrics:
+        selector = _selector(metric, matchers)
+        scrape = known.scrapes.get(metric, Scrape(*2 * (known.scrape_interval_seconds,)))
+        count = f"count_over_time({selector}[{_CHECKED_INTERVALS * scrape.slowest_seconds}s])"
+        texts = {"most": f"max({count})", "fewest": f"min({count})"}
+        if not scrape.is_mixed:
+            texts["phase"] = _phases_of(selector, scrape.slowest_seconds)
+        parts += [
+            f'label_replace(label_replace({text}, "{_METRIC}", {quote(metric)}, "", ""), '
+            f'"{_WHICH}", "{which}", "", "")'
+            for which, text in texts.items()
+        ]
+    phases: dict[str, list[Labels]] = {metric: [] for metric in metrics}
+    counts: dict[str, dict[str, float]] = {}
+    for sample in (await client.query(" or ".join(parts), at=now)).samples:
+        labels = dict(sample.labels)
+        metric, which = labels[_METRIC], labels[_WHICH]
+        if which == "phase":
+            phases[metric].append(sample.labels)
+        else:
+            counts.setdefault(metric, {})[which] = sample.value
+    return bool(counts) and all(
+        _is_still(known.scrapes.get(metric), count, phases[metric])
+        for metric, count in counts.items()
+    )
+
+
+def _is_still(known: Scrape | None, count: Mapping[str, float], phases: Iterable[Labels]) -> bool:
+    """``count`` is how many samples the fullest and the emptiest series have of ten intervals."""
+    if known is None:
+        return False
+    most = _CHECKED_INTERVALS * known.slowest_seconds / known.fastest_seconds
+    # One more or less falls into the window by chance, or was lost.
+    if abs(count["most"] - most) > max(1, most * _CLEAR_RATIO):
+        return False
+    if abs(count["fewest"] - _CHECKED_INTERVALS) > 1:
+        return False
+    if known.is_mixed:
+        return True
+    phase, before = _common_phase(phases, known.slowest_seconds), known.phase_seconds
+    now_known = None if phase is None else _steadied(phase, before, known.slowest_seconds)
+    return now_known == before
+
+
+async def _version(client: PrometheusClient) -> str:
+    try:
+        return (await client.buildinfo()).version
+    except SourceError as exc:
+        if exc.kind in (SourceErrorKind.CANNOT_CONNECT, SourceErrorKind.TIMEOUT):
+            raise
+        # Not every server with this API tells its version, and nothing depends on it.
+        return ""
+
+
+def _steadied(phase: float, before: float | None, interval_seconds: int) -> float:
+    """``before`` while the new measure is next to it: each change asks for all history anew."""
+    if before is None:
+        return phase
+    apart = abs(phase - before)
+    return before if min(apart, interval_seconds - apart) <= interval_seconds / _PHASES else phase
+
+
+async def _phase(
+    client: PrometheusClient, selector: str, interval_seconds: int, at: float
+) -> float | None:
+    """How far after a multiple of the interval samples are taken; None when targets differ.
+
+    Counted in eighths of the interval, which steadies the answer against jitter. A sample exactly
+    on a multiple belongs to the last eighth: it ends the interval before it.
+    """
+    found = await client.query(_phases_of(selector, interval_seconds), at=at)
+    return _common_phase((sample.labels for sample in found.samples), interval_seconds)
+
+
+def _phases_of(selector: str, interval_seconds: int) -> str:
+    eighth = interval_seconds / _PHASES
+    return (
+        f'count_values("phase", floor((timestamp({selector}) - {_RESOLUTION_SECONDS / 2})'
+        f" / {eighth}) % {_PHASES})"
+    )
+
+
+def _common_phase(found: Iterable[Labels], interval_seconds: int) -> float | None:
+    eighth = interval_seconds / _PHASES
+    seen = sorted(int(float(dict(labels)["phase"])) for labels in found)
+    if len(seen) == 1:
+        return (seen[0] + 0.5) * eighth
+    if len(seen) == 2 and (seen[1] - seen[0]) % _PHASES in (1, _PHASES - 1):
+        # Jitter over the border of two: the border itself.
+        return interval_seconds if seen == [0, _PHASES - 1] else seen[1] * eighth
+    return None
+
+
+async def _newest_spacing(client: PrometheusClient, metric: str, matchers: str, at: float) -> float:
+    """Seconds between the newest samples of the series that was sampled last; 0 is unknown.
+
+    It needs few samples, so that it is right for a source that has only just been started.
+    """
+    newest = await client.query(f"topk(1, timestamp({of_name(metric, matchers)}))", at=at)
+    if not newest.samples:
+        return 0.0
+    labels = _exactly(newest.samples[0].labels)
+    times = [newest.samples[0].value]
+    while len(times) <= _SPACINGS:
+        before = await client.query(
+            f"max(timestamp({of_name(metric, labels)}))", at=times[-1] - _RESOLUTION_SECONDS
+        )
+        if not before.samples:
+            break
+        times.append(before.samples[0].value)
+    # The median, because a lost scrape doubles one of them.
+    return float(np.median(-np.diff(times))) if len(times) > 1 else 0.0
+
+
+async def _usual_spacing(client: PrometheusClient, selector: str, at: float) -> float:
+    """The same from how many samples fell into a window of the 7 days before at most."""
+    grid = Grid.ending_at(at, 7 * 86_400, 6 * 3_600)
+    query = f"max(count_over_time({selector}[{_COUNTED_SECONDS}s]))"
+    found = await client.query(query, at=at)
+    most = max((sample.value for sample in found.samples), default=0.0)
+    if most <= 1:
+        values = (await client.query_range(query, grid)).frame.values
+        most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
+    return _COUNTED_SECONDS / most if most > 1 else 0.0
+
+
+class FactsFile:
+    """The last known facts of each source in one directory; an unreadable file is no fact."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._saved: dict[str, SourceFacts] = {}
+
+    def load(self, identity: str) -> SourceFacts | None:
+        try:
+            found = msgspec.json.decode(self._path(identity).read_bytes(), type=SourceFacts)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        self._saved[identity] = found
+        return found
+
+    def save(self, identity: str, facts: SourceFacts) -> None:
+        """Keep ``facts``, unless they are kept already. Never raises; what failed is tried again
+        with the next call.
+        """
+        if self._saved.get(identity) == facts:
+            return
+        path = self._path(identity)
+        temporary = path.with_suffix(".tmp")
+        try:
+            make_private_folder(path.parent)
+            write_private(temporary, msgspec.json.encode(facts))
+            temporary.replace(path)
+            self._saved[identity] = facts
+        except OSError:
+            # Without it only a restart during an outage shows less; reading must go on.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def _path(self, identity: str) -> Path:
+        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        return self._directory / f"source-{name}.json"

@@ -1,0 +1,87 @@
+"""Which figures a source tells at all: what it never had is not measured here, and is no failure;
+what it had and has no more is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+
+from queuescope.errors import SourceError
+from queuescope.panels import Measure
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.names import selector
+from queuescope.view.source.sample_extent import newest_sample
+from queuescope.view.source.state import Bearings
+
+_log = logging.getLogger(__name__)
+
+SEARCHED_DAYS = 30
+_KEPT_SECONDS = 600.0
+
+
+class MeasuredHere:
+    """Finds out which measures Prometheus has had a sample of in the last ``SEARCHED_DAYS``.
+
+    It is looked for only where there is none now, and the answer is kept for ten minutes; of what
+    was seen since we started nothing need be looked for.
+    """
+
+    def __init__(
+        self, client: PrometheusClient, *, matchers: str, clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._matchers = matchers
+        self._clock = clock
+        self._epoch: str | None = None
+        self._had: set[str] = set()
+        self._never: dict[str, float] = {}
+
+    def is_never(self, measure: Measure) -> bool:
+        """Whether it is known that the source never had a figure of ``measure``."""
+        return measure.id in self._never
+
+    async def renew(
+        self, bearings: Bearings, lacking: Iterable[Measure], told: Collection[str]
+    ) -> None:
+        """``told`` are the ids of the measures with a figure now, and ``lacking`` are those without
+        one that the source did answer for. Never raises for a source.
+        """
+        if bearings.epoch != self._epoch:
+            # Other data stand behind the address.
+            self._epoch = bearings.epoch
+            self._had.clear()
+            self._never.clear()
+        self._had.update(told)
+        for name in self._had & self._never.keys():
+            del self._never[name]
+        if bearings.error is None:
+            await asyncio.gather(*(self._look(one, bearings.source_now) for one in lacking))
+
+    async def _look(self, measure: Measure, now: float) -> None:
+        if measure.id in self._had:
+            return
+        looked_at = self._never.get(measure.id, float("-inf"))
+        if 0 <= self._clock() - looked_at < _KEPT_SECONDS:
+            return
+        try:
+            was_had = await self._was_had(measure, now)
+        except SourceError as exc:
+            # Until it is known otherwise, it may be lost.
+            _log.warning("cannot look for %s: %s (%s)", measure.id, exc, exc.detail)
+            self._never.pop(measure.id, None)
+            return
+        if was_had:
+            self._had.add(measure.id)
+            self._never.pop(measure.id, None)
+        else:
+            self._never[measure.id] = self._clock()
+
+    async def _was_had(self, measure: Measure, now: float) -> bool:
+        """Each search may go through thirty days: the first metric with a sample is enough."""
+        for metric in measure.panel.all_metrics:
+            where = selector(metric, self._matchers)
+            if await newest_sample(self._client, where, now, SEARCHED_DAYS) is not None:
+                return True
+        return False

@@ -1,0 +1,100 @@
+"""What the broker says now: queues, workers, and what the operators want of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from queuescope.broker.fleet import Fleet, judge, waiting_queues
+from queuescope.broker.redis.broker import QueueReading
+from queuescope.broker.reports import QUEUES_LIMIT, DesiredState
+from queuescope.errors import DamagedError
+from queuescope.operations.context import ControlRoom
+from queuescope.watch.depths import DepthMemory, Depths
+from queuescope.watch.pace import Pace, Paces
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPicture:
+    """The broker at one instant; ``at`` is epoch seconds of its own clock.
+
+    ``paces`` are those of the workers that have been seen for long enough, by name and life;
+    ``depths`` is what waited in the last minutes in the queues that nobody has paused;
+    ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
+    ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
+    ``left_out_queues`` how many queues were not read, for there are too many,
+    or something else than messages lies under their name. With a
+    ``desired_fault``, a sentence, ``desired`` is the last that could be read.
+    """
+
+    at: float
+    queues: tuple[QueueReading, ...]
+    fleet: Fleet
+    desired: DesiredState
+    paces: Mapping[tuple[str, str], Pace] = field(default_factory=dict)
+    is_decided_elsewhere: bool = False
+    unreadable: tuple[str, ...] = ()
+    unread: int = 0
+    left_out_queues: int = 0
+    desired_fault: str = ""
+    depths: Depths = ()
+
+    def queue(self, name: str) -> QueueReading | None:
+        """The reading of one queue; None when it is not among them."""
+        return next((queue for queue in self.queues if queue.queue == name), None)
+
+    @property
+    def depth(self) -> int | None:
+        """How many jobs wait in all queues; None when no queue is known."""
+        return sum(queue.depth for queue in self.queues) if self.queues else None
+
+    @property
+    def oldest(self) -> QueueReading | None:
+        """The queue with the job that has waited longest, of those of which that is known."""
+        known = [q for q in self.queues if q.depth and q.oldest_age_seconds is not None]
+        return max(known, key=lambda queue: queue.oldest_age_seconds or 0.0, default=None)
+
+    @property
+    def oldest_age_seconds(self) -> float | None:
+        """How long the oldest waiting job has waited, 0 when none waits; None is unknown."""
+        ages = [queue.oldest_age_seconds for queue in self.queues if queue.depth]
+        if any(age is None for age in ages) or not self.queues:
+            return None
+        return max((age for age in ages if age is not None), default=0.0)
+
+
+def read_broker(
+    room: ControlRoom, paces: Paces | None = None, memory: DepthMemory | None = None
+) -> BrokerPicture:
+    """Read all of it; ``paces`` and ``memory`` remember the readings before.
+
+    Raises ``BrokerError``.
+    """
+    workers = room.broker.workers()
+    room.broker.learn(workers.reports)
+    named = {queue for report in workers.reports for queue in waiting_queues(report)}
+    # Whoever reads a great many of them would do nothing else.
+    served = sorted(named.difference(room.named_queues))
+    kept = served[: max(0, QUEUES_LIMIT - len(room.named_queues))]
+    wanted = sorted({*room.named_queues, *kept})
+    queues = tuple(room.broker.read(wanted))
+    fault = ""
+    try:
+        desired = room.broker.desired()
+    except DamagedError as exc:
+        desired, fault = room.broker.last_desired, str(exc)
+    known = {} if paces is None else paces.take_in(workers.reports)
+    elsewhere = bool(room.ledger.name) and desired.ledger not in ("", room.ledger.name)
+    return BrokerPicture(
+        workers.at,
+        queues,
+        judge(workers, desired, queues),
+        desired,
+        known,
+        elsewhere,
+        workers.unreadable,
+        workers.unread,
+        len(served) - len(kept) + len(wanted) - len(queues),
+        fault,
+        () if memory is None else memory.take_in(workers.at, queues, desired),
+    )

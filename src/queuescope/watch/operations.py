@@ -1,0 +1,118 @@
+"""What acts need and leave behind: the audit, its chain, and what was purged."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from queuescope.broker.purge_file import Purge
+from queuescope.errors import AuditError, BrokerError
+from queuescope.operations.audit import Entry, Phase, Search, Verification
+from queuescope.operations.context import ControlRoom
+from queuescope.operations.doubts import doubts
+from queuescope.operations.ledger import Ledger, OpenAct
+
+LATEST_ENTRIES = 20
+WHOLE_WALK_SECONDS = 600.0
+"""How often the whole chain is walked."""
+_WALK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPicture:
+    """The newest entries, newest first, and the acts that have no outcome yet.
+
+    ``refusal`` is why no intent could be written now, so that no act can begin.
+    """
+
+    entries: tuple[Entry, ...]
+    unfinished: tuple[OpenAct, ...]
+    refusal: AuditError | None
+
+
+@dataclass(frozen=True, slots=True)
+class PurgesPicture:
+    """What was purged, the newest first, and the names of the files that are damaged.
+
+    ``actors`` tells by a purge's id who did it, as far as that is known. ``unfinished`` are the
+    ids of purges that are not exported yet, ``None`` when the broker does not say. ``doubts`` say
+    by a purge's id why it may have been restored already, as far as broker and audit tell.
+    """
+
+    purges: tuple[Purge, ...]
+    damaged: tuple[str, ...]
+    actors: Mapping[str, str]
+    unfinished: tuple[str, ...] | None
+    doubts: Mapping[str, str]
+
+
+class ChainWalk:
+    """Walks the chain: what is new each time, all of it now and then. Finds also that it was made
+    anew since it was walked last. ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._head = ""
+        self._last: Verification | None = None
+        self._whole_at = -math.inf
+
+    def begin_again(self) -> None:
+        """Let the next walk be of all."""
+        self._whole_at = -math.inf
+
+    def __call__(self) -> Verification:
+        """Raises ``AuditError``."""
+        now, last = self._clock(), self._last
+        if last is None or now - self._whole_at >= WHOLE_WALK_SECONDS:
+            found = self._ledger.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+            self._whole_at = now
+        elif last.fault:
+            return last
+        else:
+            # Where the last walk ended, be it at the end of the chain or of its time.
+            found = self._ledger.verify(
+                expected_head=self._head, after=last.head, patience_seconds=_WALK_SECONDS
+            )
+        self._last = found
+        if found.is_complete and found.entries and not found.fault:
+            self._head = found.head
+        return found
+
+
+def read_audit(room: ControlRoom) -> AuditPicture:
+    """Raises ``AuditError`` when it cannot even be read."""
+    entries = room.ledger.find(Search(), limit=LATEST_ENTRIES)
+    unfinished = room.ledger.open_acts()
+    refusal: AuditError | None = None
+    try:
+        room.ledger.prove_writable()
+    except AuditError as exc:
+        refusal = exc
+    return AuditPicture(tuple(entries), tuple(unfinished), refusal)
+
+
+def read_purges(room: ControlRoom) -> PurgesPicture:
+    """Raises ``PurgeError``; audit and broker may be away."""
+    shelf = room.quarantine.shelf()
+    actors: dict[str, str] = {}
+    unfinished: tuple[str, ...] | None = None
+    try:
+        entries = room.ledger.entries_of(purge.id for purge in shelf.purges)
+        actors = {e.event.act: e.event.actor for e in entries if e.event.phase == Phase.INTENT}
+    except AuditError:
+        actors = {}
+    try:
+        unfinished = room.quarantine.unfinished()
+    except BrokerError:
+        unfinished = None
+    found: Mapping[str, str] = {}
+    try:
+        found = doubts(room.quarantine, room.ledger, shelf.purges)
+    except (AuditError, BrokerError):
+        # Nothing is restored while either is away.
+        found = {}
+    return PurgesPicture(shelf.purges, shelf.damaged, actors, unfinished, found)

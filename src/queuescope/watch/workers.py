@@ -1,0 +1,185 @@
+"""The roster: what is to be said of each worker, from one picture of the broker. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from queuescope.broker.fleet import Worker, WorkerStatus
+from queuescope.broker.reports import DROP_SECONDS, ActiveJob
+from queuescope.jobs.store import UsualRuntime
+from queuescope.watch.broker import BrokerPicture
+from queuescope.watch.pace import Pace
+
+HIGH_RATIO = 0.80
+CRITICAL_RATIO = 0.95
+
+STUCK_FACTOR = 3
+STUCK_LEAST_SECONDS = 60.0
+STUCK_WITHOUT_HISTORY_SECONDS = 600.0
+FEWEST_JOBS = 20
+"""From fewer jobs nothing is concluded about how long they usually run."""
+
+_MEASURED_AFTER_SECONDS = 12.0
+
+
+class Level(StrEnum):
+    """How much of a limit is used."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """So much is used of ``limit``, which is None where it is not known."""
+
+    used: float
+    limit: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.used / self.limit if self.limit else None
+
+    @property
+    def level(self) -> Level | None:
+        """None: there is no limit to compare with."""
+        ratio = self.ratio
+        if ratio is None:
+            return None
+        if ratio >= CRITICAL_RATIO:
+            return Level.CRITICAL
+        return Level.HIGH if ratio >= HIGH_RATIO else Level.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that a worker runs, or ran when it was lost. ``stuck_after_seconds`` is from when on
+    it is far older than usual, ``usual`` what that was taken from, if anything.
+    """
+
+    job: ActiveJob
+    age_seconds: float
+    stuck_after_seconds: float
+    usual: UsualRuntime | None
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.age_seconds > self.stuck_after_seconds
+
+
+class QueueState(StrEnum):
+    """How a worker stands to a queue that it serves."""
+
+    SERVED = "served"
+    PAUSED = "paused"
+    PAUSING = "pausing"
+    """A pause is wanted, and the worker has not told yet that it follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One worker. ``cpu`` is in cores, ``memory`` in bytes; None is not measured yet.
+
+    ``jobs`` are the oldest of its ``job_count``. ``pace`` is None where that is not known yet.
+    """
+
+    worker: Worker
+    queues: tuple[tuple[str, QueueState], ...]
+    jobs: tuple[RunningJob, ...]
+    job_count: int
+    pace: Pace | None
+    cpu: Usage | None
+    memory: Usage | None
+
+    @property
+    def reserved_count(self) -> int:
+        """Jobs that it has fetched and that could begin: neither scheduled nor held back."""
+        report = self.worker.report
+        limited = sum(one.count for one in report.rate_limited)
+        return max(0, sum(report.reserved.values()) - report.scheduled - limited)
+
+    @property
+    def has_stuck_jobs(self) -> bool:
+        return any(job.is_stuck for job in self.jobs)
+
+    @property
+    def forgotten_in_seconds(self) -> float:
+        """When a lost worker drops off."""
+        return max(0.0, DROP_SECONDS - self.worker.silent_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The workers that live and those that are lost, each in the order of their names."""
+
+    at: float
+    alive: tuple[Entry, ...]
+    lost: tuple[Entry, ...]
+
+    @property
+    def counts(self) -> dict[WorkerStatus, int]:
+        """How many there are of each status, all statuses in order."""
+        found = Counter(entry.worker.status for entry in (*self.alive, *self.lost))
+        return {status: found[status] for status in WorkerStatus}
+
+    @property
+    def stuck_jobs(self) -> int:
+        return sum(job.is_stuck for entry in self.alive for job in entry.jobs)
+
+
+def roster(picture: BrokerPicture, usual: Mapping[str, UsualRuntime]) -> Roster:
+    """What ``picture`` says of its workers; ``usual`` are runtimes by the names of jobs."""
+    fleet = picture.fleet
+    entries = [_entry(picture, worker, usual) for worker in fleet.workers]
+    entries.sort(key=lambda entry: natural(entry.worker.name))
+    return Roster(
+        fleet.at,
+        tuple(entry for entry in entries if entry.worker.is_alive),
+        tuple(entry for entry in entries if not entry.worker.is_alive),
+    )
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key by which ``worker-2`` comes before ``worker-10``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple(
+        (0, int(part[:18]), part) if part[0] in "0123456789" else (1, 0, part) for part in parts
+    )
+
+
+def _entry(picture: BrokerPicture, worker: Worker, usual: Mapping[str, UsualRuntime]) -> Entry:
+    report = worker.report
+    # The first readings of a process have nothing to be compared with.
+    is_measured = worker.uptime_seconds >= _MEASURED_AFTER_SECONDS and report.memory_bytes > 0
+    limit = report.memory_limit_bytes
+    return Entry(
+        worker,
+        tuple((queue, _queue_state(picture, worker, queue)) for queue in report.queues),
+        tuple(_running(worker, job, usual.get(job.name)) for job in report.active),
+        report.active_count,
+        picture.paces.get((worker.name, report.boot_id)) if worker.is_alive else None,
+        Usage(report.cpu_ratio, report.cpu_limit) if is_measured else None,
+        Usage(report.memory_bytes, None if limit is None else float(limit))
+        if is_measured
+        else None,
+    )
+
+
+def _queue_state(picture: BrokerPicture, worker: Worker, queue: str) -> QueueState:
+    if queue in worker.report.paused:
+        return QueueState.PAUSED
+    return QueueState.PAUSING if picture.desired.pauses(queue) else QueueState.SERVED
+
+
+def _running(worker: Worker, job: ActiveJob, usual: UsualRuntime | None) -> RunningJob:
+    if usual is not None and usual.count < FEWEST_JOBS:
+        usual = None
+    after = STUCK_WITHOUT_HISTORY_SECONDS
+    if usual is not None:
+        after = max(STUCK_LEAST_SECONDS, STUCK_FACTOR * usual.p95_seconds)
+    return RunningJob(job, worker.age_seconds(job), after, usual)

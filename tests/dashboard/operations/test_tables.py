@@ -1,0 +1,272 @@
+"""What the page of operations makes of what was seen: desired and observed, old and unknown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC
+from html import unescape
+
+import pytest
+from tests.worker_reports import NOW, report
+
+from queuescope.broker.fleet import judge
+from queuescope.broker.redis.broker import QueueReading, WorkersReading
+from queuescope.broker.reports import DesiredState, Pool, WorkerReport
+from queuescope.dashboard.auth.identity import Doubt, Nobody
+from queuescope.dashboard.operations.tables import (
+    audit_part,
+    chain_part,
+    purges_part,
+    queues_part,
+    standing,
+    workers_part,
+)
+from queuescope.dashboard.ui.acts import Rights
+from queuescope.errors import AuditError, BrokerError, BrokerErrorKind
+from queuescope.operations.access import Access, Actor, Origin
+from queuescope.operations.audit import Verification
+from queuescope.watch import AuditPicture, BrokerPicture, PurgesPicture, Sighting
+
+ACCESS = Access(operators=["olga"], admins=["ada"])
+ADA = Rights(Actor("ada", Origin.OIDC), "", ACCESS)
+DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
+
+
+def picture(desired: DesiredState, *reports: WorkerReport, depth: int = 5) -> BrokerPicture:
+    queues = (QueueReading("orders", depth, 12.0, 1), QueueReading("mail", 0, 0.0, None))
+    fleet = judge(WorkersReading(NOW, reports), desired, queues)
+    return BrokerPicture(NOW, queues, fleet, desired)
+
+
+def fresh(value: BrokerPicture) -> Sighting[BrokerPicture]:
+    return Sighting(value, NOW)
+
+
+def text(markup: str) -> str:
+    """What is read on the page, with a blank between its parts."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", markup)).split())
+
+
+def cells(markup: str, row: str) -> list[str]:
+    """The texts of a row, by the text of its first cell."""
+    for found in re.findall(r"<tr>(.*?)</tr>", markup, re.DOTALL):
+        texts = [text(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", found, re.DOTALL)]
+        if texts and texts[0] == row:
+            return texts
+    raise AssertionError(f"no row {row} in {text(markup)}")
+
+
+def shown(value: BrokerPicture, rights: Rights = ADA) -> list[str]:
+    return cells(queues_part(fresh(value), rights, UTC, NOW), "orders")
+
+
+def workers(*revisions: int, paused: tuple[str, ...] = ()) -> list[WorkerReport]:
+    return [
+        report(worker=f"w{number}", queues=("orders",), consuming=(), revision=r, paused=paused)
+        for number, r in enumerate(revisions, start=1)
+    ]
+
+
+UNSERVED = (
+    "paused: 0 of 0 workers confirmed No worker that reports serves it, "
+    "which is no proof that it stands still."
+)
+PAUSED = DesiredState(revision=4, paused=("orders",))
+
+
+@pytest.mark.parametrize(
+    ("desired", "reports", "words"),
+    [
+        (PAUSED, workers(4, 4, 4, 3), "paused: 3 of 4 workers confirmed missing: w4"),
+        (PAUSED, workers(4, 4), "paused: 2 of 2 workers confirmed"),
+        (
+            PAUSED,
+            workers(3, 3, 3, 3, 3),
+            "paused: 0 of 5 workers confirmed missing: w1, w2, w3 and 2 more",
+        ),
+        (
+            PAUSED,
+            [],
+            UNSERVED,
+        ),
+        (DesiredState(revision=4), workers(4, 4), "open: 2 workers"),
+        (DesiredState(revision=4), [], "open: no worker that reports serves it"),
+        # Another queue was paused meanwhile, of which these two have not heard yet.
+        (DesiredState(revision=4, paused=("mail",)), workers(3, 4), "open: 2 workers"),
+        (
+            DesiredState(revision=5),
+            [*workers(5, 5), *workers(5, 5, 4, paused=("orders",))[2:]],
+            "resumed: 2 of 3 workers confirmed missing: w3",
+        ),
+    ],
+)
+def test_what_is_wanted_stands_beside_what_workers_confirm(
+    desired: DesiredState, reports: list[WorkerReport], words: str
+) -> None:
+    assert shown(picture(desired, *reports))[4] == words
+
+
+def test_a_lost_worker_confirms_nothing_and_is_not_asked() -> None:
+    silent = report(worker="w2", queues=("orders",), revision=1, at=NOW - 60)
+    found = shown(picture(PAUSED, *workers(4), silent))
+    assert found[4] == "paused: 1 of 1 worker confirmed"
+
+
+def test_unknown_is_a_dash_and_never_zero() -> None:
+    markup = queues_part(fresh(picture(PAUSED)), ADA, UTC, NOW)
+    assert cells(markup, "orders")[1:4] == ["5", "12.0 s", "1"]
+    assert cells(markup, "mail")[1:4] == ["0", "", "–"]
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        (
+            QueueReading("orders", 5, 12.0, 1, sender_ahead=3600.0),
+            "12.0 s sender’s clock 1 h ahead",
+        ),
+        (
+            QueueReading("orders", 5, None, 1, sender_ahead=3000.0),
+            "– sender’s clock 50 min ahead or more",
+        ),
+        (
+            QueueReading("orders", 5, 12.0, 1, is_age_doubtful=True),
+            "12.0 s or sender’s clock is behind",
+        ),
+    ],
+)
+def test_an_age_that_a_wrong_clock_told_says_so(reading: QueueReading, words: str) -> None:
+    made = replace(picture(PAUSED), queues=(reading,))
+    assert shown(made)[2] == words
+
+
+def test_what_was_never_seen_is_no_table() -> None:
+    asking = queues_part(Sighting(), ADA, UTC, NOW)
+    failing = queues_part(Sighting(error=DOWN, failing_since=NOW), ADA, UTC, NOW)
+    assert text(asking) == "Queues Asking …"
+    assert text(failing) == "Queues Not known: the broker did not answer."
+    for markup in (asking, failing):
+        assert "<table" not in markup
+        assert 'data-state="unavailable"' in markup
+
+
+def test_what_is_old_says_since_when_and_why() -> None:
+    old = Sighting(picture(PAUSED), NOW, DOWN, NOW + 4)
+    for markup in (queues_part(old, ADA, UTC, NOW + 9), workers_part(old, ADA, UTC, NOW + 9)):
+        assert 'data-state="stale"' in markup
+        assert "old, as of 13:46:40 ; since 13:46:44 the broker did not answer" in text(markup)
+
+
+def buttons(markup: str) -> dict[str, str]:
+    """By name, why a button cannot be pressed, or nothing."""
+    found = {}
+    for attributes in re.findall(r"<button ([^>]*)>", markup):
+        values = dict(re.findall(r'([\w-]+)="([^"]*)"', attributes))
+        found[unescape(values["aria-label"])] = unescape(values.get("title", ""))
+        assert ("title" in values) == (" disabled" in attributes)
+    return found
+
+
+def test_each_button_says_why_it_cannot_be_pressed() -> None:
+    olga = Rights(Actor("olga", Origin.OIDC), "", ACCESS)
+    value = picture(DesiredState(revision=4, paused=("mail",)))
+    admins = buttons(queues_part(fresh(value), ADA, UTC, NOW))
+    assert admins == {
+        "Pause all queues": "",
+        "Resume all queues": "",
+        "Pause queue orders": "",
+        "Purge queue orders": "",
+        "Resume queue mail": "",
+        "Purge queue mail": "Nothing waits in this queue.",
+    }
+    operators = buttons(queues_part(fresh(value), olga, UTC, NOW))
+    assert operators["Pause queue orders"] == ""
+    assert operators["Purge queue orders"] == (
+        "To purge queue orders takes the role admin; yours is operator."
+    )
+    assert "role admin" in operators["Pause all queues"]
+    held = buttons(queues_part(fresh(value), Rights(ADA.who, "Not now.", ACCESS), UTC, NOW))
+    assert set(held.values()) == {"Not now."}
+
+
+def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
+    threads = report(worker="t", pool=Pool.THREADS)
+    lost = report(worker="x", at=NOW - 60)
+    itself = report(worker="a", scales_itself=True)
+    twins = [report(worker="twin", boot_id=boot) for boot in "12"]
+    value = picture(DesiredState(), report(worker="p"), threads, lost, itself, *twins)
+    found = buttons(workers_part(fresh(value), ADA, UTC, NOW))
+    assert found["Scale worker p"] == ""
+    assert found["Scale worker t"] == (
+        "Only a pool of processes can be scaled; this one is threads."
+    )
+    assert found["Scale worker x"] == "This worker does not report."
+    assert found["Scale worker a"] == "This worker scales itself (--autoscale)."
+    assert found["Scale worker twin"].startswith("Several workers have this name")
+    # The reason stands there, too, for whoever cannot point at a button.
+    markup = workers_part(fresh(value), ADA, UTC, NOW)
+    for name in ("t", "a", "twin"):
+        assert cells(markup, name)[3] == f"idle {found[f'Scale worker {name}']}"
+    assert cells(markup, "x")[3] == "lost It has not reported for 60 s."
+    assert cells(markup, "p")[3] == "idle"
+
+
+@pytest.mark.parametrize(
+    ("rights", "words"),
+    [
+        (Rights(Actor("local", Origin.LOOPBACK), "", ACCESS), "whoever holds the operator’s key"),
+        (
+            Rights(Actor("public", Origin.WITHOUT_KEY), "", ACCESS),
+            "To act, open on the dashboard’s",
+        ),
+        (ADA, "You act as ada, admin."),
+        (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues take"),
+        (Rights(Actor("vic", Origin.OIDC), "", ACCESS), "yours is viewer"),
+        (Rights(Actor("public", Origin.PUBLIC), "", ACCESS), "yours is viewer"),
+        (Rights(Nobody(Doubt.EXPIRED), "", ACCESS), "yours is nobody"),
+        (Rights(ADA.who, "Operations are refused.", ACCESS), "Operations are refused."),
+    ],
+)
+def test_whoever_looks_is_told_what_they_may_do(rights: Rights, words: str) -> None:
+    assert words in text(standing(rights))
+
+
+def test_a_purge_that_is_under_way_or_not_known_is_told() -> None:
+    def told(unfinished: tuple[str, ...] | None) -> str:
+        seen = PurgesPicture((), ("a.jsonl",), {}, unfinished, {})
+        return text(purges_part(Sighting(seen, NOW), ADA, UTC, NOW))
+
+    assert "damaged a.jsonl" in told(())
+    assert "Under way, or being completed: p1." in told(("p1",))
+    assert "Whether a purge is under way is not known" in told(None)
+
+
+@pytest.mark.parametrize(
+    ("sighting", "words"),
+    [
+        (Sighting(Verification(1234, "1234:ab", ""), NOW), "verified to entry 1,234 at 13:46:40"),
+        (Sighting(Verification(7, "7:ab", "entry 8 was changed"), NOW), "was changed: entry 8"),
+        (
+            Sighting(Verification(9000, "9000:ab", "", is_complete=False), NOW),
+            "verified to entry 9,000, not to the end",
+        ),
+        (Sighting(Verification(0, "0:00", ""), NOW), "empty: nothing was done yet"),
+        (Sighting(), "being verified"),
+        (
+            Sighting(Verification(3, "3:ab", ""), NOW, AuditError("the audit is away"), NOW),
+            "could not be verified: the audit is away",
+        ),
+    ],
+)
+def test_the_chain_is_called_whole_only_when_it_was_found_so(
+    sighting: Sighting[Verification], words: str
+) -> None:
+    markup = chain_part(sighting, UTC, NOW)
+    assert words in text(markup)
+    assert ('data-tone="good"' in markup) == (words.startswith("verified to entry 1,234"))
+
+
+def test_an_audit_without_entries_says_so() -> None:
+    seen = AuditPicture((), (), None)
+    assert "No entries." in text(audit_part(Sighting(seen, NOW), Sighting(), UTC, NOW))

@@ -1,0 +1,137 @@
+"""Few buckets tell the quantile that all of them tell, or say that they are not enough."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from queuescope.panels import bucket_quantiles
+from queuescope.timeseries import Labels
+from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, Brackets
+
+NAME = "latency"
+BOUNDS = (0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, math.inf)
+
+Samples = list[tuple[Labels, float]]
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def text(bound: float) -> str:
+    return "+Inf" if math.isinf(bound) else f"{bound:g}"
+
+
+def samples(jobs: list[int]) -> Samples:
+    """The cumulative buckets of so many jobs in each."""
+    total = np.cumsum(jobs, dtype=float)
+    return [
+        ((("le", text(bound)),), float(count)) for bound, count in zip(BOUNDS, total, strict=True)
+    ]
+
+
+def p95(found: Samples) -> float:
+    counts = {float(dict(labels)["le"]): value for labels, value in found}
+    bounds = np.array(sorted(counts))
+    values = np.array([[counts[bound]] for bound in bounds])
+    return float(bucket_quantiles(bounds, values, [0.95]).values[0, 0])
+
+
+def asked(brackets: Brackets, found: Samples) -> Samples:
+    """What a source would answer to the matcher."""
+    matcher = brackets.matcher(NAME)
+    pattern = matcher.removeprefix('le=~"').removesuffix('"').replace("\\\\", "\\") or ".*"
+    return [sample for sample in found if re.fullmatch(pattern, dict(sample[0])["le"])]
+
+
+jobs = st.lists(st.integers(0, 50), min_size=len(BOUNDS), max_size=len(BOUNDS))
+
+
+@settings(deadline=None)
+@given(jobs, jobs)
+def test_the_few_buckets_give_what_all_of_them_give(before: list[int], now: list[int]) -> None:
+    brackets = Brackets(Clock())
+    brackets.learn(NAME, samples(before))
+    few = asked(brackets, samples(now))
+    if brackets.matcher(NAME) and brackets.is_enough(NAME, few):
+        assert p95(few) == pytest.approx(p95(samples(now)), rel=1e-12, nan_ok=True)
+
+
+@settings(deadline=None)
+@given(jobs.filter(any))
+def test_the_few_buckets_are_enough_while_nothing_changes(now: list[int]) -> None:
+    brackets = Brackets(Clock())
+    brackets.learn(NAME, samples(now))
+    few = asked(brackets, samples(now))
+    assert len(few) <= 5
+    assert brackets.is_enough(NAME, few)
+
+
+ABOUT_TWO_SECONDS = [0, 0, 10, 90, 5, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("now", "enough"),
+    [
+        ([0, 0, 10, 80, 20, 0, 0, 0, 0, 0, 0], True),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], True),
+        ([0, 95, 0, 0, 0, 0, 0, 0, 0, 0, 0], False),
+        ([0, 0, 10, 10, 10, 0, 90, 0, 0, 0, 0], False),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 90], False),
+    ],
+)
+def test_when_the_quantile_leaves_the_bracket_all_are_needed(now: list[int], enough: bool) -> None:
+    brackets = Brackets(Clock())
+    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    assert brackets.is_enough(NAME, asked(brackets, samples(now))) is enough
+
+
+def test_other_buckets_than_were_asked_for_are_not_enough() -> None:
+    brackets = Brackets(Clock())
+    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    few = asked(brackets, samples(ABOUT_TWO_SECONDS))
+    for wrong in ([], few[1:], [*few, ((("le", "2.5"),), 1.0)], [(few[0][0], math.nan), *few[1:]]):
+        assert not brackets.is_enough(NAME, wrong)
+
+
+def test_all_buckets_are_asked_for_at_times() -> None:
+    clock = Clock()
+    brackets = Brackets(clock)
+    assert not brackets.matcher(NAME)
+    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    assert brackets.matcher(NAME) == r'le=~"0\\.5|1|2|5|\\+Inf"'
+    clock.now += WHOLE_SECONDS
+    assert not brackets.matcher(NAME)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [],
+        [((("le", "1"),), 3.0), ((("le", "+Inf"),), 4.0)],
+        [((("le", "1"),), 3.0), ((("le", "2"),), 4.0)],
+        [((("le", "one"),), 3.0), ((("le", "nan"),), 4.0)],
+        samples([0] * len(BOUNDS)),
+    ],
+)
+def test_what_gives_no_quantile_or_few_buckets_gives_no_bracket(found: Samples) -> None:
+    brackets = Brackets(Clock())
+    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    brackets.learn(NAME, found)
+    assert not brackets.matcher(NAME)
+    assert not brackets.is_enough(NAME, found)
+
+
+def test_questions_are_told_apart() -> None:
+    brackets = Brackets(Clock())
+    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    assert not brackets.matcher("another")

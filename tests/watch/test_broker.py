@@ -1,0 +1,144 @@
+"""The picture of a real broker, as it is read every two seconds, and why there may be none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from tests.real_broker import RealBroker
+from tests.worker_reports import BUSY, report
+
+from queuescope.broker.fleet import WorkerStatus
+from queuescope.broker.reports import DROP_SECONDS, DesiredState, WorkerReport, encode
+from queuescope.errors import BrokerError, BrokerErrorKind
+from queuescope.operations.access import Access
+from queuescope.operations.context import ControlRoom
+from queuescope.watch import Paces, read_broker
+
+
+@contextmanager
+def open_room(server: RealBroker, folder: Path, *queues: str) -> Iterator[ControlRoom]:
+    with ControlRoom(
+        broker_url=server.url,
+        store_url=f"sqlite:///{folder / 'operations.db'}",
+        folder=folder / "purged",
+        access=Access(admins=["ada"]),
+        queues=queues,
+    ) as room:
+        yield room
+
+
+@pytest.fixture
+def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
+    with open_room(server, tmp_path, "named") as made:
+        yield made
+
+
+def tell(client: redis.Redis, told: WorkerReport) -> None:
+    client.hset("queuescope:workers", told.worker, encode(told))
+
+
+def test_it_holds_queues_workers_and_wishes_of_one_moment(
+    room: ControlRoom, client: redis.Redis, customer: Celery
+) -> None:
+    now = time.time()
+    tell(client, report(at=now, worker="fresh@h", **BUSY))
+    tell(client, report(at=now - 60, worker="lost@h"))
+    tell(client, report(at=now - DROP_SECONDS - 60, worker="forgotten@h", queues=("old",)))
+    room.broker.publish(DesiredState(revision=3, paused=("express",)))
+    for _ in range(3):
+        customer.send_task("nap", queue="orders")
+    customer.send_task("nap", queue="elsewhere")
+    picture = read_broker(room)
+    # Those that are named and those that somebody serves; nobody may list all keys of a broker.
+    assert {queue.queue: queue.depth for queue in picture.queues} == {
+        "express": 0,
+        "named": 0,
+        "orders": 3,
+    }
+    assert picture.depth == 3
+    assert picture.oldest_age_seconds is not None
+    assert 0 <= picture.oldest_age_seconds < 60
+    assert {worker.name: worker.status for worker in picture.fleet.workers} == {
+        "fresh@h": WorkerStatus.ACTIVE,
+        "lost@h": WorkerStatus.LOST,
+    }
+    assert [told.worker for told in picture.fleet.forgotten] == ["forgotten@h"]
+    assert picture.desired == DesiredState(revision=3, paused=("express",))
+    assert abs(picture.at - now) < 60
+
+
+def test_messages_in_the_steps_that_a_worker_reports_count(
+    room: ControlRoom, client: redis.Redis
+) -> None:
+    tell(client, report(at=time.time(), queues=("orders",), priority_steps=(0, 5), separator="#"))
+    client.lpush("orders#5", "{}")
+    picture = read_broker(room)
+    assert picture.depth == 1
+    assert picture.oldest_age_seconds is None
+
+
+def test_a_broker_that_knows_of_nothing_has_no_depth_of_nought(
+    server: RealBroker, tmp_path: Path
+) -> None:
+    with open_room(server, tmp_path) as room:
+        picture = read_broker(room)
+    assert (picture.queues, picture.fleet.workers) == ((), ())
+    assert picture.depth is None
+    assert picture.oldest_age_seconds is None
+
+
+def test_where_nothing_waits_the_depth_is_nought(room: ControlRoom) -> None:
+    picture = read_broker(room)
+    assert (picture.depth, picture.oldest_age_seconds) == (0, 0.0)
+
+
+def test_pace_comes_from_the_readings_before(room: ControlRoom, client: redis.Redis) -> None:
+    now, paces = time.time(), Paces()
+    tell(client, report(at=now, clock_at=now, processed=10))
+    assert read_broker(room, paces).paces == {}
+    tell(client, report(at=now, clock_at=now + 60, processed=40))
+    assert read_broker(room, paces).paces["w@h", "b"].per_minute == pytest.approx(30.0)
+
+
+def test_a_replica_that_takes_no_writes_is_read_all_the_same(
+    room: ControlRoom, client: redis.Redis, server: RealBroker
+) -> None:
+    tell(client, report(at=time.time()))
+    with server.read_only():
+        assert [worker.name for worker in read_broker(room).fleet.workers] == ["w@h"]
+
+
+def fails(room: ControlRoom) -> BrokerErrorKind:
+    with pytest.raises(BrokerError) as caught:
+        read_broker(room)
+    return caught.value.kind
+
+
+def test_a_broker_that_is_stopped_gives_no_picture(room: ControlRoom, server: RealBroker) -> None:
+    read_broker(room)
+    server.stop()
+    assert fails(room) is BrokerErrorKind.DOWN
+
+
+def test_a_broker_that_stands_still_gives_none_in_time(
+    room: ControlRoom, server: RealBroker
+) -> None:
+    read_broker(room)
+    with server.frozen():
+        assert fails(room) is BrokerErrorKind.SLOW
+    assert read_broker(room).depth == 0
+
+
+@pytest.mark.parametrize("hidden", ["workers", "desired"])
+def test_a_user_who_may_not_read_a_part_sees_no_half_of_a_picture(
+    room: ControlRoom, server: RealBroker, hidden: str
+) -> None:
+    other = {"workers": "desired", "desired": "workers"}[hidden]
+    with server.forbidding("resetkeys", "~named*", "~unacked", f"~queuescope:{other}"):
+        assert fails(room) is BrokerErrorKind.NO_PERMISSION

@@ -1,0 +1,139 @@
+"""What is watched of audit and purges, on a real broker and real files."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+from tests.real_broker import RealBroker
+
+from queuescope.errors import AuditError, PurgeError
+from queuescope.operations.access import Access, Actor, Origin, Role
+from queuescope.operations.context import ControlRoom
+from queuescope.operations.request import Request
+from queuescope.watch import ChainWalk, read_audit, read_purges
+from queuescope.watch.operations import WHOLE_WALK_SECONDS
+
+ADA = Actor("ada", Origin.OIDC)
+
+
+@pytest.fixture
+def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
+    with ControlRoom(
+        broker_url=server.url,
+        store_url=f"sqlite:///{tmp_path / 'operations.db'}",
+        folder=tmp_path / "purged",
+        access=Access(admins=["ada"]),
+        queues=["orders"],
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def purge(room: ControlRoom, client: redis.Redis) -> Callable[[], str]:
+    """A purge of one message; returns its id."""
+
+    def purge_one() -> str:
+        client.lpush("orders", "{}")
+        plan = room.operations.plan(ADA, Request.purge("orders"))
+        return room.operations.act(ADA, plan.request, plan.token, plan.phrase).act
+
+    return purge_one
+
+
+def test_the_newest_entries_are_there_with_what_has_not_ended(
+    room: ControlRoom, purge: Callable[[], str]
+) -> None:
+    for _ in range(11):
+        purge()
+    token, _ = room.ledger.plan(ADA, Request.pause("orders"), 1)
+    act = room.ledger.begin(token, ADA, Role.ADMIN, Request.pause("orders"), 1)
+    picture = read_audit(room)
+    assert [entry.seq for entry in picture.entries] == list(range(23, 3, -1))
+    assert [one.act for one in picture.unfinished] == [act]
+    assert picture.refusal is None
+
+
+def test_an_audit_that_takes_no_entry_can_still_be_read(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    purge()
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        picture = read_audit(room)
+    assert len(picture.entries) == 2
+    assert isinstance(picture.refusal, AuditError)
+
+
+def test_purges_are_told_with_who_did_them(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    first, second = purge(), purge()
+    (tmp_path / "purged" / f"{first}.jsonl").write_text("{")
+    picture = read_purges(room)
+    assert [one.id for one in picture.purges] == [second]
+    assert picture.damaged == (f"{first}.jsonl",)
+    assert picture.actors == {second: "ada"}
+    assert picture.unfinished == ()
+
+
+def test_purges_are_told_without_broker_and_audit(
+    room: ControlRoom, purge: Callable[[], str], server: RealBroker, tmp_path: Path
+) -> None:
+    kept = purge()
+    server.stop()
+    (tmp_path / "operations.db").unlink()
+    (tmp_path / "operations.db").mkdir()
+    picture = read_purges(room)
+    assert [one.id for one in picture.purges] == [kept]
+    assert (picture.actors, picture.unfinished) == ({}, None)
+    server.start()
+    (tmp_path / "purged" / f"{kept}.jsonl").unlink()
+    (tmp_path / "purged").rmdir()
+    (tmp_path / "purged").write_text("no folder")
+    with pytest.raises(PurgeError):
+        read_purges(room)
+
+
+def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    now = [0.0]
+    walk = ChainWalk(room.ledger, clock=lambda: now[0])
+    assert walk().entries == 0
+    purge()
+    assert (walk().entries, walk().fault) == (2, "")
+    room.ledger.close()
+    for file in tmp_path.glob("operations.db*"):
+        file.unlink()
+    # The database that is there now has no tables yet.
+    with pytest.raises(AuditError):
+        walk()
+    purge()
+    assert "entry 2 is not the one" in walk().fault
+    now[0] = WHOLE_WALK_SECONDS
+    assert "made anew or cut" in walk().fault
+
+
+def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
+    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+) -> None:
+    now = [0.0]
+    walk = ChainWalk(room.ledger, clock=lambda: now[0])
+    for _ in range(2):
+        purge()
+    assert walk().entries == 4
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
+        other.execute("DROP TRIGGER operations_audit_no_update")
+        other.execute("UPDATE operations_audit SET actor = 'eve' WHERE seq = 1")
+        other.commit()
+    purge()
+    assert (walk().entries, walk().fault) == (6, "")
+    walk.begin_again()
+    assert walk().fault == "entry 1 was changed"
+    # It stays said until the whole is walked again.
+    assert walk().fault == "entry 1 was changed"

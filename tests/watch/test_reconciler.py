@@ -1,0 +1,265 @@
+"""The history of jobs whose workers are gone: ended once, in both databases, and never for one
+that lives.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
+
+from queuescope.broker.fleet import Fleet, judge
+from queuescope.broker.redis.broker import WorkersReading
+from queuescope.broker.reports import DROP_SECONDS, DesiredState, WorkerReport
+from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
+from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.watch.reconciler import (
+    ORPHAN_SECONDS,
+    PATIENCE_SECONDS,
+    RETRY_SECONDS,
+    SWEEP_SECONDS,
+    HistoryKeeper,
+)
+
+ROW = Job(
+    id=JOB.id,
+    name=JOB.name,
+    tenant=JOB.tenant,
+    queue=JOB.queue,
+    worker="w@h",
+    status=JobStatus.STARTED,
+    enqueued_at=JOB.started_at - 1,
+    started_at=JOB.started_at,
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+    url = (
+        f"sqlite:///{tmp_path / 'jobs.db'}"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgresql_url")
+    )
+    made = JobStore(url, timeout_seconds=0.2)
+    made.record([ROW])
+    yield made
+    made.close()
+
+
+class Site:
+    """A keeper, and what it is told: the workers, the time, whether reports can be deleted."""
+
+    def __init__(self, store: JobStore | None) -> None:
+        self.store = store
+        self.fleet: Fleet | None = None
+        # What the clocks of workers say, too.
+        self.now = NOW + AHEAD
+        self.dropped: list[set[str]] = []
+        self.may_drop = True
+        self.keeper = HistoryKeeper(store, lambda: self.fleet, self._drop, clock=lambda: self.now)
+
+    def see(self, *reports: WorkerReport, forgotten: tuple[WorkerReport, ...] = ()) -> int:
+        self.fleet = judge(WorkersReading(NOW, reports, forgotten), DesiredState())
+        return self.keeper.keep()
+
+    def status(self, job_id: str = ROW.id) -> str:
+        assert self.store is not None
+        row = self.store.get(job_id)
+        assert row is not None
+        return row.status
+
+    def _drop(self, keep: Collection[str]) -> None:
+        if not self.may_drop:
+            raise BrokerError(BrokerErrorKind.NO_PERMISSION, "the broker's user lacks a right")
+        self.dropped.append(set(keep))
+
+
+@pytest.fixture
+def site(store: JobStore) -> Site:
+    return Site(store)
+
+
+@contextmanager
+def out_of_reach(site: Site, request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
+    """A store that cannot be written, as another holds its lock or its server is away; gives what
+    ends that.
+    """
+    with ExitStack() as ending:
+        if "sqlite" in request.node.name:
+            writer = sqlite3.connect(request.getfixturevalue("tmp_path") / "jobs.db")
+            writer.execute("BEGIN IMMEDIATE")
+            ending.callback(writer.close)
+        else:
+            server = request.getfixturevalue("postgresql")
+            server.kill()
+            ending.callback(server.start)
+        yield ending.close
+
+
+def test_what_another_worker_of_the_name_runs_is_not_ended(site: Site) -> None:
+    """Nor what it began since it reported last."""
+    store = site.store
+    assert store is not None
+    store.record([replace(ROW, id="mine"), replace(ROW, id="new", started_at=NOW + AHEAD + 1)])
+    living = report(boot_id="other", active=(structs.replace(JOB, id="mine"),), active_count=1)
+    assert site.see(report(**LOST), living) == 1
+    assert [site.status(job_id) for job_id in ("j", "mine", "new")] == [
+        JobStatus.RETRYING,
+        JobStatus.STARTED,
+        JobStatus.STARTED,
+    ]
+
+
+LOST: dict[str, Any] = {"at": NOW - 16, "clock_at": NOW + AHEAD - 16, **BUSY}
+
+
+@pytest.mark.parametrize(
+    ("redelivers", "status"), [(True, JobStatus.RETRYING), (False, JobStatus.LOST)]
+)
+def test_a_job_of_a_lost_worker_is_retrying_or_lost(
+    site: Site, redelivers: bool, status: JobStatus
+) -> None:
+    assert site.see(report(**BUSY)) == 0
+    assert site.status() is JobStatus.STARTED
+    assert site.see(report(redelivers=redelivers, **LOST)) == 1
+    assert site.status() is status
+    assert site.see(report(redelivers=redelivers, **LOST)) == 0
+
+
+def test_each_lost_life_is_ended_once_so_that_the_next_one_is_left_alone(site: Site) -> None:
+    site.see(report(**LOST))
+    again = replace(ROW, started_at=NOW + AHEAD - 20, attempts=2)
+    assert site.store is not None
+    site.store.record([again])
+    # The report of the old life is still there when the job runs again.
+    site.see(report(**LOST))
+    assert site.store.get(ROW.id) == replace(again, deliveries=2)
+
+
+def test_nothing_is_ended_while_it_is_not_known_who_lives(site: Site) -> None:
+    assert site.keeper.keep() == 0
+    assert site.status() is JobStatus.STARTED
+
+
+def test_a_store_that_is_down_is_tried_again_even_when_the_broker_is_down_then(
+    site: Site, request: pytest.FixtureRequest
+) -> None:
+    with out_of_reach(site, request) as back:
+        with pytest.raises(JobStoreError):
+            site.see(report(**LOST))
+        site.fleet = None
+        with pytest.raises(JobStoreError):
+            site.keeper.keep()
+        back()
+    assert site.keeper.keep() == 1
+    assert site.status() is JobStatus.RETRYING
+
+
+def test_a_worker_that_comes_back_before_the_store_does_is_not_ended(
+    site: Site, request: pytest.FixtureRequest
+) -> None:
+    with out_of_reach(site, request) as back:
+        with pytest.raises(JobStoreError):
+            site.see(report(**LOST))
+        back()
+    site.see(report(**BUSY))
+    assert site.status() is JobStatus.STARTED
+
+
+def test_a_worker_that_was_only_silent_has_its_jobs_back(site: Site) -> None:
+    site.see(report(**LOST))
+    assert site.status() is JobStatus.RETRYING
+    assert site.see(report(**BUSY)) == 1
+    assert site.status() is JobStatus.STARTED
+    # And is ended again when it is lost again.
+    assert site.see(report(**LOST)) == 1
+    assert site.status() is JobStatus.RETRYING
+
+
+def test_what_died_while_no_dashboard_ran_is_ended_before_it_is_forgotten(site: Site) -> None:
+    old = report(at=NOW - DROP_SECONDS - 1, **BUSY)
+    assert site.see(forgotten=(old,)) == 1
+    assert site.status() is JobStatus.RETRYING
+    assert site.dropped == [set()]
+
+
+def test_a_report_stays_until_the_history_knows(site: Site, request: pytest.FixtureRequest) -> None:
+    old = report(at=NOW - DROP_SECONDS - 1, **BUSY)
+    with out_of_reach(site, request) as back:
+        with pytest.raises(JobStoreError):
+            site.see(forgotten=(old,))
+        assert site.dropped == [{"w@h"}]
+        back()
+    site.see(forgotten=(old,))
+    assert site.dropped == [{"w@h"}, set()]
+
+
+def test_who_may_not_delete_reports_keeps_the_history_all_the_same(site: Site) -> None:
+    site.may_drop = False
+    with pytest.raises(BrokerError):
+        site.see(forgotten=(report(at=NOW - DROP_SECONDS - 1, **BUSY),))
+    assert site.status() is JobStatus.RETRYING
+
+
+def test_without_a_history_reports_are_dropped() -> None:
+    site = Site(None)
+    assert site.see(report(**LOST), forgotten=(report(worker="old@h", at=0.0),)) == 0
+    assert site.dropped == [set()]
+
+
+def test_a_job_that_its_living_worker_runs_no_more_is_lost_after_a_while(site: Site) -> None:
+    """Its end was told to nobody: a full socket, a store that was down for too long."""
+    site.see(report())
+    assert site.status() is JobStatus.STARTED
+    site.now += PATIENCE_SECONDS - 1
+    site.see(report())
+    assert site.status() is JobStatus.STARTED
+    site.now += SWEEP_SECONDS + 1
+    assert site.see(report()) == 1
+    assert site.status() is JobStatus.LOST
+
+
+def test_a_job_that_is_seen_again_is_suspected_anew(site: Site) -> None:
+    site.see(report())
+    for reports in (report(**BUSY), report()):
+        site.now += PATIENCE_SECONDS
+        site.see(reports)
+        assert site.status() is JobStatus.STARTED
+
+
+def test_a_row_of_an_earlier_life_is_ended(site: Site) -> None:
+    """The new life could not write when it began."""
+    assert site.see(report(started_at=JOB.started_at + 5)) == 1
+    assert site.status() is JobStatus.RETRYING
+
+
+def test_a_job_of_a_worker_that_nobody_knows_is_lost_after_a_day(site: Site) -> None:
+    """It may never have reported, so its silence proves nothing sooner."""
+    site.see()
+    site.now += ORPHAN_SECONDS - 60
+    site.see()
+    assert site.status() is JobStatus.STARTED
+    site.now += SWEEP_SECONDS
+    assert site.see() == 1
+    assert site.status() is JobStatus.LOST
+
+
+def test_a_retry_that_has_not_come_within_a_week_is_lost(site: Site) -> None:
+    site.see(report(**LOST))
+    site.now += RETRY_SECONDS - 60
+    site.see()
+    assert site.status() is JobStatus.RETRYING
+    site.now += SWEEP_SECONDS
+    site.see()
+    assert site.status() is JobStatus.LOST
+    # And if it comes after all, the history follows.
+    assert site.store is not None
+    site.store.record([replace(ROW, worker="w2@h", started_at=site.now, attempts=2)])
+    assert site.status() is JobStatus.STARTED
