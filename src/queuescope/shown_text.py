@@ -47,7 +47,7 @@ def shown(text: str, *, in_lines: bool = False) -> str:
     return (_NOT_SEEN_IN_LINES if in_lines else _NOT_SEEN).sub(_numbered, text)
 
 
-def one_line(text: str, limit: int) -> str:
+def one_line(text: str, limit: int = 255) -> str:
     """``text`` as one printable line of at most ``limit`` characters, for the audit and the log."""
     line = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit]

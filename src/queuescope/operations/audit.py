@@ -309,11 +309,11 @@ def utc_words(at_ms: float) -> str:
 def _cleaned(event: Event) -> Event:
     return replace(
         event,
-        act=one_line(event.act, TEXT_LIMIT),
-        actor=one_line(event.actor, TEXT_LIMIT),
-        role=one_line(event.role, TEXT_LIMIT),
-        operation=one_line(event.operation, TEXT_LIMIT),
-        target=one_line(event.target, TEXT_LIMIT),
+        act=one_line(event.act),
+        actor=one_line(event.actor),
+        role=one_line(event.role),
+        operation=one_line(event.operation),
+        target=one_line(event.target),
         detail=one_line(event.detail, DETAIL_LIMIT),
     )
 

@@ -23,7 +23,7 @@ from queuescope.errors import (
     RefusedError,
 )
 from queuescope.operations.access import Access, Actor, Role
-from queuescope.operations.audit import TEXT_LIMIT, Entry, Result
+from queuescope.operations.audit import Entry, Result
 from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Operation, Request
 from queuescope.shown_text import one_line
@@ -215,7 +215,7 @@ class Operations:
         except AuditError as exc:
             logger.error(  # noqa: TRY400 - the cause may hold what no log should
                 "act %s (%s): its outcome, %s, is not in the audit: %s",
-                *(outcome.act, one_line(request.words(), TEXT_LIMIT), outcome.result, exc),
+                *(outcome.act, one_line(request.words()), outcome.result, exc),
             )
             return False
         return True
@@ -226,9 +226,7 @@ class Operations:
         """Refused is refused, recorded or not; and nobody may fill the disk by being refused."""
         now = self._clock()
         if len(self._refusals) == self._refusals.maxlen and now - self._refusals[0] < 60:
-            logger.warning(
-                "refused %s: %s", one_line(actor.name, TEXT_LIMIT), one_line(str(error), TEXT_LIMIT)
-            )
+            logger.warning("refused %s: %s", one_line(actor.name), one_line(str(error)))
             return
         self._refusals.append(now)
         try:
@@ -236,8 +234,8 @@ class Operations:
         except AuditError as exc:
             logger.warning(
                 "refused %s: %s; %s",
-                one_line(actor.name, TEXT_LIMIT),
-                one_line(str(error), TEXT_LIMIT),
+                one_line(actor.name),
+                one_line(str(error)),
                 exc,
             )
 

@@ -196,7 +196,7 @@ class Ledger:
                 insert(_open).values(
                     act=act,
                     target=request.target,
-                    server=one_line(server, audit.TEXT_LIMIT),
+                    server=one_line(server),
                     at_ms=now_ms,
                 )
             )
