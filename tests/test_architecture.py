@@ -18,7 +18,7 @@ STOREYS: list[set[str]] = [
     {"errors", "private_files"},
     {"database", "loop_watchdog", "operator_key", "ports", "settings", "shown_text"}
     | {"csv_cells", "single_flight", "timeseries"},
-    {"telemetry"},
+    {"known", "telemetry"},
     {"prometheus", "broker", "health", "jobs"},
     {"cache", "panels", "anomaly", "operations", "instrument"},
     {"figures"},

@@ -1,0 +1,73 @@
+"""A value that is read again and again: as of when, since when it fails, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from queuescope.errors import QueuescopeError
+from queuescope.timeseries import State
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """The newest that is known of a source. ``Reading`` is the same for series of a range.
+
+    ``value`` is as of ``as_of`` and is None before the first answer. With an ``error`` it is the
+    last good one: the source has failed since ``failing_since``. Without one, the source has
+    answered without interruption since ``fresh_since``, where that is counted. Times are epoch
+    seconds of one clock, which is ours unless it is said otherwise.
+    """
+
+    value: T | None = None
+    as_of: float | None = None
+    error: QueuescopeError | None = None
+    failing_since: float | None = None
+    fresh_since: float | None = None
+
+    @property
+    def state(self) -> State:
+        """``fresh``, ``stale`` or ``unavailable``."""
+        if self.value is None:
+            return State.UNAVAILABLE
+        return State.FRESH if self.error is None else State.STALE
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.state is State.FRESH
+
+    @property
+    def fresh_value(self) -> T | None:
+        """The value, unless it is an old one."""
+        return self.value if self.error is None else None
+
+    @property
+    def cause(self) -> str:
+        """Why there is no newer value, in words for a person; empty without an error."""
+        return "" if self.error is None else str(self.error)
+
+    def fresh_seconds(self, now: float) -> float:
+        """For how long the source has answered without interruption."""
+        return 0.0 if self.fresh_since is None else max(0.0, now - self.fresh_since)
+
+    def age_seconds(self, now: float) -> float | None:
+        """How old the value is; None before the first answer."""
+        return None if self.as_of is None else max(0.0, now - self.as_of)
+
+    def answered(self, value: T, at: float) -> Known[T]:
+        """The same after an answer ``at``."""
+        return Known(value, at, fresh_since=at if self.fresh_since is None else self.fresh_since)
+
+    def failed(self, error: QueuescopeError, asked_at: float) -> Known[T]:
+        """The same after a question of ``asked_at`` failed: since then, or since it first did."""
+        since = asked_at if self.failing_since is None else self.failing_since
+        return replace(self, error=error, failing_since=since, fresh_since=None)
+
+    def map(self, make: Callable[[T], U]) -> Known[U]:
+        """The same of what ``make`` makes of the value, if there is one."""
+        made = None if self.value is None else make(self.value)
+        return Known(made, self.as_of, self.error, self.failing_since, self.fresh_since)
