@@ -19,17 +19,17 @@ from typing import get_args
 import numpy as np
 import pytest
 from tests.conftest import StartPrometheus
+from tests.metric_names import names_in, series_names
 from tests.real_prometheus import RealPrometheus, Samples
 
 import queuescope
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.figures import curves_of, duration_words, panel_figure
 from queuescope.figures.curves import Curves
-from queuescope.instrument.metrics import BUCKETS_SECONDS, RollingSuccess, series_names
+from queuescope.instrument.metrics import BUCKETS_SECONDS, RollingSuccess
 from queuescope.panels import Panel, Resolution, load_dashboard
 from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.promql import metric_names
 from queuescope.settings import RefreshSeconds
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 from queuescope.view import RANGES
@@ -71,8 +71,8 @@ def test_every_metric_that_a_chart_of_the_default_preset_asks_for_is_exported() 
                 query = panel.render(template, Resolution(step, SCRAPE_SECONDS), "", None)
                 # Workers export classic histograms; a Prometheus may keep native ones of them.
                 query = classic_part(query)
-                assert metric_names(query)
-                assert metric_names(query) <= series_names()
+                assert names_in(query)
+                assert names_in(query) <= series_names()
 
 
 def test_what_was_read_an_hour_ago_is_found_when_the_source_is_gone(

@@ -52,7 +52,7 @@ from contextlib import closing
 from queuescope.jobs.store import JobStore
 
 with closing(JobStore(f"sqlite:///{sys.argv[1]}")) as store:
-    store.count()
+    store.get("j1")
 """
 READS_THE_AUDIT = """
 import sys

@@ -16,8 +16,6 @@ class Question(StrEnum):
     QUERY_RANGE = "query_range"
     SERIES = "series"
     LABELS = "labels"
-    METADATA = "metadata"
-    TARGETS = "targets"
     RULES = "rules"
     ALERTS = "alerts"
     BUILDINFO = "buildinfo"

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.jobs_page import JobsPage
 from tests.browser.operations_page import OperationsPage, World
 from tests.instrument.conftest import Shop, until
+from tests.job_rows import count_rows
 
 from queuescope.jobs.store import JobStatus, JobStore
 
@@ -53,7 +54,7 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     files = [tmp_path / f"{number}.txt" for number in range(4)]
     ids = [shop.send("fail_once", path=str(file), word=f"w{n}") for n, file in enumerate(files)]
     store = JobStore(store_url)
-    until(lambda: store.count(status=JobStatus.FAILED), lambda count: count == 4)
+    until(lambda: count_rows(store, JobStatus.FAILED), lambda count: count == 4)
     acts = OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
     page = JobsPage(tab, world.dashboard.url).open()
     expect(page.groups.first.locator("td").nth(1)).to_have_text("4")
@@ -63,14 +64,14 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     page.button("Retry 2 chosen").first.click()
     acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
-    until(lambda: store.count(status=JobStatus.FAILED), lambda count: count == 2)
+    until(lambda: count_rows(store, JobStatus.FAILED), lambda count: count == 2)
     # What was answered a few seconds ago is not asked for again, and the page looks seldom.
     until(lambda: page.open().groups.first.locator("td").nth(1).inner_text(), "2".__eq__)
     page.groups.first.get_by_role("button").click()
     page.button("Retry all 2 of this group").click()
     acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 2, 2])
-    until(lambda: store.count(status=JobStatus.SUCCEEDED), lambda count: count == 4)
+    until(lambda: count_rows(store, JobStatus.SUCCEEDED), lambda count: count == 4)
     nothing = "No job failed in the last 24 hours."
     until(lambda: page.open().part("failures").inner_text(), lambda text: nothing in text)
     assert_only_what_can_be_is_asked_for(page, acts, shop, store, tmp_path / "last.txt")
@@ -84,7 +85,7 @@ def assert_only_what_can_be_is_asked_for(
 ) -> None:
     """Of a group of two one has kept arguments; a third job is of a type that nobody knows."""
     kept = shop.send("fail_once", path=str(file), word="last")
-    until(lambda: store.count(status=JobStatus.FAILED), (1).__eq__)
+    until(lambda: count_rows(store, JobStatus.FAILED), (1).__eq__)
     job = store.get(kept)
     assert job is not None
     ended = (job.finished_at or 0.0) - 60

@@ -73,20 +73,13 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
-    """A key is forgotten on purpose."""
-
-    key: int
-
-
-@dataclass(frozen=True, slots=True)
 class Switch:
     """Another server answers: the first, one of other values, or one that lost its history."""
 
     to: Literal["first", "other", "wiped"]
 
 
-Action = Pass | Late | Read | ReadTogether | Restart | Forget | Switch
+Action = Pass | Late | Read | ReadTogether | Restart | Switch
 
 
 def random_actions(chance: Random, *, others: bool, rewrites: bool = True) -> list[Action]:
@@ -109,7 +102,6 @@ _TURNS = {
     "late": 10,
     "late at the horizon": 3,
     "restart": 5,
-    "forget": 1,
 }
 _TURNS_OF_OTHERS = {"switch": 4, "switch between neighbours": 2}
 
@@ -142,8 +134,6 @@ def _random_turn(chance: Random, *, others: bool, rewrites: bool) -> tuple[Actio
         case "restart":
             (disk,) = chance.choices(_DISK, (4, 2, 1, 3))
             return (Restart(disk, chance.randrange(1 << 16)),)
-        case "forget":
-            return (Forget(chance.randrange(KEYS)),)
         case "switch":
             return (_random_switch(chance),)
         case _:
@@ -193,7 +183,5 @@ def name_of(action: Action) -> str:
             return "several ranges are read at once"
         case Restart(disk):
             return f"restart, files {disk}"
-        case Forget():
-            return "a key is forgotten"
         case Switch(to):
             return f"the {to} server answers"

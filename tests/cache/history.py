@@ -25,7 +25,6 @@ from tests.cache.actions import (
     QUEUES,
     STEP,
     Action,
-    Forget,
     Late,
     Pass,
     Read,
@@ -238,8 +237,6 @@ class History:
                 await self._read_together(reads)
             case Restart():
                 self._restart(action)
-            case Forget(key):
-                self.reader.forget(self._query(key), self._step(key))
             case Switch(to):
                 await self._switch(to)
 

@@ -17,7 +17,6 @@ from tests.cache.actions import (
     QUEUES,
     VALUES,
     Action,
-    Forget,
     Late,
     Pass,
     Read,
@@ -55,7 +54,6 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.builds(
         Restart, st.sampled_from(["kept", "killed", "lost", "damaged"]), st.integers(0, 1 << 16)
     ),
-    st.builds(Forget, st.integers(0, KEYS - 1)),
 )
 
 

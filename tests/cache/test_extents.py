@@ -59,21 +59,6 @@ def test_crop_keeps_the_steps_inside(extent: str, first: float, last: float, exp
     assert expected == shown(extents.crop(*grids(extent), first=first, last=last))
 
 
-@pytest.mark.parametrize(
-    ("given_extents", "expected"),
-    [
-        ("", ""),
-        ("0-10", "0-10"),
-        ("0-10 20-30", "0-30"),
-        ("0-10 30-40", "0-10 30-40"),
-        ("30-40 0-20 10-30", "0-40"),
-        ("0-90 20-30", "0-90"),
-    ],
-)
-def test_merge_joins_what_overlaps_or_touches(given_extents: str, expected: str) -> None:
-    assert expected == shown(extents.merge(grids(given_extents)))
-
-
 EXTENTS = st.builds(
     lambda start, length: Grid(start * STEP, (start + length) * STEP, STEP),
     st.integers(0, 30),
@@ -91,16 +76,7 @@ def test_gaps_and_held_make_the_wanted_whole_without_overlap(
 ) -> None:
     missing = extents.gaps(wanted, held)
     assert instants(wanted) - instants(*held) == instants(*missing)
-    assert missing == extents.merge(missing)
-
-
-@given(st.lists(EXTENTS))
-def test_merged_extents_hold_the_same_instants_and_nothing_more_can_be_joined(
-    several: list[Grid],
-) -> None:
-    merged = extents.merge(several)
-    assert instants(*several) == instants(*merged)
-    assert not any(extents.touches(a, b) for i, a in enumerate(merged) for b in merged[i + 1 :])
+    assert not any(map(extents.touches, missing, missing[1:]))
 
 
 @given(EXTENTS, EXTENTS)

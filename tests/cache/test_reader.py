@@ -184,7 +184,6 @@ async def test_a_partial_answer_is_shown_with_its_warning_and_not_kept() -> None
     reader = reader_of(source)
     partial = await read(reader, 1000, NOW)
     assert (partial.state, partial.warnings) == (State.PARTIAL, ("store down", "no counter"))
-    assert reader.last_good("q", STEP, 1000) is None
 
     source.warnings = ()
     whole = await read(reader, 1000, NOW)
@@ -268,11 +267,9 @@ async def test_the_last_good_data_outlive_a_restart_during_an_outage(tmp_path: P
     store.close()
     source.error = DOWN
     reader = reader_of(source, FrameStore(tmp_path, 100_000))
-    held = reader.last_good("q", STEP, 200)
-    assert span(held) == (NOW - 200, NOW)
-    assert held is not None
-    assert (held.state, held.as_of, held.cause) == (State.STALE, NOW, "")
-    assert span(await read(reader, 1010, NOW + 10, NOW + 10)) == (1010, NOW)
+    held = await read(reader, 1010, NOW + 10, NOW + 10)
+    assert span(held) == (1010, NOW)
+    assert (held.state, held.as_of) == (State.STALE, NOW)
 
 
 async def test_after_a_restart_only_the_edge_is_asked_for(tmp_path: Path) -> None:
@@ -284,15 +281,6 @@ async def test_after_a_restart_only_the_edge_is_asked_for(tmp_path: Path) -> Non
     reading = await read(reader_of(source, FrameStore(tmp_path, 100_000)), 1010, NOW + 10, NOW + 10)
     assert LookupStatus.PARTIAL_HIT is reading.lookup
     assert len(source.asked[0]) <= HORIZON // STEP + SEAM_POINTS + 1
-
-
-async def test_what_is_forgotten_is_asked_for_again() -> None:
-    source = ModelSource({queue("a"): ramp(0, NOW)})
-    reader = reader_of(source)
-    await read(reader, 1000, NOW)
-    reader.forget("q", STEP)
-    assert reader.last_good("q", STEP, 100) is None
-    assert LookupStatus.KEY_MISS is (await read(reader, 1000, NOW)).lookup
 
 
 async def test_many_readers_at_once_ask_the_source_once() -> None:

@@ -137,15 +137,6 @@ def test_what_leaves_memory_unwritten_is_written_then(tmp_path: Path) -> None:
     assert spans(FrameStore(tmp_path, 1_000)) == [(0, 600)]
 
 
-def test_what_is_forgotten_is_gone_from_disk_too(tmp_path: Path) -> None:
-    store = FrameStore(tmp_path, 10_000)
-    store.put(KEY, extent(0, 50))
-    store.forget(KEY)
-    store.flush()
-    assert store.get(KEY) == ()
-    assert FrameStore(tmp_path, 10_000).get(KEY) == ()
-
-
 def test_file_names_and_permissions_tell_nothing(tmp_path: Path) -> None:
     hostile = FrameKey("../../etc", "x/../../passwd\0", 10)
     store = FrameStore(tmp_path / "cache", 10_000)

@@ -20,6 +20,7 @@ import redis
 from pydantic import SecretStr
 from tests.instrument.conftest import Shop, until
 from tests.instrument.conftest import Worker as ShopWorker
+from tests.job_rows import count_rows
 from tests.real_broker import RealBroker
 
 from queuescope.broker.fleet import Worker, WorkerStatus
@@ -177,7 +178,7 @@ def test_a_job_of_a_killed_worker_is_retried_and_never_doubled(
             lambda w: w.status is WorkerStatus.IDLE and w.report.processed == 1,
             f"{pool}@shop",
         )
-    assert services.jobs.count() == len(pools)
+    assert count_rows(services.jobs) == len(pools)
 
 
 @pytest.mark.timeout(200)

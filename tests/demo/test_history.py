@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.job_rows import ended_jobs
+from tests.metric_names import series_names
 
 from queuescope.demo.history import (
     BLOCK_SECONDS,
@@ -47,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     url = f"sqlite:///{folder / 'jobs.db'}"
     files = write_history(folder / "samples", url, days=1, end=END + 30, seed=3)
     store = JobStore(url)
-    rows = store.recent(1_000_000)
+    rows = ended_jobs(store, 1_000_000)
     store.close()
     series: dict[Key, dict[int, float]] = {}
     kinds: dict[str, str] = {}
@@ -170,7 +172,7 @@ def test_counters_never_fall_on_the_worker_that_stays(made: Made) -> None:
 
 
 def test_names_and_kinds_are_those_of_the_catalogue(made: Made) -> None:
-    assert {name for name, _ in made.series} == {n for m in CATALOGUE for n in m.series_names()}
+    assert {name for name, _ in made.series} == series_names()
     expected = {
         m.name().removesuffix("_total") if m.kind is Kind.COUNTER else m.name(): m.kind.value
         for m in CATALOGUE

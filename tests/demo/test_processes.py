@@ -221,7 +221,7 @@ SUPERVISOR = textwrap.dedent(
         supervisor.wait_until_ready(["a", "b"], timeout_seconds=60)
         try:
             while True:
-                (directory / "watchdog.new").write_text(str(supervisor.watchdog_id))
+                (directory / "watchdog.new").write_text(str(supervisor._watchdog.pid))
                 (directory / "watchdog.new").rename(directory / "watchdog")
                 supervisor.pause(0.05)
         except StopRequestedError:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.metric_names import series_names
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 
@@ -121,9 +122,9 @@ def test_the_live_platform_exports_the_series_of_its_past_and_outlives_a_broker_
     assert {shape(name) for name in live} <= known
     late = {n for n in known if "latency_seconds" in n[0]}
     assert {shape(name) for name in fresh} == known - late
-    assert {name for name, _ in known} == {
-        n for m in CATALOGUE if m.origin is Origin.WORKER for n in m.series_names()
-    }
+    assert {name for name, _ in known} == series_names(
+        m for m in CATALOGUE if m.origin is Origin.WORKER
+    )
 
 
 def shape(series: str) -> tuple[str, frozenset[tuple[str, str]]]:

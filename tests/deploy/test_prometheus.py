@@ -9,8 +9,7 @@ from pathlib import Path
 
 import promql_parser
 import pytest
-
-from queuescope.instrument.metrics import series_names
+from tests.metric_names import series_names
 
 DIRECTORY = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULE_FILES = sorted((DIRECTORY / "rules").glob("*.rules.yml"))

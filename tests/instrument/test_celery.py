@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from tests.instrument.conftest import Scrape, Shop, scrape, until
+from tests.job_rows import ended_jobs
+from tests.metric_names import series_names
 from tests.ports import free_port
 
 from queuescope.errors import ConfigurationError
@@ -62,7 +64,7 @@ def day(shop: Shop) -> Day:
     }
     worker.ended(10)
     rows = until(
-        lambda: {job.id: job for job in worker.store.recent()},
+        lambda: {job.id: job for job in ended_jobs(worker.store)},
         lambda found: (
             set(ids.values())
             <= {i for i, j in found.items() if j.status not in ("started", "retrying")}
@@ -167,13 +169,7 @@ def test_nothing_is_in_flight_or_lost_at_the_end(day: Day) -> None:
 
 
 def test_the_worker_exports_what_the_catalogue_declares_and_nothing_else(day: Day) -> None:
-    declared = {
-        name
-        for metric in CATALOGUE
-        if metric.origin is Origin.WORKER
-        for name in metric.series_names()
-    }
-    assert day.after.names == declared
+    assert day.after.names == series_names(m for m in CATALOGUE if m.origin is Origin.WORKER)
 
 
 def test_the_buckets_reach_from_a_tenth_of_a_second_to_two_hours(day: Day) -> None:
@@ -379,7 +375,7 @@ def test_a_stopped_worker_writes_what_ran_until_the_end(shop: Shop) -> None:
     until(worker.scrape, lambda seen: seen.value(IN_FLIGHT, queue="orders") == 1.0)
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(120) == 0
-    rows = {job.id: job.status for job in worker.store.recent()}
+    rows = {job.id: job.status for job in ended_jobs(worker.store)}
     assert rows == {first: JobStatus.SUCCEEDED, last: JobStatus.SUCCEEDED}
 
 

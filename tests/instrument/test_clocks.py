@@ -15,6 +15,7 @@ import pytest
 import redis
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
+from tests.job_rows import ended_jobs
 from tests.prepared_python import MachineClock
 
 from queuescope.broker.fleet import WorkerStatus
@@ -99,7 +100,11 @@ def test_retries_replacements_and_chains_keep_when_they_were_first_due(scene: Sc
     seen = until(scene.worker.scrape, lambda made: made.sum(METRIC.format("latency", "count")) == 6)
     ended = (JobStatus.SUCCEEDED, JobStatus.FAILED)
     told = until(
-        lambda: [job for job in scene.store.recent(tenant="elsewhere") if job.status in ended],
+        lambda: [
+            job
+            for job in ended_jobs(scene.store)
+            if job.tenant == "elsewhere" and job.status in ended
+        ],
         lambda found: len(found) == 6,
     )
     assert sorted(job.name for job in told) == [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.job_rows import ended_jobs
 
 from queuescope.broker.reports import label
 from queuescope.instrument.collector import Collector, History, Running
@@ -132,7 +133,7 @@ def test_rows_survive_an_outage_of_the_history(metrics: WorkerMetrics, tmp_path:
     history._flush()
     obstacle.unlink()
     history._flush()
-    assert store.recent() == [row]
+    assert ended_jobs(store) == [row]
     store.close()
 
 
@@ -146,7 +147,7 @@ def test_rows_beyond_the_limit_are_counted_as_lost(metrics: WorkerMetrics, tmp_p
             )
         )
     history._flush()
-    assert [job.id for job in store.recent()] == ["j4", "j3", "j2"]
+    assert [job.id for job in ended_jobs(store)] == ["j4", "j3", "j2"]
     assert metrics.registry.get_sample_value("ai_agents_observations_lost_total") == 2.0
     store.close()
 

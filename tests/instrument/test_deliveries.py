@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 from tests.instrument.conftest import Shop, until
+from tests.job_rows import ended_jobs, jobs_that_are
 
 from queuescope.broker.fleet import judge
 from queuescope.broker.redis.broker import RedisBroker
@@ -67,7 +68,7 @@ def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
     name = f"w{shop._count}@shop"
     early, late = shop.send("nap", seconds=600), shop.send("nap_late", seconds=600)
     until(
-        lambda: {job.id for job in worker.store.recent(status=JobStatus.STARTED)},
+        lambda: {job.id for job in jobs_that_are(worker.store, JobStatus.STARTED)},
         lambda ids: ids == {early, late},
     )
     report = until(
@@ -84,7 +85,7 @@ def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
     (left,) = [one for one in lost if one.worker == name]
     ended = worker.store.abandon(name, before=left.before, redelivers=left.redelivers)
     assert ended == {JobStatus.RETRYING: 1, JobStatus.LOST: 1}
-    status = {job.id: (job.status, job.error_class) for job in worker.store.recent()}
+    status = {job.id: (job.status, job.error_class) for job in ended_jobs(worker.store)}
     assert status == {
         early: (JobStatus.LOST, LOST_WORKER),
         late: (JobStatus.RETRYING, LOST_WORKER),

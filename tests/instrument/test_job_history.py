@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from tests.instrument.conftest import Shop, until
+from tests.job_rows import ended_jobs
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.jobs.store import Job, JobStatus, JobStore
@@ -42,7 +43,7 @@ def test_a_worker_keeps_its_history_in_postgresql_through_a_restart_of_the_serve
         postgresql.start()
     assert row(meanwhile).status is JobStatus.SUCCEEDED
     until(worker.log.read_text, lambda text: "the job history answers again" in text)
-    assert {job.worker for job in store.recent()} == {good.worker}
+    assert {job.worker for job in ended_jobs(store)} == {good.worker}
     store.close()
 
 

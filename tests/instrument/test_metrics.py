@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
+from tests.metric_names import series_names
 
 from queuescope.instrument.metrics import (
     BUCKETS_SECONDS,
@@ -16,7 +17,6 @@ from queuescope.instrument.metrics import (
     Outcome,
     RollingSuccess,
     WorkerMetrics,
-    series_names,
 )
 
 
@@ -71,7 +71,7 @@ def test_namespace_and_subsystem_name_everything() -> None:
     metrics = WorkerMetrics(namespace="shop", subsystem="orders", tenants=["a"], queues=["q"])
     text = generate_latest(metrics.registry).decode()
     names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line[0] != "#"}
-    assert names < series_names("shop", "orders")
+    assert names < series_names(namespace="shop", subsystem="orders")
     assert "shop_orders_success_rate" in names
     assert "shop_worker_processes" in names
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.instrument.conftest import Scrape, Shop, until
+from tests.job_rows import ended_jobs
 
 from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.instrument.celery import FIRST_DUE_HEADER
@@ -44,7 +45,7 @@ def oddities(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Oddities:
     shop.send("send_naive")
 
     def read() -> dict[str, Job]:
-        return {job.id: job for job in worker.store.recent() if job.status not in _GOES_ON}
+        return {job.id: job for job in ended_jobs(worker.store) if job.status not in _GOES_ON}
 
     rows = until(
         read,

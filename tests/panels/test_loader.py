@@ -11,6 +11,7 @@ import promql_parser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels import Dashboard, Kind, Resolution, Threshold, load_dashboard
@@ -87,8 +88,8 @@ def test_every_rendered_query_of_a_preset_is_promql_on_the_metrics_that_it_names
         for resolution, matchers, by in product(RESOLUTIONS, MATCHERS, (None, *panel.breakdowns)):
             for template in (panel.query, panel.now):
                 query = panel.render(template, resolution, matchers, by)
-                assert promql.metric_names(query) <= set(panel.all_metrics), query
-        selected = promql.metric_names(panel.render(panel.query, RESOLUTIONS[0], "", None))
+                assert names_in(query) <= set(panel.all_metrics), query
+        selected = names_in(panel.render(panel.query, RESOLUTIONS[0], "", None))
         assert selected == set(panel.all_metrics)
 
 
@@ -98,7 +99,7 @@ def test_what_is_asked_of_a_worker_is_promql_whatever_it_is_called(worker: str) 
     per_worker = load_dashboard("ai-agents").per_worker
     assert per_worker is not None
     query = per_worker.render_throughput(Resolution(3600, 15), 'env="prod"', promql.quote(worker))
-    assert promql.metric_names(query) == {"ai_agents_worker_jobs_total"}
+    assert names_in(query) == {"ai_agents_worker_jobs_total"}
 
 
 @settings(deadline=None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels import Ended, Resolution, Share, load_dashboard
 from queuescope.panels import parse_dashboard as parse
-from queuescope.prometheus import promql
 
 PANELS = """
 [[panel]]
@@ -102,8 +102,8 @@ def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -
         texts += [measure.share.query] if measure.share else []
         for text in texts:
             query = panel.render(text, Resolution(900, 15), 'env="prod"', None)
-            assert promql.metric_names(query) <= set(panel.all_metrics), query
+            assert names_in(query) <= set(panel.all_metrics), query
     ended = dashboard.ended
     assert ended is not None
     query = dashboard.panels[0].render(ended.now, Resolution(300, 15), 'env="prod"', None)
-    assert promql.metric_names(query) == {"ai_agents_enhancement_jobs_total"}
+    assert names_in(query) == {"ai_agents_enhancement_jobs_total"}

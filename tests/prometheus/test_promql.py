@@ -124,28 +124,6 @@ def test_a_duration_is_at_least_a_millisecond(seconds: float) -> None:
         promql.duration(seconds)
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("up", {"up"}),
-        ("vector(1)", set()),
-        (
-            "histogram_quantile(0.9, sum by (le) (rate(a_bucket[5m] offset 1h)))",
-            {"a_bucket"},
-        ),
-        (
-            'a + on(x) group_left b:c:rate5m or max_over_time({__name__="d"}[1h:1m])',
-            {"a", "b:c:rate5m", "d"},
-        ),
-        ('{__name__=~"a|b",x="y"}', {"a", "b"}),
-        ('{__name__=~"a.*",x="y"}', set()),
-        ("sum(up{a='up2'}) / count(up)", {"up"}),
-    ],
-)
-def test_the_metric_names_in_a_query_are_found(query: str, expected: set[str]) -> None:
-    assert expected == promql.metric_names(query)
-
-
 def test_a_query_that_is_not_promql_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="not valid PromQL"):
-        promql.metric_names("sum(up")
+        promql.parse("sum(up")

@@ -230,7 +230,7 @@ async def test_a_real_prometheus_behind_all_of_it_is_read(
         assert guarded.url.endswith("/deep/metrics")
         assert (await client.query("vector(7)")).samples[0].value == 7.0
         assert (await client.buildinfo()).version
-        assert await client.targets() == ()
+        assert await client.alerts() == ()
     stranger = {n: files.directory / f"strange_{p.name}" for n, p in tls.items()}
     for given in ({}, stranger):
         lacking: dict[str, Any] = {**given, "ca_file": files.authority}

@@ -377,7 +377,7 @@ async def test_only_what_may_be_large_is_asked_for_compressed() -> None:
             "range": client.query_range("up", Grid(0, 960, 60)),
             "rules": client.rules(),
             "runtime": client.runtimeinfo(),
-            "names": client.label_names((), 0, 1),
+            "names": client.label_values("queue", (), 0, 1),
             "series": client.series(("up",), 0, 1),
         }.items():
             with pytest.raises(SourceError):

@@ -125,13 +125,6 @@ class FrameFiles:
         else:
             self.last_error = None
 
-    def remove(self, key: FrameKey) -> None:
-        """Remove the file of ``key``. Never raises."""
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as exc:
-            self.last_error = f"cannot remove from the cache: {exc.strerror}"
-
     def _replace(self, path: Path, content: bytes) -> None:
         descriptor, name = tempfile.mkstemp(dir=self._directory, suffix=f"{_SUFFIX}.tmp")
         try:

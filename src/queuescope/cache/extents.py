@@ -48,14 +48,3 @@ def gaps(wanted: Grid, held: Iterable[Grid]) -> tuple[Grid, ...]:
     if at <= wanted.end:
         missing.append(Grid(at, wanted.end, step))
     return tuple(missing)
-
-
-def merge(extents: Iterable[Grid]) -> tuple[Grid, ...]:
-    """The same instants in the fewest extents, in order of time."""
-    merged: list[Grid] = []
-    for extent in sorted(extents, key=lambda extent: extent.start):
-        if merged and touches(merged[-1], extent):
-            last = merged.pop()
-            extent = Grid(last.start, max(last.end, extent.end), last.step_seconds)  # noqa: PLW2901
-        merged.append(extent)
-    return tuple(merged)

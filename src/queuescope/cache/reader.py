@@ -49,7 +49,7 @@ class _Plan:
 
 
 class CachedReader:
-    """Reads ``source`` through ``store``. Belongs to one event loop, apart from ``last_good``.
+    """Reads ``source`` through ``store``. Belongs to one event loop.
 
     Points newer than ``horizon_seconds`` before the source's now are fetched again on each read.
     ``clock`` gives our own time, epoch seconds; it only measures how long a busy source wants to
@@ -108,21 +108,6 @@ class CachedReader:
                 )
         work = self._read(key, grid, source_now, epoch, self._horizon_seconds + late_seconds)
         return await self._flights.launch(key, grid, work).result()
-
-    def last_good(self, query: str, step_seconds: int, span_seconds: int) -> Reading | None:
-        """The newest held window of at most ``span_seconds``, without asking the source.
-
-        The reading is stale, with an empty cause; None when nothing is held.
-        """
-        key = FrameKey(self._source.identity, query, step_seconds)
-        found = _newest(self._store.get(key), span_seconds)
-        if found is None:
-            return None
-        return Reading(State.STALE, found.frame, found.as_of, LookupStatus.HIT)
-
-    def forget(self, query: str, step_seconds: int) -> None:
-        """Hold nothing of this key any more, so that its whole history is read anew."""
-        self._store.forget(FrameKey(self._source.identity, query, step_seconds))
 
     async def _read(
         self,

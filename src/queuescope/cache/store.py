@@ -86,15 +86,6 @@ class FrameStore:
         """Forget what is held of ``key`` and hold ``extent`` instead."""
         self._set(key, (extent,))
 
-    def forget(self, key: FrameKey) -> None:
-        """Hold nothing of ``key`` any more, on disk neither."""
-        with self._lock:
-            self._held.pop(key, None)
-            self._unwritten.pop(key, None)
-            self._written_at.pop(key, None)
-            if self._files is not None:
-                self._last_write = self._writer.submit(self._files.remove, key)
-
     def flush(self) -> None:
         """Wait until everything that was put stands on disk."""
         with self._lock:

@@ -210,16 +210,6 @@ class Supervisor:
             self._watchdog.wait()
             self._watchdog = None
 
-    def process_id(self, name: str) -> int | None:
-        """The process (and group) of a service, or nothing while it waits for its restart."""
-        popen = self._processes[name].popen
-        return popen.pid if popen else None
-
-    @property
-    def watchdog_id(self) -> int | None:
-        """The process of the watchdog."""
-        return self._watchdog.pid if self._watchdog else None
-
     def _look_after(self) -> None:
         now = time.monotonic()
         if self._watchdog is None or self._watchdog.poll() is not None:

@@ -88,15 +88,6 @@ class Metric:
         parts = (namespace, subsystem if self.of_jobs else "", self.stem)
         return "_".join(part for part in parts if part)
 
-    def series_names(
-        self, namespace: str = DEFAULT_NAMESPACE, subsystem: str = DEFAULT_SUBSYSTEM
-    ) -> tuple[str, ...]:
-        """The names under which Prometheus stores it."""
-        name = self.name(namespace, subsystem)
-        if self.kind is Kind.HISTOGRAM:
-            return (f"{name}_bucket", f"{name}_sum", f"{name}_count")
-        return (name,)
-
 
 def _worker(
     stem: str, kind: Kind, labels: tuple[str, ...], text: str, *, of_jobs: bool = True
@@ -245,13 +236,6 @@ CATALOGUE: tuple[Metric, ...] = (
     *(WORKER_JOBS_TOTAL, WORKER_CPU_RATIO, WORKER_MEMORY_BYTES, WORKER_PROCESSES),
     *(WORKER_CLOCK_AHEAD_SECONDS, OBSERVATIONS_LOST_TOTAL),
 )
-
-
-def series_names(
-    namespace: str = DEFAULT_NAMESPACE, subsystem: str = DEFAULT_SUBSYSTEM
-) -> frozenset[str]:
-    """Every series name that a query may ask for."""
-    return frozenset(n for m in CATALOGUE for n in m.series_names(namespace, subsystem))
 
 
 class RollingSuccess:

@@ -253,14 +253,6 @@ class JobStore:
                 )
         return len(rows)
 
-    def count(self, *, status: JobStatus | None = None) -> int:
-        """How many jobs the history holds."""
-        statement = select(func.count()).select_from(JOBS)
-        if status is not None:
-            statement = statement.where(JOBS.c.status == status.value)
-        with self._writing() as connection:
-            return int(connection.execute(statement).scalar_one())
-
     def get(self, job_id: str) -> Job | None:
         """The job with this id, or ``None``."""
         with self._writing() as connection:
@@ -268,37 +260,6 @@ class JobStore:
                 select(*self.columns).where(JOBS.c.id == clean(job_id, LABEL_LIMIT))
             ).one_or_none()
         return None if row is None else as_job(row)
-
-    def recent(
-        self,
-        limit: int = 50,
-        *,
-        status: JobStatus | None = None,
-        tenant: str | None = None,
-        queue: str | None = None,
-        since: float | None = None,
-        until: float | None = None,
-    ) -> list[Job]:
-        """The jobs that ended last, newest first; with ``status`` started, those started last.
-
-        ``since`` and ``until`` bound that time, in epoch seconds (``since`` ≤ time < ``until``).
-        """
-        has_it = JOBS.c.started_at if status is JobStatus.STARTED else JOBS.c.finished_at
-        statement = select(JOBS.c.id).where(has_it.is_not(None))
-        if status is not None:
-            statement = statement.where(JOBS.c.status == status.value)
-        if tenant is not None:
-            statement = statement.where(JOBS.c.tenant == clean(tenant, LABEL_LIMIT))
-        if queue is not None:
-            statement = statement.where(JOBS.c.queue == clean(queue, LABEL_LIMIT))
-        if since is not None:
-            statement = statement.where(row_moment >= since)
-        if until is not None:
-            statement = statement.where(row_moment < until)
-        statement = statement.order_by(row_moment.desc(), JOBS.c.id.desc()).limit(limit)
-        with self._writing() as connection:
-            statement = statement.with_only_columns(*self.columns)
-            return [as_job(row) for row in connection.execute(statement)]
 
     def unfinished(self, *, before: float, limit: int = 10_000) -> list[Job]:
         """The jobs that stand as started since before then, the oldest first."""

@@ -43,30 +43,9 @@ class BuildInfo(msgspec.Struct, frozen=True):
 
 
 class RuntimeInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """Since when the server runs (its own RFC 3339 text), and how long it keeps samples."""
+    """Since when the server runs (its own RFC 3339 text)."""
 
     start_time: str = ""
-    storage_retention: str = ""
-
-
-class MetricMetadata(msgspec.Struct, frozen=True):
-    """What a target says of one of its metrics."""
-
-    type: str
-    help: str = ""
-    unit: str = ""
-
-
-class Target(msgspec.Struct, frozen=True, rename="camel"):
-    """A scrape target. ``health`` is ``up``, ``down`` or ``unknown``."""
-
-    labels: dict[str, str]
-    scrape_pool: str = ""
-    scrape_url: str = ""
-    health: str = "unknown"
-    last_error: str = ""
-    last_scrape: str = ""
-    scrape_interval: str = ""
 
 
 class Alert(msgspec.Struct, frozen=True, rename="camel"):
@@ -100,10 +79,6 @@ class RuleGroup(msgspec.Struct, frozen=True):
     file: str = ""
     interval: float = 0
     rules: list[Rule] = []
-
-
-class _Targets(msgspec.Struct, rename="camel"):
-    active_targets: list[Target] = []
 
 
 class _Groups(msgspec.Struct):
@@ -362,29 +337,6 @@ class PrometheusClient:
                 await self._ask(Question.LABELS, f"/api/v1/label/{label}/values", list[str], form)
             )
         )
-
-    async def label_names(
-        self, matchers: Sequence[str], start: float, end: float
-    ) -> tuple[str, ...]:
-        """The label names among the series that match, sorted."""
-        form = _selection(matchers, start, end)
-        return tuple(
-            sorted(await self._ask(Question.LABELS, "/api/v1/labels", list[str], form, post=True))
-        )
-
-    async def metadata(self) -> Mapping[str, tuple[MetricMetadata, ...]]:
-        """Type and help per metric name, as the targets that are up now give them."""
-        found = await self._ask(
-            Question.METADATA, "/api/v1/metadata", dict[str, list[MetricMetadata]]
-        )
-        return {name: tuple(entries) for name, entries in found.items()}
-
-    async def targets(self) -> tuple[Target, ...]:
-        """The active scrape targets."""
-        found = await self._ask(
-            Question.TARGETS, "/api/v1/targets", _Targets, [("state", "active")]
-        )
-        return tuple(found.active_targets)
 
     async def rules(self) -> tuple[RuleGroup, ...]:
         """The rule groups, alerting rules with their active alerts."""

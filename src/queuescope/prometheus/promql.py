@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import promql_parser
 
 from queuescope.errors import ConfigurationError
-from queuescope.prometheus.names import is_label_name, is_plain_metric, label_text, quote, selector
+from queuescope.prometheus.names import is_label_name, label_text, quote, selector
 
 MatchOperator = Literal["=", "!=", "=~", "!~"]
 _LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -34,7 +34,6 @@ __all__ = [
     "Matcher",
     "duration",
     "label_text",
-    "metric_names",
     "parse",
     "parse_matchers",
     "quote",
@@ -114,31 +113,6 @@ def duration(seconds: float) -> str:
         raise ValueError(f"a duration must be at least 1 ms, not {seconds} s")
     size, unit = next(u for u in _UNITS if milliseconds % u[0] == 0)
     return f"{milliseconds // size}{unit}"
-
-
-def metric_names(query: str) -> set[str]:
-    """The metric names that ``query`` selects by name, or by an alternation of names.
-
-    Raises ``ConfigurationError`` when ``query`` is not valid PromQL.
-    """
-    names: set[str] = set()
-
-    def visit(expression: promql_parser.Expr) -> None:
-        if not isinstance(expression, promql_parser.VectorSelector):
-            return
-        if expression.name:
-            names.add(expression.name)
-        groups = [expression.matchers.matchers, *expression.matchers.or_matchers]
-        for matcher in (m for group in groups for m in group if m.name == "__name__"):
-            if matcher.op == promql_parser.MatchOp.Equal:
-                names.add(matcher.value)
-            elif matcher.op == promql_parser.MatchOp.Re:
-                alternatives = matcher.value.split("|")
-                if all(map(is_plain_metric, alternatives)):
-                    names.update(alternatives)
-
-    promql_parser.walk(parse(query), pre_visit=visit)
-    return names
 
 
 def selectors(query: str) -> tuple[tuple[str, tuple[Matcher, ...]], ...]:
