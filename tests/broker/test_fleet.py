@@ -9,7 +9,8 @@ from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
 from queuescope.broker.fleet import Fleet, Scheduled, WorkerStatus, judge
 from queuescope.broker.redis.broker import QueueReading, WorkersReading
-from queuescope.broker.reports import DROP_SECONDS, DesiredState, Pool, RateLimited
+from queuescope.broker.reports import DesiredState, Pool, RateLimited
+from queuescope.broker.timings import DEFAULT_TIMINGS
 
 WAITS = QueueReading("orders", 5, 60.0, 0)
 DESIRED = DesiredState(revision=4)
@@ -225,7 +226,7 @@ def test_what_a_lost_worker_left_is_named_once_with_what_becomes_of_it() -> None
 
 def test_a_worker_that_is_forgotten_left_something_too() -> None:
     """Nobody may have looked while it was lost."""
-    old = report(at=NOW - DROP_SECONDS - 60, **BUSY)
+    old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 60, **BUSY)
     seen = judge(WorkersReading(NOW, (), (old,)), DESIRED)
     assert seen.workers == ()
     assert [(left.worker, left.boot_id) for left in seen.abandonments()] == [("w@h", "b")]

@@ -21,7 +21,7 @@ from tests.browser.trends_page import FITS, WAIT_MS, wait_until_at_rest
 from tests.instrument.conftest import Shop, until
 from tests.real_broker import RealBroker
 
-from queuescope.broker.reports import DROP_SECONDS
+from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.jobs.store import Job, JobStatus, JobStore
 
 _SLOW_MS = 60_000
@@ -302,7 +302,7 @@ def test_a_worker_that_is_dead_for_long_drops_off(
         crew.lose("dead@k8s", seconds=60)
         expect(page.lost("dead@k8s")).to_be_visible(timeout=WAIT_MS)
         expect(page.summary).to_contain_text("1 of 2 workers alive")
-        crew.age("dead@k8s", seconds=DROP_SECONDS - 60)
+        crew.age("dead@k8s", seconds=DEFAULT_TIMINGS.drop_seconds - 60)
         expect(page.lost("dead@k8s")).to_have_count(0, timeout=WAIT_MS)
         expect(page.summary).to_contain_text("1 of 1 worker alive")
         # Nor does it pile up in the broker.

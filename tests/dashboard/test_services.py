@@ -25,14 +25,13 @@ from tests.real_broker import RealBroker
 
 from queuescope.broker.fleet import Worker, WorkerStatus
 from queuescope.broker.reports import (
-    DROP_SECONDS,
-    LOST_SECONDS,
     DesiredState,
     Keys,
     WorkerReport,
     decode_report,
     encode,
 )
+from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.dashboard.services import Services, open_services
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.settings import Settings
@@ -218,7 +217,7 @@ def test_what_died_while_no_dashboard_ran_is_ended_and_then_forgotten(
     kill(worker)
     # As it lies there an hour later.
     old = decode_report(reported)
-    client.hset(key, field, encode(_aged(old, DROP_SECONDS + 3000)))
+    client.hset(key, field, encode(_aged(old, DEFAULT_TIMINGS.drop_seconds + 3000)))
     services = open_dashboard()
     row_when(services, job_id, JobStatus.LOST)
     until(lambda: client.hlen(key), lambda count: count == 0)
@@ -267,13 +266,13 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
 
     since = time.monotonic()
     with server.frozen() if fault == "frozen" else server.read_only():
-        until(note, lambda _: time.monotonic() - since > 2 * LOST_SECONDS + 4)
+        until(note, lambda _: time.monotonic() - since > 2 * DEFAULT_TIMINGS.lost_seconds + 4)
     until(
         lambda: note() and worker_when(services, lambda w: w.is_alive).report.at,
-        lambda at: at > worker.report.at + 2 * LOST_SECONDS,
+        lambda at: at > worker.report.at + 2 * DEFAULT_TIMINGS.lost_seconds,
     )
     since = time.monotonic()
-    until(note, lambda _: time.monotonic() - since > LOST_SECONDS + 5)
+    until(note, lambda _: time.monotonic() - since > DEFAULT_TIMINGS.lost_seconds + 5)
     assert seen == {JobStatus.STARTED}
     assert services.jobs is not None
     assert services.jobs.get(job_id) == row

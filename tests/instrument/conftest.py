@@ -43,7 +43,7 @@ app.conf.update(
     task_reject_on_worker_lost="SHOP_ACKS_LATE" in os.environ,
 )
 
-from queuescope.instrument import instrument
+from queuescope.instrument import WorkerTimings, instrument
 instrument(app, **eval(os.environ.get("SHOP_OPTIONS", "{}")))
 
 

@@ -16,12 +16,11 @@ from queuescope.broker.fleet import Fleet, WorkerStatus, judge
 from queuescope.broker.redis.broker import RedisBroker
 from queuescope.broker.remote_control import WorkerCommands
 from queuescope.broker.reports import (
-    DROP_SECONDS,
-    LOST_SECONDS,
     DesiredState,
     RetryAnswer,
     report_field,
 )
+from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import OutcomeUnknownError, RefusedError
 from queuescope.jobs.store import JobStatus
 from queuescope.operations.job_effects import RevokeJob, ScalePool
@@ -277,7 +276,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     seen = until(lambda: fleet(broker), lambda seen: len(seen.lost) == 1)
     lost = seen.workers[0]
     assert (lost.status, lost.is_alive) == (WorkerStatus.LOST, False)
-    assert lost.silent_seconds > LOST_SECONDS
+    assert lost.silent_seconds > DEFAULT_TIMINGS.lost_seconds
     assert lost.report.active[0].id == job_id
     assert seen.has_lost(name, job_id, row.started_at) is True
     assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
@@ -293,7 +292,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     # As it will be when the stated time has passed.
     assert broker.drop_workers() == 0
     with redis.Redis.from_url(broker_url) as client:
-        old = msgspec.structs.replace(lost.report, at=lost.report.at - DROP_SECONDS)
+        old = msgspec.structs.replace(lost.report, at=lost.report.at - DEFAULT_TIMINGS.drop_seconds)
         field = report_field(name, old.boot_id)
         client.hset(broker.keys.workers, field, msgspec.json.encode(old))
         assert broker.workers().reports == ()

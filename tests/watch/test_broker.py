@@ -14,7 +14,8 @@ from tests.real_broker import RealBroker
 from tests.worker_reports import BUSY, report
 
 from queuescope.broker.fleet import WorkerStatus
-from queuescope.broker.reports import DROP_SECONDS, DesiredState, WorkerReport, encode
+from queuescope.broker.reports import DesiredState, WorkerReport, encode
+from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.operations.access import Access
 from queuescope.operations.context import ControlRoom
@@ -49,7 +50,10 @@ def test_it_holds_queues_workers_and_wishes_of_one_moment(
     now = time.time()
     tell(client, report(at=now, worker="fresh@h", **BUSY))
     tell(client, report(at=now - 60, worker="lost@h"))
-    tell(client, report(at=now - DROP_SECONDS - 60, worker="forgotten@h", queues=("old",)))
+    tell(
+        client,
+        report(at=now - DEFAULT_TIMINGS.drop_seconds - 60, worker="forgotten@h", queues=("old",)),
+    )
     room.broker.publish(DesiredState(revision=3, paused=("express",)))
     for _ in range(3):
         customer.send_task("nap", queue="orders")

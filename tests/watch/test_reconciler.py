@@ -17,7 +17,8 @@ from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
 from queuescope.broker.fleet import Fleet, judge
 from queuescope.broker.redis.broker import WorkersReading
-from queuescope.broker.reports import DROP_SECONDS, DesiredState, WorkerReport
+from queuescope.broker.reports import DesiredState, WorkerReport
+from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.watch.reconciler import (
@@ -184,14 +185,14 @@ def test_a_worker_that_was_only_silent_has_its_jobs_back(site: Site) -> None:
 
 
 def test_what_died_while_no_dashboard_ran_is_ended_before_it_is_forgotten(site: Site) -> None:
-    old = report(at=NOW - DROP_SECONDS - 1, **BUSY)
+    old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY)
     assert site.see(forgotten=(old,)) == 1
     assert site.status() is JobStatus.RETRYING
     assert site.dropped == [set()]
 
 
 def test_a_report_stays_until_the_history_knows(site: Site, request: pytest.FixtureRequest) -> None:
-    old = report(at=NOW - DROP_SECONDS - 1, **BUSY)
+    old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY)
     with out_of_reach(site, request) as back:
         with pytest.raises(JobStoreError):
             site.see(forgotten=(old,))
@@ -204,7 +205,7 @@ def test_a_report_stays_until_the_history_knows(site: Site, request: pytest.Fixt
 def test_who_may_not_delete_reports_keeps_the_history_all_the_same(site: Site) -> None:
     site.may_drop = False
     with pytest.raises(BrokerError):
-        site.see(forgotten=(report(at=NOW - DROP_SECONDS - 1, **BUSY),))
+        site.see(forgotten=(report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY),))
     assert site.status() is JobStatus.RETRYING
 
 

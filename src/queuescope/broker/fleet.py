@@ -14,8 +14,6 @@ from queuescope.broker.clock import CLOCK_OFF_SECONDS, noticed
 from queuescope.broker.redis.broker import QueueReading, WorkersReading
 from queuescope.broker.reports import (
     ACTIVE_LIMIT,
-    LOST_SECONDS,
-    STALL_SECONDS,
     ActiveJob,
     DesiredState,
     Pool,
@@ -23,10 +21,7 @@ from queuescope.broker.reports import (
     WorkerReport,
     began_at,
 )
-
-_SETTLE_SECONDS = 10.0
-_CONNECT_SECONDS = 120.0
-"""A worker may be without a connection for so long: Celery tries less and less often."""
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 
 
 class WorkerStatus(StrEnum):
@@ -175,6 +170,7 @@ class Fleet:
     at: float
     workers: tuple[Worker, ...]
     forgotten: tuple[WorkerReport, ...] = ()
+    timings: WorkerTimings = DEFAULT_TIMINGS
 
     @property
     def alive(self) -> tuple[Worker, ...]:
@@ -258,7 +254,10 @@ class Fleet:
         the time to report it and does not. Unknown is a worker that does not report.
         """
         known = self.named(worker)
-        return all(_has_lost(one, job_id, started_at) for one in known) if known else None
+        if not known:
+            return None
+        settle = self.timings.settle_seconds
+        return all(_has_lost(one, job_id, started_at, settle) for one in known)
 
     def has_ended(self, worker: str, started_at: float) -> bool:
         """Whether no worker of that name lives that could have begun a job at ``started_at``."""
@@ -286,9 +285,7 @@ class Fleet:
                 Abandonment(
                     report.worker,
                     report.boot_id,
-                    min(report.clock_at + LOST_SECONDS, *ends)
-                    if ends
-                    else report.clock_at + LOST_SECONDS,
+                    min([report.clock_at + self.timings.lost_seconds, *ends]),
                     report.redelivers,
                     frozenset(job.id for other in others for job in other.active),
                 )
@@ -303,7 +300,7 @@ def waiting_queues(report: WorkerReport) -> tuple[str, ...]:
     return tuple(queue for queue in report.queues if queue not in report.broadcasts)
 
 
-def _has_lost(worker: Worker, job_id: str, started_at: float) -> bool:
+def _has_lost(worker: Worker, job_id: str, started_at: float, settle_seconds: float) -> bool:
     """Whether ``worker`` does not run a job, or not any more."""
     report = worker.report
     if not worker.is_alive:
@@ -313,7 +310,7 @@ def _has_lost(worker: Worker, job_id: str, started_at: float) -> bool:
         return False
     if started_at < report.started_at:
         return True
-    is_new = report.clock_at - started_at < _SETTLE_SECONDS
+    is_new = report.clock_at - started_at < settle_seconds
     return not (is_new or report.active_count > ACTIVE_LIMIT)
 
 
@@ -326,22 +323,26 @@ def judge(
     waiting = {queue.queue: queue for queue in queues if queue.depth > 0}
     return Fleet(
         reading.at,
-        tuple(_judge(report, reading.at, desired, waiting) for report in reading.reports),
+        tuple(_judge(report, reading, desired, waiting) for report in reading.reports),
         reading.forgotten,
+        reading.timings,
     )
 
 
 def _judge(
-    report: WorkerReport, at: float, desired: DesiredState, waiting: dict[str, QueueReading]
+    report: WorkerReport,
+    reading: WorkersReading,
+    desired: DesiredState,
+    waiting: dict[str, QueueReading],
 ) -> Worker:
-    silent = max(0.0, at - report.at)
+    silent = max(0.0, reading.at - report.at)
     reason = ""
-    if silent > LOST_SECONDS:
+    if silent > reading.timings.lost_seconds:
         status = WorkerStatus.LOST
         reason = f"It has not reported for {silent:.0f} s."
     elif report.shutting_down_at is not None:
         status = WorkerStatus.SHUTTING_DOWN
-    elif reason := _stall(report, desired, waiting):
+    elif reason := _stall(report, reading.timings, desired, waiting):
         status = WorkerStatus.STALLED
     elif report.active_count:
         status = WorkerStatus.ACTIVE
@@ -356,19 +357,25 @@ def _judge(
     return Worker(report, status, reason, silent)
 
 
-def _stall(report: WorkerReport, desired: DesiredState, waiting: dict[str, QueueReading]) -> str:
+def _stall(
+    report: WorkerReport,
+    timings: WorkerTimings,
+    desired: DesiredState,
+    waiting: dict[str, QueueReading],
+) -> str:
     """Why a living worker takes no work, or nothing."""
-    now = report.clock_at
+    now, stall_seconds = report.clock_at, timings.stall_seconds
     if not report.is_connected:
         # Celery waits longer with each attempt.
         since = now - report.loop_at
-        return "" if since <= _CONNECT_SECONDS else f"{_connecting(report)[:-1]} for {since:.0f} s."
+        is_usual = since <= timings.connect_seconds
+        return "" if is_usual else f"{_connecting(report)[:-1]} for {since:.0f} s."
     busy_alone = report.pool_size <= 1 and report.active_count > 0
-    if now - report.loop_at > STALL_SECONDS and not busy_alone:
+    if now - report.loop_at > stall_seconds and not busy_alone:
         return f"Its main loop has done nothing for {now - report.loop_at:.0f} s."
     wanted = [queue for queue in report.queues if not desired.pauses(queue)]
-    is_new = now - report.started_at <= STALL_SECONDS
-    is_new |= now - max(report.revised_at, report.connected_at or 0.0) <= STALL_SECONDS
+    is_new = now - report.started_at <= stall_seconds
+    is_new |= now - max(report.revised_at, report.connected_at or 0.0) <= stall_seconds
     # Whether it has had the time to follow the last change is seen from its revision.
     if is_new or report.revision < desired.revision:
         return ""
@@ -384,11 +391,11 @@ def _stall(report: WorkerReport, desired: DesiredState, waiting: dict[str, Queue
         report.revised_at,
         report.connected_at or 0.0,
     )
-    if now - last <= STALL_SECONDS:
+    if now - last <= stall_seconds:
         return ""
     for queue in wanted:
         found = waiting.get(queue)
-        if found is None or (found.oldest_age_seconds or 0.0) <= STALL_SECONDS:
+        if found is None or (found.oldest_age_seconds or 0.0) <= stall_seconds:
             continue
         if _is_full(report) and report.rate_limited:
             return ""

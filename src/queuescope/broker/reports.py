@@ -27,14 +27,6 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-REPORT_SECONDS = 2.0
-"""How often a worker reports."""
-LOST_SECONDS = 15.0
-"""A worker that has not reported for so long is lost."""
-DROP_SECONDS = 600.0
-"""A lost worker is forgotten after so long."""
-STALL_SECONDS = 30.0
-"""A worker that could take work which waits, and has not for so long, is stalled."""
 ACTIVE_LIMIT = 200
 """So many active jobs at most are named in a report, the oldest first."""
 RATE_LIMITED_LIMIT = 10

@@ -123,7 +123,7 @@ class Dashboard:
         self.services = open_services(
             settings,
             self._trends,
-            **({} if flow is None else {"flow_seconds": flow.window_seconds}),
+            flow_seconds=600 if flow is None else flow.window_seconds,
         )
         self._trends_task: asyncio.Task[None] | None = None
         self._snapshots: SnapshotService | None = None

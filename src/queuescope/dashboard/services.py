@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from queuescope.broker.fleet import Fleet
-from queuescope.broker.reports import LOST_SECONDS, REPORT_SECONDS
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.dashboard.auth.identity import access_of
 from queuescope.errors import (
     AuditError,
@@ -53,12 +53,9 @@ from queuescope.watch import (
 
 logger = logging.getLogger(__name__)
 
-_BROKER_SECONDS = 2.0
 _AUDIT_SECONDS = 4.0
 _PURGES_SECONDS = 6.0
-_WRITABLE_SECONDS = 10.0
 _CHAIN_SECONDS = 10.0
-_KEEPER_SECONDS = 2.0
 _TIDY_SECONDS = 5.0
 _USUAL_SECONDS = 300.0
 _USUAL_SPAN_SECONDS = 86_400.0
@@ -188,11 +185,16 @@ _current: Services | None = None
 
 
 def open_services(
-    settings: Settings, trends: TrendBoard | None = None, *, flow_seconds: float = 600
+    settings: Settings,
+    trends: TrendBoard | None = None,
+    *,
+    flow_seconds: float = 600,
+    timings: WorkerTimings = DEFAULT_TIMINGS,
 ) -> Services:
     """Put together what ``settings`` ask for; opens no connection.
 
-    ``flow_seconds`` is over what completed jobs are counted for the forecast. Broker and job
+    ``flow_seconds`` is over what completed jobs are counted for the forecast, ``timings`` are those
+    of the workers. Broker and job
     history are optional: where one cannot be used, the others go on, and the pages say why.
     Raises ``ConfigurationError`` for what decides who may do what.
     """
@@ -207,7 +209,7 @@ def open_services(
         logger.warning("the job history cannot be used: %s", exc)
         watched["refused_jobs"] = exc
     try:
-        room = _room(settings, jobs, access)
+        room = _room(settings, jobs, access, timings)
     except ConfigurationError as exc:
         logger.warning("the broker cannot be used: %s", exc)
         watched["refused_broker"] = exc
@@ -245,7 +247,9 @@ def _jobs(settings: Settings) -> JobStore | None:
     return JobStore(url)
 
 
-def _room(settings: Settings, jobs: JobStore | None, access: Access) -> ControlRoom | None:
+def _room(
+    settings: Settings, jobs: JobStore | None, access: Access, timings: WorkerTimings
+) -> ControlRoom | None:
     if "broker_url" not in settings.model_fields_set:
         return None
     return ControlRoom(
@@ -257,6 +261,7 @@ def _room(settings: Settings, jobs: JobStore | None, access: Access) -> ControlR
         queues=settings.queues,
         key_prefix=settings.broker_key_prefix,
         transport_options=settings.broker_transport_options,
+        timings=timings,
     )
 
 
@@ -265,7 +270,7 @@ def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
     return Watch(
         "broker",
         lambda: read_broker(room, paces, memory),
-        seconds=_BROKER_SECONDS,
+        seconds=room.broker.timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_broker,
         clock=time.time,
@@ -280,7 +285,7 @@ def _acting(room: ControlRoom) -> Acting:
     def silent() -> AuditError:
         return AuditError("the audit does not answer in time")
 
-    walk = ChainWalk(room.ledger)
+    walk, timings = ChainWalk(room.ledger), room.broker.timings
     return Acting(
         walk=walk,
         audit=Watch(
@@ -307,7 +312,8 @@ def _acting(room: ControlRoom) -> Acting:
         writable=Watch(
             "writable",
             writable,
-            seconds=_WRITABLE_SECONDS,
+            # Known anew before a silent worker is taken for lost.
+            seconds=0.9 * (timings.lost_seconds - 2 * timings.report_seconds),
             overdue_seconds=_OVERDUE_SECONDS,
             hung=_silent_broker,
         ),
@@ -320,12 +326,15 @@ def _keeper(
     broker: Watch[BrokerPicture],
     writable: Watch[float],
 ) -> Watch[int]:
+    timings = room.broker.timings
+
     def fleet() -> Fleet | None:
         """Unknown while workers cannot report, and until they have had the time to."""
         sighting, now = broker.sighting, time.time()
-        if sighting.value is None or sighting.fresh_seconds(now) <= LOST_SECONDS:
+        if sighting.value is None or sighting.fresh_seconds(now) <= timings.lost_seconds:
             return None
-        return sighting.value.fleet if _takes_reports(writable.sighting, now) else None
+        takes_reports = _takes_reports(writable.sighting, now, timings)
+        return sighting.value.fleet if takes_reports else None
 
     keeper = HistoryKeeper(
         jobs,
@@ -336,7 +345,7 @@ def _keeper(
     return Watch(
         "keeper",
         keeper.keep,
-        seconds=_KEEPER_SECONDS,
+        seconds=timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_history,
     )
@@ -348,15 +357,15 @@ def refuses_reports(error: QueuescopeError | None) -> bool:
     return isinstance(error, BrokerError) and error.kind in refusals
 
 
-def _takes_reports(sighting: Sighting[float], now: float) -> bool:
+def _takes_reports(sighting: Sighting[float], now: float, timings: WorkerTimings) -> bool:
     """Whether whoever is silent for long enough to be lost could have reported meanwhile."""
     if sighting.error is not None:
         # Where only the dashboard may not write, nothing is known against the broker.
         return not refuses_reports(sighting.error)
     age = sighting.age_seconds(now)
-    if age is None or sighting.fresh_seconds(now) <= LOST_SECONDS:
+    if age is None or sighting.fresh_seconds(now) <= timings.lost_seconds:
         return False
-    return age < LOST_SECONDS - 2 * REPORT_SECONDS
+    return age < timings.lost_seconds - 2 * timings.report_seconds
 
 
 def _usual(jobs: JobStore, clock: Callable[[], float]) -> Watch[dict[str, UsualRuntime]]:

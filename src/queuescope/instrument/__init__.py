@@ -4,6 +4,7 @@ from queuescope.instrument import instrument
 instrument(app)
 """
 
+from queuescope.broker.timings import WorkerTimings
 from queuescope.instrument.celery import instrument
 
-__all__ = ["instrument"]
+__all__ = ["WorkerTimings", "instrument"]

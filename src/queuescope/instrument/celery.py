@@ -31,6 +31,7 @@ from queuescope.broker.clock import RightedClock, clock_mark
 from queuescope.broker.redis.address import kind_of_broker
 from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.broker.reports import KeptJob, label
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import ConfigurationError
 from queuescope.instrument.attempts import (
     Attempts,
@@ -109,6 +110,7 @@ def instrument(
     retry: RetryJob | None = None,
     keep_arguments: bool = False,
     redact: Redact | None = None,
+    timings: WorkerTimings = DEFAULT_TIMINGS,
 ) -> None:
     """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
 
@@ -127,6 +129,8 @@ def instrument(
     Obvious secrets in the text of an error (passwords in addresses, tokens, keys) are masked before
     it is written; ``redact(text)`` gives back the text without those that only the project knows.
     Where it fails, the text is left out.
+
+    ``timings`` are how often a worker reports; exporter and dashboard must be given the same.
 
     Raises ``ConfigurationError`` when a port or the address of the job store cannot be used.
     """
@@ -154,6 +158,7 @@ def instrument(
         retry=retry,
         keep_arguments=keep_arguments,
         redact=redact,
+        timings=timings,
     )
 
 
@@ -183,12 +188,14 @@ class Instrumentation:
         retry: RetryJob | None,
         keep_arguments: bool,
         redact: Redact | None,
+        timings: WorkerTimings,
     ) -> None:
         self._app = app
         self._clock = clock
         self._operations = operations
         self._retry = retry
         self._redact = redact
+        self._timings = timings
         self._keep_arguments = operations and retry is None and keep_arguments
         self.attempts: Attempts | None = None
         self.heartbeat: Heartbeat | None = None
@@ -234,7 +241,11 @@ class Instrumentation:
         if sender.app is not self._app or self._collector is not None:
             return
         self._collector = Collector(
-            self._metrics, self._store, str(sender.hostname), self._translate
+            self._metrics,
+            self._store,
+            str(sender.hostname),
+            self._translate,
+            timings=self._timings,
         )
         self.attempts = Attempts(self._collector.note)
         self._collector.start(
@@ -259,6 +270,7 @@ class Instrumentation:
             clock=self._clock,
             can_retry=can_retry,
             keeps=self._keep_arguments,
+            timings=self._timings,
         )
         # A cold shutdown sends no signal of its end either.
         atexit.register(self.heartbeat.end)

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector as RegistryCollector
 
 from queuescope.broker.clock import CLOCK_OFF_SECONDS
 from queuescope.broker.reports import ACTIVE_LIMIT, ActiveJob, label
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import JobStoreError
 from queuescope.instrument.metrics import Outcome, Unrunnable, WorkerMetrics
 from queuescope.instrument.observation import (
@@ -37,8 +38,6 @@ from queuescope.jobs.store import Job, JobStatus
 logger = logging.getLogger(__name__)
 
 _ROWS_LIMIT = 20_000
-_FLUSH_SECONDS = 1.0
-_SAMPLE_SECONDS = 5.0
 _TAKE_SECONDS = 0.25
 _STATUS = {
     Event.STARTED: JobStatus.STARTED,
@@ -77,10 +76,18 @@ class History:
     fit is lost and counted.
     """
 
-    def __init__(self, store: JobSink, metrics: WorkerMetrics, limit: int = _ROWS_LIMIT) -> None:
+    def __init__(
+        self,
+        store: JobSink,
+        metrics: WorkerMetrics,
+        limit: int = _ROWS_LIMIT,
+        *,
+        timings: WorkerTimings = DEFAULT_TIMINGS,
+    ) -> None:
         self._store = store
         self._metrics = metrics
         self._limit = limit
+        self._seconds = timings.history_seconds
         self._lock = threading.Lock()
         self._waiting: OrderedDict[tuple[str, float | None], Job] = OrderedDict()
         self._stop = threading.Event()
@@ -120,7 +127,7 @@ class History:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        while not self._stop.wait(_FLUSH_SECONDS):
+        while not self._stop.wait(self._seconds):
             self._flush_or_tell()
         self._flush_or_tell()
 
@@ -224,11 +231,14 @@ class Collector:
         store: JobSink | None,
         worker: str,
         translate: Translate,
+        *,
+        timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
         self._metrics = metrics
         self._worker = worker
         metrics.belong_to(label(worker))
-        self._history = History(store, metrics) if store is not None else None
+        self._history = None if store is None else History(store, metrics, timings=timings)
+        self._usage_seconds = timings.usage_seconds
         self._translate = translate
         self._notes: deque[Any] = deque()
         self.note = self._notes.append
@@ -445,7 +455,7 @@ class Collector:
             self._metrics.process_sample(
                 cpu_ratio=cpu_percent / 100, memory_bytes=memory_bytes, processes=processes
             )
-            if self._stop.wait(_SAMPLE_SECONDS):
+            if self._stop.wait(self._usage_seconds):
                 return
             if self._server is None:
                 self._serve_at_last()

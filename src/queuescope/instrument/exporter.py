@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 from queuescope.broker.fleet import Fleet, WorkerStatus, judge
 from queuescope.broker.redis.broker import QueueReading, RedisBroker, WorkersReading
 from queuescope.broker.remote_control import workers_of
-from queuescope.broker.reports import LOST_SECONDS
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import (
     BrokerError,
     BrokerErrorKind,
@@ -58,10 +58,7 @@ from queuescope.instrument.metrics import (
 DEFAULT_PORT = 9541
 _TIMEOUT_SECONDS = 3.0
 _TIMEOUTS = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
-_PING_SECONDS = 10.0
 _PING_TIMEOUT_SECONDS = 2.0
-# A worker is up if it answered one of the last two pings: a busy machine may miss one.
-_ALIVE_SECONDS = 2 * (_PING_SECONDS + _PING_TIMEOUT_SECONDS) + 1
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +76,12 @@ class LiveWorkers:
         clock: Callable[[], float] = time.time,
         *,
         transport_options: Mapping[str, Any] | None = None,
+        timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
         self._broker = broker
+        self._timings = timings
+        # A worker is up if it answered one of the last two pings: a busy machine may miss one.
+        self._alive_seconds = 2 * (timings.ping_seconds + _PING_TIMEOUT_SECONDS) + 1
         self._app = celery.Celery("queuescope-exporter", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             accept_content=["json"],
@@ -125,15 +126,17 @@ class LiveWorkers:
     def count(self, reading: WorkersReading | None) -> int | None:
         """How many workers live, of whom these report; ``None`` when they could not be asked."""
         now = self._clock()
-        if self._asked_at is None or now - self._asked_at > _ALIVE_SECONDS:
+        if self._asked_at is None or now - self._asked_at > self._alive_seconds:
             return None
-        answered = {w for w, seen in list(self._seen_at.items()) if now - seen <= _ALIVE_SECONDS}
+        answered = {
+            w for w, seen in list(self._seen_at.items()) if now - seen <= self._alive_seconds
+        }
         if self._broker is None and not self._can_ping:
             return None
         if reading is None:
             return len(answered)
         # Two of one name are two, and answer a ping as one.
-        live = [r for r in reading.reports if reading.at - r.at <= LOST_SECONDS]
+        live = [r for r in reading.reports if reading.at - r.at <= self._timings.lost_seconds]
         # Of a worker that reports, its reports are the later news.
         reporting = {r.worker for r in reading.reports}
         return len(live) + len(answered - reporting)
@@ -157,7 +160,7 @@ class LiveWorkers:
         now = self._clock()
         for worker in workers_of(replies):
             self._seen_at[worker] = now
-        self._seen_at = {w: t for w, t in self._seen_at.items() if now - t <= _ALIVE_SECONDS}
+        self._seen_at = {w: t for w, t in self._seen_at.items() if now - t <= self._alive_seconds}
         self._asked_at = now
 
     def _transport(self) -> Any:
@@ -184,7 +187,7 @@ class LiveWorkers:
                 was_down = True
             else:
                 was_down = False
-            if self._stop.wait(_PING_SECONDS if not was_down else _TIMEOUT_SECONDS):
+            if self._stop.wait(self._timings.ping_seconds if not was_down else _TIMEOUT_SECONDS):
                 return
 
 
@@ -313,7 +316,7 @@ def _fleet(
     return judge(reading, desired, queues)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_TIMINGS) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="queuescope exporter", description="Tells Prometheus what waits in a Celery broker."
@@ -344,7 +347,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = json.loads(arguments.transport_options)
         try:
             broker = RedisBroker(
-                arguments.broker_url, key_prefix=arguments.key_prefix, transport_options=options
+                arguments.broker_url,
+                key_prefix=arguments.key_prefix,
+                transport_options=options,
+                timings=timings,
             )
         except UnsupportedBrokerError as exc:
             logger.warning(
@@ -353,7 +359,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "Valkey alone",
                 exc,
             )
-        workers = LiveWorkers(arguments.broker_url, broker, transport_options=options)
+        workers = LiveWorkers(
+            arguments.broker_url, broker, transport_options=options, timings=timings
+        )
     except ValueError as exc:
         parser.error(f"--transport-options is no JSON: {exc}")
     except ConfigurationError as exc:

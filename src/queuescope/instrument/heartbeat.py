@@ -34,9 +34,7 @@ from queuescope.broker.redis.desired import (
 )
 from queuescope.broker.redis.failures import translated
 from queuescope.broker.reports import (
-    LOST_SECONDS,
     QUEUES_LIMIT,
-    REPORT_SECONDS,
     TYPES_LIMIT,
     TYPES_LIMIT_CHARACTERS,
     DesiredState,
@@ -48,6 +46,7 @@ from queuescope.broker.reports import (
     label,
     report_field,
 )
+from queuescope.broker.timings import WorkerTimings
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.instrument import limits
 from queuescope.instrument.collector import Collector
@@ -59,8 +58,6 @@ from queuescope.instrument.source_queue import broadcasts, origins
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 3.0
-_STOOD_STILL_SECONDS = REPORT_SECONDS + 3 * _TIMEOUT_SECONDS
-"""No broker, however slow, holds up the pulse for so long."""
 _REVOKED_SECONDS = 600.0
 _POOLS = {
     "celery.concurrency.prefork": Pool.PREFORK,
@@ -137,12 +134,16 @@ class Heartbeat:
         clock: RightedClock,
         can_retry: bool,
         keeps: bool,
+        timings: WorkerTimings,
     ) -> None:
         self._worker = worker
         self._collector = collector
         self._gate = gate
         self._clock = clock
         self._can_retry = can_retry
+        self._timings = timings
+        # No broker, however slow, holds up a report for so long.
+        self._stood_still_seconds = timings.report_seconds + 3 * _TIMEOUT_SECONDS
         self.link = Link(worker.app)
         self.kept = KeptJobs() if keeps else None
         self._boot_id = uuid.uuid4().hex
@@ -173,7 +174,7 @@ class Heartbeat:
         self._obey_now()
         self._loop_at = self._connected_at = self._pulse_at = self._clock.now()
         self._gate.attach(consumer)
-        self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._tick)
+        self._timer = consumer.timer.call_repeatedly(self._timings.report_seconds, self._tick)
         if self._thread.ident is None:
             self._thread.start()
 
@@ -235,7 +236,7 @@ class Heartbeat:
                         "the pulse of this worker met an error of its own, and goes on"
                     )
                 self._is_faulty = True
-            if self._stop.wait(REPORT_SECONDS):
+            if self._stop.wait(self._timings.report_seconds):
                 return
 
     def _notice_standstill(self) -> None:
@@ -243,7 +244,7 @@ class Heartbeat:
         could do nothing meanwhile either, and has only just come back.
         """
         now = self._clock.now()
-        if now - self._pulse_at > _STOOD_STILL_SECONDS:
+        if now - self._pulse_at > self._stood_still_seconds:
             self._loop_at = now
             if self._connected_at is not None:
                 self._connected_at = now
@@ -398,7 +399,7 @@ class Heartbeat:
                 "-n",
                 name,
             )
-        elif all(now - other.at > LOST_SECONDS for other in others):
+        elif all(now - other.at > self._timings.lost_seconds for other in others):
             self._meets_namesakes = False
             if fields:
                 client.hdel(self.link.keys.workers, *fields)

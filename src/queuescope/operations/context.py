@@ -14,6 +14,7 @@ from queuescope.broker.redis.broker import RedisBroker
 from queuescope.broker.redis.purges import Quarantine
 from queuescope.broker.remote_control import WorkerCommands
 from queuescope.broker.reports import DesiredState
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import AuditError, BrokerError, OutcomeUnknownError, PurgeError
 from queuescope.operations.access import Access
 from queuescope.operations.audit import Entry
@@ -43,6 +44,7 @@ class ControlRoom:
         key_prefix: str = "",
         transport_options: Mapping[str, Any] | None = None,
         clock: Callable[[], float] | None = None,
+        timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
         """Purges are exported to ``folder``. ``clock`` gives epoch seconds. Unless it is given,
         acts stand in the audit by the broker's clock, so that those of several servers stand in
@@ -50,7 +52,10 @@ class ControlRoom:
         """
         self.named_queues = tuple(queues)
         self.broker = RedisBroker(
-            broker_url, key_prefix=key_prefix, transport_options=transport_options
+            broker_url,
+            key_prefix=key_prefix,
+            transport_options=transport_options,
+            timings=timings,
         )
         self.commands = WorkerCommands(broker_url, self.broker, transport_options=transport_options)
         self.quarantine = Quarantine(self.broker, folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from queuescope.broker.fleet import Worker, WorkerStatus
-from queuescope.broker.reports import DROP_SECONDS, ActiveJob
+from queuescope.broker.reports import ActiveJob
 from queuescope.jobs.store import UsualRuntime
 from queuescope.watch.broker import BrokerPicture
 from queuescope.watch.pace import Pace
@@ -22,8 +22,6 @@ STUCK_LEAST_SECONDS = 60.0
 STUCK_WITHOUT_HISTORY_SECONDS = 600.0
 FEWEST_JOBS = 20
 """From fewer jobs nothing is concluded about how long they usually run."""
-
-_MEASURED_AFTER_SECONDS = 12.0
 
 
 class Level(StrEnum):
@@ -95,6 +93,8 @@ class Entry:
     pace: Pace | None
     cpu: Usage | None
     memory: Usage | None
+    forgotten_in_seconds: float
+    """When a lost worker drops off."""
 
     @property
     def reserved_count(self) -> int:
@@ -106,11 +106,6 @@ class Entry:
     @property
     def has_stuck_jobs(self) -> bool:
         return any(job.is_stuck for job in self.jobs)
-
-    @property
-    def forgotten_in_seconds(self) -> float:
-        """When a lost worker drops off."""
-        return max(0.0, DROP_SECONDS - self.worker.silent_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +148,10 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _entry(picture: BrokerPicture, worker: Worker, usual: Mapping[str, UsualRuntime]) -> Entry:
-    report = worker.report
+    report, timings = worker.report, picture.fleet.timings
     # The first readings of a process have nothing to be compared with.
-    is_measured = worker.uptime_seconds >= _MEASURED_AFTER_SECONDS and report.memory_bytes > 0
+    measured_after = 2 * timings.usage_seconds + timings.report_seconds
+    is_measured = worker.uptime_seconds >= measured_after and report.memory_bytes > 0
     limit = report.memory_limit_bytes
     return Entry(
         worker,
@@ -167,6 +163,7 @@ def _entry(picture: BrokerPicture, worker: Worker, usual: Mapping[str, UsualRunt
         Usage(report.memory_bytes, None if limit is None else float(limit))
         if is_measured
         else None,
+        max(0.0, timings.drop_seconds - worker.silent_seconds),
     )
 
 

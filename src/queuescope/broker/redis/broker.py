@@ -31,8 +31,6 @@ from queuescope.broker.redis.desired import DamagedDesiredError, is_of_other_typ
 from queuescope.broker.redis.failures import is_overtaken, translated
 from queuescope.broker.redis.sender_clocks import Age, Due, SenderClocks
 from queuescope.broker.reports import (
-    DROP_SECONDS,
-    LOST_SECONDS,
     NAME_LIMIT,
     REPORT_LIMIT_BYTES,
     STEPS_LIMIT,
@@ -44,6 +42,7 @@ from queuescope.broker.reports import (
     list_key,
     parse,
 )
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import ConfigurationError, DamagedError
 
 DUE_HEADER = "queuescope_enqueued_at"
@@ -103,6 +102,7 @@ class WorkersReading:
     ``forgotten`` are older ones that still lie in the broker. ``unreadable`` are the names under
     which something lies that is no report of this version, or one that cannot be true;
     ``unread`` counts those that were not looked at, for there are too many, or they are too large.
+    ``timings`` say from when on a worker is lost.
     """
 
     at: float
@@ -110,6 +110,7 @@ class WorkersReading:
     forgotten: tuple[WorkerReport, ...] = ()
     unreadable: tuple[str, ...] = ()
     unread: int = 0
+    timings: WorkerTimings = DEFAULT_TIMINGS
 
 
 class RedisBroker:
@@ -128,6 +129,7 @@ class RedisBroker:
         separator: str | None = None,
         timeout_seconds: float = 3.0,
         transport_options: Mapping[str, Any] | None = None,
+        timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
         """``key_prefix`` is kombu's ``global_keyprefix``; steps that workers report are used, too,
         and their separator. Without workers it is that of the project, where it is known here or
@@ -154,6 +156,7 @@ class RedisBroker:
         self._senders = SenderClocks()
         self.clock = RightedClock()
         """This machine's clock, compared with the broker's at each reading."""
+        self.timings = timings
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
 
@@ -267,15 +270,15 @@ class RedisBroker:
         return found if isinstance(found, str) and _RUN_ID.fullmatch(found) else ""
 
     def workers(self) -> WorkersReading:
-        """The reports of the workers; those from before ``DROP_SECONDS`` are forgotten."""
+        """The reports of the workers, apart from those that were lost ``drop_seconds`` ago."""
         with translated():
             now, found, unread = self._stored_reports()
         current, forgotten, unreadable = [], [], []
         for name, raw in found.items():
-            report = None if raw is None else _report(raw, now)
+            report = None if raw is None else _report(raw, now, self.timings)
             if report is None:
                 unreadable.append(_shown(name))
-            elif now - report.at <= DROP_SECONDS:
+            elif now - report.at <= self.timings.drop_seconds:
                 current.append(report)
             else:
                 forgotten.append(report)
@@ -283,7 +286,12 @@ class RedisBroker:
         for reports in (current, forgotten):
             reports.sort(key=lambda report: (report.worker, report.started_at, report.boot_id))
         return WorkersReading(
-            now, tuple(current), tuple(forgotten), tuple(sorted(unreadable)), unread
+            now,
+            tuple(current),
+            tuple(forgotten),
+            tuple(sorted(unreadable)),
+            unread,
+            self.timings,
         )
 
     def _stored_reports(self) -> tuple[float, dict[bytes, bytes | None], int]:
@@ -337,15 +345,16 @@ class RedisBroker:
         return now, found, max(0, len(names) - REPORTS_LIMIT)
 
     def drop_workers(self, *, keep: Collection[str] = ()) -> int:
-        """Delete the reports of workers that were lost ``DROP_SECONDS`` ago, but for those of
+        """Delete the reports of workers that were lost ``drop_seconds`` ago, but for those of
         ``keep`` for a week, and those that cannot be read; returns how many.
         """
         dropped = 0
         with translated(writes=True), self.writing() as client:
             now, found, _ = self._stored_reports()
             for name, raw in found.items():
-                report = None if raw is None else _report(raw, now)
-                until = _KEEP_SECONDS if report and report.worker in keep else DROP_SECONDS
+                report = None if raw is None else _report(raw, now, self.timings)
+                is_kept = report is not None and report.worker in keep
+                until = _KEEP_SECONDS if is_kept else self.timings.drop_seconds
                 if report is not None and now - report.at <= until:
                     continue
                 with client.pipeline() as pipe:
@@ -646,7 +655,7 @@ def executed(pipe: Any) -> list[Any]:
     return list(answers)
 
 
-def _report(raw: bytes | str, now: float) -> WorkerReport | None:
+def _report(raw: bytes | str, now: float, timings: WorkerTimings) -> WorkerReport | None:
     """``None`` for one of a version that is not understood, or from the future: of that nobody
     could say when it is too old. Nor of a worker that begins in the future: it would be taken for
     the successor of all that have its name.
@@ -655,7 +664,8 @@ def _report(raw: bytes | str, now: float) -> WorkerReport | None:
         report = decode_report(raw)
     except ValueError:
         return None
-    return report if max(report.at, began_at(report)) <= now + LOST_SECONDS else None
+    latest = now + timings.lost_seconds
+    return report if max(report.at, began_at(report)) <= latest else None
 
 
 def _without_earlier_lives(reports: list[WorkerReport]) -> list[WorkerReport]:

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from queuescope.broker.reports import LOST_SECONDS
 from queuescope.dashboard.jobs.tables import CAN_BE_RETRIED, Reader, Retriable, retriable
 from queuescope.dashboard.services import refuses_reports, services
 from queuescope.dashboard.ui import acts
@@ -85,7 +84,8 @@ def _retries() -> Retries | None:
     if sighting is None or picture is None or refuses_reports(services().writing_error):
         return None
     fleet = picture.fleet
-    if sighting.fresh_seconds(time.time()) <= LOST_SECONDS and (fleet.lost or not fleet.alive):
+    is_new = sighting.fresh_seconds(time.time()) <= fleet.timings.lost_seconds
+    if is_new and (fleet.lost or not fleet.alive):
         # Those that seem to be lost may not have reported yet.
         return None
     return Retries(worker.report for worker in fleet.alive)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from queuescope.broker.reports import LOST_SECONDS
 from queuescope.dashboard.auth.visitor import role_of, visitor
 from queuescope.dashboard.services import refuses_reports, services
 from queuescope.dashboard.ui.states import server_clock_remarks, unknown_part
@@ -91,7 +90,7 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
             zone=zone,
             now=now,
             remarks=[
-                *_report_remarks(sighting, made, now),
+                *_report_remarks(sighting, made, now, sighting.value.fleet.timings.lost_seconds),
                 *_namesake_remarks(sighting.value),
                 *server_clock_remarks(services().clock_ahead),
                 *_clock_remarks(sighting.value),
@@ -112,7 +111,9 @@ def _nobody_reports() -> Markup:
     )
 
 
-def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float) -> list[Markup]:
+def _report_remarks(
+    sighting: Sighting[BrokerPicture], made: Roster, now: float, lost_seconds: float
+) -> list[Markup]:
     """Why nobody reports, and why workers that live may seem to be lost."""
     error = services().writing_error
     if refuses_reports(error):
@@ -122,7 +123,7 @@ def _report_remarks(sighting: Sighting[BrokerPicture], made: Roster, now: float)
                 tone=Tone.WARN,
             )
         ]
-    is_new = sighting.is_fresh and sighting.fresh_seconds(now) <= LOST_SECONDS
+    is_new = sighting.is_fresh and sighting.fresh_seconds(now) <= lost_seconds
     if is_new and (made.lost or not made.alive):
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
