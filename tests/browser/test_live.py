@@ -20,8 +20,8 @@ from tests.real_broker import RealBroker
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 
 WAIT_MS = 30_000
 PAYLOAD = "<img src=x onerror=window.pwned=1>"
@@ -65,14 +65,14 @@ def dashboard(
 
 def write_acts(path: Path) -> None:
     now = [0.0]
-    with closing(Ledger(f"sqlite:///{path}", clock=lambda: now[0])) as ledger:
+    with closing(OperationsStore(f"sqlite:///{path}", clock=lambda: now[0])) as store:
         for ago, name, request, result in ACTS:
             now[0] = time.time() - ago
             actor = Actor(name, Origin.OIDC)
-            token, _ = ledger.plan(actor, request, 3)
-            act = ledger.begin(token, actor, Role.ADMIN, request, 3)
+            token, _ = store.plan(actor, request, 3)
+            act = store.begin(token, actor, Role.ADMIN, request, 3)
             detail = f"Three {PAYLOAD} of them."
-            ledger.end(act, actor, Role.ADMIN, request, count=3, result=result, detail=detail)
+            store.end(act, actor, Role.ADMIN, request, count=3, result=result, detail=detail)
 
 
 def write_failures(path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.operations.audit import Result
-from queuescope.operations.ledger import Ledger
+from queuescope.operations.store import OperationsStore
 
 CANARY = "c4n4ry-Ungeheuer"
 OpenOperations = Callable[[World], OperationsPage]
@@ -78,8 +78,8 @@ class Auditor:
 
 @pytest.fixture
 def auditor(postgresql: RealPostgreSQL, postgresql_url: str) -> Iterator[Auditor]:
-    with closing(Ledger(postgresql_url)) as ledger:
-        ledger.verify()
+    with closing(OperationsStore(postgresql_url)) as store:
+        store.verify()
     made = Auditor(postgresql, make_url(postgresql_url).database or "")
     postgresql.execute(f"CREATE ROLE auditor LOGIN PASSWORD '{CANARY}'")
     tables = "ALL TABLES IN SCHEMA public"

@@ -35,11 +35,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ):
         for worker in (IMAGE, MARKDOWN):
             crew.join(worker, queues=(IMAGE,), consuming=(IMAGE,))
-        with running.ledger() as ledger:
+        with running.operations_store() as store:
             for name in (IMAGE, MARKDOWN, SCRIPT):
                 actor = Actor(name, Origin.PROXY)
                 for _ in range(10):
-                    ledger.refuse(actor, Role.VIEWER, Request.purge(name), f"=1+1 {name}")
+                    store.refuse(actor, Role.VIEWER, Request.purge(name), f"=1+1 {name}")
         yield running
 
 
@@ -160,8 +160,8 @@ def test_the_chain_is_verified_on_demand(world: World, open_operations: OpenOper
     page.button("Verify the audit now").click()
     expect(page.part("Audit")).to_contain_text(f"verified to entry {count:,}")
     page.page.get_by_text("What this proves").click()
-    with world.ledger() as ledger:
-        head = ledger.verify().head
+    with world.operations_store() as store:
+        head = store.verify().head
     expect(page.page.get_by_text(head)).to_be_visible()
     # What a reader has opened stays open over refreshes.
     world.fill("orders", 1)

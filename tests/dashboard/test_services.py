@@ -308,8 +308,8 @@ def test_a_worker_whose_queues_are_all_paused_is_paused(
 ) -> None:
     services = open_dashboard()
     start_worker(shop, store_url)
-    assert services.room is not None
-    services.room.broker.publish(DesiredState(revision=1, paused=("orders",)))
+    assert services.operations_context is not None
+    services.operations_context.broker.publish(DesiredState(revision=1, paused=("orders",)))
     worker_when(services, lambda w: w.status is WorkerStatus.PAUSED)
 
 

@@ -17,8 +17,8 @@ from queuescope.broker.purge_file import Draft, Head, pieces, read_purge
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Search
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
 COMMANDS = re.findall(r"```sh\n(.*?)```", GUIDE.split("## Backups")[1], re.DOTALL)[0]
@@ -40,14 +40,14 @@ def run_guide(**variables: Path) -> None:
 
 
 @pytest.fixture
-def used(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger with one entry in a data directory, kept open."""
-    with closing(Ledger(f"sqlite:///{tmp_path / 'its data' / 'operations.db'}")) as ledger:
-        ledger.refuse(ADA, Role.VIEWER, Request.pause("default"), "too late")
-        yield ledger
+def used(tmp_path: Path) -> Iterator[OperationsStore]:
+    """An operations database with one entry in a data directory, kept open."""
+    with closing(OperationsStore(f"sqlite:///{tmp_path / 'its data' / 'operations.db'}")) as store:
+        store.refuse(ADA, Role.VIEWER, Request.pause("default"), "too late")
+        yield store
 
 
-def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: Ledger) -> None:
+def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: OperationsStore) -> None:
     data, jobs, backup = tmp_path / "its data", tmp_path / "jobs.db", tmp_path / "a backup"
     with closing(JobStore(f"sqlite:///{jobs}")) as store:
         store.record([Job("one", "send", "acme", "default", "w@shop", JobStatus.SUCCEEDED)])
@@ -60,7 +60,7 @@ def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: Ledger)
             assert (data / "operations.db-wal").stat().st_size > 0
             run_guide(data=data, jobs=jobs, backup=backup)
 
-    with closing(Ledger(f"sqlite:///{backup / 'operations.db'}")) as restored:
+    with closing(OperationsStore(f"sqlite:///{backup / 'operations.db'}")) as restored:
         assert restored.verify() == used.verify()
         assert list(restored.export_json(Search())) == list(used.export_json(Search()))
         # The triggers that guard the audit came along: it still takes entries.
@@ -72,7 +72,7 @@ def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: Ledger)
     assert [p for p in (backup, *backup.rglob("*")) if p.stat().st_mode & 0o077] == []
 
 
-def test_without_purges_the_stores_are_saved(tmp_path: Path, used: Ledger) -> None:
+def test_without_purges_the_stores_are_saved(tmp_path: Path, used: OperationsStore) -> None:
     jobs = tmp_path / "jobs.db"
     with closing(JobStore(f"sqlite:///{jobs}")) as store:
         store.get("j1")

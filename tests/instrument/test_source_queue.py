@@ -18,7 +18,7 @@ from queuescope.broker.reports import DesiredState, RetryAnswer, WorkerReport
 from queuescope.errors import RefusedError
 from queuescope.jobs.store import Job
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 from queuescope.watch import read_broker
 
@@ -145,22 +145,22 @@ def test_a_job_is_of_the_queue_that_it_was_taken_from(
 def test_a_broadcast_waits_nowhere(studio: Shop, server: RealBroker, tmp_path: Path) -> None:
     """What Celery has put under the name of its queue, nobody ever takes."""
     studio.start_worker("-Q", "letters,news_copy", "-c", "1")
-    with ControlRoom(
+    with OperationsContext(
         broker_url=server.url,
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
         access=Access(admins=["ada"]),
-    ) as room:
-        until(lambda: len(room.fleet().alive), lambda count: count == 1)
-        (worker,) = room.fleet().alive
+    ) as context:
+        until(lambda: len(context.fleet().alive), lambda count: count == 1)
+        (worker,) = context.fleet().alive
         assert worker.report.queues == ("letters", "news_copy")
         assert worker.report.broadcasts == ("news_copy",)
-        room.broker.reader.lpush("news_copy", "nobody takes it")
-        seen = read_broker(room)
+        context.broker.reader.lpush("news_copy", "nobody takes it")
+        seen = read_broker(context)
         assert [reading.queue for reading in seen.queues] == ["letters"]
         assert seen.depth == 0
         with pytest.raises(RefusedError, match="names a queue news_copy"):
-            room.operations.plan(Actor("ada", Origin.OIDC), Request.purge("news_copy"))
+            context.operations.plan(Actor("ada", Origin.OIDC), Request.purge("news_copy"))
 
 
 def test_a_paused_queue_of_a_topic_begins_nothing_and_gives_back_to_itself_alone(

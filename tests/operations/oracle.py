@@ -9,7 +9,7 @@ from pathlib import Path
 
 from queuescope.broker.purge_file import pieces
 from queuescope.operations.audit import Entry, Phase, Result, Search
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 
 # Two clocks read one after the other, and the broker's is rounded.
@@ -37,28 +37,28 @@ class Verdict:
 
 
 def judge_all(
-    room: ControlRoom, fed: Sequence[str], retried: Path, queues: Sequence[str]
+    context: OperationsContext, fed: Sequence[str], retried: Path, queues: Sequence[str]
 ) -> Verdict:
-    acts, faults = _read_acts(room)
+    acts, faults = _read_acts(context)
     verdict = Verdict(len(acts), Counter(act.result or "open" for act in acts.values()))
     verdict.faults += faults
-    if fault := room.ledger.verify().fault:
+    if fault := context.store.verify().fault:
         verdict.faults.append(fault)
     for check in (
-        _purges(room, acts),
-        _messages(room, fed, queues),
+        _purges(context, acts),
+        _messages(context, fed, queues),
         _retries(acts, retried.read_text("utf-8").split()),
-        _revocations(room, acts),
-        _pauses(room, acts, queues),
+        _revocations(context, acts),
+        _pauses(context, acts, queues),
     ):
         verdict.faults += check
     return verdict
 
 
-def _read_acts(room: ControlRoom) -> tuple[dict[str, Act], list[str]]:
+def _read_acts(context: OperationsContext) -> tuple[dict[str, Act], list[str]]:
     acts: dict[str, Act] = {}
     faults = []
-    for entry in reversed(room.ledger.find(Search(), limit=10**9)):
+    for entry in reversed(context.store.find(Search(), limit=10**9)):
         event = entry.event
         if event.phase is Phase.INTENT:
             acts[event.act] = Act(entry)
@@ -74,8 +74,8 @@ def _of(acts: dict[str, Act], operation: str) -> Iterator[tuple[str, Act]]:
     return ((name, act) for name, act in acts.items() if act.intent.event.operation == operation)
 
 
-def _purges(room: ControlRoom, acts: dict[str, Act]) -> Iterator[str]:
-    purges = {purge.id: purge for purge in room.quarantine.purges()}
+def _purges(context: OperationsContext, acts: dict[str, Act]) -> Iterator[str]:
+    purges = {purge.id: purge for purge in context.quarantine.purges()}
     for purge in purges.values():
         act = acts.get(purge.id)
         if act is None or act.intent.event.at_ms > purge.at * 1000 + _CLOCKS_MS:
@@ -96,12 +96,14 @@ def _purges(room: ControlRoom, acts: dict[str, Act]) -> Iterator[str]:
             yield f"restore {name} is called done, and is not"
 
 
-def _messages(room: ControlRoom, fed: Sequence[str], queues: Sequence[str]) -> Iterator[str]:
+def _messages(
+    context: OperationsContext, fed: Sequence[str], queues: Sequence[str]
+) -> Iterator[str]:
     found: Counter[str] = Counter()
     for queue in queues:
-        for key in room.broker.list_keys(queue):
-            found.update(_name(raw) for raw in room.broker.reader.lrange(key, 0, -1))
-    for purge in room.quarantine.purges():
+        for key in context.broker.list_keys(queue):
+            found.update(_name(raw) for raw in context.broker.reader.lrange(key, 0, -1))
+    for purge in context.quarantine.purges():
         if not purge.is_restored:
             found.update(_name(raw) for _, piece in pieces(purge.path) for _, raw in piece)
     if found != Counter(fed):
@@ -126,8 +128,10 @@ def _retries(acts: dict[str, Act], sent: Sequence[str]) -> Iterator[str]:
             yield f"retry {name} is called done, and was not sent"
 
 
-def _revocations(room: ControlRoom, acts: dict[str, Act]) -> Iterator[str]:
-    revoked = {_name(raw) for raw in room.broker.reader.zrange(room.broker.keys.revoked, 0, -1)}
+def _revocations(context: OperationsContext, acts: dict[str, Act]) -> Iterator[str]:
+    revoked = {
+        _name(raw) for raw in context.broker.reader.zrange(context.broker.keys.revoked, 0, -1)
+    }
     wanted = {act.target.removeprefix("job "): act for _, act in _of(acts, "revoke")}
     yield from (f"{job} was revoked without an intent" for job in revoked - set(wanted))
     for job, act in wanted.items():
@@ -135,9 +139,11 @@ def _revocations(room: ControlRoom, acts: dict[str, Act]) -> Iterator[str]:
             yield f"{job} is called revoked, and is not"
 
 
-def _pauses(room: ControlRoom, acts: dict[str, Act], queues: Sequence[str]) -> Iterator[str]:
-    desired = room.ledger.desired()
-    if room.broker.desired() != desired:
+def _pauses(
+    context: OperationsContext, acts: dict[str, Act], queues: Sequence[str]
+) -> Iterator[str]:
+    desired = context.store.desired()
+    if context.broker.desired() != desired:
         yield "the broker's copy of what is desired is another"
     for queue in queues:
         # After an unknown outcome both are possible, until the next one that is known.

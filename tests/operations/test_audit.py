@@ -20,8 +20,8 @@ from tests.real_postgresql import RealPostgreSQL
 from queuescope.errors import AuditError, ConfigurationError
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Event, Phase, Result, Search, append
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 
 ADA = Actor("ada", Origin.OIDC)
 ROWS = 12
@@ -46,11 +46,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def open_ledger() -> Iterator[Callable[..., Ledger]]:
+def open_store() -> Iterator[Callable[..., OperationsStore]]:
     with ExitStack() as opened:
 
-        def open_one(url: str, timeout_seconds: float = 30) -> Ledger:
-            made = Ledger(url, timeout_seconds=timeout_seconds)
+        def open_one(url: str, timeout_seconds: float = 30) -> OperationsStore:
+            made = OperationsStore(url, timeout_seconds=timeout_seconds)
             opened.callback(made.close)
             return made
 
@@ -58,22 +58,22 @@ def open_ledger() -> Iterator[Callable[..., Ledger]]:
 
 
 @pytest.fixture
-def ledger(url: str, open_ledger: Callable[..., Ledger]) -> Ledger:
-    return open_ledger(url)
+def store(url: str, open_store: Callable[..., OperationsStore]) -> OperationsStore:
+    return open_store(url)
 
 
-def perform(ledger: Ledger, request: Request, result: Result = Result.DONE) -> str:
-    token, _ = ledger.plan(ADA, request, 3)
-    act = ledger.begin(token, ADA, Role.ADMIN, request, 3)
-    ledger.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail="three of them")
+def perform(store: OperationsStore, request: Request, result: Result = Result.DONE) -> str:
+    token, _ = store.plan(ADA, request, 3)
+    act = store.begin(token, ADA, Role.ADMIN, request, 3)
+    store.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail="three of them")
     return act
 
 
-def filled(ledger: Ledger) -> Ledger:
+def filled(store: OperationsStore) -> OperationsStore:
     """With ``ROWS`` entries of six acts."""
     for number in range(ROWS // 2):
-        perform(ledger, Request.purge(f"q{number}"))
-    return ledger
+        perform(store, Request.purge(f"q{number}"))
+    return store
 
 
 def change(url: str, *statements: str) -> None:
@@ -90,9 +90,9 @@ def change(url: str, *statements: str) -> None:
     engine.dispose()
 
 
-def test_an_intent_stands_before_its_outcome(ledger: Ledger) -> None:
-    act = perform(ledger, Request.pause("default"))
-    outcome, intent = ledger.find(Search())
+def test_an_intent_stands_before_its_outcome(store: OperationsStore) -> None:
+    act = perform(store, Request.pause("default"))
+    outcome, intent = store.find(Search())
     assert [intent.seq, outcome.seq] == [1, 2]
     assert {intent.event.act, outcome.event.act} == {act}
     assert (intent.event.phase, intent.event.result) == (Phase.INTENT, Result.PENDING)
@@ -100,11 +100,11 @@ def test_an_intent_stands_before_its_outcome(ledger: Ledger) -> None:
     assert intent.event.actor == "ada"
     assert intent.event.target == "queue default"
     assert outcome.previous == intent.hash
-    assert not ledger.verify().fault
+    assert not store.verify().fault
 
 
-def test_an_empty_audit_is_whole(ledger: Ledger) -> None:
-    found = ledger.verify()
+def test_an_empty_audit_is_whole(store: OperationsStore) -> None:
+    found = store.verify()
     assert (found.entries, found.fault) == (0, "")
 
 
@@ -117,14 +117,14 @@ def test_an_empty_audit_is_whole(ledger: Ledger) -> None:
     ],
 )
 def test_the_database_itself_refuses_to_change_an_entry(
-    ledger: Ledger, url: str, statement: str
+    store: OperationsStore, url: str, statement: str
 ) -> None:
-    filled(ledger)
+    filled(store)
     engine = create_engine(make_url(url))
     with pytest.raises(Exception, match="append-only"), engine.begin() as connection:
         connection.execute(text(statement))
     engine.dispose()
-    found = ledger.verify()
+    found = store.verify()
     assert (found.entries, found.fault) == (ROWS, "")
 
 
@@ -153,35 +153,35 @@ def test_the_database_itself_refuses_to_change_an_entry(
     ids=["edit", "delete", "first", "tail", "all", "head", "reorder", "insert"],
 )
 def test_a_change_behind_its_back_is_found(
-    ledger: Ledger, url: str, statements: list[str], words: str
+    store: OperationsStore, url: str, statements: list[str], words: str
 ) -> None:
-    filled(ledger)
+    filled(store)
     change(url, *statements)
-    assert words in ledger.verify().fault
+    assert words in store.verify().fault
 
 
 def test_a_chain_made_anew_is_found_by_a_head_that_was_noted(
-    ledger: Ledger, url: str, tmp_path: Path
+    store: OperationsStore, url: str, tmp_path: Path
 ) -> None:
     """Nothing inside the database can tell: this is why a head should be noted elsewhere."""
-    noted = filled(ledger).verify().head
-    perform(ledger, Request.pause("later"))
-    assert not ledger.verify(expected_head=noted).fault
+    noted = filled(store).verify().head
+    perform(store, Request.pause("later"))
+    assert not store.verify(expected_head=noted).fault
     change(
         url,
         "DELETE FROM operations_audit",
         f"UPDATE operations_audit_head SET seq = 0, hash = '{'0' * 64}'",
     )
-    ledger.refuse(ADA, Role.ADMIN, Request.pause("forged"), "")
-    assert not ledger.verify().fault
-    assert "made anew or cut" in ledger.verify(expected_head=noted).fault
+    store.refuse(ADA, Role.ADMIN, Request.pause("forged"), "")
+    assert not store.verify().fault
+    assert "made anew or cut" in store.verify(expected_head=noted).fault
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a whole chain, its triggers gone."""
     path = tmp_path_factory.mktemp("audit") / "operations.db"
-    made = filled(Ledger(f"sqlite:///{path}"))
+    made = filled(OperationsStore(f"sqlite:///{path}"))
     made.close()
     change(f"sqlite:///{path}")
     return path
@@ -224,11 +224,11 @@ def test_any_single_change_of_what_is_stored_is_found(
             return  # it is the key of another entry
         copy.commit()
         is_changed = content(copy, table) != before
-    ledger = Ledger(f"sqlite:///{path}")
+    store = OperationsStore(f"sqlite:///{path}")
     try:
-        assert bool(ledger.verify().fault) == is_changed
+        assert bool(store.verify().fault) == is_changed
     finally:
-        ledger.close()
+        store.close()
 
 
 def one_bit_of(value: str) -> st.SearchStrategy[bytes]:
@@ -246,86 +246,88 @@ def content(connection: sqlite3.Connection, table: str) -> set[tuple[object, ...
     return set(connection.execute(f"SELECT {shown} FROM {table}"))
 
 
-def test_text_from_elsewhere_stays_one_printable_line(ledger: Ledger) -> None:
+def test_text_from_elsewhere_stays_one_printable_line(store: OperationsStore) -> None:
     eve = Actor("eve\n2026 \u202eadmin\x00\udce9" + "x" * 500, Origin.PROXY)
-    ledger.refuse(eve, Role.VIEWER, Request.pause("default"), "a\tb")
-    (entry,) = ledger.find(Search())
+    store.refuse(eve, Role.VIEWER, Request.pause("default"), "a\tb")
+    (entry,) = store.find(Search())
     assert entry.event.actor.startswith("eve\\n2026 \\u202eadmin\\x00\\udce9xxx")
     assert entry.event.actor.isprintable()
     assert len(entry.event.actor) <= 255
-    assert not ledger.verify().fault
+    assert not store.verify().fault
 
 
-def test_it_is_searched_paged_and_exported(ledger: Ledger) -> None:
+def test_it_is_searched_paged_and_exported(store: OperationsStore) -> None:
     for number in range(30):
-        perform(ledger, Request.purge(f"q{number}"), Result.FAILED if number % 3 else Result.DONE)
-    ledger.refuse(ADA, Role.VIEWER, Request.pause("100%"), "=SUM(A1); ＝1;=cmd")
-    newest = ledger.find(Search(), limit=20)
+        perform(store, Request.purge(f"q{number}"), Result.FAILED if number % 3 else Result.DONE)
+    store.refuse(ADA, Role.VIEWER, Request.pause("100%"), "=SUM(A1); ＝1;=cmd")
+    newest = store.find(Search(), limit=20)
     assert [entry.seq for entry in newest] == list(range(61, 41, -1))
-    assert ledger.find(Search(), limit=20, before=42)[0].seq == 41
-    assert {e.event.target for e in ledger.find(Search(text="QUEUE Q7"))} == {"queue q7"}
-    assert len(ledger.find(Search(text="0%"))) == 1
-    assert len(ledger.find(Search(result="done", operation="purge"), limit=99)) == 10
-    assert ledger.find(Search(actor="eve")) == []
-    assert ledger.find(Search(until_ms=newest[0].event.at_ms + 1), limit=1) == newest[:1]
-    assert ledger.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
-    assert [e.seq for e in ledger.find(Search(target="Q7"))] == [16, 15]
-    lines = list(csv.DictReader(ledger.export_csv(Search(result="refused"))))
+    assert store.find(Search(), limit=20, before=42)[0].seq == 41
+    assert {e.event.target for e in store.find(Search(text="QUEUE Q7"))} == {"queue q7"}
+    assert len(store.find(Search(text="0%"))) == 1
+    assert len(store.find(Search(result="done", operation="purge"), limit=99)) == 10
+    assert store.find(Search(actor="eve")) == []
+    assert store.find(Search(until_ms=newest[0].event.at_ms + 1), limit=1) == newest[:1]
+    assert store.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
+    assert [e.seq for e in store.find(Search(target="Q7"))] == [16, 15]
+    lines = list(csv.DictReader(store.export_csv(Search(result="refused"))))
     assert [line["detail"] for line in lines] == ["'=SUM(A1); '＝1;'=cmd"]
-    assert len(list(ledger.export_csv(Search()))) == 62
-    (refused,) = ledger.export_json(Search(result="refused"))
+    assert len(list(store.export_csv(Search()))) == 62
+    (refused,) = store.export_json(Search(result="refused"))
     assert json.loads(refused)["detail"] == "=SUM(A1); ＝1;=cmd"
-    assert [json.loads(line)["seq"] for line in ledger.export_json(Search())] == [*range(1, 62)]
+    assert [json.loads(line)["seq"] for line in store.export_json(Search())] == [*range(1, 62)]
 
 
-def test_what_one_act_left_is_found_by_its_id(ledger: Ledger) -> None:
-    first, second = (perform(ledger, Request.purge(name)) for name in ("a", "b"))
-    assert [(e.event.act, e.seq) for e in ledger.entries_of([second, "other"])] == [
+def test_what_one_act_left_is_found_by_its_id(store: OperationsStore) -> None:
+    first, second = (perform(store, Request.purge(name)) for name in ("a", "b"))
+    assert [(e.event.act, e.seq) for e in store.entries_of([second, "other"])] == [
         (second, 3),
         (second, 4),
     ]
-    assert len(ledger.entries_of([first, second])) == 4
-    assert ledger.entries_of([]) == []
+    assert len(store.entries_of([first, second])) == 4
+    assert store.entries_of([]) == []
 
 
-def test_a_walk_that_takes_too_long_says_how_far_it_came(ledger: Ledger) -> None:
-    with ledger._database.transaction() as connection:
+def test_a_walk_that_takes_too_long_says_how_far_it_came(store: OperationsStore) -> None:
+    with store._database.transaction() as connection:
         event = Event(
             *(0, "act", Phase.INTENT, "ada", "admin", "purge", "queue q", 1, Result.PENDING, "")
         )
         for _ in range(1001):
             append(connection, event)
-    found = ledger.verify(patience_seconds=0)
+    found = store.verify(patience_seconds=0)
     assert (found.entries, found.fault, found.is_complete) == (1000, "", False)
-    assert ledger.verify(expected_head=found.head).is_complete
-    rest = ledger.verify(after=found.head, expected_head=ledger.verify().head)
+    assert store.verify(expected_head=found.head).is_complete
+    rest = store.verify(after=found.head, expected_head=store.verify().head)
     assert (rest.entries, rest.fault, rest.is_complete) == (1001, "", True)
 
 
-def test_a_walk_goes_on_from_where_another_ended(ledger: Ledger, url: str) -> None:
-    head = filled(ledger).verify().head
-    assert (ledger.verify(after=head).entries, ledger.verify(after=head).fault) == (ROWS, "")
-    perform(ledger, Request.pause("later"))
-    assert ledger.verify(after=head, expected_head=head).entries == ROWS + 2
+def test_a_walk_goes_on_from_where_another_ended(store: OperationsStore, url: str) -> None:
+    head = filled(store).verify().head
+    assert (store.verify(after=head).entries, store.verify(after=head).fault) == (ROWS, "")
+    perform(store, Request.pause("later"))
+    assert store.verify(after=head, expected_head=head).entries == ROWS + 2
     elsewhere = f"{ROWS}:{'0' * 64}"
-    assert "does not follow" in ledger.verify(after=elsewhere).fault
-    assert "made anew" in ledger.verify(after=head, expected_head="13:" + "0" * 64).fault
+    assert "does not follow" in store.verify(after=elsewhere).fault
+    assert "made anew" in store.verify(after=head, expected_head="13:" + "0" * 64).fault
     change(url, "DELETE FROM operations_audit WHERE seq > 13")
-    assert "ends at entry 13" in ledger.verify(after=head).fault
+    assert "ends at entry 13" in store.verify(after=head).fault
 
 
-def test_whether_an_intent_could_be_written_is_asked_without_writing(ledger: Ledger) -> None:
-    perform(ledger, Request.pause("default"))
-    head = ledger.verify().head
-    ledger.prove_writable()
-    assert ledger.verify().head == head
+def test_whether_an_intent_could_be_written_is_asked_without_writing(
+    store: OperationsStore,
+) -> None:
+    perform(store, Request.pause("default"))
+    head = store.verify().head
+    store.prove_writable()
+    assert store.verify().head == head
 
 
 def test_a_lock_keeps_an_intent_from_being_written(
-    open_ledger: Callable[..., Ledger], url: str, postgresql: RealPostgreSQL
+    open_store: Callable[..., OperationsStore], url: str, postgresql: RealPostgreSQL
 ) -> None:
-    perform(open_ledger(url), Request.pause("default"))
-    ledger = open_ledger(url, timeout_seconds=1)
+    perform(open_store(url), Request.pause("default"))
+    store = open_store(url, timeout_seconds=1)
     with ExitStack() as other:
         if url.startswith("sqlite"):
             connection = other.enter_context(closing(sqlite3.connect(make_url(url).database or "")))
@@ -335,9 +337,9 @@ def test_a_lock_keeps_an_intent_from_being_written(
             other.enter_context(locked.transaction())
             locked.execute("SELECT * FROM operations_audit_head FOR UPDATE")
         with pytest.raises(AuditError):
-            ledger.prove_writable()
-        assert len(ledger.find(Search())) == 2
-    open_ledger(url).prove_writable()
+            store.prove_writable()
+        assert len(store.find(Search())) == 2
+    open_store(url).prove_writable()
 
 
 @pytest.mark.parametrize(
@@ -345,14 +347,14 @@ def test_a_lock_keeps_an_intent_from_being_written(
 )
 def test_an_address_that_cannot_be_used_is_refused_without_being_shown(bad: str) -> None:
     with pytest.raises(ConfigurationError, match="operations_store_url") as caught:
-        Ledger(bad)
+        OperationsStore(bad)
     assert "canary" not in str(caught.value)
 
 
 def test_a_database_without_the_right_is_said_with_the_remedy(
-    postgresql: RealPostgreSQL, postgresql_url: str, open_ledger: Callable[..., Ledger]
+    postgresql: RealPostgreSQL, postgresql_url: str, open_store: Callable[..., OperationsStore]
 ) -> None:
-    filled(open_ledger(postgresql_url))
+    filled(open_store(postgresql_url))
     database = make_url(postgresql_url).database
     assert database
     postgresql.execute("DROP ROLE IF EXISTS reader")
@@ -360,7 +362,7 @@ def test_a_database_without_the_right_is_said_with_the_remedy(
     tables = "operations_audit, operations_audit_head, operations_targets, operations_open, "
     tables += "operations_challenges, operations_desired"
     postgresql.execute(f"GRANT SELECT ON {tables} TO reader", database=database)
-    reader = open_ledger(postgresql.url(database, user="reader", password="canary"))
+    reader = open_store(postgresql.url(database, user="reader", password="canary"))
     assert reader.verify().entries == ROWS
     with pytest.raises(AuditError, match="42501"):
         reader.prove_writable()
@@ -376,11 +378,11 @@ def test_a_database_without_the_right_is_said_with_the_remedy(
 
 
 def test_reading_needs_no_right_to_write(
-    tmp_path: Path, open_ledger: Callable[..., Ledger]
+    tmp_path: Path, open_store: Callable[..., OperationsStore]
 ) -> None:
     path = tmp_path / "operations.db"
-    filled(open_ledger(f"sqlite:///{path}"))
-    reader = open_ledger(f"sqlite:///file:{path}?mode=ro&uri=true")
+    filled(open_store(f"sqlite:///{path}"))
+    reader = open_store(f"sqlite:///file:{path}?mode=ro&uri=true")
     assert reader.verify().entries == ROWS
     with pytest.raises(AuditError):
         reader.prove_writable()

@@ -24,7 +24,7 @@ from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedErr
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.audit import Phase, Result, Search
 from queuescope.operations.challenge import LIFETIME_SECONDS
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
 from queuescope.watch import read_broker, read_purges
@@ -32,15 +32,15 @@ from queuescope.watch import read_broker, read_purges
 ADA = Actor("ada", Origin.OIDC)
 BOB = Actor("bob", Origin.OIDC)
 QUEUES = ("express", "orders")
-OpenRoom = Callable[..., ControlRoom]
+OpenContext = Callable[..., OperationsContext]
 
 
 @pytest.fixture
-def open_room(server: RealBroker, tmp_path: Path) -> Iterator[OpenRoom]:
+def open_context(server: RealBroker, tmp_path: Path) -> Iterator[OpenContext]:
     with ExitStack() as opened:
 
-        def open_one(store_url: str = "") -> ControlRoom:
-            made = ControlRoom(
+        def open_one(store_url: str = "") -> OperationsContext:
+            made = OperationsContext(
                 broker_url=server.url,
                 store_url=store_url or f"sqlite:///{tmp_path / 'operations.db'}",
                 folder=tmp_path / "purged",
@@ -64,78 +64,78 @@ def send(server: RealBroker) -> Iterator[Callable[[str, int], None]]:
     app.close()
 
 
-def depths(room: ControlRoom) -> dict[str, int]:
-    return {reading.queue: reading.depth for reading in room.broker.read(QUEUES)}
+def depths(context: OperationsContext) -> dict[str, int]:
+    return {reading.queue: reading.depth for reading in context.broker.read(QUEUES)}
 
 
-def do(room: ControlRoom, request: Request, actor: Actor = ADA) -> Outcome:
-    plan = room.operations.plan(actor, request)
-    return room.operations.act(actor, request, plan.token, plan.phrase)
+def do(context: OperationsContext, request: Request, actor: Actor = ADA) -> Outcome:
+    plan = context.operations.plan(actor, request)
+    return context.operations.act(actor, request, plan.token, plan.phrase)
 
 
-def audited(room: ControlRoom) -> list[tuple[str, str]]:
+def audited(context: OperationsContext) -> list[tuple[str, str]]:
     return [
         (entry.event.phase, entry.event.result)
-        for entry in reversed(room.ledger.find(Search(), limit=1000))
+        for entry in reversed(context.store.find(Search(), limit=1000))
     ]
 
 
 def test_a_purge_takes_one_queue_and_a_restore_brings_it_back(
-    open_room: OpenRoom, send: Callable[[str, int], None]
+    open_context: OpenContext, send: Callable[[str, int], None]
 ) -> None:
-    room = open_room()
+    context = open_context()
     send("orders", 42)
     send("express", 7)
-    outcome = do(room, Request.purge("orders"))
+    outcome = do(context, Request.purge("orders"))
     assert (outcome.result, outcome.count) == (Result.DONE, 42)
-    assert depths(room) == {"orders": 0, "express": 7}
+    assert depths(context) == {"orders": 0, "express": 7}
     with pytest.raises(RefusedError, match="Nothing waits"):
-        room.operations.plan(ADA, Request.purge("orders"))
-    back = do(room, Request.restore(outcome.act))
+        context.operations.plan(ADA, Request.purge("orders"))
+    back = do(context, Request.restore(outcome.act))
     assert (back.result, back.count) == (Result.DONE, 42)
-    assert depths(room) == {"orders": 42, "express": 7}
+    assert depths(context) == {"orders": 42, "express": 7}
     with pytest.raises(RefusedError, match="restored already"):
-        room.operations.plan(ADA, Request.restore(outcome.act))
-    assert audited(room) == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)] * 2
+        context.operations.plan(ADA, Request.restore(outcome.act))
+    assert audited(context) == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)] * 2
 
 
-def test_a_pause_is_wanted_and_stays(open_room: OpenRoom) -> None:
-    room = open_room()
-    do(room, Request.pause("orders"))
-    assert room.broker.desired() == room.ledger.desired()
-    assert room.broker.desired().paused == ("orders",)
+def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
+    context = open_context()
+    do(context, Request.pause("orders"))
+    assert context.broker.desired() == context.store.desired()
+    assert context.broker.desired().paused == ("orders",)
     with pytest.raises(RefusedError, match="paused already") as caught:
-        room.operations.plan(BOB, Request.pause("orders"))
+        context.operations.plan(BOB, Request.pause("orders"))
     assert caught.value.reason is RefusalReason.NOTHING_TO_DO
-    do(room, Request.pause("*"))
-    assert room.broker.desired().paused == ("*",)
+    do(context, Request.pause("*"))
+    assert context.broker.desired().paused == ("*",)
     with pytest.raises(RefusedError, match="resumed together"):
-        room.operations.plan(ADA, Request.resume("orders"))
-    do(room, Request.resume("*"))
-    assert room.broker.desired() == DesiredState(revision=3, ledger=room.ledger.name)
+        context.operations.plan(ADA, Request.resume("orders"))
+    do(context, Request.resume("*"))
+    assert context.broker.desired() == DesiredState(revision=3, ledger=context.store.name)
     with pytest.raises(RefusedError, match="names a queue ordres"):
-        room.operations.plan(ADA, Request.pause("ordres"))
+        context.operations.plan(ADA, Request.pause("ordres"))
 
 
-def test_a_broker_that_forgot_is_told_again(open_room: OpenRoom) -> None:
-    room = open_room()
-    do(room, Request.pause("orders"))
-    room.broker.reader.flushall()
-    room.tidy()
-    assert room.broker.desired().paused == ("orders",)
+def test_a_broker_that_forgot_is_told_again(open_context: OpenContext) -> None:
+    context = open_context()
+    do(context, Request.pause("orders"))
+    context.broker.reader.flushall()
+    context.tidy()
+    assert context.broker.desired().paused == ("orders",)
     # Somebody wrote there by hand.
-    room.broker.publish(DesiredState(revision=9, paused=("express",)))
-    room.tidy()
-    assert room.broker.desired().paused == ("orders",)
-    assert room.broker.desired().revision > 9
-    assert room.broker.desired() == room.ledger.desired()
+    context.broker.publish(DesiredState(revision=9, paused=("express",)))
+    context.tidy()
+    assert context.broker.desired().paused == ("orders",)
+    assert context.broker.desired().revision > 9
+    assert context.broker.desired() == context.store.desired()
 
 
 def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
-    open_room: OpenRoom, tmp_path: Path
+    open_context: OpenContext, tmp_path: Path
 ) -> None:
-    first, second = open_room(), open_room(f"sqlite:///{tmp_path / 'of its own.db'}")
-    for room, other, wish in (
+    first, second = open_context(), open_context(f"sqlite:///{tmp_path / 'of its own.db'}")
+    for context, other, wish in (
         (first, second, Request.pause("orders")),
         (second, first, Request.pause("express")),
         (first, second, Request.resume("orders")),
@@ -143,16 +143,16 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
         (second, first, Request.pause("*")),
         (first, second, Request.resume("*")),
     ):
-        do(room, wish)
-        decided = room.broker.desired()
+        do(context, wish)
+        decided = context.broker.desired()
         for _ in range(3):
             other.tidy()
-            room.tidy()
-        assert room.broker.desired() == decided
-        assert room.ledger.desired() == other.ledger.desired() == decided
-        assert decided.ledger == room.ledger.name != other.ledger.name
+            context.tidy()
+        assert context.broker.desired() == decided
+        assert context.store.desired() == other.store.desired() == decided
+        assert decided.ledger == context.store.name != other.store.name
         assert read_broker(other).is_decided_elsewhere
-        assert not read_broker(room).is_decided_elsewhere
+        assert not read_broker(context).is_decided_elsewhere
     # A broker that loses its copy is told once, by whoever sees it first.
     do(first, Request.pause("orders"))
     second.tidy()
@@ -161,91 +161,97 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
         second.tidy()
         first.tidy()
     assert first.broker.desired().paused == ("orders",)
-    assert first.broker.desired() == first.ledger.desired() == second.ledger.desired()
+    assert first.broker.desired() == first.store.desired() == second.store.desired()
 
 
-def test_a_database_that_was_lost_resumes_nothing(open_room: OpenRoom, tmp_path: Path) -> None:
-    do(open_room(), Request.pause("orders"))
-    room = open_room(f"sqlite:///{tmp_path / 'new.db'}")
-    do(room, Request.pause("express"))
-    assert room.broker.desired().paused == ("express", "orders")
+def test_a_database_that_was_lost_resumes_nothing(
+    open_context: OpenContext, tmp_path: Path
+) -> None:
+    do(open_context(), Request.pause("orders"))
+    context = open_context(f"sqlite:///{tmp_path / 'new.db'}")
+    do(context, Request.pause("express"))
+    assert context.broker.desired().paused == ("express", "orders")
 
 
-def test_pauses_at_the_same_moment_are_both_kept(open_room: OpenRoom) -> None:
-    first, second = open_room(), open_room()
+def test_pauses_at_the_same_moment_are_both_kept(open_context: OpenContext) -> None:
+    first, second = open_context(), open_context()
     plans = [
-        room.operations.plan(ADA, Request.pause(queue))
-        for room, queue in ((first, "orders"), (second, "express"))
+        context.operations.plan(ADA, Request.pause(queue))
+        for context, queue in ((first, "orders"), (second, "express"))
     ]
-    for room, plan in zip((first, second), plans, strict=True):
-        assert room.operations.act(ADA, plan.request, plan.token).result is Result.DONE
+    for context, plan in zip((first, second), plans, strict=True):
+        assert context.operations.act(ADA, plan.request, plan.token).result is Result.DONE
     assert first.broker.desired().paused == ("express", "orders")
 
 
 def test_a_broker_that_is_down_is_no_empty_queue_and_nothing_is_done(
-    open_room: OpenRoom, server: RealBroker, send: Callable[[str, int], None]
+    open_context: OpenContext, server: RealBroker, send: Callable[[str, int], None]
 ) -> None:
-    room = open_room()
+    context = open_context()
     send("orders", 3)
-    plan = room.operations.plan(ADA, Request.purge("orders"))
+    plan = context.operations.plan(ADA, Request.purge("orders"))
     server.stop()
     with pytest.raises(BrokerError):
-        room.operations.act(ADA, plan.request, plan.token, plan.phrase)
+        context.operations.act(ADA, plan.request, plan.token, plan.phrase)
     with pytest.raises(BrokerError):
-        room.operations.plan(ADA, Request.pause("orders"))
-    assert audited(room) == [(Phase.OUTCOME, Result.REFUSED)]
+        context.operations.plan(ADA, Request.pause("orders"))
+    assert audited(context) == [(Phase.OUTCOME, Result.REFUSED)]
 
 
 def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
-    open_room: OpenRoom, send: Callable[[str, int], None], server: RealBroker
+    open_context: OpenContext, send: Callable[[str, int], None], server: RealBroker
 ) -> None:
-    room = open_room()
+    context = open_context()
     send("orders", 3)
     plans = [
-        room.operations.plan(ADA, wish)
+        context.operations.plan(ADA, wish)
         for wish in (Request.purge("orders"), Request.pause("express"))
     ]
     with server.read_only():
         for plan in plans:
-            outcome = room.operations.act(ADA, plan.request, plan.token, plan.phrase)
+            outcome = context.operations.act(ADA, plan.request, plan.token, plan.phrase)
             assert outcome.result is Result.FAILED
-    room.tidy()
-    assert depths(room)["orders"] == 3
-    assert room.broker.desired() == DesiredState()
-    assert room.ledger.desired() == DesiredState()
+    context.tidy()
+    assert depths(context)["orders"] == 3
+    assert context.broker.desired() == DesiredState()
+    assert context.store.desired() == DesiredState()
 
 
-def nothing_happens(room: ControlRoom, act: Callable[[], object]) -> str:
+def nothing_happens(context: OperationsContext, act: Callable[[], object]) -> str:
     """The sentence of the error of ``act``; the queue and the wishes stay as they were."""
     with pytest.raises(AuditError) as caught:
         act()
-    assert depths(room) == {"orders": 3, "express": 0}
-    assert room.broker.desired() == DesiredState()
-    assert room.broker.reader.keys("queuescope:*") == []
+    assert depths(context) == {"orders": 3, "express": 0}
+    assert context.broker.desired() == DesiredState()
+    assert context.broker.reader.keys("queuescope:*") == []
     return str(caught.value)
 
 
 @pytest.mark.parametrize("request_", [Request.purge("orders"), Request.pause("orders")])
 def test_a_locked_audit_blocks_the_act(
-    open_room: OpenRoom, send: Callable[[str, int], None], tmp_path: Path, request_: Request
+    open_context: OpenContext, send: Callable[[str, int], None], tmp_path: Path, request_: Request
 ) -> None:
-    room = open_room()
+    context = open_context()
     send("orders", 3)
-    plan = room.operations.plan(ADA, request_)
+    plan = context.operations.plan(ADA, request_)
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        nothing_happens(room, lambda: room.operations.act(ADA, request_, plan.token, plan.phrase))
-    assert room.operations.act(ADA, request_, plan.token, plan.phrase).result is Result.DONE
+        nothing_happens(
+            context, lambda: context.operations.act(ADA, request_, plan.token, plan.phrase)
+        )
+    assert context.operations.act(ADA, request_, plan.token, plan.phrase).result is Result.DONE
 
 
 def test_an_audit_that_may_only_be_read_blocks_the_act(
-    open_room: OpenRoom, send: Callable[[str, int], None], tmp_path: Path
+    open_context: OpenContext, send: Callable[[str, int], None], tmp_path: Path
 ) -> None:
-    room = open_room()
+    context = open_context()
     send("orders", 3)
-    plan = room.operations.plan(ADA, Request.purge("orders"))
-    reader = open_room(f"sqlite:///file:{tmp_path / 'operations.db'}?mode=ro&uri=true")
-    nothing_happens(room, lambda: reader.operations.act(ADA, plan.request, plan.token, plan.phrase))
+    plan = context.operations.plan(ADA, Request.purge("orders"))
+    reader = open_context(f"sqlite:///file:{tmp_path / 'operations.db'}?mode=ro&uri=true")
+    nothing_happens(
+        context, lambda: reader.operations.act(ADA, plan.request, plan.token, plan.phrase)
+    )
 
 
 FULL_DISK = """
@@ -255,7 +261,7 @@ from pathlib import Path
 from queuescope.errors import AuditError
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.request import Request
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 
 broker_url, disk = sys.argv[1], Path(sys.argv[2])
 ada, purge = Actor("ada", Origin.OIDC), Request.purge("orders")
@@ -272,19 +278,19 @@ def full():
     yield
     filler.unlink()
 
-def room(audit, purges):
-    return ControlRoom(
+def context(audit, purges):
+    return OperationsContext(
         broker_url=broker_url, store_url=f"sqlite:///{audit / 'operations.db'}",
         folder=purges / "purged", access=Access(admins=["ada"]), queues=["orders"],
     )
 
-def act(room, plan):
+def act(context, plan):
     try:
-        outcome = room.operations.act(ada, purge, plan.token, plan.phrase)
+        outcome = context.operations.act(ada, purge, plan.token, plan.phrase)
         said = f"{outcome.result}: {outcome.detail}"
     except AuditError as exc:
         said = f"refused: {exc}"
-    print(room.broker.read(["orders"])[0].depth, said, flush=True)
+    print(context.broker.read(["orders"])[0].depth, said, flush=True)
 
 with room(disk.parent, disk) as purges_there:
     plan = purges_there.operations.plan(ada, purge)
@@ -295,7 +301,7 @@ with room(disk, disk) as all_there:
     with full():
         act(all_there, plan)
     act(all_there, plan)
-    found = all_there.ledger.verify()
+    found = all_there.store.verify()
     print(found.entries, repr(found.fault))
 """
 
@@ -327,13 +333,13 @@ def test_a_full_disk_blocks_the_act_until_there_is_room_again(
 
 
 def test_postgresql_without_the_right_or_down_blocks_the_act(
-    open_room: OpenRoom,
+    open_context: OpenContext,
     send: Callable[[str, int], None],
     postgresql: RealPostgreSQL,
     postgresql_url: str,
 ) -> None:
-    with closing(open_room(postgresql_url)) as owner:
-        owner.ledger.verify()
+    with closing(open_context(postgresql_url)) as owner:
+        owner.store.verify()
     database = make_url(postgresql_url).database
     assert database
     postgresql.execute("CREATE ROLE dashboard LOGIN PASSWORD 'canary'")
@@ -341,25 +347,25 @@ def test_postgresql_without_the_right_or_down_blocks_the_act(
     postgresql.execute(
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO dashboard", database=database
     )
-    room = open_room(postgresql.url(database, user="dashboard", password="canary"))
+    context = open_context(postgresql.url(database, user="dashboard", password="canary"))
     send("orders", 3)
-    plan = room.operations.plan(ADA, Request.purge("orders"))
+    plan = context.operations.plan(ADA, Request.purge("orders"))
 
     def act() -> Outcome:
-        return room.operations.act(ADA, plan.request, plan.token, plan.phrase)
+        return context.operations.act(ADA, plan.request, plan.token, plan.phrase)
 
     postgresql.execute("REVOKE INSERT ON operations_audit FROM dashboard", database=database)
-    said = nothing_happens(room, act)
+    said = nothing_happens(context, act)
     assert "42501" in said
     assert "canary" not in said
     postgresql.kill()
     try:
-        assert "cannot be opened" in nothing_happens(room, act)
+        assert "cannot be opened" in nothing_happens(context, act)
     finally:
         postgresql.start()
     postgresql.execute("GRANT INSERT ON operations_audit TO dashboard", database=database)
     assert act().result is Result.DONE
-    room.close()
+    context.close()
     postgresql.execute("DROP OWNED BY dashboard; DROP ROLE dashboard", database=database)
 
 
@@ -367,7 +373,7 @@ def test_no_secret_reaches_audit_log_or_error(
     server: RealBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     canary = "c4n4ry"
-    room = ControlRoom(
+    context = OperationsContext(
         broker_url=f"redis://operator:{canary}@127.0.0.1:{server.port}/0",
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
@@ -375,14 +381,14 @@ def test_no_secret_reaches_audit_log_or_error(
         queues=QUEUES,
     )
     caplog.set_level(0)
-    with room:
+    with context:
         for wish in (Request.pause("orders"), Request.purge("orders")):
             with pytest.raises(BrokerError) as caught:
-                room.operations.plan(ADA, wish)
+                context.operations.plan(ADA, wish)
             assert canary not in str(caught.value)
         with pytest.raises(RefusedError):
-            room.operations.act(ADA, Request.pause("orders"), canary, canary)
-        assert audited(room) == [(Phase.OUTCOME, Result.REFUSED)]
+            context.operations.act(ADA, Request.pause("orders"), canary, canary)
+        assert audited(context) == [(Phase.OUTCOME, Result.REFUSED)]
     assert canary not in caplog.text
     for file in tmp_path.glob("operations.db*"):
         assert canary.encode() not in file.read_bytes()
@@ -394,24 +400,24 @@ from pathlib import Path
 
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.request import Request
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 
 broker_url, folder = sys.argv[1], Path(sys.argv[2])
-with ControlRoom(
+with OperationsContext(
     broker_url=broker_url, store_url=f"sqlite:///{folder / 'operations.db'}",
     folder=folder / "purged", access=Access(admins=["ada"]), queues=["express", "orders"],
-) as room:
-    print(len(room.tidy()))
-    print(room.operations.plan(Actor("ada", Origin.OIDC), Request.pause("express")).token)
+) as context:
+    print(len(context.tidy()))
+    print(context.operations.plan(Actor("ada", Origin.OIDC), Request.pause("express")).token)
 """
 
 
 def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_future(
-    open_room: OpenRoom, server: RealBroker, tmp_path: Path
+    open_context: OpenContext, server: RealBroker, tmp_path: Path
 ) -> None:
-    room, pause = open_room(), Request.pause("orders")
-    plan = room.operations.plan(ADA, pause)
-    act = room.ledger.begin(plan.token, ADA, Role.ADMIN, pause, 1)
+    context, pause = open_context(), Request.pause("orders")
+    plan = context.operations.plan(ADA, pause)
+    act = context.store.begin(plan.token, ADA, Role.ADMIN, pause, 1)
     done = subprocess.run(
         [sys.executable, "-c", _AN_HOUR_AHEAD, server.url, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": MachineClock(tmp_path / "clock", 3600).path},
@@ -421,30 +427,30 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_
     )
     ended, token = done.stdout.split()
     assert ended == "0"
-    assert [one.act for one in room.ledger.open_acts()] == [act]
+    assert [one.act for one in context.store.open_acts()] == [act]
     # What was asked there can be confirmed here, for as long as anything else.
     express = Request.pause("express")
-    now_ms = room.ledger.now_ms()
-    until_ms = room.ledger.look_up(token, ADA, express).expires_at_ms
+    now_ms = context.store.now_ms()
+    until_ms = context.store.look_up(token, ADA, express).expires_at_ms
     assert now_ms < until_ms <= now_ms + LIFETIME_SECONDS * 1000
-    assert room.operations.act(ADA, express, token, "").result == Result.DONE
+    assert context.operations.act(ADA, express, token, "").result == Result.DONE
 
 
 def test_a_purge_that_may_be_restored_already_says_so_first(
-    open_room: OpenRoom, send: Callable[[str, int], None], tmp_path: Path
+    open_context: OpenContext, send: Callable[[str, int], None], tmp_path: Path
 ) -> None:
     """Its file comes back from a backup; what broker and audit remember decides what is said."""
-    room = open_room()
+    context = open_context()
     send("orders", 12)
-    purge_id = do(room, Request.purge("orders")).act
+    purge_id = do(context, Request.purge("orders")).act
     restore = Request.restore(purge_id)
-    record = room.broker.keys.purged(purge_id)
+    record = context.broker.keys.purged(purge_id)
     file = tmp_path / "purged" / f"{purge_id}.jsonl"
     restored_file = file.with_name(f"{purge_id}.restored.jsonl")
     kept = file.read_bytes()
-    as_purged: dict[Any, Any] = {**room.broker.reader.hgetall(record)}
+    as_purged: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
 
-    def said(elsewhere: ControlRoom = room) -> str:
+    def said(elsewhere: OperationsContext = context) -> str:
         doubt = read_purges(elsewhere).doubts.get(purge_id, "")
         plan = elsewhere.operations.plan(ADA, restore)
         assert (plan.doubt, bool(plan.phrase)) == (doubt, bool(doubt))
@@ -452,50 +458,50 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
 
     assert said() == ""
     # The broker loses its data between the plan and the act.
-    early = room.operations.plan(ADA, restore)
-    room.broker.reader.flushall()
+    early = context.operations.plan(ADA, restore)
+    context.broker.reader.flushall()
     for typed in ("", purge_id):
         with pytest.raises(RefusedError, match="does not know this purge") as caught:
-            room.operations.act(ADA, restore, early.token, typed)
+            context.operations.act(ADA, restore, early.token, typed)
         assert caught.value.reason is RefusalReason.WRONG_PHRASE
-    assert depths(room)["orders"] == 0
+    assert depths(context)["orders"] == 0
     assert "The audit has no restore of it." in said()
     # It is confirmed, and the audit has what was said.
-    assert do(room, restore).count == 12
-    assert depths(room)["orders"] == 12
+    assert do(context, restore).count == 12
+    assert depths(context)["orders"] == 12
     (intent,) = (
         entry.event.detail
-        for entry in room.ledger.find(Search(operation="restore"))
+        for entry in context.store.find(Search(operation="restore"))
         if entry.event.phase == Phase.INTENT
     )
     assert intent.startswith(f"restore purge {purge_id}, confirmed although: The broker does not")
 
     # The file of before the restore lies beside, then in place of, the restored one.
     file.write_bytes(kept)
-    assert [purge.is_restored for purge in read_purges(room).purges] == [True]
+    assert [purge.is_restored for purge in read_purges(context).purges] == [True]
     restored_file.unlink()
-    assert "remembers that all of its jobs are back" in read_purges(room).doubts[purge_id]
+    assert "remembers that all of its jobs are back" in read_purges(context).doubts[purge_id]
     with pytest.raises(RefusedError, match="restored already"):
-        room.operations.plan(ADA, restore)
-    room.tidy()
+        context.operations.plan(ADA, restore)
+    context.tidy()
     assert not file.exists()
     restored_file.rename(file)
 
     # The broker of before the restore: the audit knows better.
-    room.broker.reader.delete(record)
-    room.broker.reader.hset(record, mapping=as_purged)
+    context.broker.reader.delete(record)
+    context.broker.reader.hset(record, mapping=as_purged)
     assert "restored by ada at" in said()
     assert "came back from an older backup" in said()
-    room.broker.reader.delete(record)
+    context.broker.reader.delete(record)
     assert "The audit says that it was restored by ada at" in said()
     # The dashboard lost its database as well.
-    anew = open_room(f"sqlite:///{tmp_path / 'anew.db'}")
+    anew = open_context(f"sqlite:///{tmp_path / 'anew.db'}")
     assert "The audit does not know this purge either." in said(anew)
     # The record of another purge under this name says nothing of this one.
-    room.broker.reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
+    context.broker.reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
     with pytest.raises(RefusedError, match="nobody knows what is back already"):
-        room.operations.plan(ADA, restore)
-    assert depths(room)["orders"] == 12
+        context.operations.plan(ADA, restore)
+    assert depths(context)["orders"] == 12
 
 
 _KILLED_RESTORE = """
@@ -505,7 +511,7 @@ from pathlib import Path
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.broker.redis.purges import Quarantine
 from queuescope.operations.request import Request
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 
 broker_url, folder, purge_id = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 put_back = Quarantine._put_back
@@ -516,40 +522,40 @@ def die_at_the_second_piece(self, client, purge, offset, piece):
     return put_back(self, client, purge, offset, piece)
 
 Quarantine._put_back = die_at_the_second_piece
-with ControlRoom(
+with OperationsContext(
     broker_url=broker_url, store_url=f"sqlite:///{folder / 'operations.db'}",
     folder=folder / "purged", access=Access(admins=["ada"]), queues=["express", "orders"],
-) as room:
+) as context:
     actor, request = Actor("ada", Origin.OIDC), Request.restore(purge_id)
-    room.operations.act(actor, request, room.operations.plan(actor, request).token)
+    context.operations.act(actor, request, context.operations.plan(actor, request).token)
 """
 
 
 def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
-    open_room: OpenRoom, server: RealBroker, tmp_path: Path
+    open_context: OpenContext, server: RealBroker, tmp_path: Path
 ) -> None:
     """Only where the broker has been up ever since does its count hold without doubt."""
-    room = open_room()
+    context = open_context()
     messages = [f'{{"headers": {{"id": "{number}"}}}}' for number in range(2500)]
-    room.broker.reader.rpush("orders", *messages)
-    purge_id = do(room, Request.purge("orders")).act
-    restore, record = Request.restore(purge_id), room.broker.keys.purged(purge_id)
-    as_purged: dict[Any, Any] = {**room.broker.reader.hgetall(record)}
+    context.broker.reader.rpush("orders", *messages)
+    purge_id = do(context, Request.purge("orders")).act
+    restore, record = Request.restore(purge_id), context.broker.keys.purged(purge_id)
+    as_purged: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
     killed = subprocess.run(
         [sys.executable, "-c", _KILLED_RESTORE, server.url, str(tmp_path), purge_id], check=False
     )
     assert killed.returncode == -signal.SIGKILL
 
-    def said(elsewhere: ControlRoom = room) -> str:
+    def said(elsewhere: OperationsContext = context) -> str:
         doubt = read_purges(elsewhere).doubts.get(purge_id, "")
         plan = elsewhere.operations.plan(ADA, restore)
         assert (plan.doubt, bool(plan.phrase)) == (doubt, bool(doubt))
         return doubt
 
-    assert depths(room)["orders"] == 2000
-    assert read_purges(room).doubts == {}
-    room.tidy()
-    assert audited(room)[-1] == (Phase.OUTCOME, Result.UNKNOWN)
+    assert depths(context)["orders"] == 2000
+    assert read_purges(context).doubts == {}
+    context.tidy()
+    assert audited(context)[-1] == (Phase.OUTCOME, Result.UNKNOWN)
     assert said() == ""
     with server.forbidding("~*", "&*", "+@all", "-info"):
         assert "or does not tell. It remembers that 2,000 of 2,500 jobs are back" in said()
@@ -559,37 +565,37 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     assert "A restore by ada at" in words
     assert "has been started anew since then" in words
     # Who has another audit is told as well.
-    anew = open_room(f"sqlite:///{tmp_path / 'anew.db'}")
+    anew = open_context(f"sqlite:///{tmp_path / 'anew.db'}")
     assert said(anew).startswith("A restore was cut off, and the broker has been started anew")
 
     # The broker of before the restore.
-    as_cut_off: dict[Any, Any] = {**room.broker.reader.hgetall(record)}
-    room.broker.reader.delete(record)
-    room.broker.reader.hset(record, mapping=as_purged)
+    as_cut_off: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
+    context.broker.reader.delete(record)
+    context.broker.reader.hset(record, mapping=as_purged)
     assert "does not remember it" in said()
-    room.broker.reader.delete(record)
+    context.broker.reader.delete(record)
     assert "The audit says that it may have been restored by ada at" in said()
-    room.broker.reader.hset(record, mapping=as_cut_off)
+    context.broker.reader.hset(record, mapping=as_cut_off)
 
     # It goes on where it was cut off, once that is confirmed, and all is said and done.
-    outcome = do(room, restore)
+    outcome = do(context, restore)
     assert (outcome.result, outcome.count) == (Result.DONE, 500)
-    assert depths(room)["orders"] == 2500
-    assert read_purges(room).doubts == {}
-    intent = room.ledger.find(Search(operation="restore"))[1].event
+    assert depths(context)["orders"] == 2500
+    assert read_purges(context).doubts == {}
+    intent = context.store.find(Search(operation="restore"))[1].event
     assert "confirmed although: A restore by ada at" in intent.detail
 
 
 def test_a_restore_that_cannot_be_noted_has_not_begun(
-    open_room: OpenRoom, send: Callable[[str, int], None], server: RealBroker
+    open_context: OpenContext, send: Callable[[str, int], None], server: RealBroker
 ) -> None:
-    room = open_room()
+    context = open_context()
     send("orders", 2)
-    restore = Request.restore(do(room, Request.purge("orders")).act)
-    plan = room.operations.plan(ADA, restore)
+    restore = Request.restore(do(context, Request.purge("orders")).act)
+    plan = context.operations.plan(ADA, restore)
     with server.forbidding("~*", "&*", "+@all", "-hset"):
-        outcome = room.operations.act(ADA, restore, plan.token)
+        outcome = context.operations.act(ADA, restore, plan.token)
     assert outcome.result == Result.FAILED
     assert outcome.detail.startswith("Nothing was done")
-    assert read_purges(room).doubts == {}
-    assert do(room, restore).count == 2
+    assert read_purges(context).doubts == {}
+    assert do(context, restore).count == 2

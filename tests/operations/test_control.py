@@ -22,12 +22,12 @@ from queuescope.errors import (
     RefusalReason,
     RefusedError,
 )
-from queuescope.operations import ledger as ledgers
+from queuescope.operations import store as stores
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.audit import Phase, Result, Search
 from queuescope.operations.control import Done, Operations, Outcome, Plan
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Operation, Request
+from queuescope.operations.store import OperationsStore
 
 ADA = PEOPLE[Role.ADMIN]
 BOB = Actor("bob", Origin.OIDC)
@@ -74,7 +74,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @dataclass
 class Scene:
     url: str
-    ledger: Ledger
+    store: OperationsStore
     effect: Recorder
     clock: Clock
     access: Access = ACCESS
@@ -82,7 +82,7 @@ class Scene:
     @property
     def operations(self) -> Operations:
         effects = dict.fromkeys(Operation, self.effect)
-        return Operations(self.ledger, self.access, effects, clock=self.clock)
+        return Operations(self.store, self.access, effects, clock=self.clock)
 
     def plan(self, request: Request = PURGE, actor: Actor = ADA) -> Plan:
         return self.operations.plan(actor, request)
@@ -94,16 +94,16 @@ class Scene:
 
     def results(self) -> list[tuple[str, str]]:
         """Of all entries, oldest first."""
-        found = self.ledger.find(Search(), limit=10_000)
+        found = self.store.find(Search(), limit=10_000)
         return [(entry.event.phase, entry.event.result) for entry in reversed(found)]
 
 
 @pytest.fixture
-def open_ledger() -> Iterator[Callable[..., Ledger]]:
+def open_store() -> Iterator[Callable[..., OperationsStore]]:
     with ExitStack() as opened:
 
-        def open_one(url: str, clock: Callable[[], float] = time.time) -> Ledger:
-            made = Ledger(url, timeout_seconds=30, clock=clock)
+        def open_one(url: str, clock: Callable[[], float] = time.time) -> OperationsStore:
+            made = OperationsStore(url, timeout_seconds=30, clock=clock)
             opened.callback(made.close)
             return made
 
@@ -111,9 +111,9 @@ def open_ledger() -> Iterator[Callable[..., Ledger]]:
 
 
 @pytest.fixture
-def scene(url: str, open_ledger: Callable[..., Ledger]) -> Scene:
+def scene(url: str, open_store: Callable[..., OperationsStore]) -> Scene:
     clock = Clock()
-    return Scene(url, open_ledger(url, clock), Recorder(), clock)
+    return Scene(url, open_store(url, clock), Recorder(), clock)
 
 
 def refused(scene: Scene, reason: RefusalReason, act: Callable[[], object]) -> str:
@@ -133,8 +133,8 @@ def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     assert (outcome.result, outcome.count, outcome.is_recorded) == (Result.DONE, 42, True)
     assert scene.effect.done == [(PURGE, outcome.act)]
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)]
-    assert {entry.event.act for entry in scene.ledger.find(Search())} == {outcome.act}
-    assert scene.ledger.open_acts() == []
+    assert {entry.event.act for entry in scene.store.find(Search())} == {outcome.act}
+    assert scene.store.open_acts() == []
 
 
 def test_what_harms_nothing_needs_no_typing(scene: Scene) -> None:
@@ -324,34 +324,34 @@ def test_an_outcome_that_cannot_be_written_is_said(scene: Scene, url: str) -> No
 
 
 def test_what_a_crash_left_open_is_unknown_and_never_done(
-    scene: Scene, url: str, open_ledger: Callable[..., Ledger]
+    scene: Scene, url: str, open_store: Callable[..., OperationsStore]
 ) -> None:
     """The process dies between intent and outcome; the next start tells."""
     scene.plan(PAUSE)
     died = subprocess.run([sys.executable, "-c", CRASH, url], check=False, capture_output=True)
     assert died.returncode == 9, died.stderr
-    (left,) = scene.ledger.open_acts()
+    (left,) = scene.store.open_acts()
     assert left.target == "queue default"
     (entry,) = scene.operations.start()
     assert (entry.event.act, entry.event.result) == (left.act, Result.UNKNOWN)
-    assert scene.ledger.open_acts() == []
+    assert scene.store.open_acts() == []
     assert scene.operations.start() == []
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.UNKNOWN)]
-    assert not scene.ledger.verify().fault
+    assert not scene.store.verify().fault
 
 
 CRASH = """
 import os, sys, time
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.control import Operations
-from queuescope.operations.ledger import Ledger
+from queuescope.operations.store import OperationsStore
 from queuescope.operations.request import Operation, Request
 
 class Crash:
     def count(self, request): return 1
     def carry_out(self, request, act): os._exit(9)
 
-operations = Operations(Ledger(sys.argv[1]), Access(admins=["ada"]), {Operation.PAUSE: Crash()})
+operations = Operations(OperationsStore(sys.argv[1]), Access(admins=["ada"]), {Operation.PAUSE: Crash()})
 ada, pause = Actor("ada", Origin.OIDC), Request.pause("default")
 operations.act(ada, pause, operations.plan(ada, pause).token)
 """
@@ -361,10 +361,10 @@ def test_an_act_of_another_host_is_given_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(ledgers, "_HOST", "elsewhere")
+        elsewhere.setattr(stores, "_HOST", "elsewhere")
         plan = scene.plan()
-        scene.ledger.begin(plan.token, ADA, Role.ADMIN, PURGE, 1)
-    scene.clock.now += ledgers.ACT_LIMIT_SECONDS
+        scene.store.begin(plan.token, ADA, Role.ADMIN, PURGE, 1)
+    scene.clock.now += stores.ACT_LIMIT_SECONDS
     assert scene.operations.start() == []
     scene.clock.now += 1
     assert len(scene.operations.start()) == 1
@@ -372,7 +372,7 @@ def test_an_act_of_another_host_is_given_time(
 
 def test_a_late_outcome_stands_after_the_unknown_one(scene: Scene) -> None:
     def be_taken_for_dead() -> None:
-        scene.clock.now += ledgers.ACT_LIMIT_SECONDS + 1
+        scene.clock.now += stores.ACT_LIMIT_SECONDS + 1
         assert len(scene.operations.start()) == 1
 
     scene.effect.meanwhile = be_taken_for_dead

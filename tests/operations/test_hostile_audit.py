@@ -17,8 +17,8 @@ from queuescope.dashboard.operations.tables import audit_table
 from queuescope.errors import AuditError
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result, Search
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 from queuescope.shown_text import is_shown_as_it_is
 from queuescope.watch import read_acts
 
@@ -39,26 +39,26 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    made = Ledger(f"sqlite:///{path}")
+def store(path: Path) -> Iterator[OperationsStore]:
+    made = OperationsStore(f"sqlite:///{path}")
     made.refuse(ADA, Role.ADMIN, Request.pause("fine"), "no")
     yield made
     made.close()
 
 
-def seen_everywhere(ledger: Ledger, count: int) -> None:
-    entries = ledger.find(Search(), limit=10_000)
+def seen_everywhere(store: OperationsStore, count: int) -> None:
+    entries = store.find(Search(), limit=10_000)
     assert len(entries) == count
     assert "queue fine" in {entry.event.target for entry in entries}
     assert "queue fine" in str(audit_table(entries, frozenset(), UTC, time.time()))
-    assert len(list(ledger.export_csv(Search()))) == count + 1
-    lines = list(ledger.export_json(Search()))
+    assert len(list(store.export_csv(Search()))) == count + 1
+    lines = list(store.export_json(Search()))
     assert len("".join(lines).encode().splitlines()) == count
-    read_acts(ledger, limit=10_000)
-    assert ledger.verify().fault
+    read_acts(store, limit=10_000)
+    assert store.verify().fault
 
 
-def test_rows_of_sqlite_hold_whatever_anybody_wrote(ledger: Ledger, path: Path) -> None:
+def test_rows_of_sqlite_hold_whatever_anybody_wrote(store: OperationsStore, path: Path) -> None:
     count = 1
     with sqlite3.connect(path) as connection:
         for name in COLUMNS[1:]:
@@ -72,7 +72,7 @@ def test_rows_of_sqlite_hold_whatever_anybody_wrote(ledger: Ledger, path: Path) 
                     f" SELECT {', '.join(cells)} FROM operations_audit WHERE seq = 1"
                 )
     connection.close()
-    seen_everywhere(ledger, count)
+    seen_everywhere(store, count)
     listed = CliRunner().invoke(
         main,
         ["audit", "list", "--limit", "10000"],
@@ -90,8 +90,8 @@ def test_rows_of_sqlite_hold_whatever_anybody_wrote(ledger: Ledger, path: Path) 
 
 
 def test_rows_of_postgresql_hold_what_a_newer_version_wrote(postgresql_url: str) -> None:
-    ledger = Ledger(postgresql_url)
-    ledger.refuse(ADA, Role.ADMIN, Request.pause("fine"), "no")
+    store = OperationsStore(postgresql_url)
+    store.refuse(ADA, Role.ADMIN, Request.pause("fine"), "no")
     with psycopg.connect(postgresql_url.replace("+psycopg", "")) as connection:
         for seq, (name, value) in enumerate(
             (
@@ -107,14 +107,14 @@ def test_rows_of_postgresql_hold_what_a_newer_version_wrote(postgresql_url: str)
                 f"INSERT INTO operations_audit ({', '.join(COLUMNS)})"  # noqa: S608
                 f" SELECT {', '.join(cells)} FROM operations_audit WHERE seq = 1"
             )
-    seen_everywhere(ledger, 6)
-    ledger.close()
+    seen_everywhere(store, 6)
+    store.close()
 
 
 @pytest.mark.parametrize("value", ["'soon'", "x'ff'", "9223372036854775807", "-1", "NULL"])
 @pytest.mark.parametrize("column", ["act", "target", "server", "at_ms"])
 def test_a_damaged_open_act_ends_and_holds_up_nobody(
-    ledger: Ledger, path: Path, column: str, value: str
+    store: OperationsStore, path: Path, column: str, value: str
 ) -> None:
     """Those of other servers are told of, and the tidier goes on."""
     with sqlite3.connect(path) as connection:
@@ -124,19 +124,21 @@ def test_a_damaged_open_act_ends_and_holds_up_nobody(
             f" ({', '.join((cells | {column: value}).values())})"
         )
     connection.close()
-    ledger.open_acts()
-    ledger.abandon()
-    token, _ = ledger.plan(ADA, Request.pause("fine"), 1)
-    act = ledger.begin(token, ADA, Role.ADMIN, Request.pause("fine"), 1)
-    ledger.end(
+    store.open_acts()
+    store.abandon()
+    token, _ = store.plan(ADA, Request.pause("fine"), 1)
+    act = store.begin(token, ADA, Role.ADMIN, Request.pause("fine"), 1)
+    store.end(
         act, ADA, Role.ADMIN, Request.pause("fine"), count=1, result=Result.DONE, detail="done"
     )
 
 
 @pytest.mark.parametrize("value", ["'soon'", "x'ff'", "'{}'", "'[1]'"])
-def test_a_ledger_that_lost_what_is_desired_says_so(ledger: Ledger, path: Path, value: str) -> None:
+def test_a_database_that_lost_what_is_desired_says_so(
+    store: OperationsStore, path: Path, value: str
+) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute(f"UPDATE operations_desired SET paused = {value}")  # noqa: S608
     connection.close()
     with pytest.raises(AuditError, match="something else than"):
-        ledger.desired()
+        store.desired()

@@ -12,7 +12,7 @@ from tests.real_broker import RealBroker
 
 from queuescope.broker.reports import DesiredState
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 
 
@@ -25,11 +25,11 @@ def test_through_kills_what_is_said_is_what_happened(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[ControlRoom]:
+def context(tmp_path: Path) -> Iterator[OperationsContext]:
     """With a purge of three messages that was done, and two messages that wait."""
     with (
         RealBroker(tmp_path / "broker") as server,
-        ControlRoom(
+        OperationsContext(
             broker_url=server.url,
             store_url=f"sqlite:///{tmp_path / 'operations.db'}",
             folder=tmp_path / "purged",
@@ -49,32 +49,34 @@ FED = [f"m{number}" for number in range(5)]
 ADA = Actor("ada", Origin.OIDC)
 
 
-def faults(room: ControlRoom, folder: Path, *sent: str) -> str:
+def faults(context: OperationsContext, folder: Path, *sent: str) -> str:
     record = folder / "retried"
     record.write_text("\n".join(sent), "utf-8")
-    return "; ".join(judge_all(room, FED, record, QUEUES).faults)
+    return "; ".join(judge_all(context, FED, record, QUEUES).faults)
 
 
-def test_the_judge_finds_nothing_where_nothing_is_wrong(room: ControlRoom, tmp_path: Path) -> None:
-    assert faults(room, tmp_path) == ""
+def test_the_judge_finds_nothing_where_nothing_is_wrong(
+    context: OperationsContext, tmp_path: Path
+) -> None:
+    assert faults(context, tmp_path) == ""
 
 
-def test_the_judge_sees_each_kind_of_lie(room: ControlRoom, tmp_path: Path) -> None:
-    assert "j2 was sent without an intent" in faults(room, tmp_path, "j2")
-    assert "j2 was sent 2 times" in faults(room, tmp_path, "j2", "j2")
-    room.broker.revoke(["j3"])
-    assert "j3 was revoked without an intent" in faults(room, tmp_path)
-    room.broker.reader.zrem(room.broker.keys.revoked, "j1", "j3")
-    assert "j1 is called revoked, and is not" in faults(room, tmp_path)
-    room.broker.reader.lpush("q1", "m0")
-    assert "0 messages are lost and 1 are there twice" in faults(room, tmp_path)
-    room.broker.publish(DesiredState(revision=9))
-    assert "the broker's copy" in faults(room, tmp_path)
-    room.ledger.change_desired(lambda _: frozenset(), lambda state: state)
-    assert "q1 should be paused, and is not" in faults(room, tmp_path)
-    room.quarantine.purge("q1", "unasked")
-    assert "purge unasked has no intent before it" in faults(room, tmp_path)
+def test_the_judge_sees_each_kind_of_lie(context: OperationsContext, tmp_path: Path) -> None:
+    assert "j2 was sent without an intent" in faults(context, tmp_path, "j2")
+    assert "j2 was sent 2 times" in faults(context, tmp_path, "j2", "j2")
+    context.broker.revoke(["j3"])
+    assert "j3 was revoked without an intent" in faults(context, tmp_path)
+    context.broker.reader.zrem(context.broker.keys.revoked, "j1", "j3")
+    assert "j1 is called revoked, and is not" in faults(context, tmp_path)
+    context.broker.reader.lpush("q1", "m0")
+    assert "0 messages are lost and 1 are there twice" in faults(context, tmp_path)
+    context.broker.publish(DesiredState(revision=9))
+    assert "the broker's copy" in faults(context, tmp_path)
+    context.store.change_desired(lambda _: frozenset(), lambda state: state)
+    assert "q1 should be paused, and is not" in faults(context, tmp_path)
+    context.quarantine.purge("q1", "unasked")
+    assert "purge unasked has no intent before it" in faults(context, tmp_path)
     for file in (tmp_path / "purged").iterdir():
         file.unlink()
-    assert "is called done, and is not" in faults(room, tmp_path)
-    assert "messages are lost" in faults(room, tmp_path)
+    assert "is called done, and is not" in faults(context, tmp_path)
+    assert "messages are lost" in faults(context, tmp_path)

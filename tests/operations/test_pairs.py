@@ -16,8 +16,8 @@ from queuescope.errors import RefusalReason, RefusedError
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Phase, Result, Search
 from queuescope.operations.control import Done, Operations
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Operation, Request
+from queuescope.operations.store import OperationsStore
 
 PAIRS = 1000
 # SQLite puts each of them on the disk; the thousand passed there, too, in two minutes.
@@ -41,8 +41,8 @@ class Effects:
 
 def test_of_two_threads_one_acts(tmp_path: Path) -> None:
     effects = Effects()
-    ledger = Ledger(f"sqlite:///{tmp_path / 'operations.db'}", timeout_seconds=30)
-    operations = Operations(ledger, ACCESS, {Operation.PAUSE: effects})
+    store = OperationsStore(f"sqlite:///{tmp_path / 'operations.db'}", timeout_seconds=30)
+    operations = Operations(store, ACCESS, {Operation.PAUSE: effects})
     actors = [Actor(name, Origin.OIDC) for name in ("ada", "bob")]
     told: list[tuple[str, RefusalReason, str]] = []
     barrier = threading.Barrier(2)
@@ -60,7 +60,7 @@ def test_of_two_threads_one_acts(tmp_path: Path) -> None:
             barrier.wait(60)
 
     threads = [threading.Thread(target=run, args=(actor,)) for actor in actors]
-    with closing(ledger):
+    with closing(store):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -72,15 +72,15 @@ def test_of_two_threads_one_acts(tmp_path: Path) -> None:
             assert reason is RefusalReason.OVERTAKEN
             other = "bob" if name == "ada" else "ada"
             assert sentence.startswith(f"{other} began to pause queue q")
-        assert whole(ledger) == {"done": FEWER_PAIRS, "pending": FEWER_PAIRS}
+        assert whole(store) == {"done": FEWER_PAIRS, "pending": FEWER_PAIRS}
 
 
-def whole(ledger: Ledger) -> dict[str, int]:
+def whole(store: OperationsStore) -> dict[str, int]:
     """The results of the entries, refusals aside; every outcome has its intent before it."""
-    assert not ledger.verify().fault
+    assert not store.verify().fault
     intents: set[str] = set()
     results: Counter[str] = Counter()
-    for entry in reversed(ledger.find(Search(), limit=100_000)):
+    for entry in reversed(store.find(Search(), limit=100_000)):
         if entry.event.result is Result.REFUSED:
             continue
         results[str(entry.event.result)] += 1
@@ -97,7 +97,7 @@ from pathlib import Path
 from queuescope.errors import RefusedError
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.control import Done, Operations
-from queuescope.operations.ledger import Ledger
+from queuescope.operations.store import OperationsStore
 from queuescope.operations.request import Operation, Request
 
 url, name, pairs, meeting = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
@@ -110,8 +110,8 @@ class Effects:
 
 done, told = [], []
 actor = Actor(name, Origin.OIDC)
-ledger = Ledger(url, timeout_seconds=30)
-operations = Operations(ledger, Access(admins=["ada", "bob"]), {Operation.PAUSE: Effects()})
+store = OperationsStore(url, timeout_seconds=30)
+operations = Operations(store, Access(admins=["ada", "bob"]), {Operation.PAUSE: Effects()})
 for number in range(pairs):
     request = Request.pause(f"q{number // 2}")
     plan = operations.plan(actor, request)
@@ -167,5 +167,5 @@ def test_of_two_processes_one_acts(
     assert len(told) == pairs
     assert {reason for reason, _ in told} == {"overtaken"}
     assert all(words.startswith(("ada began to", "bob began to")) for _, words in told)
-    with closing(Ledger(url)) as ledger:
-        assert whole(ledger) == {"done": pairs, "pending": pairs}
+    with closing(OperationsStore(url)) as store:
+        assert whole(store) == {"done": pairs, "pending": pairs}

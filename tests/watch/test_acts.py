@@ -9,8 +9,8 @@ import pytest
 
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 from queuescope.watch import read_acts
 
 ADA = Actor("ada", Origin.OIDC)
@@ -22,34 +22,36 @@ def now() -> list[float]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path, now: list[float]) -> Iterator[Ledger]:
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, now: list[float]
+) -> Iterator[OperationsStore]:
     url = f"sqlite:///{tmp_path / 'operations.db'}"
     if request.param == "postgresql":
         url = request.getfixturevalue("postgresql_url")
-    opened = Ledger(url, timeout_seconds=2, clock=lambda: now[0])
+    opened = OperationsStore(url, timeout_seconds=2, clock=lambda: now[0])
     yield opened
     opened.close()
 
 
-def begin(ledger: Ledger, request: Request) -> str:
-    token, _ = ledger.plan(ADA, request, 3)
-    return ledger.begin(token, ADA, Role.ADMIN, request, 3)
+def begin(store: OperationsStore, request: Request) -> str:
+    token, _ = store.plan(ADA, request, 3)
+    return store.begin(token, ADA, Role.ADMIN, request, 3)
 
 
-def end(ledger: Ledger, act: str, request: Request, result: Result, detail: str) -> None:
-    ledger.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail=detail)
+def end(store: OperationsStore, act: str, request: Request, result: Result, detail: str) -> None:
+    store.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail=detail)
 
 
 def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
-    ledger: Ledger, now: list[float]
+    store: OperationsStore, now: list[float]
 ) -> None:
     purge = Request.purge("default")
-    act = begin(ledger, purge)
+    act = begin(store, purge)
     now[0] += 7
-    end(ledger, act, purge, Result.DONE, "3 jobs were taken out.")
+    end(store, act, purge, Result.DONE, "3 jobs were taken out.")
     pause = Request.pause("*")
-    begin(ledger, pause)
-    found = read_acts(ledger)
+    begin(store, pause)
+    found = read_acts(store)
     assert found.begin is None
     assert [(a.at, a.actor, a.words, a.result, a.detail) for a in found.acts] == [
         (1_000_000.0, "ada", "purge queue default", Result.DONE, "3 jobs were taken out."),
@@ -57,21 +59,21 @@ def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
     ]
 
 
-def test_what_was_refused_is_no_act(ledger: Ledger) -> None:
-    ledger.refuse(ADA, Role.VIEWER, Request.purge("default"), "You may not.")
+def test_what_was_refused_is_no_act(store: OperationsStore) -> None:
+    store.refuse(ADA, Role.VIEWER, Request.purge("default"), "You may not.")
     resume = Request.resume("default")
-    end(ledger, begin(ledger, resume), resume, Result.REFUSED, "Nothing was done.")
-    assert read_acts(ledger).acts == ()
+    end(store, begin(store, resume), resume, Result.REFUSED, "Nothing was done.")
+    assert read_acts(store).acts == ()
 
 
 def test_of_very_many_acts_the_newest_are_told_and_since_when(
-    ledger: Ledger, now: list[float]
+    store: OperationsStore, now: list[float]
 ) -> None:
     for number in range(4):
         now[0] += 60
         pause = Request.pause(f"q{number}")
-        end(ledger, begin(ledger, pause), pause, Result.DONE, "Paused.")
-    found = read_acts(ledger, limit=5)
+        end(store, begin(store, pause), pause, Result.DONE, "Paused.")
+    found = read_acts(store, limit=5)
     # Of the second only the outcome is among the newest five entries.
     assert [act.words for act in found.acts] == [f"pause queue q{n}" for n in (1, 2, 3)]
     assert found.begin == now[0] - 2 * 60

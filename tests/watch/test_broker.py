@@ -18,25 +18,25 @@ from queuescope.broker.reports import DesiredState, WorkerReport, encode
 from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.operations.access import Access
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.watch import Paces, read_broker
 
 
 @contextmanager
-def open_room(server: RealBroker, folder: Path, *queues: str) -> Iterator[ControlRoom]:
-    with ControlRoom(
+def open_context(server: RealBroker, folder: Path, *queues: str) -> Iterator[OperationsContext]:
+    with OperationsContext(
         broker_url=server.url,
         store_url=f"sqlite:///{folder / 'operations.db'}",
         folder=folder / "purged",
         access=Access(admins=["ada"]),
         queues=queues,
-    ) as room:
-        yield room
+    ) as context:
+        yield context
 
 
 @pytest.fixture
-def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
-    with open_room(server, tmp_path, "named") as made:
+def context(server: RealBroker, tmp_path: Path) -> Iterator[OperationsContext]:
+    with open_context(server, tmp_path, "named") as made:
         yield made
 
 
@@ -45,7 +45,7 @@ def tell(client: redis.Redis, told: WorkerReport) -> None:
 
 
 def test_it_holds_queues_workers_and_wishes_of_one_moment(
-    room: ControlRoom, client: redis.Redis, customer: Celery
+    context: OperationsContext, client: redis.Redis, customer: Celery
 ) -> None:
     now = time.time()
     tell(client, report(at=now, worker="fresh@h", **BUSY))
@@ -54,11 +54,11 @@ def test_it_holds_queues_workers_and_wishes_of_one_moment(
         client,
         report(at=now - DEFAULT_TIMINGS.drop_seconds - 60, worker="forgotten@h", queues=("old",)),
     )
-    room.broker.publish(DesiredState(revision=3, paused=("express",)))
+    context.broker.publish(DesiredState(revision=3, paused=("express",)))
     for _ in range(3):
         customer.send_task("nap", queue="orders")
     customer.send_task("nap", queue="elsewhere")
-    picture = read_broker(room)
+    picture = read_broker(context)
     # Those that are named and those that somebody serves; nobody may list all keys of a broker.
     assert {queue.queue: queue.depth for queue in picture.queues} == {
         "express": 0,
@@ -78,11 +78,11 @@ def test_it_holds_queues_workers_and_wishes_of_one_moment(
 
 
 def test_messages_in_the_steps_that_a_worker_reports_count(
-    room: ControlRoom, client: redis.Redis
+    context: OperationsContext, client: redis.Redis
 ) -> None:
     tell(client, report(at=time.time(), queues=("orders",), priority_steps=(0, 5), separator="#"))
     client.lpush("orders#5", "{}")
-    picture = read_broker(room)
+    picture = read_broker(context)
     assert picture.depth == 1
     assert picture.oldest_age_seconds is None
 
@@ -90,59 +90,63 @@ def test_messages_in_the_steps_that_a_worker_reports_count(
 def test_a_broker_that_knows_of_nothing_has_no_depth_of_nought(
     server: RealBroker, tmp_path: Path
 ) -> None:
-    with open_room(server, tmp_path) as room:
-        picture = read_broker(room)
+    with open_context(server, tmp_path) as context:
+        picture = read_broker(context)
     assert (picture.queues, picture.fleet.workers) == ((), ())
     assert picture.depth is None
     assert picture.oldest_age_seconds is None
 
 
-def test_where_nothing_waits_the_depth_is_nought(room: ControlRoom) -> None:
-    picture = read_broker(room)
+def test_where_nothing_waits_the_depth_is_nought(context: OperationsContext) -> None:
+    picture = read_broker(context)
     assert (picture.depth, picture.oldest_age_seconds) == (0, 0.0)
 
 
-def test_pace_comes_from_the_readings_before(room: ControlRoom, client: redis.Redis) -> None:
+def test_pace_comes_from_the_readings_before(
+    context: OperationsContext, client: redis.Redis
+) -> None:
     now, paces = time.time(), Paces()
     tell(client, report(at=now, clock_at=now, processed=10))
-    assert read_broker(room, paces).paces == {}
+    assert read_broker(context, paces).paces == {}
     tell(client, report(at=now, clock_at=now + 60, processed=40))
-    assert read_broker(room, paces).paces["w@h", "b"].per_minute == pytest.approx(30.0)
+    assert read_broker(context, paces).paces["w@h", "b"].per_minute == pytest.approx(30.0)
 
 
 def test_a_replica_that_takes_no_writes_is_read_all_the_same(
-    room: ControlRoom, client: redis.Redis, server: RealBroker
+    context: OperationsContext, client: redis.Redis, server: RealBroker
 ) -> None:
     tell(client, report(at=time.time()))
     with server.read_only():
-        assert [worker.name for worker in read_broker(room).fleet.workers] == ["w@h"]
+        assert [worker.name for worker in read_broker(context).fleet.workers] == ["w@h"]
 
 
-def fails(room: ControlRoom) -> BrokerErrorKind:
+def fails(context: OperationsContext) -> BrokerErrorKind:
     with pytest.raises(BrokerError) as caught:
-        read_broker(room)
+        read_broker(context)
     return caught.value.kind
 
 
-def test_a_broker_that_is_stopped_gives_no_picture(room: ControlRoom, server: RealBroker) -> None:
-    read_broker(room)
+def test_a_broker_that_is_stopped_gives_no_picture(
+    context: OperationsContext, server: RealBroker
+) -> None:
+    read_broker(context)
     server.stop()
-    assert fails(room) is BrokerErrorKind.DOWN
+    assert fails(context) is BrokerErrorKind.DOWN
 
 
 def test_a_broker_that_stands_still_gives_none_in_time(
-    room: ControlRoom, server: RealBroker
+    context: OperationsContext, server: RealBroker
 ) -> None:
-    read_broker(room)
+    read_broker(context)
     with server.frozen():
-        assert fails(room) is BrokerErrorKind.SLOW
-    assert read_broker(room).depth == 0
+        assert fails(context) is BrokerErrorKind.SLOW
+    assert read_broker(context).depth == 0
 
 
 @pytest.mark.parametrize("hidden", ["workers", "desired"])
 def test_a_user_who_may_not_read_a_part_sees_no_half_of_a_picture(
-    room: ControlRoom, server: RealBroker, hidden: str
+    context: OperationsContext, server: RealBroker, hidden: str
 ) -> None:
     other = {"workers": "desired", "desired": "workers"}[hidden]
     with server.forbidding("resetkeys", "~named*", "~unacked", f"~queuescope:{other}"):
-        assert fails(room) is BrokerErrorKind.NO_PERMISSION
+        assert fails(context) is BrokerErrorKind.NO_PERMISSION

@@ -23,7 +23,7 @@ from queuescope.dashboard.routes import liveness
 from queuescope.dashboard.services import Services
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Operation, Request
 from queuescope.settings import Settings
 from queuescope.watch import BrokerPicture, Sighting, Watch, read_broker
@@ -36,8 +36,8 @@ TOO_MANY_DIGITS = b"1" * 5000
 
 
 @pytest.fixture
-def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
-    with ControlRoom(
+def context(server: RealBroker, tmp_path: Path) -> Iterator[OperationsContext]:
+    with OperationsContext(
         broker_url=server.url,
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
@@ -95,20 +95,20 @@ def names(picture: BrokerPicture) -> list[str]:
 
 
 def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
-    room: ControlRoom, client: redis.Redis
+    context: OperationsContext, client: redis.Redis
 ) -> None:
     hostile = hostile_reports()
     client.hset(WORKERS, mapping=dict[Any, Any](hostile))
     client.hset(WORKERS, "fine@h", encode(report(worker="fine@h", at=time.time(), **BUSY)))
-    picture = read_broker(room)
+    picture = read_broker(context)
     assert names(picture) == ["fine@h"]
     assert set(picture.unreadable) == set(hostile)
     (finding,) = broker_source(Sighting(picture, time.time())).findings
     assert f"{len(hostile):,} entries among the workers' reports are unreadable" in finding.cause
     # None was learned: only the steps that kombu knows are looked at.
-    assert len(room.broker.list_keys("orders")) == 10
-    assert room.broker.drop_workers() == len(hostile)
-    assert names(read_broker(room)) == ["fine@h"]
+    assert len(context.broker.list_keys("orders")) == 10
+    assert context.broker.drop_workers() == len(hostile)
+    assert names(read_broker(context)) == ["fine@h"]
 
 
 def test_what_a_worker_reports_is_always_within_what_is_read() -> None:
@@ -121,7 +121,7 @@ def test_what_a_worker_reports_is_always_within_what_is_read() -> None:
 
 
 def test_what_is_learned_is_forgotten_with_the_reports(
-    room: ControlRoom, client: redis.Redis
+    context: OperationsContext, client: redis.Redis
 ) -> None:
     """A stranger's report of the same kind does not outweigh those of the workers."""
     for number in range(3):
@@ -132,38 +132,38 @@ def test_what_is_learned_is_forgotten_with_the_reports(
     )
     client.hset(WORKERS, "x@h", encode(strange))
     client.lpush("orders\x06\x165", "{}")
-    assert read_broker(room).depth == 1
+    assert read_broker(context).depth == 1
     client.delete(WORKERS)
-    read_broker(room)
-    assert room.broker.list_keys("orders") == [
+    read_broker(context)
+    assert context.broker.list_keys("orders") == [
         "orders",
         *(f"orders\x06\x16{step}" for step in range(1, 10)),
     ]
 
 
 def test_neither_many_nor_large_reports_fill_the_memory(
-    room: ControlRoom, client: redis.Redis
+    context: OperationsContext, client: redis.Redis
 ) -> None:
     """The server holds 160 MB of them, of which a few are ever in our memory."""
     client.hset(WORKERS, "fine@h", encode(report(worker="fine@h", at=time.time())))
     for number in range(10):
         client.hset(WORKERS, f"large-{number}", b"x" * 16 * MEBIBYTE)
-    read_broker(room)
+    read_broker(context)
     tracemalloc.start()
     try:
-        picture = read_broker(room)
+        picture = read_broker(context)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 64 * MEBIBYTE
     assert names(picture) == ["fine@h"]
     assert len(picture.unreadable) == 10
-    assert room.broker.drop_workers() == 10
+    assert context.broker.drop_workers() == 10
     with client.pipeline(transaction=False) as pipe:
         for number in range(REPORTS_LIMIT + 500):
             pipe.hset(WORKERS, f"many-{number}", b"x" * 5000)
         pipe.execute()
-    picture = read_broker(room)
+    picture = read_broker(context)
     assert names(picture) == ["fine@h"]
     assert (len(picture.unreadable), picture.unread) == (REPORTS_LIMIT - 1, 501)
 
@@ -185,33 +185,37 @@ def test_neither_many_nor_large_reports_fill_the_memory(
     ids=["digits", "more", "negative", "old", "infinite", "text", "deep", "list", "raw", "large"],
 )
 def test_a_message_that_cannot_be_read_counts_and_says_nothing(
-    room: ControlRoom, client: redis.Redis, message: bytes
+    context: OperationsContext, client: redis.Redis, message: bytes
 ) -> None:
     client.lpush("orders", message)
     client.hset("unacked", mapping={"1": message, "2": b'[{}, "", "orders"]'})
-    (reading,) = room.broker.read(["orders"])
+    (reading,) = context.broker.read(["orders"])
     # What workers hold is not known where the message is too large to be read.
     held = None if len(message) > MEBIBYTE else 1
     assert reading == QueueReading("orders", 1, None, held)
 
 
-def test_bindings_that_cannot_be_read_hide_nothing(room: ControlRoom, client: redis.Redis) -> None:
+def test_bindings_that_cannot_be_read_hide_nothing(
+    context: OperationsContext, client: redis.Redis
+) -> None:
     client.sadd("_kombu.binding.shop", b"x" * 17 * MEBIBYTE)
     client.sadd("_kombu.binding.more", *range(5000))
     client.hset("unacked", mapping={"1": '[{}, "shop", "a"]', "2": '[{}, "more", "orders"]'})
     client.lpush("orders", "{}")
-    (reading,) = room.broker.read(["orders"])
+    (reading,) = context.broker.read(["orders"])
     # What was delivered by them may be of any queue, which is told as unknown, and never as 0.
     assert (reading.depth, reading.unacknowledged) == (1, None)
 
 
-def test_a_key_of_another_type_hides_no_other_queue(room: ControlRoom, client: redis.Redis) -> None:
+def test_a_key_of_another_type_hides_no_other_queue(
+    context: OperationsContext, client: redis.Redis
+) -> None:
     client.set("orders", "no list")
     client.set("unacked", "no hash")
     told = report(worker="w@h", at=time.time(), queues=("express", "orders"))
     client.hset(WORKERS, told.worker, encode(told))
     client.lpush("express", "{}")
-    picture = read_broker(room)
+    picture = read_broker(context)
     assert [(queue.queue, queue.depth) for queue in picture.queues] == [("express", 1)]
     assert picture.left_out_queues == 1
 
@@ -236,22 +240,22 @@ DAMAGE = {
 }
 
 
-def pause(room: ControlRoom, queue: str) -> None:
+def pause(context: OperationsContext, queue: str) -> None:
     actor, request = Actor("ada", Origin.OIDC), Request(Operation.PAUSE, queue)
-    plan = room.operations.plan(actor, request)
-    outcome = room.operations.act(actor, request, plan.token, plan.phrase)
+    plan = context.operations.plan(actor, request)
+    outcome = context.operations.act(actor, request, plan.token, plan.phrase)
     assert (outcome.result, outcome.is_recorded) == (Result.DONE, True)
 
 
-def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_ledger(
-    room: ControlRoom, client: redis.Redis
+def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
+    context: OperationsContext, client: redis.Redis
 ) -> None:
     client.lpush("orders", "{}")
-    pause(room, "orders")
-    before = read_broker(room).desired
+    pause(context, "orders")
+    before = read_broker(context).desired
     for kind, fields in DAMAGE.items():
         client.hset("queuescope:desired", mapping=dict[Any, Any](fields))
-        picture = read_broker(room)
+        picture = read_broker(context)
         is_told = kind != "made up" and not kind.startswith("counter")
         assert bool(picture.desired_fault) is is_told, kind
         if is_told:
@@ -259,28 +263,30 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_ledger(
             assert picture.desired == before, kind
             causes = [f.cause for f in broker_source(Sighting(picture, 0.0)).findings]
             assert any("is damaged in the broker" in cause for cause in causes), kind
-        room.tidy()
-        before = read_broker(room).desired
-        assert before == room.ledger.desired(), kind
+        context.tidy()
+        before = read_broker(context).desired
+        assert before == context.store.desired(), kind
         assert (before.paused, before.revision < 100) == (("orders",), True), kind
-        room.broker.revoke(["job"])
+        context.broker.revoke(["job"])
         assert int(client.hget("queuescope:desired", "revocations") or 0) < 2**53, kind
     client.delete("queuescope:desired")
     client.set("queuescope:desired", "no hash")
-    assert read_broker(room).desired_fault
-    room.tidy()
-    assert read_broker(room).desired == room.ledger.desired()
+    assert read_broker(context).desired_fault
+    context.tidy()
+    assert read_broker(context).desired == context.store.desired()
 
 
-def test_an_act_upon_what_is_damaged_is_carried_out(room: ControlRoom, client: redis.Redis) -> None:
+def test_an_act_upon_what_is_damaged_is_carried_out(
+    context: OperationsContext, client: redis.Redis
+) -> None:
     """Also where nothing was ever decided."""
     client.hset("queuescope:desired", mapping={"revision": "x", "revocations": str(2**63 - 1)})
     client.hset(WORKERS, "w@h", encode(report(at=time.time(), queues=("express", "orders"))))
-    pause(room, "orders")
-    assert read_broker(room).desired.paused == ("orders",)
+    pause(context, "orders")
+    assert read_broker(context).desired.paused == ("orders",)
     client.hset("queuescope:desired", "revision", str(2**63 - 1))
-    pause(room, "express")
-    assert read_broker(room).desired.paused == ("express", "orders")
+    pause(context, "express")
+    assert read_broker(context).desired.paused == ("express", "orders")
 
 
 def test_replies_that_cannot_be_understood_name_nobody() -> None:

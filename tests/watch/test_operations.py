@@ -13,7 +13,7 @@ from tests.real_broker import RealBroker
 
 from queuescope.errors import AuditError, PurgeError
 from queuescope.operations.access import Access, Actor, Origin, Role
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 from queuescope.watch import ChainWalk, read_audit, read_purges
 from queuescope.watch.operations import WHOLE_WALK_SECONDS
@@ -22,8 +22,8 @@ ADA = Actor("ada", Origin.OIDC)
 
 
 @pytest.fixture
-def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
-    with ControlRoom(
+def context(server: RealBroker, tmp_path: Path) -> Iterator[OperationsContext]:
+    with OperationsContext(
         broker_url=server.url,
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
@@ -34,47 +34,47 @@ def room(server: RealBroker, tmp_path: Path) -> Iterator[ControlRoom]:
 
 
 @pytest.fixture
-def purge(room: ControlRoom, client: redis.Redis) -> Callable[[], str]:
+def purge(context: OperationsContext, client: redis.Redis) -> Callable[[], str]:
     """A purge of one message; returns its id."""
 
     def purge_one() -> str:
         client.lpush("orders", "{}")
-        plan = room.operations.plan(ADA, Request.purge("orders"))
-        return room.operations.act(ADA, plan.request, plan.token, plan.phrase).act
+        plan = context.operations.plan(ADA, Request.purge("orders"))
+        return context.operations.act(ADA, plan.request, plan.token, plan.phrase).act
 
     return purge_one
 
 
 def test_the_newest_entries_are_there_with_what_has_not_ended(
-    room: ControlRoom, purge: Callable[[], str]
+    context: OperationsContext, purge: Callable[[], str]
 ) -> None:
     for _ in range(11):
         purge()
-    token, _ = room.ledger.plan(ADA, Request.pause("orders"), 1)
-    act = room.ledger.begin(token, ADA, Role.ADMIN, Request.pause("orders"), 1)
-    picture = read_audit(room)
+    token, _ = context.store.plan(ADA, Request.pause("orders"), 1)
+    act = context.store.begin(token, ADA, Role.ADMIN, Request.pause("orders"), 1)
+    picture = read_audit(context)
     assert [entry.seq for entry in picture.entries] == list(range(23, 3, -1))
     assert [one.act for one in picture.unfinished] == [act]
     assert picture.refusal is None
 
 
 def test_an_audit_that_takes_no_entry_can_still_be_read(
-    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+    context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     purge()
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        picture = read_audit(room)
+        picture = read_audit(context)
     assert len(picture.entries) == 2
     assert isinstance(picture.refusal, AuditError)
 
 
 def test_purges_are_told_with_who_did_them(
-    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+    context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     first, second = purge(), purge()
     (tmp_path / "purged" / f"{first}.jsonl").write_text("{")
-    picture = read_purges(room)
+    picture = read_purges(context)
     assert [one.id for one in picture.purges] == [second]
     assert picture.damaged == (f"{first}.jsonl",)
     assert picture.actors == {second: "ada"}
@@ -82,13 +82,13 @@ def test_purges_are_told_with_who_did_them(
 
 
 def test_purges_are_told_without_broker_and_audit(
-    room: ControlRoom, purge: Callable[[], str], server: RealBroker, tmp_path: Path
+    context: OperationsContext, purge: Callable[[], str], server: RealBroker, tmp_path: Path
 ) -> None:
     kept = purge()
     server.stop()
     (tmp_path / "operations.db").unlink()
     (tmp_path / "operations.db").mkdir()
-    picture = read_purges(room)
+    picture = read_purges(context)
     assert [one.id for one in picture.purges] == [kept]
     assert (picture.actors, picture.unfinished) == ({}, None)
     server.start()
@@ -96,18 +96,18 @@ def test_purges_are_told_without_broker_and_audit(
     (tmp_path / "purged").rmdir()
     (tmp_path / "purged").write_text("no folder")
     with pytest.raises(PurgeError):
-        read_purges(room)
+        read_purges(context)
 
 
 def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
-    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+    context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
-    walk = ChainWalk(room.ledger, clock=lambda: now[0])
+    walk = ChainWalk(context.store, clock=lambda: now[0])
     assert walk().entries == 0
     purge()
     assert (walk().entries, walk().fault) == (2, "")
-    room.ledger.close()
+    context.store.close()
     for file in tmp_path.glob("operations.db*"):
         file.unlink()
     # The database that is there now has no tables yet.
@@ -120,10 +120,10 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
 
 
 def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
-    room: ControlRoom, purge: Callable[[], str], tmp_path: Path
+    context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
-    walk = ChainWalk(room.ledger, clock=lambda: now[0])
+    walk = ChainWalk(context.store, clock=lambda: now[0])
     for _ in range(2):
         purge()
     assert walk().entries == 4

@@ -139,8 +139,8 @@ class Dashboard:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         settings = self.settings
-        room = self.services.room
-        _keep_private(settings.data_dir, None if room is None else room.ledger.file)
+        context = self.services.operations_context
+        _keep_private(settings.data_dir, None if context is None else context.store.file)
         if settings.authentication == "none":
             # Made now, so that it is there for whoever looks for it.
             _ = operator_key(settings.data_dir).value

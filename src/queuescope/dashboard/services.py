@@ -29,7 +29,7 @@ from queuescope.jobs.store import JobStore, UsualRuntime
 from queuescope.jobs.totals import JobTotals, read_totals
 from queuescope.operations.access import Access
 from queuescope.operations.audit import Verification
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.settings import Settings, operations_store_address
 from queuescope.view.charts.worker_trends import TrendBoard
 from queuescope.watch import (
@@ -98,7 +98,7 @@ class Services:
     """
 
     settings: Settings
-    room: ControlRoom | None
+    operations_context: OperationsContext | None
     jobs: JobStore | None
     broker: Watch[BrokerPicture] | None
     acting: Acting | None = None
@@ -118,7 +118,9 @@ class Services:
         """By how many seconds this server's clock is ahead of the broker's; negative is behind, 0
         is by less than ``CLOCK_OFF_SECONDS`` or not known.
         """
-        return 0.0 if self.room is None else self.room.broker.clock.ahead
+        return (
+            0.0 if self.operations_context is None else self.operations_context.broker.clock.ahead
+        )
 
     def now(self) -> float:
         """Epoch seconds by the clock of jobs, workers and acts, which is the broker's."""
@@ -175,8 +177,8 @@ class Services:
     def close(self) -> None:
         for watch in self._watches:
             watch.close()
-        if self.room is not None:
-            self.room.close()
+        if self.operations_context is not None:
+            self.operations_context.close()
         if self.jobs is not None:
             self.jobs.close()
 
@@ -202,34 +204,34 @@ def open_services(
     access = access_of(settings)
     watched: dict[str, Any] = {"trends": trends, "opened_at": time.time()}
     jobs: JobStore | None = None
-    room: ControlRoom | None = None
+    context: OperationsContext | None = None
     try:
         jobs = _jobs(settings)
     except ConfigurationError as exc:
         logger.warning("the job history cannot be used: %s", exc)
         watched["refused_jobs"] = exc
     try:
-        room = _room(settings, jobs, access, timings)
+        context = _operations_context(settings, jobs, access, timings)
     except ConfigurationError as exc:
         logger.warning("the broker cannot be used: %s", exc)
         watched["refused_broker"] = exc
-    clock = time.time if room is None else room.broker.clock.now
+    clock = time.time if context is None else context.broker.clock.now
     if jobs is not None:
         watched |= {
             "totals": _totals(jobs, flow_seconds, clock),
             "failures": _failures(jobs, clock),
         }
     broker = None
-    if room is not None:
-        broker, acting = _broker(room), _acting(room)
+    if context is not None:
+        broker, acting = _broker(context), _acting(context)
         watched |= {
             "acting": acting,
-            "keeper": _keeper(room, jobs, broker, acting.writable),
-            "tidier": _tidier(room),
-            "acts": _acts(room),
+            "keeper": _keeper(context, jobs, broker, acting.writable),
+            "tidier": _tidier(context),
+            "acts": _acts(context),
             "usual": None if jobs is None else _usual(jobs, clock),
         }
-    _current = Services(settings, room, jobs, broker, **watched)
+    _current = Services(settings, context, jobs, broker, **watched)
     return _current
 
 
@@ -247,12 +249,12 @@ def _jobs(settings: Settings) -> JobStore | None:
     return JobStore(url)
 
 
-def _room(
+def _operations_context(
     settings: Settings, jobs: JobStore | None, access: Access, timings: WorkerTimings
-) -> ControlRoom | None:
+) -> OperationsContext | None:
     if "broker_url" not in settings.model_fields_set:
         return None
-    return ControlRoom(
+    return OperationsContext(
         broker_url=settings.broker_url.get_secret_value(),
         store_url=operations_store_address(settings),
         folder=settings.data_dir / "purged",
@@ -265,32 +267,32 @@ def _room(
     )
 
 
-def _broker(room: ControlRoom) -> Watch[BrokerPicture]:
+def _broker(context: OperationsContext) -> Watch[BrokerPicture]:
     paces, memory = Paces(), DepthMemory()
     return Watch(
         "broker",
-        lambda: read_broker(room, paces, memory),
-        seconds=room.broker.timings.report_seconds,
+        lambda: read_broker(context, paces, memory),
+        seconds=context.broker.timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_broker,
         clock=time.time,
     )
 
 
-def _acting(room: ControlRoom) -> Acting:
+def _acting(context: OperationsContext) -> Acting:
     def writable() -> float:
-        room.broker.prove_writable()
+        context.broker.prove_writable()
         return time.time()
 
     def silent() -> AuditError:
         return AuditError("the audit does not answer in time")
 
-    walk, timings = ChainWalk(room.ledger), room.broker.timings
+    walk, timings = ChainWalk(context.store), context.broker.timings
     return Acting(
         walk=walk,
         audit=Watch(
             "audit",
-            lambda: read_audit(room),
+            lambda: read_audit(context),
             seconds=_AUDIT_SECONDS,
             overdue_seconds=_OVERDUE_SECONDS,
             hung=silent,
@@ -304,7 +306,7 @@ def _acting(room: ControlRoom) -> Acting:
         ),
         purges=Watch(
             "purges",
-            lambda: read_purges(room),
+            lambda: read_purges(context),
             seconds=_PURGES_SECONDS,
             overdue_seconds=_OVERDUE_SECONDS,
             hung=lambda: PurgeError("the folder of purges does not answer in time"),
@@ -321,12 +323,12 @@ def _acting(room: ControlRoom) -> Acting:
 
 
 def _keeper(
-    room: ControlRoom,
+    context: OperationsContext,
     jobs: JobStore | None,
     broker: Watch[BrokerPicture],
     writable: Watch[float],
 ) -> Watch[int]:
-    timings = room.broker.timings
+    timings = context.broker.timings
 
     def fleet() -> Fleet | None:
         """Unknown while workers cannot report, and until they have had the time to."""
@@ -339,8 +341,8 @@ def _keeper(
     keeper = HistoryKeeper(
         jobs,
         fleet,
-        lambda keep: room.broker.drop_workers(keep=keep),
-        clock=room.broker.clock.now,
+        lambda keep: context.broker.drop_workers(keep=keep),
+        clock=context.broker.clock.now,
     )
     return Watch(
         "keeper",
@@ -378,20 +380,20 @@ def _usual(jobs: JobStore, clock: Callable[[], float]) -> Watch[dict[str, UsualR
     )
 
 
-def _tidier(room: ControlRoom) -> Watch[int]:
+def _tidier(context: OperationsContext) -> Watch[int]:
     return Watch(
         "tidier",
-        lambda: len(room.tidy()),
+        lambda: len(context.tidy()),
         seconds=_TIDY_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the operations database does not answer in time"),
     )
 
 
-def _acts(room: ControlRoom) -> Watch[RecordedActs]:
+def _acts(context: OperationsContext) -> Watch[RecordedActs]:
     return Watch(
         "acts",
-        lambda: read_acts(room.ledger),
+        lambda: read_acts(context.store),
         seconds=_ACTS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the audit does not answer in time"),

@@ -21,11 +21,11 @@ from queuescope.operations.audit import Entry
 from queuescope.operations.control import Effect, Operations
 from queuescope.operations.effects import PauseAndResume, PurgeQueue, RestorePurge
 from queuescope.operations.job_effects import JobClaims, RetryJobs, RevokeJob, ScalePool
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Operation
+from queuescope.operations.store import OperationsStore
 
 
-class ControlRoom:
+class OperationsContext:
     """One broker, its workers, and what may be done to them.
 
     Nothing is opened before the first use. Without ``claims`` (a job history) nothing is retried.
@@ -59,9 +59,9 @@ class ControlRoom:
         )
         self.commands = WorkerCommands(broker_url, self.broker, transport_options=transport_options)
         self.quarantine = Quarantine(self.broker, folder)
-        self.ledger = Ledger(store_url, clock=clock or self.broker.clock.now)
-        self._pauses = PauseAndResume(self.ledger, self.broker, self.queues)
-        restore = RestorePurge(self.quarantine, self.ledger)
+        self.store = OperationsStore(store_url, clock=clock or self.broker.clock.now)
+        self._pauses = PauseAndResume(self.store, self.broker, self.queues)
+        restore = RestorePurge(self.quarantine, self.store)
         effects: dict[Operation, Effect] = {
             Operation.PAUSE: self._pauses,
             Operation.RESUME: self._pauses,
@@ -73,7 +73,7 @@ class ControlRoom:
         if claims is not None:
             effects[Operation.RETRY] = RetryJobs(claims, self.commands, self.fleet)
         self.operations = Operations(
-            self.ledger,
+            self.store,
             access,
             effects,
             clock=clock or time.time,
@@ -121,7 +121,7 @@ class ControlRoom:
         """Give every connection back."""
         self.commands.close()
         self.broker.close()
-        self.ledger.close()
+        self.store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -24,8 +24,8 @@ from queuescope.errors import (
 )
 from queuescope.operations.access import Access, Actor, Role
 from queuescope.operations.audit import Entry, Result
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Operation, Request
+from queuescope.operations.store import OperationsStore
 from queuescope.shown_text import one_line
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Outcome:
 
 
 class Operations:
-    """What operators ask for. Threads may share one; replicas share its ledger.
+    """What operators ask for. Threads may share one; replicas share its database.
 
     ``effects`` are the ways to carry out what is possible here; ``clock`` is in epoch seconds.
     ``doubts`` say of a request what speaks against it, or nothing, and raise what ``count`` of an
@@ -96,14 +96,14 @@ class Operations:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: OperationsStore,
         access: Access,
         effects: Mapping[Operation, Effect],
         *,
         clock: Callable[[], float] = time.time,
         doubts: Mapping[Operation, Callable[[Request], str]] | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._doubts = doubts or {}
         self._access = access
         self._effects = effects
@@ -115,7 +115,7 @@ class Operations:
 
         Called at every start, and now and then: a replica may have ended. Raises ``AuditError``.
         """
-        return self._ledger.abandon()
+        return self._store.abandon()
 
     def role_of(self, actor: Actor) -> Role:
         return self._access.role_of(actor)
@@ -129,7 +129,7 @@ class Operations:
         self._access.demand(actor, request, self._clock())
         count = self._effect(request).count(request)
         doubt = self._doubt(request)
-        token, challenge = self._ledger.plan(actor, request, count)
+        token, challenge = self._store.plan(actor, request, count)
         return Plan(
             request,
             count,
@@ -149,7 +149,7 @@ class Operations:
         try:
             role = self._access.demand(actor, request, self._clock())
             effect = self._effect(request)
-            planned = self._ledger.look_up(token, actor, request)
+            planned = self._store.look_up(token, actor, request)
             planned.confirm(typed)
             count = effect.count(request)
             planned.compare(count)
@@ -157,7 +157,7 @@ class Operations:
             _demand_typed(doubt, typed, request.phrase(planned.count))
             # Asking took its time, in which a right may have gone.
             role = self._access.demand(actor, request, self._clock())
-            act = self._ledger.begin(token, actor, role, request, count, doubt=doubt)
+            act = self._store.begin(token, actor, role, request, count, doubt=doubt)
         except (RefusedError, BrokerError, JobStoreError, PurgeError) as exc:
             self._record_refusal(actor, role, request, exc)
             raise
@@ -203,7 +203,7 @@ class Operations:
 
     def _record(self, actor: Actor, role: Role, request: Request, outcome: Outcome) -> bool:
         try:
-            self._ledger.end(
+            self._store.end(
                 outcome.act,
                 actor,
                 role,
@@ -230,7 +230,7 @@ class Operations:
             return
         self._refusals.append(now)
         try:
-            self._ledger.refuse(actor, role, request, str(error))
+            self._store.refuse(actor, role, request, str(error))
         except AuditError as exc:
             logger.warning(
                 "refused %s: %s; %s",

@@ -11,8 +11,8 @@ from typing import assert_never
 from queuescope.broker.purge_file import Purge
 from queuescope.broker.redis.purges import Memory, Quarantine, Remembered
 from queuescope.operations.audit import Entry, Phase, Result, utc_words
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Operation, Request
+from queuescope.operations.store import OperationsStore
 
 _UNKNOWN = (
     "The broker does not know this purge, and cannot tell whether its jobs are back: it lost its "
@@ -31,7 +31,9 @@ class _Restores:
     begun: Entry | None = None
 
 
-def doubts(quarantine: Quarantine, ledger: Ledger, purges: Sequence[Purge]) -> Mapping[str, str]:
+def doubts(
+    quarantine: Quarantine, store: OperationsStore, purges: Sequence[Purge]
+) -> Mapping[str, str]:
     """By the ids of those of ``purges`` that may have been restored already, in sentences, why.
 
     Raises ``BrokerError`` and ``AuditError``.
@@ -39,8 +41,8 @@ def doubts(quarantine: Quarantine, ledger: Ledger, purges: Sequence[Purge]) -> M
     kept = [purge for purge in purges if not purge.is_restored and purge.count]
     if not kept:
         return {}
-    restores = _restores(ledger, kept)
-    known = {entry.event.act for entry in ledger.entries_of(purge.id for purge in kept)}
+    restores = _restores(store, kept)
+    known = {entry.event.act for entry in store.entries_of(purge.id for purge in kept)}
     said = {
         purge.id: _said(
             purge, remembered, restores.get(purge.id, _Restores()), is_audited=purge.id in known
@@ -50,10 +52,10 @@ def doubts(quarantine: Quarantine, ledger: Ledger, purges: Sequence[Purge]) -> M
     return {purge_id: words for purge_id, words in said.items() if words}
 
 
-def _restores(ledger: Ledger, purges: Sequence[Purge]) -> dict[str, _Restores]:
+def _restores(store: OperationsStore, purges: Sequence[Purge]) -> dict[str, _Restores]:
     """By the ids of those that somebody has restored, or begun to."""
     targets = {Request.restore(purge.id).target: purge.id for purge in purges}
-    entries = ledger.entries_on(targets, Operation.RESTORE)
+    entries = store.entries_on(targets, Operation.RESTORE)
     # Of what was refused or failed nothing has come back; what is under way cannot be planned.
     results = {e.event.act: e.event.result for e in entries if e.event.phase == Phase.OUTCOME}
     found: dict[str, _Restores] = {}

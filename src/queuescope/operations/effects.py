@@ -22,8 +22,8 @@ from queuescope.errors import (
 )
 from queuescope.operations.control import Done
 from queuescope.operations.doubts import doubts
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import ALL_QUEUES, Operation, Request
+from queuescope.operations.store import OperationsStore
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +34,19 @@ QueueNames = Callable[[], Sequence[str]]
 class PauseAndResume:
     """Changes what the operators want of the queues; workers follow it.
 
-    What they want is right in the ledger, and the broker holds a copy. A pause is done when the
+    What they want is right in the operations database, and the broker holds a copy. A pause is done when the
     copy is written: how many workers have followed is read from their reports.
     """
 
-    def __init__(self, ledger: Ledger, broker: RedisBroker, queues: QueueNames) -> None:
-        self._ledger = ledger
+    def __init__(self, store: OperationsStore, broker: RedisBroker, queues: QueueNames) -> None:
+        self._store = store
         self._broker = broker
         self._queues = queues
 
     def count(self, request: Request) -> int:
         """How many queues; how much waits in them does not matter to a pause."""
         known = self._queues()
-        _change(request, frozenset(self._ledger.desired().paused))
+        _change(request, frozenset(self._store.desired().paused))
         if request.is_for_all:
             return len(known)
         _demand_known(request.subject, known)
@@ -63,14 +63,14 @@ class PauseAndResume:
     def reconcile(self) -> bool:
         """Give the broker its copy anew where it is missing, older, or nobody's; returns whether.
 
-        What was decided in another ledger, and later, holds here, too: two dashboards that do not
-        share a database would otherwise pause and resume in turn. A ledger in which nothing was
+        What was decided in another operations database, and later, holds here, too: two dashboards that do not
+        share a database would otherwise pause and resume in turn. One in which nothing was
         ever said takes over what the broker holds: a database that was lost resumes nothing.
         Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
         """
         self._broker.mend()
         is_damaged = False
-        wanted = self._ledger.desired()
+        wanted = self._store.desired()
         try:
             held = self._broker.desired()
         except DamagedError as exc:
@@ -84,14 +84,14 @@ class PauseAndResume:
                 held.revision,
             )
             held = DesiredState()
-        if held.ledger not in ("", self._ledger.name) and held.revision > wanted.revision:
+        if held.ledger not in ("", self._store.name) and held.revision > wanted.revision:
             logger.warning(
                 "another operations database (%s) decided what is paused: %s; give all dashboards "
                 "of a broker one operations_store_url",
                 held.ledger,
                 ", ".join(held.paused) or "nothing",
             )
-            self._ledger.adopt(held)
+            self._store.adopt(held)
             return False
         kept = frozenset(held.paused) if wanted.revision == 0 else frozenset()
         self._tell(lambda paused: paused | kept)
@@ -108,13 +108,13 @@ class PauseAndResume:
             except BrokerError as exc:
                 if not exc.may_have_acted:
                     raise
-                # It stays wanted, so that ledger and broker agree in the end.
+                # It stays wanted, so that database and broker agree in the end.
                 unanswered, held = exc, state
             is_told = True
             return held
 
         try:
-            self._ledger.change_desired(change, publish)
+            self._store.change_desired(change, publish)
         except AuditError as exc:
             if not is_told:
                 raise
@@ -174,14 +174,14 @@ class PurgeQueue:
 class RestorePurge:
     """Puts back what a purge took out."""
 
-    def __init__(self, quarantine: Quarantine, ledger: Ledger) -> None:
+    def __init__(self, quarantine: Quarantine, store: OperationsStore) -> None:
         self._quarantine = quarantine
-        self._ledger = ledger
+        self._store = store
 
     def doubt(self, request: Request) -> str:
         """Why the purge may have been restored already, or nothing."""
         purge = self._find(request.subject)
-        return doubts(self._quarantine, self._ledger, [purge]).get(purge.id, "")
+        return doubts(self._quarantine, self._store, [purge]).get(purge.id, "")
 
     def count(self, request: Request) -> int:
         purge = self._find(request.subject)

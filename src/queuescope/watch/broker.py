@@ -9,7 +9,7 @@ from queuescope.broker.fleet import Fleet, judge, waiting_queues
 from queuescope.broker.redis.broker import QueueReading
 from queuescope.broker.reports import QUEUES_LIMIT, DesiredState
 from queuescope.errors import DamagedError
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.watch.depths import DepthMemory, Depths
 from queuescope.watch.pace import Pace, Paces
 
@@ -20,7 +20,7 @@ class BrokerPicture:
 
     ``paces`` are those of the workers that have been seen for long enough, by name and life;
     ``depths`` is what waited in the last minutes in the queues that nobody has paused;
-    ``is_decided_elsewhere`` says that another ledger than ours decided what is desired.
+    ``is_decided_elsewhere`` says that another operations database than ours decided what is desired.
     ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
     ``left_out_queues`` how many queues were not read, for there are too many,
     or something else than messages lies under their name. With a
@@ -64,27 +64,27 @@ class BrokerPicture:
 
 
 def read_broker(
-    room: ControlRoom, paces: Paces | None = None, memory: DepthMemory | None = None
+    context: OperationsContext, paces: Paces | None = None, memory: DepthMemory | None = None
 ) -> BrokerPicture:
     """Read all of it; ``paces`` and ``memory`` remember the readings before.
 
     Raises ``BrokerError``.
     """
-    workers = room.broker.workers()
-    room.broker.learn(workers.reports)
+    workers = context.broker.workers()
+    context.broker.learn(workers.reports)
     named = {queue for report in workers.reports for queue in waiting_queues(report)}
     # Whoever reads a great many of them would do nothing else.
-    served = sorted(named.difference(room.named_queues))
-    kept = served[: max(0, QUEUES_LIMIT - len(room.named_queues))]
-    wanted = sorted({*room.named_queues, *kept})
-    queues = tuple(room.broker.read(wanted))
+    served = sorted(named.difference(context.named_queues))
+    kept = served[: max(0, QUEUES_LIMIT - len(context.named_queues))]
+    wanted = sorted({*context.named_queues, *kept})
+    queues = tuple(context.broker.read(wanted))
     fault = ""
     try:
-        desired = room.broker.desired()
+        desired = context.broker.desired()
     except DamagedError as exc:
-        desired, fault = room.broker.last_desired, str(exc)
+        desired, fault = context.broker.last_desired, str(exc)
     known = {} if paces is None else paces.take_in(workers.reports)
-    elsewhere = bool(room.ledger.name) and desired.ledger not in ("", room.ledger.name)
+    elsewhere = bool(context.store.name) and desired.ledger not in ("", context.store.name)
     return BrokerPicture(
         workers.at,
         queues,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from queuescope.broker.purge_file import Purge
 from queuescope.errors import AuditError, BrokerError
 from queuescope.operations.audit import Entry, Phase, Search, Verification
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.doubts import doubts
-from queuescope.operations.ledger import Ledger, OpenAct
+from queuescope.operations.store import OpenAct, OperationsStore
 
 LATEST_ENTRIES = 20
 WHOLE_WALK_SECONDS = 600.0
@@ -53,8 +53,10 @@ class ChainWalk:
     anew since it was walked last. ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, store: OperationsStore, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
         self._clock = clock
         self._head = ""
         self._last: Verification | None = None
@@ -68,13 +70,13 @@ class ChainWalk:
         """Raises ``AuditError``."""
         now, last = self._clock(), self._last
         if last is None or now - self._whole_at >= WHOLE_WALK_SECONDS:
-            found = self._ledger.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+            found = self._store.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
             self._whole_at = now
         elif last.fault:
             return last
         else:
             # Where the last walk ended, be it at the end of the chain or of its time.
-            found = self._ledger.verify(
+            found = self._store.verify(
                 expected_head=self._head, after=last.head, patience_seconds=_WALK_SECONDS
             )
         self._last = found
@@ -83,35 +85,35 @@ class ChainWalk:
         return found
 
 
-def read_audit(room: ControlRoom) -> AuditPicture:
+def read_audit(context: OperationsContext) -> AuditPicture:
     """Raises ``AuditError`` when it cannot even be read."""
-    entries = room.ledger.find(Search(), limit=LATEST_ENTRIES)
-    unfinished = room.ledger.open_acts()
+    entries = context.store.find(Search(), limit=LATEST_ENTRIES)
+    unfinished = context.store.open_acts()
     refusal: AuditError | None = None
     try:
-        room.ledger.prove_writable()
+        context.store.prove_writable()
     except AuditError as exc:
         refusal = exc
     return AuditPicture(tuple(entries), tuple(unfinished), refusal)
 
 
-def read_purges(room: ControlRoom) -> PurgesPicture:
+def read_purges(context: OperationsContext) -> PurgesPicture:
     """Raises ``PurgeError``; audit and broker may be away."""
-    shelf = room.quarantine.shelf()
+    shelf = context.quarantine.shelf()
     actors: dict[str, str] = {}
     unfinished: tuple[str, ...] | None = None
     try:
-        entries = room.ledger.entries_of(purge.id for purge in shelf.purges)
+        entries = context.store.entries_of(purge.id for purge in shelf.purges)
         actors = {e.event.act: e.event.actor for e in entries if e.event.phase == Phase.INTENT}
     except AuditError:
         actors = {}
     try:
-        unfinished = room.quarantine.unfinished()
+        unfinished = context.quarantine.unfinished()
     except BrokerError:
         unfinished = None
     found: Mapping[str, str] = {}
     try:
-        found = doubts(room.quarantine, room.ledger, shelf.purges)
+        found = doubts(context.quarantine, context.store, shelf.purges)
     except (AuditError, BrokerError):
         # Nothing is restored while either is away.
         found = {}

@@ -34,7 +34,7 @@ from queuescope.jobs.failures import Span, failure_groups
 from queuescope.jobs.store import JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Entry, Phase, Search
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 
 pytestmark = pytest.mark.timeout(400)
@@ -56,7 +56,7 @@ class Stage:
     by_login: RunningDashboard
     worker: Worker
     shop: Shop
-    room: ControlRoom
+    context: OperationsContext
     waiting_job: str
     failed_job: str
     failed_group: str
@@ -80,7 +80,7 @@ class Stage:
             if key not in _RESTLESS and b"pidbox" not in key
         )
         held: dict[str, Any] = {str(key): self.redis.dump(key) for key in keys}
-        (report,) = self.room.broker.workers().reports
+        (report,) = self.context.broker.workers().reports
         held["pool"] = report.pool_size
         held["running"] = [job.id for job in report.active]
         held["failures"] = self.worker.scrape().sum("ai_agents_enhancement_jobs_total")
@@ -89,18 +89,18 @@ class Stage:
 
     @property
     def redis(self) -> redis.Redis:
-        return self.room.broker.reader
+        return self.context.broker.reader
 
     def entries(self) -> list[Entry]:
-        return self.room.ledger.find(Search(), limit=10_000)
+        return self.context.store.find(Search(), limit=10_000)
 
     def intents(self) -> list[Entry]:
         return [entry for entry in self.entries() if entry.event.phase is Phase.INTENT]
 
     def do(self, request: Request) -> None:
         """Carry it out as an admin who asks the service itself."""
-        plan = self.room.operations.plan(ADA, request)
-        outcome = self.room.operations.act(ADA, request, plan.token, plan.phrase)
+        plan = self.context.operations.plan(ADA, request)
+        outcome = self.context.operations.act(ADA, request, plan.token, plan.phrase)
         assert outcome.result == "done", outcome
 
 
@@ -288,8 +288,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             **common,
         )
         running.callback(by_login.close)
-        room = running.enter_context(
-            ControlRoom(
+        context = running.enter_context(
+            OperationsContext(
                 broker_url=url,
                 store_url=store,
                 folder=folder / "purged",
@@ -305,9 +305,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         ever = Span(0, time.time() + 3600)
         (group,) = until(lambda: failure_groups(worker.store, ever).groups, bool)
         made = Stage(
-            by_proxy, by_login, worker, shop, room, waiting_job, failed_job, group.fingerprint
+            by_proxy, by_login, worker, shop, context, waiting_job, failed_job, group.fingerprint
         )
-        until(lambda: len(room.broker.workers().reports), lambda count: count == 1)
+        until(lambda: len(context.broker.workers().reports), lambda count: count == 1)
         _running(made)
         made.do(Request.pause("frozen"))
         made.do(Request.purge("gone"))
@@ -533,7 +533,7 @@ def _purged(stage: Stage) -> str:
 def test_a_direct_call_without_the_right_does_nothing(stage: Stage, name: str, person: str) -> None:
     """Also with the confirmation that an admin was given, and typed as it must be."""
     actor, request = PEOPLE[person], REQUESTS[name][1](stage)
-    operations = stage.room.operations
+    operations = stage.context.operations
     plan = operations.plan(ADA, request)
     # So many refusals in a minute are not all written down.
     operations._refusals.clear()
@@ -554,7 +554,7 @@ def test_a_direct_call_without_the_right_does_nothing(stage: Stage, name: str, p
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_direct_call_has_one_effect_however_often_it_is_repeated(stage: Stage, name: str) -> None:
-    operations, request = stage.room.operations, REQUESTS[name][1](stage)
+    operations, request = stage.context.operations, REQUESTS[name][1](stage)
     start = settled(stage)
     plan = operations.plan(ADA, request)
     assert operations.act(ADA, request, plan.token, plan.phrase).result == "done"

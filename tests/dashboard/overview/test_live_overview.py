@@ -24,8 +24,8 @@ from tests.real_prometheus import RealPrometheus
 from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
-from queuescope.operations.ledger import Ledger
 from queuescope.operations.request import Request
+from queuescope.operations.store import OperationsStore
 
 ADA = Actor("ada", Origin.OIDC)
 WAITING = 7
@@ -192,11 +192,11 @@ def test_charts_and_cards_live_beside_a_broker_that_nobody_can_ask(
 
 
 def act(url: str) -> None:
-    with closing(Ledger(url)) as ledger:
+    with closing(OperationsStore(url)) as store:
         purge = Request.purge("later")
-        token, _ = ledger.plan(ADA, purge, 3)
-        begun = ledger.begin(token, ADA, Role.ADMIN, purge, 3)
-        ledger.end(begun, ADA, Role.ADMIN, purge, count=3, result=Result.DONE, detail="Three.")
+        token, _ = store.plan(ADA, purge, 3)
+        begun = store.begin(token, ADA, Role.ADMIN, purge, 3)
+        store.end(begun, ADA, Role.ADMIN, purge, count=3, result=Result.DONE, detail="Three.")
 
 
 def test_acts_of_the_audit_are_told_with_who_what_and_what_became_of_it(

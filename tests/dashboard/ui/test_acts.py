@@ -56,8 +56,8 @@ def _buttons(page: AppTest) -> list[str]:
 def test_look_again_waits_for_the_answer_that_is_late(
     services: Services, server: RealBroker
 ) -> None:
-    room = services.room
-    assert room is not None
+    context = services.operations_context
+    assert context is not None
     with redis.Redis.from_url(server.url) as client:
         client.lpush("orders", "a", "b", "c")
         desk = Desk()
@@ -91,7 +91,7 @@ def test_look_again_waits_for_the_answer_that_is_late(
         assert wish.answer.words.startswith("Removed 3 jobs")
         assert _buttons(page) == ["Close"]
         assert client.llen("orders") == 0
-    results = [entry.event.result for entry in room.ledger.find(Search(operation="purge"))]
+    results = [entry.event.result for entry in context.store.find(Search(operation="purge"))]
     assert sorted(results) == sorted([Result.PENDING, Result.DONE])
     # Looking once more changes nothing.
     page.run()

@@ -18,7 +18,7 @@ from queuescope.dashboard.ui.acts import WORDINGS
 from queuescope.dashboard.ui.pending_operation import State, Wish
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Phase, Result, Search
-from queuescope.operations.context import ControlRoom
+from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Operation, Request
 
 ADA = Actor("ada", Origin.OIDC)
@@ -35,8 +35,8 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def room(server: RealBroker, tmp_path: Path, now: list[float]) -> Iterator[ControlRoom]:
-    with ControlRoom(
+def context(server: RealBroker, tmp_path: Path, now: list[float]) -> Iterator[OperationsContext]:
+    with OperationsContext(
         broker_url=server.url,
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
@@ -59,18 +59,18 @@ def send(server: RealBroker) -> Iterator[Send]:
     app.close()
 
 
-def depth(room: ControlRoom) -> int:
-    return room.broker.read(["orders"])[0].depth
+def depth(context: OperationsContext) -> int:
+    return context.broker.read(["orders"])[0].depth
 
 
-def results(room: ControlRoom) -> list[str]:
+def results(context: OperationsContext) -> list[str]:
     """How every act ended, the first one first."""
-    entries = reversed(room.ledger.find(Search(), limit=100))
+    entries = reversed(context.store.find(Search(), limit=100))
     return [e.event.result for e in entries if e.event.phase is Phase.OUTCOME]
 
 
-def planned(room: ControlRoom, request: Request, actor: Actor = ADA) -> Wish:
-    wish = Wish(room.operations, request)
+def planned(context: OperationsContext, request: Request, actor: Actor = ADA) -> Wish:
+    wish = Wish(context.operations, request)
     wish.prepare(actor)
     assert wish.answer is None
     return wish
@@ -81,9 +81,9 @@ def told(wish: Wish) -> tuple[State, str]:
     return wish.answer.state, wish.answer.words
 
 
-def test_it_is_done_once_however_often_it_is_sent(room: ControlRoom, send: Send) -> None:
+def test_it_is_done_once_however_often_it_is_sent(context: OperationsContext, send: Send) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     wish.send(ADA, "orders 3")
     assert told(wish)[0] is State.DONE
     first = wish.answer
@@ -92,38 +92,42 @@ def test_it_is_done_once_however_often_it_is_sent(room: ControlRoom, send: Send)
     wish.prepare(ADA)
     wish.look()
     assert wish.answer is first
-    assert depth(room) == 2
-    assert results(room) == [Result.DONE]
+    assert depth(context) == 2
+    assert results(context) == [Result.DONE]
 
 
-def test_threads_that_send_it_at_once_have_one_effect(room: ControlRoom, send: Send) -> None:
+def test_threads_that_send_it_at_once_have_one_effect(
+    context: OperationsContext, send: Send
+) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     threads = [threading.Thread(target=wish.send, args=(ADA, "orders 3")) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert told(wish)[0] is State.DONE
-    assert results(room) == [Result.DONE]
+    assert results(context) == [Result.DONE]
 
 
-def test_a_wrong_phrase_may_be_put_right(room: ControlRoom, send: Send) -> None:
+def test_a_wrong_phrase_may_be_put_right(context: OperationsContext, send: Send) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     assert not wish.fits("orders 4")
     wish.send(ADA, "orders 4")
     assert wish.answer is None
     assert wish.remark == "To confirm, type “orders 3” exactly as it stands."
-    assert depth(room) == 3
+    assert depth(context) == 3
     assert wish.fits(" orders 3 ")
     wish.send(ADA, "orders 3")
     assert (told(wish)[0], wish.remark) == (State.DONE, "")
 
 
-def test_of_two_operators_the_second_is_told_of_the_first(room: ControlRoom, send: Send) -> None:
+def test_of_two_operators_the_second_is_told_of_the_first(
+    context: OperationsContext, send: Send
+) -> None:
     send(3)
-    adas, bobs = (planned(room, Request.purge("orders"), actor) for actor in (ADA, BOB))
+    adas, bobs = (planned(context, Request.purge("orders"), actor) for actor in (ADA, BOB))
     adas.send(ADA, "orders 3")
     send(1)
     bobs.send(BOB, "orders 3")
@@ -131,82 +135,82 @@ def test_of_two_operators_the_second_is_told_of_the_first(room: ControlRoom, sen
     state, words = told(bobs)
     assert state is State.REFUSED
     assert words.startswith("ada began to purge queue orders at ")
-    assert depth(room) == 1
+    assert depth(context) == 1
 
 
-def test_a_queue_that_has_grown_is_looked_at_again(room: ControlRoom, send: Send) -> None:
+def test_a_queue_that_has_grown_is_looked_at_again(context: OperationsContext, send: Send) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     send(20)
     wish.send(ADA, "orders 3")
     assert told(wish) == (
         State.REFUSED,
         "There were 3 and are now 23; look again before you confirm. Nothing was done.",
     )
-    assert depth(room) == 23
+    assert depth(context) == 23
 
 
-def test_a_confirmation_expires(room: ControlRoom, send: Send, now: list[float]) -> None:
+def test_a_confirmation_expires(context: OperationsContext, send: Send, now: list[float]) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     now[0] += 61
     wish.send(ADA, "orders 3")
     state, words = told(wish)
     assert state is State.REFUSED
     assert "holds for 60 seconds" in words
-    assert depth(room) == 3
+    assert depth(context) == 3
 
 
 @pytest.mark.parametrize("request_", [Request.purge("orders"), Request.pause("orders")])
 def test_whoever_may_not_is_told_so_at_the_plan_and_at_the_act(
-    room: ControlRoom, send: Send, request_: Request
+    context: OperationsContext, send: Send, request_: Request
 ) -> None:
     send(3)
     for actor, words in ((EVE, "yours is viewer"), (NOBODY, "Your login has expired")):
-        early = Wish(room.operations, request_)
+        early = Wish(context.operations, request_)
         early.prepare(actor)
         assert early.plan is None
-        late = planned(room, request_)
+        late = planned(context, request_)
         late.send(actor, "orders 3")
         for wish in (early, late):
             state, said = told(wish)
             assert state is State.REFUSED
             assert words in said
-    assert depth(room) == 3
-    assert room.broker.desired().paused == ()
+    assert depth(context) == 3
+    assert context.broker.desired().paused == ()
 
 
-def test_no_act_without_an_audit(room: ControlRoom, send: Send, tmp_path: Path) -> None:
+def test_no_act_without_an_audit(context: OperationsContext, send: Send, tmp_path: Path) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         wish.send(ADA, "orders 3")
     state, words = told(wish)
     assert state is State.REFUSED
     assert words.startswith("Nothing was done: no act without an audit, and the audit")
-    assert depth(room) == 3
+    assert depth(context) == 3
 
 
 def test_without_a_broker_nothing_was_done(
-    room: ControlRoom, send: Send, server: RealBroker
+    context: OperationsContext, send: Send, server: RealBroker
 ) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     server.stop()
     wish.send(ADA, "orders 3")
     assert told(wish)[0] is State.FAILED
     assert told(wish)[1].startswith("Nothing was done: the broker did not answer")
-    unplanned = Wish(room.operations, Request.pause("orders"))
+    unplanned = Wish(context.operations, Request.pause("orders"))
     unplanned.prepare(ADA)
     assert told(unplanned)[0] is State.FAILED
 
 
 def test_what_takes_long_is_called_open_until_it_is_known(
-    room: ControlRoom, send: Send, server: RealBroker
+    context: OperationsContext, send: Send, server: RealBroker
 ) -> None:
     send(3)
-    wish = planned(room, Request.purge("orders"))
+    wish = planned(context, Request.purge("orders"))
     # The plan was waited for as long as it took; for the act nobody waits.
     wish._patience_seconds = 0
     with server.frozen():
@@ -216,7 +220,7 @@ def test_what_takes_long_is_called_open_until_it_is_known(
         assert told(wish)[0] is State.WORKING
     wish.look(patience_seconds=30)
     assert told(wish)[0] is State.DONE
-    assert results(room) == [Result.DONE]
+    assert results(context) == [Result.DONE]
 
 
 def test_the_page_says_what_the_documentation_says() -> None:

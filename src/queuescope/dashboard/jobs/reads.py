@@ -94,14 +94,14 @@ def _retries() -> Retries | None:
 def _obstacles(jobs: Iterable[Job], now: float) -> dict[str, Obstacle]:
     """What keeps each of those from being sent again of which something does."""
     failed = {job.id: job for job in jobs if job.status in CAN_BE_RETRIED}
-    retries, room = _retries(), services().room
-    if retries is None or room is None or not failed:
+    retries, context = _retries(), services().operations_context
+    if retries is None or context is None or not failed:
         return {}
     kept = None
     if retries.needs_arguments:
         ids = tuple(sorted(failed))
         kept = _broker_answers.get(
-            (id(room), ids), lambda: room.broker.kept(ids), fresh_seconds=_FRESH_SECONDS
+            (id(context), ids), lambda: context.broker.kept(ids), fresh_seconds=_FRESH_SECONDS
         )
     found = {}
     for job in failed.values():

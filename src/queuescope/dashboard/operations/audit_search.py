@@ -23,7 +23,7 @@ from queuescope.operations.request import Operation
 
 if TYPE_CHECKING:
     from queuescope.operations.audit import Search
-    from queuescope.operations.ledger import Ledger
+    from queuescope.operations.store import OperationsStore
 
 _PAGE = 20
 _PATIENCE_SECONDS = 8.0
@@ -49,8 +49,8 @@ class Place:
 
 def search_audit() -> None:
     """The form, the entries that match, page by page, and the files."""
-    room = services().room
-    if room is None:
+    context = services().operations_context
+    if context is None:
         return
     held = rights()
     if not held.role.covers(Role.VIEWER):
@@ -65,8 +65,8 @@ def search_audit() -> None:
         place = st.session_state.get(_PLACE)
         if not isinstance(place, Place) or place.search != search:
             place = st.session_state[_PLACE] = Place(search, [])
-        _results(room.ledger, place)
-        _exports(room.ledger, search, held)
+        _results(context.store, place)
+        _exports(context.store, search, held)
 
 
 def _form(zone: tzinfo) -> Search:
@@ -108,10 +108,10 @@ def _start_ms(day: date, zone: tzinfo) -> int:
     return int(datetime.combine(day, clock_time(), zone).timestamp() * 1000)
 
 
-def _results(ledger: Ledger, place: Place) -> None:
+def _results(store: OperationsStore, place: Place) -> None:
     before = place.ends[-1] if place.ends else None
     try:
-        found = Errand(lambda: ledger.find(place.search, limit=_PAGE + 1, before=before)).result(
+        found = Errand(lambda: store.find(place.search, limit=_PAGE + 1, before=before)).result(
             _PATIENCE_SECONDS
         )
     except TimeoutError:
@@ -132,7 +132,7 @@ def _results(ledger: Ledger, place: Place) -> None:
         )
 
 
-def _exports(ledger: Ledger, search: Search, held: Rights) -> None:
+def _exports(store: OperationsStore, search: Search, held: Rights) -> None:
     def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
         # Asked for later, and from outside the script: all that is known then is the time.
         if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
@@ -143,14 +143,14 @@ def _exports(ledger: Ledger, search: Search, held: Rights) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: written(ledger.export_csv),
+            lambda: written(store.export_csv),
             "queuescope-audit.csv",
             "text/csv",
             on_click="ignore",
         )
         st.download_button(
             "JSON lines",
-            lambda: written(ledger.export_json),
+            lambda: written(store.export_json),
             "queuescope-audit.jsonl",
             "application/x-ndjson",
             on_click="ignore",

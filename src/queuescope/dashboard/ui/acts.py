@@ -265,12 +265,12 @@ class Desk:
 
     def take(self, request: Request) -> None:
         """Begin with ``request``."""
-        room = services().room
+        context = services().operations_context
         self.title = WORDINGS[request.operation].title
-        if room is None:
+        if context is None:
             self.refusal = _no_broker()
         else:
-            self.wish = Wish(room.operations, request)
+            self.wish = Wish(context.operations, request)
 
 
 def _desk() -> Desk:

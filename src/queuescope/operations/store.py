@@ -88,7 +88,7 @@ _names = Table(
     audit.metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("name", String(audit.TEXT_LIMIT), nullable=False),
-    # In which ledger the desired state was decided.
+    # In which operations database the desired state was decided.
     Column("decided_in", String(audit.TEXT_LIMIT), nullable=False),
 )
 
@@ -102,7 +102,7 @@ class OpenAct:
     at_ms: int
 
 
-class Ledger:
+class OperationsStore:
     """The operations database behind ``url``, in SQLite or PostgreSQL.
 
     Every method raises ``AuditError`` when the database does not give a usable answer; nothing
@@ -265,11 +265,11 @@ class Ledger:
 
     @property
     def name(self) -> str:
-        """What tells this ledger from others on the same broker; empty until it has answered."""
+        """What tells this operations database from others on the same broker; empty until it has answered."""
         return self._name
 
     def adopt(self, decided: DesiredState) -> None:
-        """Want what another ledger decided, unless ours is as new by now."""
+        """Want what another operations database decided, unless ours is as new by now."""
         with self._database.transaction() as connection:
             _, before = _decided(connection, locks=True)
             if before.revision < decided.revision:
@@ -344,7 +344,7 @@ class Ledger:
         return int(self._clock() * 1000)
 
     def close(self) -> None:
-        """Give the connections back; the ledger can still be used."""
+        """Give the connections back; the store can still be used."""
         self._database.close()
 
 
@@ -446,7 +446,7 @@ def _event(
 
 
 def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, DesiredState]:
-    """The name of this ledger, and what the operators want."""
+    """The name of this operations database, and what the operators want."""
     statement = select(_desired.c.revision, _desired.c.paused)
     row = connection.execute(statement.with_for_update() if locks else statement).one_or_none()
     names = connection.execute(select(_names.c.name, _names.c.decided_in)).one_or_none()
