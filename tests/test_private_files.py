@@ -30,7 +30,8 @@ from queuescope.timeseries import Frame, Grid
 folder = Path(sys.argv[1])
 with DataLock(folder / "demo" / "data"):
     pass
-with closing(OperationsStore(f"sqlite:///{folder / 'operations' / 'data' / 'operations.db'}")) as store:
+url = f"sqlite:///{folder / 'operations' / 'data' / 'operations.db'}"
+with closing(OperationsStore(url)) as store:
     # What SQLite puts beside a file is there while it is in use.
     with store._database.transaction():
         for path in sorted((folder / "operations" / "data").iterdir()):

@@ -292,11 +292,11 @@ def act(context, plan):
         said = f"refused: {exc}"
     print(context.broker.read(["orders"])[0].depth, said, flush=True)
 
-with room(disk.parent, disk) as purges_there:
+with context(disk.parent, disk) as purges_there:
     plan = purges_there.operations.plan(ada, purge)
     with full():
         act(purges_there, plan)
-with room(disk, disk) as all_there:
+with context(disk, disk) as all_there:
     plan = all_there.operations.plan(ada, purge)
     with full():
         act(all_there, plan)

@@ -351,7 +351,8 @@ class Crash:
     def count(self, request): return 1
     def carry_out(self, request, act): os._exit(9)
 
-operations = Operations(OperationsStore(sys.argv[1]), Access(admins=["ada"]), {Operation.PAUSE: Crash()})
+store, access = OperationsStore(sys.argv[1]), Access(admins=["ada"])
+operations = Operations(store, access, {Operation.PAUSE: Crash()})
 ada, pause = Actor("ada", Origin.OIDC), Request.pause("default")
 operations.act(ada, pause, operations.plan(ada, pause).token)
 """

@@ -34,8 +34,8 @@ QueueNames = Callable[[], Sequence[str]]
 class PauseAndResume:
     """Changes what the operators want of the queues; workers follow it.
 
-    What they want is right in the operations database, and the broker holds a copy. A pause is done when the
-    copy is written: how many workers have followed is read from their reports.
+    The operations database decides, and the broker holds a copy. A pause is done when the copy is
+    written: how many workers have followed is read from their reports.
     """
 
     def __init__(self, store: OperationsStore, broker: RedisBroker, queues: QueueNames) -> None:
@@ -63,9 +63,9 @@ class PauseAndResume:
     def reconcile(self) -> bool:
         """Give the broker its copy anew where it is missing, older, or nobody's; returns whether.
 
-        What was decided in another operations database, and later, holds here, too: two dashboards that do not
-        share a database would otherwise pause and resume in turn. One in which nothing was
-        ever said takes over what the broker holds: a database that was lost resumes nothing.
+        What another operations database decided later holds here, too: two dashboards that do not
+        share one would otherwise pause and resume in turn. One in which nothing was ever decided
+        takes over what the broker holds: a database that was lost resumes nothing.
         Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
         """
         self._broker.mend()

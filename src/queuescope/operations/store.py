@@ -265,7 +265,7 @@ class OperationsStore:
 
     @property
     def name(self) -> str:
-        """What tells this operations database from others on the same broker; empty until it has answered."""
+        """Tells this database from others on the same broker; empty until it has answered."""
         return self._name
 
     def adopt(self, decided: DesiredState) -> None:

@@ -20,7 +20,8 @@ class BrokerPicture:
 
     ``paces`` are those of the workers that have been seen for long enough, by name and life;
     ``depths`` is what waited in the last minutes in the queues that nobody has paused;
-    ``is_decided_elsewhere`` says that another operations database than ours decided what is desired.
+    ``is_decided_elsewhere`` says that the operations database of another dashboard decided what is
+    desired.
     ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
     ``left_out_queues`` how many queues were not read, for there are too many,
     or something else than messages lies under their name. With a
