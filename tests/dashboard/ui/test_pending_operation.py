@@ -25,7 +25,7 @@ ADA = Actor("ada", Origin.OIDC)
 BOB = Actor("bob", Origin.OIDC)
 EVE = Actor("eve", Origin.OIDC)
 NOBODY = Nobody(Doubt.EXPIRED)
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "operations.md"
+DOCUMENTED = Path(__file__).parents[3] / "docs" / "operations.md"
 Send = Callable[[int], None]
 
 
