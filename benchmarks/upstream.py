@@ -20,7 +20,7 @@ from tests.real_prometheus import RealPrometheus
 
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.demo.history import FINE_STEP_SECONDS, import_history, write_history
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution, load_dashboard
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.timeseries import Grid, State
@@ -74,7 +74,7 @@ def own_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
     resolution = _resolution(step_seconds)
     charts = ("queue_depth", "success_rate", "latency")
     panels = {panel.id: panel for panel in dashboard.panels}
-    return tuple(panels[name].render(panels[name].query, resolution, "", None) for name in charts)
+    return tuple(render(panels[name].query, resolution) for name in charts)
 
 
 def _resolution(step_seconds: int) -> Resolution:
@@ -125,7 +125,7 @@ def page_queries(dashboard: Dashboard, step_seconds: int, range_seconds: int) ->
 
 
 def _figure(panel: Panel, template: str, resolution: Resolution) -> str:
-    promql = panel.render(template, resolution, "", None)
+    promql = render(template, resolution)
     return _milliseconds(RANKED_QUANTILE, promql) if panel.quantiles else promql
 
 

@@ -13,8 +13,7 @@ from queuescope.instrument.metrics import (
     Kind,
     Metric,
 )
-from queuescope.prometheus.names import is_plain_metric
-from queuescope.prometheus.promql import parse
+from queuescope.prometheus.promql import is_plain_metric, parse
 
 
 def names_in(query: str) -> set[str]:

@@ -27,7 +27,7 @@ from queuescope.cache import CachedReader, FrameStore
 from queuescope.figures import curves_of, duration_words, panel_figure
 from queuescope.figures.curves import Curves
 from queuescope.instrument.metrics import BUCKETS_SECONDS, RollingSuccess
-from queuescope.panels import Panel, Resolution, load_dashboard
+from queuescope.panels import Panel, Resolution, load_dashboard, render
 from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.settings import RefreshSeconds
@@ -43,7 +43,7 @@ HOUR = 3_600
 
 def query_of(panel: Panel, grid: Grid) -> str:
     resolution = Resolution(grid.step_seconds, SCRAPE_SECONDS, left_open=False)
-    return panel.render(panel.query, resolution, "", None)
+    return render(panel.query, resolution)
 
 
 async def read_once(prometheus: RealPrometheus, panel: Panel, grid: Grid) -> Curves:
@@ -68,7 +68,7 @@ def test_every_metric_that_a_chart_of_the_default_preset_asks_for_is_exported() 
     for panel in load_dashboard("ai-agents").panels:
         for step in (60, 300, 900, 3_600):
             for template in (panel.query, panel.now):
-                query = panel.render(template, Resolution(step, SCRAPE_SECONDS), "", None)
+                query = render(template, Resolution(step, SCRAPE_SECONDS))
                 # Workers export classic histograms; a Prometheus may keep native ones of them.
                 query = classic_part(query)
                 assert names_in(query)
@@ -143,7 +143,7 @@ def test_quantiles_are_those_of_all_jobs_together(start_prometheus: StartPrometh
 @pytest.mark.parametrize("name", RANGES)
 def test_a_rate_looks_at_every_minute_of_its_step(name: str) -> None:
     _, step = RANGES[name]
-    query = LATENCY.render(LATENCY.query, Resolution(step, SCRAPE_SECONDS), "", None)
+    query = render(LATENCY.query, Resolution(step, SCRAPE_SECONDS))
     [window] = set(re.findall(r"\[(\d+)s\]", query))
     assert int(window) >= step + SCRAPE_SECONDS
 

@@ -187,7 +187,8 @@ def check(prometheus_url: str | None) -> None:
 async def _check(settings: Any) -> bool:
     from queuescope.connect import connect
     from queuescope.panels import count_once, load_dashboard
-    from queuescope.prometheus.promql import parse_matchers, render_matchers
+    from queuescope.prometheus.matchers import parse_matchers
+    from queuescope.prometheus.promql import render_matchers
     from queuescope.view.source.check import SourceCheck
 
     dashboard = count_once(load_dashboard(settings.preset), settings.replica_labels)

@@ -19,8 +19,8 @@ from tests.view.conftest import Clock
 from queuescope.cache import FrameStore
 from queuescope.dashboard.metrics import OwnMetrics
 from queuescope.panels import Dashboard as Panels
-from queuescope.panels import Resolution, load_dashboard
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import Resolution, load_dashboard, render
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.view import SnapshotService, View
 from queuescope.view.source.facts import FactsFile
@@ -153,8 +153,7 @@ def truth(
         assert len(ranges) == len(queries) == 3
         recent = Resolution(RECENT_SECONDS, SCRAPE, left_open=False)
         present = {
-            panel.id: panel.render(panel.now, recent, 'env="prod"', None)
-            for panel in three_charts().panels
+            panel.id: render(panel.now, recent, 'env="prod"') for panel in three_charts().panels
         }
         return Truth(prometheus.port, queries, present, moment)
 

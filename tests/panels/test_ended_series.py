@@ -10,7 +10,7 @@ import pytest
 from tests.engines import ENGINES, holding
 from tests.remote_write import ENDED, Sample
 
-from queuescope.panels import Resolution, load_dashboard
+from queuescope.panels import Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Floats, Grid, labels_of
 from queuescope.view.source.scrapes import lookback_delta_for
@@ -109,7 +109,7 @@ async def test_a_present_value_never_counts_an_exporter_under_two_names(
     found = next(m for m in DASHBOARD.measures if m.panel.id == measure)
     resolution = Resolution(300, SCRAPE, await client.ranges_are_left_open())
     text = found.panel.now if found.on_page else found.now
-    query = found.panel.render(text, resolution, "", None)
+    query = render(text, resolution)
     values = await _row(client, query, Grid(MOVED + SCRAPE, DOWN, SCRAPE))
     assert set(values.tolist()) == {NOW[measure]}  # the lost scrape is among them
     gone = await _row(client, query, Grid(DOWN + SCRAPE, BACK - SCRAPE, SCRAPE))
@@ -126,10 +126,10 @@ async def test_no_peak_is_left_in_the_charts_where_an_exporter_changed_its_name(
     resolution = Resolution(step, SCRAPE, await client.ranges_are_left_open(), phase)
     grid = Grid(START + step, DOWN, step)
     panel = DASHBOARD.panels[0]
-    depth = await _row(client, panel.render(panel.query, resolution, "", None), grid)
+    depth = await _row(client, render(panel.query, resolution), grid)
     assert set(depth.tolist()) == {80}
     workers = next(m.panel for m in DASHBOARD.measures if m.id == "active_workers")
-    query = workers.render(workers.query, resolution, "", None).replace("min_over", "max_over")
+    query = render(workers.query, resolution).replace("min_over", "max_over")
     assert set((await _row(client, query, grid)).tolist()) == {4}
 
 
@@ -137,8 +137,8 @@ async def test_a_changed_name_is_no_growth_and_no_shrinking(client: PrometheusCl
     assert DASHBOARD.flow is not None
     resolution = Resolution(60, SCRAPE, await client.ranges_are_left_open())
     grid = Grid(MOVED, MOVED + 600, 60)
-    panel, flow = DASHBOARD.panels[0], DASHBOARD.flow
-    waiting = await _row(client, panel.render(flow.waiting, resolution, "", None), grid)
+    flow = DASHBOARD.flow
+    waiting = await _row(client, render(flow.waiting, resolution), grid)
     assert set(waiting.tolist()) == {80}
 
 
@@ -147,7 +147,7 @@ async def test_a_scrape_as_slow_as_the_lookback_of_the_source_has_no_gaps(
 ) -> None:
     resolution = Resolution(60, SLOW_SCRAPE, await client.ranges_are_left_open())
     panel = DASHBOARD.panels[0]
-    query = panel.render(panel.now, resolution, "", None)
+    query = render(panel.now, resolution)
     depth = await _row(client, query, Grid(SLOW_FROM, SLOW_UNTIL, 60))
     assert set(depth.tolist()) == {30}
 
@@ -174,5 +174,5 @@ async def test_a_slow_exporter_is_counted_once_where_a_question_may_say_how_far_
         panel = DASHBOARD.panels[0]
         grid = Grid(RENAMED_FROM, RENAMED_UNTIL, 60)
         for text in (panel.now, panel.query):
-            query = panel.render(text, resolution, "", None)
+            query = render(text, resolution)
             assert set((await _row(client, query, grid)).tolist()) == {80}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Dashboard, Kind, Resolution, Threshold, load_dashboard
+from queuescope.panels import Kind, Resolution, Threshold, load_dashboard, render
 from queuescope.panels import parse_dashboard as parse
 from queuescope.prometheus import promql
 
@@ -87,9 +87,9 @@ def test_every_rendered_query_of_a_preset_is_promql_on_the_metrics_that_it_names
     for panel in load_dashboard(preset).panels:
         for resolution, matchers, by in product(RESOLUTIONS, MATCHERS, (None, *panel.breakdowns)):
             for template in (panel.query, panel.now):
-                query = panel.render(template, resolution, matchers, by)
+                query = render(template, resolution, matchers, by)
                 assert names_in(query) <= set(panel.all_metrics), query
-        selected = names_in(panel.render(panel.query, RESOLUTIONS[0], "", None))
+        selected = names_in(render(panel.query, RESOLUTIONS[0]))
         assert selected == set(panel.all_metrics)
 
 
@@ -98,7 +98,9 @@ def test_every_rendered_query_of_a_preset_is_promql_on_the_metrics_that_it_names
 def test_what_is_asked_of_a_worker_is_promql_whatever_it_is_called(worker: str) -> None:
     per_worker = load_dashboard("ai-agents").per_worker
     assert per_worker is not None
-    query = per_worker.render_throughput(Resolution(3600, 15), 'env="prod"', promql.quote(worker))
+    query = render(
+        per_worker.throughput, Resolution(3600, 15), 'env="prod"', worker=promql.quote(worker)
+    )
     assert names_in(query) == {"ai_agents_worker_jobs_total"}
 
 
@@ -113,9 +115,7 @@ def test_a_matcher_with_any_value_reaches_every_selector_unchanged(
 ) -> None:
     matcher = promql.Matcher(name, operator, value)
     for panel in load_dashboard("ai-agents").panels:
-        query = panel.render(
-            panel.query, Resolution(60, 15), promql.render_matchers([matcher]), None
-        )
+        query = render(panel.query, Resolution(60, 15), promql.render_matchers([matcher]), None)
         selectors = _selectors(query)
         assert selectors
         for selector in selectors:
@@ -245,9 +245,3 @@ def test_a_mistake_in_a_file_is_told_with_the_files_path(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError) as caught:
         load_dashboard(str(file))
     assert str(caught.value).startswith(f"{file}, panel 'queue_depth': unknown key 'unti'")
-
-
-def test_a_breakdown_that_a_panel_does_not_offer_is_refused() -> None:
-    dashboard: Dashboard = parse(PANEL, "t", "t")
-    with pytest.raises(ValueError, match="queue_depth cannot be broken down by 'tenant'"):
-        dashboard.panels[0].render("sum$by(x)", Resolution(60, 15), "", "tenant")

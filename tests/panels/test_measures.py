@@ -6,7 +6,7 @@ import pytest
 from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Ended, Resolution, Share, load_dashboard
+from queuescope.panels import Ended, Resolution, Share, load_dashboard, render
 from queuescope.panels import parse_dashboard as parse
 
 PANELS = """
@@ -101,9 +101,9 @@ def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -
         texts = [measure.now, panel.query, panel.now]
         texts += [measure.share.query] if measure.share else []
         for text in texts:
-            query = panel.render(text, Resolution(900, 15), 'env="prod"', None)
+            query = render(text, Resolution(900, 15), 'env="prod"')
             assert names_in(query) <= set(panel.all_metrics), query
     ended = dashboard.ended
     assert ended is not None
-    query = dashboard.panels[0].render(ended.now, Resolution(300, 15), 'env="prod"', None)
+    query = render(ended.now, Resolution(300, 15), 'env="prod"')
     assert names_in(query) == {"ai_agents_enhancement_jobs_total"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.real_prometheus import RealPrometheus, Samples
 
-from queuescope.panels import Panel, Resolution, load_dashboard
+from queuescope.panels import Panel, Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Floats, Grid
 
@@ -88,7 +88,7 @@ async def test_a_sample_on_a_grid_point_is_counted_in_one_step_only(
     prometheus: RealPrometheus, step: int
 ) -> None:
     panel = _bare("count_over_time(spike{$matchers}[$step])")
-    query = panel.render(panel.query, await _resolution(prometheus, step), "", None)
+    query = render(panel.query, await _resolution(prometheus, step))
     counts = await _ask(prometheus, query, _grid(step))
     assert counts.tolist() == [step / SCRAPE] * len(counts)
 
@@ -98,7 +98,7 @@ async def test_a_spike_on_a_grid_point_is_the_maximum_of_one_step_only(
     prometheus: RealPrometheus, step: int
 ) -> None:
     panel = _bare("max_over_time(spike{$matchers}[$step])")
-    query = panel.render(panel.query, await _resolution(prometheus, step), "", None)
+    query = render(panel.query, await _resolution(prometheus, step))
     peaks = await _ask(prometheus, query, _grid(step))
     at = _grid(step).index(SPIKE)
     assert np.flatnonzero(peaks == 500).tolist() == [at]
@@ -111,7 +111,7 @@ async def test_a_single_scrape_of_a_deep_queue_is_the_peak_at_every_step(
 ) -> None:
     panel = PANELS["queue_depth"]
     resolution = replace(await _resolution(prometheus, step), phase_seconds=phase)
-    query = panel.render(panel.query, resolution, "", None)
+    query = render(panel.query, resolution)
     peaks = await _ask(prometheus, query, _grid(step))
     at = _grid(step).index(SPIKE)
     assert peaks[at] >= 500
@@ -129,7 +129,7 @@ async def test_a_single_scrape_of_a_deep_queue_is_the_peak_at_every_step(
 async def test_one_lost_scrape_is_no_gap_and_seven_are(prometheus: RealPrometheus) -> None:
     resolution = await _resolution(prometheus, SCRAPE)
     panel = _bare("sum$by(last_over_time(holey{$matchers}[$lookback]))")
-    query = panel.render(panel.query, resolution, "", None)
+    query = render(panel.query, resolution)
     grid = Grid(START, END, SCRAPE)
     values = await _ask(prometheus, query, grid)
     assert np.isfinite(values[:400]).all()
@@ -142,7 +142,7 @@ async def test_the_rate_window_covers_each_step_whole(
     prometheus: RealPrometheus, step: int
 ) -> None:
     panel = PANELS["latency"]
-    query = panel.render(panel.query, await _resolution(prometheus, step), "", None)
+    query = render(panel.query, await _resolution(prometheus, step))
     async with PrometheusClient(prometheus.url) as client:
         frame = (await client.query_range(query, _grid(step))).frame
     found = {dict(labels)["le"]: frame.values[row] for row, labels in enumerate(frame.series)}
@@ -157,7 +157,7 @@ async def test_the_success_rate_has_a_point_at_every_step_of_a_slow_scrape(
 ) -> None:
     panel = PANELS["success_rate"]
     resolution = await _resolution(prometheus, step, SLOW_SCRAPE)
-    query = panel.render(panel.query, resolution, 'kind="slow"', None)
+    query = render(panel.query, resolution, 'kind="slow"')
     rates = await _ask(prometheus, query, _grid(step))
     np.testing.assert_allclose(rates, 90.0, rtol=1e-9)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.engines import ENGINES, running
 
 from queuescope.errors import SourceError, SourceErrorKind
-from queuescope.panels import Panel, Resolution, load_dashboard
+from queuescope.panels import Panel, Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient, promql
 from queuescope.timeseries import Floats, Frame, Grid, labels_of
 
@@ -231,7 +231,7 @@ async def _frame(
 ) -> tuple[Frame, Resolution]:
     left_open = await client.ranges_are_left_open()
     resolution = Resolution(STEPS[span], SCRAPE, left_open, phase)
-    query = panel.render(panel.query, resolution, "", by)
+    query = render(panel.query, resolution, "", by)
     grid = Grid(END - span, END, resolution.step_seconds)
     return (await client.query_range(query, grid)).frame, resolution
 
@@ -311,7 +311,7 @@ async def test_the_present_value_of_each_panel_is_equal(
     panel: Panel, client: PrometheusClient
 ) -> None:
     resolution = Resolution(300, SCRAPE, await client.ranges_are_left_open())
-    answer = await client.query(panel.render(panel.now, resolution, "", None), at=float(END))
+    answer = await client.query(render(panel.now, resolution), at=float(END))
     found = {dict(sample.labels).get("le", ""): sample.value for sample in answer.samples}
     expected = {
         "queue_depth": {"": DEPTH_A[-1] + DEPTH_B[-1]},

@@ -6,12 +6,33 @@ from hypothesis import strategies as st
 
 from queuescope.errors import ConfigurationError
 from queuescope.prometheus import promql
-from queuescope.prometheus.promql import Matcher, parse_matchers, render_matchers
+from queuescope.prometheus.matchers import parse_matchers
+from queuescope.prometheus.promql import Matcher, render_matchers
 
 
 def test_quoting_escapes_what_could_end_the_string() -> None:
     assert promql.quote('a"b\\c\nd\0') == r'"a\"b\\c\nd\u0000"'
     assert promql.quote("a\ufffd") == r'"a\ufffd"'
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["up", "a or b"])
+    )
+)
+def test_what_is_asked_at_once_is_one_query_whatever_its_parts_are_called(
+    parts: dict[str, str],
+) -> None:
+    query = promql.union("part", parts)
+    assert not parts or promql.parse(query)
+    answered = [((("part", name), ("x", "y")), number) for number, name in enumerate(parts)]
+    of_others = ((("x", "y"),), 9)
+    found = promql.parts_of("part", [*answered, of_others])
+    assert found == {name: [((("x", "y"),), number)] for number, name in enumerate(parts)}
+
+
+def test_a_name_with_a_dollar_is_no_group_of_the_expression() -> None:
+    assert promql.with_label("up", "part", "a$1") == 'label_replace((up), "part", "a$$1", "", "")'
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:

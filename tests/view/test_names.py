@@ -15,8 +15,14 @@ from tests.view.test_service import values_of
 from queuescope.errors import ConfigurationError
 from queuescope.panels import count_once, parse_dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import is_label_name, is_metric_name, label_text, selector
-from queuescope.prometheus.promql import parse_matchers, render_matchers
+from queuescope.prometheus.matchers import parse_matchers
+from queuescope.prometheus.promql import (
+    is_label_name,
+    is_metric_name,
+    label_text,
+    render_matchers,
+    selector,
+)
 from queuescope.timeseries import Grid, labels_of
 from queuescope.view import View
 from queuescope.view.source.absence import explain_absence

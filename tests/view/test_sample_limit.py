@@ -11,7 +11,7 @@ from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import CountingProxy, StartService, panels
 from tests.view.test_service import values_of
 
-from queuescope.panels import Resolution, load_dashboard
+from queuescope.panels import Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Grid
 from queuescope.view import View
@@ -67,7 +67,7 @@ async def test_a_week_is_drawn_from_parts_that_are_remembered(
     panel = load_dashboard("ai-agents").panels[1]
     async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
         resolution = Resolution(HOUR, SCRAPE, await client.ranges_are_left_open())
-        query = panel.render(panel.query, resolution, "", None)
+        query = render(panel.query, resolution)
         grid = Grid.ending_at(NOW, 7 * 86_400, HOUR)
         first = await client.query_range(query, grid)
         asked_first = proxy.asked["query_range"]

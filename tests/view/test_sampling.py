@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.real_prometheus import RealPrometheus, Samples
 
-from queuescope.panels import Resolution, load_dashboard
+from queuescope.panels import Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Grid
 from queuescope.view.source.facts import ask_facts
@@ -41,7 +41,7 @@ async def test_the_peaks_are_those_of_the_sums_of_the_samples_whenever_they_are_
             resolution = Resolution(
                 step, SCRAPE, facts.left_open, facts.scrapes["ai_agents_queue_depth"].phase_seconds
             )
-            query = panel.render(panel.query, resolution, "", None)
+            query = render(panel.query, resolution)
             grid = Grid.covering(START + step, START + 3 * 3600, step)
             found = await client.query_range(query, grid)
             total = depths.sum(axis=0)

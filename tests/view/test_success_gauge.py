@@ -11,7 +11,7 @@ from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import StartService, panels
 from tests.view.test_service import values_of
 
-from queuescope.panels import Resolution, load_dashboard
+from queuescope.panels import Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.view import View
 
@@ -67,7 +67,7 @@ async def test_a_ratio_is_read_as_percent_and_a_percentage_as_it_is(
 ) -> None:
     async with PrometheusClient(prometheus.url) as client:
         resolution = Resolution(300, SCRAPE, await client.ranges_are_left_open())
-        text = PANEL.render(PANEL.now, resolution, f'env="{env}"', None)
+        text = render(PANEL.now, resolution, f'env="{env}"')
         (sample,) = (await client.query(text, at=NOW)).samples
     assert sample.value == pytest.approx(expected)
 

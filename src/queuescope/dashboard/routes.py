@@ -45,7 +45,8 @@ from queuescope.errors import ConfigurationError
 from queuescope.operator_key import operator_key
 from queuescope.panels import count_once, load_dashboard
 from queuescope.private_files import make_private_folder, open_to_others
-from queuescope.prometheus.promql import parse_matchers, render_matchers
+from queuescope.prometheus.matchers import parse_matchers
+from queuescope.prometheus.promql import render_matchers
 from queuescope.settings import Settings, load_settings
 from queuescope.view import (
     RANGES,

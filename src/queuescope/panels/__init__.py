@@ -11,11 +11,11 @@ from queuescope.panels.model import (
     Measure,
     Panel,
     PerWorker,
-    Resolution,
     Share,
     Threshold,
 )
 from queuescope.panels.replicas import count_once
+from queuescope.panels.template import Resolution, render
 
 __all__ = [
     "RANKED_QUANTILE",
@@ -33,4 +33,5 @@ __all__ = [
     "count_once",
     "load_dashboard",
     "parse_dashboard",
+    "render",
 ]

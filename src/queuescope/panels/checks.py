@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from rapidfuzz import process
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.model import PLACEHOLDERS
+from queuescope.panels.template import PLACEHOLDERS
 
 
 def check_template(text: str, place: str, *, also: Collection[str] = ()) -> None:

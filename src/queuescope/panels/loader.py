@@ -18,7 +18,7 @@ from queuescope.panels.model import (
     Threshold,
 )
 from queuescope.panels.native import with_native
-from queuescope.prometheus.names import is_label_name, is_metric_name
+from queuescope.prometheus.promql import is_label_name, is_metric_name
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 _OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale"}

@@ -10,7 +10,7 @@ from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
 from queuescope.panels.checks import check_template, is_finite, meant, only, texts
 from queuescope.panels.model import Ended, Flow, Kind, Measure, Panel, PerWorker, Share
-from queuescope.prometheus.names import is_label_name
+from queuescope.prometheus.promql import is_label_name
 
 CARDS = (
     *("queue_depth", "success_rate", "p95_latency"),

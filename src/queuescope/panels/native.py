@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from queuescope.prometheus.promql import union
+
 QUANTILE = "quantile"
 """The label of a series that is a quantile itself."""
 
-_BEGIN = " or label_replace(histogram_quantile("
+_BEGIN = " or label_replace((histogram_quantile("
 _BUCKET = "_bucket"
 
 
@@ -22,11 +24,9 @@ def with_native(template: str, quantiles: Sequence[float]) -> str:
     """
     if "$le_by" not in template or native_form(template) == template.replace("$le_by", "$by"):
         return template
-    asked = (
-        f'{_BEGIN}{q:g}, {native_form(template)}), "{QUANTILE}", "{q:g}", "", "")'
-        for q in quantiles
-    )
-    return f"{template}{''.join(asked)}"
+    native = native_form(template)
+    asked = {f"{q:g}": f"histogram_quantile({q:g}, {native})" for q in quantiles}
+    return f"{template} or {union(QUANTILE, asked)}" if asked else template
 
 
 def classic_part(template: str) -> str:

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels.model import Dashboard, Measure, Panel
-from queuescope.prometheus.names import label_text
+from queuescope.prometheus.promql import label_text
 
 _WITH_PARAMETER = ("topk", "bottomk", "quantile", "count_values", "limitk", "limit_ratio")
 _AGGREGATIONS = (

@@ -14,7 +14,7 @@ from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import failures, promql, wire
 from queuescope.prometheus.breaker import BreakerState, CircuitBreaker
 from queuescope.prometheus.credentials import Credentials, tls_context
-from queuescope.prometheus.names import is_plain_label
+from queuescope.prometheus.promql import is_plain_label
 from queuescope.prometheus.retry import Retry
 from queuescope.prometheus.transport import Call, Form, Transport
 from queuescope.prometheus.wire import InstantAnswer

@@ -1,50 +1,83 @@
-"""PromQL text: escaping, label matchers, windows, and the names in a query.
+"""PromQL text: names, quoting, selectors, matchers, unions, windows, and the names in a query.
 
 Queries are rendered from own templates with ``quote`` as the one escaping function; the parser
-only validates and inspects, because what it prints back is not safe to send.
+only validates and inspects, because what it prints back is not safe to send. Prometheus 3 takes
+names of any letters, which stand in quotes: ``{"service.name"="x"}``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import promql_parser
 
 from queuescope.errors import ConfigurationError
-from queuescope.prometheus.names import is_label_name, label_text, quote, selector
+from queuescope.timeseries import Labels
 
+_Value = TypeVar("_Value")
 MatchOperator = Literal["=", "!=", "=~", "!~"]
-_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OPERATOR = re.compile(r"=~|!~|!=|=")
 _OPERATORS_PARSED: tuple[tuple[promql_parser.MatchOp, MatchOperator], ...] = (
     (promql_parser.MatchOp.Equal, "="),
     (promql_parser.MatchOp.NotEqual, "!="),
     (promql_parser.MatchOp.Re, "=~"),
     (promql_parser.MatchOp.NotRe, "!~"),
 )
-_ESCAPE = re.compile(
-    r"\\(?:([abfnrtv\\\"'])|x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([0-7]{3}))"
-)
-_SIMPLE_ESCAPES = dict(zip("abfnrtv\\\"'", "\a\b\f\n\r\t\v\\\"'", strict=True))
-__all__ = [
-    "MatchOperator",
-    "Matcher",
-    "duration",
-    "label_text",
-    "parse",
-    "parse_matchers",
-    "quote",
-    "rate_windows",
-    "render_matchers",
-    "selector",
-    "selectors",
-]
+_PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_PLAIN_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+# What could be a slip (a space, a quote, a bracket) is refused, although Prometheus 3 takes it.
+_NAME = re.compile(r"(?:[^\W\d]|:)[^\s\"'`\\{}()\[\],;=!~<>\x00-\x1f\x7f\ufffd]*")
 
 _GROWTHS = frozenset({"rate", "irate", "increase", "delta"})
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms"))
+
+
+def quote(value: str) -> str:
+    """``value`` as a PromQL string literal, whatever it holds.
+
+    Raises ``ConfigurationError`` for text that cannot be sent as UTF-8.
+    """
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(f"{value!a} is not valid Unicode text") from exc
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    # Prometheus takes U+FFFD, written out, for a byte that is no text.
+    return '"' + re.sub(r"[\x00-\x1f\x7f\ufffd]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a label can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_metric_name(name: str) -> bool:
+    """Whether a metric can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_plain_label(name: str) -> bool:
+    """Whether a label of this name stands without quotes."""
+    return _PLAIN_LABEL.fullmatch(name) is not None
+
+
+def is_plain_metric(name: str) -> bool:
+    """Whether a metric of this name stands without quotes."""
+    return _PLAIN_METRIC.fullmatch(name) is not None
+
+
+def label_text(name: str) -> str:
+    """The name of a label as PromQL writes it."""
+    return name if is_plain_label(name) else quote(name)
+
+
+def selector(metric: str, matchers: str = "") -> str:
+    """What selects the series of ``metric``; ``matchers`` is rendered PromQL."""
+    if is_plain_metric(metric):
+        return f"{metric}{{{matchers}}}"
+    return f"{{{','.join(filter(None, [quote(metric), matchers]))}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +106,32 @@ def render_matchers(matchers: Iterable[Matcher]) -> str:
     return ",".join(map(str, matchers))
 
 
-def parse_matchers(text: str) -> tuple[Matcher, ...]:
-    """Read ``env="prod",team=~"a|b"``, with or without braces around it; a name may stand in
-    quotes, and one of other than letters, digits and underscores must.
+def with_label(query: str, label: str, value: str) -> str:
+    """``query``, each series of which has ``label`` with ``value``."""
+    # In a replacement $1 would be a group of the expression.
+    return f'label_replace(({query}), "{label}", {quote(value.replace("$", "$$"))}, "", "")'
 
-    Raises ``ConfigurationError`` that names the column where the text stops making sense.
+
+def union(label: str, parts: Mapping[str, str]) -> str:
+    """One query in place of several: ``parts`` are PromQL by name, and each series of the answer
+    has the name of its part in ``label``. See ``parts_of``.
     """
-    body, offset = text, 0
-    stripped = text.strip()
-    if stripped.startswith("{") and stripped.endswith("}") and len(stripped) > 1:
-        offset = text.index("{") + 1
-        body = text[offset : text.rindex("}")]
-    matchers: list[Matcher] = []
-    at = _skip_space(body, 0)
-    while at < len(body):
-        start = at
-        name, at = _read_name(text, body, at, offset)
-        at = _skip_space(body, at)
-        operator = _OPERATOR.match(body, at)
-        if operator is None:
-            raise _misread(text, offset + at, "expected =, !=, =~ or !~")
-        at = _skip_space(body, operator.end())
-        value, at = _read_string(text, body, at, offset)
-        matcher = Matcher(name, operator[0], value)  # type: ignore[arg-type]
-        _refuse_bad_expression(text, offset + start, matcher)
-        matchers.append(matcher)
-        at = _skip_space(body, at)
-        if at < len(body):
-            if body[at] != ",":
-                raise _misread(text, offset + at, "expected a comma between matchers")
-            at = _skip_space(body, at + 1)
-    return tuple(matchers)
+    return " or ".join(with_label(query, label, name) for name, query in parts.items())
+
+
+def parts_of(
+    label: str, series: Iterable[tuple[Labels, _Value]]
+) -> dict[str, list[tuple[Labels, _Value]]]:
+    """What came of each part of a ``union``: its series without ``label``, by its name. A part
+    without series is left out.
+    """
+    found: dict[str, list[tuple[Labels, _Value]]] = {}
+    for labels, value in series:
+        name = next((text for key, text in labels if key == label), None)
+        if name is not None:
+            own = tuple(pair for pair in labels if pair[0] != label)
+            found.setdefault(name, []).append((own, value))
+    return found
 
 
 def duration(seconds: float) -> str:
@@ -171,75 +199,3 @@ def parse(query: str) -> promql_parser.Expr:
         return promql_parser.parse(query)
     except ValueError as exc:
         raise ConfigurationError(f"{query!r} is not valid PromQL: {exc}") from exc
-
-
-def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
-
-
-def _read_name(text: str, body: str, at: int, offset: int) -> tuple[str, int]:
-    found = _LABEL_NAME.match(body, at)
-    if found is not None:
-        if found.end() < len(body) and body[found.end()] in ".-/:":
-            raise _misread(text, offset + at, "a label name with this character stands in quotes")
-        return found[0], found.end()
-    if body[at] not in "\"'`":
-        raise _misread(text, offset + at, "expected a label name")
-    name, end = _read_string(text, body, at, offset)
-    if not is_label_name(name):
-        raise _misread(text, offset + at, f"{name!r} is not a label name")
-    return name, end
-
-
-def _read_string(text: str, body: str, at: int, offset: int) -> tuple[str, int]:
-    start = at
-    mark = body[at : at + 1]
-    if mark not in ('"', "'", "`") or not mark:
-        raise _misread(text, offset + at, "expected a value in quotes")
-    out: list[str] = []
-    at += 1
-    while at < len(body) and body[at] != mark:
-        if body[at] == "\\" and mark != "`":
-            escape = _ESCAPE.match(body, at)
-            if escape is None:
-                raise _misread(text, offset + at, "unknown escape; write a backslash as \\\\")
-            try:
-                out.append(_unescape(escape))
-            except ValueError as exc:
-                raise _misread(text, offset + at, "no such character") from exc
-            at = escape.end()
-        else:
-            out.append(body[at])
-            at += 1
-    if at >= len(body):
-        raise _misread(text, offset + start, "this quote is not closed")
-    return "".join(out), at + 1
-
-
-def _unescape(escape: re.Match[str]) -> str:
-    simple, byte, short, long, octal = escape.groups()
-    if simple:
-        return _SIMPLE_ESCAPES[simple]
-    code = int(octal, 8) if octal else int(byte or short or long, 16)
-    if (octal or byte) and code > 0x7F:
-        raise ValueError("a byte that is no character by itself")
-    if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-        raise ValueError("a number that is no character")
-    return chr(code)
-
-
-def _refuse_bad_expression(text: str, at: int, matcher: Matcher) -> None:
-    if matcher.operator not in ("=~", "!~"):
-        return
-    try:
-        promql_parser.parse(f"any{{{matcher}}}")
-    except ValueError as exc:
-        raise _misread(text, at, f"{matcher.value!r} is not a regular expression") from exc
-
-
-def _misread(text: str, at: int, what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f'label matchers {text!r}, column {at + 1}: {what}; write env="prod",team=~"a|b"'
-    )

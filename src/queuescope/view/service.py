@@ -15,8 +15,8 @@ import orjson
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError
 from queuescope.figures import duration_words, step_words
-from queuescope.panels import Dashboard, Panel
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import Dashboard, Panel, render
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import Flight, SingleFlight
@@ -364,7 +364,7 @@ class SnapshotService:
     def _live_over_seconds(self, panel: Panel, scrapes: Scrapes) -> float | None:
         """Over how long the value now is measured that the panel itself asks for."""
         resolution = scrapes.resolution(RECENT_SECONDS, panel.all_metrics)
-        return measured_over(panel.render(panel.now, resolution, self._matchers, None), scrapes)
+        return measured_over(render(panel.now, resolution, self._matchers), scrapes)
 
     def _hold(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.view] = snapshot

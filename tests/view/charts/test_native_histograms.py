@@ -13,7 +13,7 @@ from tests.remote_write import Histogram, RemoteWriter
 from tests.view.conftest import Clock, StartService, panels
 from tests.view.test_service import values_of
 
-from queuescope.panels import Panel, Resolution, count_once, load_dashboard, parse_dashboard
+from queuescope.panels import Panel, Resolution, count_once, load_dashboard, parse_dashboard, render
 from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parse
@@ -122,7 +122,7 @@ async def test_a_crowd_is_ranked_and_a_source_checked_by_them(prometheus: RealPr
     matchers = 'kind="custom"'
     async with PrometheusClient(prometheus.url) as client:
         crowds = Crowds(client, matchers=matchers, limit=1, clock=Clock())
-        query = LATENCY.render(LATENCY.now, Resolution(300, SCRAPE), matchers, "tenant")
+        query = render(LATENCY.now, Resolution(300, SCRAPE), matchers, "tenant")
         assert str(parse(query))
         worst = await crowds._looks(
             LATENCY, "tenant", Grid.ending_at(NOW, 3600, 60), Resolution(60, SCRAPE)
@@ -138,7 +138,7 @@ async def test_those_of_a_pair_are_counted_once(prometheus: RealPrometheus) -> N
     once = count_once(load_dashboard("ai-agents"), ["replica"])
     latency: Panel = once.panels[2]
     async with PrometheusClient(prometheus.url) as client:
-        asker = Asker(client, once, matchers='kind="pair"', clock=Clock())
+        asker = Asker(client, matchers='kind="pair"', clock=Clock())
         question = Question("latency", latency, latency.now)
         answers = await asker.ask([question], Scrapes(Scrape(SCRAPE, SCRAPE)), at=float(NOW))
     assert answers.found["latency"].value == pytest.approx(QUANTILES["custom"][1])
@@ -164,8 +164,8 @@ def test_a_panel_of_ones_own_reads_them_too() -> None:
     assert own.all_metrics == ("jobs.seconds_bucket", "jobs.seconds")
     assert classic_part(own.query) == text
     assert own.query == (
-        f"{text} or label_replace(histogram_quantile(0.95, "
-        'sum$by(rate({"jobs.seconds",$matchers}[$window]))), "quantile", "0.95", "", "")'
+        f"{text} or label_replace((histogram_quantile(0.95, "
+        'sum$by(rate({"jobs.seconds",$matchers}[$window])))), "quantile", "0.95", "", "")'
     )
     recorded = "sum by (le) (jobs:rate5m{$matchers})"
     assert parse_dashboard(FILE.format(query=recorded), "own", "own").panels[0].query == recorded

@@ -21,7 +21,7 @@ from tests.view.overview.test_overview import cards, over, told
 from queuescope.errors import ConfigurationError
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.promql import parse_matchers
+from queuescope.prometheus.matchers import parse_matchers
 from queuescope.view.overview.alerts import AlertReader, AlertScope
 from queuescope.view.overview.overview import StandingService
 

@@ -18,7 +18,7 @@ from tests.faults.proxy import FaultProxy, alter, ask_instead
 from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import SCRAPE, Clock, CountingProxy, StartService, panels
 
-from queuescope.panels import Dashboard, Resolution, load_dashboard, parse_dashboard
+from queuescope.panels import Dashboard, Resolution, load_dashboard, parse_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.view import SnapshotService, View
 from queuescope.view.overview.alerts import AlertScope
@@ -409,7 +409,7 @@ async def test_the_share_of_a_day_is_added_up_and_only_its_newest_step_is_read_a
     # Of each of the seven days in steps at most its newest edge.
     assert proxy.asked["query_range"] <= 7
     async with PrometheusClient(platform.url) as client:
-        whole = dashboard.panels[0].render(measure.now, Resolution(300, SCRAPE), "", None)
+        whole = render(measure.now, Resolution(300, SCRAPE))
         [asked] = (await client.query(whole)).samples
     assert asked.value == pytest.approx(90, rel=1e-3)
 

@@ -106,7 +106,7 @@ async def client(proxy: FaultProxy) -> AsyncIterator[PrometheusClient]:
 
 
 def asker(client: PrometheusClient, clock: Clock | None = None) -> Asker:
-    return Asker(client, DASHBOARD, matchers="", clock=clock or Clock())
+    return Asker(client, matchers="", clock=clock or Clock())
 
 
 async def each_by_itself(

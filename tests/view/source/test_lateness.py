@@ -21,7 +21,7 @@ from tests.view.conftest import Clock, CountingProxy, StartService, content, pan
 from tests.view.overview.test_overview import cards, over, told
 
 from queuescope.panels import load_dashboard
-from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import labels_of
 from queuescope.view import SnapshotService, View
@@ -245,7 +245,7 @@ async def test_samples_that_become_late_are_noticed_without_a_question_of_their_
     scrapes = Scrapes(Scrape(every, every), {"ai_agents_queue_depth": Scrape(every, every)})
     writer, written, now = RemoteWriter(prometheus.port), begin - every, float(begin)
     async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
-        asker = Asker(client, load_dashboard("ai-agents"), matchers=matchers, clock=time.time)
+        asker = Asker(client, matchers=matchers, clock=time.time)
         lateness = Lateness(client, matchers=matchers, clock=lambda: now)
         asked: list[int] = []
         while not lateness.late.behind_seconds:

@@ -14,7 +14,14 @@ from tests.view.conftest import SCRAPE, StartService, content, panels, platform_
 from tests.view.test_service import values_of
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Dashboard, Resolution, count_once, load_dashboard, parse_dashboard
+from queuescope.panels import (
+    Dashboard,
+    Resolution,
+    count_once,
+    load_dashboard,
+    parse_dashboard,
+    render,
+)
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parse
 from queuescope.timeseries import labels_of
@@ -103,7 +110,7 @@ async def test_rates_are_those_of_one(pair: RealPrometheus) -> None:
         resolution = Resolution(300, SCRAPE, await client.ranges_are_left_open())
         for dashboard, factor in ((PLAIN, 2), (ONCE, 1)):
             throughput = next(m for m in dashboard.measures if m.id == "throughput")
-            text = throughput.panel.render(throughput.now, resolution, "", None)
+            text = render(throughput.now, resolution)
             # Both had scraped for a long time then.
             answer = await client.query(text, at=NOW - 3000)
             (sample,) = answer.samples
@@ -111,15 +118,13 @@ async def test_rates_are_those_of_one(pair: RealPrometheus) -> None:
 
 
 async def test_every_query_stays_promql() -> None:
-    panel = ONCE.panels[0]
-    measures = [(m.panel, text) for m in ONCE.measures for text in (m.panel.query, m.now)]
-    texts = [*measures, *((p, text) for p in ONCE.panels for text in (p.query, p.now))]
-    assert ONCE.flow is not None
-    texts += [(panel, t) for t in (ONCE.flow.completion, ONCE.flow.waiting, ONCE.flow.completed)]
-    assert ONCE.ended is not None
-    texts += [(panel, ONCE.ended.now)]
-    for asked, text in texts:
-        query = asked.render(text, Resolution(300, SCRAPE), 'env="(prod,"', None)
+    flow, ended = ONCE.flow, ONCE.ended
+    assert flow is not None
+    assert ended is not None
+    texts = [text for m in ONCE.measures for text in (m.panel.query, m.now)]
+    texts += [text for panel in ONCE.panels for text in (panel.query, panel.now)]
+    for text in (*texts, flow.completion, flow.waiting, flow.completed, ended.now):
+        query = render(text, Resolution(300, SCRAPE), 'env="(prod,"')
         assert str(parse(query))
         assert "max without (replica) (" in query
 

@@ -17,7 +17,7 @@ from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
 from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.panels import RANKED_QUANTILE
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.view.present.live_sources import (
     Act,
     Acts,

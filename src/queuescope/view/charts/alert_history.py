@@ -17,7 +17,7 @@ import numpy as np
 from queuescope.cache import CachedReader
 from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.promql import Matcher, duration
+from queuescope.prometheus.promql import Matcher, duration, union
 from queuescope.timeseries import Frame, Grid, Labels
 from queuescope.view.overview.alerts import AlertRules, AlertScope
 
@@ -101,10 +101,7 @@ class AlertHistories:
         epoch: str | None,
     ) -> Frame:
         """What is recorded at the closed steps of ``grid``; empty where the source is away."""
-        query = " or ".join(
-            _marked(name, text)
-            for name, text in _texts(selector, resolution, grid.step_seconds).items()
-        )
+        query = union(_LABEL, _texts(selector, resolution, grid.step_seconds))
         reading = await self._reader.read(query, grid, source_now=source_now, epoch=epoch)
         frame = reading.frame
         return Frame.empty(grid) if frame is None else Frame.assembled(grid, [frame])
@@ -185,10 +182,6 @@ class AlertHistories:
             )
             for began, (until, fired) in spans.items()
         ]
-
-
-def _marked(name: str, text: str) -> str:
-    return f'label_replace(({text}), "{_LABEL}", "{name}", "", "")'
 
 
 def _texts(selector: str, resolution: Resolution, seconds: float) -> Mapping[str, str]:

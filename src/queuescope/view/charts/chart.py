@@ -19,7 +19,7 @@ from queuescope.figures import (
     value_words,
     with_open_step,
 )
-from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.telemetry import Telemetry
 from queuescope.timeseries import Frame, Grid, LookupStatus, Reading, State
@@ -94,7 +94,7 @@ class _Asked:
 
     @property
     def query(self) -> str:
-        return self.panel.render(self.panel.query, self.resolution, self.matchers, self.by)
+        return render(self.panel.query, self.resolution, self.matchers, self.by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ new step. Where the samples of a step come late, they are seen within ``RECHECK_
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from queuescope.cache import CachedReader
 from queuescope.figures import duration_words
 from queuescope.figures.figure import encode_values
 from queuescope.health import MOVEMENT_SECONDS, DrainHistory, DrainState, drain_history
-from queuescope.panels import Dashboard
+from queuescope.panels import Dashboard, render
+from queuescope.prometheus.promql import parts_of, union
 from queuescope.single_flight import SingleFlight
-from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+from queuescope.timeseries import Floats, Frame, Grid, Labels, Reading, State
 from queuescope.view.selection import View
 from queuescope.view.source.state import Bearings, Surveyor
 
@@ -104,10 +105,9 @@ class FlowHistories:
         movement_steps = -(-max(MOVEMENT_SECONDS, 2 * both.scrape_interval_seconds) // step)
         window_steps = max(window_steps, movement_steps)
         wide = Grid(grid.start - window_steps * step, grid.end, step)
-        query = " or ".join(
-            f"label_replace(({self._filled(template, bearings, step)}), "
-            f'"{_LABEL}", "{name}", "", "")'
-            for name, template in ((_WAITING, flow.waiting), (_COMPLETED, flow.completed))
+        templates = {_WAITING: flow.waiting, _COMPLETED: flow.completed}
+        query = union(
+            _LABEL, {name: self._filled(one, bearings, step) for name, one in templates.items()}
         )
         reading = await self._reader.read(
             query,
@@ -127,7 +127,7 @@ class FlowHistories:
 
     def _filled(self, template: str, bearings: Bearings, step_seconds: int) -> str:
         resolution = bearings.resolution(step_seconds, template)
-        return self._dashboard.panels[0].render(template, resolution, self._matchers, None)
+        return render(template, resolution, self._matchers)
 
     def _is_good(self, kept: _Kept, grid: Grid, bearings: Bearings) -> bool:
         same = (kept.grid, kept.epoch) == (grid, bearings.epoch) and bearings.error is None
@@ -139,7 +139,8 @@ def _content(
 ) -> dict[str, Any]:
     frame = Frame.empty(wide) if reading.frame is None else reading.frame
     frame = Frame.assembled(wide, [frame])
-    waiting, completed = _row(frame, _WAITING), _row(frame, _COMPLETED)
+    rows = parts_of(_LABEL, zip(frame.series, frame.values, strict=True))
+    waiting, completed = _only(rows.get(_WAITING, [])), _only(rows.get(_COMPLETED, []))
     if waiting is None or completed is None:
         cause = reading.cause or "Prometheus counts no jobs that are completed in this range."
         state = reading.state if reading.state is State.UNAVAILABLE else State.EMPTY
@@ -174,7 +175,6 @@ def _packed(found: DrainHistory) -> dict[str, Any]:
     }
 
 
-def _row(frame: Frame, name: str) -> Floats | None:
-    """The one series of this name; None when there is none."""
-    rows = [row for row, labels in enumerate(frame.series) if dict(labels).get(_LABEL) == name]
-    return np.asarray(frame.values[rows[0]]) if len(rows) == 1 else None
+def _only(series: Sequence[tuple[Labels, Floats]]) -> Floats | None:
+    """The values of the one series; None where there is none, or several."""
+    return series[0][1] if len(series) == 1 else None

@@ -10,12 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from queuescope.errors import SourceError, SourceErrorKind
-from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution, render
 from queuescope.panels.native import classic_part
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import selector
-from queuescope.prometheus.promql import Matcher
+from queuescope.prometheus.promql import Matcher, selector
 from queuescope.timeseries import Grid, Labels
 
 CROWD = 500
@@ -168,9 +167,9 @@ class Crowds:
     def _worst_of(self, panel: Panel, by: str, resolution: Resolution) -> str:
         """The query of the worst, with their values."""
         recent = replace(resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
-        value = panel.render(panel.now, recent, self._matchers, by)
+        value = render(panel.now, recent, self._matchers, by)
         if panel.quantiles:
-            buckets = panel.render(classic_part(panel.now), recent, self._matchers, by)
+            buckets = render(classic_part(panel.now), recent, self._matchers, by)
             value = f"histogram_quantile({RANKED_QUANTILE}, {buckets}){value[len(buckets) :]}"
         pick = "bottomk" if panel.kind is Kind.PERCENT else "topk"
         # What has no number (NaN) is not the worst.

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from queuescope.errors import SourceError
-from queuescope.panels import Panel, Resolution
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import Panel, Resolution, render
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.wire import InstantAnswer
+from queuescope.prometheus.promql import parts_of, union
 from queuescope.timeseries import UNDEFINED, Labels
 from queuescope.view.present.questions import ABOUT_THE_QUESTION
 
@@ -41,10 +41,10 @@ class OpenPanel:
         """
         panel = self.panel
         now = replace(self.resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
-        texts = {panel.id: panel.render(panel.now, now, self.matchers, self.by)}
+        texts = {panel.id: render(panel.now, now, self.matchers, self.by)}
         if not panel.quantiles or open_seconds > RECENT_SECONDS:
             part = replace(self.resolution, open_seconds=open_seconds)
-            texts[panel.id + _SO_FAR] = panel.render(panel.query, part, self.matchers, self.by)
+            texts[panel.id + _SO_FAR] = render(panel.query, part, self.matchers, self.by)
         return texts
 
 
@@ -111,29 +111,16 @@ async def _together(
     beside: Mapping[str, str],
 ) -> LiveEnds:
     texts = {name: text for one in panels for name, text in one.texts(at - begun).items()}
-    answer = await client.query(
-        " or ".join(
-            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")'
-            for name, text in {**texts, **beside}.items()
-        ),
-        at=at,
-    )
+    answer = await client.query(union(_LABEL, {**texts, **beside}), at=at)
     if answer.warnings:
         return LiveEnds(at, warnings=answer.warnings)
     names = [one.panel.id for one in panels]
-    found = {name: tuple(_named(answer, name).items()) for name in (*names, *beside)}
-    so_far = {name: tuple(_named(answer, name + _SO_FAR).items()) for name in names}
+    given = parts_of(_LABEL, ((one.labels, one.value) for one in answer.samples))
+    found = {name: tuple(given.get(name, ())) for name in (*names, *beside)}
+    so_far = {name: tuple(given.get(name + _SO_FAR, ())) for name in names}
     # A sample that is no number is one nevertheless.
     for name in names:
         found[name] = tuple(
             (labels, value if math.isfinite(value) else UNDEFINED) for labels, value in found[name]
         )
     return LiveEnds(at, found, so_far)
-
-
-def _named(answer: InstantAnswer, name: str) -> dict[Labels, float]:
-    return {
-        tuple(pair for pair in sample.labels if pair[0] != _LABEL): sample.value
-        for sample in answer.samples
-        if (_LABEL, name) in sample.labels
-    }

@@ -16,7 +16,7 @@ import numpy as np
 from queuescope.broker.reports import label
 from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError
-from queuescope.panels import PerWorker
+from queuescope.panels import PerWorker, render
 from queuescope.prometheus.promql import quote
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
 from queuescope.view.source.state import Bearings, Surveyor
@@ -154,10 +154,11 @@ class WorkerTrends:
         grid = Grid.ending_at(bearings.source_now, SPAN_SECONDS, STEP_SECONDS)
         resolution = bearings.resolution(STEP_SECONDS, self._per_worker.throughput)
         try:
-            query = self._per_worker.render_throughput(
+            query = render(
+                self._per_worker.throughput,
                 resolution,
                 self._matchers,
-                quote(label(worker)),
+                worker=quote(label(worker)),
             )
         except ConfigurationError as exc:
             trend = Trend(State.UNAVAILABLE, None, grid.end, str(exc))

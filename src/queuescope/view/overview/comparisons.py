@@ -44,9 +44,7 @@ class Comparisons:
     ) -> None:
         # Each with its own: the buckets that were enough a quarter of an hour before are so again.
         self._askers = {
-            name: Asker(
-                client, dashboard, matchers=matchers, clock=clock, whole_seconds=_WHOLE_SECONDS
-            )
+            name: Asker(client, matchers=matchers, clock=clock, whole_seconds=_WHOLE_SECONDS)
             for name in COMPARED
         }
         self._questions = tuple(present_of(dashboard, one) for one in dashboard.measures)

@@ -14,7 +14,8 @@ import numpy as np
 
 from queuescope.cache import CachedReader, state_of
 from queuescope.errors import SourceError
-from queuescope.panels import Dashboard, Measure, Resolution, Share
+from queuescope.panels import Dashboard, Measure, Resolution, Share, render
+from queuescope.prometheus.promql import parts_of, union
 from queuescope.timeseries import Frame, Grid, Reading, State
 from queuescope.view.present.questions import Asker, Present, beside_of
 from queuescope.view.source.state import Bearings
@@ -54,7 +55,6 @@ class Days:
         clock: Callable[[], float],
     ) -> None:
         self._reader = reader
-        self._filler = dashboard.panels[0]
         self._matchers = matchers
         self._clock = clock
         self._beside = _beside_charts(dashboard)
@@ -69,12 +69,11 @@ class Days:
         place = self._beside.get(template)
         if place is None or self._is_apart():
             return await self._read(alone, bearings, anew=anew)
-        parts = [
-            f"label_replace(({self.filled(one, bearings.scrapes.resolution(STEP_SECONDS, names))}),"
-            f' "{_LABEL}", "{number}", "", "")'
+        parts = {
+            number: self.filled(one, bearings.scrapes.resolution(STEP_SECONDS, names))
             for one, (number, names) in self._beside.items()
-        ]
-        together = await self._read(" or ".join(parts), bearings, anew=anew)
+        }
+        together = await self._read(union(_LABEL, parts), bearings, anew=anew)
         if together.cause_kind is not None and bearings.error is None:
             # One that cannot be answered must not take the others along.
             reading = await self._read(alone, bearings, anew=anew)
@@ -107,7 +106,7 @@ class Days:
         return reading
 
     def filled(self, template: str, resolution: Resolution) -> str:
-        return self._filler.render(template, resolution, self._matchers, None)
+        return render(template, resolution, self._matchers)
 
 
 def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -126,9 +125,11 @@ def _part(together: Reading, number: str) -> Reading:
     whole = together.frame
     if whole is None:
         return together
-    rows = [row for row, labels in enumerate(whole.series) if (_LABEL, number) in labels]
-    series = tuple(tuple(p for p in whole.series[row] if p[0] != _LABEL) for row in rows)
-    frame = Frame(whole.grid, series, whole.values[rows])
+    mine = parts_of(_LABEL, zip(whole.series, range(len(whole.series)), strict=True)).get(
+        number, []
+    )
+    series = tuple(labels for labels, _ in mine)
+    frame = Frame(whole.grid, series, whole.values[[row for _, row in mine]])
     if together.state not in _WHOLE:
         return replace(together, frame=frame)
     state, cause = state_of(frame)

@@ -29,7 +29,7 @@ from queuescope.health import (
     judge,
     movement,
 )
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import SingleFlight
@@ -118,7 +118,7 @@ class StandingService:
         self._flights = SingleFlight[str, float, None]()
         self._depths: tuple[tuple[Grid, str | None], Reading] | None = None
         self._days = Days(reader, dashboard, matchers=matchers, clock=clock)
-        asker = Asker(client, dashboard, matchers=matchers, clock=clock)
+        asker = Asker(client, matchers=matchers, clock=clock)
         self._shares = DayShares(asker, self._days, clock=clock)
         self._comparisons = Comparisons(client, dashboard, matchers=matchers, clock=clock)
         self._figures = PresentFigures(dashboard, surveyor.present, self._live)
@@ -373,8 +373,7 @@ class StandingService:
             bearings.source_now, max(MEMORY_SECONDS, _FEWEST_SCRAPES * step), step
         )
         if self._depths is None or self._depths[0] != (grid, bearings.epoch):
-            panel = self._dashboard.panels[0]
-            query = panel.render(
+            query = render(
                 flow.waiting, bearings.resolution(step, flow.waiting), self._matchers, None
             )
             reading = await self._reader.read(

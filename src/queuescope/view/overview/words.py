@@ -17,7 +17,7 @@ import numpy as np
 from queuescope.figures import Bounds, figure_words, over_words, value_words
 from queuescope.health import Drain, DrainState, Finding, Health, Limits, Verdict, Worse
 from queuescope.panels import Kind, Measure
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.timeseries import Floats, Reading, State
 from queuescope.view.overview.alerts import Alerts
 from queuescope.view.present.live_sources import Origin

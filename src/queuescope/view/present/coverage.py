@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from queuescope.panels import Dashboard
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.view.present.questions import Present, Question
 from queuescope.view.source.scrapes import Scrapes
 

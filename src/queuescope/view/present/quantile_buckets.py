@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from queuescope.panels import RANKED_QUANTILE
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus.promql import Matcher
 from queuescope.timeseries import Floats, Labels
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import Bounds, curves_of, figure_words
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Kind, Measure, Panel
-from queuescope.panels.model import RECENT_SECONDS
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Ended, Kind, Measure, Panel, render
 from queuescope.panels.native import classic_part
+from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import parts_of, union
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.timeseries import Frame, Grid, Labels
 from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, Brackets
@@ -153,7 +154,6 @@ class Asker:
     def __init__(
         self,
         client: PrometheusClient,
-        dashboard: Dashboard,
         *,
         matchers: str,
         clock: Callable[[], float],
@@ -164,7 +164,6 @@ class Asker:
         All buckets of a histogram are asked for every ``whole_seconds`` at least.
         """
         self._client = client
-        self._filler = dashboard.panels[0]
         self._matchers = matchers
         self._clock = clock
         self._brackets = Brackets(clock, whole_seconds=whole_seconds)
@@ -214,11 +213,9 @@ class Asker:
         }
         for common in set(counted.values()):
             texts[_ENDED] = self._text(common.now, scrapes)
-        parts = [
-            f'label_replace(({text}), "{_LABEL}", "{name}", "", "")' for name, text in texts.items()
-        ]
         # Without labels, so that it stands beside whatever the others give, were it nothing.
-        answer = await self._client.query(" or ".join([*parts, "vector(0)"]), at=at)
+        asked = [*filter(None, [union(_LABEL, texts)]), "vector(0)"]
+        answer = await self._client.query(" or ".join(asked), at=at)
         answered_at = next((s.timestamp for s in answer.samples if not s.labels), None)
         if answered_at is None:
             raise SourceError(
@@ -226,12 +223,13 @@ class Asker:
                 "Prometheus sent an answer that cannot be read",
                 detail="vector(0) gave no sample",
             )
-        rates = _samples(_ENDED, answer)
+        given = parts_of(_LABEL, ((one.labels, one.value) for one in answer.samples))
+        rates = given.get(_ENDED, [])
         if counted and not rates:
             self._uncounted_at = self._clock()
         found, unsure = {}, []
         for question in questions:
-            samples = _samples(question.name, answer)
+            samples = given.get(question.name, [])
             ended = counted.get(question.name)
             if ended is not None and rates:
                 odd = next((rate for _, rate in rates if not math.isfinite(rate)), None)
@@ -279,7 +277,7 @@ class Asker:
     def _text(self, template: str, scrapes: Scrapes, matcher: str = "") -> str:
         matchers = ",".join(text for text in (self._matchers, matcher) if text)
         recent = scrapes.resolution(RECENT_SECONDS, metrics_of(template))
-        return self._filler.render(template, recent, matchers, None)
+        return render(template, recent, matchers)
 
 
 def _ended_of(questions: Sequence[Question]) -> dict[str, Ended]:
@@ -295,14 +293,6 @@ def _of_ended(name: str, ended: Ended, rates: Samples) -> float:
     good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
     # In this order all of them are exactly 100 %.
     return 100 * (good / total) if total else math.nan
-
-
-def _samples(name: str, answer: InstantAnswer) -> Samples:
-    return [
-        (tuple(pair for pair in sample.labels if pair[0] != _LABEL), sample.value)
-        for sample in answer.samples
-        if (_LABEL, name) in sample.labels
-    ]
 
 
 def _figure(question: Question, samples: Samples, at: float, warnings: tuple[str, ...]) -> Present:

@@ -47,7 +47,7 @@ class PresentValues:
         clock: Callable[[], float],
     ) -> None:
         self._coverage = Coverage(dashboard, clock)
-        self._asker = Asker(client, dashboard, matchers=matchers, clock=clock)
+        self._asker = Asker(client, matchers=matchers, clock=clock)
         self._probe = probe
         self._lateness = lateness
         self._questions = (*figures_of(dashboard), *flow_of(dashboard))

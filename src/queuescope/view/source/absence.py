@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from rapidfuzz import process
 
-from queuescope.panels import Panel, Resolution
+from queuescope.panels import Panel, Resolution, render
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import selector
-from queuescope.prometheus.promql import parse_matchers, quote, render_matchers
+from queuescope.prometheus.matchers import parse_matchers
+from queuescope.prometheus.promql import quote, render_matchers, selector
 from queuescope.prometheus.promql import selectors as promql_selectors
 from queuescope.timeseries import Grid
 from queuescope.view.source.data_start import searched_days
@@ -130,7 +130,7 @@ async def _unselected(  # noqa: PLR0917
     present = [name for name in known if await is_there(selector(name, matchers))]
     if not present:
         return ""
-    query = panel.render(panel.query, Resolution(grid.step_seconds, 60), matchers, None)
+    query = render(panel.query, Resolution(grid.step_seconds, 60), matchers)
     own = set(parse_matchers(matchers))
     for name, chosen in promql_selectors(query):
         further = render_matchers(one for one in chosen if one not in own)

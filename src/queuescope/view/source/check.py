@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import selector
+from queuescope.prometheus.promql import selector
 from queuescope.view.source.facts import ask_facts
 from queuescope.view.source.replicas import find_replica_labels, replica_words
 from queuescope.view.source.scrapes import metrics_read

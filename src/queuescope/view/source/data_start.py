@@ -10,7 +10,7 @@ import numpy as np
 from queuescope.errors import SourceError
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import selector
+from queuescope.prometheus.promql import selector
 from queuescope.timeseries import Frame, Grid, sampled
 from queuescope.view.source.sample_extent import oldest_sample
 

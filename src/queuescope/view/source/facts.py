@@ -19,12 +19,11 @@ import msgspec
 import numpy as np
 
 from queuescope.errors import SourceError, SourceErrorKind
-from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.private_files import make_private_folder, write_private
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import quote
-from queuescope.prometheus.names import selector as of_name
-from queuescope.prometheus.promql import Matcher, render_matchers
+from queuescope.prometheus.promql import Matcher, render_matchers, union, with_label
+from queuescope.prometheus.promql import selector as of_name
 from queuescope.timeseries import Grid, Labels
 from queuescope.view.source.sample_extent import newest_sample
 from queuescope.view.source.scrapes import Scrape, Scrapes, lookback_delta_for
@@ -185,8 +184,8 @@ async def _intervals(client: PrometheusClient, metric: str, matchers: str, at: f
     )
     guessed = f"{_COMPARED_SECONDS} / (count_over_time({selector}{window}) > 1)"
     either = (
-        f'label_replace({measured}, "{_WHICH}", "known", "", "") or ignoring ({_WHICH})'
-        f' label_replace({guessed}, "{_WHICH}", "guessed", "", "")'
+        f"{with_label(measured, _WHICH, 'known')} or ignoring ({_WHICH})"
+        f" {with_label(guessed, _WHICH, 'guessed')}"
     )
     answer = await client.query(
         f"topk by (job, instance) (1, {either}) or bottomk by (job, instance) (1, {either})", at=at
@@ -268,7 +267,7 @@ async def _still_hold(
     known: SourceFacts,
 ) -> bool:
     """Whether what is sampled now is so at the intervals and phases that are known."""
-    parts = []
+    parts = {}
     for metric in metrics:
         selector = _selector(metric, matchers)
         scrape = known.scrapes.get(metric, Scrape(*2 * (known.scrape_interval_seconds,)))
@@ -276,14 +275,10 @@ async def _still_hold(
         texts = {"most": f"max({count})", "fewest": f"min({count})"}
         if not scrape.is_mixed:
             texts["phase"] = _phases_of(selector, scrape.slowest_seconds)
-        parts += [
-            f'label_replace(label_replace({text}, "{_METRIC}", {quote(metric)}, "", ""), '
-            f'"{_WHICH}", "{which}", "", "")'
-            for which, text in texts.items()
-        ]
+        parts[metric] = union(_WHICH, texts)
     phases: dict[str, list[Labels]] = {metric: [] for metric in metrics}
     counts: dict[str, dict[str, float]] = {}
-    for sample in (await client.query(" or ".join(parts), at=now)).samples:
+    for sample in (await client.query(union(_METRIC, parts), at=now)).samples:
         labels = dict(sample.labels)
         metric, which = labels[_METRIC], labels[_WHICH]
         if which == "phase":

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from queuescope.errors import SourceError
-from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import quote
-from queuescope.prometheus.names import selector as of_name
+from queuescope.prometheus.promql import selector as of_name
+from queuescope.prometheus.promql import union
 from queuescope.view.present.questions import Present, Question
 from queuescope.view.source.scrapes import Late, Scrape, Scrapes, late_words
 
@@ -302,13 +302,7 @@ class Lateness:
     async def _ask(self, texts: Mapping[str, str], now: float) -> dict[str, float]:
         if not texts:
             return {}
-        answer = await self._client.query(
-            " or ".join(
-                f'label_replace({text}, "{_METRIC}", {quote(name)}, "", "")'
-                for name, text in texts.items()
-            ),
-            at=now,
-        )
+        answer = await self._client.query(union(_METRIC, texts), at=now)
         return {dict(sample.labels)[_METRIC]: sample.value for sample in answer.samples}
 
     def _selector(self, metric: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from queuescope.errors import SourceError
 from queuescope.panels import Measure
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import selector
+from queuescope.prometheus.promql import selector
 from queuescope.view.source.sample_extent import newest_sample
 from queuescope.view.source.state import Bearings
 

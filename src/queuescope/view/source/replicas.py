@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.prometheus.names import label_text, quote, selector
+from queuescope.prometheus.promql import label_text, selector, union
 from queuescope.timeseries import Labels
 
 _LOOKED_AT = 200
@@ -39,16 +39,15 @@ async def find_replica_labels(
     each series is there once. Raises ``SourceError``.
     """
     metrics = dict.fromkeys(name for panel in dashboard.all_panels for name in panel.metrics)
-    parts = []
+    parts = {}
     for metric in metrics:
         newest = f"last_over_time({selector(metric, matchers)}[{_SPAN}])"
         if dashboard.replica_labels:
             newest = (
                 f"max without ({', '.join(map(label_text, dashboard.replica_labels))}) ({newest})"
             )
-        looked = f"topk({_LOOKED_AT}, {newest})"
-        parts.append(f'label_replace({looked}, "{_METRIC}", {quote(metric)}, "", "")')
-    answer = await client.query(" or ".join(parts), at=at)
+        parts[metric] = f"topk({_LOOKED_AT}, {newest})"
+    answer = await client.query(union(_METRIC, parts), at=at)
     series = {sample.labels: sample.value for sample in answer.samples}
     return replica_labels(series, breakdowns=dashboard.breakdowns)
 

@@ -9,23 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from string import Template
 
 from queuescope.errors import ConfigurationError
 from queuescope.figures import duration_words, step_words
-from queuescope.panels import Dashboard, Resolution
-from queuescope.panels.model import LOOKBACK_DELTA_SECONDS
+from queuescope.panels import Dashboard, Resolution, render
+from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import promql
 
 _LOOKBACK_SCRAPES = 5
 """How many intervals of the slowest target a plain selector has to bridge."""
-
-_FILLED = {"matchers": "", "by": "", "le_by": " by (le) ", "shift": "", "alive": "and"}
-_FILLED |= {"reach": ""}
-_FILLED |= {"worker": '"w"'}
-_FILLED |= dict.fromkeys(
-    ("step", "fine", "coarse", "window", "recent", "lookback", "ten_minutes"), "1m"
-)
+_ANY = Resolution(60, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +145,7 @@ def lookback_delta_for(slowest_seconds: int) -> int:
 def metrics_of(template: str) -> tuple[str, ...]:
     """The metrics that a query template reads by name, in order; none where it cannot be read."""
     try:
-        text = Template(template).safe_substitute(_FILLED)
+        text = render(template, _ANY, worker='"w"')
         return tuple(dict.fromkeys(name for name, _ in promql.selectors(text)))
     except ConfigurationError:
         return ()
