@@ -399,8 +399,14 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Shop]:
-    made = Shop(tmp_path_factory.mktemp("shop"), broker_url)
+def python() -> str:
+    """What the shop's workers run in; a module may have an environment of its own."""
+    return sys.executable
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, broker_url: str, python: str) -> Iterator[Shop]:
+    made = Shop(tmp_path_factory.mktemp("shop"), broker_url, python)
     yield made
     made.close()
 

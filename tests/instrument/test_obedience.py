@@ -21,11 +21,11 @@ POOLS = pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 
 
 @pytest.fixture
-def own_shop(tmp_path: Path, server: RealBroker) -> Iterator[Shop]:
+def own_shop(tmp_path: Path, server: RealBroker, python: str) -> Iterator[Shop]:
     """A shop whose broker is its own, so that it may be stopped."""
     folder = tmp_path / "shop"
     folder.mkdir()
-    made = Shop(folder, server.url)
+    made = Shop(folder, server.url, python)
     yield made
     made.close()
 

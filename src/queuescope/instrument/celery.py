@@ -330,21 +330,21 @@ class Instrumentation:
         first_clock = headers.get(FIRST_CLOCK_HEADER, headers.get(CLOCK_HEADER))
         headers[DUE_HEADER] = max(time.time(), self._eta(headers.get("eta")))
         headers[CLOCK_HEADER] = clock_mark()
-        replaced = self._replaced(headers)
-        if replaced is not None:
-            headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = replaced
+        sent_again = self._first_due_of_the_running_job(headers)
+        if sent_again is not None:
+            headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = sent_again
         elif headers.get("retries") and isinstance(first_due, int | float):
             headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = first_due, first_clock
         else:
             headers.pop(FIRST_DUE_HEADER, None)
             headers.pop(FIRST_CLOCK_HEADER, None)
 
-    def _replaced(self, headers: Mapping[str, Any]) -> tuple[float, float | None] | None:
-        """When the job first became due that this message replaces, which runs here, and by which
-        clock.
+    def _first_due_of_the_running_job(
+        self, headers: Mapping[str, Any]
+    ) -> tuple[float, float | None] | None:
+        """When the job that runs here first became due, and by which clock, if this message sends it
+        again. Its id alone tells: Celery 5.3 does not mark what replaces a job.
         """
-        if not headers.get("replaced_task_nesting"):
-            return None
         task = get_current_worker_task()
         if task is None or task.request.id != headers.get("id"):
             return None

@@ -1,0 +1,105 @@
+"""A worker's bare installation; and the proofs of `instrument`, on the oldest Celery.
+
+All other tests run on the newest, in the project's own environment. These run once more, in one
+that holds the least version of all that `pip install queuescope` brings.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from tests.environments import PROJECT, build_wheel, installed, make_environment
+
+# The same tests, and what they need, with the workers of the fixture `python` below.
+from tests.instrument.test_celery import (  # noqa: F401
+    day,
+    test_a_child_killed_in_mid_job_counts_as_failed_once,
+    test_a_countdown_is_no_wait,
+    test_a_job_given_back_to_the_broker_ends_once,
+    test_a_retry_waits_anew_and_its_job_is_timed_from_the_first_attempt,
+    test_a_revoked_job_counts_as_revoked_and_leaves_the_rate_alone,
+    test_counters_stand_at_zero_before_the_first_job,
+    test_each_outcome_is_counted_once_for_its_tenant_and_queue,
+    test_histograms_hold_what_the_rows_of_the_history_tell,
+    test_nothing_is_in_flight_or_lost_at_the_end,
+    test_other_pools_tell_the_same,
+    test_rows_tell_what_went_wrong,
+    test_success_rate_is_the_share_of_the_jobs_that_were_run,
+    test_the_worker_exports_what_the_catalogue_declares_and_nothing_else,
+    test_the_worker_tells_its_processes_and_memory,
+    test_wait_and_runtime_add_up_to_the_latency_of_a_job_without_retry,
+)
+from tests.instrument.test_obedience import (  # noqa: F401
+    broker,
+    own_shop,
+    test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_each_once,
+)
+from tests.instrument.test_outcomes import (  # noqa: F401
+    oddities,
+    test_a_job_that_replaces_another_has_its_latency,
+    test_a_message_that_comes_again_is_counted,
+    test_a_name_that_no_worker_knows_is_in_the_success_rate,
+    test_an_eta_without_a_zone_is_what_celery_takes_it_for,
+    test_an_unusual_end_is_told_as_what_it_is,
+)
+
+# What Celery 5.3 was released with; the others are the least that pyproject.toml allows.
+_OF_THEN = {"kombu": "5.3.0", "redis": "4.5.2"}
+# What a server of the page needs, and a worker does not.
+_OF_THE_PAGE = {
+    "streamlit",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "plotly",
+    "pydantic",
+    "httpx2",
+    "uvicorn",
+}
+
+
+def _oldest() -> dict[str, str]:
+    with (PROJECT / "pyproject.toml").open("rb") as file:
+        wanted = tomllib.load(file)["project"]["dependencies"]
+    bounds = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in wanted]
+    assert all(bounds), "every dependency of a worker has a least version"
+    return {bound[1]: bound[2] for bound in bounds if bound} | _OF_THEN
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("oldest") / "venv"
+    versions = [f"{name}=={version}" for name, version in _oldest().items()]
+    return str(make_environment(folder, wheel, versions=versions))
+
+
+def test_the_environment_holds_the_oldest_versions_and_nothing_of_the_page(python: str) -> None:
+    names = installed(Path(python).parents[1])
+    release = {name: names[name].split(".") for name in _oldest()}
+    assert {name: ".".join(parts) for name, parts in release.items()}.keys() == _oldest().keys()
+    for name, version in _oldest().items():
+        assert release[name][: len(version.split("."))] == version.split("."), name
+    assert _OF_THE_PAGE.isdisjoint(names)
+
+
+def test_the_newest_installation_brings_nothing_of_the_page_either(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """And its command line says what each command lacks there."""
+    make_environment(tmp_path / "venv", wheel)
+    assert _OF_THE_PAGE.isdisjoint(installed(tmp_path / "venv"))
+    program = tmp_path / "venv/bin/queuescope"
+    helped = subprocess.run([program, "exporter", "--help"], capture_output=True, check=False)
+    assert helped.returncode == 0, helped.stderr
+    refused = subprocess.run([program, "serve"], capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "pip install 'queuescope[dashboard]'" in refused.stderr
