@@ -342,8 +342,8 @@ class Instrumentation:
     def _first_due_of_the_running_job(
         self, headers: Mapping[str, Any]
     ) -> tuple[float, float | None] | None:
-        """When the job that runs here first became due, and by which clock, if this message sends it
-        again. Its id alone tells: Celery 5.3 does not mark what replaces a job.
+        """When the job that runs here first became due, and by which clock, where this message
+        sends it again. Its id alone tells: Celery 5.3 does not mark what replaces a job.
         """
         task = get_current_worker_task()
         if task is None or task.request.id != headers.get("id"):
