@@ -22,6 +22,7 @@ from queuescope import __version__
 from queuescope.errors import QueuescopeError
 from queuescope.loop_watchdog import LoopWatchdog
 from queuescope.ports import listen, port_of, raise_descriptor_limit, reachable_host
+from queuescope.words import counted, to_install
 
 
 class _Commands(click.Group):
@@ -37,7 +38,7 @@ class _Commands(click.Group):
             return _refuse(
                 ctx,
                 f"{ctx.invoked_subcommand} needs {error.name}, which is not installed; "
-                f"install queuescope[{extra}]",
+                f"{to_install(extra)}",
             )
 
 
@@ -289,7 +290,7 @@ def audit_verify(head: str) -> None:
     if not found.entries:
         click.echo("The audit is empty: nothing was done yet, or this is another database.")
         return
-    click.echo(f"{found.entries:,} entries, all in place.\nhead {found.head}")
+    click.echo(f"{counted(found.entries, 'entry', 'entries')}, all in place.\nhead {found.head}")
 
 
 _search_options = [

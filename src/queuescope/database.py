@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
 
 from queuescope.errors import ConfigurationError, QueuescopeError, StoreErrorKind
 from queuescope.private_files import make_private_file, make_private_folder
+from queuescope.words import to_install
 
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _KINDS = {
@@ -342,8 +343,7 @@ def _postgresql_engine(url: URL, setting: str, timeout_seconds: float, pool_size
         )
     except ImportError as exc:
         raise ConfigurationError(
-            f"{setting} names PostgreSQL, whose driver is not installed; "
-            "install queuescope[postgresql]"
+            f"{setting} names PostgreSQL, whose driver is not installed; {to_install('postgresql')}"
         ) from exc
 
 

@@ -195,13 +195,13 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_
             return list(both.map(act, range(2)))
 
     told = told_at_once((one,), (one,))
-    assert sorted("1 jobs were sent again." in words for words in told) == [False, True]
+    assert sorted("1 job was sent again." in words for words in told) == [False, True]
     assert any(words.startswith(("ada began", "bob began", "None of these")) for words in told)
     assert town.sent_by_the_mill[before:] == [f"{one} grind"]
     # It is one of the claimed ones now, and the other is not.
     told = told_at_once((one, two), (two,))
     assert town.sent_by_the_mill[before:] == [f"{one} grind", f"{two} grind"]
-    assert sum("1 jobs were sent again." in words for words in told) == 1, told
+    assert sum("1 job was sent again." in words for words in told) == 1, told
 
 
 def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -> None:

@@ -409,7 +409,7 @@ def test_an_unusable_address_is_refused_without_repeating_its_password(url: str)
 
 def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ConfigurationError, match=r"install queuescope\[postgresql\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install .queuescope\[postgresql\]"):
         JobStore("postgresql://u@h/d")
 
 

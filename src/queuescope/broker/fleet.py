@@ -22,6 +22,7 @@ from queuescope.broker.reports import (
     began_at,
 )
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
+from queuescope.words import counted
 
 
 class WorkerStatus(StrEnum):
@@ -432,7 +433,7 @@ def _rate(limited: RateLimited) -> str:
 
 
 def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
+    return counted(count, "job")
 
 
 def _listed(names: Sequence[str]) -> str:

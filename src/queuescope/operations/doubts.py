@@ -13,6 +13,7 @@ from queuescope.broker.redis.purges import Memory, Quarantine, Remembered
 from queuescope.operations.audit import Entry, Phase, Result, utc_words
 from queuescope.operations.request import Operation, Request
 from queuescope.operations.store import OperationsStore
+from queuescope.words import counted
 
 _UNKNOWN = (
     "The broker does not know this purge, and cannot tell whether its jobs are back: it lost its "
@@ -113,7 +114,8 @@ def _said_of_known(purge: Purge, remembered: Remembered, restores: _Restores) ->
         return (
             f"A restore{by_whom} was cut off, and the broker has been started anew since then, is "
             f"another one, or does not tell. It remembers that {remembered.back:,} of "
-            f"{purge.count:,} jobs are back. If it has forgotten some, those run twice."
+            f"{counted(purge.count, 'job is', 'jobs are')} back. If it has forgotten some, those "
+            "run twice."
         )
     return ""
 

@@ -24,6 +24,7 @@ from queuescope.operations.control import Done
 from queuescope.operations.doubts import doubts
 from queuescope.operations.request import ALL_QUEUES, Operation, Request
 from queuescope.operations.store import OperationsStore
+from queuescope.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class PurgeQueue:
                 "what was taken out is kept, and is exported as soon as that is possible."
             ) from exc
         count, held = purged.purge.count, purged.still_reserved
-        words = f"Removed {count:,} jobs, kept as purge {act}."
+        words = f"Removed {counted(count, 'job')}, kept as purge {act}."
         if held is None:
             words += " How many the workers hold is not known; those may still run."
         elif held:
@@ -211,7 +212,8 @@ class RestorePurge:
                 f"Not all may be back, for {exc}; restore it again, which brings back no job twice."
             ) from exc
         return Done(
-            restored.now, f"{restored.now:,} jobs are back in queue {restored.purge.queue}."
+            restored.now,
+            f"{counted(restored.now, 'job is', 'jobs are')} back in queue {restored.purge.queue}.",
         )
 
     def _find(self, purge_id: str) -> Purge:

@@ -21,6 +21,7 @@ from queuescope.errors import (
 from queuescope.operations.control import Done
 from queuescope.operations.request import Request
 from queuescope.operations.retries import NOBODY, known_queues, may_know
+from queuescope.words import counted
 
 ReadFleet = Callable[[], Fleet]
 """The workers as they report; raises ``BrokerError``."""
@@ -259,7 +260,7 @@ def _told(
     known anywhere. Raises ``OutcomeUnknownError`` if any is unknown.
     """
     sent = answers[RetryAnswer.SENT] + answers[RetryAnswer.ALREADY]
-    words = [f"{sent:,} jobs were sent again."]
+    words = [f"{counted(sent, 'job was', 'jobs were')} sent again."]
     if not_failed:
         words.append(f"{not_failed:,} were no longer failed.")
     if answers[RetryAnswer.NOT_KEPT]:
@@ -281,7 +282,7 @@ def _told(
 def _unknown_words(count: int, kinds: list[tuple[str, str]]) -> str:
     named = [f"{name} from queue {queue}" if queue else name for name, queue in kinds[:_TOLD_LIMIT]]
     if len(kinds) > _TOLD_LIMIT:
-        named.append(f"{len(kinds) - _TOLD_LIMIT:,} more kinds")
+        named.append(counted(len(kinds) - _TOLD_LIMIT, "more kind"))
     return (
         f"{count:,} could not be sent: no running worker that serves the queue and can send jobs "
         f"again knows jobs of type {', '.join(named)}."

@@ -438,5 +438,5 @@ def test_a_login_that_is_set_up_is_served(secrets_file: Path, redirect_uri: str)
 
 def test_without_authlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "authlib", None)
-    with pytest.raises(ConfigurationError, match=r"install queuescope\[auth\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install .queuescope\[auth\]"):
         demand_login()

@@ -20,6 +20,7 @@ from streamlit.web.server.starlette import starlette_websocket
 from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
 from queuescope.errors import ConfigurationError
+from queuescope.words import to_install
 
 CALLBACK = "/oauth2callback"
 UNNAMED = "default"
@@ -48,7 +49,7 @@ def demand_login(base_path: str = "") -> None:
     """
     if find_spec("authlib") is None or not auth_util.is_authlib_installed():
         raise ConfigurationError(
-            "authentication is “oidc”, and Authlib is not installed; install queuescope[auth]"
+            f"authentication is “oidc”, and Authlib is not installed; {to_install('auth')}"
         )
     section = auth_util.get_secrets_auth_section()
     if not section:

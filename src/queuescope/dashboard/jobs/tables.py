@@ -42,6 +42,7 @@ from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
 from queuescope.jobs.store import Job, JobStatus
 from queuescope.operations.retries import Obstacle
 from queuescope.shown_text import is_shown_as_it_is
+from queuescope.words import counted
 
 SUMMARY_LENGTH = 140
 GROUPS_SHOWN = 10
@@ -201,7 +202,7 @@ def _tenants(group: FailureGroup, shown: int) -> Markup:
 def _left_out(report: FailureReport) -> Markup:
     parts: list[Cell] = []
     if (more := report.group_count - len(report.groups)) > 0:
-        kinds = "1 more kind" if more == 1 else f"{more:,} more kinds"
+        kinds = counted(more, "more kind")
         if len(report.groups) < GROUPS_LIMIT:
             parts.append(choice(f"Show {kinds} of failure", "all", of="groups"))
         else:
@@ -351,10 +352,10 @@ def _ended(job: Job, reader: Reader) -> Markup:
 def count_words(count: JobCount) -> str:
     """How many there are, as exactly as it is known."""
     if count.is_exact:
-        return "1 job" if count.count == 1 else f"{count.count:,} jobs"
+        return counted(count.count, "job")
     if count.count >= COUNT_LIMIT:
         return f"more than {COUNT_LIMIT:,} jobs"
-    return f"at least {count.count:,} jobs" if count.count else "not counted to the end"
+    return f"at least {counted(count.count, 'job')}" if count.count else "not counted to the end"
 
 
 def pager(page: JobPage, *, is_first: bool) -> Markup:

@@ -36,6 +36,7 @@ from queuescope.dashboard.ui.widgets import (
 from queuescope.dashboard.workers.tables import STATUS_TONES, ahead_words, scheduled_words
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
+from queuescope.words import counted
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Confirmation, Worker
@@ -394,7 +395,7 @@ def _pause_state(picture: BrokerPicture, queue: str) -> Markup:
             if (worker := picture.fleet.get(name)) and queue in worker.report.paused
         )
         if not late:
-            workers = "1 worker" if found.asked == 1 else f"{found.asked:,} workers"
+            workers = _workers(found)
             return mark(f"open: {workers}", Tone.GOOD)
         words = f"resumed: {found.asked - len(late):,} of {_workers(found)} confirmed"
         return joined(mark(words, Tone.WARN), _note(_missing(late)))
@@ -405,7 +406,7 @@ def _pause_state(picture: BrokerPicture, queue: str) -> Markup:
 
 
 def _workers(found: Confirmation) -> str:
-    return "1 worker" if found.asked == 1 else f"{found.asked:,} workers"
+    return counted(found.asked, "worker")
 
 
 def _missing(names: Sequence[str]) -> str:
@@ -425,7 +426,7 @@ def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
     refusal = rights.refusal(lambda: Request.scale(worker.name, 1))
     # Its status says as much.
     is_told = worker.status in (WorkerStatus.LOST, WorkerStatus.SHUTTING_DOWN)
-    places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
+    places = counted(report.pool_size, "place")
     return [
         worker.name,
         f"{report.pool}, {places}",

@@ -28,6 +28,7 @@ from queuescope.view.present.live_sources import (
     LiveSource,
     Origin,
 )
+from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Worker
@@ -248,7 +249,7 @@ def _latency(totals: JobTotals) -> LiveFigure | None:
     if p95 is None:
         return None
     exactly = {quantile: 1000 * seconds for quantile, seconds in totals.latencies.items()}
-    jobs = "1 job" if totals.measured_lately == 1 else f"{totals.measured_lately:,} jobs"
+    jobs = counted(totals.measured_lately, "job")
     note = f"That of the {jobs} that succeeded or failed in the last {duration_words(over)}."
     return LiveFigure(1000 * p95, notes=(note,), quantiles=exactly, over_seconds=over)
 
@@ -334,7 +335,7 @@ def _scheduled_notes(picture: BrokerPicture) -> tuple[str, ...]:
     scheduled = picture.fleet.scheduled()
     if scheduled is None:
         return ()
-    verb = "is" if scheduled.count == 1 else "are"
+    verb = plural(scheduled.count, "is", "are")
     due = ""
     if scheduled.next_at is not None:
         seconds = max(0.0, scheduled.next_at - picture.at)
@@ -376,7 +377,7 @@ def _worker_findings(picture: BrokerPicture) -> Iterable[Finding]:
         yield Finding("workers_stalled", health, cause=_stalled_words(stalled, len(fleet.alive)))
     if fleet.lost:
         names = [worker.name for worker in fleet.lost]
-        verb = "is" if len(names) == 1 else "are"
+        verb = plural(len(names), "is", "are")
         cause = f"{len(names)} of {_workers(len(fleet.workers))} {verb} lost: {_listed(names)}"
         yield Finding("workers_lost", Health.DEGRADED, cause=cause)
 
@@ -386,9 +387,9 @@ def _held_findings(picture: BrokerPicture) -> Iterable[Finding]:
     if held:
         count = sum(queue.depth for queue in held)
         names = [queue.queue for queue in held]
-        verb, jobs = ("is", "job waits") if count == 1 else ("are", "jobs wait")
-        verb = "is" if len(names) == 1 else "are"
-        cause = f"{_listed(names)} {verb} paused, and {count:,} {jobs} there"
+        verb = plural(len(names), "is", "are")
+        waiting = counted(count, "job waits", "jobs wait")
+        cause = f"{_listed(names)} {verb} paused, and {waiting} there"
         yield Finding("paused", Health.DEGRADED, cause=cause)
 
 
@@ -396,11 +397,11 @@ def _unread_findings(picture: BrokerPicture) -> Iterable[Finding]:
     """What stands in the broker and is not known: nobody may take the rest for all."""
     count = len(picture.unreadable)
     if count:
-        verb, reports = ("is", "entry") if count == 1 else ("are", "entries")
+        verb = plural(count, "is", "are")
         names = _listed(list(picture.unreadable))
         cause = (
-            f"{count:,} {reports} among the workers' reports {verb} unreadable, of another "
-            f"version or damaged: {names}"
+            f"{counted(count, 'entry', 'entries')} among the workers' reports {verb} unreadable, "
+            f"of another version or damaged: {names}"
         )
         yield Finding("reports_unreadable", Health.DEGRADED, cause=cause)
     if picture.desired_fault:
@@ -409,16 +410,14 @@ def _unread_findings(picture: BrokerPicture) -> Iterable[Finding]:
         cause = f"{picture.unread:,} of the workers' reports were not read: there are too many"
         yield Finding("reports_unread", Health.DEGRADED, cause=cause)
     if picture.left_out_queues:
-        cause = (
-            f"{picture.left_out_queues:,} queues were not read: workers name too many, or their "
-            "keys hold no messages"
-        )
+        left_out = counted(picture.left_out_queues, "queue was", "queues were")
+        cause = f"{left_out} not read: workers name too many, or their keys hold no messages"
         yield Finding("queues_unread", Health.DEGRADED, cause=cause)
 
 
 def _stalled_words(stalled: list[Worker], alive: int) -> str:
     first = stalled[0]
-    verb = "is" if len(stalled) == 1 else "are"
+    verb = plural(len(stalled), "is", "are")
     reason = first.reason.rstrip(".")
     return f"{len(stalled)} of {_workers(alive)} {verb} stalled: {first.name}: {reason}"
 
@@ -429,7 +428,7 @@ def _is_held_back(picture: BrokerPicture) -> bool:
 
 
 def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+    return counted(count, "worker")
 
 
 def _listed(names: list[str]) -> str:

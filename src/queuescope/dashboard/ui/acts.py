@@ -32,6 +32,7 @@ from queuescope.dashboard.ui.widgets import (
 from queuescope.errors import RefusedError
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.request import Operation, Request
+from queuescope.words import counted
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Worker
@@ -211,7 +212,7 @@ def offer_scale(worker: str) -> None:
     def choose() -> Request | None:
         found = _worker(worker)
         now = 1 if found is None else max(1, found.report.pool_size)
-        show(element("p", "Worker ", _named(worker), f" has {now:,} places."))
+        show(element("p", "Worker ", _named(worker), f" has {counted(now, 'place')}."))
         with st.form("queuescope_scale", border=False):
             size = st.number_input("Places from now on", 1, _SIZE_LIMIT, min(now, _SIZE_LIMIT))
             if not st.form_submit_button("Go on", type="primary"):
@@ -437,7 +438,7 @@ def _touched(plan: Plan) -> Markup:
     """What it touches now, in a sentence."""
     request, count = plan.request, plan.count
     subject = _named(request.subject)
-    jobs = "1 job" if count == 1 else f"{count:,} jobs"
+    jobs = counted(count, "job")
     match request.operation:
         case Operation.PAUSE | Operation.RESUME:
             verb = "paused" if request.operation is Operation.PAUSE else "resumed"
@@ -456,7 +457,11 @@ def _touched(plan: Plan) -> Markup:
             return joined("Job ", subject, " is never to start.")
         case Operation.SCALE:
             return joined(
-                "Worker ", subject, f" has {count:,} places and is to have ", request.size, "."
+                "Worker ",
+                subject,
+                f" has {counted(count, 'place')} and is to have ",
+                request.size,
+                ".",
             )
 
 

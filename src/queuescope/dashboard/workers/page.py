@@ -33,6 +33,7 @@ from queuescope.dashboard.workers.tables import (
 )
 from queuescope.errors import JobStoreError
 from queuescope.operations.access import Role
+from queuescope.words import counted
 
 if TYPE_CHECKING:
     from queuescope.watch import BrokerPicture, Sighting, Watch
@@ -171,7 +172,7 @@ def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
     count = len(picture.unreadable) + picture.unread
     if not count:
         return []
-    entries = "1 entry" if count == 1 else f"{count:,} entries"
+    entries = counted(count, "entry", "entries")
     names = ", ".join(picture.unreadable[:_NAMED])
     return [
         notice(

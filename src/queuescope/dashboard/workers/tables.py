@@ -29,6 +29,7 @@ from queuescope.dashboard.ui.widgets import (
 )
 from queuescope.figures.words import duration_words
 from queuescope.timeseries import Floats, State
+from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Worker
@@ -151,17 +152,16 @@ def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Marku
     """How many live, or did when this was seen, and how many there are of each status."""
     alive, known = len(roster.alive), len(roster.alive) + len(roster.lost)
     be = "" if is_fresh else " was" if 1 in (alive, known) else " were"
-    words = f"{alive:,} of {known:,} {'worker' if known == 1 else 'workers'}{be} alive"
+    words = f"{alive:,} of {known:,} {plural(known, 'worker')}{be} alive"
     if not can_report:
-        words = f"{known:,} {'worker' if known == 1 else 'workers'}: not known who is alive"
+        words = f"{counted(known, 'worker')}: not known who is alive"
     marks = [
         mark(f"{count:,} {status}", STATUS_TONES[status])
         for status, count in roster.counts.items()
         if count and (can_report or status != "lost")
     ]
     if roster.stuck_jobs:
-        jobs = "job" if roster.stuck_jobs == 1 else "jobs"
-        marks.append(mark(f"{roster.stuck_jobs:,} {jobs} far older than usual", Tone.WARN))
+        marks.append(mark(f"{counted(roster.stuck_jobs, 'job')} far older than usual", Tone.WARN))
     return element("p", element("strong", words), *marks, class_="qs-summary")
 
 
@@ -198,7 +198,7 @@ def found(entries: Sequence[Entry], text: str) -> list[Entry]:
 
 def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
     worker, report = entry.worker, entry.worker.report
-    places = "1 place" if report.pool_size == 1 else f"{report.pool_size:,} places"
+    places = counted(report.pool_size, "place")
     return [
         element(
             "div",
@@ -358,7 +358,7 @@ def _cpu(usage: Usage | None) -> Markup:
         return _not_measured()
     if usage.limit is None:
         return joined(figure(usage.used, "cores", digits=2), _note("no limit known"))
-    cores = "1 core" if usage.limit == 1 else f"{usage.limit:g} cores"
+    cores = f"{usage.limit:g} {plural(usage.limit, 'core')}"
     return _meter(usage, f"{usage.used:.2f} of {cores}", "CPU")
 
 

@@ -23,6 +23,7 @@ from queuescope.view.overview.alerts import Alerts
 from queuescope.view.present.live_sources import Origin
 from queuescope.view.present.questions import Present
 from queuescope.view.source.scrapes import ago_words, late_words
+from queuescope.words import counted, plural
 
 Reason = list[str | dict[str, float]]
 
@@ -156,7 +157,7 @@ def verdict_content(
             *older,
         ]
         if left_out:
-            verb = "is" if len(left_out) == 1 else "are"
+            verb = plural(len(left_out), "is", "are")
             reason.append(f"; {_listed(left_out)} {verb} not measured here")
     return {
         "state": verdict.health,
@@ -175,7 +176,7 @@ def _late_reasons(late: Mapping[str, float], behind_seconds: float) -> list[str]
             said.append(f"; Prometheus is {words} behind, so this was {words} ago")
             continue
         titles = [title for title, one in late.items() if one == seconds]
-        verb = "was" if len(titles) == 1 else "were"
+        verb = plural(len(titles), "was", "were")
         said.append(f"; {_listed(titles)} {verb} so {ago_words(seconds)}")
     return said
 
@@ -263,7 +264,7 @@ def drain_content(found: Drain, scheduled: int = 0) -> dict[str, Any]:
         # Without it nobody would know of them where nothing waits.
         is_empty = found.state is DrainState.EMPTY
         brief = f"{scheduled:,} scheduled" if is_empty else brief
-        sentence += f" {scheduled:,} {'is' if scheduled == 1 else 'are'} scheduled for later."
+        sentence += f" {scheduled:,} {plural(scheduled, 'is', 'are')} scheduled for later."
     return {
         "state": found.state,
         "brief": brief,
@@ -511,7 +512,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _jobs(count: float) -> str:
-    return "1 job waits" if count == 1 else f"{value_words(Kind.COUNT, count)} jobs wait"
+    return f"{value_words(Kind.COUNT, count)} {plural(count, 'job waits', 'jobs wait')}"
 
 
 def _panel_of(measure: Measure | None) -> str | None:
@@ -551,7 +552,7 @@ def _drain_words(found: Drain, growth_per_minute: float | None) -> tuple[str, st
         sentence = f"The queue is growing by {rate} a minute"
     if not found.workers or not found.workers_needed:
         return words, f"{sentence}."
-    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    workers = counted(found.workers, "worker")
     if state is DrainState.GROWING:
         needed = found.workers_needed
         return words, f"{sentence}: it will not clear with {workers}; {needed} would."

@@ -15,6 +15,7 @@ from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import label_text, selector, union
 from queuescope.timeseries import Labels
+from queuescope.words import plural
 
 _LOOKED_AT = 200
 """Series of each metric: those that count highest, so that replicas come together."""
@@ -71,7 +72,7 @@ def replica_labels(series: Mapping[Labels, float], *, breakdowns: Sequence[str])
 
 def replica_words(labels: Sequence[str]) -> str:
     """What to say of replicas that differ in ``labels``, and the setting to write."""
-    which = "label" if len(labels) == 1 else "labels"
+    which = plural(len(labels), "label")
     return (
         f"Each series is there more than once, apart in the {which} {' and '.join(labels)}: "
         "several Prometheus servers scrape the same targets, and every count is multiplied. "
