@@ -65,7 +65,7 @@ from queuescope.view.overview.alerts import AlertScope
 from queuescope.view.overview.overview import StandingService
 from queuescope.view.source.facts import FactsFile
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _STREAMLIT_STATIC = Path(st.__file__).parent / "static"
 _CACHED_POINTS = 20_000_000
@@ -388,7 +388,7 @@ def _keep_private(data_dir: Path, operations: Path | None) -> None:
     with suppress(OSError):
         make_private_folder(data_dir)
     for warning in open_to_others(data_dir, operations):
-        _log.warning("%s", warning)
+        logger.warning("%s", warning)
 
 
 def liveness(ended: Sequence[str], failing: Sequence[str]) -> Response:

@@ -40,7 +40,7 @@ from queuescope.view.source.replicas import find_replica_labels, replica_words
 from queuescope.view.source.scrapes import Scrapes, measured_over, metrics_read
 from queuescope.view.source.state import Bearings
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MAX_VIEWS = 256
 
@@ -422,7 +422,7 @@ class SnapshotService:
                 self._client, metrics_read(self._dashboard), self._matchers, source_now, self._facts
             )
         except SourceError as exc:
-            _log.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
+            logger.warning("cannot learn about the source: %s (%s)", exc, exc.detail)
             return
         facts = replace(facts, late=self._lateness.known)
         await asyncio.to_thread(self._facts_file.save, self._client.identity, facts)
@@ -462,7 +462,7 @@ class SnapshotService:
                 self._client, self._dashboard, self._matchers, source_now
             )
         except SourceError as exc:
-            _log.warning("cannot look for replicas: %s (%s)", exc, exc.detail)
+            logger.warning("cannot look for replicas: %s (%s)", exc, exc.detail)
 
     def _know(self, facts: SourceFacts | None) -> None:
         self._facts = facts

@@ -31,7 +31,7 @@ _ORPHANED = "Its worker has not been heard of for a day; how it ended is not kno
 _REPLACED = "The worker ended while it ran this job."
 _NOT_RETRIED = "It was to run again and has not begun within 7 days."
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class History(Protocol):
@@ -132,7 +132,7 @@ class HistoryKeeper:
             )
             for status, count in ended.items():
                 if count:
-                    _log.info("%r is lost: %d of its jobs are %s", left.worker, count, status)
+                    logger.info("%r is lost: %d of its jobs are %s", left.worker, count, status)
                 changed += count
             del self._pending[life]
             self._ended.add(life)

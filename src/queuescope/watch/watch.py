@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from queuescope.errors import InternalError, QueuescopeError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -146,11 +146,11 @@ class Watch(Generic[T]):
             value = self._read()
         except QueuescopeError as exc:
             if last.error is None:
-                _log.warning("%s: %s", self._thread.name, exc)
+                logger.warning("%s: %s", self._thread.name, exc)
             return _failed(last, exc, began_at)
-        except Exception as exc:  # noqa: BLE001 - the watch must outlive whatever is read
+        except Exception as exc:
             if not isinstance(last.error, InternalError):
-                _log.exception("%s met an error of its own", self._thread.name)
+                logger.exception("%s met an error of its own", self._thread.name)
             words = f"Queuescope met an error of its own in reading this ({type(exc).__name__})"
             return _failed(last, InternalError(words), began_at)
         now = self._clock()

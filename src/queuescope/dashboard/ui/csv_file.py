@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 _PIECE_TAKEN_WITHIN_SECONDS = 30.0
 _WHOLE_TAKEN_WITHIN_SECONDS = 600.0
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class CsvFile(StreamingResponse):
@@ -47,7 +47,7 @@ class CsvFile(StreamingResponse):
             await super().__call__(scope, receive, send_in_time)
         except _TooSlowError:
             # Without its end the server breaks it off.
-            _log.warning("a CSV file was broken off: its reader took too long")
+            logger.warning("a CSV file was broken off: its reader took too long")
         finally:
             self._ended()
 

@@ -16,7 +16,7 @@ from queuescope.prometheus.promql import parts_of, union
 from queuescope.timeseries import UNDEFINED, Labels
 from queuescope.view.present.questions import ABOUT_THE_QUESTION
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LABEL = "queuescope_live"
 _SO_FAR = "|so_far"
@@ -99,7 +99,7 @@ async def _alone(client: PrometheusClient, panel: OpenPanel, begun: int, at: flo
     except SourceError as exc:
         if exc.kind not in ABOUT_THE_QUESTION:
             return LiveEnds(at, error=exc)
-        _log.warning("cannot read the open step of %s: %s (%s)", panel.panel.id, exc, exc.detail)
+        logger.warning("cannot read the open step of %s: %s (%s)", panel.panel.id, exc, exc.detail)
         return LiveEnds(at)
 
 

@@ -20,7 +20,7 @@ from queuescope.prometheus.client import Alert
 from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.timeseries import State
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _MAX_ALERTS = 50
 _KEPT_SECONDS = 15.0
@@ -161,7 +161,7 @@ class AlertRules:
         try:
             rules = [rule for group in await self._client.rules() for rule in group.rules]
         except SourceError as exc:
-            _log.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
+            logger.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
             return
         recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
         self.panel_of = dict.fromkeys(names)
@@ -205,7 +205,7 @@ class AlertReader:
             try:
                 self._last = await self._read(source_now)
             except SourceError as exc:
-                _log.warning("cannot read the alerts: %s (%s)", exc, exc.detail)
+                logger.warning("cannot read the alerts: %s (%s)", exc, exc.detail)
                 error = exc
         if error is not None:
             state = State.UNAVAILABLE if self._last.as_of is None else State.STALE

@@ -14,7 +14,7 @@ from queuescope.view.overview.days import STEP_SECONDS
 from queuescope.view.present.questions import Asker, Present, present_by, present_of
 from queuescope.view.source.state import Bearings
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
 """How many seconds ago that was."""
@@ -70,11 +70,11 @@ class Comparisons:
             answers = await self._askers[name].ask(self._questions, bearings.scrapes, at)
         except SourceError as exc:
             # The card says that there is nothing to compare with.
-            _log.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
+            logger.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
             self._then.pop(name, None)
             return
         for figure, error in answers.failed.items():
-            _log.warning("cannot compare %s: %s (%s)", figure, error, error.detail)
+            logger.warning("cannot compare %s: %s (%s)", figure, error, error.detail)
         # Half an answer is none.
         found = {
             figure: present

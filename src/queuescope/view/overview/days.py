@@ -20,7 +20,7 @@ from queuescope.timeseries import Frame, Grid, Reading, State
 from queuescope.view.present.questions import Asker, Present, beside_of
 from queuescope.view.source.state import Bearings
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400
 STEP_SECONDS = 900
@@ -180,7 +180,7 @@ class DayShares:
         except SourceError as exc:
             error, found = exc, held
         if error is not None:
-            _log.warning("cannot read %s: %s (%s)", question.name, error, error.detail)
+            logger.warning("cannot read %s: %s (%s)", question.name, error, error.detail)
             found = replace(held, cause=str(error))
         self._asked[measure.id] = (self._clock(), found)
         return found

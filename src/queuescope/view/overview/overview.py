@@ -65,7 +65,7 @@ from queuescope.view.present.values import SHARED_SECONDS
 from queuescope.view.source.measured import MeasuredHere
 from queuescope.view.source.state import Bearings, Surveyor
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _STANDING = "standing"
 _DEPTH_STEP_SECONDS = 15
 _FEWEST_SCRAPES = 12

@@ -25,7 +25,7 @@ from queuescope.view.source.lateness import Lateness
 from queuescope.view.source.probe import Probe
 from queuescope.view.source.scrapes import Scrapes, metrics_of
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SHARED_SECONDS = 1.0
 """Who wants nothing older still shares what somebody asked for a moment ago."""
@@ -118,13 +118,13 @@ class PresentValues:
         try:
             answers = await self._answers(questions, scrapes)
         except SourceError as exc:
-            _log.warning("cannot read the present values: %s (%s)", exc, exc.detail)
+            logger.warning("cannot read the present values: %s (%s)", exc, exc.detail)
             for question in self._questions:
                 self._fail(question.name, exc)
             return
         self._found.update(answers.found)
         for name, error in answers.failed.items():
-            _log.warning("cannot read the present %s: %s (%s)", name, error, error.detail)
+            logger.warning("cannot read the present %s: %s (%s)", name, error, error.detail)
             self._fail(name, error)
             if error.kind in ABOUT_THE_QUESTION:
                 self._refused[name] = self._clock()

@@ -19,7 +19,7 @@ from queuescope.prometheus.promql import union
 from queuescope.view.present.questions import Present, Question
 from queuescope.view.source.scrapes import Late, Scrape, Scrapes, late_words
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 MOST_SECONDS = 10_800
 """Samples that arrive later than this are not waited for."""
@@ -269,7 +269,7 @@ class Lateness:
                     before = await self._newest_before(name, one.at)
                 one.see(now, at, before)
         except SourceError as exc:
-            _log.warning("cannot look how late samples are: %s (%s)", exc, exc.detail)
+            logger.warning("cannot look how late samples are: %s (%s)", exc, exc.detail)
         for name in self._arrivals.keys() - scrapes.keys():
             del self._arrivals[name]
         self.late = self._summed()

@@ -15,7 +15,7 @@ from queuescope.prometheus.promql import selector
 from queuescope.view.source.sample_extent import newest_sample
 from queuescope.view.source.state import Bearings
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SEARCHED_DAYS = 30
 _KEPT_SECONDS = 600.0
@@ -69,7 +69,7 @@ class MeasuredHere:
             was_had = await self._was_had(measure, now)
         except SourceError as exc:
             # Until it is known otherwise, it may be lost.
-            _log.warning("cannot look for %s: %s (%s)", measure.id, exc, exc.detail)
+            logger.warning("cannot look for %s: %s (%s)", measure.id, exc, exc.detail)
             self._never.pop(measure.id, None)
             return
         if was_had:
