@@ -31,7 +31,7 @@ def test_no_other_module_makes_plurals_or_names_an_extra_by_itself() -> None:
     named = set()
     for file in (PROJECT / "src").rglob("*.py"):
         text = file.read_text("utf-8")
-        named |= set(re.findall(r'to_install\("(\w+)"\)', text))
+        named |= set(re.findall(r"to_install\(['\"](\w+)['\"]\)", text))
         if file.name != "words.py":
             assert "queuescope[" not in text, file
             assert not re.search(r'"1 \w+" if|"(?:is|job|worker)" if .* == 1 else', text), file

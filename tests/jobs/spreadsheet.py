@@ -23,8 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.jobs.conftest import FAILED, T0
-from tests.jobs.test_export import FORMULAS, SIGNS
 from tests.long_proof import Outcome
+from tests.test_csv_cells import FORMULAS, SIGNS
 
 from queuescope.jobs.export import COLUMNS, csv_of
 from queuescope.jobs.store import Job

