@@ -1,0 +1,85 @@
+// Draws before Streamlit is there, in a holder that lies where Streamlit will put the page, and
+// hands the very same nodes over when its component mounts: nothing is drawn twice.
+import { Page } from "./overview/page.js";
+import { part } from "./ui/elements.js";
+import { showLive } from "./ui/live_html.js";
+import { currentTheme } from "./ui/theme.js";
+import { followVisitor } from "./ui/visitor.js";
+
+/** @type {Page | null} */
+let page = null;
+
+function newRoot() {
+  const template = part(document, "#queuescope-shell", HTMLTemplateElement);
+  return /** @type {HTMLElement} */ (template.content.firstElementChild?.cloneNode(true));
+}
+
+/** The component's mount: `slot` takes the page. Returns what undoes it. @param {HTMLElement} slot */
+function adopt(slot) {
+  const early = document.getElementById("queuescope-early");
+  const adopted = page ??= new Page(newRoot());
+  // A node that moves loses the focus: who was tabbing or typing goes on where they were.
+  const focused = document.activeElement;
+  const hadFocus = focused instanceof HTMLElement && adopted.root.contains(focused);
+  slot.replaceChildren(adopted.refusal ?? adopted.root);
+  if (hadFocus) focused.focus({ preventScroll: true });
+  early?.remove();
+  adopted.applyTheme();
+  adopted.enter();
+  adopted.start();
+  return () => {
+    const shown = adopted.refusal ?? adopted.root;
+    if (shown.parentElement !== slot) return;
+    adopted.stop();
+    shown.remove();
+  };
+}
+
+function drawEarly() {
+  const early = document.getElementById("queuescope-early");
+  if (!early || page) return;
+  const root = newRoot();
+  early.replaceChildren(root);
+  early.dataset.theme = currentTheme(root);
+  const drawing = page = new Page(root);
+  drawing.enter();
+  const inline = document.getElementById("queuescope-snapshot");
+  const started = drawing.start(inline ? JSON.parse(inline.textContent ?? "") : null);
+  // After the paint: a frame's own callbacks still run before it.
+  started.then(() => drawing.drawn()).finally(
+    () => requestAnimationFrame(() => setTimeout(() => window.queuescopeStartStreamlit?.())),
+  );
+}
+
+/**
+ * Streamlit tells of a lost connection in a dialog that covers and disables everything. The page
+ * tells it itself, with the age of what it shows, and can still be used; it asks at once.
+ * @param {HTMLElement} dialog
+ */
+function dismissConnectionError(dialog) {
+  if (!page?.root.isConnected) return;
+  if (dialog.querySelector("h2")?.textContent !== "Connection error") return;
+  dialog.style.visibility = "hidden";
+  const close = dialog.querySelector("button[aria-label=Close]");
+  if (close instanceof HTMLElement) close.click();
+  page.load({ isQuiet: true });
+}
+
+/** What Streamlit lays over the page stands beside it, where the theme does not reach. @param {HTMLElement} node */
+function followTheme(node) {
+  const app = document.querySelector(".stApp");
+  if (app) node.style.colorScheme = getComputedStyle(app).colorScheme;
+}
+
+new MutationObserver((changes) => {
+  for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+    if (!(node instanceof HTMLElement)) continue;
+    followTheme(node);
+    const dialog = node.matches("[data-testid=stDialog]") ? node : node.querySelector("[data-testid=stDialog]");
+    if (dialog instanceof HTMLElement) dismissConnectionError(dialog);
+  }
+}).observe(document.body, { childList: true });
+
+window.queuescope = { adopt, showLive, page: () => page };
+followVisitor();
+drawEarly();

@@ -1,0 +1,51 @@
+// What the page rests on; each source fails by itself.
+import { named, part, textElement } from "../ui/elements.js";
+import { capital, counted, sentence } from "../ui/text.js";
+import { ageText } from "../ui/time.js";
+
+/** @import { OverviewAnswer, Source } from "../answers.d.ts" */
+/** @import { Surroundings } from "./overview.js" */
+
+export class Sources {
+  /** @param {HTMLElement} root @param {Surroundings} page */
+  constructor(root, page) {
+    this.page = page;
+    this.box = named(root, "sources");
+  }
+
+  /** @param {OverviewAnswer | null} content @param {string} problem why our own server does not answer */
+  show(content, problem) {
+    const sources = content?.sources ?? [];
+    const away = sources.filter((source) => problem || source.state !== "fresh").length;
+    this.box.hidden = !sources.length;
+    this.box.dataset.tone = away ? "bad" : "note";
+    part(this.box, "summary").textContent = away ? `${counted(away, "source")} away` : counted(sources.length, "source");
+    part(this.box, "ul").replaceChildren(...sources.map((source) => this.#item(source, problem)));
+  }
+
+  /** @param {Source} source @param {string} problem */
+  #item(source, problem) {
+    const isFresh = source.state === "fresh" && !problem;
+    const state = problem ? "not known" : source.state;
+    const item = document.createElement("li");
+    item.dataset.source = source.id;
+    item.dataset.state = state;
+    const said = [];
+    if (problem) said.push(problem);
+    else if (!isFresh) {
+      const since = source.since ? `, since ${this.page.moment(source.since)}` : "";
+      said.push(sentence(`${capital(source.cause)}${since}`));
+    }
+    if (source.asOf) {
+      const old = isFresh ? "" : `, ${ageText(this.page.now() - source.asOf)} old`;
+      said.push(`As of ${this.page.moment(source.asOf)}${old}.`);
+    }
+    if (source.kind && source.state !== "fresh") said.push(`Kind: ${source.kind}.`);
+    if (source.tells.length) said.push(`It tells ${source.tells.join(", ")}.`);
+    item.append(
+      textElement("strong", `${source.title}: ${state}`),
+      ...said.map((text) => textElement("span", text, "qs-muted")),
+    );
+    return item;
+  }
+}

@@ -1,0 +1,18 @@
+import { closest } from "./elements.js";
+
+/**
+ * Another page of the running application needs no new document; one with a query does.
+ * @param {HTMLElement} root
+ */
+export function followLinks(root) {
+  root.addEventListener("click", (event) => {
+    const link = closest(event, "a.qs-way");
+    if (!(link instanceof HTMLAnchorElement) || link.search) return;
+    if (event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    const known = [...document.querySelectorAll('[data-testid="stTopNavLink"]')]
+      .find((one) => one instanceof HTMLAnchorElement && one.pathname === link.pathname);
+    if (!(known instanceof HTMLElement)) return;
+    event.preventDefault();
+    known.click();
+  });
+}
