@@ -343,7 +343,7 @@ def _click_on(choice: str) -> str:
 def _choose_week(step_seconds: int) -> str:
     # What the button does, but with 1,000 points instead of the range's own step.
     chosen = f'{{ range: "7d", custom: null, step: "{step_seconds}" }}'
-    return f"window.queuescope.page().trends.chooseView({chosen})"
+    return f"window.queuescope.page().chooseView({chosen})"
 
 
 def _options() -> Options:

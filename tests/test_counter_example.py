@@ -243,7 +243,7 @@ def test_the_page_offers_the_refresh_intervals_that_can_be_set() -> None:
                 self.offered.append(int(given["value"] or ""))
 
     page = Options()
-    page.feed((SOURCE / "dashboard" / "static" / "page" / "shell.html").read_text("utf-8"))
+    page.feed((SOURCE / "dashboard" / "static" / "overview" / "page.html").read_text("utf-8"))
     assert tuple(page.offered) == get_args(RefreshSeconds)
 
 
@@ -252,15 +252,15 @@ def test_an_age_of_three_days_is_not_told_as_seconds() -> None:
     assert duration_words(3 * 86_400 + 7_200) == "3 d 2 h"
 
 
-# Takes what dashboard/widgets.py has escaped, of which tests/dashboard/ui/test_widgets.py is.
-_DESCRIBED_BY_THE_SERVER = {"live.js": ["wanted.innerHTML = data.html;"]}
+# Takes what dashboard/ui/widgets.py has escaped, of which tests/dashboard/ui/test_widgets.py is.
+_DESCRIBED_BY_THE_SERVER = {"live_html.js": ["wanted.innerHTML = data.html;"]}
 
 
 def test_text_from_outside_never_becomes_markup() -> None:
     dangerous = re.compile(
         r"\.(innerHTML|outerHTML|srcdoc)\s*\+?=[^=]|insertAdjacentHTML|document\.write|\beval\("
     )
-    scripts = sorted((SOURCE / "dashboard" / "static" / "page").glob("*.js"))
+    scripts = sorted((SOURCE / "dashboard" / "static").glob("*/*.js"))
     assert len(scripts) >= 4
     for script in scripts:
         lines = script.read_text("utf-8").splitlines()

@@ -345,10 +345,10 @@ def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
     page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
     # The ends of the curves are told by the cards: with them the page is as it stays.
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
-    page.page.evaluate("queuescope.page().trends.drawn()")
+    page.page.evaluate("queuescope.page().drawn()")
     # Others look at the same range, and for them it has been read again since.
     asked = f"{page.base_url}/queuescope/view?range=24h&age=1"
-    taken = page.page.evaluate("queuescope.page().trends.payload.takenAt")
+    taken = page.page.evaluate("queuescope.page().store.answer.takenAt")
     while page.page.request.get(asked).json()["takenAt"] == taken:
         page.page.wait_for_timeout(100)
     drawn_name, drawn = save(page, "latency", "Save what is drawn as CSV")

@@ -15,27 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from queuescope.dashboard.joined_script import join_modules
+
 STATIC = Path(__file__).parent / "static"
 PREFIX = "/queuescope/static"
 _IMMUTABLE = "public, max-age=31536000, immutable"
-_SCRIPTS = (
-    *(
-        "zone",
-        "address",
-        "ticks",
-        "figure",
-        "details",
-        "points",
-        "strip",
-        "ends",
-        "marks",
-        "failures",
-    ),
-    *("chart", "standing", "refusal", "printing", "trends", "live", "visitor", "boot"),
-)
 _STYLES = (
-    *("page", "standing", "widgets", "overlays", "entrance"),
-    *("operations", "failures", "jobs", "workers", "print"),
+    *("overview/page", "overview/overview", "ui/widgets", "charts/overlays", "ui/visitor"),
+    *("operations/operations", "overview/failures", "jobs/jobs", "workers/workers"),
+    "overview/print",
 )
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
@@ -84,14 +72,11 @@ class Assets:
     def __init__(self, base_path: str = "") -> None:
         """``base_path`` is what a proxy puts before the addresses of this server."""
         self._base_path = base_path
-        page = STATIC / "page"
-        script = "\n".join((page / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
         library = _compiled_at_once((STATIC / "vendor" / "plotly-basic.min.js").read_bytes())
         self._assets: dict[str, Asset] = {}
         self.plotly = self._add("plotly-basic", ".js", library, 9)
-        wrapped = f'"use strict";(() => {{\n{script}\n}})();\n'.encode()
-        self.script = self._add("page", ".js", wrapped, 11)
-        style = "".join((page / f"{name}.css").read_text("utf-8") for name in _STYLES)
+        self.script = self._add("page", ".js", join_modules(STATIC / "boot.js").encode(), 11)
+        style = "".join((STATIC / f"{name}.css").read_text("utf-8") for name in _STYLES)
         self.style = _colours_of_sheets(style) + style
         self.icon = self._add("queuescope", ".svg", (STATIC / "queuescope.svg").read_bytes(), 11)
 

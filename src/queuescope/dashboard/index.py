@@ -60,10 +60,10 @@ class Shell:
         has_jobs: bool = False,
     ) -> None:
         """``has_jobs``: there is a job history to tell failures of."""
-        page = STATIC / "page"
-        chart = Template((page / "chart.html").read_text("utf-8"))
+        page = STATIC / "overview"
+        chart = Template((STATIC / "charts" / "chart.html").read_text("utf-8"))
         card = Template((page / "card.html").read_text("utf-8"))
-        standing = Template((page / "standing.html").read_text("utf-8")).substitute(
+        overview = Template((page / "overview.html").read_text("utf-8")).substitute(
             cards="".join(
                 card.substitute(
                     id=m.id, title=escape(m.title), note=escape("" if m.has_beside else m.note)
@@ -81,10 +81,10 @@ class Shell:
         options = "".join(
             f'<option value="{name}">{name}</option>' for name in ("none", *dashboard.breakdowns)
         )
-        section = Template((page / "shell.html").read_text("utf-8")).substitute(
+        section = Template((page / "page.html").read_text("utf-8")).substitute(
             defaults=escape(json.dumps(defaults)),
             breakdowns=options,
-            standing=standing if dashboard.measures else "",
+            overview=overview if dashboard.measures else "",
             instrument=(page / "instrument.html").read_text("utf-8")
             if _reads_what_workers_tell(dashboard)
             else "",

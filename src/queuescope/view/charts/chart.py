@@ -466,6 +466,7 @@ class Charts:
         content = {
             "id": panel.id,
             "title": panel.title,
+            "role": "depth" if panel.id == "queue_depth" else "",
             "kind": panel.kind,
             "unit": panel.unit,
             "by": by,

@@ -213,6 +213,7 @@ class StandingService:
         if unmeasured and not any(limit.is_set for limit in limits.values()):
             extra.append(Finding(UNMEASURED, Health.UNKNOWN, cause="nothing is measured here yet"))
         verdict = judge(limits, measured, extra, alerts)
+        told = drain_content(found, sum(s.scheduled for s in sources if s.is_fresh))
         depth = by_id.get("queue_depth")
         named = {measure.id: measure for measure in measures}
         # Of a source that never had any of them it is said once, and not on each card.
@@ -240,6 +241,7 @@ class StandingService:
                     history,
                     _series(measure.panel, history)[1],
                     outlook=found if measure.id == "queue_depth" else None,
+                    drain=told if measure.id == "queue_depth" else None,
                     ends=live_ends(measure.panel, figure)
                     if measure.on_page
                     and figure.shown.late_seconds == bearings.scrapes.late.behind_seconds
@@ -248,7 +250,7 @@ class StandingService:
                 )
                 for measure, figure, history in zip(measures, figures, histories, strict=True)
             ],
-            "drain": drain_content(found, sum(s.scheduled for s in sources if s.is_fresh)),
+            "drain": told,
             "sources": source_content((prometheus, *sources), named, offset),
             "acts": act_content(self._live.acts(), sources, offset),
             "failures": failure_content(self._live.failures(), offset),

@@ -38,6 +38,16 @@ STALL = "stall"
 """The rule of a queue in which work waits and none is completed."""
 UNMEASURED = "unmeasured"
 """The rule of a page on which nothing that could be judged is measured."""
+_OPERATIONS = {"path": "operations", "title": "Operations"}
+_WORKERS = {"path": "workers", "title": "Workers"}
+_PAGES = {
+    "queue_depth": [_OPERATIONS],
+    "success_rate": [{"path": "jobs", "title": "Jobs"}],
+    "active_workers": [_WORKERS],
+    "throughput": [_WORKERS],
+    "oldest_waiting": [_OPERATIONS],
+}
+"""Where to go on from a card."""
 _BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
 
 
@@ -189,12 +199,14 @@ def card_content(
     spark: Floats | None,
     *,
     outlook: Drain | None = None,
+    drain: Mapping[str, Any] | None = None,
     ends: Mapping[str, Present] | None = None,
     says_why: bool = True,
 ) -> dict[str, Any]:
-    """One card; ``ends`` is what the curves of its chart come to now, by their names. Part of a
-    figure is compared with nothing: it differs by what it lacks. Unless it ``says_why``, a card
-    that was never measured says so in its details only.
+    """One card; ``drain`` is what it tells of how the queue moves (``drain_content``), and ``ends``
+    what the curves of its chart come to now, by their names. Part of a figure is compared with
+    nothing: it differs by what it lacks. Unless it ``says_why``, a card that was never measured
+    says so in its details only.
     """
     kind, limits = measure.panel.kind, measure.limits
     worse = None if limits is None else limits.worse
@@ -236,7 +248,9 @@ def card_content(
             "to": history.frame.grid.end,
         },
         "limit": None if limits is None else limits.degraded,
+        "drain": drain,
         "panel": _panel_of(measure),
+        "pages": _PAGES.get(measure.id, []),
         "ends": {
             name: {
                 "value": end.value,
