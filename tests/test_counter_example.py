@@ -260,7 +260,8 @@ def test_text_from_outside_never_becomes_markup() -> None:
     dangerous = re.compile(
         r"\.(innerHTML|outerHTML|srcdoc)\s*\+?=[^=]|insertAdjacentHTML|document\.write|\beval\("
     )
-    scripts = sorted((SOURCE / "dashboard" / "static").glob("*/*.js"))
+    static = SOURCE / "dashboard" / "static"
+    scripts = [file for file in sorted(static.rglob("*.js")) if file.parent.name != "vendor"]
     assert len(scripts) >= 4
     for script in scripts:
         lines = script.read_text("utf-8").splitlines()

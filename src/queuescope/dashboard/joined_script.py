@@ -1,7 +1,7 @@
 """ES modules joined into the one file that a browser asks for.
 
-Each module keeps a scope of its own, so that names that it does not export are nobody else's. Of the
-ways to write imports and exports only these are joined, each on lines of its own::
+Each module keeps a scope of its own, so that names that it does not export are nobody else's. Of
+the ways to write imports and exports only these are joined, each on lines of its own::
 
     import { name, other } from "./module.js";
     export function name() {}      // also `async function`, `class` and `const`
