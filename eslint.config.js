@@ -20,5 +20,6 @@ export default [
     files: [PAGE],
     languageOptions: { globals: { ...globals.browser, Plotly: "readonly" } },
   },
+  { files: ["benchmarks/*.js"], languageOptions: { globals: globals.browser } },
   { files: ["tests/**/*.js"], languageOptions: { globals: globals.node } },
 ];

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_IMPORT = re.compile(r'^import \{([\w\s,]+)\} from "(\.[^"]+)";$', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{\s*(\w+(?:,\s*\w+)*),?\s*\} from "(\.[^"]+)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:(?:async )?function|class|const) (\w+))", re.MULTILINE)
 _COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/ *)\n", re.MULTILINE)
 _OTHER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
@@ -46,12 +46,12 @@ def _texts(
         return
     text = _COMMENT.sub("", module.read_text("utf-8"))
     imports = [
-        ((module.parent / found[2]).resolve(), [name.strip() for name in found[1].split(",")])
+        ((module.parent / found[2]).resolve(), re.findall(r"\w+", found[1]))
         for found in _IMPORT.finditer(text)
     ]
     for imported, names in imports:
         yield from _texts(imported, exports, (*importers, module))
-        if missing := sorted(set(filter(None, names)) - set(exports[imported])):
+        if missing := sorted(set(names) - set(exports[imported])):
             raise ValueError(f"{module.name}: {imported.name} does not export {missing[0]}")
     exports[module] = _EXPORT.findall(text)
     numbers = {file: number for number, file in enumerate(exports)}
