@@ -24,24 +24,6 @@ def show_tab(page: Page, *, hidden: bool) -> None:
     )
 
 
-def test_the_page_refreshes_every_minute_unless_told_otherwise(open_page: OpenPage) -> None:
-    page = open_page("?range=1h", before=with_a_clock_of_its_own, newcomer=True)
-    expect(page.selector("Refresh")).to_have_value("60")
-    asked = page.views_asked
-    page.page.clock.fast_forward(61_000)
-    page.wait_for_views(asked + 1)
-
-
-def test_the_status_says_when_it_was_updated_and_when_it_will_be(open_page: OpenPage) -> None:
-    page = open_page("?range=1h&refresh=300")
-    expect(page.status).to_have_text(
-        re.compile(r"^updated \d\d:\d\d:\d\d, next in \d min( \d+ s)?$")
-    )
-    first = page.status.inner_text()
-    expect(page.status).not_to_have_text(first)
-    assert page.status.inner_text().partition(",")[0] == first.partition(",")[0]
-
-
 def test_each_choice_of_refresh_takes_effect_at_once_and_stands_in_the_address(
     open_page: OpenPage,
 ) -> None:

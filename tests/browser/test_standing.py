@@ -163,63 +163,6 @@ def test_an_alert_stands_on_its_chart_where_it_began(firing: Firing, open_page: 
     expect(span).to_have_count(0)
 
 
-def test_alerts_of_one_name_that_began_in_one_second_are_each_marked_and_told_apart(
-    tmp_path: Path, open_page: OpenPage
-) -> None:
-    """Two rules of one name say of queue a that it is too long; of queue b one did, until later."""
-    now = int(time.time())
-    began, until = now - BEGAN_SECONDS_AGO, now - BEGAN_SECONDS_AGO // 2
-    times = np.arange(began - 600, now + 3600, 15)
-    known, b = times[times <= now], times[times <= until]
-    b = b[b >= began]
-    series: dict[str, Any] = {
-        'ai_agents_queue_depth{queue="a"}': (times, np.full(len(times), 130.0)),
-        'ai_agents_queue_depth{queue="b"}': (times, np.where(times <= until, 130.0, 1.0)),
-    }
-    for severity, queue, at in (
-        ("warning", "a", known),
-        ("critical", "a", known),
-        ("warning", "b", b),
-    ):
-        labels = f'alertname="Backlog",severity="{severity}",queue="{queue}"'
-        series[f"ALERTS_FOR_STATE{{{labels}}}"] = (at, np.full(len(at), began))
-        series[f'ALERTS{{alertstate="firing",{labels}}}'] = (at, np.ones(len(at)))
-    rule = """
-      - alert: Backlog
-        expr: max by (queue) (ai_agents_queue_depth) > 100
-        for: 10m
-        labels: {severity: %s}
-        annotations: {summary: Too many wait}"""
-    rules = tmp_path / "rules.yml"
-    head = "groups:\n  - name: test\n    interval: 1s\n    rules:"
-    rules.write_text(head + rule % "warning" + rule % "critical" + "\n")
-    with (
-        RealPrometheus(tmp_path / "prometheus", series=series, rule_files=[rules]) as prometheus,
-        DashboardProcess(tmp_path / "dashboard", prometheus.url) as dashboard,
-    ):
-        page = open_page("?range=1h&refresh=10&tz=UTC", at=dashboard, drawn=False)
-        depth = page.panel("queue_depth")
-        expect(depth.locator(".qs-span")).to_have_count(3)
-        expect(depth.locator(".qs-mark")).to_have_count(1)
-        expect(page.page.get_by_text("2 alerts firing")).to_be_attached()
-        mark = depth.locator(".qs-mark").get_by_role("button")
-        expect(mark).to_have_attribute("data-count", "3")
-        mark.focus()
-        tip = depth.locator(".qs-mark-tip")
-        for severity in ("warning", "critical"):
-            expect(tip).to_contain_text(
-                f"alert Backlog began and is firing (severity={severity}, queue=a): Too many wait."
-            )
-        expect(tip).to_contain_text(
-            re.compile(r"alert Backlog began; it fired until [\d:]+: severity=warning, queue=b\.")
-        )
-        # That one ended in the middle of the others.
-        widths = depth.locator(".qs-span").evaluate_all(
-            "spans => spans.map(span => span.getBoundingClientRect().width)"
-        )
-        assert min(widths) < 0.7 * sorted(widths)[1]
-
-
 def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(
     firing: Firing, open_page: OpenPage
 ) -> None:

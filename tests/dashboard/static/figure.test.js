@@ -4,6 +4,7 @@ import test from "node:test";
 import {
   decodeTraces, decodeValues, drawnCurves, plotlyTrace, resolver, splice, withLive,
 } from "../../../src/queuescope/dashboard/static/charts/figure.js";
+import { epochOf, offsetSeconds } from "../../../src/queuescope/dashboard/static/ui/time.js";
 import { answer, NOON, packed, panel, trace } from "./answers.js";
 
 const same = (node) => node;
@@ -96,4 +97,13 @@ test("colours are those of the theme, wherever they stand", () => {
   const resolve = resolver((name) => ({ "--a": "red", "--b": "blue" })[name]);
   const figure = { line: { color: "var(--a)" }, shapes: [{ fill: "var(--b)" }], x: ["var"], y: [1, null], z: null };
   assert.deepEqual(resolve(figure), { line: { color: "red" }, shapes: [{ fill: "blue" }], x: ["var"], y: [1, null], z: null });
+});
+
+test("over a change of the clocks every point stands once, as far from the next as ever", () => {
+  for (const change of ["2026-03-29T01:00Z", "2026-10-25T01:00Z"].map((text) => Date.parse(text) / 1000)) {
+    const offset = offsetSeconds("Europe/Berlin", change + 7200);
+    const curve = curveOf([...Array(17).keys()], { x0: (change - 7200) * 1000, dx: 900_000 });
+    const times = plotlyTrace(curve, offset, same).x.map((wall) => epochOf(wall, offset));
+    assert.deepEqual(times, curve.values.map((n) => change - 7200 + n * 900));
+  }
 });

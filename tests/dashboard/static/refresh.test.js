@@ -3,7 +3,7 @@ import test from "node:test";
 
 import { bannerOf } from "../../../src/queuescope/dashboard/static/overview/banner.js";
 import { nextWords, RefreshClock, secondsToNext } from "../../../src/queuescope/dashboard/static/overview/clock.js";
-import { customRange } from "../../../src/queuescope/dashboard/static/overview/controls.js";
+import { customRange, fieldText } from "../../../src/queuescope/dashboard/static/overview/controls.js";
 import { answer, NOON, panel } from "./answers.js";
 
 const known = (given = {}) => ({
@@ -108,4 +108,13 @@ test("a range is chosen by two times of the reader's clock", () => {
     ["2026-01-05T17:30", "2026-01-05T17:30", "The start must lie before the end."],
     ["2026-01-06T00:00", "2026-01-06T01:00", "The start lies in the future."],
   ]) assert.deepEqual(chosen(from, to), { range: null, problem });
+});
+
+test("the range that is shown stands in the fields, and comes back as it was, over a change of the clocks, too", () => {
+  for (const change of ["2026-03-29T01:00Z", "2026-10-25T01:00Z"].map((text) => Date.parse(text) / 1000)) {
+    const window = [change - 6 * 3600, change + 6 * 3600];
+    const [from, to] = window.map((at) => fieldText(at, "Europe/Berlin"));
+    assert.deepEqual(customRange(from, to, "Europe/Berlin", change + 86_400).range, window);
+  }
+  assert.equal(fieldText(NOON + 59, "Asia/Kolkata"), "2026-01-05T17:30");
 });

@@ -16,6 +16,14 @@ import { RANGES } from "./address.js";
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
 /**
+ * An instant as a field for a time shows it, by the reader's clock.
+ * @param {number} at @param {string} zone
+ */
+export function fieldText(at, zone) {
+  return wallText(at, offsetSeconds(zone, at)).slice(0, 16).replace(" ", "T");
+}
+
+/**
  * The range between two times of a reader's clock, or what is wrong with them.
  * @param {string} fromText @param {string} toText @param {string} zone @param {number} now
  */
@@ -117,8 +125,7 @@ export class Controls {
   #openForm() {
     this.form.hidden = false;
     const window = this.events.window();
-    const field = (/** @type {number} */ at) => wallText(at, offsetSeconds(this.#zone, at)).slice(0, 16).replace(" ", "T");
-    if (window) [this.from.value, this.to.value] = window.map(field);
+    if (window) [this.from.value, this.to.value] = window.map((at) => fieldText(at, this.#zone));
     this.problem.textContent = "";
     named(this.root, "custom-zone").textContent = this.#zone;
     this.from.focus();
