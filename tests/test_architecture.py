@@ -26,6 +26,18 @@ STOREYS: list[set[str]] = [
     {"dashboard", "demo"},
     {"cli"},
 ]
+# The rooms of the dashboard, likewise.
+DASHBOARD = [
+    {"assets", "base_path", "bounded_http", "metrics", "page_requests", "worker_words"},
+    {"auth", "index", "watches"},
+    {"services"},
+    {"live_sources"},
+    {"server"},
+    {"probes", "ui"},
+    {"overview", "jobs", "workers", "operations"},
+    {"app", "routes"},
+]
+DASHBOARD_STOREY_OF = {part: number for number, parts in enumerate(DASHBOARD) for part in parts}
 STOREY_OF = {part: number for number, parts in enumerate(STOREYS) for part in parts}
 WALLS: dict[str, set[str]] = {
     "httpx2": {"prometheus"},
@@ -91,6 +103,24 @@ def test_imports_go_downward_only(file: Path) -> None:
         if other in (own, "__version__"):
             continue
         assert STOREY_OF[other] < STOREY_OF[own], f"{name_of(file)} imports {imported}"
+
+
+def test_the_pages_of_the_dashboard_know_nothing_of_each_other() -> None:
+    """Rooms of the dashboard import downward only, too, so that only its routes and its script know
+    which pages there are.
+    """
+    for file in (SOURCE / "dashboard").rglob("*.py"):
+        own = name_of(file).removeprefix("dashboard").removeprefix(".").split(".")[0]
+        if not own:
+            continue
+        assert own in DASHBOARD_STOREY_OF, f"dashboard.{own} has no storey yet: say which one"
+        for imported in imports_of(file):
+            other = imported.removeprefix("queuescope.dashboard.").split(".")[0]
+            if imported == f"queuescope.dashboard.{other}" or imported.startswith(
+                f"queuescope.dashboard.{other}."
+            ):
+                is_below = DASHBOARD_STOREY_OF[other] < DASHBOARD_STOREY_OF[own]
+                assert other == own or is_below, f"{name_of(file)} imports {imported}"
 
 
 @pytest.mark.parametrize("library", WALLS)

@@ -22,7 +22,9 @@ from starlette.types import Message, Receive, Scope, Send
 from tests.dashboard.conftest import HOSTILE, Answer, RunningDashboard
 from tests.real_prometheus import RealPrometheus
 
-from queuescope.dashboard.routes import Dashboard, IndexPage
+from queuescope.dashboard.overview.endpoints import OverviewEndpoints
+from queuescope.dashboard.routes import IndexPage
+from queuescope.dashboard.server import DashboardServer
 from queuescope.settings import load_settings
 from queuescope.view import RANGES
 
@@ -189,7 +191,7 @@ def test_a_selector_by_a_label_of_jobs_narrows_what_the_page_tells_of(tmp_path: 
     configured = tmp_path / "queuescope.toml"
     for selector, is_narrowed in (("", False), ('env="prod"', False), ('env="a",tenant="b"', True)):
         configured.write_text(f"data_dir = '{tmp_path}'\nselector = '{selector}'", "utf-8")
-        assert Dashboard(load_settings(configured)).is_narrowed is is_narrowed
+        assert DashboardServer(load_settings(configured)).is_narrowed is is_narrowed
 
 
 @pytest.mark.anyio
@@ -197,7 +199,7 @@ async def test_bytes_that_another_server_lets_through_break_no_route(tmp_path: P
     """Not every HTTP parser that uvicorn may run on refuses them as the one in this test does."""
     configured = tmp_path / "queuescope.toml"
     configured.write_text(f'data_dir = "{tmp_path}"', "utf-8")
-    served = Dashboard(load_settings(configured))
+    served = DashboardServer(load_settings(configured))
     scope: Scope = {
         "type": "http", "method": "GET", "path": "/jobs", "query_string": b"range=\xff",
         "headers": [(b"accept", b"text/html"), (b"host", b"127.0.0.1")],
@@ -212,7 +214,7 @@ async def test_bytes_that_another_server_lets_through_break_no_route(tmp_path: P
 
     await IndexPage(_never, served)(scope, receive, send)
     assert sent[0]["status"] == 200
-    assert (await served.view(Request(scope))).status_code == 400
+    assert (await OverviewEndpoints(served).view(Request(scope))).status_code == 400
 
 
 def test_the_page_carries_its_snapshot_and_no_markup_of_a_label(

@@ -18,8 +18,8 @@ from tests.worker_reports import BUSY, JOB, report
 from queuescope.broker.redis.broker import REPORTS_LIMIT, QueueReading
 from queuescope.broker.remote_control import workers_of
 from queuescope.broker.reports import WorkerReport, decode_report, encode
-from queuescope.dashboard.overview.live_sources import broker_source
-from queuescope.dashboard.routes import liveness
+from queuescope.dashboard.live_sources.broker import broker_source
+from queuescope.dashboard.probes import liveness
 from queuescope.dashboard.services import Services
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result

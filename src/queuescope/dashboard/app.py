@@ -5,13 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from queuescope.dashboard.assets import STATIC
-from queuescope.dashboard.auth.entrance import show_entrance, show_visitor
 from queuescope.dashboard.auth.identity import Nobody
-from queuescope.dashboard.auth.visitor import role_of, visitor
 from queuescope.dashboard.jobs.page import show_jobs
 from queuescope.dashboard.operations.page import show_operations
 from queuescope.dashboard.overview.page import show_trends
 from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui.login_page import show_login_page, show_visitor
+from queuescope.dashboard.ui.visitor import role_of, visitor
 from queuescope.dashboard.workers.page import show_workers
 from queuescope.operations.access import Role
 
@@ -30,7 +30,7 @@ page = st.navigation(
     position="top" if may_look else "hidden",
 )
 if isinstance(found, Nobody) or not may_look:
-    show_entrance(found)
+    show_login_page(found)
 else:
     show_visitor(found)
     acts.resume()

@@ -16,10 +16,6 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Scope
-
 from queuescope.dashboard.assets import STATIC, Assets
 from queuescope.figures import common_layout
 from queuescope.panels import Dashboard, load_dashboard
@@ -28,9 +24,6 @@ _EARLY = '<div id="queuescope-early"></div>'
 _STREAMLIT = re.compile(
     r'<script type="module"[^>]*></script>|<link\s[^>]*rel="(?:module)?preload"[^>]*>'
 )
-_NO_PAGES = ("/_stcore", "/static", "/queuescope", "/media", "/auth/", "/oauth2callback")
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-_PAGE_HEADERS = {"Cache-Control": "no-store"}
 _OWN_PRESET = "ai-agents"
 _LATEST_START_MS = 2_000
 """When Streamlit starts at the latest, be the charts drawn or not."""
@@ -134,22 +127,6 @@ class Shell:
                 )
         parts += [self._scripts, self._tail]
         return "".join(parts).encode("utf-8")
-
-
-def asks_for_page(scope: Scope) -> bool:
-    """Whether a browser asks for a page, under whatever name."""
-    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
-        return False
-    # Not `request.url`, which fails on an address that is not UTF-8.
-    path = str(scope["path"])
-    if path.startswith(_NO_PAGES) or path in PROBES:
-        return False
-    return path == "/" or "text/html" in Headers(scope=scope).get("accept", "")
-
-
-def page_response(body: bytes, status_code: int = 200) -> Response:
-    """A page as every page is sent."""
-    return Response(body, status_code, _PAGE_HEADERS, media_type="text/html")
 
 
 def _reads_what_workers_tell(dashboard: Dashboard) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from queuescope.broker.fleet import Fleet, judge, waiting_queues
 from queuescope.broker.redis.broker import QueueReading
 from queuescope.broker.reports import QUEUES_LIMIT, DesiredState
-from queuescope.errors import DamagedError
+from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError, QueuescopeError
 from queuescope.operations.context import OperationsContext
 from queuescope.watch.depths import DepthMemory, Depths
 from queuescope.watch.pace import Pace, Paces
@@ -99,3 +99,9 @@ def read_broker(
         fault,
         () if memory is None else memory.take_in(workers.at, queues, desired),
     )
+
+
+def refuses_reports(error: QueuescopeError | None) -> bool:
+    """Whether, by what a proof of writing met, the broker takes reports from nobody."""
+    refusals = (BrokerErrorKind.READ_ONLY, BrokerErrorKind.FULL)
+    return isinstance(error, BrokerError) and error.kind in refusals

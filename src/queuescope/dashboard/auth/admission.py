@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from queuescope.dashboard.auth.handshake import scope_handshake
 from queuescope.dashboard.auth.identity import Doubt, Nobody, access_of, identify
 from queuescope.dashboard.auth.login import CALLBACK, ended, read_login
-from queuescope.dashboard.index import asks_for_page, page_response
+from queuescope.dashboard.page_requests import asks_for_page, page_response
 from queuescope.operations.access import Role
 from queuescope.operator_key import COOKIE_SECONDS, PARAMETER, OperatorKey, operator_key
 from queuescope.settings import Settings
@@ -83,7 +83,7 @@ class Gate:
 class Admission:
     """ASGI middleware before everything that holds data.
 
-    ``entrance`` makes the page for those who may still log in: Streamlit draws the login in it.
+    ``login_page`` makes the page for those who may still log in: Streamlit draws the login in it.
     ``knows_peer`` says that the server tells the true address of its peer. One that takes it
     from a header, as uvicorn's own command does for local proxies, is not believed when that
     header names it.
@@ -93,13 +93,13 @@ class Admission:
         self,
         app: ASGIApp,
         settings: Settings,
-        entrance: Callable[[], bytes],
+        login_page: Callable[[], bytes],
         *,
         knows_peer: bool,
     ) -> None:
         self._app = app
         self._gate = Gate(settings)
-        self._entrance = entrance
+        self._login_page = login_page
         # Without a proxy to be believed, an address that was made up gives nobody anything.
         self._doubts_peer = settings.authentication == "proxy" and not knows_peer
         self._has_login = settings.authentication == "oidc"
@@ -139,7 +139,7 @@ class Admission:
                 media_type="application/json",
             )
         if self._has_login:
-            return page_response(self._entrance())
+            return page_response(self._login_page())
         return page_response(_REFUSED_PAGE % refusal.sentence.encode(), refusal.status)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

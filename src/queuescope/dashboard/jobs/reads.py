@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from queuescope.dashboard.jobs.tables import CAN_BE_RETRIED, Reader, Retriable, retriable
-from queuescope.dashboard.services import refuses_reports, services
+from queuescope.dashboard.services import services
 from queuescope.dashboard.ui import acts
 from queuescope.dashboard.ui.kept import Kept, KeptAnswers
 from queuescope.dashboard.ui.widgets import Markup, element, reader_zone
@@ -31,6 +31,7 @@ from queuescope.jobs.store import Job, JobStore
 from queuescope.operations.access import Role
 from queuescope.operations.request import Request
 from queuescope.operations.retries import Obstacle, Retries
+from queuescope.watch.broker import refuses_reports
 
 T = TypeVar("T")
 _FRESH_SECONDS = 5.0

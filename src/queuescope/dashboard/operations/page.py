@@ -14,7 +14,7 @@ from queuescope.dashboard.operations.tables import (
     standing,
     workers_part,
 )
-from queuescope.dashboard.services import Acting, services
+from queuescope.dashboard.services import services
 from queuescope.dashboard.ui import acts
 from queuescope.dashboard.ui.states import server_clock_remarks
 from queuescope.dashboard.ui.widgets import (
@@ -25,6 +25,7 @@ from queuescope.dashboard.ui.widgets import (
     show,
     show_live,
 )
+from queuescope.dashboard.watches import OperationsWatches
 from queuescope.errors import RefusedError
 from queuescope.operations.access import Role
 from queuescope.operations.request import Request
@@ -36,7 +37,7 @@ _VERIFY_PATIENCE_SECONDS = 5.0
 def show_operations() -> None:
     """What can be done to queues, jobs and workers, and what was done."""
     show(element("h1", "Operations"))
-    acting = services().acting
+    acting = services().operations
     if acting is None:
         show(notice(services().without_broker))
         return
@@ -78,7 +79,7 @@ def _jobs() -> None:
         acts.offer_revoke(job_id.strip())
 
 
-def _records(acting: Acting) -> None:
+def _records(acting: OperationsWatches) -> None:
     rights, zone, now = _rights(), reader_zone(), time.time()
     live = show_live(
         purges_part(acting.purges.sighting, rights, zone, now),

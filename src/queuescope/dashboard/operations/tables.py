@@ -33,7 +33,8 @@ from queuescope.dashboard.ui.widgets import (
     span,
     table,
 )
-from queuescope.dashboard.workers.tables import STATUS_TONES, ahead_words, scheduled_words
+from queuescope.dashboard.ui.workers import STATUS_TONES, scheduled_words
+from queuescope.dashboard.worker_words import ahead_words
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
 from queuescope.words import counted

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 import streamlit as st
 
 from queuescope.dashboard.auth.identity import Nobody, access_of
-from queuescope.dashboard.auth.visitor import visitor
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.pending_operation import Answer, State, Wish
+from queuescope.dashboard.ui.visitor import visitor
 from queuescope.dashboard.ui.widgets import (
     Markup,
     Tone,
@@ -160,7 +160,7 @@ def _no_broker() -> str:
 
 def obstacle() -> str:
     """Why nobody can act now, as a sentence, or nothing."""
-    broker, acting = services().broker, services().acting
+    broker, acting = services().broker, services().operations
     if broker is None or acting is None:
         return _no_broker()
     audit, seen = acting.audit.sighting, broker.sighting
@@ -497,7 +497,7 @@ def _named(text: str) -> Markup:
 
 def _renew() -> None:
     """Let the page show soon what came of an act."""
-    acting, broker = services().acting, services().broker
+    acting, broker = services().operations, services().broker
     if acting is None or broker is None:
         return
     for watch in (broker, acting.audit, acting.purges, acting.chain):

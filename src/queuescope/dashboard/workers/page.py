@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from queuescope.dashboard.auth.visitor import role_of, visitor
-from queuescope.dashboard.services import refuses_reports, services
+from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.states import server_clock_remarks, unknown_part
+from queuescope.dashboard.ui.visitor import role_of, visitor
 from queuescope.dashboard.ui.widgets import (
     Markup,
     Tone,
@@ -22,17 +22,17 @@ from queuescope.dashboard.ui.widgets import (
     show,
     show_live,
 )
+from queuescope.dashboard.worker_words import clock_words, several_of
 from queuescope.dashboard.workers.tables import (
     SHOWN,
     Trends,
     by_urgency,
-    clock_words,
     found,
-    several_of,
     workers_sheet,
 )
 from queuescope.errors import JobStoreError
 from queuescope.operations.access import Role
+from queuescope.watch.broker import refuses_reports
 from queuescope.words import counted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
     if sighting.value is None:
         show_live(unknown_part("", sighting), key=_KEY)
         return
-    watched, board = services().usual, services().trends
+    watched, board = services().usual_runtimes, services().trends
     usual = None if watched is None else watched.sighting.value
     made = roster(sighting.value, usual or {})
     wanted = ""
@@ -185,7 +185,7 @@ def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
 
 
 def _history_remarks() -> list[Markup]:
-    keeper = services().keeper
+    keeper = services().job_reconciler
     if keeper is None:
         return []
     sighting = keeper.sighting

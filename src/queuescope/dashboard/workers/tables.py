@@ -27,12 +27,13 @@ from queuescope.dashboard.ui.widgets import (
     notice,
     table,
 )
+from queuescope.dashboard.ui.workers import STATUS_TONES, scheduled_words
+from queuescope.dashboard.worker_words import clock_words
 from queuescope.figures.words import duration_words
 from queuescope.timeseries import Floats, State
 from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
-    from queuescope.broker.fleet import Worker
     from queuescope.view.charts.worker_trends import Trend
     from queuescope.watch import BrokerPicture, Sighting
     from queuescope.watch.workers import Entry, Roster, RunningJob, Usage
@@ -42,15 +43,6 @@ SHOWN = 50
 _JOBS_SHOWN = 5
 _CHART = (168, 28)
 
-STATUS_TONES = {
-    "active": Tone.BUSY,
-    "idle": Tone.IDLE,
-    "paused": Tone.IDLE,
-    "held back by a rate limit": Tone.IDLE,
-    "shutting down": Tone.BUSY,
-    "stalled": Tone.WARN,
-    "lost": Tone.BAD,
-}
 _LEVELS = {"high": ("high", Tone.WARN), "critical": ("at its limit", Tone.BAD)}
 _ALIVE_COLUMNS = (
     Column("Worker"),
@@ -165,11 +157,6 @@ def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Marku
     return element("p", element("strong", words), *marks, class_="qs-summary")
 
 
-def several_of(name: str, count: int) -> str:
-    """What is said of several workers of one name."""
-    return f"{'Two' if count == 2 else f'{count:,}'} workers are called {name}"
-
-
 def by_urgency(entries: Sequence[Entry]) -> list[Entry]:
     """Those that need a look first, and else in their order."""
 
@@ -219,16 +206,6 @@ def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[A
         _memory(entry.memory),
         _chart(worker.name, trends),
     ]
-
-
-def clock_words(worker: Worker) -> str:
-    """By how much a worker's clock is off, such as “1 h ahead”."""
-    return ahead_words(worker.clock_off_seconds)
-
-
-def ahead_words(seconds: float) -> str:
-    """By how much a clock is ahead, or behind where that is negative."""
-    return f"{duration_words(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"
 
 
 def _lost_part(
@@ -313,12 +290,6 @@ def _fetched(entry: Entry, zone: tzinfo, now: float) -> Markup:
     if scheduled := entry.worker.report.scheduled:
         lines.append(_note(scheduled_words(scheduled, entry.worker.next_due_at, zone, now)))
     return joined(*lines)
-
-
-def scheduled_words(count: int, next_at: float | None, zone: tzinfo, now: float) -> Markup:
-    """So many jobs wait for their time, the first until ``next_at``, epoch seconds."""
-    next_due = () if next_at is None else (", next at ", moment(next_at, zone, now))
-    return joined(f"{count:,} scheduled", *next_due)
 
 
 def _job(running: RunningJob, *, is_alive: bool) -> Markup:

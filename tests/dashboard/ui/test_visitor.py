@@ -32,7 +32,7 @@ def _running(directory: Path, settings: dict[str, str]) -> Iterator[int]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "uvicorn", "tests.dashboard.auth.visitor_app:app"),
+                *(sys.executable, "-m", "uvicorn", "tests.dashboard.ui.visitor_app:app"),
                 *("--port", str(port), "--log-level", "warning", "--no-proxy-headers"),
             ],
             env={**os.environ, **settings},

@@ -12,12 +12,10 @@ from tests.worker_reports import AHEAD, NOW, report
 from queuescope.broker.fleet import judge
 from queuescope.broker.redis.broker import QueueReading, WorkersReading
 from queuescope.broker.reports import DesiredState
-from queuescope.dashboard.overview.live_sources import (
-    broker_source,
-    history_source,
-    recent_failures,
-    without_jobs,
-)
+from queuescope.dashboard.live_sources.broker import broker_source
+from queuescope.dashboard.live_sources.failures import recent_failures
+from queuescope.dashboard.live_sources.job_history import history_source
+from queuescope.dashboard.live_sources.watched import without_jobs
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError, StoreErrorKind
 from queuescope.jobs.failures import FailureGroup, FailureReport
 from queuescope.jobs.table import Job, JobStatus

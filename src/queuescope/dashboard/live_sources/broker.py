@@ -1,167 +1,33 @@
-"""What the watched sources say, in the terms of a standing: the only place that knows both.
-
-Everything is read from memory.
-"""
+"""Queues and workers, as the broker tells of them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from queuescope.dashboard.services import refuses_reports
-from queuescope.dashboard.workers.tables import ahead_words, clock_words, several_of
-from queuescope.errors import QueuescopeError, UnsupportedBrokerError
+from queuescope.dashboard.live_sources.source import live_source
+from queuescope.dashboard.worker_words import ahead_words, clock_words, several_of
+from queuescope.errors import QueuescopeError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
-from queuescope.jobs.fingerprint import words_and_variables
-from queuescope.panels import RANKED_QUANTILE
-from queuescope.panels.template import RECENT_SECONDS
-from queuescope.view.present.live_sources import (
-    Act,
-    Acts,
-    FailedGroup,
-    FailedJob,
-    Failures,
-    LiveFigure,
-    LiveSource,
-    Origin,
-)
+from queuescope.view.present.live_sources import LiveFigure, LiveSource, Origin
+from queuescope.watch.broker import refuses_reports
 from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Worker
-    from queuescope.dashboard.services import Services
-    from queuescope.jobs.totals import JobTotals
-    from queuescope.watch import BrokerPicture, FailurePicture, Sighting
+    from queuescope.watch import BrokerPicture, Sighting
 
 _NAMED = 3
-_DAY_SECONDS = 86_400
-_BY_BROKER = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
+_MEASURES = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
 # The jobs of another project may not say since when they wait, and that is no failure.
-_EXPECTED_OF_BROKER = frozenset({"queue_depth", "active_workers"})
-_BY_HISTORY = frozenset({"success_rate", "throughput", "p95_latency"})
-_OF_JOBS = _BY_HISTORY | {"queue_depth", "oldest_waiting"}
-_NOT_SORTED = (
-    "more jobs ended in the last five minutes than can be sorted, or it is not known since when "
-    "they were due"
-)
+_EXPECTED = frozenset({"queue_depth", "active_workers"})
 _NOT_IN_BROKER = {
     "queue_depth": "no worker tells the broker which queues it serves, and the setting queues "
     "names none",
     "active_workers": "no worker has reported to the broker in the last ten minutes",
     "oldest_waiting": "the jobs that wait in the broker do not say since when",
 }
-
-
-class WatchedSources:
-    """``LiveSources`` of the running application; only what is configured is told of.
-
-    With ``is_narrowed`` the page tells of some of the platform's jobs only. Broker and job history
-    know no such choice, so figures of jobs are left to Prometheus.
-    """
-
-    def __init__(self, services: Services, *, is_narrowed: bool = False) -> None:
-        self._services = services
-        self._is_narrowed = is_narrowed
-
-    def clock_ahead(self) -> float:
-        return self._services.clock_ahead
-
-    def sources(self) -> tuple[LiveSource, ...]:
-        found = []
-        if self._services.broker is not None:
-            writing = self._services.writing_error
-            ahead = self.clock_ahead()
-            source = broker_source(self._services.broker.sighting, writing)
-            depths = tuple((at + ahead, depth) for at, depth in source.depths)
-            found.append(replace(source, depths=depths))
-        if self._services.totals is not None:
-            found.append(history_source(self._services.totals.sighting))
-        if self._services.acts is not None:
-            found.append(_source(Origin.AUDIT, self._services.acts.sighting))
-        for origin, refusal in (
-            (Origin.BROKER, self._services.refused_broker),
-            (Origin.JOB_HISTORY, self._services.refused_jobs),
-        ):
-            # A broker of another kind is no failure: nobody can ask it anything.
-            if refusal is not None and not isinstance(refusal, UnsupportedBrokerError):
-                since = self._services.opened_at
-                found.append(
-                    LiveSource(
-                        origin, cause=str(refusal), kind="configuration", failing_since=since
-                    )
-                )
-        return tuple(without_jobs(one) for one in found) if self._is_narrowed else tuple(found)
-
-    def acts(self) -> Acts | None:
-        watch = self._services.acts
-        recorded = None if watch is None else watch.sighting.value
-        if recorded is None:
-            return None
-        ahead = self.clock_ahead()
-        acts = (Act(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
-        return Acts(tuple(acts), None if recorded.begin is None else recorded.begin + ahead)
-
-    def failures(self) -> Failures | None:
-        watch = self._services.failures
-        return None if watch is None else recent_failures(watch.sighting, self.clock_ahead())
-
-
-def without_jobs(source: LiveSource) -> LiveSource:
-    """``source`` without what it tells of all jobs of the platform."""
-    return replace(
-        source,
-        measures=source.measures - _OF_JOBS,
-        figures={name: one for name, one in source.figures.items() if name not in _OF_JOBS},
-        completion_per_second=None,
-        depths=(),
-    )
-
-
-def recent_failures(sighting: Sighting[FailurePicture], clock_ahead: float = 0.0) -> Failures:
-    """The failures of the job history, whose times are the broker's; ``clock_ahead`` is how far our
-    clock is ahead of that.
-    """
-    cause = "" if sighting.error is None else str(sighting.error)
-    picture, since = sighting.value, sighting.failing_since
-    if picture is None:
-        return Failures(cause=cause, failing_since=since)
-    report = picture.report
-    return Failures(
-        sighting.as_of,
-        cause,
-        since,
-        tuple(
-            FailedGroup(
-                group.fingerprint,
-                group.name,
-                group.error_class,
-                words_and_variables(group.pattern),
-                group.count,
-                group.last_at + clock_ahead,
-                group.tenants,
-                group.tenant_count,
-            )
-            for group in report.groups
-        ),
-        report.group_count,
-        report.failure_count,
-        report.is_whole,
-        tuple(
-            FailedJob(
-                job.id,
-                job.name,
-                job.tenant,
-                job.status,
-                job.moment + clock_ahead,
-                job.error_class,
-                job.error_message,
-            )
-            for job in picture.last
-        ),
-    )
 
 
 def broker_source(
@@ -172,7 +38,7 @@ def broker_source(
     """
     picture = sighting.value
     if picture is None:
-        return _source(Origin.BROKER, sighting, measures=_BY_BROKER)
+        return live_source(Origin.BROKER, sighting, measures=_MEASURES)
     figures = dict(_broker_figures(picture))
     why_not = {**_NOT_IN_BROKER, "oldest_waiting": _unknown_age(picture)}
     findings = [*_held_findings(picture), *_unread_findings(picture)]
@@ -183,94 +49,18 @@ def broker_source(
         findings.insert(0, Finding("broker_refuses", Health.DEGRADED, cause=cause))
     else:
         findings = [*_worker_findings(picture), *findings]
-    return _source(
+    return live_source(
         Origin.BROKER,
         sighting,
-        measures=_BY_BROKER,
+        measures=_MEASURES,
         figures=figures,
         why_not=why_not,
-        expected=_EXPECTED_OF_BROKER,
+        expected=_EXPECTED,
         findings=tuple(findings) if sighting.error is None else (),
         held_back=_is_held_back(picture),
         scheduled=0 if (scheduled := picture.fleet.scheduled()) is None else scheduled.count,
         depths=picture.depths,
     )
-
-
-def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
-    """What became of the jobs of the last day, as the job history tells of it."""
-    totals = sighting.value
-    if totals is None:
-        return _source(Origin.JOB_HISTORY, sighting, measures=_BY_HISTORY)
-    figures: dict[str, LiveFigure] = {}
-    why_not = dict.fromkeys(_BY_HISTORY, "the job history holds no job of the last 24 hours")
-    if totals.ended_in_day:
-        why_not = {"p95_latency": _NOT_SORTED}
-        lately = totals.covered(RECENT_SECONDS)
-        notes: tuple[str, ...] = ()
-        if totals.began_at is not None and totals.at - totals.began_at < _DAY_SECONDS:
-            since = duration_words(totals.at - totals.began_at)
-            notes = (f"The job history holds only the last {since}.",)
-        figures = {
-            "success_rate": LiveFigure(
-                totals.success_percent_lately,
-                totals.success_percent_of_day,
-                notes=notes,
-                over_seconds=lately,
-            ),
-            "throughput": LiveFigure(totals.ended_per_minute, over_seconds=lately),
-        }
-        if (latency := _latency(totals)) is not None:
-            figures["p95_latency"] = latency
-            del why_not["p95_latency"]
-    return _source(
-        Origin.JOB_HISTORY,
-        sighting,
-        measures=_BY_HISTORY,
-        figures=figures,
-        why_not=why_not,
-        completion_per_second=totals.left_per_second,
-        completion_seconds=_less_than(totals, totals.window_seconds),
-    )
-
-
-def _less_than(totals: JobTotals, seconds: float) -> float | None:
-    """Over how long it was counted, where the history holds less than the last ``seconds``."""
-    covered = totals.covered(seconds)
-    return covered if covered < seconds else None
-
-
-def _latency(totals: JobTotals) -> LiveFigure | None:
-    """P95 and its fellows in milliseconds; None where the history does not tell them."""
-    over = totals.covered(RECENT_SECONDS)
-    if not totals.measured_lately:
-        return LiveFigure(math.nan, over_seconds=over)
-    p95 = totals.latencies.get(RANKED_QUANTILE)
-    if p95 is None:
-        return None
-    exactly = {quantile: 1000 * seconds for quantile, seconds in totals.latencies.items()}
-    jobs = counted(totals.measured_lately, "job")
-    note = f"That of the {jobs} that succeeded or failed in the last {duration_words(over)}."
-    return LiveFigure(1000 * p95, notes=(note,), quantiles=exactly, over_seconds=over)
-
-
-def _source(origin: Origin, sighting: Sighting[Any], **told: Any) -> LiveSource:
-    error = sighting.error
-    cause = "" if error is None else str(error)
-    if sighting.value is None and not cause:
-        cause = f"{origin.words} has not answered yet"
-    return LiveSource(
-        origin,
-        as_of=sighting.as_of,
-        cause=cause,
-        kind=_kind(error),
-        failing_since=sighting.failing_since,
-        **told,
-    )
-
-
-def _kind(error: QueuescopeError | None) -> str:
-    return str(getattr(error, "kind", "")) if error is not None else ""
 
 
 def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:

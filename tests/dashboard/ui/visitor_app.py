@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from queuescope.dashboard.auth.visitor import role_of, visitor
 from queuescope.dashboard.services import open_services
+from queuescope.dashboard.ui.visitor import role_of, visitor
 from queuescope.settings import load_settings
 
 SCRIPT = Path(__file__)

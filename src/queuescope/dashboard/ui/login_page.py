@@ -9,7 +9,7 @@ import streamlit as st
 from queuescope.dashboard.auth.admission import MUST_LOG_IN, NOT_A_VIEWER
 from queuescope.dashboard.auth.identity import Doubt, Nobody
 from queuescope.dashboard.auth.login import UNNAMED, providers
-from queuescope.dashboard.auth.visitor import role_of
+from queuescope.dashboard.ui.visitor import role_of
 from queuescope.dashboard.ui.widgets import Markup, element, joined, show
 from queuescope.operations.access import Actor, Origin, Role
 
@@ -58,7 +58,7 @@ def show_visitor(found: Actor) -> None:
     )
 
 
-def show_entrance(found: Actor | Nobody) -> None:
+def show_login_page(found: Actor | Nobody) -> None:
     """A way in for those who may log in, and a sentence for those who may not look.
 
     Draws nothing else: whoever sees it sees no data.

@@ -1,0 +1,83 @@
+"""All sources of the running application, as the view asks for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from queuescope.dashboard.live_sources.broker import broker_source
+from queuescope.dashboard.live_sources.failures import recent_failures
+from queuescope.dashboard.live_sources.job_history import MEASURES, history_source
+from queuescope.dashboard.live_sources.source import live_source
+from queuescope.errors import UnsupportedBrokerError
+from queuescope.view.present.live_sources import Act, Acts, Failures, LiveSource, Origin
+
+if TYPE_CHECKING:
+    from queuescope.dashboard.services import Services
+
+_OF_JOBS = MEASURES | {"queue_depth", "oldest_waiting"}
+
+
+class WatchedSources:
+    """``LiveSources`` of the running application; only what is configured is told of.
+
+    With ``is_narrowed`` the page tells of some of the platform's jobs only. Broker and job history
+    know no such choice, so figures of jobs are left to Prometheus.
+    """
+
+    def __init__(self, services: Services, *, is_narrowed: bool = False) -> None:
+        self._services = services
+        self._is_narrowed = is_narrowed
+
+    def clock_ahead(self) -> float:
+        return self._services.clock_ahead
+
+    def sources(self) -> tuple[LiveSource, ...]:
+        found = []
+        if self._services.broker is not None:
+            writing = self._services.writing_error
+            ahead = self.clock_ahead()
+            source = broker_source(self._services.broker.sighting, writing)
+            depths = tuple((at + ahead, depth) for at, depth in source.depths)
+            found.append(replace(source, depths=depths))
+        if self._services.totals is not None:
+            found.append(history_source(self._services.totals.sighting))
+        if self._services.acts is not None:
+            found.append(live_source(Origin.AUDIT, self._services.acts.sighting))
+        for origin, refusal in (
+            (Origin.BROKER, self._services.refused_broker),
+            (Origin.JOB_HISTORY, self._services.refused_jobs),
+        ):
+            # A broker of another kind is no failure: nobody can ask it anything.
+            if refusal is not None and not isinstance(refusal, UnsupportedBrokerError):
+                since = self._services.opened_at
+                found.append(
+                    LiveSource(
+                        origin, cause=str(refusal), kind="configuration", failing_since=since
+                    )
+                )
+        return tuple(without_jobs(one) for one in found) if self._is_narrowed else tuple(found)
+
+    def acts(self) -> Acts | None:
+        watch = self._services.acts
+        recorded = None if watch is None else watch.sighting.value
+        if recorded is None:
+            return None
+        ahead = self.clock_ahead()
+        acts = (Act(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
+        return Acts(tuple(acts), None if recorded.begin is None else recorded.begin + ahead)
+
+    def failures(self) -> Failures | None:
+        watch = self._services.failures
+        return None if watch is None else recent_failures(watch.sighting, self.clock_ahead())
+
+
+def without_jobs(source: LiveSource) -> LiveSource:
+    """``source`` without what it tells of all jobs of the platform."""
+    return replace(
+        source,
+        measures=source.measures - _OF_JOBS,
+        figures={name: one for name, one in source.figures.items() if name not in _OF_JOBS},
+        completion_per_second=None,
+        depths=(),
+    )

@@ -1,0 +1,256 @@
+"""What one server process holds: settings, services, and what it reads of Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import orjson
+import streamlit as st
+from starlette.requests import Request
+
+from queuescope.cache import FrameStore
+from queuescope.connect import connect
+from queuescope.dashboard.assets import Assets
+from queuescope.dashboard.index import Shell
+from queuescope.dashboard.live_sources.watched import WatchedSources
+from queuescope.dashboard.metrics import OwnMetrics
+from queuescope.dashboard.services import open_services
+from queuescope.operator_key import operator_key
+from queuescope.panels import count_once, load_dashboard
+from queuescope.private_files import make_private_folder, open_to_others
+from queuescope.prometheus.matchers import parse_matchers
+from queuescope.prometheus.promql import render_matchers
+from queuescope.settings import Settings
+from queuescope.view import (
+    RANGES,
+    Address,
+    Points,
+    Snapshot,
+    SnapshotService,
+    View,
+    parse_view,
+    read_address,
+)
+from queuescope.view.charts.flow_history import FlowHistories
+from queuescope.view.charts.worker_trends import TrendBoard, WorkerTrends
+from queuescope.view.overview.alerts import AlertScope
+from queuescope.view.overview.overview import StandingService
+from queuescope.view.source.facts import FactsFile
+
+logger = logging.getLogger(__name__)
+
+STREAMLIT_STATIC = Path(st.__file__).parent / "static"
+OLDEST_SECONDS = 600.0
+_CACHED_POINTS = 20_000_000
+_WRITE_SECONDS = 30.0
+_READ_AHEAD_AFTER_SECONDS = 3.0
+
+
+class DashboardServer:
+    """Everything one server process holds: settings, the snapshots, the files it serves."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.panels = count_once(load_dashboard(settings.preset), settings.replica_labels)
+        chosen = parse_matchers(settings.selector)
+        self.matchers = render_matchers(chosen)
+        self.is_narrowed = any(one.name in self.panels.breakdowns for one in chosen)
+        self.alert_scope = AlertScope(parse_matchers(settings.alert_selector))
+        self.assets = Assets(settings.base_path)
+        self.metrics = OwnMetrics()
+        self.shell = Shell(
+            STREAMLIT_STATIC / "index.html",
+            self.assets,
+            self.panels,
+            default_range=settings.range,
+            refresh_seconds=settings.refresh_seconds,
+            base_path=settings.base_path,
+            has_jobs=bool(settings.job_store_url.get_secret_value()),
+        )
+        self._client = connect(settings, self.metrics)
+        per_worker, flow = self.panels.per_worker, self.panels.flow
+        self._trends = None if per_worker is None else TrendBoard(time.time)
+        self.services = open_services(
+            settings,
+            self._trends,
+            flow_seconds=600 if flow is None else flow.window_seconds,
+        )
+        self.trends_task: asyncio.Task[None] | None = None
+        self._snapshots: SnapshotService | None = None
+        self._standing: StandingService | None = None
+        self._flows: FlowHistories | None = None
+
+    @property
+    def snapshots(self) -> SnapshotService:
+        if self._snapshots is None:
+            raise RuntimeError("the application has not been started")
+        return self._snapshots
+
+    @property
+    def standing(self) -> StandingService:
+        if self._standing is None:
+            raise RuntimeError("the application has not been started")
+        return self._standing
+
+    @property
+    def flows(self) -> FlowHistories:
+        if self._flows is None:
+            raise RuntimeError("the application has not been started")
+        return self._flows
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        settings = self.settings
+        context = self.services.operations_context
+        _keep_private(settings.data_dir, None if context is None else context.store.file)
+        if settings.authentication == "none":
+            # Made now, so that it is there for whoever looks for it.
+            _ = operator_key(settings.data_dir).value
+        cache = settings.data_dir / "cache"
+        store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
+        live = WatchedSources(self.services, is_narrowed=self.is_narrowed)
+        self._snapshots = SnapshotService(
+            self._client,
+            store,
+            FactsFile(cache),
+            self.panels,
+            matchers=self.matchers,
+            scrape_interval_seconds=settings.scrape_interval_seconds,
+            breakdown_limit=settings.breakdown_limit,
+            horizon_seconds=settings.late_sample_horizon_seconds,
+            clock=time.time,
+            telemetry=self.metrics,
+            live=live,
+            alert_scope=self.alert_scope,
+        )
+        self.metrics.tell_of(self._snapshots, lambda: self._client.breaker_state)
+        self._standing = StandingService(
+            self._client,
+            self._snapshots.reader,
+            self._snapshots,
+            self.panels,
+            matchers=self.matchers,
+            clock=time.time,
+            live=live,
+            alert_scope=self.alert_scope,
+        )
+        self._flows = FlowHistories(
+            self._snapshots.reader,
+            self._snapshots,
+            self.panels,
+            matchers=self.matchers,
+            clock=time.time,
+        )
+        self.services.start()
+        trends = self.trends_task = asyncio.create_task(self._read_trends())
+        warm_up = asyncio.create_task(self._warm_up())
+        # What was imported is not walked by every collection from here on.
+        gc.collect()
+        gc.freeze()
+        try:
+            yield
+        finally:
+            warm_up.cancel()
+            trends.cancel()
+            await self._standing.aclose()
+            await self._flows.aclose()
+            await self._snapshots.aclose()
+            await asyncio.to_thread(self.services.close)
+            # The signal that ends the server leaves no other moment to finish writing.
+            await asyncio.to_thread(store.flush)
+
+    async def _warm_up(self) -> None:
+        """The first viewer finds the default view ready, and whoever changes the range then finds
+        what does not change of the others. Viewers who come at once go first.
+        """
+        await self.take({}, max_age_seconds=OLDEST_SECONDS)
+        await asyncio.sleep(_READ_AHEAD_AFTER_SECONDS)
+        await self.snapshots.read_ahead(View(name) for name in RANGES)
+
+    async def _read_trends(self) -> None:
+        """What the page of workers shows of each, for as long as somebody looks at it."""
+        if self._trends is not None and self.panels.per_worker is not None:
+            await WorkerTrends(
+                self._trends,
+                self.snapshots.reader,
+                self.snapshots,
+                self.panels.per_worker,
+                matchers=self.matchers,
+                clock=time.time,
+            ).run()
+
+    async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
+        view = self.view_of(params)
+        return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
+
+    @property
+    def panel_ids(self) -> tuple[str, ...]:
+        return tuple(panel.id for panel in self.panels.panels)
+
+    async def points(
+        self, params: Mapping[str, str], taken_at: float | None
+    ) -> tuple[Points, ...] | None:
+        """What the answer that was taken at ``taken_at`` is drawn of, or that of now; None where
+        it is no longer kept.
+        """
+        view = self.view_of(params)
+        if taken_at is None:
+            age = self.settings.refresh_seconds or 60
+            taken_at = (await self.snapshots.get(view, max_age_seconds=age)).taken_at
+        return self.snapshots.points(view, taken_at)
+
+    def view_of(self, params: Mapping[str, str]) -> View:
+        now = time.time() if self._snapshots is None else self._snapshots.source_now
+        return parse_view(params, self.panels.breakdowns, self.settings.range, now)
+
+    def document(self, request: Request) -> bytes:
+        """The index page for ``request``, with its snapshot when one is at hand."""
+        if request.scope["path"] != "/":
+            return self.shell.document(early=False, snapshot=None)
+        now = self.snapshots.source_now
+        address = read_address(
+            request.query_params, self.panels.breakdowns, self.settings.range, now
+        )
+        held = self.snapshots.held(address.view, self.settings.refresh_seconds or 60)
+        return self.shell.document(
+            early=True,
+            snapshot=None if held is None else _inline(held),
+            address=_asked(address),
+        )
+
+
+def _keep_private(data_dir: Path, operations: Path | None) -> None:
+    """Make the data directory before anything else puts its files there, and warn of what
+    others may read of an earlier one.
+    """
+    # Where it cannot be made, whatever would be written there says so itself.
+    with suppress(OSError):
+        make_private_folder(data_dir)
+    for warning in open_to_others(data_dir, operations):
+        logger.warning("%s", warning)
+
+
+def _inline(snapshot: Snapshot) -> bytes:
+    """The snapshot as of this moment: its age is told by ``serverNow``."""
+    return b'{"serverNow":%.3f,%b' % (time.time(), snapshot.body.removeprefix(b"{"))
+
+
+def _asked(address: Address) -> bytes:
+    """What the page's script is told of the address, which it does not read itself."""
+    view = address.view
+    return orjson.dumps(
+        {
+            "range": view.range,
+            "custom": None if view.range is not None else [view.start, view.end],
+            "step": view.step_seconds,
+            "by": view.by,
+            "zoom": address.zoom,
+            "remarks": address.remarks,
+        }
+    )

@@ -1,0 +1,232 @@
+"""How each source is watched: what is read, how often, and when it has hung."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from queuescope.broker.fleet import Fleet
+from queuescope.broker.timings import WorkerTimings
+from queuescope.errors import (
+    AuditError,
+    BrokerError,
+    BrokerErrorKind,
+    JobStoreError,
+    PurgeError,
+    StoreErrorKind,
+)
+from queuescope.jobs.store import JobStore, UsualRuntime
+from queuescope.jobs.totals import JobTotals, read_totals
+from queuescope.operations.audit import Verification
+from queuescope.operations.context import OperationsContext
+from queuescope.watch import (
+    AuditPicture,
+    BrokerPicture,
+    ChainWalk,
+    DepthMemory,
+    FailurePicture,
+    HistoryKeeper,
+    Paces,
+    PurgesPicture,
+    RecordedActs,
+    Sighting,
+    Watch,
+    read_acts,
+    read_audit,
+    read_broker,
+    read_failures,
+    read_purges,
+)
+from queuescope.watch.broker import refuses_reports
+
+_AUDIT_SECONDS = 4.0
+_PURGES_SECONDS = 6.0
+_CHAIN_SECONDS = 10.0
+_RECOVERY_SECONDS = 5.0
+_RUNTIMES_SECONDS = 300.0
+_RUNTIMES_SPAN_SECONDS = 86_400.0
+_ACTS_SECONDS = 5.0
+_TOTALS_SECONDS = 10.0
+_FAILURES_SECONDS = 15.0
+_OVERDUE_SECONDS = 10.0
+# Several questions, each of which is given 4 s.
+_FAILURES_OVERDUE_SECONDS = 25.0
+_LONG_OVERDUE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsWatches:
+    """What acts need and leave behind, as it was seen last.
+
+    ``writable`` fails for as long as the broker would refuse to write; its value is when it last
+    did not, in epoch seconds. ``walk`` is what ``chain`` reads with.
+    """
+
+    audit: Watch[AuditPicture]
+    chain: Watch[Verification]
+    walk: ChainWalk
+    purges: Watch[PurgesPicture]
+    writable: Watch[float]
+
+    @property
+    def watches(self) -> tuple[Watch[Any], ...]:
+        return (self.audit, self.chain, self.purges, self.writable)
+
+
+def watch_broker(context: OperationsContext) -> Watch[BrokerPicture]:
+    paces, memory = Paces(), DepthMemory()
+    return Watch(
+        "broker",
+        lambda: read_broker(context, paces, memory),
+        seconds=context.broker.timings.report_seconds,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=_silent_broker,
+        clock=time.time,
+    )
+
+
+def watch_operations(context: OperationsContext) -> OperationsWatches:
+    def writable() -> float:
+        context.broker.prove_writable()
+        return time.time()
+
+    def silent() -> AuditError:
+        return AuditError("the audit does not answer in time")
+
+    walk, timings = ChainWalk(context.store), context.broker.timings
+    return OperationsWatches(
+        walk=walk,
+        audit=Watch(
+            "audit",
+            lambda: read_audit(context),
+            seconds=_AUDIT_SECONDS,
+            overdue_seconds=_OVERDUE_SECONDS,
+            hung=silent,
+        ),
+        chain=Watch(
+            "chain",
+            walk,
+            seconds=_CHAIN_SECONDS,
+            overdue_seconds=_LONG_OVERDUE_SECONDS,
+            hung=silent,
+        ),
+        purges=Watch(
+            "purges",
+            lambda: read_purges(context),
+            seconds=_PURGES_SECONDS,
+            overdue_seconds=_OVERDUE_SECONDS,
+            hung=lambda: PurgeError("the folder of purges does not answer in time"),
+        ),
+        writable=Watch(
+            "writable",
+            writable,
+            # Known anew before a silent worker is taken for lost.
+            seconds=0.9 * (timings.lost_seconds - 2 * timings.report_seconds),
+            overdue_seconds=_OVERDUE_SECONDS,
+            hung=_silent_broker,
+        ),
+    )
+
+
+def watch_job_endings(
+    context: OperationsContext,
+    jobs: JobStore | None,
+    broker: Watch[BrokerPicture],
+    writable: Watch[float],
+) -> Watch[int]:
+    timings = context.broker.timings
+
+    def fleet() -> Fleet | None:
+        """Unknown while workers cannot report, and until they have had the time to."""
+        sighting, now = broker.sighting, time.time()
+        if sighting.value is None or sighting.fresh_seconds(now) <= timings.lost_seconds:
+            return None
+        takes_reports = _takes_reports(writable.sighting, now, timings)
+        return sighting.value.fleet if takes_reports else None
+
+    reconciler = HistoryKeeper(
+        jobs,
+        fleet,
+        lambda keep: context.broker.drop_workers(keep=keep),
+        clock=context.broker.clock.now,
+    )
+    return Watch(
+        "reconciler",
+        reconciler.keep,
+        seconds=timings.report_seconds,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=_silent_history,
+    )
+
+
+def _takes_reports(sighting: Sighting[float], now: float, timings: WorkerTimings) -> bool:
+    """Whether whoever is silent for long enough to be lost could have reported meanwhile."""
+    if sighting.error is not None:
+        # Where only the dashboard may not write, nothing is known against the broker.
+        return not refuses_reports(sighting.error)
+    age = sighting.age_seconds(now)
+    if age is None or sighting.fresh_seconds(now) <= timings.lost_seconds:
+        return False
+    return age < timings.lost_seconds - 2 * timings.report_seconds
+
+
+def watch_runtimes(jobs: JobStore, clock: Callable[[], float]) -> Watch[dict[str, UsualRuntime]]:
+    return Watch(
+        "runtimes",
+        lambda: jobs.usual_runtimes(since=clock() - _RUNTIMES_SPAN_SECONDS),
+        seconds=_RUNTIMES_SECONDS,
+        overdue_seconds=_LONG_OVERDUE_SECONDS,
+        hung=_silent_history,
+    )
+
+
+def watch_recovery(context: OperationsContext) -> Watch[int]:
+    return Watch(
+        "recovery",
+        lambda: len(context.tidy()),
+        seconds=_RECOVERY_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: AuditError("the operations database does not answer in time"),
+    )
+
+
+def watch_acts(context: OperationsContext) -> Watch[RecordedActs]:
+    return Watch(
+        "acts",
+        lambda: read_acts(context.store),
+        seconds=_ACTS_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=lambda: AuditError("the audit does not answer in time"),
+    )
+
+
+def _silent_broker() -> BrokerError:
+    return BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time")
+
+
+def _silent_history() -> JobStoreError:
+    return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
+
+
+def watch_totals(
+    jobs: JobStore, flow_seconds: float, clock: Callable[[], float]
+) -> Watch[JobTotals]:
+    return Watch(
+        "totals",
+        lambda: read_totals(jobs, now=clock(), window_seconds=flow_seconds),
+        seconds=_TOTALS_SECONDS,
+        overdue_seconds=_OVERDUE_SECONDS,
+        hung=_silent_history,
+    )
+
+
+def watch_failures(jobs: JobStore, clock: Callable[[], float]) -> Watch[FailurePicture]:
+    return Watch(
+        "failures",
+        lambda: read_failures(jobs, clock()),
+        seconds=_FAILURES_SECONDS,
+        overdue_seconds=_FAILURES_OVERDUE_SECONDS,
+        hung=_silent_history,
+    )

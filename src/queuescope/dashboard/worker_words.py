@@ -1,0 +1,25 @@
+"""What is said of workers and clocks in several places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from queuescope.figures.words import duration_words
+
+if TYPE_CHECKING:
+    from queuescope.broker.fleet import Worker
+
+
+def several_of(name: str, count: int) -> str:
+    """What is said of several workers of one name."""
+    return f"{'Two' if count == 2 else f'{count:,}'} workers are called {name}"
+
+
+def clock_words(worker: Worker) -> str:
+    """By how much a worker's clock is off, such as “1 h ahead”."""
+    return ahead_words(worker.clock_off_seconds)
+
+
+def ahead_words(seconds: float) -> str:
+    """By how much a clock is ahead, or behind where that is negative."""
+    return f"{duration_words(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"
