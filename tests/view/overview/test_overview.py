@@ -26,7 +26,7 @@ from queuescope.view.overview.overview import StandingService
 
 pytestmark = pytest.mark.anyio
 
-PRESET = Path(__file__).parents[2] / "src/queuescope/panels/presets/ai-agents.toml"
+PRESET = Path(__file__).parents[3] / "src/queuescope/panels/presets/ai-agents.toml"
 _AHEAD_SECONDS = 1_200
 RULES = """
 groups:
