@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
 # The house, the lowest storey first.
 STOREYS: list[set[str]] = [
     {"errors", "private_files", "words"},
+    {"environment"},
     {"database", "loop_watchdog", "operator_key", "ports", "settings", "shown_text"}
     | {"csv_cells", "single_flight", "timeseries"},
     {"known", "telemetry"},

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from tests.conftest import StartPrometheus
 
+from queuescope.environment import environment_name
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 from queuescope.ports import listen, port_of
-from queuescope.settings import Settings, environment_name
+from queuescope.settings import Settings
 
 PROJECT = Path(__file__).parents[1]
 

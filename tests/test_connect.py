@@ -10,8 +10,9 @@ import pytest
 from tests.fault_server import FaultServer, http_response
 
 from queuescope.connect import connect
+from queuescope.environment import environment_name
 from queuescope.errors import ConfigurationError, SourceError
-from queuescope.settings import environment_name, load_settings
+from queuescope.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 

@@ -7,12 +7,15 @@ import traceback
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+from queuescope.environment import environment_name, read_setting
 from queuescope.errors import ConfigurationError
+from queuescope.instrument import instrument
+from queuescope.instrument.exporter import options
 from queuescope.settings import (
     REFRESH_CHOICES,
     Settings,
-    environment_name,
     load_settings,
 )
 
@@ -234,3 +237,55 @@ def test_a_base_path_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("QUEUESCOPE_BASE_PATH", given)
     with pytest.raises(ConfigurationError, match="QUEUESCOPE_BASE_PATH"):
         load_settings()
+
+
+def test_a_worker_reads_the_same_file_and_the_environment_wins_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "jobs.db"
+    path = _file(tmp_path, f'metrics_port = "9600-9601"\njob_store_url = "sqlite:///{store}"\n')
+    monkeypatch.setenv("QUEUESCOPE_CONFIG", str(path))
+    assert read_setting("metrics_port") == load_settings().metrics_port == "9600-9601"
+    assert read_setting("job_store_url") == f"sqlite:///{store}"
+    monkeypatch.setenv("QUEUESCOPE_METRICS_PORT", "0")
+    assert read_setting("metrics_port") == load_settings().metrics_port == "0"
+    assert read_setting("metrics_host") is load_settings().metrics_host is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('metrics_port = "9609-9600"', "metrics_port is 9609-9600; a port is between"),
+        ('job_store_url = "mysql://h/d"', "job_store_url names 'mysql'"),
+    ],
+)
+def test_what_a_worker_cannot_use_is_told_with_its_place(
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path, text)
+    monkeypatch.setenv("QUEUESCOPE_CONFIG", str(path))
+    with pytest.raises(ConfigurationError) as caught:
+        instrument(Celery("shop", set_as_current=False))
+    assert expected in str(caught.value)
+
+
+def test_the_exporters_options_default_to_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert options().parse_args([]).queues == "celery"
+    path = _file(
+        tmp_path,
+        'broker_url = "redis://file:1"\nqueues = ["a", "b"]\nbroker_key_prefix = "shop:"\n'
+        'broker_transport_options = { master_name = "queues" }\n',
+    )
+    monkeypatch.setenv("QUEUESCOPE_CONFIG", str(path))
+    found = options().parse_args([])
+    assert (found.broker_url, found.queues) == ("redis://file:1", "a,b")
+    assert (found.key_prefix, found.transport_options) == ("shop:", '{"master_name": "queues"}')
+    monkeypatch.setenv("QUEUESCOPE_BROKER_URL", "redis://environment:1")
+    monkeypatch.setenv("QUEUESCOPE_QUEUES", " c , d")
+    monkeypatch.setenv("QUEUESCOPE_BROKER_TRANSPORT_OPTIONS", '{"sep": ":"}')
+    found = options().parse_args(["--queues", "e"])
+    assert (found.broker_url, found.queues) == ("redis://environment:1", "e")
+    assert options().parse_args([]).queues == "c,d"
+    assert found.transport_options == '{"sep": ":"}'

@@ -234,7 +234,8 @@ This page is printed by `queuescope settings --markdown`.
 
 
 def _setting_rows() -> Iterable[tuple[str, str, str]]:
-    from queuescope.settings import Settings, environment_name
+    from queuescope.environment import environment_name
+    from queuescope.settings import Settings
 
     for name, setting in Settings.model_fields.items():
         default = _DEFAULT_WORDS.get(name)
@@ -406,7 +407,7 @@ def _demand_key(settings: Any) -> None:
 
 def _override(**options: object) -> None:
     """Options win over the environment; settings, and every process we start, read that."""
-    from queuescope.settings import environment_name
+    from queuescope.environment import environment_name
 
     for name, value in options.items():
         if value is not None:

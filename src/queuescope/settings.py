@@ -1,14 +1,14 @@
 """One table of settings: environment over file over default.
 
 Only the composition roots (dashboard, command line, demo) read it; every other part takes plain
-arguments. ``docs/reference/settings.md`` is generated from this module.
+arguments. Workers and the exporter read theirs through ``environment``, which needs no package.
+``docs/reference/settings.md`` is generated from this module.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -23,6 +23,14 @@ from pydantic_settings import (
 )
 from rapidfuzz import fuzz, process
 
+from queuescope.environment import (
+    CONFIG,
+    DEFAULT_BROKER_URL,
+    config_file,
+    names_in,
+    place_of,
+    read_file,
+)
 from queuescope.errors import ConfigurationError
 
 RefreshSeconds = Literal[0, 10, 30, 60, 300]
@@ -201,7 +209,7 @@ class Settings(BaseSettings):
         description="Who may also purge, restore, pause all queues, end jobs and scale.",
     )
     broker_url: SecretStr = Field(
-        default=SecretStr("redis://127.0.0.1:6379/0"),
+        default=SecretStr(DEFAULT_BROKER_URL),
         description="The Celery broker. The dashboard asks it only if it is set.",
     )
     broker_key_prefix: str = Field(
@@ -215,7 +223,17 @@ class Settings(BaseSettings):
     )
     queues: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Queues to show besides those that running workers serve, separated by commas.",
+        description="Queues to show besides those that running workers serve, separated by commas. "
+        "The exporter tells of these; without them, of `celery`.",
+    )
+    metrics_port: int | str | None = Field(
+        default=None,
+        description="Where a worker serves its metrics: a port, or a range such as `9600-9609` of "
+        "which it takes the first free one. Without it, 9540 and 9542 to 9549.",
+    )
+    metrics_host: str | None = Field(
+        default=None,
+        description="Address on which a worker serves its metrics. Without it, every one.",
     )
 
     @field_validator("prometheus_url")
@@ -247,7 +265,7 @@ class Settings(BaseSettings):
     @field_validator("replica_labels", mode="before")
     @classmethod
     def _are_labels(cls, value: object) -> object:
-        names = _listed(value, "must be names of labels, such as replica")
+        names = names_in(value, "must be names of labels, such as replica")
         if any("{" in name or "=" in name for name in names):
             raise ValueError("must be names of labels without values, such as replica")
         return names
@@ -255,17 +273,17 @@ class Settings(BaseSettings):
     @field_validator("queues", mode="before")
     @classmethod
     def _are_queues(cls, value: object) -> object:
-        return _listed(value, "must be names of queues, such as default,priority")
+        return names_in(value, "must be names of queues, such as default,priority")
 
     @field_validator("viewers", "operators", "admins", mode="before")
     @classmethod
     def _are_names(cls, value: object) -> object:
-        return _listed(value, "must be names, such as ada@example.com,group:ops")
+        return names_in(value, "must be names, such as ada@example.com,group:ops")
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _are_networks(cls, value: object) -> object:
-        names = _listed(value, "must be addresses or networks, such as 10.0.0.7,192.168.4.0/24")
+        names = names_in(value, "must be addresses or networks, such as 10.0.0.7,192.168.4.0/24")
         for name in names:
             try:
                 ip_network(name)
@@ -293,7 +311,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _are_host_names(cls, value: object) -> object:
-        names = _listed(value, "must be host names, such as queuescope.example.com")
+        names = names_in(value, "must be host names, such as queuescope.example.com")
         for name in names:
             if "/" in name or ":" in name:
                 raise ValueError(f"{name!r} must be a host name alone, without scheme and port")
@@ -316,7 +334,7 @@ class Settings(BaseSettings):
     @field_validator("frame_ancestors", mode="before")
     @classmethod
     def _are_origins(cls, value: object) -> object:
-        names = _listed(value, "must be origins, such as https://portal.example.com")
+        names = names_in(value, "must be origins, such as https://portal.example.com")
         for name in names:
             # It becomes part of a policy, where a space or a semicolon would begin another.
             if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", name):
@@ -344,18 +362,11 @@ def load_settings(path: Path | None = None) -> Settings:
     ``path`` defaults to ``$QUEUESCOPE_CONFIG``. Raises ``ConfigurationError`` that names the
     setting, where it stands and the nearest known name, and never what a secret holds.
     """
-    path = path or (Path(p) if (p := os.environ.get("QUEUESCOPE_CONFIG")) else None)
-    from_file: dict[str, Any] = {}
-    if path is not None:
-        try:
-            from_file = tomllib.loads(path.read_text("utf-8"))
-        except OSError as exc:
-            raise ConfigurationError(f"cannot read {path}: {exc.strerror}") from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"{path} is not valid TOML: {exc}") from exc
-        for name in from_file:
-            if name not in Settings.model_fields:
-                raise ConfigurationError(f"{path}: unknown setting {name!r}{_nearest(name)}")
+    path = path or config_file()
+    from_file = read_file(path)
+    for name in from_file:
+        if name not in Settings.model_fields:
+            raise ConfigurationError(f"{path}: unknown setting {name!r}{_nearest(name)}")
     _refuse_unknown_environment()
     try:
         return Settings(**from_file)
@@ -364,12 +375,7 @@ def load_settings(path: Path | None = None) -> Settings:
         first = exc.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]).lower().removeprefix("queuescope_")
         said = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{_place(name, path)}: {said}") from None
-
-
-def environment_name(setting: str) -> str:
-    """The environment variable that sets ``setting``."""
-    return "PROMETHEUS_URL" if setting == "prometheus_url" else f"QUEUESCOPE_{setting.upper()}"
+        raise ConfigurationError(f"{place_of(name, path)}: {said}") from None
 
 
 def operations_store_address(settings: Settings) -> str:
@@ -398,27 +404,9 @@ def _paired(value: object, otherwise: str) -> object:
     return found
 
 
-def _listed(value: object, otherwise: str) -> list[str]:
-    """The names in ``value``, which are separated by commas or a list already; raises
-    ``ValueError`` with ``otherwise``.
-    """
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(otherwise)
-    return [name.strip() for name in names if name.strip()]
-
-
-def _place(setting: str, path: Path | None) -> str:
-    for variable in (environment_name(setting), f"QUEUESCOPE_{setting.upper()}"):
-        if variable in os.environ:
-            return f"environment: {variable}"
-    return f"{path}: {setting}"
-
-
 def _refuse_unknown_environment() -> None:
     known = {f"QUEUESCOPE_{name.upper()}" for name in Settings.model_fields}
-    # The last two speak to the workers of a project, which may share our environment.
-    known |= {"QUEUESCOPE_CONFIG", "QUEUESCOPE_METRICS_HOST", "QUEUESCOPE_METRICS_PORT"}
+    known.add(CONFIG)
     for name in os.environ:
         if name.startswith("QUEUESCOPE_") and name not in known:
             setting = name.removeprefix("QUEUESCOPE_").lower()

@@ -232,6 +232,7 @@ class Worker:
     port: int
     store: JobStore
     log: Path
+    name: str
 
     def scrape(self) -> Scrape:
         return scrape(self.port)
@@ -305,7 +306,7 @@ class Shop:
         assert "ready." in text, f"the worker has ended: {text}"
         store = JobStore(url)
         self._running.callback(store.close)
-        return Worker(process, port, store, log)
+        return Worker(process, port, store, log, f"w{self._count}@shop")
 
     def send(self, name: str, options: dict[str, Any] | None = None, **kwargs: Any) -> str:
         """A job from the shop's own code, in a process that is no worker; returns its id."""

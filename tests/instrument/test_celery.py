@@ -43,6 +43,7 @@ class Day:
     after: Scrape
     rows: dict[str, Job]
     ids: dict[str, str]
+    worker: str
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def day(shop: Shop) -> Day:
         ),
     )
     # The process is sampled every 5 s; the first sample comes at the start.
-    return Day(before, worker.scrape(), rows, ids)
+    return Day(before, worker.scrape(), rows, ids, worker.name)
 
 
 def test_counters_stand_at_zero_before_the_first_job(day: Day) -> None:
@@ -158,7 +159,7 @@ def test_rows_tell_what_went_wrong(day: Day) -> None:
     failed, hung = day.rows[day.ids["fail"]], day.rows[day.ids["hang"]]
     assert (failed.error_class, failed.error_message) == ("LookupError", "no such order")
     assert (hung.status, hung.error_class, hung.tenant) == ("failed", "TimeLimitExceeded", "globex")
-    assert (hung.name, hung.worker) == ("hang", "w1@shop")
+    assert (hung.name, hung.worker) == ("hang", day.worker)
     assert day.rows[day.ids["aside"]].status is JobStatus.IGNORED
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.environments import PROJECT, build_wheel, installed, make_environment
+from tests.instrument.conftest import Evidence, Shop
 
 # The same tests, and what they need, with the workers of the fixture `python` below.
 from tests.instrument.test_celery import (  # noqa: F401
@@ -33,10 +34,12 @@ from tests.instrument.test_celery import (  # noqa: F401
     test_the_worker_tells_its_processes_and_memory,
     test_wait_and_runtime_add_up_to_the_latency_of_a_job_without_retry,
 )
-from tests.instrument.test_obedience import (  # noqa: F401
-    broker,
-    own_shop,
-    test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_each_once,
+from tests.instrument.test_obedience import (
+    broker,  # noqa: F401
+    own_shop,  # noqa: F401
+)
+from tests.instrument.test_obedience import (
+    test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_each_once as obeys,
 )
 from tests.instrument.test_outcomes import (  # noqa: F401
     oddities,
@@ -46,6 +49,8 @@ from tests.instrument.test_outcomes import (  # noqa: F401
     test_an_eta_without_a_zone_is_what_celery_takes_it_for,
     test_an_unusual_end_is_told_as_what_it_is,
 )
+
+from queuescope.broker.redis.broker import RedisBroker
 
 # What Celery 5.3 was released with; the others are the least that pyproject.toml allows.
 _OF_THEN = {"kombu": "5.3.0", "redis": "4.5.2"}
@@ -89,6 +94,14 @@ def test_the_environment_holds_the_oldest_versions_and_nothing_of_the_page(pytho
     for name, version in _oldest().items():
         assert release[name][: len(version.split("."))] == version.split("."), name
     assert _OF_THE_PAGE.isdisjoint(names)
+
+
+def test_a_worker_obeys_a_pause(
+    own_shop: Shop,  # noqa: F811
+    broker: RedisBroker,  # noqa: F811
+    evidence: Evidence,
+) -> None:
+    obeys("prefork", own_shop, broker, evidence)
 
 
 def test_the_newest_installation_brings_nothing_of_the_page_either(

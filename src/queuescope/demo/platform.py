@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import re
 import time
 from typing import Any
@@ -29,12 +28,13 @@ from queuescope.demo.workload import (
     failure,
     limited_runtime_seconds,
 )
+from queuescope.environment import DEFAULT_BROKER_URL, read_setting
 from queuescope.instrument import instrument
 from queuescope.jobs.store import JobStore
 
 app = Celery(
     "queuescope.demo.platform",
-    broker=os.environ.get("QUEUESCOPE_BROKER_URL", "redis://127.0.0.1:6379/0"),
+    broker=read_setting("broker_url") or DEFAULT_BROKER_URL,
 )
 app.conf.update(
     accept_content=["json"],
@@ -88,7 +88,7 @@ def send_again(job_id: str, name: str) -> None:
     As a platform with a database of its own would, it makes the job anew of what is known of it.
     What was wrong with it has been mended meanwhile, so that an operator sees it succeed.
     """
-    job = _history(os.environ["QUEUESCOPE_JOB_STORE_URL"]).get(job_id)
+    job = _history(read_setting("job_store_url")).get(job_id)
     if job is None:
         raise LookupError(f"the job history holds no job {job_id}")
     ticket = _TICKET.search(job.error_message)
@@ -108,7 +108,7 @@ def send_again(job_id: str, name: str) -> None:
 instrument(
     app,
     retry=send_again,
-    metrics_host=os.environ.get("QUEUESCOPE_METRICS_HOST", "127.0.0.1"),
+    metrics_host=read_setting("metrics_host") or "127.0.0.1",
     tenants=[tenant.name for tenant in TENANTS],
     queues=QUEUES,
 )

@@ -32,6 +32,7 @@ from queuescope.broker.redis.address import kind_of_broker
 from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.broker.reports import KeptJob, label
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
+from queuescope.environment import place_of, read_setting
 from queuescope.errors import ConfigurationError
 from queuescope.instrument.attempts import (
     Attempts,
@@ -115,10 +116,11 @@ def instrument(
     """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
 
     ``metrics_port`` is a port or a range such as ``"9600-9609"``, of which the first free one is
-    taken; it defaults to ``$QUEUESCOPE_METRICS_PORT``, then 9540 and 9542 to 9549; 0 takes any.
-    ``metrics_host`` defaults to ``$QUEUESCOPE_METRICS_HOST``, then every address.
-    ``job_store_url`` defaults to ``$QUEUESCOPE_JOB_STORE_URL``; without either there is no job
-    history. ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
+    taken; it defaults to the setting of that name, then 9540 and 9542 to 9549; 0 takes any.
+    ``metrics_host`` defaults to its setting, then every address. ``job_store_url`` defaults to its
+    setting; without either there is no job history. Settings stand in the environment, such as
+    ``QUEUESCOPE_METRICS_PORT``, or in the file that ``QUEUESCOPE_CONFIG`` names.
+    ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
     Counters of the ``tenants`` and ``queues`` that are named here stand at 0 before the first job.
 
     With ``operations`` workers report to the broker every two seconds and obey what operators
@@ -137,7 +139,7 @@ def instrument(
     app = getattr(app, "_get_current_object", lambda: app)()
     if getattr(app, "queuescope", None) is not None:
         return
-    url = job_store_url or os.environ.get("QUEUESCOPE_JOB_STORE_URL")
+    url = job_store_url or read_setting("job_store_url")
     clock = RightedClock()
     app.queuescope = Instrumentation(
         app,
@@ -150,7 +152,7 @@ def instrument(
             clock=clock.now,
             clock_off=lambda: clock.off,
         ),
-        host=metrics_host or os.environ.get("QUEUESCOPE_METRICS_HOST") or "0.0.0.0",
+        host=metrics_host or read_setting("metrics_host") or "0.0.0.0",
         ports=_ports(metrics_port),
         store=JobStore(url) if url else None,
         tenant_of=tenant_of,
@@ -528,10 +530,10 @@ def _ports(wanted: int | str | None) -> tuple[int, ...]:
     """The ports to try, in this order. Raises ``ConfigurationError``."""
     name = "metrics_port"
     if wanted is None:
-        name = "environment: QUEUESCOPE_METRICS_PORT"
-        wanted = os.environ.get("QUEUESCOPE_METRICS_PORT")
+        wanted = read_setting("metrics_port")
         if wanted is None:
             return METRICS_PORTS
+        name = place_of("metrics_port")
     first, dash, last = str(wanted).replace(" ", "").partition("-")
     last = last if dash else first
     if not all(text.isascii() and text.isdecimal() for text in (first, last)):

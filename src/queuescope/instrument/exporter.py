@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -32,6 +31,7 @@ from queuescope.broker.fleet import Fleet, WorkerStatus, judge
 from queuescope.broker.redis.broker import QueueReading, RedisBroker, WorkersReading
 from queuescope.broker.remote_control import workers_of
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
+from queuescope.environment import DEFAULT_BROKER_URL, names_in, place_of, read_setting
 from queuescope.errors import (
     BrokerError,
     BrokerErrorKind,
@@ -316,27 +316,51 @@ def _fleet(
     return judge(reading, desired, queues)
 
 
-def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_TIMINGS) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status."""
+def options() -> argparse.ArgumentParser:
+    """Of the options, whose defaults are the settings. Raises ``ConfigurationError``."""
+    try:
+        queues = names_in(read_setting("queues") or [], "must be names of queues")
+    except ValueError as exc:
+        raise ConfigurationError(f"{place_of('queues')}: {exc}") from exc
+    transport = read_setting("broker_transport_options") or {}
     parser = argparse.ArgumentParser(
         prog="queuescope exporter", description="Tells Prometheus what waits in a Celery broker."
     )
     parser.add_argument(
         "--broker-url",
-        default=os.environ.get("QUEUESCOPE_BROKER_URL", "redis://127.0.0.1:6379/0"),
-        help="the broker (default: $QUEUESCOPE_BROKER_URL)",
+        default=read_setting("broker_url") or DEFAULT_BROKER_URL,
+        help="the broker (setting: broker_url)",
     )
-    parser.add_argument("--queues", default="celery", help="queue names, separated by commas")
+    parser.add_argument(
+        "--queues",
+        default=",".join(queues) or "celery",
+        help="queue names, separated by commas (setting: queues)",
+    )
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of /metrics")
     parser.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="prefix of every name")
-    parser.add_argument("--key-prefix", default="", help="kombu's global_keyprefix, if it is set")
+    parser.add_argument(
+        "--key-prefix",
+        default=read_setting("broker_key_prefix") or "",
+        help="kombu's global_keyprefix, if it is set (setting: broker_key_prefix)",
+    )
     parser.add_argument(
         "--transport-options",
-        default="{}",
+        default=transport if isinstance(transport, str) else json.dumps(transport),
         metavar="JSON",
-        help='the project\'s broker_transport_options, such as {"master_name": "queues"}',
+        help='the project\'s broker_transport_options, such as {"master_name": "queues"} '
+        "(setting: broker_transport_options)",
     )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_TIMINGS) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    try:
+        parser = options()
+    except ConfigurationError as exc:
+        print(f"queuescope: {exc}", file=sys.stderr)
+        return 2
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     names = [name.strip() for name in arguments.queues.split(",") if name.strip()]
@@ -344,12 +368,12 @@ def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_
         parser.error("--queues names no queue")
     broker: RedisBroker | None = None
     try:
-        options = json.loads(arguments.transport_options)
+        transport = json.loads(arguments.transport_options)
         try:
             broker = RedisBroker(
                 arguments.broker_url,
                 key_prefix=arguments.key_prefix,
-                transport_options=options,
+                transport_options=transport,
                 timings=timings,
             )
         except UnsupportedBrokerError as exc:
@@ -360,7 +384,7 @@ def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_
                 exc,
             )
         workers = LiveWorkers(
-            arguments.broker_url, broker, transport_options=options, timings=timings
+            arguments.broker_url, broker, transport_options=transport, timings=timings
         )
     except ValueError as exc:
         parser.error(f"--transport-options is no JSON: {exc}")
