@@ -382,9 +382,9 @@ def _store() -> Iterator[Any]:
 
 
 def _demand_guarded(settings: Any) -> None:
-    from queuescope.dashboard.auth.identity import demand_guarded
+    from queuescope.dashboard.auth.identity import check_exposure
 
-    demand_guarded(settings)
+    check_exposure(settings)
 
 
 def _way_to_act(settings: Any, address: str, *, shows_key: bool) -> str:

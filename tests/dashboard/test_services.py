@@ -110,8 +110,8 @@ def worker_when(
     assert broker is not None
 
     def look() -> Worker | None:
-        picture = broker.sighting.fresh_value
-        return None if picture is None else picture.fleet.get(name)
+        state = broker.known.fresh_value
+        return None if state is None else state.fleet.get(name)
 
     found = until(look, lambda worker: worker is not None and is_enough(worker), 90)
     assert found is not None
@@ -222,9 +222,9 @@ def test_what_died_while_no_dashboard_ran_is_ended_and_then_forgotten(
     row_when(services, job_id, JobStatus.LOST)
     until(lambda: client.hlen(key), lambda count: count == 0)
     assert services.broker is not None
-    picture = services.broker.renew(patience_seconds=30).fresh_value
-    assert picture is not None
-    assert picture.fleet.workers == ()
+    state = services.broker.refresh(patience_seconds=30).fresh_value
+    assert state is not None
+    assert state.fleet.workers == ()
 
 
 @pytest.mark.timeout(200)

@@ -19,7 +19,7 @@ from queuescope.broker.fleet import Worker as Judged
 from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.redis.broker import RedisBroker
 from queuescope.jobs.store import Job, JobStatus, JobStore
-from queuescope.watch.reconciler import HistoryKeeper
+from queuescope.watch.reconciler import JobReconciler
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def test_two_workers_of_one_name_are_told_apart_and_neither_loses_its_job(
         # What the first has left is ended, and what the second runs is not.
         os.killpg(first.process.pid, signal.SIGKILL)
         seen = until(lambda: fleet(broker), lambda seen: len(seen.lost) == 1)
-        keeper = HistoryKeeper(store, lambda: seen, lambda keep: keep)
-        assert keeper.keep() == 1
+        reconciler = JobReconciler(store, lambda: seen, lambda keep: keep)
+        assert reconciler.reconcile() == 1
         ended, kept = store.get(running), store.get(other)
         assert ended is not None
         assert kept is not None
@@ -309,6 +309,6 @@ def test_a_worker_whose_clock_is_off_puts_the_times_of_its_jobs_right(
     assert fleet_now.has_ended(alive.name, row.started_at) is False
     os.killpg(worker.process.pid, signal.SIGKILL)
     seen_lost = until(lambda: fleet(broker), lambda found: len(found.lost) == 1)
-    keeper = HistoryKeeper(worker.store, lambda: seen_lost, lambda keep: keep)
-    assert keeper.keep() == 1
+    reconciler = JobReconciler(worker.store, lambda: seen_lost, lambda keep: keep)
+    assert reconciler.reconcile() == 1
     row_of(worker, running, JobStatus.LOST)

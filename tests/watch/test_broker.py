@@ -1,4 +1,4 @@
-"""The picture of a real broker, as it is read every two seconds, and why there may be none."""
+"""The state of a real broker, as it is read every two seconds, and why there may be none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext
-from queuescope.watch import Paces, read_broker
+from queuescope.watch import CompletionRates, read_broker
 
 
 @contextmanager
@@ -58,23 +58,23 @@ def test_it_holds_queues_workers_and_wishes_of_one_moment(
     for _ in range(3):
         customer.send_task("nap", queue="orders")
     customer.send_task("nap", queue="elsewhere")
-    picture = read_broker(context)
+    state = read_broker(context)
     # Those that are named and those that somebody serves; nobody may list all keys of a broker.
-    assert {queue.queue: queue.depth for queue in picture.queues} == {
+    assert {queue.queue: queue.depth for queue in state.queues} == {
         "express": 0,
         "named": 0,
         "orders": 3,
     }
-    assert picture.depth == 3
-    assert picture.oldest_age_seconds is not None
-    assert 0 <= picture.oldest_age_seconds < 60
-    assert {worker.name: worker.status for worker in picture.fleet.workers} == {
+    assert state.depth == 3
+    assert state.oldest_age_seconds is not None
+    assert 0 <= state.oldest_age_seconds < 60
+    assert {worker.name: worker.status for worker in state.fleet.workers} == {
         "fresh@h": WorkerStatus.ACTIVE,
         "lost@h": WorkerStatus.LOST,
     }
-    assert [told.worker for told in picture.fleet.forgotten] == ["forgotten@h"]
-    assert picture.desired == DesiredState(revision=3, paused=("express",))
-    assert abs(picture.at - now) < 60
+    assert [told.worker for told in state.fleet.forgotten] == ["forgotten@h"]
+    assert state.desired == DesiredState(revision=3, paused=("express",))
+    assert abs(state.at - now) < 60
 
 
 def test_messages_in_the_steps_that_a_worker_reports_count(
@@ -82,34 +82,36 @@ def test_messages_in_the_steps_that_a_worker_reports_count(
 ) -> None:
     tell(client, report(at=time.time(), queues=("orders",), priority_steps=(0, 5), separator="#"))
     client.lpush("orders#5", "{}")
-    picture = read_broker(context)
-    assert picture.depth == 1
-    assert picture.oldest_age_seconds is None
+    state = read_broker(context)
+    assert state.depth == 1
+    assert state.oldest_age_seconds is None
 
 
 def test_a_broker_that_knows_of_nothing_has_no_depth_of_nought(
     server: RealBroker, tmp_path: Path
 ) -> None:
     with open_context(server, tmp_path) as context:
-        picture = read_broker(context)
-    assert (picture.queues, picture.fleet.workers) == ((), ())
-    assert picture.depth is None
-    assert picture.oldest_age_seconds is None
+        state = read_broker(context)
+    assert (state.queues, state.fleet.workers) == ((), ())
+    assert state.depth is None
+    assert state.oldest_age_seconds is None
 
 
 def test_where_nothing_waits_the_depth_is_nought(context: OperationsContext) -> None:
-    picture = read_broker(context)
-    assert (picture.depth, picture.oldest_age_seconds) == (0, 0.0)
+    state = read_broker(context)
+    assert (state.depth, state.oldest_age_seconds) == (0, 0.0)
 
 
 def test_pace_comes_from_the_readings_before(
     context: OperationsContext, client: redis.Redis
 ) -> None:
-    now, paces = time.time(), Paces()
+    now, completion_rates = time.time(), CompletionRates()
     tell(client, report(at=now, clock_at=now, processed=10))
-    assert read_broker(context, paces).paces == {}
+    assert read_broker(context, completion_rates).completion_rates == {}
     tell(client, report(at=now, clock_at=now + 60, processed=40))
-    assert read_broker(context, paces).paces["w@h", "b"].per_minute == pytest.approx(30.0)
+    assert read_broker(context, completion_rates).completion_rates[
+        "w@h", "b"
+    ].per_minute == pytest.approx(30.0)
 
 
 def test_a_replica_that_takes_no_writes_is_read_all_the_same(

@@ -21,12 +21,13 @@ from queuescope.broker.reports import WorkerReport, decode_report, encode
 from queuescope.dashboard.live_sources.broker import broker_source
 from queuescope.dashboard.probes import liveness
 from queuescope.dashboard.services import Services
+from queuescope.known import Known
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Operation, Request
 from queuescope.settings import Settings
-from queuescope.watch import BrokerPicture, Sighting, Watch, read_broker
+from queuescope.watch import BrokerState, Watch, read_broker
 
 WORKERS = "queuescope:workers"
 MEBIBYTE = 2**20
@@ -90,8 +91,8 @@ def hostile_reports() -> dict[str, bytes]:
     return found
 
 
-def names(picture: BrokerPicture) -> list[str]:
-    return [worker.name for worker in picture.fleet.workers]
+def names(state: BrokerState) -> list[str]:
+    return [worker.name for worker in state.fleet.workers]
 
 
 def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
@@ -100,10 +101,10 @@ def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
     hostile = hostile_reports()
     client.hset(WORKERS, mapping=dict[Any, Any](hostile))
     client.hset(WORKERS, "fine@h", encode(report(worker="fine@h", at=time.time(), **BUSY)))
-    picture = read_broker(context)
-    assert names(picture) == ["fine@h"]
-    assert set(picture.unreadable) == set(hostile)
-    (finding,) = broker_source(Sighting(picture, time.time())).findings
+    state = read_broker(context)
+    assert names(state) == ["fine@h"]
+    assert set(state.unreadable) == set(hostile)
+    (finding,) = broker_source(Known(state, time.time())).findings
     assert f"{len(hostile):,} entries among the workers' reports are unreadable" in finding.cause
     # None was learned: only the steps that kombu knows are looked at.
     assert len(context.broker.list_keys("orders")) == 10
@@ -151,21 +152,21 @@ def test_neither_many_nor_large_reports_fill_the_memory(
     read_broker(context)
     tracemalloc.start()
     try:
-        picture = read_broker(context)
+        state = read_broker(context)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 64 * MEBIBYTE
-    assert names(picture) == ["fine@h"]
-    assert len(picture.unreadable) == 10
+    assert names(state) == ["fine@h"]
+    assert len(state.unreadable) == 10
     assert context.broker.drop_workers() == 10
     with client.pipeline(transaction=False) as pipe:
         for number in range(REPORTS_LIMIT + 500):
             pipe.hset(WORKERS, f"many-{number}", b"x" * 5000)
         pipe.execute()
-    picture = read_broker(context)
-    assert names(picture) == ["fine@h"]
-    assert (len(picture.unreadable), picture.unread) == (REPORTS_LIMIT - 1, 501)
+    state = read_broker(context)
+    assert names(state) == ["fine@h"]
+    assert (len(state.unreadable), state.unread) == (REPORTS_LIMIT - 1, 501)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +216,9 @@ def test_a_key_of_another_type_hides_no_other_queue(
     told = report(worker="w@h", at=time.time(), queues=("express", "orders"))
     client.hset(WORKERS, told.worker, encode(told))
     client.lpush("express", "{}")
-    picture = read_broker(context)
-    assert [(queue.queue, queue.depth) for queue in picture.queues] == [("express", 1)]
-    assert picture.left_out_queues == 1
+    state = read_broker(context)
+    assert [(queue.queue, queue.depth) for queue in state.queues] == [("express", 1)]
+    assert state.left_out_queues == 1
 
 
 DAMAGE = {
@@ -255,13 +256,13 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
     before = read_broker(context).desired
     for kind, fields in DAMAGE.items():
         client.hset("queuescope:desired", mapping=dict[Any, Any](fields))
-        picture = read_broker(context)
+        state = read_broker(context)
         is_told = kind != "made up" and not kind.startswith("counter")
-        assert bool(picture.desired_fault) is is_told, kind
+        assert bool(state.desired_fault) is is_told, kind
         if is_told:
             # What was read last stays: no queue seems to be resumed.
-            assert picture.desired == before, kind
-            causes = [f.cause for f in broker_source(Sighting(picture, 0.0)).findings]
+            assert state.desired == before, kind
+            causes = [f.cause for f in broker_source(Known(state, 0.0)).findings]
             assert any("is damaged in the broker" in cause for cause in causes), kind
         context.tidy()
         before = read_broker(context).desired
@@ -317,9 +318,9 @@ def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:
     watch.start()
     try:
         while failures:
-            error = watch.renew(patience_seconds=60).error
+            error = watch.refresh(patience_seconds=60).error
             assert error is None or "met an error of its own" in str(error)
-        assert watch.renew(patience_seconds=60).fresh_value == 7
+        assert watch.refresh(patience_seconds=60).fresh_value == 7
         assert not watch.has_ended
     finally:
         watch.close()
@@ -331,7 +332,7 @@ def test_a_loop_that_fails_or_ends_is_named_where_the_dashboard_is_asked_whether
 ) -> None:
     failures: list[BaseException] = [RecursionError("deep")]
 
-    def read() -> BrokerPicture:
+    def read() -> BrokerState:
         raise failures[0]
 
     watch = Watch(
@@ -341,12 +342,12 @@ def test_a_loop_that_fails_or_ends_is_named_where_the_dashboard_is_asked_whether
     services = Services(settings, None, None, watch)
     services.start()
     try:
-        until(lambda: watch.sighting.error, lambda error: error is not None)
+        until(lambda: watch.known.error, lambda error: error is not None)
         answer = liveness(*services.troubles())
         assert (answer.status_code, answer.body) == (200, b"ok\nfailing: broker\n")
         # Nothing that the watch can outlive.
         failures[0] = SystemExit()
-        watch.renew(patience_seconds=0)
+        watch.refresh(patience_seconds=0)
         until(lambda: watch.has_ended, lambda has_ended: has_ended)
         answer = liveness(*services.troubles())
         assert answer.status_code == 503

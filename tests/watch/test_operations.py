@@ -15,7 +15,7 @@ from queuescope.errors import AuditError, PurgeError
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
-from queuescope.watch import ChainWalk, read_audit, read_purges
+from queuescope.watch import ChainVerifier, read_audit, read_purges
 from queuescope.watch.operations import WHOLE_WALK_SECONDS
 
 ADA = Actor("ada", Origin.OIDC)
@@ -52,10 +52,10 @@ def test_the_newest_entries_are_there_with_what_has_not_ended(
         purge()
     token, _ = context.store.plan(ADA, Request.pause("orders"), 1)
     act = context.store.begin(token, ADA, Role.ADMIN, Request.pause("orders"), 1)
-    picture = read_audit(context)
-    assert [entry.seq for entry in picture.entries] == list(range(23, 3, -1))
-    assert [one.act for one in picture.unfinished] == [act]
-    assert picture.refusal is None
+    state = read_audit(context)
+    assert [entry.seq for entry in state.entries] == list(range(23, 3, -1))
+    assert [one.act for one in state.unfinished] == [act]
+    assert state.refusal is None
 
 
 def test_an_audit_that_takes_no_entry_can_still_be_read(
@@ -64,9 +64,9 @@ def test_an_audit_that_takes_no_entry_can_still_be_read(
     purge()
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        picture = read_audit(context)
-    assert len(picture.entries) == 2
-    assert isinstance(picture.refusal, AuditError)
+        state = read_audit(context)
+    assert len(state.entries) == 2
+    assert isinstance(state.refusal, AuditError)
 
 
 def test_purges_are_told_with_who_did_them(
@@ -74,11 +74,11 @@ def test_purges_are_told_with_who_did_them(
 ) -> None:
     first, second = purge(), purge()
     (tmp_path / "purged" / f"{first}.jsonl").write_text("{")
-    picture = read_purges(context)
-    assert [one.id for one in picture.purges] == [second]
-    assert picture.damaged == (f"{first}.jsonl",)
-    assert picture.actors == {second: "ada"}
-    assert picture.unfinished == ()
+    state = read_purges(context)
+    assert [one.id for one in state.purges] == [second]
+    assert state.damaged == (f"{first}.jsonl",)
+    assert state.actors == {second: "ada"}
+    assert state.unfinished == ()
 
 
 def test_purges_are_told_without_broker_and_audit(
@@ -88,9 +88,9 @@ def test_purges_are_told_without_broker_and_audit(
     server.stop()
     (tmp_path / "operations.db").unlink()
     (tmp_path / "operations.db").mkdir()
-    picture = read_purges(context)
-    assert [one.id for one in picture.purges] == [kept]
-    assert (picture.actors, picture.unfinished) == ({}, None)
+    state = read_purges(context)
+    assert [one.id for one in state.purges] == [kept]
+    assert (state.actors, state.unfinished) == ({}, None)
     server.start()
     (tmp_path / "purged" / f"{kept}.jsonl").unlink()
     (tmp_path / "purged").rmdir()
@@ -103,7 +103,7 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
-    walk = ChainWalk(context.store, clock=lambda: now[0])
+    walk = ChainVerifier(context.store, clock=lambda: now[0])
     assert walk().entries == 0
     purge()
     assert (walk().entries, walk().fault) == (2, "")
@@ -123,7 +123,7 @@ def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
-    walk = ChainWalk(context.store, clock=lambda: now[0])
+    walk = ChainVerifier(context.store, clock=lambda: now[0])
     for _ in range(2):
         purge()
     assert walk().entries == 4
@@ -133,7 +133,7 @@ def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
         other.commit()
     purge()
     assert (walk().entries, walk().fault) == (6, "")
-    walk.begin_again()
+    walk.start_over()
     assert walk().fault == "entry 1 was changed"
     # It stays said until the whole is walked again.
     assert walk().fault == "entry 1 was changed"

@@ -26,7 +26,7 @@ from queuescope.watch.reconciler import (
     PATIENCE_SECONDS,
     RETRY_SECONDS,
     SWEEP_SECONDS,
-    HistoryKeeper,
+    JobReconciler,
 )
 
 ROW = Job(
@@ -55,7 +55,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
 
 
 class Site:
-    """A keeper, and what it is told: the workers, the time, whether reports can be deleted."""
+    """A reconciler, and what it is told: the workers, the time, whether reports can be deleted."""
 
     def __init__(self, store: JobStore | None) -> None:
         self.store = store
@@ -64,11 +64,13 @@ class Site:
         self.now = NOW + AHEAD
         self.dropped: list[set[str]] = []
         self.may_drop = True
-        self.keeper = HistoryKeeper(store, lambda: self.fleet, self._drop, clock=lambda: self.now)
+        self.reconciler = JobReconciler(
+            store, lambda: self.fleet, self._drop, clock=lambda: self.now
+        )
 
     def see(self, *reports: WorkerReport, forgotten: tuple[WorkerReport, ...] = ()) -> int:
         self.fleet = judge(WorkersReading(NOW, reports, forgotten), DesiredState())
-        return self.keeper.keep()
+        return self.reconciler.reconcile()
 
     def status(self, job_id: str = ROW.id) -> str:
         assert self.store is not None
@@ -145,7 +147,7 @@ def test_each_lost_life_is_ended_once_so_that_the_next_one_is_left_alone(site: S
 
 
 def test_nothing_is_ended_while_it_is_not_known_who_lives(site: Site) -> None:
-    assert site.keeper.keep() == 0
+    assert site.reconciler.reconcile() == 0
     assert site.status() is JobStatus.STARTED
 
 
@@ -157,9 +159,9 @@ def test_a_store_that_is_down_is_tried_again_even_when_the_broker_is_down_then(
             site.see(report(**LOST))
         site.fleet = None
         with pytest.raises(JobStoreError):
-            site.keeper.keep()
+            site.reconciler.reconcile()
         back()
-    assert site.keeper.keep() == 1
+    assert site.reconciler.reconcile() == 1
     assert site.status() is JobStatus.RETRYING
 
 

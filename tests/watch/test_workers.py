@@ -11,15 +11,15 @@ from queuescope.broker.fleet import WorkerStatus, judge
 from queuescope.broker.redis.broker import WorkersReading
 from queuescope.broker.reports import DesiredState, WorkerReport
 from queuescope.jobs.store import UsualRuntime
-from queuescope.watch import BrokerPicture, Pace
+from queuescope.watch import BrokerState, CompletionRate
 from queuescope.watch.workers import (
-    Entry,
     Level,
     QueueState,
-    Roster,
     Usage,
+    WorkerDetails,
+    WorkerList,
+    list_workers,
     natural,
-    roster,
 )
 
 USUAL = {"nap": UsualRuntime(12.0, 500)}
@@ -30,13 +30,13 @@ def of(
     *reports: WorkerReport,
     desired: DesiredState = DESIRED,
     usual: dict[str, UsualRuntime] = USUAL,
-    paces: dict[tuple[str, str], Pace] | None = None,
-) -> Roster:
+    completion_rates: dict[tuple[str, str], CompletionRate] | None = None,
+) -> WorkerList:
     fleet = judge(WorkersReading(NOW, reports), desired)
-    return roster(BrokerPicture(NOW, (), fleet, desired, paces or {}), usual)
+    return list_workers(BrokerState(NOW, (), fleet, desired, completion_rates or {}), usual)
 
 
-def entry(**changes: Any) -> Entry:
+def entry(**changes: Any) -> WorkerDetails:
     (found,) = of(report(**changes)).alive
     return found
 
@@ -122,14 +122,17 @@ def test_lost_workers_stand_apart_and_drop_off() -> None:
         report(worker="w10@h", **BUSY),
         report(worker="w2@h"),
         report(worker="gone@h", at=NOW - 100, **BUSY),
-        paces={("w10@h", "b"): Pace(3.0, 60.0), ("gone@h", "b"): Pace(3.0, 60.0)},
+        completion_rates={
+            ("w10@h", "b"): CompletionRate(3.0, 60.0),
+            ("gone@h", "b"): CompletionRate(3.0, 60.0),
+        },
     )
     assert [entry.worker.name for entry in found.alive] == ["w2@h", "w10@h"]
     (gone,) = found.lost
     assert gone.forgotten_in_seconds == pytest.approx(500.0)
     # How fast it was says nothing of now.
-    assert gone.pace is None
-    assert found.alive[1].pace == Pace(3.0, 60.0)
+    assert gone.completion_rate is None
+    assert found.alive[1].completion_rate == CompletionRate(3.0, 60.0)
     assert found.counts == {
         WorkerStatus.ACTIVE: 1,
         WorkerStatus.IDLE: 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from queuescope.dashboard.assets import STATIC
-from queuescope.dashboard.auth.identity import Nobody
+from queuescope.dashboard.auth.identity import Unidentified
 from queuescope.dashboard.jobs.page import show_jobs
 from queuescope.dashboard.operations.page import show_operations
 from queuescope.dashboard.overview.page import show_trends
@@ -29,7 +29,7 @@ page = st.navigation(
     # Its address stays known, so that nobody is told of a page that does not exist.
     position="top" if may_look else "hidden",
 )
-if isinstance(found, Nobody) or not may_look:
+if isinstance(found, Unidentified) or not may_look:
     show_login_page(found)
 else:
     show_visitor(found)

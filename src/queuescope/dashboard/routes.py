@@ -20,8 +20,8 @@ from streamlit import config as streamlit_config
 from queuescope.dashboard.assets import PREFIX, CompressedStatic
 from queuescope.dashboard.auth.admission import Admission
 from queuescope.dashboard.auth.hosts import AllowedHosts
-from queuescope.dashboard.auth.identity import demand_guarded
-from queuescope.dashboard.auth.login import demand_login, own_host
+from queuescope.dashboard.auth.identity import check_exposure
+from queuescope.dashboard.auth.login import check_login_setup, own_host
 from queuescope.dashboard.auth.security_headers import SecurityHeaders
 from queuescope.dashboard.base_path import WithBasePath, WithoutBasePath
 from queuescope.dashboard.jobs.export import JOBS_CSV, JobsFile
@@ -76,13 +76,13 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
     ``knows_peer`` says that the server tells who is at the other end of a connection, whatever
     headers say; see ``Admission``.
     """
-    demand_guarded(settings)
+    check_exposure(settings)
     for name, value in _STREAMLIT_OPTIONS.items():
         streamlit_config.set_option(name, value)
     streamlit_config.set_option("server.baseUrlPath", settings.base_path)
     allowed_hosts = [*settings.allowed_hosts, settings.host]
     if settings.authentication == "oidc":
-        demand_login(settings.base_path)
+        check_login_setup(settings.base_path)
         allowed_hosts.append(own_host())
     server = DashboardServer(settings)
     probes, overview = Probes(server), OverviewEndpoints(server)

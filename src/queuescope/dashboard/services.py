@@ -30,7 +30,7 @@ from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext
 from queuescope.settings import Settings, operations_store_address
 from queuescope.view.charts.worker_trends import TrendBoard
-from queuescope.watch import BrokerPicture, FailurePicture, RecordedActs, Watch
+from queuescope.watch import BrokerState, RecentFailures, RecordedActs, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Services:
     settings: Settings
     operations_context: OperationsContext | None
     jobs: JobStore | None
-    broker: Watch[BrokerPicture] | None
+    broker: Watch[BrokerState] | None
     operations: OperationsWatches | None = None
     job_reconciler: Watch[int] | None = None
     recovery: Watch[int] | None = None
@@ -57,7 +57,7 @@ class Services:
     trends: TrendBoard | None = None
     acts: Watch[RecordedActs] | None = None
     totals: Watch[JobTotals] | None = None
-    failures: Watch[FailurePicture] | None = None
+    failures: Watch[RecentFailures] | None = None
     refused_jobs: ConfigurationError | None = None
     refused_broker: ConfigurationError | None = None
     opened_at: float = 0.0
@@ -99,7 +99,7 @@ class Services:
     @property
     def writing_error(self) -> QueuescopeError | None:
         """Why the broker takes no writes, as far as that was tried."""
-        return None if self.operations is None else self.operations.writable.sighting.error
+        return None if self.operations is None else self.operations.writable.known.error
 
     @property
     def _watches(self) -> tuple[Watch[Any], ...]:
@@ -121,7 +121,7 @@ class Services:
         """
         ended = [watch.name for watch in self._watches if watch.has_ended]
         failing = [
-            watch.name for watch in self._watches if isinstance(watch.sighting.error, InternalError)
+            watch.name for watch in self._watches if isinstance(watch.known.error, InternalError)
         ]
         return ended, failing
 

@@ -19,19 +19,19 @@ from queuescope.errors import (
 )
 from queuescope.jobs.store import JobStore, UsualRuntime
 from queuescope.jobs.totals import JobTotals, read_totals
+from queuescope.known import Known
 from queuescope.operations.audit import Verification
 from queuescope.operations.context import OperationsContext
 from queuescope.watch import (
-    AuditPicture,
-    BrokerPicture,
-    ChainWalk,
-    DepthMemory,
-    FailurePicture,
-    HistoryKeeper,
-    Paces,
-    PurgesPicture,
+    AuditState,
+    BrokerState,
+    ChainVerifier,
+    CompletionRates,
+    JobReconciler,
+    PurgesState,
+    RecentDepths,
+    RecentFailures,
     RecordedActs,
-    Sighting,
     Watch,
     read_acts,
     read_audit,
@@ -61,13 +61,13 @@ class OperationsWatches:
     """What acts need and leave behind, as it was seen last.
 
     ``writable`` fails for as long as the broker would refuse to write; its value is when it last
-    did not, in epoch seconds. ``walk`` is what ``chain`` reads with.
+    did not, in epoch seconds. ``verifier`` is what ``chain`` reads with.
     """
 
-    audit: Watch[AuditPicture]
+    audit: Watch[AuditState]
     chain: Watch[Verification]
-    walk: ChainWalk
-    purges: Watch[PurgesPicture]
+    verifier: ChainVerifier
+    purges: Watch[PurgesState]
     writable: Watch[float]
 
     @property
@@ -75,11 +75,11 @@ class OperationsWatches:
         return (self.audit, self.chain, self.purges, self.writable)
 
 
-def watch_broker(context: OperationsContext) -> Watch[BrokerPicture]:
-    paces, memory = Paces(), DepthMemory()
+def watch_broker(context: OperationsContext) -> Watch[BrokerState]:
+    completion_rates, memory = CompletionRates(), RecentDepths()
     return Watch(
         "broker",
-        lambda: read_broker(context, paces, memory),
+        lambda: read_broker(context, completion_rates, memory),
         seconds=context.broker.timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_broker,
@@ -95,9 +95,9 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
     def silent() -> AuditError:
         return AuditError("the audit does not answer in time")
 
-    walk, timings = ChainWalk(context.store), context.broker.timings
+    verifier, timings = ChainVerifier(context.store), context.broker.timings
     return OperationsWatches(
-        walk=walk,
+        verifier=verifier,
         audit=Watch(
             "audit",
             lambda: read_audit(context),
@@ -107,7 +107,7 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
         ),
         chain=Watch(
             "chain",
-            walk,
+            verifier,
             seconds=_CHAIN_SECONDS,
             overdue_seconds=_LONG_OVERDUE_SECONDS,
             hung=silent,
@@ -133,20 +133,20 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
 def watch_job_endings(
     context: OperationsContext,
     jobs: JobStore | None,
-    broker: Watch[BrokerPicture],
+    broker: Watch[BrokerState],
     writable: Watch[float],
 ) -> Watch[int]:
     timings = context.broker.timings
 
     def fleet() -> Fleet | None:
         """Unknown while workers cannot report, and until they have had the time to."""
-        sighting, now = broker.sighting, time.time()
-        if sighting.value is None or sighting.fresh_seconds(now) <= timings.lost_seconds:
+        known, now = broker.known, time.time()
+        if known.value is None or known.fresh_seconds(now) <= timings.lost_seconds:
             return None
-        takes_reports = _takes_reports(writable.sighting, now, timings)
-        return sighting.value.fleet if takes_reports else None
+        takes_reports = _takes_reports(writable.known, now, timings)
+        return known.value.fleet if takes_reports else None
 
-    reconciler = HistoryKeeper(
+    reconciler = JobReconciler(
         jobs,
         fleet,
         lambda keep: context.broker.drop_workers(keep=keep),
@@ -154,20 +154,20 @@ def watch_job_endings(
     )
     return Watch(
         "reconciler",
-        reconciler.keep,
+        reconciler.reconcile,
         seconds=timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=_silent_history,
     )
 
 
-def _takes_reports(sighting: Sighting[float], now: float, timings: WorkerTimings) -> bool:
+def _takes_reports(known: Known[float], now: float, timings: WorkerTimings) -> bool:
     """Whether whoever is silent for long enough to be lost could have reported meanwhile."""
-    if sighting.error is not None:
+    if known.error is not None:
         # Where only the dashboard may not write, nothing is known against the broker.
-        return not refuses_reports(sighting.error)
-    age = sighting.age_seconds(now)
-    if age is None or sighting.fresh_seconds(now) <= timings.lost_seconds:
+        return not refuses_reports(known.error)
+    age = known.age_seconds(now)
+    if age is None or known.fresh_seconds(now) <= timings.lost_seconds:
         return False
     return age < timings.lost_seconds - 2 * timings.report_seconds
 
@@ -222,7 +222,7 @@ def watch_totals(
     )
 
 
-def watch_failures(jobs: JobStore, clock: Callable[[], float]) -> Watch[FailurePicture]:
+def watch_failures(jobs: JobStore, clock: Callable[[], float]) -> Watch[RecentFailures]:
     return Watch(
         "failures",
         lambda: read_failures(jobs, clock()),

@@ -10,15 +10,16 @@ from queuescope.broker.redis.broker import QueueReading
 from queuescope.broker.reports import QUEUES_LIMIT, DesiredState
 from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError, QueuescopeError
 from queuescope.operations.context import OperationsContext
-from queuescope.watch.depths import DepthMemory, Depths
-from queuescope.watch.pace import Pace, Paces
+from queuescope.watch.completion_rates import CompletionRate, CompletionRates
+from queuescope.watch.depths import Depths, RecentDepths
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerPicture:
+class BrokerState:
     """The broker at one instant; ``at`` is epoch seconds of its own clock.
 
-    ``paces`` are those of the workers that have been seen for long enough, by name and life;
+    ``completion_rates`` are those of the workers that have been seen for long enough, by name and
+    life;
     ``depths`` is what waited in the last minutes in the queues that nobody has paused;
     ``is_decided_elsewhere`` says that the operations database of another dashboard decided what is
     desired.
@@ -32,7 +33,7 @@ class BrokerPicture:
     queues: tuple[QueueReading, ...]
     fleet: Fleet
     desired: DesiredState
-    paces: Mapping[tuple[str, str], Pace] = field(default_factory=dict)
+    completion_rates: Mapping[tuple[str, str], CompletionRate] = field(default_factory=dict)
     is_decided_elsewhere: bool = False
     unreadable: tuple[str, ...] = ()
     unread: int = 0
@@ -65,9 +66,11 @@ class BrokerPicture:
 
 
 def read_broker(
-    context: OperationsContext, paces: Paces | None = None, memory: DepthMemory | None = None
-) -> BrokerPicture:
-    """Read all of it; ``paces`` and ``memory`` remember the readings before.
+    context: OperationsContext,
+    completion_rates: CompletionRates | None = None,
+    memory: RecentDepths | None = None,
+) -> BrokerState:
+    """Read all of it; ``completion_rates`` and ``memory`` remember the readings before.
 
     Raises ``BrokerError``.
     """
@@ -84,9 +87,9 @@ def read_broker(
         desired = context.broker.desired()
     except DamagedError as exc:
         desired, fault = context.broker.last_desired, str(exc)
-    known = {} if paces is None else paces.take_in(workers.reports)
+    known = {} if completion_rates is None else completion_rates.take_in(workers.reports)
     elsewhere = bool(context.store.name) and desired.ledger not in ("", context.store.name)
-    return BrokerPicture(
+    return BrokerState(
         workers.at,
         queues,
         judge(workers, desired, queues),

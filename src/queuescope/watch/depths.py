@@ -13,7 +13,7 @@ Depths = tuple[tuple[float, int], ...]
 """Moments (epoch seconds of the broker's clock, ascending) and how many jobs waited then."""
 
 
-class DepthMemory:
+class RecentDepths:
     """Remembers what waited in the queues that nobody has paused. Belongs to one thread."""
 
     def __init__(self) -> None:

@@ -16,17 +16,17 @@ _AHEAD_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True)
-class FailurePicture:
+class RecentFailures:
     """The biggest groups of the failures of a day, and the last single ones, newest first."""
 
     report: FailureReport
     last: tuple[Job, ...]
 
 
-def read_failures(store: JobStore, now: float) -> FailurePicture:
+def read_failures(store: JobStore, now: float) -> RecentFailures:
     """The failures of the day that ends ``now`` (epoch seconds). Raises ``JobStoreError``."""
     span = Span(now - _DAY_SECONDS, now + _AHEAD_SECONDS)
-    return FailurePicture(
+    return RecentFailures(
         failure_groups(store, span, limit=GROUPS),
         tuple(last_failures(store, span, limit=SINGLES)),
     )

@@ -21,7 +21,7 @@ _WALK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class AuditPicture:
+class AuditState:
     """The newest entries, newest first, and the acts that have no outcome yet.
 
     ``refusal`` is why no intent could be written now, so that no act can begin.
@@ -33,7 +33,7 @@ class AuditPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class PurgesPicture:
+class PurgesState:
     """What was purged, the newest first, and the names of the files that are damaged.
 
     ``actors`` tells by a purge's id who did it, as far as that is known. ``unfinished`` are the
@@ -48,7 +48,7 @@ class PurgesPicture:
     doubts: Mapping[str, str]
 
 
-class ChainWalk:
+class ChainVerifier:
     """Walks the chain: what is new each time, all of it now and then. Finds also that it was made
     anew since it was walked last. ``clock`` is monotonic, in seconds.
     """
@@ -62,7 +62,7 @@ class ChainWalk:
         self._last: Verification | None = None
         self._whole_at = -math.inf
 
-    def begin_again(self) -> None:
+    def start_over(self) -> None:
         """Let the next walk be of all."""
         self._whole_at = -math.inf
 
@@ -85,7 +85,7 @@ class ChainWalk:
         return found
 
 
-def read_audit(context: OperationsContext) -> AuditPicture:
+def read_audit(context: OperationsContext) -> AuditState:
     """Raises ``AuditError`` when it cannot even be read."""
     entries = context.store.find(Search(), limit=LATEST_ENTRIES)
     unfinished = context.store.open_acts()
@@ -94,10 +94,10 @@ def read_audit(context: OperationsContext) -> AuditPicture:
         context.store.prove_writable()
     except AuditError as exc:
         refusal = exc
-    return AuditPicture(tuple(entries), tuple(unfinished), refusal)
+    return AuditState(tuple(entries), tuple(unfinished), refusal)
 
 
-def read_purges(context: OperationsContext) -> PurgesPicture:
+def read_purges(context: OperationsContext) -> PurgesState:
     """Raises ``PurgeError``; audit and broker may be away."""
     shelf = context.quarantine.shelf()
     actors: dict[str, str] = {}
@@ -117,4 +117,4 @@ def read_purges(context: OperationsContext) -> PurgesPicture:
     except (AuditError, BrokerError):
         # Nothing is restored while either is away.
         found = {}
-    return PurgesPicture(shelf.purges, shelf.damaged, actors, unfinished, found)
+    return PurgesState(shelf.purges, shelf.damaged, actors, unfinished, found)

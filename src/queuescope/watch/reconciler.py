@@ -1,8 +1,8 @@
-"""Keeps the job history true where workers cannot: jobs of lost workers do not run for ever.
+"""Corrects the job history where workers cannot: jobs of lost workers do not run for ever.
 
 A worker writes its own rows. What it left when it was killed stands as started until somebody
-ends it: its next life does so, and this keeper, who sees from the reports that a worker is lost.
-The keeper also ends rows that nobody will ever speak of again.
+ends it: its next life does so, and this reconciler, which sees from the reports that a worker is
+lost. It also ends rows of which no worker will ever report again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ORPHAN_SECONDS = 86_400.0
 RETRY_SECONDS = 7 * 86_400.0
 """A job that has been retrying for so long is lost: no message should wait longer than that."""
 
-_UNTOLD = "Its worker runs it no more and has not told how it ended."
+_NO_TELEMETRY = "Its worker runs it no more and has not told how it ended."
 _ORPHANED = "Its worker has not been heard of for a day; how it ended is not known."
 _REPLACED = "The worker ended while it ran this job."
 _NOT_RETRIED = "It was to run again and has not begun within 7 days."
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class History(Protocol):
-    """What the keeper needs of the job history: ``queuescope.jobs.store.JobStore``.
+    """What the reconciler needs of the job history: ``queuescope.jobs.store.JobStore``.
 
     The methods raise ``JobStoreError``.
     """
@@ -62,7 +62,7 @@ class Ending:
     reason: str
 
 
-class HistoryKeeper:
+class JobReconciler:
     """Ends the rows of lost workers, each life of a worker once. Belongs to one thread.
 
     ``fleet`` gives what is known of the workers now, or None where that is not known: then nobody
@@ -88,7 +88,7 @@ class HistoryKeeper:
         self._suspects: dict[str, float] = {}
         self._swept_at = float("-inf")
 
-    def keep(self) -> int:
+    def reconcile(self) -> int:
         """Do what is due now; returns how many rows were changed.
 
         Raises ``JobStoreError`` and ``BrokerError``; what could not be done is done by the next
@@ -100,7 +100,7 @@ class HistoryKeeper:
             self._take_in(fleet)
         if self._history is not None:
             try:
-                changed = self._keep_history(self._history, fleet)
+                changed = self._reconcile(self._history, fleet)
             except JobStoreError as exc:
                 failure = exc
         if fleet is not None and fleet.forgotten:
@@ -121,7 +121,7 @@ class HistoryKeeper:
             del self._pending[life]
         self._ended &= left.keys() | alive
 
-    def _keep_history(self, history: History, fleet: Fleet | None) -> int:
+    def _reconcile(self, history: History, fleet: Fleet | None) -> int:
         changed = 0
         for life, left in list(self._pending.items()):
             ended = history.abandon(
@@ -160,7 +160,7 @@ class HistoryKeeper:
             due = [
                 job
                 for job in jobs
-                if reason != _UNTOLD or now - suspects[job.id] >= PATIENCE_SECONDS
+                if reason != _NO_TELEMETRY or now - suspects[job.id] >= PATIENCE_SECONDS
             ]
             if due:
                 changed += history.give_up(due, at=now, status=status, reason=reason)
@@ -187,7 +187,7 @@ def endings(rows: Iterable[Job], fleet: Fleet, now: float) -> list[Ending]:
             status = JobStatus.RETRYING if comes_again else JobStatus.LOST
             found.append(Ending(job, status, _REPLACED))
         elif is_lost:
-            found.append(Ending(job, JobStatus.LOST, _UNTOLD))
+            found.append(Ending(job, JobStatus.LOST, _NO_TELEMETRY))
     return found
 
 

@@ -6,45 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from queuescope.errors import InternalError, QueuescopeError
+from queuescope.known import Known
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting(Generic[T]):
-    """The newest that is known of a source. Times are epoch seconds of our clock.
-
-    ``value`` is as of ``as_of``, and None before the first answer. With an ``error`` it is the
-    last good one: the source has failed since ``failing_since``. Without one, the source has
-    answered without interruption since ``fresh_since``.
-    """
-
-    value: T | None = None
-    as_of: float | None = None
-    error: QueuescopeError | None = None
-    failing_since: float | None = None
-    fresh_since: float | None = None
-
-    @property
-    def is_fresh(self) -> bool:
-        return self.value is not None and self.error is None
-
-    @property
-    def fresh_value(self) -> T | None:
-        """The value, unless it is an old one."""
-        return self.value if self.error is None else None
-
-    def fresh_seconds(self, now: float) -> float:
-        """For how long it has answered without interruption."""
-        return 0.0 if self.fresh_since is None else max(0.0, now - self.fresh_since)
-
-    def age_seconds(self, now: float) -> float | None:
-        return None if self.as_of is None else max(0.0, now - self.as_of)
 
 
 class Watch(Generic[T]):
@@ -71,7 +40,7 @@ class Watch(Generic[T]):
         self._overdue_seconds = overdue_seconds
         self._hung = hung
         self._clock = clock
-        self._sighting: Sighting[T] = Sighting()
+        self._known: Known[T] = Known()
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
         self._asked = 0
@@ -102,17 +71,17 @@ class Watch(Generic[T]):
         return begun and not self._is_closed and not self._thread.is_alive()
 
     @property
-    def sighting(self) -> Sighting[T]:
+    def known(self) -> Known[T]:
         """What is known now; never waits."""
         with self._lock:
-            sighting, began_at = self._sighting, self._began_at
-        if began_at is None or sighting.error is not None:
-            return sighting
+            known, began_at = self._known, self._began_at
+        if began_at is None or known.error is not None:
+            return known
         if self._clock() - began_at > self._overdue_seconds:
-            return replace(sighting, error=self._hung(), failing_since=began_at, fresh_since=None)
-        return sighting
+            return replace(known, error=self._hung(), failing_since=began_at, fresh_since=None)
+        return known
 
-    def renew(self, *, patience_seconds: float) -> Sighting[T]:
+    def refresh(self, *, patience_seconds: float) -> Known[T]:
         """Read once more now, wait for that so long at the most, and return what is known then."""
         with self._turn:
             self._asked += 1
@@ -121,7 +90,7 @@ class Watch(Generic[T]):
             self._turn.wait_for(
                 lambda: self._answered >= wanted or self._is_closed, patience_seconds
             )
-        return self.sighting
+        return self.known
 
     def _run(self) -> None:
         while True:
@@ -130,9 +99,9 @@ class Watch(Generic[T]):
                     return
                 answers = self._asked
                 self._began_at = self._clock()
-            found = self._look()
+            found = self._read_once()
             with self._turn:
-                self._sighting = found
+                self._known = found
                 self._began_at = None
                 self._answered = answers
                 self._turn.notify_all()
@@ -140,25 +109,19 @@ class Watch(Generic[T]):
                     lambda: self._is_closed or self._asked > self._answered, self._seconds
                 )
 
-    def _look(self) -> Sighting[T]:
-        began_at, last = self._clock(), self._sighting
+    def _read_once(self) -> Known[T]:
+        began_at, last = self._clock(), self._known
         try:
             value = self._read()
         except QueuescopeError as exc:
             if last.error is None:
                 logger.warning("%s: %s", self._thread.name, exc)
-            return _failed(last, exc, began_at)
+            return last.failed(exc, began_at)
         except Exception as exc:
             if not isinstance(last.error, InternalError):
                 logger.exception("%s met an error of its own", self._thread.name)
             words = f"Queuescope met an error of its own in reading this ({type(exc).__name__})"
-            return _failed(last, InternalError(words), began_at)
+            return last.failed(InternalError(words), began_at)
         now = self._clock()
         has_hung = now - began_at > self._overdue_seconds
-        since = now if has_hung or last.fresh_since is None else last.fresh_since
-        return Sighting(value, now, fresh_since=since)
-
-
-def _failed(last: Sighting[T], error: QueuescopeError, began_at: float) -> Sighting[T]:
-    since = last.failing_since if last.error is not None else began_at
-    return replace(last, error=error, failing_since=since, fresh_since=None)
+        return (Known() if has_hung else last).answered(value, now)

@@ -1,4 +1,4 @@
-"""The roster: what is to be said of each worker, from one picture of the broker. Pure."""
+"""What is known of each worker, from one state of the broker. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from enum import StrEnum
 from queuescope.broker.fleet import Worker, WorkerStatus
 from queuescope.broker.reports import ActiveJob
 from queuescope.jobs.store import UsualRuntime
-from queuescope.watch.broker import BrokerPicture
-from queuescope.watch.pace import Pace
+from queuescope.watch.broker import BrokerState
+from queuescope.watch.completion_rates import CompletionRate
 
 HIGH_RATIO = 0.80
 CRITICAL_RATIO = 0.95
@@ -80,17 +80,18 @@ class QueueState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WorkerDetails:
     """One worker. ``cpu`` is in cores, ``memory`` in bytes; None is not measured yet.
 
-    ``jobs`` are the oldest of its ``job_count``. ``pace`` is None where that is not known yet.
+    ``jobs`` are the oldest of its ``job_count``. ``completion_rate`` is None where
+    it is not known yet.
     """
 
     worker: Worker
     queues: tuple[tuple[str, QueueState], ...]
     jobs: tuple[RunningJob, ...]
     job_count: int
-    pace: Pace | None
+    completion_rate: CompletionRate | None
     cpu: Usage | None
     memory: Usage | None
     forgotten_in_seconds: float
@@ -109,12 +110,12 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class WorkerList:
     """The workers that live and those that are lost, each in the order of their names."""
 
     at: float
-    alive: tuple[Entry, ...]
-    lost: tuple[Entry, ...]
+    alive: tuple[WorkerDetails, ...]
+    lost: tuple[WorkerDetails, ...]
 
     @property
     def counts(self) -> dict[WorkerStatus, int]:
@@ -127,12 +128,12 @@ class Roster:
         return sum(job.is_stuck for entry in self.alive for job in entry.jobs)
 
 
-def roster(picture: BrokerPicture, usual: Mapping[str, UsualRuntime]) -> Roster:
-    """What ``picture`` says of its workers; ``usual`` are runtimes by the names of jobs."""
-    fleet = picture.fleet
-    entries = [_entry(picture, worker, usual) for worker in fleet.workers]
+def list_workers(state: BrokerState, usual: Mapping[str, UsualRuntime]) -> WorkerList:
+    """What ``state`` says of its workers; ``usual`` are runtimes by the names of jobs."""
+    fleet = state.fleet
+    entries = [_entry(state, worker, usual) for worker in fleet.workers]
     entries.sort(key=lambda entry: natural(entry.worker.name))
-    return Roster(
+    return WorkerList(
         fleet.at,
         tuple(entry for entry in entries if entry.worker.is_alive),
         tuple(entry for entry in entries if not entry.worker.is_alive),
@@ -147,18 +148,18 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _entry(picture: BrokerPicture, worker: Worker, usual: Mapping[str, UsualRuntime]) -> Entry:
-    report, timings = worker.report, picture.fleet.timings
+def _entry(state: BrokerState, worker: Worker, usual: Mapping[str, UsualRuntime]) -> WorkerDetails:
+    report, timings = worker.report, state.fleet.timings
     # The first readings of a process have nothing to be compared with.
     measured_after = 2 * timings.usage_seconds + timings.report_seconds
     is_measured = worker.uptime_seconds >= measured_after and report.memory_bytes > 0
     limit = report.memory_limit_bytes
-    return Entry(
+    return WorkerDetails(
         worker,
-        tuple((queue, _queue_state(picture, worker, queue)) for queue in report.queues),
+        tuple((queue, _queue_state(state, worker, queue)) for queue in report.queues),
         tuple(_running(worker, job, usual.get(job.name)) for job in report.active),
         report.active_count,
-        picture.paces.get((worker.name, report.boot_id)) if worker.is_alive else None,
+        state.completion_rates.get((worker.name, report.boot_id)) if worker.is_alive else None,
         Usage(report.cpu_ratio, report.cpu_limit) if is_measured else None,
         Usage(report.memory_bytes, None if limit is None else float(limit))
         if is_measured
@@ -167,10 +168,10 @@ def _entry(picture: BrokerPicture, worker: Worker, usual: Mapping[str, UsualRunt
     )
 
 
-def _queue_state(picture: BrokerPicture, worker: Worker, queue: str) -> QueueState:
+def _queue_state(state: BrokerState, worker: Worker, queue: str) -> QueueState:
     if queue in worker.report.paused:
         return QueueState.PAUSED
-    return QueueState.PAUSING if picture.desired.pauses(queue) else QueueState.SERVED
+    return QueueState.PAUSING if state.desired.pauses(queue) else QueueState.SERVED
 
 
 def _running(worker: Worker, job: ActiveJob, usual: UsualRuntime | None) -> RunningJob:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuescope.dashboard.auth.identity import Doubt, Nobody, access_of, demand_guarded, identify
+from queuescope.dashboard.auth.identity import (
+    IdentityProblem,
+    Unidentified,
+    access_of,
+    check_exposure,
+    identify,
+)
 from queuescope.errors import ConfigurationError
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operator_key import OperatorKey
@@ -45,7 +51,7 @@ def ask(
     *headers: tuple[str, str],
     peer: str | None = "127.0.0.1",
     claims: dict[str, Any] | None = None,
-) -> Actor | Nobody:
+) -> Actor | Unidentified:
     return identify(settings, headers=headers, peer=peer, claims=claims or {}, now=NOW)
 
 
@@ -98,7 +104,9 @@ def test_without_authentication_nobody_comes_from_another_machine(
     peer: str, header: tuple[str, str]
 ) -> None:
     """Even where the server listens elsewhere than the settings say."""
-    assert ask(configured(), HOST, header, peer=peer) == Nobody(Doubt.NOT_THIS_MACHINE)
+    assert ask(configured(), HOST, header, peer=peer) == Unidentified(
+        IdentityProblem.NOT_THIS_MACHINE
+    )
 
 
 def test_in_public_mode_this_machine_may_only_look_too() -> None:
@@ -118,7 +126,7 @@ def test_a_trusted_proxy_is_believed(peer: str) -> None:
 @pytest.mark.parametrize("peer", ["10.0.0.8", "192.168.5.1", "127.0.0.1", "::1", None, "", "x"])
 def test_the_header_of_anybody_else_is_not(peer: str | None) -> None:
     found = ask(PROXY, ("X-Forwarded-User", "ada"), ("X-Forwarded-For", "10.0.0.7"), peer=peer)
-    assert found == Nobody(Doubt.NOT_FROM_PROXY)
+    assert found == Unidentified(IdentityProblem.NOT_FROM_PROXY)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +146,12 @@ def test_the_header_of_anybody_else_is_not(peer: str | None) -> None:
     ],
 )
 def test_a_name_that_is_not_plain_is_nobodys(headers: list[tuple[str, str]]) -> None:
-    assert ask(PROXY, *headers, peer="10.0.0.7") == Nobody(Doubt.AMBIGUOUS_HEADER)
+    assert ask(PROXY, *headers, peer="10.0.0.7") == Unidentified(IdentityProblem.AMBIGUOUS_HEADER)
 
 
 @pytest.mark.parametrize("headers", [[], [("X-Forwarded-User", "")], [("X-Forwarded-User", " ")]])
 def test_a_proxy_that_names_nobody_lets_nobody_in(headers: list[tuple[str, str]]) -> None:
-    assert ask(PROXY, *headers, peer="10.0.0.7") == Nobody(Doubt.NO_HEADER)
+    assert ask(PROXY, *headers, peer="10.0.0.7") == Unidentified(IdentityProblem.NO_HEADER)
 
 
 def test_a_login_is_believed_until_its_token_ends() -> None:
@@ -154,26 +162,28 @@ def test_a_login_is_believed_until_its_token_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "doubt"),
+    ("change", "problem"),
     [
-        ({"is_logged_in": False}, Doubt.NOT_LOGGED_IN),
-        ({"is_logged_in": "yes"}, Doubt.NOT_LOGGED_IN),
-        ({"exp": NOW}, Doubt.EXPIRED),
-        ({"exp": 0}, Doubt.EXPIRED),
-        ({"exp": None}, Doubt.NO_EXPIRY),
-        ({"exp": "99999999999"}, Doubt.NO_EXPIRY),
-        ({"exp": True}, Doubt.NO_EXPIRY),
-        ({"exp": float("nan")}, Doubt.NO_EXPIRY),
-        ({"exp": float("inf")}, Doubt.NO_EXPIRY),
-        ({"email": ""}, Doubt.NO_NAME),
-        ({"email": ["ada@example.com"]}, Doubt.NO_NAME),
-        ({"email": "ada@example.com\n"}, Doubt.NO_NAME),
-        ({"email_verified": False}, Doubt.NOT_VERIFIED),
-        ({"email_verified": "true"}, Doubt.NOT_VERIFIED),
+        ({"is_logged_in": False}, IdentityProblem.NOT_LOGGED_IN),
+        ({"is_logged_in": "yes"}, IdentityProblem.NOT_LOGGED_IN),
+        ({"exp": NOW}, IdentityProblem.EXPIRED),
+        ({"exp": 0}, IdentityProblem.EXPIRED),
+        ({"exp": None}, IdentityProblem.NO_EXPIRY),
+        ({"exp": "99999999999"}, IdentityProblem.NO_EXPIRY),
+        ({"exp": True}, IdentityProblem.NO_EXPIRY),
+        ({"exp": float("nan")}, IdentityProblem.NO_EXPIRY),
+        ({"exp": float("inf")}, IdentityProblem.NO_EXPIRY),
+        ({"email": ""}, IdentityProblem.NO_NAME),
+        ({"email": ["ada@example.com"]}, IdentityProblem.NO_NAME),
+        ({"email": "ada@example.com\n"}, IdentityProblem.NO_NAME),
+        ({"email_verified": False}, IdentityProblem.NOT_VERIFIED),
+        ({"email_verified": "true"}, IdentityProblem.NOT_VERIFIED),
     ],
 )
-def test_a_login_that_proves_nothing_is_nobodys(change: dict[str, Any], doubt: Doubt) -> None:
-    assert ask(OIDC, claims={**LOGIN, **change}) == Nobody(doubt)
+def test_a_login_that_proves_nothing_is_nobodys(
+    change: dict[str, Any], problem: IdentityProblem
+) -> None:
+    assert ask(OIDC, claims={**LOGIN, **change}) == Unidentified(problem)
 
 
 @pytest.mark.parametrize("groups", ["ops", ["ops"], ("ops",), [{"x": 1}, "ops", 7, ""]])
@@ -185,7 +195,7 @@ def test_groups_come_in_several_forms(groups: object) -> None:
 
 def test_a_header_means_nothing_to_a_login() -> None:
     headers = [("X-Forwarded-User", "ada@example.com"), HOST]
-    assert ask(OIDC, *headers, peer="10.0.0.7") == Nobody(Doubt.NOT_LOGGED_IN)
+    assert ask(OIDC, *headers, peer="10.0.0.7") == Unidentified(IdentityProblem.NOT_LOGGED_IN)
 
 
 def test_who_stands_in_no_list_may_look_or_not_as_configured() -> None:
@@ -214,22 +224,22 @@ def test_nothing_that_is_said_makes_an_admin_without_proof(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"])
 def test_a_loopback_address_needs_no_guard(host: str) -> None:
-    demand_guarded(configured(host=host))
+    check_exposure(configured(host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "queues.example.com"])
 def test_an_open_address_needs_one(host: str) -> None:
     with pytest.raises(ConfigurationError, match="QUEUESCOPE_AUTHENTICATION=public"):
-        demand_guarded(configured(host=host))
+        check_exposure(configured(host=host))
     for kind in ("public", "oidc"):
-        demand_guarded(configured(host=host, authentication=kind))
+        check_exposure(configured(host=host, authentication=kind))
     with pytest.raises(ConfigurationError, match="trusted_proxies"):
-        demand_guarded(configured(host=host, authentication="proxy"))
-    demand_guarded(configured(host=host, authentication="proxy", trusted_proxies=["10.0.0.7"]))
+        check_exposure(configured(host=host, authentication="proxy"))
+    check_exposure(configured(host=host, authentication="proxy", trusted_proxies=["10.0.0.7"]))
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
 def test_not_every_address_can_be_a_proxy(network: str) -> None:
     settings = configured(authentication="proxy", trusted_proxies=["10.0.0.7", network])
     with pytest.raises(ConfigurationError, match="whoever comes could name themselves"):
-        demand_guarded(settings)
+        check_exposure(settings)

@@ -23,7 +23,7 @@ from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus
 from websockets.exceptions import ConnectionClosed
 
-from queuescope.dashboard.auth.login import demand_login, providers
+from queuescope.dashboard.auth.login import check_login_setup, providers
 from queuescope.errors import ConfigurationError
 
 USER = "_streamlit_user"
@@ -414,7 +414,7 @@ def test_a_login_that_cannot_work_or_could_be_forged_is_not_served(
 ) -> None:
     secrets_file.write_text(text, "utf-8")
     with pytest.raises(ConfigurationError) as refused:
-        demand_login()
+        check_login_setup()
     assert said in str(refused.value)
     assert "hidden" not in str(refused.value)
     assert "xxx" not in str(refused.value)
@@ -432,11 +432,11 @@ def test_a_login_that_cannot_work_or_could_be_forged_is_not_served(
 def test_a_login_that_is_set_up_is_served(secrets_file: Path, redirect_uri: str) -> None:
     named = '[auth.work]\nclient_id = "a"\nclient_secret = "b"\nserver_metadata_url = "c"\n'
     secrets_file.write_text(_written(redirect_uri=redirect_uri) + named, "utf-8")
-    demand_login()
+    check_login_setup()
     assert providers() == ["default", "work"]
 
 
 def test_without_authlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "authlib", None)
     with pytest.raises(ConfigurationError, match=r"pip install .queuescope\[auth\]"):
-        demand_login()
+        check_login_setup()

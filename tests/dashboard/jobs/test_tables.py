@@ -8,8 +8,8 @@ from datetime import UTC
 import pytest
 
 from queuescope.dashboard.jobs.tables import (
-    Reader,
     Retriable,
+    Viewer,
     failed_table,
     group_card,
     job_details,
@@ -21,7 +21,7 @@ from queuescope.jobs.failures import FailureGroup
 from queuescope.jobs.store import LOST_WORKER, Job, JobStatus
 from queuescope.operations.retries import Obstacle
 
-READER = Reader(UTC, 1_790_000_000.0, "")
+READER = Viewer(UTC, 1_790_000_000.0, "")
 JOB = Job(
     *("a-job", "transcode", "acme", "media_jobs", "w1@studio"),
     status=JobStatus.RETRYING,
@@ -63,14 +63,14 @@ def test_how_many_of_some_jobs_can_be_sent_again_is_said_with_why_not_all() -> N
 
 def test_a_job_that_cannot_be_sent_again_cannot_be_chosen_and_says_why() -> None:
     failed = [replace(JOB, id=one, status=JobStatus.FAILED) for one in ("able", "unable")]
-    reader = replace(READER, obstacles={"unable": UNKEPT})
-    table = failed_table(failed, ["able", "unable"], reader, caption="Failures")
+    viewer = replace(READER, obstacles={"unable": UNKEPT})
+    table = failed_table(failed, ["able", "unable"], viewer, caption="Failures")
     boxes = {one: table.split(f'data-value="{one}"')[1].split(">")[0] for one in ("able", "unable")}
     assert " checked" in boxes["able"]
     assert "disabled" not in boxes["able"]
     assert ' disabled title="Its arguments were not kept."' in boxes["unable"]
     assert " checked" not in boxes["unable"]
-    details = {job.id: job_details(job, reader) for job in failed}
+    details = {job.id: job_details(job, viewer) for job in failed}
     assert "Its arguments were not kept." in details["unable"]
     assert "Its arguments were not kept." not in details["able"]
 

@@ -20,26 +20,27 @@ from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError, Store
 from queuescope.jobs.failures import FailureGroup, FailureReport
 from queuescope.jobs.table import Job, JobStatus
 from queuescope.jobs.totals import JobTotals
+from queuescope.known import Known
 from queuescope.view.present.live_sources import LiveSource, Origin
-from queuescope.watch import BrokerPicture, FailurePicture, Sighting
+from queuescope.watch import BrokerState, RecentFailures
 
 DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
 SERVED = ("express", "orders")
 
 
-def picture(
+def state(
     *queues: QueueReading, workers: tuple[dict[str, Any], ...] = ({},), paused: tuple[str, ...] = ()
-) -> BrokerPicture:
+) -> BrokerState:
     """One moment; each of ``workers`` is what differs from a healthy one."""
     reports = tuple(
         report(worker=f"w{number}@h", **changes) for number, changes in enumerate(workers, 1)
     )
     desired = DesiredState(revision=4, paused=paused)
-    return BrokerPicture(NOW, queues, judge(WorkersReading(NOW, reports), desired, queues), desired)
+    return BrokerState(NOW, queues, judge(WorkersReading(NOW, reports), desired, queues), desired)
 
 
 def told(*queues: QueueReading, **about: Any) -> LiveSource:
-    return broker_source(Sighting(picture(*queues, **about), NOW))
+    return broker_source(Known(state(*queues, **about), NOW))
 
 
 def findings(source: LiveSource) -> list[tuple[str, str, str]]:
@@ -47,8 +48,8 @@ def findings(source: LiveSource) -> list[tuple[str, str, str]]:
 
 
 def test_where_nobody_can_report_it_is_not_known_who_lives() -> None:
-    seen = Sighting(
-        picture(QueueReading("orders", 4, 8.0, 0), workers=({"at": NOW - 60}, {"at": NOW - 60})),
+    seen = Known(
+        state(QueueReading("orders", 4, 8.0, 0), workers=({"at": NOW - 60}, {"at": NOW - 60})),
         NOW,
     )
     source = broker_source(seen, BrokerError(BrokerErrorKind.READ_ONLY, "it refuses to write"))
@@ -179,8 +180,8 @@ def test_an_empty_queue_is_not_held_back_by_a_pause() -> None:
 
 
 def test_in_an_outage_the_last_figures_keep_their_time_and_nothing_is_found() -> None:
-    last = picture(QueueReading("orders", 4, 8.0, 0), workers=({}, {"at": NOW - 60}))
-    source = broker_source(Sighting(last, NOW, DOWN, NOW + 3))
+    last = state(QueueReading("orders", 4, 8.0, 0), workers=({}, {"at": NOW - 60}))
+    source = broker_source(Known(last, NOW, DOWN, NOW + 3))
     assert (source.state, source.as_of, source.failing_since) == ("stale", NOW, NOW + 3)
     assert (source.cause, source.kind) == ("the broker did not answer", "down")
     assert source.figures["queue_depth"].shown == 4
@@ -188,10 +189,10 @@ def test_in_an_outage_the_last_figures_keep_their_time_and_nothing_is_found() ->
 
 
 def test_before_the_first_answer_nothing_is_known_and_it_says_so() -> None:
-    source = broker_source(Sighting())
+    source = broker_source(Known())
     assert (source.state, source.figures) == ("unavailable", {})
     assert source.cause == "the broker has not answered yet"
-    failed = broker_source(Sighting(error=DOWN, failing_since=NOW))
+    failed = broker_source(Known(error=DOWN, failing_since=NOW))
     assert (failed.state, failed.cause) == ("unavailable", "the broker did not answer")
 
 
@@ -217,7 +218,7 @@ FAILED = Job(
 
 
 def test_the_history_tells_rates_and_what_left_the_queue() -> None:
-    source = history_source(Sighting(TOTALS, NOW))
+    source = history_source(Known(TOTALS, NOW))
     figures = {name: (f.shown, f.beside, f.notes) for name, f in source.figures.items()}
     assert figures == {
         "success_rate": (80.0, 90.0, ()),
@@ -234,27 +235,27 @@ def test_the_history_tells_rates_and_what_left_the_queue() -> None:
 
 
 def test_a_history_that_cannot_tell_latencies_says_why() -> None:
-    source = history_source(Sighting(replace(TOTALS, latencies={}), NOW))
+    source = history_source(Known(replace(TOTALS, latencies={}), NOW))
     assert set(source.figures) == {"success_rate", "throughput"}
     assert set(source.why_not) == {"p95_latency"}
-    idle = history_source(Sighting(replace(TOTALS, latencies={}, measured_lately=0), NOW))
+    idle = history_source(Known(replace(TOTALS, latencies={}, measured_lately=0), NOW))
     assert math.isnan(idle.figures["p95_latency"].shown)
 
 
 def test_where_a_selector_chooses_among_the_jobs_nobody_tells_of_all_of_them() -> None:
     broker = without_jobs(told(QueueReading("orders", 4, 8.0, 0)))
     assert (set(broker.measures), broker.depths) == ({"active_workers"}, ())
-    history = without_jobs(history_source(Sighting(TOTALS, NOW)))
+    history = without_jobs(history_source(Known(TOTALS, NOW)))
     assert (history.measures, history.figures) == (frozenset(), {})
     assert history.completion_per_second is None
     assert (broker.is_fresh, history.is_fresh) == (True, True)
 
 
 def test_a_young_history_says_how_far_it_reaches() -> None:
-    source = history_source(Sighting(replace(TOTALS, began_at=NOW - 7200), NOW))
+    source = history_source(Known(replace(TOTALS, began_at=NOW - 7200), NOW))
     assert source.figures["success_rate"].notes == ("The job history holds only the last 2 h.",)
     assert {figure.over_seconds for figure in source.figures.values()} == {300}
-    source = history_source(Sighting(replace(TOTALS, began_at=NOW - 40), NOW))
+    source = history_source(Known(replace(TOTALS, began_at=NOW - 40), NOW))
     assert {figure.over_seconds for figure in source.figures.values()} == {40}
     assert source.figures["p95_latency"].notes == (
         "That of the 5 jobs that succeeded or failed in the last 40 s.",
@@ -263,14 +264,14 @@ def test_a_young_history_says_how_far_it_reaches() -> None:
 
 def test_a_history_without_a_job_of_the_day_knows_no_rate_and_is_no_outage() -> None:
     nothing = replace(TOTALS, succeeded_in_day=0, unsuccessful_in_day=0)
-    source = history_source(Sighting(nothing, NOW))
+    source = history_source(Known(nothing, NOW))
     assert source.is_fresh
     assert source.figures == {}
     assert set(source.why_not) == {"success_rate", "throughput", "p95_latency"}
 
 
 def test_a_history_that_is_away_keeps_its_last_figures_and_names_the_kind() -> None:
-    source = history_source(Sighting(TOTALS, NOW, LOCKED, NOW + 2))
+    source = history_source(Known(TOTALS, NOW, LOCKED, NOW + 2))
     assert (source.state, source.kind) == ("stale", "locked")
     assert source.figures["success_rate"].shown == 80.0
 
@@ -280,8 +281,8 @@ def test_failures_are_told_by_group_and_one_by_one() -> None:
         *("f1", "enhance", "LookupError", "no order <n>", 7, NOW - 90, NOW - 9),
         *(("acme", "globex"), 3, FAILED),
     )
-    picture = FailurePicture(FailureReport((group,), 4, 30, is_whole=False), (FAILED,))
-    found = recent_failures(Sighting(picture, NOW, LOCKED, NOW + 2))
+    state = RecentFailures(FailureReport((group,), 4, 30, is_whole=False), (FAILED,))
+    found = recent_failures(Known(state, NOW, LOCKED, NOW + 2))
     assert (found.as_of, found.failing_since, found.cause) == (NOW, NOW + 2, str(LOCKED))
     assert (found.count, found.group_count, found.is_whole) == (30, 4, False)
     [told_group], [told_job] = found.groups, found.last
@@ -290,4 +291,4 @@ def test_failures_are_told_by_group_and_one_by_one() -> None:
         ("acme", "globex"),
     )
     assert (told_job.id, told_job.status, told_job.at) == ("j1", "lost", NOW - 9)
-    assert recent_failures(Sighting()).as_of is None
+    assert recent_failures(Known()).as_of is None

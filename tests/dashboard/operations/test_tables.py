@@ -13,7 +13,7 @@ from tests.worker_reports import NOW, report
 from queuescope.broker.fleet import judge
 from queuescope.broker.redis.broker import QueueReading, WorkersReading
 from queuescope.broker.reports import DesiredState, Pool, WorkerReport
-from queuescope.dashboard.auth.identity import Doubt, Nobody
+from queuescope.dashboard.auth.identity import IdentityProblem, Unidentified
 from queuescope.dashboard.operations.tables import (
     audit_part,
     chain_part,
@@ -24,23 +24,24 @@ from queuescope.dashboard.operations.tables import (
 )
 from queuescope.dashboard.ui.acts import Rights
 from queuescope.errors import AuditError, BrokerError, BrokerErrorKind
+from queuescope.known import Known
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Verification
-from queuescope.watch import AuditPicture, BrokerPicture, PurgesPicture, Sighting
+from queuescope.watch import AuditState, BrokerState, PurgesState
 
 ACCESS = Access(operators=["olga"], admins=["ada"])
 ADA = Rights(Actor("ada", Origin.OIDC), "", ACCESS)
 DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
 
 
-def picture(desired: DesiredState, *reports: WorkerReport, depth: int = 5) -> BrokerPicture:
+def state(desired: DesiredState, *reports: WorkerReport, depth: int = 5) -> BrokerState:
     queues = (QueueReading("orders", depth, 12.0, 1), QueueReading("mail", 0, 0.0, None))
     fleet = judge(WorkersReading(NOW, reports), desired, queues)
-    return BrokerPicture(NOW, queues, fleet, desired)
+    return BrokerState(NOW, queues, fleet, desired)
 
 
-def fresh(value: BrokerPicture) -> Sighting[BrokerPicture]:
-    return Sighting(value, NOW)
+def fresh(value: BrokerState) -> Known[BrokerState]:
+    return Known(value, NOW)
 
 
 def text(markup: str) -> str:
@@ -57,7 +58,7 @@ def cells(markup: str, row: str) -> list[str]:
     raise AssertionError(f"no row {row} in {text(markup)}")
 
 
-def shown(value: BrokerPicture, rights: Rights = ADA) -> list[str]:
+def shown(value: BrokerState, rights: Rights = ADA) -> list[str]:
     return cells(queues_part(fresh(value), rights, UTC, NOW), "orders")
 
 
@@ -104,17 +105,17 @@ PAUSED = DesiredState(revision=4, paused=("orders",))
 def test_what_is_wanted_stands_beside_what_workers_confirm(
     desired: DesiredState, reports: list[WorkerReport], words: str
 ) -> None:
-    assert shown(picture(desired, *reports))[4] == words
+    assert shown(state(desired, *reports))[4] == words
 
 
 def test_a_lost_worker_confirms_nothing_and_is_not_asked() -> None:
     silent = report(worker="w2", queues=("orders",), revision=1, at=NOW - 60)
-    found = shown(picture(PAUSED, *workers(4), silent))
+    found = shown(state(PAUSED, *workers(4), silent))
     assert found[4] == "paused: 1 of 1 worker confirmed"
 
 
 def test_unknown_is_a_dash_and_never_zero() -> None:
-    markup = queues_part(fresh(picture(PAUSED)), ADA, UTC, NOW)
+    markup = queues_part(fresh(state(PAUSED)), ADA, UTC, NOW)
     assert cells(markup, "orders")[1:4] == ["5", "12.0 s", "1"]
     assert cells(markup, "mail")[1:4] == ["0", "", "–"]
 
@@ -137,13 +138,13 @@ def test_unknown_is_a_dash_and_never_zero() -> None:
     ],
 )
 def test_an_age_that_a_wrong_clock_told_says_so(reading: QueueReading, words: str) -> None:
-    made = replace(picture(PAUSED), queues=(reading,))
+    made = replace(state(PAUSED), queues=(reading,))
     assert shown(made)[2] == words
 
 
 def test_what_was_never_seen_is_no_table() -> None:
-    asking = queues_part(Sighting(), ADA, UTC, NOW)
-    failing = queues_part(Sighting(error=DOWN, failing_since=NOW), ADA, UTC, NOW)
+    asking = queues_part(Known(), ADA, UTC, NOW)
+    failing = queues_part(Known(error=DOWN, failing_since=NOW), ADA, UTC, NOW)
     assert text(asking) == "Queues Asking …"
     assert text(failing) == "Queues Not known: the broker did not answer."
     for markup in (asking, failing):
@@ -152,7 +153,7 @@ def test_what_was_never_seen_is_no_table() -> None:
 
 
 def test_what_is_old_says_since_when_and_why() -> None:
-    old = Sighting(picture(PAUSED), NOW, DOWN, NOW + 4)
+    old = Known(state(PAUSED), NOW, DOWN, NOW + 4)
     for markup in (queues_part(old, ADA, UTC, NOW + 9), workers_part(old, ADA, UTC, NOW + 9)):
         assert 'data-state="stale"' in markup
         assert "old, as of 13:46:40 ; since 13:46:44 the broker did not answer" in text(markup)
@@ -170,7 +171,7 @@ def buttons(markup: str) -> dict[str, str]:
 
 def test_each_button_says_why_it_cannot_be_pressed() -> None:
     olga = Rights(Actor("olga", Origin.OIDC), "", ACCESS)
-    value = picture(DesiredState(revision=4, paused=("mail",)))
+    value = state(DesiredState(revision=4, paused=("mail",)))
     admins = buttons(queues_part(fresh(value), ADA, UTC, NOW))
     assert admins == {
         "Pause all queues": "",
@@ -195,7 +196,7 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
     lost = report(worker="x", at=NOW - 60)
     itself = report(worker="a", scales_itself=True)
     twins = [report(worker="twin", boot_id=boot) for boot in "12"]
-    value = picture(DesiredState(), report(worker="p"), threads, lost, itself, *twins)
+    value = state(DesiredState(), report(worker="p"), threads, lost, itself, *twins)
     found = buttons(workers_part(fresh(value), ADA, UTC, NOW))
     assert found["Scale worker p"] == ""
     assert found["Scale worker t"] == (
@@ -224,7 +225,7 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
         (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues take"),
         (Rights(Actor("vic", Origin.OIDC), "", ACCESS), "yours is viewer"),
         (Rights(Actor("public", Origin.PUBLIC), "", ACCESS), "yours is viewer"),
-        (Rights(Nobody(Doubt.EXPIRED), "", ACCESS), "yours is nobody"),
+        (Rights(Unidentified(IdentityProblem.EXPIRED), "", ACCESS), "yours is nobody"),
         (Rights(ADA.who, "Operations are refused.", ACCESS), "Operations are refused."),
     ],
 )
@@ -234,8 +235,8 @@ def test_whoever_looks_is_told_what_they_may_do(rights: Rights, words: str) -> N
 
 def test_a_purge_that_is_under_way_or_not_known_is_told() -> None:
     def told(unfinished: tuple[str, ...] | None) -> str:
-        seen = PurgesPicture((), ("a.jsonl",), {}, unfinished, {})
-        return text(purges_part(Sighting(seen, NOW), ADA, UTC, NOW))
+        seen = PurgesState((), ("a.jsonl",), {}, unfinished, {})
+        return text(purges_part(Known(seen, NOW), ADA, UTC, NOW))
 
     assert "damaged a.jsonl" in told(())
     assert "Under way, or being completed: p1." in told(("p1",))
@@ -243,30 +244,30 @@ def test_a_purge_that_is_under_way_or_not_known_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sighting", "words"),
+    ("known", "words"),
     [
-        (Sighting(Verification(1234, "1234:ab", ""), NOW), "verified to entry 1,234 at 13:46:40"),
-        (Sighting(Verification(7, "7:ab", "entry 8 was changed"), NOW), "was changed: entry 8"),
+        (Known(Verification(1234, "1234:ab", ""), NOW), "verified to entry 1,234 at 13:46:40"),
+        (Known(Verification(7, "7:ab", "entry 8 was changed"), NOW), "was changed: entry 8"),
         (
-            Sighting(Verification(9000, "9000:ab", "", is_complete=False), NOW),
+            Known(Verification(9000, "9000:ab", "", is_complete=False), NOW),
             "verified to entry 9,000, not to the end",
         ),
-        (Sighting(Verification(0, "0:00", ""), NOW), "empty: nothing was done yet"),
-        (Sighting(), "being verified"),
+        (Known(Verification(0, "0:00", ""), NOW), "empty: nothing was done yet"),
+        (Known(), "being verified"),
         (
-            Sighting(Verification(3, "3:ab", ""), NOW, AuditError("the audit is away"), NOW),
+            Known(Verification(3, "3:ab", ""), NOW, AuditError("the audit is away"), NOW),
             "could not be verified: the audit is away",
         ),
     ],
 )
 def test_the_chain_is_called_whole_only_when_it_was_found_so(
-    sighting: Sighting[Verification], words: str
+    known: Known[Verification], words: str
 ) -> None:
-    markup = chain_part(sighting, UTC, NOW)
+    markup = chain_part(known, UTC, NOW)
     assert words in text(markup)
     assert ('data-tone="good"' in markup) == (words.startswith("verified to entry 1,234"))
 
 
 def test_an_audit_without_entries_says_so() -> None:
-    seen = AuditPicture((), (), None)
-    assert "No entries." in text(audit_part(Sighting(seen, NOW), Sighting(), UTC, NOW))
+    seen = AuditState((), (), None)
+    assert "No entries." in text(audit_part(Known(seen, NOW), Known(), UTC, NOW))

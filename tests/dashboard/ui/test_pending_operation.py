@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from tests.real_broker import RealBroker
 
-from queuescope.dashboard.auth.identity import Doubt, Nobody
+from queuescope.dashboard.auth.identity import IdentityProblem, Unidentified
 from queuescope.dashboard.ui.acts import WORDINGS
 from queuescope.dashboard.ui.pending_operation import State, Wish
 from queuescope.operations.access import Access, Actor, Origin
@@ -24,7 +24,7 @@ from queuescope.operations.request import Operation, Request
 ADA = Actor("ada", Origin.OIDC)
 BOB = Actor("bob", Origin.OIDC)
 EVE = Actor("eve", Origin.OIDC)
-NOBODY = Nobody(Doubt.EXPIRED)
+NOBODY = Unidentified(IdentityProblem.EXPIRED)
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "operations.md"
 Send = Callable[[int], None]
 

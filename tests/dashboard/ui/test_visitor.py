@@ -142,7 +142,7 @@ def test_what_a_visitor_could_say_names_nobody(
 ) -> None:
     with PageSocket(behind_proxy, headers=headers, source=source) as page:
         for said in _seen(page).values():
-            assert said.startswith(f"Nobody(doubt=<Doubt.{doubt}:")
+            assert said.startswith(f"Unidentified(doubt=<IdentityProblem.{doubt}:")
             assert said.endswith(" as nobody")
 
 

@@ -24,32 +24,35 @@ from queuescope.dashboard.workers.tables import (
 )
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.jobs.store import UsualRuntime
+from queuescope.known import Known
 from queuescope.timeseries import State
 from queuescope.view.charts.worker_trends import Trend
-from queuescope.watch import BrokerPicture, Pace, Sighting
-from queuescope.watch.workers import Roster, roster
+from queuescope.watch import BrokerState, CompletionRate
+from queuescope.watch.workers import WorkerList, list_workers
 
 HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;\"'"
 DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
 NO_TRENDS = Trends({}, is_offered=True)
 
 
-def made(*reports: WorkerReport, paces: dict[tuple[str, str], Pace] | None = None) -> Roster:
+def made(
+    *reports: WorkerReport, completion_rates: dict[tuple[str, str], CompletionRate] | None = None
+) -> WorkerList:
     desired = DesiredState(revision=4)
     fleet = judge(WorkersReading(NOW, reports), desired)
     usual = {"nap": UsualRuntime(12.0, 500)}
-    return roster(BrokerPicture(NOW, (), fleet, desired, paces or {}), usual)
+    return list_workers(BrokerState(NOW, (), fleet, desired, completion_rates or {}), usual)
 
 
 def sheet(
     *reports: WorkerReport,
     trends: Trends = NO_TRENDS,
-    paces: dict[tuple[str, str], Pace] | None = None,
+    completion_rates: dict[tuple[str, str], CompletionRate] | None = None,
     error: BrokerError | None = None,
     can_report: bool = True,
 ) -> Reader:
-    known = made(*reports, paces=paces)
-    seen: Sighting[Any] = Sighting(object(), NOW, error, NOW + 2 if error else None)
+    known = made(*reports, completion_rates=completion_rates)
+    seen: Known[Any] = Known(object(), NOW, error, NOW + 2 if error else None)
     return Reader(
         workers_sheet(
             seen, known, known.alive, trends, zone=UTC, now=NOW + 30, can_report=can_report
@@ -66,7 +69,7 @@ def test_it_says_who_lives_and_what_each_does() -> None:
         report(worker="busy@h", processed=200, failed=3, retried=2, **BUSY),
         report(worker="idle@h", pool_size=1),
         report(worker="gone@h", at=NOW - 100, **BUSY),
-        paces={("busy@h", "b"): Pace(7.25, 300.0)},
+        completion_rates={("busy@h", "b"): CompletionRate(7.25, 300.0)},
     )
     text = cells(page)
     assert text.startswith("2 of 3 workers alive1 active1 idle1 lostas of ")
@@ -289,6 +292,6 @@ def test_of_many_workers_those_that_need_a_look_come_first() -> None:
     assert len(found(known.alive, "express")) == 4
     assert [entry.worker.name for entry in found(known.alive, "nap ")] == ["old@h"]
     assert found(known.alive, "nobody") == []
-    seen: Sighting[Any] = Sighting(object(), NOW)
+    seen: Known[Any] = Known(object(), NOW)
     page = Reader(workers_sheet(seen, known, some, NO_TRENDS, zone=UTC, now=NOW))
     assert "3 more that live are not shown." in page.text

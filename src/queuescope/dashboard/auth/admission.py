@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from queuescope.dashboard.auth.handshake import scope_handshake
-from queuescope.dashboard.auth.identity import Doubt, Nobody, access_of, identify
+from queuescope.dashboard.auth.identity import IdentityProblem, Unidentified, access_of, identify
 from queuescope.dashboard.auth.login import CALLBACK, ended, read_login
 from queuescope.dashboard.page_requests import asks_for_page, page_response
 from queuescope.operations.access import Role
@@ -36,7 +36,7 @@ _OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.png", "/_stcore/
 _WAY_IN = frozenset({"/_stcore/host-config", "/auth/login", _LOGOUT, CALLBACK})
 _OPEN_BEGINNINGS = ("/static/", "/queuescope/static/")
 _POLICY_VIOLATION = 1008
-MUST_LOG_IN = frozenset({Doubt.NOT_LOGGED_IN, Doubt.EXPIRED})
+MUST_LOG_IN = frozenset({IdentityProblem.NOT_LOGGED_IN, IdentityProblem.EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Gate:
             claims=handshake.claims,
             now=self._clock(),
         )
-        if isinstance(found, Nobody):
-            return Refusal(found.doubt, found.doubt in MUST_LOG_IN)
+        if isinstance(found, Unidentified):
+            return Refusal(found.problem, found.problem in MUST_LOG_IN)
         if not self._access.role_of(found).covers(Role.VIEWER):
             return Refusal(NOT_A_VIEWER, can_log_in=False)
         return None

@@ -1,4 +1,4 @@
-"""Who is asking: from what a request and a login say to an ``Actor``, or to nobody.
+"""Who is asking: from what a request and a login say to an ``Actor``, or why nobody is identified.
 
 Only what cannot be said by the visitor is believed: the address of the connection, a header that
 a configured proxy has set, and the claims that Streamlit has verified. Roles are given by
@@ -26,7 +26,7 @@ _FORWARDED = frozenset({"forwarded", "via"})
 _FORWARDED_BEGINNINGS = ("xforwarded", "xreal", "xoriginal", "xclient", "cfconnecting")
 
 
-class Doubt(StrEnum):
+class IdentityProblem(StrEnum):
     """Why nobody was recognised; the strings may be shown and logged."""
 
     NOT_LOGGED_IN = "You are not logged in."
@@ -41,10 +41,10 @@ class Doubt(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Nobody:
+class Unidentified:
     """Not recognised; may not even look."""
 
-    doubt: Doubt
+    problem: IdentityProblem
 
 
 def identify(
@@ -54,7 +54,7 @@ def identify(
     peer: str | None,
     claims: Mapping[str, object],
     now: float,
-) -> Actor | Nobody:
+) -> Actor | Unidentified:
     """Who asks.
 
     ``headers`` are all of the request's, duplicates among them; ``peer`` is the address at the
@@ -68,7 +68,7 @@ def identify(
             address = _address(peer)
             if address is not None and not address.is_loopback:
                 # Its server listens elsewhere than the settings say.
-                return Nobody(Doubt.NOT_THIS_MACHINE)
+                return Unidentified(IdentityProblem.NOT_THIS_MACHINE)
             # What looks like this machine may be somebody far away behind a forwarded port.
             return Actor("public", Origin.WITHOUT_KEY)
         case "public":
@@ -84,7 +84,7 @@ def access_of(settings: Settings) -> Access:
     return Access(viewers=settings.viewers, operators=settings.operators, admins=settings.admins)
 
 
-def demand_guarded(settings: Settings) -> None:
+def check_exposure(settings: Settings) -> None:
     """Raises ``ConfigurationError`` when strangers could reach a dashboard that asks nobody who
     they are, or when nobody could ever be recognised.
     """
@@ -111,21 +111,23 @@ def demand_guarded(settings: Settings) -> None:
 
 def _from_proxy(
     settings: Settings, headers: Sequence[tuple[str, str]], peer: str | None
-) -> Actor | Nobody:
+) -> Actor | Unidentified:
     address = _address(peer)
     networks = [ipaddress.ip_network(network) for network in settings.trusted_proxies]
     if address is None or not any(address in network for network in networks):
-        return Nobody(Doubt.NOT_FROM_PROXY)
+        return Unidentified(IdentityProblem.NOT_FROM_PROXY)
     name = _only_value(headers, settings.proxy_user_header)
     if name is None or name == "":
-        return Nobody(Doubt.AMBIGUOUS_HEADER if name is None else Doubt.NO_HEADER)
+        return Unidentified(
+            IdentityProblem.AMBIGUOUS_HEADER if name is None else IdentityProblem.NO_HEADER
+        )
     if "," in name or not _is_plain(name):
-        return Nobody(Doubt.AMBIGUOUS_HEADER)
+        return Unidentified(IdentityProblem.AMBIGUOUS_HEADER)
     groups: frozenset[str] = frozenset()
     if settings.proxy_groups_header:
         text = _only_value(headers, settings.proxy_groups_header)
         if text is None:
-            return Nobody(Doubt.AMBIGUOUS_HEADER)
+            return Unidentified(IdentityProblem.AMBIGUOUS_HEADER)
         groups = _groups(text.split(","))
     return Actor(name, Origin.PROXY, groups)
 
@@ -142,22 +144,24 @@ def _only_value(headers: Sequence[tuple[str, str]], wanted: str) -> str | None:
     return found[0][1].strip(" \t")
 
 
-def _from_claims(settings: Settings, claims: Mapping[str, object], now: float) -> Actor | Nobody:
+def _from_claims(
+    settings: Settings, claims: Mapping[str, object], now: float
+) -> Actor | Unidentified:
     if claims.get("is_logged_in") is not True:
-        return Nobody(Doubt.NOT_LOGGED_IN)
+        return Unidentified(IdentityProblem.NOT_LOGGED_IN)
     expires_at = claims.get("exp")
     # Streamlit's cookie lives on for weeks; the login ends when its token does.
     if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
-        return Nobody(Doubt.NO_EXPIRY)
+        return Unidentified(IdentityProblem.NO_EXPIRY)
     if not math.isfinite(expires_at):
-        return Nobody(Doubt.NO_EXPIRY)
+        return Unidentified(IdentityProblem.NO_EXPIRY)
     if now >= expires_at:
-        return Nobody(Doubt.EXPIRED)
+        return Unidentified(IdentityProblem.EXPIRED)
     name = claims.get(settings.oidc_user_claim)
     if not isinstance(name, str) or not _is_plain(name):
-        return Nobody(Doubt.NO_NAME)
+        return Unidentified(IdentityProblem.NO_NAME)
     if settings.oidc_user_claim == "email" and claims.get("email_verified", True) is not True:
-        return Nobody(Doubt.NOT_VERIFIED)
+        return Unidentified(IdentityProblem.NOT_VERIFIED)
     said = claims.get(settings.oidc_groups_claim, ())
     groups = _groups([said] if isinstance(said, str) else said)
     return Actor(name, Origin.OIDC, groups, float(expires_at))
@@ -199,7 +203,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IPv4 address in the clothes of IPv6 is the former, as a socket for both gives it."""
+    """An IPv4-mapped IPv6 address, as a socket for both gives it, is the IPv4 address."""
     try:
         address = ipaddress.ip_address(text or "")
     except ValueError:

@@ -42,7 +42,7 @@ class Login:
     key: str = ""
 
 
-def demand_login(base_path: str = "") -> None:
+def check_login_setup(base_path: str = "") -> None:
     """``base_path`` is where a proxy shows the dashboard.
 
     Raises ``ConfigurationError`` where nobody could log in, or anybody could forge a login.

@@ -9,19 +9,19 @@ import streamlit as st
 from queuescope.dashboard.jobs.filter import TIMES
 from queuescope.dashboard.jobs.reads import (
     asked,
+    current_viewer,
     group_retriable,
     job_store,
-    knowing,
     part,
     put_in_address,
-    reader_of_page,
     ticked_in,
     to_be_retried,
+    with_obstacles,
 )
 from queuescope.dashboard.jobs.tables import (
     GROUPS_LIMIT,
     GROUPS_SHOWN,
-    Reader,
+    Viewer,
     failed_table,
     group_card,
     groups_table,
@@ -60,10 +60,10 @@ _KEY, _LIMIT = "queuescope_failures", "queuescope_groups_limit"
 
 def show_failures() -> None:
     """Groups of failures, one of them opened, and the last single ones."""
-    store, reader = job_store(), reader_of_page()
+    store, viewer = job_store(), current_viewer()
     name, order = _wanted()
     # Of workers of earlier versions whose clocks are ahead, too.
-    span = Span(reader.now - TIMES[name], reader.now + TIMES["1h"])
+    span = Span(viewer.now - TIMES[name], viewer.now + TIMES["1h"])
     opened = st.query_params.get("group", "")
     limit = st.session_state.get(_LIMIT, GROUPS_SHOWN)
     report = asked(
@@ -86,22 +86,22 @@ def show_failures() -> None:
         )
     ticked = ticked_in(_KEY)
     shown = [*(last.value or ()), *singles]
-    reader = knowing(reader, shown)
-    chosen = to_be_retried(shown, ticked, reader)
+    viewer = with_obstacles(viewer, shown)
+    chosen = to_be_retried(shown, ticked, viewer)
     card = None
     if group is not None:
-        able = group_retriable(store, span, group, reader).value
-        card = group_card(group, singles, ticked, chosen, reader, found=able)
+        able = group_retriable(store, span, group, viewer).value
+        card = group_card(group, singles, ticked, chosen, viewer, found=able)
     said = joined(
         acts.last_act(),
         *server_clock_remarks(services().clock_ahead),
-        trouble(report, reader),
+        trouble(report, viewer),
     )
     parts = []
     if report.value is not None:
-        parts.append(_groups(report.value, reader, opened, card, _SPANS[name]))
+        parts.append(_groups(report.value, viewer, opened, card, _SPANS[name]))
     if last.value:
-        parts.append(_last(last.value, ticked, chosen, reader))
+        parts.append(_last(last.value, ticked, chosen, viewer))
     live = show_live(part("failures", report, said, *parts), key=_KEY)
     match live.chosen:
         case ("group", fingerprint):
@@ -111,9 +111,9 @@ def show_failures() -> None:
             st.session_state[_LIMIT] = GROUPS_LIMIT
             st.rerun(scope="fragment")
         case ("retry-group", fingerprint):
-            _retry_group(store, span, groups, fingerprint, reader)
+            _retry_group(store, span, groups, fingerprint, viewer)
         case ("retry-chosen", _):
-            acts.offer_retry(to_be_retried(shown, live.ticked, reader))
+            acts.offer_retry(to_be_retried(shown, live.ticked, viewer))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
 
@@ -145,11 +145,11 @@ def _wanted() -> tuple[str, GroupOrder]:
 
 
 def _groups(
-    report: FailureReport, reader: Reader, opened: str, card: Markup | None, words: str
+    report: FailureReport, viewer: Viewer, opened: str, card: Markup | None, words: str
 ) -> Markup:
     if not report.failure_count:
         return notice(f"No job failed in the {words}.", tone=Tone.GOOD)
-    found = groups_table(report, reader, opened=opened, card=card, span_words=words)
+    found = groups_table(report, viewer, opened=opened, card=card, span_words=words)
     if opened and card is None:
         lost = notice(f"The group that was opened is not among those of the {words}.")
         return joined(lost, found)
@@ -157,22 +157,22 @@ def _groups(
 
 
 def _last(
-    jobs: Sequence[Job], ticked: Sequence[str], chosen: Sequence[str], reader: Reader
+    jobs: Sequence[Job], ticked: Sequence[str], chosen: Sequence[str], viewer: Viewer
 ) -> Markup:
     head = element(
         "div",
         element("h3", f"The last {len(jobs):,}" if len(jobs) > 1 else "The last one"),
-        element("span", retry_bar(chosen, reader), class_="qs-acts"),
+        element("span", retry_bar(chosen, viewer), class_="qs-acts"),
         class_="qs-part-head",
     )
-    failed = retriable([job.id for job in jobs], reader.obstacles)
+    failed = retriable([job.id for job in jobs], viewer.obstacles)
     refused = (
-        element("p", f"Retry: {reader.refusal}", class_="qs-muted", data_note="retry")
-        if reader.refusal
-        else retry_note(failed, reader)
+        element("p", f"Retry: {viewer.refusal}", class_="qs-muted", data_note="retry")
+        if viewer.refusal
+        else retry_note(failed, viewer)
     )
     return joined(
-        head, refused, failed_table(jobs, ticked, reader, caption="The last single failures")
+        head, refused, failed_table(jobs, ticked, viewer, caption="The last single failures")
     )
 
 
@@ -181,15 +181,15 @@ def _retry_group(
     span: Span,
     groups: Sequence[FailureGroup],
     fingerprint: str,
-    reader: Reader,
+    viewer: Viewer,
 ) -> None:
     group = next((one for one in groups if one.fingerprint == fingerprint), None)
     if group is None:
         # Nothing of it is failed any more, which the dialog says.
         acts.offer_retry((), group=fingerprint)
         return
-    found = group_retriable(store, span, group, reader)
+    found = group_retriable(store, span, group, viewer)
     if found.error is not None or found.value is None:
-        show(trouble(found, reader))
+        show(trouble(found, viewer))
         return
     acts.offer_retry(found.value.ids, group=fingerprint)

@@ -23,17 +23,17 @@ from queuescope.dashboard.jobs.filter import (
 )
 from queuescope.dashboard.jobs.reads import (
     asked,
+    current_viewer,
     job_store,
-    knowing,
     part,
     put_in_address,
-    reader_of_page,
     ticked_in,
     to_be_retried,
+    with_obstacles,
 )
 from queuescope.dashboard.jobs.tables import (
     CAN_BE_RETRIED,
-    Reader,
+    Viewer,
     count_words,
     jobs_table,
     pager,
@@ -80,15 +80,15 @@ _FILTER, _PAGE = "queuescope_jobs_filter", "queuescope_jobs_page"
 
 def show_history() -> None:
     """All jobs, as the filters say, page by page, and the file of them."""
-    store, reader = job_store(), reader_of_page()
+    store, viewer = job_store(), current_viewer()
     show(heading("Job history"))
-    params = _filters(store, reader)
+    params = _filters(store, viewer)
     if params != st.session_state.setdefault(_FILTER, params):
         st.session_state[_FILTER] = params
         put_in_address("page", "")
     older, newer = parse_page(st.query_params.get("page", ""))
     try:
-        wanted = parse_filter(params, reader.now)
+        wanted = parse_filter(params, viewer.now)
     except ConfigurationError as exc:
         show(notice(f"The address asks for what is not there: {exc}.", tone=Tone.WARN))
         return
@@ -97,20 +97,20 @@ def show_history() -> None:
     count = asked(store, ("count", query), lambda: count_jobs(store, wanted))
     ticked = ticked_in("queuescope_jobs")
     jobs = () if page.value is None else page.value.jobs
-    reader = knowing(reader, jobs)
-    chosen = to_be_retried(jobs, ticked, reader)
+    viewer = with_obstacles(viewer, jobs)
+    chosen = to_be_retried(jobs, ticked, viewer)
     failed = [job.id for job in jobs if job.status in CAN_BE_RETRIED]
     parts = []
     if page.value is not None:
         is_first = page.value.newer is None
         parts += [
-            _line(page, count, query, chosen, reader, is_first=is_first),
-            retry_note(retriable(failed, reader.obstacles), reader) if failed else Markup(""),
-            jobs_table(page.value, ticked, reader, empty=_nothing(page.value, params)),
-            _looked_back(page.value, reader),
+            _line(page, count, query, chosen, viewer, is_first=is_first),
+            retry_note(retriable(failed, viewer.obstacles), viewer) if failed else Markup(""),
+            jobs_table(page.value, ticked, viewer, empty=_nothing(page.value, params)),
+            _looked_back(page.value, viewer),
             element("div", pager(page.value, is_first=is_first), class_="qs-pages"),
         ]
-    live = show_live(part("history", page, trouble(page, reader), *parts), key="queuescope_jobs")
+    live = show_live(part("history", page, trouble(page, viewer), *parts), key="queuescope_jobs")
     match live.chosen:
         case ("page", way) if page.value is not None:
             _turn(page.value, way)
@@ -118,12 +118,12 @@ def show_history() -> None:
             st.session_state.pop(_PAGE, None)
             st.rerun(scope="fragment")
         case ("retry-chosen", _):
-            acts.offer_retry(to_be_retried(jobs, live.ticked, reader))
+            acts.offer_retry(to_be_retried(jobs, live.ticked, viewer))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
 
 
-def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
+def _filters(store: JobStore, viewer: Viewer) -> dict[str, str]:
     """The widgets, and what they say as it stands in an address."""
     if {"from", "to"} & set(st.query_params) and "time" not in st.query_params:
         st.session_state.setdefault("time", CUSTOM)
@@ -184,8 +184,8 @@ def _filters(store: JobStore, reader: Reader) -> dict[str, str]:
             or ""
         )
         if params["time"] == CUSTOM:
-            params["from"] = _moment("From", "from", reader.zone)
-            params["to"] = _moment("To", "to", reader.zone)
+            params["from"] = _moment("From", "from", viewer.zone)
+            params["to"] = _moment("To", "to", viewer.zone)
         if any(params.values()):
             st.button("Clear", on_click=_clear)
     return params
@@ -271,13 +271,13 @@ def _line(
     count: Kept[JobCount],
     query: str,
     chosen: Sequence[str],
-    reader: Reader,
+    viewer: Viewer,
     *,
     is_first: bool,
 ) -> Markup:
     """How many there are, as of when, and what can be done with them."""
     words = "" if count.value is None else count_words(count.value)
-    as_of = joined(" as of ", reader.moment(page.as_of))
+    as_of = joined(" as of ", viewer.moment(page.as_of))
     said = element(
         "p",
         element("b", words),
@@ -300,7 +300,7 @@ def _line(
     )
     held = page.value
     ways = Markup("") if held is None else pager(held, is_first=is_first)
-    buttons = element("span", retry_bar(chosen, reader), refresh, file, ways, class_="qs-acts")
+    buttons = element("span", retry_bar(chosen, viewer), refresh, file, ways, class_="qs-acts")
     return element("div", said, buttons, class_="qs-part-head")
 
 
@@ -312,12 +312,12 @@ def _nothing(page: JobPage, params: dict[str, str]) -> str:
     return "The job history holds no job yet. Workers fill it when they are told where it is."
 
 
-def _looked_back(page: JobPage, reader: Reader) -> Markup:
+def _looked_back(page: JobPage, viewer: Viewer) -> Markup:
     if page.looked_back_to is None:
         return Markup("")
     return element(
         "p",
-        *("Looked back to ", reader.moment(page.looked_back_to), " so far."),
+        *("Looked back to ", viewer.moment(page.looked_back_to), " so far."),
         class_="qs-muted",
     )
 
@@ -332,7 +332,7 @@ def _turn(page: JobPage, way: str) -> None:
 
 
 def _pinned(store: JobStore, question: Hashable, ask: Callable[[], T]) -> Kept[T]:
-    """What was answered when the reader came to this page: rows do not move under their hands."""
+    """What was answered when the viewer came to this page: rows do not move under their hands."""
     held = st.session_state.get(_PAGE)
     if isinstance(held, tuple) and held[0] == question and held[1].error is None:
         kept: Kept[T] = held[1]

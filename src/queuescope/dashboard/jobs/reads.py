@@ -1,4 +1,4 @@
-"""What both parts of the page of jobs need: bounded reads, and what a reader has done.
+"""What both parts of the page of jobs need: bounded reads, and what a viewer has done.
 
 Reads are shared by all who look at the same, and their last good answers stay with their age when
 the database fails.
@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from queuescope.dashboard.jobs.tables import CAN_BE_RETRIED, Reader, Retriable, retriable
+from queuescope.dashboard.jobs.tables import CAN_BE_RETRIED, Retriable, Viewer, retriable
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui import acts
 from queuescope.dashboard.ui.kept import Kept, KeptAnswers
-from queuescope.dashboard.ui.widgets import Markup, element, reader_zone
+from queuescope.dashboard.ui.widgets import Markup, element, viewer_zone
 from queuescope.errors import (
     BrokerError,
     BrokerErrorKind,
@@ -46,7 +46,7 @@ def job_store() -> JobStore:
     return store
 
 
-def reader_of_page() -> Reader:
+def current_viewer() -> Viewer:
     """For whom the page is made; whoever may not even look any more is shown out."""
     rights = acts.rights()
     if not rights.role.covers(Role.VIEWER):
@@ -54,16 +54,16 @@ def reader_of_page() -> Reader:
     refusal = rights.refusal(lambda: Request.retry(["any"]))
     if not refusal and (retries := _retries()) is not None:
         refusal = retries.refusal
-    return Reader(reader_zone(), services().now(), refusal)
+    return Viewer(viewer_zone(), services().now(), refusal)
 
 
-def knowing(reader: Reader, jobs: Iterable[Job]) -> Reader:
-    """``reader``, told of which of ``jobs`` nobody could send again."""
-    return replace(reader, obstacles=_obstacles(jobs, reader.now))
+def with_obstacles(viewer: Viewer, jobs: Iterable[Job]) -> Viewer:
+    """``viewer``, told of which of ``jobs`` nobody could send again."""
+    return replace(viewer, obstacles=_obstacles(jobs, viewer.now))
 
 
 def group_retriable(
-    store: JobStore, span: Span, group: FailureGroup, reader: Reader
+    store: JobStore, span: Span, group: FailureGroup, viewer: Viewer
 ) -> Kept[Retriable]:
     """Of the jobs of ``group`` those that can be sent again."""
 
@@ -71,7 +71,7 @@ def group_retriable(
         ids = failed_ids(store, span, group.fingerprint).ids
         queues = store.queues_of(ids)
         jobs = [replace(group.example, id=one, queue=queues.get(one, "")) for one in ids]
-        return retriable(ids, _obstacles(jobs, reader.now))
+        return retriable(ids, _obstacles(jobs, viewer.now))
 
     question = ("retriable", round(span.until - span.since), group.fingerprint)
     return asked(store, question, ask)
@@ -80,12 +80,12 @@ def group_retriable(
 def _retries() -> Retries | None:
     """What the workers could send again, by their last reports; None where these are not known."""
     broker = services().broker
-    sighting = None if broker is None else broker.sighting
-    picture = None if sighting is None else sighting.fresh_value
-    if sighting is None or picture is None or refuses_reports(services().writing_error):
+    known = None if broker is None else broker.known
+    state = None if known is None else known.fresh_value
+    if known is None or state is None or refuses_reports(services().writing_error):
         return None
-    fleet = picture.fleet
-    is_new = sighting.fresh_seconds(time.time()) <= fleet.timings.lost_seconds
+    fleet = state.fleet
+    is_new = known.fresh_seconds(time.time()) <= fleet.timings.lost_seconds
     if is_new and (fleet.lost or not fleet.alive):
         # Those that seem to be lost may not have reported yet.
         return None
@@ -148,9 +148,9 @@ def ticked_in(key: str) -> tuple[str, ...]:
     return tuple(str(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
-def to_be_retried(jobs: Sequence[Job], ticked: Sequence[str], reader: Reader) -> list[str]:
+def to_be_retried(jobs: Sequence[Job], ticked: Sequence[str], viewer: Viewer) -> list[str]:
     """Those of ``jobs`` that are ticked and can be retried, each once however often it is shown."""
-    wanted = set(ticked) - reader.obstacles.keys()
+    wanted = set(ticked) - viewer.obstacles.keys()
     found = (job.id for job in jobs if job.id in wanted and job.status in CAN_BE_RETRIED)
     return list(dict.fromkeys(found))
 

@@ -97,8 +97,8 @@ _JOB_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """For whom it is made: ``zone`` and ``now`` are the reader's, ``refusal`` says why they cannot
+class Viewer:
+    """For whom it is made: ``zone`` and ``now`` are the viewer's, ``refusal`` says why they cannot
     retry, or nothing; ``obstacles`` says of a job by its id why it cannot be retried by anybody.
     """
 
@@ -141,26 +141,26 @@ def retry_words(found: Retriable) -> str:
     return whole + "; ".join(f"{count:,} {they}" for they, count in found.others.items()) + "."
 
 
-def retry_note(found: Retriable, reader: Reader) -> Markup:
+def retry_note(found: Retriable, viewer: Viewer) -> Markup:
     """Why not all of them can be sent again, for who cannot point at a box to be told."""
-    words = "" if reader.refusal else retry_words(found)
+    words = "" if viewer.refusal else retry_words(found)
     return element("p", words, class_="qs-muted", data_note="retry") if words else Markup("")
 
 
-def trouble(kept: Kept[Any], reader: Reader) -> Markup:
+def trouble(kept: Kept[Any], viewer: Viewer) -> Markup:
     """Why there is nothing newer, or nothing at all; nothing while the source answers."""
     if kept.error is None:
         return Markup("")
     kind = kept.error.kind if isinstance(kept.error, JobStoreError) else StoreErrorKind.UNUSABLE
-    since = joined(", since ", reader.moment(kept.failing_since))
-    data = joined("; these are the data of ", reader.moment(kept.as_of)) if kept.as_of else ""
+    since = joined(", since ", viewer.moment(kept.failing_since))
+    data = joined("; these are the data of ", viewer.moment(kept.as_of)) if kept.as_of else ""
     return notice(
         joined(_TROUBLES[kind], since, data, "."), tone=Tone.BAD, detail=sentence(kept.error)
     )
 
 
 def groups_table(
-    report: FailureReport, reader: Reader, *, opened: str, card: Markup | None, span_words: str
+    report: FailureReport, viewer: Viewer, *, opened: str, card: Markup | None, span_words: str
 ) -> Markup:
     """The groups, each to be opened by its name; ``card`` stands below the one that is."""
     groups = report.groups
@@ -168,7 +168,7 @@ def groups_table(
     return joined(
         table(
             _GROUP_COLUMNS,
-            [_group_row(group, reader) for group in groups],
+            [_group_row(group, viewer) for group in groups],
             caption=f"Failures of the {span_words}, grouped",
             chosen=numbers[0] if numbers else None,
             below=card,
@@ -178,7 +178,7 @@ def groups_table(
     )
 
 
-def _group_row(group: FailureGroup, reader: Reader) -> tuple[Cell, ...]:
+def _group_row(group: FailureGroup, viewer: Viewer) -> tuple[Cell, ...]:
     name = joined(
         choice(group.error_class or "no error class", group.fingerprint, of="group"),
         element("span", " in ", group.name, class_="qs-muted"),
@@ -186,8 +186,8 @@ def _group_row(group: FailureGroup, reader: Reader) -> tuple[Cell, ...]:
     return (
         joined(element("div", name), element("div", pattern(group.pattern), class_="qs-pattern")),
         figure(group.count),
-        reader.moment(group.first_at),
-        reader.moment(group.last_at),
+        viewer.moment(group.first_at),
+        viewer.moment(group.last_at),
         _tenants(group, 3),
     )
 
@@ -230,7 +230,7 @@ def group_card(
     singles: Sequence[Job],
     ticked: Sequence[str],
     chosen: Sequence[str],
-    reader: Reader,
+    viewer: Viewer,
     *,
     found: Retriable | None = None,
 ) -> Markup:
@@ -238,7 +238,7 @@ def group_card(
     those that can be sent again, where that is known.
     """
     example = group.example
-    retry_all, refusal = f"Retry all {group.count:,}", reader.refusal
+    retry_all, refusal = f"Retry all {group.count:,}", viewer.refusal
     if group.count > IDS_LIMIT:
         retry_all = f"Retry the newest {IDS_LIMIT:,}"
     if found is not None and found.others:
@@ -256,7 +256,7 @@ def group_card(
                 label=f"{retry_all} of this group",
                 refusal=refusal,
             ),
-            retry_bar(chosen, reader),
+            retry_bar(chosen, viewer),
             act("Close", "", of="group", label="Close this group"),
             class_="qs-acts",
         ),
@@ -268,22 +268,22 @@ def group_card(
             [
                 ("Message", pattern(group.pattern)),
                 ("Count", figure(group.count)),
-                ("First seen", reader.moment(group.first_at)),
-                ("Last seen", reader.moment(group.last_at)),
+                ("First seen", viewer.moment(group.first_at)),
+                ("Last seen", viewer.moment(group.last_at)),
                 ("Tenants", _tenants(group, len(group.tenants))),
                 ("Fingerprint", code(group.fingerprint)),
             ]
         ),
     )
-    newest = joined(element("h3", "The newest"), facts(_about(example, reader)))
+    newest = joined(element("h3", "The newest"), facts(_about(example, viewer)))
     last = joined(
         element("h3", f"The last {len(singles):,}"),
         failed_table(
-            singles, ticked, reader, caption="The last failures of this group", with_type=False
+            singles, ticked, viewer, caption="The last failures of this group", with_type=False
         ),
     )
     two = element("div", element("div", about), element("div", newest), class_="qs-two")
-    note = Markup("") if found is None else retry_note(found, reader)
+    note = Markup("") if found is None else retry_note(found, viewer)
     return element(
         "div", head, note, two, _error(example), last, class_="qs-card-of", data_key="group"
     )
@@ -292,7 +292,7 @@ def group_card(
 def failed_table(
     jobs: Sequence[Job],
     ticked: Sequence[str],
-    reader: Reader,
+    viewer: Viewer,
     *,
     caption: str,
     with_type: bool = True,
@@ -303,12 +303,12 @@ def failed_table(
         shown,
         [
             (
-                _tick(job, ticked, reader),
-                reader.moment(job.finished_at),
+                _tick(job, ticked, viewer),
+                viewer.moment(job.finished_at),
                 *((job.name,) if with_type else ()),
                 job.tenant,
                 job.worker,
-                job_details(job, reader),
+                job_details(job, viewer),
             )
             for job in jobs
         ],
@@ -318,21 +318,21 @@ def failed_table(
     )
 
 
-def jobs_table(page: JobPage, ticked: Sequence[str], reader: Reader, *, empty: str) -> Markup:
+def jobs_table(page: JobPage, ticked: Sequence[str], viewer: Viewer, *, empty: str) -> Markup:
     """A page of the history."""
     return table(
         _JOB_COLUMNS,
         [
             (
-                _tick(job, ticked, reader),
-                _ended(job, reader),
+                _tick(job, ticked, viewer),
+                _ended(job, viewer),
                 mark(job.status, _TONES.get(job.status, Tone.UNKNOWN)),
                 job.name,
                 job.tenant,
                 job.queue,
                 span(job.wait_seconds),
                 span(job.runtime_seconds),
-                job_details(job, reader),
+                job_details(job, viewer),
             )
             for job in page.jobs
         ],
@@ -342,11 +342,11 @@ def jobs_table(page: JobPage, ticked: Sequence[str], reader: Reader, *, empty: s
     )
 
 
-def _ended(job: Job, reader: Reader) -> Markup:
+def _ended(job: Job, viewer: Viewer) -> Markup:
     if job.finished_at is not None:
-        return reader.moment(job.finished_at)
+        return viewer.moment(job.finished_at)
     since = element("span", "since ", class_="qs-muted")
-    return element("span", since, reader.moment(job.started_at), class_="qs-figures")
+    return element("span", since, viewer.moment(job.started_at), class_="qs-figures")
 
 
 def count_words(count: JobCount) -> str:
@@ -383,12 +383,12 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
     )
 
 
-def job_details(job: Job, reader: Reader) -> Markup:
+def job_details(job: Job, viewer: Viewer) -> Markup:
     """A job in one line that opens to all that is known of it."""
     name = code(job.id[:8] + ("…" if len(job.id) > 8 else ""))
     again = joined(" ", mark(f"begun {job.deliveries:,} times", Tone.BAD)) if _returns(job) else ""
     head = joined(name, again, " ", _summary(job))
-    return details(head, facts(_about(job, reader)), _error(job), key=job.id)
+    return details(head, facts(_about(job, viewer)), _error(job), key=job.id)
 
 
 def _returns(job: Job) -> bool:
@@ -402,7 +402,7 @@ def _summary(job: Job) -> str:
     return words if len(words) <= SUMMARY_LENGTH else f"{words[: SUMMARY_LENGTH - 1]}…"
 
 
-def _about(job: Job, reader: Reader) -> list[tuple[str, Cell]]:
+def _about(job: Job, viewer: Viewer) -> list[tuple[str, Cell]]:
     return [
         ("Job", code(job.id)),
         ("Tenant", job.tenant),
@@ -411,10 +411,10 @@ def _about(job: Job, reader: Reader) -> list[tuple[str, Cell]]:
         ("Worker", job.worker),
         ("Attempts", figure(job.attempts)),
         *((("Deliveries", _deliveries(job)),) if _returns(job) else ()),
-        ("Due", reader.moment(job.enqueued_at)),
-        ("Started", reader.moment(job.started_at)),
-        ("Ended", reader.moment(job.finished_at)),
-        *((("Retry", obstacle.words),) if (obstacle := reader.obstacles.get(job.id)) else ()),
+        ("Due", viewer.moment(job.enqueued_at)),
+        ("Started", viewer.moment(job.started_at)),
+        ("Ended", viewer.moment(job.finished_at)),
+        *((("Retry", obstacle.words),) if (obstacle := viewer.obstacles.get(job.id)) else ()),
     ]
 
 
@@ -433,11 +433,11 @@ def _error(job: Job) -> Markup:
     )
 
 
-def _tick(job: Job, ticked: Sequence[str], reader: Reader) -> Cell:
+def _tick(job: Job, ticked: Sequence[str], viewer: Viewer) -> Cell:
     # Nothing is asked of an id that cannot be shown as it is.
     if job.status not in CAN_BE_RETRIED or not is_shown_as_it_is(job.id):
         return ""
-    obstacle = reader.obstacles.get(job.id)
+    obstacle = viewer.obstacles.get(job.id)
     return tick(
         job.id,
         label=f"Choose job {job.id}",
@@ -446,7 +446,7 @@ def _tick(job: Job, ticked: Sequence[str], reader: Reader) -> Cell:
     )
 
 
-def retry_bar(chosen: Sequence[str], reader: Reader) -> Markup:
+def retry_bar(chosen: Sequence[str], viewer: Viewer) -> Markup:
     """What can be done with the jobs that are ticked."""
     words = f"Retry {len(chosen):,} chosen" if chosen else "Retry chosen"
     return act(
@@ -454,5 +454,5 @@ def retry_bar(chosen: Sequence[str], reader: Reader) -> Markup:
         "chosen",
         of="retry-chosen",
         label=words,
-        refusal=reader.refusal or ("" if chosen else "Tick failed jobs first."),
+        refusal=viewer.refusal or ("" if chosen else "Tick failed jobs first."),
     )

@@ -16,7 +16,8 @@ from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Worker
-    from queuescope.watch import BrokerPicture, Sighting
+    from queuescope.known import Known
+    from queuescope.watch import BrokerState
 
 _NAMED = 3
 _MEASURES = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
@@ -30,57 +31,55 @@ _NOT_IN_BROKER = {
 }
 
 
-def broker_source(
-    sighting: Sighting[BrokerPicture], writing: QueuescopeError | None = None
-) -> LiveSource:
+def broker_source(known: Known[BrokerState], writing: QueuescopeError | None = None) -> LiveSource:
     """Queues and workers as the broker tells of them. ``writing`` is what a proof of writing met:
     where nobody can report, it is not known who lives.
     """
-    picture = sighting.value
-    if picture is None:
-        return live_source(Origin.BROKER, sighting, measures=_MEASURES)
-    figures = dict(_broker_figures(picture))
-    why_not = {**_NOT_IN_BROKER, "oldest_waiting": _unknown_age(picture)}
-    findings = [*_held_findings(picture), *_unread_findings(picture)]
+    state = known.value
+    if state is None:
+        return live_source(Origin.BROKER, known, measures=_MEASURES)
+    figures = dict(_broker_figures(state))
+    why_not = {**_NOT_IN_BROKER, "oldest_waiting": _unknown_age(state)}
+    findings = [*_held_findings(state), *_unread_findings(state)]
     if refuses_reports(writing):
         figures.pop("active_workers", None)
         why_not["active_workers"] = f"workers cannot report: {writing}"
         cause = f"workers cannot report, nor jobs be sent: {writing}"
         findings.insert(0, Finding("broker_refuses", Health.DEGRADED, cause=cause))
     else:
-        findings = [*_worker_findings(picture), *findings]
+        findings = [*_worker_findings(state), *findings]
     return live_source(
         Origin.BROKER,
-        sighting,
+        known,
         measures=_MEASURES,
         figures=figures,
         why_not=why_not,
         expected=_EXPECTED,
-        findings=tuple(findings) if sighting.error is None else (),
-        held_back=_is_held_back(picture),
-        scheduled=0 if (scheduled := picture.fleet.scheduled()) is None else scheduled.count,
-        depths=picture.depths,
+        findings=tuple(findings) if known.error is None else (),
+        held_back=_is_held_back(state),
+        scheduled=0 if (scheduled := state.fleet.scheduled()) is None else scheduled.count,
+        depths=state.depths,
     )
 
 
-def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
-    fleet = picture.fleet
+def _broker_figures(state: BrokerState) -> Mapping[str, LiveFigure]:
+    fleet = state.fleet
     figures: dict[str, LiveFigure] = {}
     notes: tuple[str, ...]
-    if picture.depth is not None:
-        waiting = [f"{queue.queue}: {queue.depth}" for queue in picture.queues if queue.depth]
-        notes = (f"{_listed(waiting)}.",) if len(picture.queues) > 1 and waiting else ()
-        notes = (*notes, *_scheduled_notes(picture))
-        figures["queue_depth"] = LiveFigure(float(picture.depth), notes=notes)
-    if picture.oldest_age_seconds is not None:
+    if state.depth is not None:
+        waiting = [f"{queue.queue}: {queue.depth}" for queue in state.queues if queue.depth]
+        notes = (f"{_listed(waiting)}.",) if len(state.queues) > 1 and waiting else ()
+        notes = (*notes, *_scheduled_notes(state))
+        figures["queue_depth"] = LiveFigure(float(state.depth), notes=notes)
+    if state.oldest_age_seconds is not None:
         figures["oldest_waiting"] = LiveFigure(
-            picture.oldest_age_seconds * 1000, notes=_age_notes(picture)
+            state.oldest_age_seconds * 1000, notes=_age_notes(state)
         )
     # Workers that never report may run beside those that do; none at all is not known from here.
     if fleet.workers:
         lost = [worker.name for worker in fleet.lost]
         notes = (f"Lost: {_listed(lost)}.",) if lost else ()
-        notes = (*notes, *_ending_notes(picture))
+        notes = (*notes, *_ending_notes(state))
         figures["active_workers"] = LiveFigure(
             float(len(fleet.alive)),
             out_of=len(fleet.workers),
@@ -90,9 +89,9 @@ def _broker_figures(picture: BrokerPicture) -> Mapping[str, LiveFigure]:
     return figures
 
 
-def _age_notes(picture: BrokerPicture) -> tuple[str, ...]:
+def _age_notes(state: BrokerState) -> tuple[str, ...]:
     """How the oldest job's age was found, where the clock of its sender may be off."""
-    oldest = picture.oldest
+    oldest = state.oldest
     if oldest is None:
         return ()
     words = ""
@@ -109,9 +108,9 @@ def _age_notes(picture: BrokerPicture) -> tuple[str, ...]:
     return (words,) if words else ()
 
 
-def _unknown_age(picture: BrokerPicture) -> str:
+def _unknown_age(state: BrokerState) -> str:
     """Why it is not known how long the oldest job has waited."""
-    for queue in picture.queues:
+    for queue in state.queues:
         if queue.depth and queue.oldest_age_seconds is None and queue.sender_ahead:
             ahead = ahead_words(queue.sender_ahead)
             return (
@@ -121,27 +120,27 @@ def _unknown_age(picture: BrokerPicture) -> str:
     return _NOT_IN_BROKER["oldest_waiting"]
 
 
-def _scheduled_notes(picture: BrokerPicture) -> tuple[str, ...]:
-    scheduled = picture.fleet.scheduled()
+def _scheduled_notes(state: BrokerState) -> tuple[str, ...]:
+    scheduled = state.fleet.scheduled()
     if scheduled is None:
         return ()
     verb = plural(scheduled.count, "is", "are")
     due = ""
     if scheduled.next_at is not None:
-        seconds = max(0.0, scheduled.next_at - picture.at)
+        seconds = max(0.0, scheduled.next_at - state.at)
         due = f"; the next is due in {duration_words(seconds)}"
     return (f"{scheduled.count:,} more {verb} scheduled and wait for their time{due}.",)
 
 
-def _ending_notes(picture: BrokerPicture) -> tuple[str, ...]:
+def _ending_notes(state: BrokerState) -> tuple[str, ...]:
     """Workers that live and take nothing, as they should, those that cannot be told apart, and
     those whose clock is off.
     """
-    fleet = picture.fleet
+    fleet = state.fleet
     names = [several_of(name, len(fleet.named(name))) for name in fleet.namesakes()]
     return (
         *(f"{words}." for words in names[:_NAMED]),
-        *_taking_nothing(picture),
+        *_taking_nothing(state),
         *(
             f"The clock of {worker.name} is {clock_words(worker)}"
             f"{'' if worker.puts_times_right else ', and the times of its jobs with it'}."
@@ -150,16 +149,16 @@ def _ending_notes(picture: BrokerPicture) -> tuple[str, ...]:
     )
 
 
-def _taking_nothing(picture: BrokerPicture) -> tuple[str, ...]:
+def _taking_nothing(state: BrokerState) -> tuple[str, ...]:
     return tuple(
         f"{status.capitalize()}: {_listed(names)}."
         for status in ("shutting down", "held back by a rate limit")
-        if (names := [w.name for w in picture.fleet.alive if w.status == status])
+        if (names := [w.name for w in state.fleet.alive if w.status == status])
     )
 
 
-def _worker_findings(picture: BrokerPicture) -> Iterable[Finding]:
-    fleet = picture.fleet
+def _worker_findings(state: BrokerState) -> Iterable[Finding]:
+    fleet = state.fleet
     stalled = [worker for worker in fleet.alive if worker.status == "stalled"]
     if stalled:
         none_works = len(stalled) == len(fleet.alive)
@@ -172,8 +171,8 @@ def _worker_findings(picture: BrokerPicture) -> Iterable[Finding]:
         yield Finding("workers_lost", Health.DEGRADED, cause=cause)
 
 
-def _held_findings(picture: BrokerPicture) -> Iterable[Finding]:
-    held = [q for q in picture.queues if q.depth and picture.desired.pauses(q.queue)]
+def _held_findings(state: BrokerState) -> Iterable[Finding]:
+    held = [q for q in state.queues if q.depth and state.desired.pauses(q.queue)]
     if held:
         count = sum(queue.depth for queue in held)
         names = [queue.queue for queue in held]
@@ -183,24 +182,24 @@ def _held_findings(picture: BrokerPicture) -> Iterable[Finding]:
         yield Finding("paused", Health.DEGRADED, cause=cause)
 
 
-def _unread_findings(picture: BrokerPicture) -> Iterable[Finding]:
+def _unread_findings(state: BrokerState) -> Iterable[Finding]:
     """What stands in the broker and is not known: nobody may take the rest for all."""
-    count = len(picture.unreadable)
+    count = len(state.unreadable)
     if count:
         verb = plural(count, "is", "are")
-        names = _listed(list(picture.unreadable))
+        names = _listed(list(state.unreadable))
         cause = (
             f"{counted(count, 'entry', 'entries')} among the workers' reports {verb} unreadable, "
             f"of another version or damaged: {names}"
         )
         yield Finding("reports_unreadable", Health.DEGRADED, cause=cause)
-    if picture.desired_fault:
-        yield Finding("desired_damaged", Health.DEGRADED, cause=picture.desired_fault)
-    if picture.unread:
-        cause = f"{picture.unread:,} of the workers' reports were not read: there are too many"
+    if state.desired_fault:
+        yield Finding("desired_damaged", Health.DEGRADED, cause=state.desired_fault)
+    if state.unread:
+        cause = f"{state.unread:,} of the workers' reports were not read: there are too many"
         yield Finding("reports_unread", Health.DEGRADED, cause=cause)
-    if picture.left_out_queues:
-        left_out = counted(picture.left_out_queues, "queue was", "queues were")
+    if state.left_out_queues:
+        left_out = counted(state.left_out_queues, "queue was", "queues were")
         cause = f"{left_out} not read: workers name too many, or their keys hold no messages"
         yield Finding("queues_unread", Health.DEGRADED, cause=cause)
 
@@ -212,9 +211,9 @@ def _stalled_words(stalled: list[Worker], alive: int) -> str:
     return f"{len(stalled)} of {_workers(alive)} {verb} stalled: {first.name}: {reason}"
 
 
-def _is_held_back(picture: BrokerPicture) -> bool:
-    waiting = [queue.queue for queue in picture.queues if queue.depth]
-    return bool(waiting) and all(picture.desired.pauses(queue) for queue in waiting)
+def _is_held_back(state: BrokerState) -> bool:
+    waiting = [queue.queue for queue in state.queues if queue.depth]
+    return bool(waiting) and all(state.desired.pauses(queue) for queue in waiting)
 
 
 def _workers(count: int) -> str:

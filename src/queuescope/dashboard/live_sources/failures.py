@@ -8,20 +8,21 @@ from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.view.present.live_sources import FailedGroup, FailedJob, Failures
 
 if TYPE_CHECKING:
-    from queuescope.watch import FailurePicture, Sighting
+    from queuescope.known import Known
+    from queuescope.watch import RecentFailures
 
 
-def recent_failures(sighting: Sighting[FailurePicture], clock_ahead: float = 0.0) -> Failures:
+def recent_failures(known: Known[RecentFailures], clock_ahead: float = 0.0) -> Failures:
     """The failures of the job history, whose times are the broker's; ``clock_ahead`` is how far our
     clock is ahead of that.
     """
-    cause = "" if sighting.error is None else str(sighting.error)
-    picture, since = sighting.value, sighting.failing_since
-    if picture is None:
+    cause = "" if known.error is None else str(known.error)
+    state, since = known.value, known.failing_since
+    if state is None:
         return Failures(cause=cause, failing_since=since)
-    report = picture.report
+    report = state.report
     return Failures(
-        sighting.as_of,
+        known.as_of,
         cause,
         since,
         tuple(
@@ -50,6 +51,6 @@ def recent_failures(sighting: Sighting[FailurePicture], clock_ahead: float = 0.0
                 job.error_class,
                 job.error_message,
             )
-            for job in picture.last
+            for job in state.last
         ),
     )

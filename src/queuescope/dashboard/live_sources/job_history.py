@@ -14,7 +14,7 @@ from queuescope.words import counted
 
 if TYPE_CHECKING:
     from queuescope.jobs.totals import JobTotals
-    from queuescope.watch import Sighting
+    from queuescope.known import Known
 
 MEASURES = frozenset({"success_rate", "throughput", "p95_latency"})
 _DAY_SECONDS = 86_400
@@ -24,11 +24,11 @@ _NOT_SORTED = (
 )
 
 
-def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
+def history_source(known: Known[JobTotals]) -> LiveSource:
     """What became of the jobs of the last day, as the job history tells of it."""
-    totals = sighting.value
+    totals = known.value
     if totals is None:
-        return live_source(Origin.JOB_HISTORY, sighting, measures=MEASURES)
+        return live_source(Origin.JOB_HISTORY, known, measures=MEASURES)
     figures: dict[str, LiveFigure] = {}
     why_not = dict.fromkeys(MEASURES, "the job history holds no job of the last 24 hours")
     if totals.ended_in_day:
@@ -52,7 +52,7 @@ def history_source(sighting: Sighting[JobTotals]) -> LiveSource:
             del why_not["p95_latency"]
     return live_source(
         Origin.JOB_HISTORY,
-        sighting,
+        known,
         measures=MEASURES,
         figures=figures,
         why_not=why_not,

@@ -8,20 +8,20 @@ from queuescope.errors import QueuescopeError
 from queuescope.view.present.live_sources import LiveSource, Origin
 
 if TYPE_CHECKING:
-    from queuescope.watch import Sighting
+    from queuescope.known import Known
 
 
-def live_source(origin: Origin, sighting: Sighting[Any], **told: Any) -> LiveSource:
-    error = sighting.error
+def live_source(origin: Origin, known: Known[Any], **told: Any) -> LiveSource:
+    error = known.error
     cause = "" if error is None else str(error)
-    if sighting.value is None and not cause:
+    if known.value is None and not cause:
         cause = f"{origin.words} has not answered yet"
     return LiveSource(
         origin,
-        as_of=sighting.as_of,
+        as_of=known.as_of,
         cause=cause,
         kind=_kind(error),
-        failing_since=sighting.failing_since,
+        failing_since=known.failing_since,
         **told,
     )
 

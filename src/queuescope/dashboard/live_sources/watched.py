@@ -37,13 +37,13 @@ class WatchedSources:
         if self._services.broker is not None:
             writing = self._services.writing_error
             ahead = self.clock_ahead()
-            source = broker_source(self._services.broker.sighting, writing)
+            source = broker_source(self._services.broker.known, writing)
             depths = tuple((at + ahead, depth) for at, depth in source.depths)
             found.append(replace(source, depths=depths))
         if self._services.totals is not None:
-            found.append(history_source(self._services.totals.sighting))
+            found.append(history_source(self._services.totals.known))
         if self._services.acts is not None:
-            found.append(live_source(Origin.AUDIT, self._services.acts.sighting))
+            found.append(live_source(Origin.AUDIT, self._services.acts.known))
         for origin, refusal in (
             (Origin.BROKER, self._services.refused_broker),
             (Origin.JOB_HISTORY, self._services.refused_jobs),
@@ -60,7 +60,7 @@ class WatchedSources:
 
     def acts(self) -> Acts | None:
         watch = self._services.acts
-        recorded = None if watch is None else watch.sighting.value
+        recorded = None if watch is None else watch.known.value
         if recorded is None:
             return None
         ahead = self.clock_ahead()
@@ -69,7 +69,7 @@ class WatchedSources:
 
     def failures(self) -> Failures | None:
         watch = self._services.failures
-        return None if watch is None else recent_failures(watch.sighting, self.clock_ahead())
+        return None if watch is None else recent_failures(watch.known, self.clock_ahead())
 
 
 def without_jobs(source: LiveSource) -> LiveSource:

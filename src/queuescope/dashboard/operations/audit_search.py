@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from queuescope.dashboard.auth.identity import Doubt
+from queuescope.dashboard.auth.identity import IdentityProblem
 from queuescope.dashboard.operations.tables import audit_table
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.acts import Rights, rights
 from queuescope.dashboard.ui.background_call import Errand
-from queuescope.dashboard.ui.widgets import Tone, element, notice, reader_zone, show
+from queuescope.dashboard.ui.widgets import Tone, element, notice, show, viewer_zone
 from queuescope.errors import QueuescopeError, RefusalReason, RefusedError
 from queuescope.operations.access import Actor, Role
 from queuescope.operations.request import Operation
@@ -61,7 +61,7 @@ def search_audit() -> None:
     if not box.open:
         return
     with box:
-        search = _form(reader_zone())
+        search = _form(viewer_zone())
         place = st.session_state.get(_PLACE)
         if not isinstance(place, Place) or place.search != search:
             place = st.session_state[_PLACE] = Place(search, [])
@@ -121,7 +121,7 @@ def _results(store: OperationsStore, place: Place) -> None:
         show(notice(f"Not known: {exc}.", tone=Tone.BAD))
         return
     page = found[:_PAGE]
-    show(audit_table(page, frozenset(), reader_zone(), time.time()))
+    show(audit_table(page, frozenset(), viewer_zone(), time.time()))
     with st.container(horizontal=True):
         st.button("Newer", on_click=place.newer, disabled=not place.ends)
         st.button(
@@ -136,7 +136,7 @@ def _exports(store: OperationsStore, search: Search, held: Rights) -> None:
     def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
         # Asked for later, and from outside the script: all that is known then is the time.
         if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
-            raise RefusedError(RefusalReason.IDENTITY_EXPIRED, Doubt.EXPIRED)
+            raise RefusedError(RefusalReason.IDENTITY_EXPIRED, IdentityProblem.EXPIRED)
         return Errand(lambda: "".join(lines(search)).encode()).result(_EXPORT_PATIENCE_SECONDS)
 
     show(element("p", "All that match, oldest first, as a file:", class_="qs-muted"))

@@ -21,9 +21,9 @@ from queuescope.dashboard.ui.widgets import (
     element,
     heading,
     notice,
-    reader_zone,
     show,
     show_live,
+    viewer_zone,
 )
 from queuescope.dashboard.watches import OperationsWatches
 from queuescope.errors import RefusedError
@@ -51,13 +51,13 @@ def _queues_and_workers() -> None:
     broker = services().broker
     if broker is None:
         return
-    rights, zone, now, sighting = _rights(), reader_zone(), time.time(), broker.sighting
+    rights, zone, now, known = _rights(), viewer_zone(), time.time(), broker.known
     live = show_live(
         standing(rights),
         acts.last_act(),
         *server_clock_remarks(services().clock_ahead),
-        queues_part(sighting, rights, zone, now),
-        workers_part(sighting, rights, zone, now),
+        queues_part(known, rights, zone, now),
+        workers_part(known, rights, zone, now),
         key="queuescope_queues",
     )
     if live.chosen is not None:
@@ -80,17 +80,17 @@ def _jobs() -> None:
 
 
 def _records(acting: OperationsWatches) -> None:
-    rights, zone, now = _rights(), reader_zone(), time.time()
+    rights, zone, now = _rights(), viewer_zone(), time.time()
     live = show_live(
-        purges_part(acting.purges.sighting, rights, zone, now),
-        audit_part(acting.audit.sighting, acting.chain.sighting, zone, now),
+        purges_part(acting.purges.known, rights, zone, now),
+        audit_part(acting.audit.known, acting.chain.known, zone, now),
         key="queuescope_records",
     )
     if live.chosen is None:
         return
     if live.chosen == ("verify", "chain"):
-        acting.walk.begin_again()
-        acting.chain.renew(patience_seconds=_VERIFY_PATIENCE_SECONDS)
+        acting.verifier.start_over()
+        acting.chain.refresh(patience_seconds=_VERIFY_PATIENCE_SECONDS)
     else:
         _begin(*live.chosen)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.reports import ALL_QUEUES
-from queuescope.dashboard.auth.identity import Nobody
+from queuescope.dashboard.auth.identity import Unidentified
 from queuescope.dashboard.ui.acts import Rights
-from queuescope.dashboard.ui.states import as_of, sighted_part, unknown_part
+from queuescope.dashboard.ui.states import as_of, known_part, unknown_part
 from queuescope.dashboard.ui.widgets import (
     Align,
     Column,
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from queuescope.broker.fleet import Confirmation, Worker
     from queuescope.broker.purge_file import Purge
     from queuescope.broker.redis.broker import QueueReading
+    from queuescope.known import Known
     from queuescope.operations.audit import Entry, Verification
-    from queuescope.watch import AuditPicture, BrokerPicture, PurgesPicture, Sighting
+    from queuescope.watch import AuditState, BrokerState, PurgesState
 
 _PURGES_SHOWN = 20
 _MISSING_SHOWN = 3
@@ -100,7 +101,7 @@ def standing(rights: Rights) -> Markup:
     role = rights.role
     if rights.obstacle:
         return notice(rights.obstacle, tone=Tone.BAD)
-    if not isinstance(rights.who, Nobody) and rights.who.how is Origin.WITHOUT_KEY:
+    if not isinstance(rights.who, Unidentified) and rights.who.how is Origin.WITHOUT_KEY:
         return notice(
             "You may look and not act. To act, open on the dashboard’s own machine the link that "
             "queuescope serve has printed: it ends with ?key= and what the file operator-key in "
@@ -113,12 +114,12 @@ def standing(rights: Rights) -> Markup:
             f"operator, the rest admin; yours is {role}.",
             tone=Tone.WARN,
         )
-    if not isinstance(rights.who, Nobody) and rights.who.how is Origin.LOOPBACK:
+    if not isinstance(rights.who, Unidentified) and rights.who.how is Origin.LOOPBACK:
         return notice(
             "You may do everything here. This dashboard asks nobody who they are: whoever holds "
             "the operator’s key may act, and stands in the audit as “local”.",
         )
-    name = "" if isinstance(rights.who, Nobody) else rights.who.name
+    name = "" if isinstance(rights.who, Unidentified) else rights.who.name
     if role is Role.OPERATOR:
         return notice(
             f"You act as {name}, {role}. Purging, restoring, ending jobs, scaling, and pausing "
@@ -127,14 +128,12 @@ def standing(rights: Rights) -> Markup:
     return notice(f"You act as {name}, {role}.")
 
 
-def queues_part(
-    sighting: Sighting[BrokerPicture], rights: Rights, zone: tzinfo, now: float
-) -> Markup:
-    picture = sighting.value
-    if picture is None:
-        return unknown_part("Queues", sighting)
-    rows = [_queue_row(picture, queue, rights, zone, now) for queue in picture.queues]
-    are_paused = ALL_QUEUES in picture.desired.paused
+def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: float) -> Markup:
+    state = known.value
+    if state is None:
+        return unknown_part("Queues", known)
+    rows = [_queue_row(state, queue, rights, zone, now) for queue in state.queues]
+    are_paused = ALL_QUEUES in state.desired.paused
     whole = element(
         "span",
         act(
@@ -151,13 +150,11 @@ def queues_part(
             of="resume",
             label="Resume all queues",
             refusal=rights.refusal(lambda: Request.resume(ALL_QUEUES))
-            or ("" if picture.desired.paused else "No queue is paused."),
+            or ("" if state.desired.paused else "No queue is paused."),
         ),
         class_="qs-acts",
     )
-    head = element(
-        "div", heading("Queues"), as_of(sighting, zone, now), whole, class_="qs-part-head"
-    )
+    head = element("div", heading("Queues"), as_of(known, zone, now), whole, class_="qs-part-head")
     body = table(
         _QUEUE_COLUMNS,
         rows,
@@ -166,88 +163,82 @@ def queues_part(
         stacks=True,
     )
     elsewhere = (
-        notice(_DECIDED_ELSEWHERE, tone=Tone.WARN) if picture.is_decided_elsewhere else Markup("")
+        notice(_DECIDED_ELSEWHERE, tone=Tone.WARN) if state.is_decided_elsewhere else Markup("")
     )
-    return sighted_part(sighting, head, joined(elsewhere, body))
+    return known_part(known, head, joined(elsewhere, body))
 
 
-def workers_part(
-    sighting: Sighting[BrokerPicture], rights: Rights, zone: tzinfo, now: float
-) -> Markup:
-    picture = sighting.value
-    if picture is None:
-        return unknown_part("Workers", sighting)
+def workers_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: float) -> Markup:
+    state = known.value
+    if state is None:
+        return unknown_part("Workers", known)
     rows = [
-        _worker_row(worker, rights, picture.fleet.cannot_scale(worker))
-        for worker in picture.fleet.workers
+        _worker_row(worker, rights, state.fleet.cannot_scale(worker))
+        for worker in state.fleet.workers
     ]
-    head = element("div", heading("Workers"), as_of(sighting, zone, now), class_="qs-part-head")
+    head = element("div", heading("Workers"), as_of(known, zone, now), class_="qs-part-head")
     body = table(_WORKER_COLUMNS, rows, caption="Workers", empty="No worker reports.", stacks=True)
-    return sighted_part(sighting, head, body)
+    return known_part(known, head, body)
 
 
-def purges_part(
-    sighting: Sighting[PurgesPicture], rights: Rights, zone: tzinfo, now: float
-) -> Markup:
-    picture = sighting.value
-    if picture is None:
-        return unknown_part("Purges", sighting)
+def purges_part(known: Known[PurgesState], rights: Rights, zone: tzinfo, now: float) -> Markup:
+    state = known.value
+    if state is None:
+        return unknown_part("Purges", known)
     rows: list[Sequence[Any]] = [
         [
             moment(purge.at, zone, now),
             purge.queue,
             figure(purge.count),
-            picture.actors.get(purge.id),
-            _purge_state(purge, picture.doubts.get(purge.id, "")),
+            state.actors.get(purge.id),
+            _purge_state(purge, state.doubts.get(purge.id, "")),
             code(purge.path.name),
             _restore(purge, rights),
         ]
-        for purge in picture.purges[:_PURGES_SHOWN]
+        for purge in state.purges[:_PURGES_SHOWN]
     ]
     rows += [
         [None, None, None, None, mark("damaged", Tone.BAD), code(name), ""]
-        for name in picture.damaged
+        for name in state.damaged
     ]
     notes = []
-    if picture.purges:
-        notes.append(
-            f"The files lie in {picture.purges[0].path.parent} on the dashboard's machine."
-        )
-    if picture.doubts:
+    if state.purges:
+        notes.append(f"The files lie in {state.purges[0].path.parent} on the dashboard's machine.")
+    if state.doubts:
         notes.append(
             "What may be restored already would run twice; Restore says why it is not known, and "
             "asks to confirm."
         )
-    if len(picture.purges) > _PURGES_SHOWN:
-        notes.append(f"{len(picture.purges) - _PURGES_SHOWN:,} older ones are there, too.")
-    if picture.unfinished is None:
+    if len(state.purges) > _PURGES_SHOWN:
+        notes.append(f"{len(state.purges) - _PURGES_SHOWN:,} older ones are there, too.")
+    if state.unfinished is None:
         notes.append("Whether a purge is under way is not known: the broker does not say.")
-    elif picture.unfinished:
-        notes.append(f"Under way, or being completed: {', '.join(picture.unfinished)}.")
-    head = element("div", heading("Purges"), as_of(sighting, zone, now), class_="qs-part-head")
+    elif state.unfinished:
+        notes.append(f"Under way, or being completed: {', '.join(state.unfinished)}.")
+    head = element("div", heading("Purges"), as_of(known, zone, now), class_="qs-part-head")
     body = table(
         _PURGE_COLUMNS, rows, caption="Purges", empty="Nothing was purged here.", stacks=True
     )
     if notes:
         body = joined(body, element("p", " ".join(notes), class_="qs-muted"))
-    return sighted_part(sighting, head, body)
+    return known_part(known, head, body)
 
 
 def audit_part(
-    sighting: Sighting[AuditPicture], chain: Sighting[Verification], zone: tzinfo, now: float
+    known: Known[AuditState], chain: Known[Verification], zone: tzinfo, now: float
 ) -> Markup:
-    picture = sighting.value
-    if picture is None:
-        return unknown_part("Audit", sighting)
+    state = known.value
+    if state is None:
+        return unknown_part("Audit", known)
     head = element(
         "div",
-        heading("Audit", f"the last {len(picture.entries)}" if picture.entries else ""),
-        as_of(sighting, zone, now),
+        heading("Audit", f"the last {len(state.entries)}" if state.entries else ""),
+        as_of(known, zone, now),
         class_="qs-part-head",
     )
-    unfinished = frozenset(one.act for one in picture.unfinished)
-    body = audit_table(picture.entries, unfinished, zone, now)
-    return sighted_part(sighting, head, chain_part(chain, zone, now), body)
+    unfinished = frozenset(one.act for one in state.unfinished)
+    body = audit_table(state.entries, unfinished, zone, now)
+    return known_part(known, head, chain_part(chain, zone, now), body)
 
 
 def audit_table(
@@ -276,16 +267,16 @@ def audit_table(
     return table(_AUDIT_COLUMNS, rows, caption="Audit", empty="No entries.", stacks=True)
 
 
-def chain_part(sighting: Sighting[Verification], zone: tzinfo, now: float) -> Markup:
+def chain_part(known: Known[Verification], zone: tzinfo, now: float) -> Markup:
     """How the chain was found, and what that proves."""
-    found = sighting.value
+    found = known.value
     again = act("Verify now", "chain", of="verify", label="Verify the audit now")
-    if sighting.error is not None:
-        line = mark(f"The chain could not be verified: {sighting.error}", Tone.UNKNOWN)
+    if known.error is not None:
+        line = mark(f"The chain could not be verified: {known.error}", Tone.UNKNOWN)
     elif found is None:
         line = mark("The chain is being verified.", Tone.BUSY)
     else:
-        at = moment(sighting.as_of, zone, now)
+        at = moment(known.as_of, zone, now)
         if found.fault:
             line = mark(f"The audit was changed: {found.fault}", Tone.BAD)
         elif not found.is_complete:
@@ -312,10 +303,10 @@ def chain_part(sighting: Sighting[Verification], zone: tzinfo, now: float) -> Ma
 
 
 def _queue_row(
-    picture: BrokerPicture, reading: QueueReading, rights: Rights, zone: tzinfo, now: float
+    state: BrokerState, reading: QueueReading, rights: Rights, zone: tzinfo, now: float
 ) -> list[Any]:
     queue = reading.queue
-    if picture.desired.pauses(queue):
+    if state.desired.pauses(queue):
         turn = act(
             "Resume",
             queue,
@@ -324,7 +315,7 @@ def _queue_row(
             refusal=rights.refusal(lambda: Request.resume(queue))
             or (
                 "All queues are paused; they can be resumed together."
-                if ALL_QUEUES in picture.desired.paused
+                if ALL_QUEUES in state.desired.paused
                 else ""
             ),
         )
@@ -348,8 +339,8 @@ def _queue_row(
         queue,
         figure(reading.depth),
         _oldest(reading) if reading.depth else "",
-        _held(picture, reading, zone, now),
-        _pause_state(picture, queue),
+        _held(state, reading, zone, now),
+        _pause_state(state, queue),
         element("span", turn, purge, class_="qs-acts"),
     ]
 
@@ -365,24 +356,24 @@ def _oldest(reading: QueueReading) -> Markup:
     return age
 
 
-def _held(picture: BrokerPicture, reading: QueueReading, zone: tzinfo, now: float) -> Markup:
+def _held(state: BrokerState, reading: QueueReading, zone: tzinfo, now: float) -> Markup:
     """What workers have of a queue. Of very many messages the broker is not asked, and workers tell
     what they have fetched.
     """
     queue, count = reading.queue, reading.unacknowledged
-    scheduled = picture.fleet.scheduled(queue)
+    scheduled = state.fleet.scheduled(queue)
     if count is None and scheduled is not None:
-        count = sum(worker.report.reserved.get(queue, 0) for worker in picture.fleet.alive)
+        count = sum(worker.report.reserved.get(queue, 0) for worker in state.fleet.alive)
     if scheduled is None:
         return figure(count)
     words = scheduled_words(scheduled.count, scheduled.next_at, zone, now)
     return joined(figure(count), _note(words))
 
 
-def _pause_state(picture: BrokerPicture, queue: str) -> Markup:
+def _pause_state(state: BrokerState, queue: str) -> Markup:
     """What is wanted, and how far workers are seen to follow."""
-    found = picture.fleet.confirmation(queue, picture.desired)
-    is_paused = picture.desired.pauses(queue)
+    found = state.fleet.confirmation(queue, state.desired)
+    is_paused = state.desired.pauses(queue)
     if not found.asked:
         if not is_paused:
             return mark("open: no worker that reports serves it", Tone.UNKNOWN)
@@ -393,7 +384,7 @@ def _pause_state(picture: BrokerPicture, queue: str) -> Markup:
         late = tuple(
             name
             for name in found.missing
-            if (worker := picture.fleet.get(name)) and queue in worker.report.paused
+            if (worker := state.fleet.get(name)) and queue in worker.report.paused
         )
         if not late:
             workers = _workers(found)

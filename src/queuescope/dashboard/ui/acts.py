@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
 
-from queuescope.dashboard.auth.identity import Nobody, access_of
+from queuescope.dashboard.auth.identity import Unidentified, access_of
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.pending_operation import Answer, State, Wish
 from queuescope.dashboard.ui.visitor import visitor
@@ -26,8 +26,8 @@ from queuescope.dashboard.ui.widgets import (
     mark,
     moment,
     notice,
-    reader_zone,
     show,
+    viewer_zone,
 )
 from queuescope.errors import RefusedError
 from queuescope.operations.access import Access, Actor, Origin, Role
@@ -121,18 +121,18 @@ WORDINGS = {
 class Rights:
     """What the visitor could ask for at this moment; see ``rights``."""
 
-    who: Actor | Nobody
+    who: Actor | Unidentified
     obstacle: str
     _access: Access
 
     @property
     def role(self) -> Role:
-        return Role.NOBODY if isinstance(self.who, Nobody) else self._access.role_of(self.who)
+        return Role.NOBODY if isinstance(self.who, Unidentified) else self._access.role_of(self.who)
 
     def refusal(self, make: Callable[[], Request]) -> str:
         """Why the visitor should not even ask for what ``make`` makes, or nothing."""
-        if isinstance(self.who, Nobody):
-            return self.who.doubt
+        if isinstance(self.who, Unidentified):
+            return self.who.problem
         if self.who.how is Origin.WITHOUT_KEY:
             # What keeps everybody from acting is no matter of a key.
             return self.obstacle or _NEEDS_KEY
@@ -163,14 +163,14 @@ def obstacle() -> str:
     broker, acting = services().broker, services().operations
     if broker is None or acting is None:
         return _no_broker()
-    audit, seen = acting.audit.sighting, broker.sighting
+    audit, seen = acting.audit.known, broker.known
     if audit.error is not None:
         return f"Operations are refused, for the audit cannot be read: {audit.error}."
     if audit.value is not None and audit.value.refusal is not None:
         return f"Operations are refused, for the audit cannot be written: {audit.value.refusal}."
-    for sighting in (seen, acting.writable.sighting):
-        if sighting.error is not None:
-            return f"Operations are off: {sighting.error}."
+    for known in (seen, acting.writable.known):
+        if known.error is not None:
+            return f"Operations are off: {known.error}."
     if audit.value is None or seen.value is None:
         return "Broker and audit have not answered yet."
     return ""
@@ -239,7 +239,7 @@ def last_act() -> Markup:
     if answer is None or not desk.last.was_sent or now - answer.at > _LAST_SECONDS:
         return Markup("")
     word, tone = _STATES[answer.state]
-    at = moment(answer.at, reader_zone(), now)
+    at = moment(answer.at, viewer_zone(), now)
     words = joined(element("b", word), f": {desk.last.request.words()}, ", at, f". {answer.words}")
     return notice(words, tone=tone)
 
@@ -371,7 +371,7 @@ def _confirmation(desk: Desk, wish: Wish) -> str | None:
     if plan is None:
         return None
     wording = WORDINGS[plan.request.operation]
-    until = moment(plan.expires_at, reader_zone(), time.time())
+    until = moment(plan.expires_at, viewer_zone(), time.time())
     parts = [
         element("p", _touched(plan), class_="qs-lead"),
         element("h3", "What it does"),
@@ -468,8 +468,8 @@ def _touched(plan: Plan) -> Markup:
 def _reserved(queue: str) -> str:
     """How many jobs of ``queue`` a purge leaves with the workers."""
     watch = services().broker
-    picture = None if watch is None else watch.sighting.fresh_value
-    reading = None if picture is None else picture.queue(queue)
+    state = None if watch is None else watch.known.fresh_value
+    reading = None if state is None else state.queue(queue)
     if reading is None or reading.unacknowledged is None:
         return "How many more the workers hold is not known; those stay."
     if not reading.unacknowledged:
@@ -480,15 +480,15 @@ def _reserved(queue: str) -> str:
 def _cannot_end(job_id: str) -> str:
     """Why a job cannot be ended where it runs; nothing, too, where that is not known."""
     broker = services().broker
-    picture = None if broker is None else broker.sighting.value
-    worker = None if picture is None else picture.fleet.running(job_id)
+    state = None if broker is None else broker.known.value
+    worker = None if state is None else state.fleet.running(job_id)
     return "" if worker is None else worker.cannot_end
 
 
 def _worker(name: str) -> Worker | None:
     watch = services().broker
-    picture = None if watch is None else watch.sighting.value
-    return None if picture is None else picture.fleet.get(name)
+    state = None if watch is None else watch.known.value
+    return None if state is None else state.fleet.get(name)
 
 
 def _named(text: str) -> Markup:
@@ -501,4 +501,4 @@ def _renew() -> None:
     if acting is None or broker is None:
         return
     for watch in (broker, acting.audit, acting.purges, acting.chain):
-        watch.renew(patience_seconds=0)
+        watch.refresh(patience_seconds=0)

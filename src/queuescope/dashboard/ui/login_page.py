@@ -7,7 +7,7 @@ from typing import assert_never
 import streamlit as st
 
 from queuescope.dashboard.auth.admission import MUST_LOG_IN, NOT_A_VIEWER
-from queuescope.dashboard.auth.identity import Doubt, Nobody
+from queuescope.dashboard.auth.identity import IdentityProblem, Unidentified
 from queuescope.dashboard.auth.login import UNNAMED, providers
 from queuescope.dashboard.ui.visitor import role_of
 from queuescope.dashboard.ui.widgets import Markup, element, joined, show
@@ -58,15 +58,15 @@ def show_visitor(found: Actor) -> None:
     )
 
 
-def show_login_page(found: Actor | Nobody) -> None:
+def show_login_page(found: Actor | Unidentified) -> None:
     """A way in for those who may log in, and a sentence for those who may not look.
 
     Draws nothing else: whoever sees it sees no data.
     """
-    sentence = NOT_A_VIEWER if isinstance(found, Actor) else str(found.doubt)
+    sentence = NOT_A_VIEWER if isinstance(found, Actor) else str(found.problem)
     with st.container(horizontal_alignment="center", gap="small"):
-        if isinstance(found, Nobody) and found.doubt in MUST_LOG_IN:
-            is_new = found.doubt is Doubt.NOT_LOGGED_IN
+        if isinstance(found, Unidentified) and found.problem in MUST_LOG_IN:
+            is_new = found.problem is IdentityProblem.NOT_LOGGED_IN
             show(_entrance("Log in to Queuescope", "" if is_new else sentence))
             names = providers()
             for name in names:

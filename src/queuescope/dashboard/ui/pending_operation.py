@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from queuescope.dashboard.auth.identity import Nobody
+from queuescope.dashboard.auth.identity import Unidentified
 from queuescope.dashboard.ui.background_call import Errand
 from queuescope.errors import (
     AuditError,
@@ -96,13 +96,13 @@ class Wish:
     def was_sent(self) -> bool:
         return self._act is not None
 
-    def prepare(self, actor: Actor | Nobody) -> None:
+    def prepare(self, actor: Actor | Unidentified) -> None:
         """Count what it touches and ask for the challenge, unless that was done."""
         with self._lock:
             if self.plan is not None or self.answer is not None:
                 return
-            if isinstance(actor, Nobody):
-                self._tell(State.REFUSED, actor.doubt)
+            if isinstance(actor, Unidentified):
+                self._tell(State.REFUSED, actor.problem)
                 return
             try:
                 planning = Errand(lambda: self.operations.plan(actor, self.request))
@@ -119,12 +119,12 @@ class Wish:
         plan = self.plan
         return plan is None or not plan.phrase or typed.strip() == plan.phrase
 
-    def send(self, actor: Actor | Nobody, typed: str = "") -> None:
+    def send(self, actor: Actor | Unidentified, typed: str = "") -> None:
         """Carry it out, unless it was sent before: then only its answer is waited for."""
         with self._lock:
             if self._act is None and self.answer is None and self.plan is not None:
-                if isinstance(actor, Nobody):
-                    self._tell(State.REFUSED, actor.doubt)
+                if isinstance(actor, Unidentified):
+                    self._tell(State.REFUSED, actor.problem)
                     return
                 request, token = self.request, self.plan.token
                 self.remark = ""

@@ -1,4 +1,4 @@
-"""Parts of pages that show a sighting: fresh, old with its age and cause, or not known at all."""
+"""Parts of pages that show what is known of a source: fresh, old with age and cause, or nothing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from queuescope.dashboard.ui.widgets import Markup, Tone, element, heading, join
 from queuescope.figures import duration_words
 
 if TYPE_CHECKING:
-    from queuescope.watch import Sighting
+    from queuescope.known import Known
 
 
-def as_of(sighting: Sighting[Any], zone: tzinfo, now: float) -> Markup:
+def as_of(known: Known[Any], zone: tzinfo, now: float) -> Markup:
     """When this was so; of what fails, since when and why."""
-    at = moment(sighting.as_of, zone, now)
-    if sighting.error is None:
+    at = moment(known.as_of, zone, now)
+    if known.error is None:
         return element("span", "as of ", at, class_="qs-muted")
-    since = moment(sighting.failing_since, zone, now)
-    words = joined("old, as of ", at, "; since ", since, f" {sighting.error}")
+    since = moment(known.failing_since, zone, now)
+    words = joined("old, as of ", at, "; since ", since, f" {known.error}")
     return element("span", words, class_="qs-failing", role="status")
 
 
@@ -37,17 +37,17 @@ def server_clock_remarks(ahead: float) -> list[Markup]:
     ]
 
 
-def unknown_part(title: str, sighting: Sighting[Any]) -> Markup:
+def unknown_part(title: str, known: Known[Any]) -> Markup:
     """Of what was never seen."""
-    if sighting.error is None:
+    if known.error is None:
         said = element("div", "Asking …", class_="qs-asking")
     else:
-        said = notice(f"Not known: {sighting.error}.", tone=Tone.BAD)
+        said = notice(f"Not known: {known.error}.", tone=Tone.BAD)
     return element("section", heading(title), said, class_="qs-part-of", data_state="unavailable")
 
 
-def sighted_part(sighting: Sighting[Any], head: Markup, *body: Markup) -> Markup:
+def known_part(known: Known[Any], head: Markup, *body: Markup) -> Markup:
     """What was seen last, greyed where that is old."""
-    state = "fresh" if sighting.is_fresh else "stale"
+    state = "fresh" if known.is_fresh else "stale"
     held = element("div", *body, class_="qs-part-body")
     return element("section", head, held, class_="qs-part-of", data_state=state)

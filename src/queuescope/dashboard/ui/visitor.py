@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from queuescope.dashboard.auth.handshake import session_handshake
-from queuescope.dashboard.auth.identity import Nobody, access_of, identify
+from queuescope.dashboard.auth.identity import Unidentified, access_of, identify
 from queuescope.dashboard.services import services
 from queuescope.operations.access import Actor, Role
 
 
-def visitor() -> Actor | Nobody:
+def visitor() -> Actor | Unidentified:
     """The visitor of this session as of now, for pages, fragments and callbacks.
 
     Ask at each use and keep nothing: a login ends, and a session outlives it. Without a session,
@@ -27,10 +27,10 @@ def visitor() -> Actor | Nobody:
     )
 
 
-def role_of(found: Actor | Nobody) -> Role:
+def role_of(found: Actor | Unidentified) -> Role:
     """What ``found`` may do by the settings; to be shown, never instead of the check that
     operations make themselves.
     """
-    if isinstance(found, Nobody):
+    if isinstance(found, Unidentified):
         return Role.NOBODY
     return access_of(services().settings).role_of(found)

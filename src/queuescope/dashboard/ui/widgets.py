@@ -128,7 +128,7 @@ def moment(at: float | None, zone: tzinfo, now: float) -> Markup:
     return element("time", words, class_="qs-figures", datetime=iso, title=iso)
 
 
-def reader_zone() -> tzinfo:
+def viewer_zone() -> tzinfo:
     """The zone that the reader's browser tells, UTC where it tells none that we know."""
     name = st.context.timezone
     if not name or not _ZONE.fullmatch(name):

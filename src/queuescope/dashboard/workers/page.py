@@ -17,10 +17,10 @@ from queuescope.dashboard.ui.widgets import (
     joined,
     moment,
     notice,
-    reader_zone,
     sentence,
     show,
     show_live,
+    viewer_zone,
 )
 from queuescope.dashboard.worker_words import clock_words, several_of
 from queuescope.dashboard.workers.tables import (
@@ -36,8 +36,9 @@ from queuescope.watch.broker import refuses_reports
 from queuescope.words import counted
 
 if TYPE_CHECKING:
-    from queuescope.watch import BrokerPicture, Sighting, Watch
-    from queuescope.watch.workers import Roster
+    from queuescope.known import Known
+    from queuescope.watch import BrokerState, Watch
+    from queuescope.watch.workers import WorkerList
 
 _TICK_SECONDS = 3.0
 _SEARCHED_FROM = 20
@@ -55,19 +56,19 @@ def show_workers() -> None:
     st.fragment(_workers, run_every=_TICK_SECONDS)(broker)
 
 
-def _workers(broker: Watch[BrokerPicture]) -> None:
+def _workers(broker: Watch[BrokerState]) -> None:
     """Only reads memory: this runs every few seconds for everybody who looks."""
-    from queuescope.watch.workers import roster  # noqa: PLC0415
+    from queuescope.watch.workers import list_workers  # noqa: PLC0415
 
     if not role_of(visitor()).covers(Role.VIEWER):
         st.rerun()
-    zone, now, sighting = reader_zone(), time.time(), broker.sighting
-    if sighting.value is None:
-        show_live(unknown_part("", sighting), key=_KEY)
+    zone, now, known = viewer_zone(), time.time(), broker.known
+    if known.value is None:
+        show_live(unknown_part("", known), key=_KEY)
         return
     watched, board = services().usual_runtimes, services().trends
-    usual = None if watched is None else watched.sighting.value
-    made = roster(sighting.value, usual or {})
+    usual = None if watched is None else watched.known.value
+    made = list_workers(known.value, usual or {})
     wanted = ""
     if len(made.alive) > _SEARCHED_FROM:
         wanted = st.text_input(
@@ -84,18 +85,18 @@ def _workers(broker: Watch[BrokerPicture]) -> None:
     trends = Trends({} if board is None else board.look(names), board is not None)
     show_live(
         workers_sheet(
-            sighting,
+            known,
             made,
             entries,
             trends,
             zone=zone,
             now=now,
             remarks=[
-                *_report_remarks(sighting, made, now, sighting.value.fleet.timings.lost_seconds),
-                *_namesake_remarks(sighting.value),
+                *_report_remarks(known, made, now, known.value.fleet.timings.lost_seconds),
+                *_namesake_remarks(known.value),
                 *server_clock_remarks(services().clock_ahead),
-                *_clock_remarks(sighting.value),
-                *_unreadable_remarks(sighting.value),
+                *_clock_remarks(known.value),
+                *_unreadable_remarks(known.value),
                 *_history_remarks(),
             ],
             can_report=not refuses_reports(services().writing_error),
@@ -113,7 +114,7 @@ def _nobody_reports() -> Markup:
 
 
 def _report_remarks(
-    sighting: Sighting[BrokerPicture], made: Roster, now: float, lost_seconds: float
+    known: Known[BrokerState], made: WorkerList, now: float, lost_seconds: float
 ) -> list[Markup]:
     """Why nobody reports, and why workers that live may seem to be lost."""
     error = services().writing_error
@@ -124,7 +125,7 @@ def _report_remarks(
                 tone=Tone.WARN,
             )
         ]
-    is_new = sighting.is_fresh and sighting.fresh_seconds(now) <= lost_seconds
+    is_new = known.is_fresh and known.fresh_seconds(now) <= lost_seconds
     if is_new and (made.lost or not made.alive):
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
@@ -141,7 +142,7 @@ _NOT_RIGHTED = (
 )
 
 
-def _clock_remarks(picture: BrokerPicture) -> list[Markup]:
+def _clock_remarks(state: BrokerState) -> list[Markup]:
     return [
         notice(
             f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: "
@@ -149,17 +150,17 @@ def _clock_remarks(picture: BrokerPicture) -> list[Markup]:
             "Let NTP set the clock of its machine.",
             tone=Tone.WARN,
         )
-        for worker in picture.fleet.with_clocks_off()[:_NAMED]
+        for worker in state.fleet.with_clocks_off()[:_NAMED]
     ]
 
 
-def _namesake_remarks(picture: BrokerPicture) -> list[Markup]:
-    names = picture.fleet.namesakes()
+def _namesake_remarks(state: BrokerState) -> list[Markup]:
+    names = state.fleet.namesakes()
     if not names:
         return []
     return [
         notice(
-            f"{several_of(name, len(picture.fleet.named(name)))}: an order reaches all of them. "
+            f"{several_of(name, len(state.fleet.named(name)))}: an order reaches all of them. "
             "Start each with a name of its own (-n).",
             tone=Tone.WARN,
         )
@@ -167,13 +168,13 @@ def _namesake_remarks(picture: BrokerPicture) -> list[Markup]:
     ]
 
 
-def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
+def _unreadable_remarks(state: BrokerState) -> list[Markup]:
     """Entries that are no reports: a worker may be missing here for that reason."""
-    count = len(picture.unreadable) + picture.unread
+    count = len(state.unreadable) + state.unread
     if not count:
         return []
     entries = counted(count, "entry", "entries")
-    names = ", ".join(picture.unreadable[:_NAMED])
+    names = ", ".join(state.unreadable[:_NAMED])
     return [
         notice(
             f"{entries} among the workers' reports cannot be read and may be workers: of another "
@@ -185,13 +186,13 @@ def _unreadable_remarks(picture: BrokerPicture) -> list[Markup]:
 
 
 def _history_remarks() -> list[Markup]:
-    keeper = services().job_reconciler
-    if keeper is None:
+    reconciler = services().job_reconciler
+    if reconciler is None:
         return []
-    sighting = keeper.sighting
-    if not isinstance(sighting.error, JobStoreError):
+    known = reconciler.known
+    if not isinstance(known.error, JobStoreError):
         return []
-    since = moment(sighting.failing_since, reader_zone(), time.time())
+    since = moment(known.failing_since, viewer_zone(), time.time())
     return [
         notice(
             joined(
@@ -200,6 +201,6 @@ def _history_remarks() -> list[Markup]:
                 ": there jobs of lost workers may still stand as started.",
             ),
             tone=Tone.WARN,
-            detail=sentence(sighting.error),
+            detail=sentence(known.error),
         )
     ]

@@ -1,4 +1,4 @@
-"""What the page of workers shows: a roster made tables and sentences, without a look anywhere."""
+"""What the page of workers shows: tables and sentences, made without reading anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from queuescope.dashboard.ui.states import as_of, sighted_part
+from queuescope.dashboard.ui.states import as_of, known_part
 from queuescope.dashboard.ui.widgets import (
     UNKNOWN,
     Align,
@@ -34,9 +34,10 @@ from queuescope.timeseries import Floats, State
 from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
+    from queuescope.known import Known
     from queuescope.view.charts.worker_trends import Trend
-    from queuescope.watch import BrokerPicture, Sighting
-    from queuescope.watch.workers import Entry, Roster, RunningJob, Usage
+    from queuescope.watch import BrokerState
+    from queuescope.watch.workers import RunningJob, Usage, WorkerDetails, WorkerList
 
 SHOWN = 50
 """Of more workers those that need a look come first, and the rest is counted."""
@@ -93,9 +94,9 @@ class Trends:
 
 
 def workers_sheet(
-    sighting: Sighting[BrokerPicture],
-    roster: Roster,
-    shown: Sequence[Entry],
+    known: Known[BrokerState],
+    workers: WorkerList,
+    shown: Sequence[WorkerDetails],
     trends: Trends,
     *,
     zone: tzinfo,
@@ -108,59 +109,59 @@ def workers_sheet(
     """
     head = element(
         "div",
-        summary(roster, is_fresh=sighting.is_fresh, can_report=can_report),
-        as_of(sighting, zone, now),
+        summary(workers, is_fresh=known.is_fresh, can_report=can_report),
+        as_of(known, zone, now),
         class_="qs-part-head",
     )
-    left = len(roster.alive) - len(shown)
+    left = len(workers.alive) - len(shown)
     more = element("p", f"{left:,} more that live are not shown.", class_="qs-muted")
     alive = table(
         _ALIVE_COLUMNS,
         [_alive_row(entry, trends, zone, now) for entry in shown],
         caption="Workers that live",
-        empty=_nobody(roster, can_report=can_report),
+        empty=_nobody(workers, can_report=can_report),
         stacks=True,
     )
     rules = details("How this is judged", facts(_RULES.items()), key="rules")
-    return sighted_part(
-        sighting,
+    return known_part(
+        known,
         head,
         *remarks,
         element("div", alive, class_="qs-crew"),
         *([more] if left else []),
-        *([_lost_part(roster, trends, zone, now, can_report=can_report)] if roster.lost else []),
+        *([_lost_part(workers, trends, zone, now, can_report=can_report)] if workers.lost else []),
         *_trend_remarks(trends, zone, now),
         rules,
     )
 
 
-def _nobody(roster: Roster, *, can_report: bool) -> str:
-    if roster.alive:
+def _nobody(workers: WorkerList, *, can_report: bool) -> str:
+    if workers.alive:
         return "No worker has that in its name."
     return "No worker is alive." if can_report else "Not known: no worker can report."
 
 
-def summary(roster: Roster, *, is_fresh: bool, can_report: bool = True) -> Markup:
+def summary(workers: WorkerList, *, is_fresh: bool, can_report: bool = True) -> Markup:
     """How many live, or did when this was seen, and how many there are of each status."""
-    alive, known = len(roster.alive), len(roster.alive) + len(roster.lost)
+    alive, known = len(workers.alive), len(workers.alive) + len(workers.lost)
     be = "" if is_fresh else " was" if 1 in (alive, known) else " were"
     words = f"{alive:,} of {known:,} {plural(known, 'worker')}{be} alive"
     if not can_report:
         words = f"{counted(known, 'worker')}: not known who is alive"
     marks = [
         mark(f"{count:,} {status}", STATUS_TONES[status])
-        for status, count in roster.counts.items()
+        for status, count in workers.counts.items()
         if count and (can_report or status != "lost")
     ]
-    if roster.stuck_jobs:
-        marks.append(mark(f"{counted(roster.stuck_jobs, 'job')} far older than usual", Tone.WARN))
+    if workers.stuck_jobs:
+        marks.append(mark(f"{counted(workers.stuck_jobs, 'job')} far older than usual", Tone.WARN))
     return element("p", element("strong", words), *marks, class_="qs-summary")
 
 
-def by_urgency(entries: Sequence[Entry]) -> list[Entry]:
+def by_urgency(entries: Sequence[WorkerDetails]) -> list[WorkerDetails]:
     """Those that need a look first, and else in their order."""
 
-    def rank(entry: Entry) -> int:
+    def rank(entry: WorkerDetails) -> int:
         if entry.worker.status == "stalled":
             return 0
         if entry.has_stuck_jobs:
@@ -171,11 +172,11 @@ def by_urgency(entries: Sequence[Entry]) -> list[Entry]:
     return sorted(entries, key=rank)
 
 
-def found(entries: Sequence[Entry], text: str) -> list[Entry]:
+def found(entries: Sequence[WorkerDetails], text: str) -> list[WorkerDetails]:
     """Those that have ``text`` in their name, a queue or a job's name."""
     wanted = text.strip().casefold()
 
-    def has(entry: Entry) -> bool:
+    def has(entry: WorkerDetails) -> bool:
         queues = (queue for queue, _ in entry.queues)
         jobs = (running.job.name for running in entry.jobs)
         return any(wanted in name.casefold() for name in (entry.worker.name, *queues, *jobs))
@@ -183,7 +184,7 @@ def found(entries: Sequence[Entry], text: str) -> list[Entry]:
     return [entry for entry in entries if not wanted or has(entry)]
 
 
-def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
+def _alive_row(entry: WorkerDetails, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
     worker, report = entry.worker, entry.worker.report
     places = counted(report.pool_size, "place")
     return [
@@ -201,7 +202,7 @@ def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[A
         _long(worker.uptime_seconds),
         joined(_jobs(entry), _fetched(entry, zone, now)),
         _ended(entry),
-        figure(entry.pace.per_minute, digits=1) if entry.pace else UNKNOWN,
+        figure(entry.completion_rate.per_minute, digits=1) if entry.completion_rate else UNKNOWN,
         _cpu(entry.cpu),
         _memory(entry.memory),
         _chart(worker.name, trends),
@@ -209,7 +210,7 @@ def _alive_row(entry: Entry, trends: Trends, zone: tzinfo, now: float) -> list[A
 
 
 def _lost_part(
-    roster: Roster, trends: Trends, zone: tzinfo, now: float, *, can_report: bool
+    workers: WorkerList, trends: Trends, zone: tzinfo, now: float, *, can_report: bool
 ) -> Markup:
     title = "Lost" if can_report else "Not heard of"
     state = mark("lost", STATUS_TONES["lost"]) if can_report else mark("not known", Tone.UNKNOWN)
@@ -218,7 +219,7 @@ def _lost_part(
         heading(title, "forgotten 10 min after their last report"),
         table(
             _LOST_COLUMNS,
-            [_lost_row(entry, state, trends, zone, now) for entry in roster.lost],
+            [_lost_row(entry, state, trends, zone, now) for entry in workers.lost],
             caption="Workers that are lost" if can_report else "Workers that are not heard of",
             stacks=True,
         ),
@@ -226,7 +227,9 @@ def _lost_part(
     )
 
 
-def _lost_row(entry: Entry, state: Markup, trends: Trends, zone: tzinfo, now: float) -> list[Any]:
+def _lost_row(
+    entry: WorkerDetails, state: Markup, trends: Trends, zone: tzinfo, now: float
+) -> list[Any]:
     worker = entry.worker
     return [
         element(
@@ -247,7 +250,7 @@ def _lost_row(entry: Entry, state: Markup, trends: Trends, zone: tzinfo, now: fl
     ]
 
 
-def _queues(entry: Entry) -> Markup:
+def _queues(entry: WorkerDetails) -> Markup:
     lines = []
     for queue, state in entry.queues:
         told = "" if state == "served" else mark(state, Tone.IDLE)
@@ -255,7 +258,7 @@ def _queues(entry: Entry) -> Markup:
     return element("ul", *lines, class_="qs-lines") if lines else element("span", "none")
 
 
-def _jobs(entry: Entry) -> Markup:
+def _jobs(entry: WorkerDetails) -> Markup:
     is_alive = entry.worker.is_alive
     if not entry.job_count:
         return element("span", "nothing", class_="qs-muted")
@@ -268,7 +271,7 @@ def _jobs(entry: Entry) -> Markup:
     return element("ul", *lines, class_="qs-lines")
 
 
-def _fate(entry: Entry) -> str:
+def _fate(entry: WorkerDetails) -> str:
     """What becomes of the jobs of a lost worker; it names 200 of them at most."""
     report = entry.worker.report
     again = sum(
@@ -282,7 +285,7 @@ def _fate(entry: Entry) -> str:
     return f"The broker will deliver {again:,} of them again; {gone:,} it has handed over for good."
 
 
-def _fetched(entry: Entry, zone: tzinfo, now: float) -> Markup:
+def _fetched(entry: WorkerDetails, zone: tzinfo, now: float) -> Markup:
     """What it has besides the jobs that run, in a line each."""
     lines = []
     if entry.reserved_count:
@@ -313,7 +316,7 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
     return element("li", name, " ", age, *again, told, note, data_stuck=True)
 
 
-def _ended(entry: Entry) -> Markup:
+def _ended(entry: WorkerDetails) -> Markup:
     report = entry.worker.report
     lines = [figure(report.processed)]
     if report.failed:
