@@ -16,7 +16,8 @@ from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
 from tests.browser.trends_page import WAIT_MS
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 OpenJobs = Callable[..., JobsPage]
 

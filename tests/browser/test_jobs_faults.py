@@ -20,7 +20,8 @@ from tests.browser.operations_page import World
 from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 CANARY = "c4n4ry-Ungeheuer"
 OpenJobs = Callable[..., JobsPage]
