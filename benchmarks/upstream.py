@@ -24,12 +24,11 @@ from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution, loa
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.timeseries import Grid, State
-from queuescope.view import SnapshotService, View
-from queuescope.view.charts.flow_history import RECHECK_SECONDS, FlowHistories
+from queuescope.view import View, ViewService
+from queuescope.view.charts.flow_history import RECHECK_SECONDS
 from queuescope.view.overview.comparisons import COMPARED
 from queuescope.view.overview.days import DAY_SECONDS
 from queuescope.view.overview.days import STEP_SECONDS as DAY_STEP_SECONDS
-from queuescope.view.overview.overview import StandingService
 from queuescope.view.source.facts import FactsFile
 
 PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"
@@ -145,7 +144,7 @@ class Measured:
             horizon_seconds=_HORIZON_SECONDS,
             clock=self._clock,
         )
-        self._service = SnapshotService(
+        self._service = ViewService(
             self._client,
             FrameStore(None, _CACHED_POINTS),
             FactsFile(directory),
@@ -154,21 +153,6 @@ class Measured:
             scrape_interval_seconds=0,
             breakdown_limit=8,
             horizon_seconds=_HORIZON_SECONDS,
-            clock=self._clock,
-        )
-        self._standing = StandingService(
-            self._client,
-            self._service.reader,
-            self._service,
-            self._dashboard,
-            matchers="",
-            clock=self._clock,
-        )
-        self._flows = FlowHistories(
-            self._service.reader,
-            self._service,
-            self._dashboard,
-            matchers="",
             clock=self._clock,
         )
         self._flow_of: tuple[Grid, float] | None = None
@@ -213,8 +197,6 @@ class Measured:
             results.add(self.title, name, "ms", values)
 
     async def aclose(self) -> None:
-        await self._flows.aclose()
-        await self._standing.aclose()
         await self._service.aclose()
 
     def _clock(self) -> float:
@@ -254,13 +236,13 @@ class Measured:
         snapshot = await self._service.get(self._view, max_age_seconds=young)
         assert snapshot.complete
         assert snapshot.taken_at == self._client.present
-        standing = orjson.loads(await self._standing.get(max_age_seconds=_REFRESH_SECONDS))
-        assert standing["takenAt"] == self._client.present
-        assert {card["state"] for card in standing["kpis"]} == {"fresh"}
-        assert standing["alertsState"] in ("fresh", "idle")
+        overview = orjson.loads(await self._service.overview.get(max_age_seconds=_REFRESH_SECONDS))
+        assert overview["takenAt"] == self._client.present
+        assert {card["state"] for card in overview["kpis"]} == {"fresh"}
+        assert overview["alertsState"] in ("fresh", "idle")
         grid = self._grid()
         if self._flow_of is None or self._is_flow_due(*self._flow_of):
-            await self._flows.get(self._view)
+            await self._service.flow_histories.get(self._view)
             self._flow_of = grid, self._client.present
 
     def _is_flow_due(self, grid: Grid, asked_at: float) -> bool:

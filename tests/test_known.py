@@ -28,6 +28,7 @@ def test_a_failure_keeps_the_last_value_its_age_and_when_it_began() -> None:
     failed = good.failed(DOWN, 110.0).failed(SLOW, 120.0)
     assert failed == Known(7, 100.0, SLOW, 110.0)
     assert (failed.state, failed.cause) == (State.STALE, "the broker is slow")
+    assert (good.kind, failed.kind) == ("", "slow")
     assert (failed.fresh_value, failed.age_seconds(130.0)) == (None, 30.0)
     assert UNKNOWN.failed(DOWN, 0.0).failed(SLOW, 5.0) == Known(None, None, SLOW, 0.0)
     assert UNKNOWN.failed(DOWN, 0.0).state is State.UNAVAILABLE

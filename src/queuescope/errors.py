@@ -25,11 +25,20 @@ from enum import StrEnum
 
 
 class QueuescopeError(Exception):
-    """The root: everything that Queuescope raises on purpose."""
+    """The root: everything that Queuescope raises on purpose.
+
+    ``str(error)`` is a sentence that may be shown, ``kind`` the stable name of the failure where
+    it has one, and ``detail`` is for the engineer's log.
+    """
+
+    kind: str = ""
+    detail: str = ""
 
 
 class ConfigurationError(QueuescopeError):
     """What was configured cannot be used; the message names the thing, the place and the remedy."""
+
+    kind = "configuration"
 
 
 class UnsupportedBrokerError(ConfigurationError):
@@ -67,7 +76,7 @@ class SourceError(QueuescopeError):
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: SourceErrorKind = kind
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
 
@@ -97,7 +106,7 @@ class BrokerError(QueuescopeError):
         self, kind: BrokerErrorKind, message: str, *, may_have_acted: bool = False
     ) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: BrokerErrorKind = kind
         self.may_have_acted = may_have_acted
 
 
@@ -129,7 +138,7 @@ class JobStoreError(QueuescopeError):
 
     def __init__(self, message: str, kind: StoreErrorKind = StoreErrorKind.UNUSABLE) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: StoreErrorKind = kind
 
 
 class OperationError(QueuescopeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from queuescope.errors import QueuescopeError
 from queuescope.timeseries import State
@@ -50,6 +50,11 @@ class Known(Generic[T]):
         """Why there is no newer value, in words for a person; empty without an error."""
         return "" if self.error is None else str(self.error)
 
+    @property
+    def kind(self) -> str:
+        """The stable name of the failure; empty without one."""
+        return "" if self.error is None else str(self.error.kind)
+
     def fresh_seconds(self, now: float) -> float:
         """For how long the source has answered without interruption."""
         return 0.0 if self.fresh_since is None else max(0.0, now - self.fresh_since)
@@ -62,7 +67,7 @@ class Known(Generic[T]):
         """The same after an answer ``at``."""
         return Known(value, at, fresh_since=at if self.fresh_since is None else self.fresh_since)
 
-    def failed(self, error: QueuescopeError, asked_at: float) -> Known[T]:
+    def failed(self, error: QueuescopeError, asked_at: float) -> Self:
         """The same after a question of ``asked_at`` failed: since then, or since it first did."""
         since = asked_at if self.failing_since is None else self.failing_since
         return replace(self, error=error, failing_since=since, fresh_since=None)

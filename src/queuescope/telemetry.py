@@ -1,4 +1,4 @@
-"""What the parts below tell of their own work, to whoever keeps the count."""
+"""What the parts below report of their own work, to whoever keeps the count."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from queuescope.errors import SourceErrorKind
 from queuescope.timeseries import LookupStatus
 
 
-class Question(StrEnum):
-    """The kinds of questions to Prometheus; the strings appear in metrics."""
+class RequestKind(StrEnum):
+    """The kinds of requests to Prometheus; the strings appear in metrics."""
 
     QUERY = "query"
     QUERY_RANGE = "query_range"
@@ -32,30 +32,34 @@ class Occasion(StrEnum):
 class Telemetry(Protocol):
     """Takes note of what happened. No method may raise or wait."""
 
-    def asked(self, kind: Question, error: SourceErrorKind | None, seconds: float) -> None:
-        """A question reached the source; ``error`` None says that it was answered."""
+    def request_done(
+        self, kind: RequestKind, error: SourceErrorKind | None, seconds: float
+    ) -> None:
+        """A request reached the source; ``error`` None says that it was answered."""
         ...
 
-    def looked_up(self, status: LookupStatus) -> None:
+    def cache_read(self, status: LookupStatus) -> None:
         """A panel's series were read through the cache."""
         ...
 
-    def took(self, occasion: Occasion, seconds: float) -> None:
+    def snapshot_taken(self, occasion: Occasion, seconds: float) -> None:
         """A snapshot was taken."""
         ...
 
-    def joined(self) -> None:
+    def snapshot_shared(self) -> None:
         """Somebody waited for a snapshot that was being taken for another."""
         ...
 
 
-class Untold:
+class NoTelemetry:
     """Takes no note of anything."""
 
-    def asked(self, kind: Question, error: SourceErrorKind | None, seconds: float) -> None: ...
+    def request_done(
+        self, kind: RequestKind, error: SourceErrorKind | None, seconds: float
+    ) -> None: ...
 
-    def looked_up(self, status: LookupStatus) -> None: ...
+    def cache_read(self, status: LookupStatus) -> None: ...
 
-    def took(self, occasion: Occasion, seconds: float) -> None: ...
+    def snapshot_taken(self, occasion: Occasion, seconds: float) -> None: ...
 
-    def joined(self) -> None: ...
+    def snapshot_shared(self) -> None: ...

@@ -14,8 +14,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from queuescope.errors import SourceErrorKind
-
 Floats = NDArray[np.float64]
 
 _UNDEFINED_BITS = np.uint64(0x7FF8_0000_0000_0001)
@@ -197,6 +195,6 @@ class Reading:
     as_of: float | None
     lookup: LookupStatus
     cause: str = ""
-    cause_kind: SourceErrorKind | None = None
+    cause_kind: str | None = None
     detail: str = ""
     warnings: tuple[str, ...] = field(default=())

@@ -19,9 +19,9 @@ from queuescope.dashboard.metrics import Audience, OwnMetrics
 from queuescope.errors import SourceErrorKind
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.telemetry import Question
+from queuescope.telemetry import RequestKind
 from queuescope.timeseries import LookupStatus
-from queuescope.view import SnapshotService, View
+from queuescope.view import View, ViewService
 from queuescope.view.charts.schedule import MAX_WATCHED
 from queuescope.view.source.facts import FactsFile
 
@@ -41,7 +41,7 @@ class Stage:
         client = PrometheusClient(
             proxy.url, timeout_seconds=5, telemetry=self.metrics, clock=lambda: self.now
         )
-        self.service = SnapshotService(
+        self.service = ViewService(
             client,
             FrameStore(None, max_points=1_000_000),
             FactsFile(directory),
@@ -111,7 +111,7 @@ async def test_each_metric_stands_in_the_documentation_with_its_kind_and_labels(
 async def test_what_may_happen_is_counted_from_zero_and_what_is_unknown_is_absent(
     stage: Stage,
 ) -> None:
-    for kind in Question:
+    for kind in RequestKind:
         for outcome in ("ok", *SourceErrorKind):
             found = stage.value("queuescope_upstream_queries_total", kind=kind, outcome=outcome)
             assert found == 0

@@ -22,7 +22,7 @@ from queuescope.panels import Dashboard as Panels
 from queuescope.panels import Resolution, load_dashboard, render
 from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
-from queuescope.view import SnapshotService, View
+from queuescope.view import View, ViewService
 from queuescope.view.source.facts import FactsFile
 
 HOUR = View("1h")
@@ -35,7 +35,7 @@ _MEBIBYTE = 1024 * 1024
 class Dashboard:
     """A running one: its service, its cache, and what it told on ``/metrics``."""
 
-    service: SnapshotService
+    service: ViewService
     store: FrameStore
     metrics: OwnMetrics
 
@@ -85,7 +85,7 @@ class Lab:
             clock=self.clock,
             telemetry=metrics,
         )
-        service = SnapshotService(
+        service = ViewService(
             client,
             store,
             FactsFile(self.cache),

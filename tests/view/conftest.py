@@ -20,8 +20,9 @@ from tests.real_prometheus import RealPrometheus, Samples
 from queuescope.cache import FrameStore
 from queuescope.panels import Dashboard, load_dashboard
 from queuescope.prometheus import PrometheusClient
-from queuescope.view import Snapshot, SnapshotService
+from queuescope.view import Snapshot, ViewService
 from queuescope.view.present.live_sources import LiveSources
+from queuescope.view.source.alert_rules import AlertScope
 from queuescope.view.source.facts import FactsFile
 
 SCRAPE = 30
@@ -153,7 +154,7 @@ class Clock:
         return time.time() + self.offset_seconds
 
 
-StartService = Callable[..., SnapshotService]
+StartService = Callable[..., ViewService]
 
 
 @pytest.fixture
@@ -183,9 +184,10 @@ def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> Star
         breakdown_limit: int = 8,
         timeout_seconds: float = 20.0,
         live: LiveSources | None = None,
-    ) -> SnapshotService:
+        alert_scope: AlertScope | None = None,
+    ) -> ViewService:
         stores.append(FrameStore(tmp_path / "cache", max_points=1_000_000))
-        return SnapshotService(
+        return ViewService(
             PrometheusClient(url, timeout_seconds=timeout_seconds, clock=clock),
             stores[-1],
             FactsFile(tmp_path / "cache"),
@@ -196,6 +198,7 @@ def make_service(tmp_path: Path, clock: Clock, stores: list[FrameStore]) -> Star
             horizon_seconds=300,
             clock=clock,
             live=live,
+            alert_scope=alert_scope,
         )
 
     return make

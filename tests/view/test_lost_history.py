@@ -14,7 +14,7 @@ from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import Clock, CountingProxy, StartService, panels
 
 from queuescope.cache import FrameStore
-from queuescope.view import SnapshotService, View
+from queuescope.view import View, ViewService
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ def past_view(now: float) -> View:
 VIEWS = {"follows the present": View("6h"), "wholly past": None}
 
 
-async def reading(service: SnapshotService, view: View) -> dict[str, Any]:
+async def reading(service: ViewService, view: View) -> dict[str, Any]:
     return panels(await service.get(view, max_age_seconds=0))["queue_depth"]
 
 

@@ -27,7 +27,7 @@ from queuescope.timeseries import Grid, labels_of
 from queuescope.view import View
 from queuescope.view.source.absence import explain_absence
 from queuescope.view.source.check import SourceCheck
-from queuescope.view.source.facts import ask_facts
+from queuescope.view.source.facts import fetch_facts
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +95,7 @@ async def test_such_names_are_selected_filtered_and_broken_down_by(
 async def test_the_source_is_known_and_checked_by_such_names(prometheus: RealPrometheus) -> None:
     own = parse_dashboard(FILE, "own", "own.toml")
     async with PrometheusClient(prometheus.url) as client:
-        facts = await ask_facts(client, own.panels[0].metrics, MATCHERS, NOW)
+        facts = await fetch_facts(client, own.panels[0].metrics, MATCHERS, NOW)
         assert (facts.scrape_interval_seconds, facts.measured) == (SCRAPE, True)
         check = SourceCheck(client, own, MATCHERS)
         lines = [line async for line in check.lines()]

@@ -11,7 +11,7 @@ from tests.real_prometheus import RealPrometheus, Samples
 from queuescope.panels import Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Grid
-from queuescope.view.source.facts import ask_facts
+from queuescope.view.source.facts import fetch_facts
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def test_the_peaks_are_those_of_the_sums_of_the_samples_whenever_they_are_
     now = float(times[-1]) + 1
     with RealPrometheus(tmp_path, series=samples) as server:
         client = PrometheusClient(server.url)
-        facts = await ask_facts(client, ("ai_agents_queue_depth",), "", now)
+        facts = await fetch_facts(client, ("ai_agents_queue_depth",), "", now)
         assert facts.scrape_interval_seconds == SCRAPE
         panel = load_dashboard("ai-agents").panels[0]
         for step in (60, 300, 900):

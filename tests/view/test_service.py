@@ -26,7 +26,7 @@ from tests.view.conftest import (
 
 from queuescope.cache import FrameStore
 from queuescope.panels import Dashboard, load_dashboard
-from queuescope.view import Snapshot, SnapshotService, View
+from queuescope.view import Snapshot, View, ViewService
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def proxy(prometheus: RealPrometheus) -> AsyncIterator[CountingProxy]:
 
 
 @asynccontextmanager
-async def _closing(service: SnapshotService) -> AsyncIterator[SnapshotService]:
+async def _closing(service: ViewService) -> AsyncIterator[ViewService]:
     try:
         yield service
     finally:
@@ -225,7 +225,7 @@ async def test_in_an_outage_the_source_is_asked_once_for_all_views(
         await proxy.swallow()
         clock.offset_seconds = 61
         await service.get(HOUR, max_age_seconds=1)
-        assert service.contact.error is not None
+        assert service.source.contact.error is not None
         proxy.asked.clear()
         clock.offset_seconds = 70
         views = [

@@ -47,14 +47,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]
         yield server
 
 
-async def standing_of(
+async def overview_of(
     url: str, make_service: StartService, clock: Clock, matchers: str
 ) -> dict[str, Any]:
     dashboard = load_dashboard("ai-agents")
     service = make_service(
         url, dashboard=dashboard, matchers=matchers, scrape_interval_seconds=EVERY
     )
-    async with over(service, url, clock, dashboard, matchers=matchers) as made:
+    async with over(service) as made:
         return await told(made)
 
 
@@ -62,7 +62,7 @@ async def standing_of(
 async def test_a_rate_is_over_what_there_is_and_says_so(
     server: RealPrometheus, make_service: StartService, clock: Clock, env: str
 ) -> None:
-    found = await standing_of(server.url, make_service, clock, env)
+    found = await overview_of(server.url, make_service, clock, env)
     throughput = cards(found)["throughput"]
     success = cards(found)["success_rate"]
     assert (throughput["state"], throughput["words"]) == ("fresh", "240")
@@ -83,7 +83,7 @@ async def test_where_it_began_is_looked_for_once(
         service = make_service(
             proxy.url, dashboard=dashboard, matchers=OLD, scrape_interval_seconds=EVERY
         )
-        async with over(service, proxy.url, clock, dashboard, matchers=OLD) as made:
+        async with over(service) as made:
             await told(made)
             proxy.asked.clear()
             for _ in range(3):

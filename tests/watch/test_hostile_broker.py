@@ -104,7 +104,7 @@ def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
     state = read_broker(context)
     assert names(state) == ["fine@h"]
     assert set(state.unreadable) == set(hostile)
-    (finding,) = broker_source(Known(state, time.time())).findings
+    (finding,) = broker_source(Known(state, time.time())).report.findings
     assert f"{len(hostile):,} entries among the workers' reports are unreadable" in finding.cause
     # None was learned: only the steps that kombu knows are looked at.
     assert len(context.broker.list_keys("orders")) == 10
@@ -262,7 +262,7 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
         if is_told:
             # What was read last stays: no queue seems to be resumed.
             assert state.desired == before, kind
-            causes = [f.cause for f in broker_source(Known(state, 0.0)).findings]
+            causes = [f.cause for f in broker_source(Known(state, 0.0)).report.findings]
             assert any("is damaged in the broker" in cause for cause in causes), kind
         context.tidy()
         before = read_broker(context).desired

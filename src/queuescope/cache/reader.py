@@ -18,7 +18,7 @@ from queuescope.cache import history
 from queuescope.cache.disk import Extent, Extents, FrameKey
 from queuescope.cache.extents import crop, gaps, overlap
 from queuescope.cache.store import FrameStore
-from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.errors import SourceError
 from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Answer, Frame, Grid, LookupStatus, RangeSource, Reading, State
 
@@ -237,7 +237,7 @@ class CachedReader:
             self._left_alone_because = error
 
     def _fallen_back(
-        self, key: FrameKey, grid: Grid, cause: str, kind: SourceErrorKind | None, detail: str
+        self, key: FrameKey, grid: Grid, cause: str, kind: str | None, detail: str
     ) -> Reading:
         """The last good data for ``grid``, with the reason why there are no new ones."""
         held = self._store.get(key)

@@ -14,9 +14,9 @@ from prometheus_client.registry import Collector
 
 from queuescope.errors import SourceErrorKind
 from queuescope.prometheus.breaker import BreakerState
-from queuescope.telemetry import Occasion, Question
+from queuescope.telemetry import Occasion, RequestKind
 from queuescope.timeseries import LookupStatus
-from queuescope.view import Snapshot, SnapshotService
+from queuescope.view import Snapshot, ViewService
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _OK = "ok"
@@ -62,7 +62,7 @@ class OwnMetrics:
         self._queries = self._counter(
             "queuescope_upstream_queries",
             "Questions that were sent to Prometheus, by what was asked and what came of it.",
-            kind=Question,
+            kind=RequestKind,
             outcome=(_OK, *SourceErrorKind),
         )
         self._query_seconds = Histogram(
@@ -72,7 +72,7 @@ class OwnMetrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        for kind in Question:
+        for kind in RequestKind:
             self._query_seconds.labels(kind)
         self._lookups = self._counter(
             "queuescope_cache_lookups",
@@ -110,24 +110,26 @@ class OwnMetrics:
             counter.labels(*values)
         return counter
 
-    def tell_of(self, snapshots: SnapshotService, breaker: Callable[[], BreakerState]) -> None:
-        """Tell the state of ``snapshots`` and of its source with each scrape from now on."""
-        self._registry.register(_State(snapshots, breaker))
+    def tell_of(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
+        """Tell the state of ``view`` and of its source with each scrape from now on."""
+        self._registry.register(_State(view, breaker))
 
     def viewed(self, snapshot: Snapshot) -> None:
         self._views.labels("true" if snapshot.complete else "false").inc()
 
-    def asked(self, kind: Question, error: SourceErrorKind | None, seconds: float) -> None:
+    def request_done(
+        self, kind: RequestKind, error: SourceErrorKind | None, seconds: float
+    ) -> None:
         self._queries.labels(kind, error or _OK).inc()
         self._query_seconds.labels(kind).observe(seconds)
 
-    def looked_up(self, status: LookupStatus) -> None:
+    def cache_read(self, status: LookupStatus) -> None:
         self._lookups.labels(status).inc()
 
-    def took(self, occasion: Occasion, seconds: float) -> None:
+    def snapshot_taken(self, occasion: Occasion, seconds: float) -> None:
         self._refresh_seconds.labels(occasion).observe(seconds)
 
-    def joined(self) -> None:
+    def snapshot_shared(self) -> None:
         self._joins.inc()
 
     def render(self) -> tuple[bytes, str]:
@@ -138,21 +140,21 @@ class OwnMetrics:
 class _State(Collector):
     """What is so at the moment of the scrape; what is not known has no sample."""
 
-    def __init__(self, snapshots: SnapshotService, breaker: Callable[[], BreakerState]) -> None:
-        self._snapshots = snapshots
+    def __init__(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
+        self._view = view
         self._breaker = breaker
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        contact = self._snapshots.contact
+        contact = self._view.source.contact
         up = GaugeMetricFamily(
             "queuescope_source_up", "1 when Prometheus answered the newest question, else 0."
         )
-        up.add_metric([], contact.error is None and contact.last_seen is not None)
+        up.add_metric([], contact.is_fresh)
         age = GaugeMetricFamily(
             "queuescope_source_last_answer_age_seconds", "Seconds since Prometheus last answered."
         )
-        if contact.last_seen is not None:
-            age.add_metric([], time.time() - contact.last_seen)
+        if contact.as_of is not None:
+            age.add_metric([], time.time() - contact.as_of)
         breaker = GaugeMetricFamily(
             "queuescope_source_breaker_state",
             "1 for the state of the circuit breaker before Prometheus, 0 for the others.",
@@ -163,12 +165,12 @@ class _State(Collector):
         watched = GaugeMetricFamily(
             "queuescope_watched_views", "Views that are kept fresh because somebody looks at them."
         )
-        watched.add_metric([], len(self._snapshots.watched))
+        watched.add_metric([], len(self._view.watched))
         data = GaugeMetricFamily(
             "queuescope_data_age_seconds",
             "Seconds since Prometheus last answered for a panel of a watched view, at most.",
             labels=["panel"],
         )
-        for panel, seconds in self._snapshots.ages_seconds().items():
+        for panel, seconds in self._view.ages_seconds().items():
             data.add_metric([panel], seconds)
         return (up, age, breaker, watched, data)

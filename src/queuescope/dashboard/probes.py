@@ -30,7 +30,7 @@ class Probes:
 
     async def ready(self, _request: Request) -> Response:
         # Asked here too: who is not ready gets no viewers, and without them nobody else asks.
-        contact = await self._server.snapshots.renew_contact()
+        contact = await self._server.views.source.renew_contact()
         if contact.error is None:
             return PlainTextResponse("ready: Prometheus answers\n")
         return PlainTextResponse(f"not ready: {contact.error}\n", status_code=503)

@@ -32,15 +32,13 @@ from queuescope.view import (
     Address,
     Points,
     Snapshot,
-    SnapshotService,
     View,
+    ViewService,
     parse_view,
     read_address,
 )
-from queuescope.view.charts.flow_history import FlowHistories
 from queuescope.view.charts.worker_trends import TrendBoard, WorkerTrends
-from queuescope.view.overview.alerts import AlertScope
-from queuescope.view.overview.overview import StandingService
+from queuescope.view.source.alert_rules import AlertScope
 from queuescope.view.source.facts import FactsFile
 
 logger = logging.getLogger(__name__)
@@ -82,27 +80,13 @@ class DashboardServer:
             flow_seconds=600 if flow is None else flow.window_seconds,
         )
         self.trends_task: asyncio.Task[None] | None = None
-        self._snapshots: SnapshotService | None = None
-        self._standing: StandingService | None = None
-        self._flows: FlowHistories | None = None
+        self._views: ViewService | None = None
 
     @property
-    def snapshots(self) -> SnapshotService:
-        if self._snapshots is None:
+    def views(self) -> ViewService:
+        if self._views is None:
             raise RuntimeError("the application has not been started")
-        return self._snapshots
-
-    @property
-    def standing(self) -> StandingService:
-        if self._standing is None:
-            raise RuntimeError("the application has not been started")
-        return self._standing
-
-    @property
-    def flows(self) -> FlowHistories:
-        if self._flows is None:
-            raise RuntimeError("the application has not been started")
-        return self._flows
+        return self._views
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -115,7 +99,7 @@ class DashboardServer:
         cache = settings.data_dir / "cache"
         store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
         live = WatchedSources(self.services, is_narrowed=self.is_narrowed)
-        self._snapshots = SnapshotService(
+        self._views = ViewService(
             self._client,
             store,
             FactsFile(cache),
@@ -129,24 +113,7 @@ class DashboardServer:
             live=live,
             alert_scope=self.alert_scope,
         )
-        self.metrics.tell_of(self._snapshots, lambda: self._client.breaker_state)
-        self._standing = StandingService(
-            self._client,
-            self._snapshots.reader,
-            self._snapshots,
-            self.panels,
-            matchers=self.matchers,
-            clock=time.time,
-            live=live,
-            alert_scope=self.alert_scope,
-        )
-        self._flows = FlowHistories(
-            self._snapshots.reader,
-            self._snapshots,
-            self.panels,
-            matchers=self.matchers,
-            clock=time.time,
-        )
+        self.metrics.tell_of(self._views, lambda: self._client.breaker_state)
         self.services.start()
         trends = self.trends_task = asyncio.create_task(self._read_trends())
         warm_up = asyncio.create_task(self._warm_up())
@@ -158,9 +125,7 @@ class DashboardServer:
         finally:
             warm_up.cancel()
             trends.cancel()
-            await self._standing.aclose()
-            await self._flows.aclose()
-            await self._snapshots.aclose()
+            await self._views.aclose()
             await asyncio.to_thread(self.services.close)
             # The signal that ends the server leaves no other moment to finish writing.
             await asyncio.to_thread(store.flush)
@@ -171,23 +136,18 @@ class DashboardServer:
         """
         await self.take({}, max_age_seconds=OLDEST_SECONDS)
         await asyncio.sleep(_READ_AHEAD_AFTER_SECONDS)
-        await self.snapshots.read_ahead(View(name) for name in RANGES)
+        await self.views.read_ahead(View(name) for name in RANGES)
 
     async def _read_trends(self) -> None:
         """What the page of workers shows of each, for as long as somebody looks at it."""
         if self._trends is not None and self.panels.per_worker is not None:
             await WorkerTrends(
-                self._trends,
-                self.snapshots.reader,
-                self.snapshots,
-                self.panels.per_worker,
-                matchers=self.matchers,
-                clock=time.time,
+                self._trends, self.views.present, self.views.reader, self.panels.per_worker
             ).run()
 
     async def take(self, params: Mapping[str, str], max_age_seconds: float) -> Snapshot:
         view = self.view_of(params)
-        return await self.snapshots.get(view, max_age_seconds=max_age_seconds)
+        return await self.views.get(view, max_age_seconds=max_age_seconds)
 
     @property
     def panel_ids(self) -> tuple[str, ...]:
@@ -202,22 +162,22 @@ class DashboardServer:
         view = self.view_of(params)
         if taken_at is None:
             age = self.settings.refresh_seconds or 60
-            taken_at = (await self.snapshots.get(view, max_age_seconds=age)).taken_at
-        return self.snapshots.points(view, taken_at)
+            taken_at = (await self.views.get(view, max_age_seconds=age)).taken_at
+        return self.views.points(view, taken_at)
 
     def view_of(self, params: Mapping[str, str]) -> View:
-        now = time.time() if self._snapshots is None else self._snapshots.source_now
+        now = time.time() if self._views is None else self._views.source.now
         return parse_view(params, self.panels.breakdowns, self.settings.range, now)
 
     def document(self, request: Request) -> bytes:
         """The index page for ``request``, with its snapshot when one is at hand."""
         if request.scope["path"] != "/":
             return self.shell.document(early=False, snapshot=None)
-        now = self.snapshots.source_now
+        now = self.views.source.now
         address = read_address(
             request.query_params, self.panels.breakdowns, self.settings.range, now
         )
-        held = self.snapshots.held(address.view, self.settings.refresh_seconds or 60)
+        held = self.views.held(address.view, self.settings.refresh_seconds or 60)
         return self.shell.document(
             early=True,
             snapshot=None if held is None else _inline(held),

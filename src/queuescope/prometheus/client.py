@@ -19,7 +19,7 @@ from queuescope.prometheus.promql import is_plain_label
 from queuescope.prometheus.retry import Retry
 from queuescope.prometheus.transport import Call, Form, Transport
 from queuescope.prometheus.wire import InstantAnswer
-from queuescope.telemetry import Question, Telemetry, Untold
+from queuescope.telemetry import NoTelemetry, RequestKind, Telemetry
 from queuescope.timeseries import Answer, Frame, Grid, Labels, labels_of
 
 MAX_STEPS = 11_000
@@ -30,7 +30,7 @@ _FEW_STEPS = 16
 
 _MOST_DEADLINES = 6
 _MOST_REMEMBERED = 256
-_SMALL = (Question.RULES, Question.ALERTS, Question.BUILDINFO, Question.RUNTIMEINFO)
+_SMALL = (RequestKind.RULES, RequestKind.ALERTS, RequestKind.BUILDINFO, RequestKind.RUNTIMEINFO)
 _MEBIBYTE = 1024 * 1024
 _SHORT_SECONDS = 1.0
 _T = TypeVar("_T")
@@ -136,7 +136,7 @@ class PrometheusClient:
         self._fitting = LRUCache[str, int](_MOST_REMEMBERED)
         self._max_points = max_points
         self.lookback_delta_seconds: float | None = None
-        self._telemetry = telemetry or Untold()
+        self._telemetry = telemetry or NoTelemetry()
         self._breaker = CircuitBreaker(clock=clock)
         self._transport = Transport(
             url,
@@ -198,7 +198,7 @@ class PrometheusClient:
         form += self._lookback(lookback_delta_seconds)
         if at is not None:
             form.append(("time", f"{at:.3f}"))
-        async with self._call(Question.QUERY, telling=telling) as call:
+        async with self._call(RequestKind.QUERY, telling=telling) as call:
             return wire.parse_vector(await call.post_form("/api/v1/query", form, small=True))
 
     async def query_range(self, promql: str, grid: Grid) -> Answer:
@@ -216,7 +216,7 @@ class PrometheusClient:
         while pieces:
             if answers and time.monotonic() > until:
                 raise failures.too_slow_in_parts(len(answers))
-            async with self._call(Question.QUERY_RANGE) as call:
+            async with self._call(RequestKind.QUERY_RANGE) as call:
                 while pieces:
                     piece = pieces.pop(0)
                     try:
@@ -321,7 +321,7 @@ class PrometheusClient:
         """The label sets that match any of the selectors, in label order."""
         form = _selection(matchers, start, end)
         found = await self._ask(
-            Question.SERIES, "/api/v1/series", list[dict[str, str]], form, post=True
+            RequestKind.SERIES, "/api/v1/series", list[dict[str, str]], form, post=True
         )
         return tuple(sorted(map(labels_of, found)))
 
@@ -333,29 +333,31 @@ class PrometheusClient:
         form = _selection(matchers, start, end)
         return tuple(
             sorted(
-                await self._ask(Question.LABELS, f"/api/v1/label/{label}/values", list[str], form)
+                await self._ask(
+                    RequestKind.LABELS, f"/api/v1/label/{label}/values", list[str], form
+                )
             )
         )
 
     async def rules(self) -> tuple[RuleGroup, ...]:
         """The rule groups, alerting rules with their active alerts."""
-        return tuple((await self._ask(Question.RULES, "/api/v1/rules", _Groups)).groups)
+        return tuple((await self._ask(RequestKind.RULES, "/api/v1/rules", _Groups)).groups)
 
     async def alerts(self) -> tuple[Alert, ...]:
         """The alerts that are pending or firing."""
-        return tuple((await self._ask(Question.ALERTS, "/api/v1/alerts", _Alerts)).alerts)
+        return tuple((await self._ask(RequestKind.ALERTS, "/api/v1/alerts", _Alerts)).alerts)
 
     async def buildinfo(self) -> BuildInfo:
         """The server's version."""
-        return await self._ask(Question.BUILDINFO, "/api/v1/status/buildinfo", BuildInfo)
+        return await self._ask(RequestKind.BUILDINFO, "/api/v1/status/buildinfo", BuildInfo)
 
     async def runtimeinfo(self) -> RuntimeInfo:
         """Since when the server runs. Only Prometheus itself tells."""
-        return await self._ask(Question.RUNTIMEINFO, "/api/v1/status/runtimeinfo", RuntimeInfo)
+        return await self._ask(RequestKind.RUNTIMEINFO, "/api/v1/status/runtimeinfo", RuntimeInfo)
 
     async def _ask(
         self,
-        question: Question,
+        question: RequestKind,
         path: str,
         kind: type[_T],
         form: Form = (),
@@ -367,21 +369,21 @@ class PrometheusClient:
             return wire.parse_data(await ask(path, form, small=question in _SMALL), kind)
 
     @asynccontextmanager
-    async def _call(self, kind: Question, *, telling: bool = False) -> AsyncIterator[Call]:
+    async def _call(self, kind: RequestKind, *, telling: bool = False) -> AsyncIterator[Call]:
         async with self._breaker.guard(telling=telling) as trial:
             with self._timed(kind):
                 async with self._transport.call(may_repeat=not trial) as call:
                     yield call
 
     @contextmanager
-    def _timed(self, kind: Question) -> Iterator[None]:
+    def _timed(self, kind: RequestKind) -> Iterator[None]:
         started = time.monotonic()
         try:
             yield
         except SourceError as exc:
-            self._telemetry.asked(kind, exc.kind, time.monotonic() - started)
+            self._telemetry.request_done(kind, exc.kind, time.monotonic() - started)
             raise
-        self._telemetry.asked(kind, None, time.monotonic() - started)
+        self._telemetry.request_done(kind, None, time.monotonic() - started)
 
 
 def _in_path(label: str) -> str:

@@ -3,15 +3,15 @@
 from queuescope.view.address import Address, parse_view, read_address
 from queuescope.view.charts.kept_points import Points
 from queuescope.view.selection import RANGES, View
-from queuescope.view.service import Snapshot, SnapshotService
+from queuescope.view.service import Snapshot, ViewService
 
 __all__ = [
     "RANGES",
     "Address",
     "Points",
     "Snapshot",
-    "SnapshotService",
     "View",
+    "ViewService",
     "parse_view",
     "read_address",
 ]

@@ -21,6 +21,7 @@ from queuescope.jobs.failures import FailureGroup, FailureReport
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.totals import JobTotals
 from queuescope.known import Known
+from queuescope.view.overview.live_content import source_findings
 from queuescope.view.present.live_sources import LiveSource, Origin
 from queuescope.watch import BrokerState, RecentFailures
 
@@ -44,7 +45,7 @@ def told(*queues: QueueReading, **about: Any) -> LiveSource:
 
 
 def findings(source: LiveSource) -> list[tuple[str, str, str]]:
-    return [(one.measure, one.health.value, one.cause) for one in source.findings]
+    return [(one.measure, one.health.value, one.cause) for one in source.report.findings]
 
 
 def test_where_nobody_can_report_it_is_not_known_who_lives() -> None:
@@ -53,13 +54,13 @@ def test_where_nobody_can_report_it_is_not_known_who_lives() -> None:
         NOW,
     )
     source = broker_source(seen, BrokerError(BrokerErrorKind.READ_ONLY, "it refuses to write"))
-    assert set(source.figures) == {"queue_depth", "oldest_waiting"}
-    assert source.why_not["active_workers"] == "workers cannot report: it refuses to write"
+    assert set(source.report.figures) == {"queue_depth", "oldest_waiting"}
+    assert source.report.why_not["active_workers"] == "workers cannot report: it refuses to write"
     cause = "workers cannot report, nor jobs be sent: it refuses to write"
     assert findings(source) == [("broker_refuses", "degraded", cause)]
     # Where only the dashboard may not write, those of whom nothing is heard are lost.
     other = broker_source(seen, BrokerError(BrokerErrorKind.NO_PERMISSION, "it forbids this"))
-    assert other.figures["active_workers"].shown == 0.0
+    assert other.report.figures["active_workers"].shown == 0.0
     assert [one[0] for one in findings(other)] == ["workers_lost"]
 
 
@@ -70,26 +71,26 @@ def test_the_figures_are_those_of_all_queues_and_of_the_workers_that_live() -> N
         QueueReading("other", 0, 0.0, 0),
         workers=({}, {}, {}, {}),
     )
-    assert (source.origin, source.state, source.as_of) == (Origin.BROKER, "fresh", NOW)
-    shown = {name: (figure.shown, figure.out_of) for name, figure in source.figures.items()}
+    assert (source.origin, source.known.state, source.known.as_of) == (Origin.BROKER, "fresh", NOW)
+    shown = {name: (figure.shown, figure.out_of) for name, figure in source.report.figures.items()}
     assert shown == {
         "queue_depth": (7.0, None),
         "oldest_waiting": (8000.0, None),
         "active_workers": (4.0, 4),
     }
-    assert source.figures["queue_depth"].notes == ("express: 3, orders: 4.",)
-    assert source.findings == ()
-    assert not source.held_back
+    assert source.report.figures["queue_depth"].notes == ("express: 3, orders: 4.",)
+    assert source.report.findings == ()
+    assert not source.report.held_back
 
 
 def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
     source = told(workers=())
-    assert source.figures == {}
+    assert source.report.figures == {}
     assert source.is_fresh
-    assert set(source.why_not) == source.measures
+    assert set(source.report.why_not) == source.measures
     undated = told(QueueReading("orders", 2, None, 0))
-    assert "oldest_waiting" not in undated.figures
-    assert undated.figures["queue_depth"].shown == 2
+    assert "oldest_waiting" not in undated.report.figures
+    assert undated.report.figures["queue_depth"].shown == 2
 
 
 @pytest.mark.parametrize(
@@ -125,15 +126,15 @@ def test_an_age_that_a_wrong_clock_told_says_how_it_is_known(
     reading: QueueReading, note: str, why_not: str
 ) -> None:
     source = told(QueueReading("mail", 1, 2.0, 0), reading)
-    figure = source.figures.get("oldest_waiting")
+    figure = source.report.figures.get("oldest_waiting")
     assert ((note,) if note else None) == (None if figure is None else figure.notes)
     if why_not:
-        assert source.why_not["oldest_waiting"] == why_not
+        assert source.report.why_not["oldest_waiting"] == why_not
 
 
 def test_a_lost_worker_is_told_and_counts_as_one_of_those_that_should_live() -> None:
     source = told(QueueReading("orders", 0, 0.0, 0), workers=({}, {"at": NOW - 60}))
-    alive = source.figures["active_workers"]
+    alive = source.report.figures["active_workers"]
     assert (alive.shown, alive.out_of, alive.remark) == (1.0, 2, "1 lost")
     assert findings(source) == [("workers_lost", "degraded", "1 of 2 workers is lost: w2@h")]
 
@@ -168,32 +169,33 @@ def test_what_waits_in_a_paused_queue_is_held_back_and_no_stall(
         paused=paused,
         workers=({"paused": SERVED, "consuming": (), "last_started_at": NOW + AHEAD - 5},),
     )
-    assert source.held_back is held
+    assert source.report.held_back is held
     said = [found for found in findings(source) if found[0] == "paused"]
     assert said == ([("paused", "degraded", cause)] if cause else [])
 
 
 def test_an_empty_queue_is_not_held_back_by_a_pause() -> None:
     source = told(QueueReading("orders", 0, 0.0, 0), paused=("*",))
-    assert not source.held_back
+    assert not source.report.held_back
     assert findings(source) == []
 
 
 def test_in_an_outage_the_last_figures_keep_their_time_and_nothing_is_found() -> None:
     last = state(QueueReading("orders", 4, 8.0, 0), workers=({}, {"at": NOW - 60}))
     source = broker_source(Known(last, NOW, DOWN, NOW + 3))
-    assert (source.state, source.as_of, source.failing_since) == ("stale", NOW, NOW + 3)
-    assert (source.cause, source.kind) == ("the broker did not answer", "down")
-    assert source.figures["queue_depth"].shown == 4
-    assert source.findings == ()
+    known = source.known
+    assert (known.state, known.as_of, known.failing_since) == ("stale", NOW, NOW + 3)
+    assert (source.cause, known.kind) == ("the broker did not answer", "down")
+    assert source.report.figures["queue_depth"].shown == 4
+    assert [finding.measure for finding in source_findings([source], 0.0)] == ["broker"]
 
 
 def test_before_the_first_answer_nothing_is_known_and_it_says_so() -> None:
     source = broker_source(Known())
-    assert (source.state, source.figures) == ("unavailable", {})
+    assert (source.known.state, source.report.figures) == ("unavailable", {})
     assert source.cause == "the broker has not answered yet"
     failed = broker_source(Known(error=DOWN, failing_since=NOW))
-    assert (failed.state, failed.cause) == ("unavailable", "the broker did not answer")
+    assert (failed.known.state, failed.cause) == ("unavailable", "the broker did not answer")
 
 
 TOTALS = JobTotals(
@@ -219,7 +221,7 @@ FAILED = Job(
 
 def test_the_history_tells_rates_and_what_left_the_queue() -> None:
     source = history_source(Known(TOTALS, NOW))
-    figures = {name: (f.shown, f.beside, f.notes) for name, f in source.figures.items()}
+    figures = {name: (f.shown, f.beside, f.notes) for name, f in source.report.figures.items()}
     assert figures == {
         "success_rate": (80.0, 90.0, ()),
         "throughput": (1.0, None, ()),
@@ -228,36 +230,37 @@ def test_the_history_tells_rates_and_what_left_the_queue() -> None:
             ("That of the 5 jobs that succeeded or failed in the last 5 min.",),
         ),
     }
-    assert source.figures["p95_latency"].quantiles == {0.5: 2e4, 0.95: 6.8e5, 0.99: 6.92e5}
-    assert source.why_not == {}
-    assert source.completion_per_second == pytest.approx(0.02)
-    assert (source.origin, source.state) == (Origin.JOB_HISTORY, "fresh")
+    assert source.report.figures["p95_latency"].quantiles == {0.5: 2e4, 0.95: 6.8e5, 0.99: 6.92e5}
+    assert source.report.why_not == {}
+    assert source.report.completion_per_second == pytest.approx(0.02)
+    assert (source.origin, source.known.state) == (Origin.JOB_HISTORY, "fresh")
 
 
 def test_a_history_that_cannot_tell_latencies_says_why() -> None:
     source = history_source(Known(replace(TOTALS, latencies={}), NOW))
-    assert set(source.figures) == {"success_rate", "throughput"}
-    assert set(source.why_not) == {"p95_latency"}
+    assert set(source.report.figures) == {"success_rate", "throughput"}
+    assert set(source.report.why_not) == {"p95_latency"}
     idle = history_source(Known(replace(TOTALS, latencies={}, measured_lately=0), NOW))
-    assert math.isnan(idle.figures["p95_latency"].shown)
+    assert math.isnan(idle.report.figures["p95_latency"].shown)
 
 
 def test_where_a_selector_chooses_among_the_jobs_nobody_tells_of_all_of_them() -> None:
     broker = without_jobs(told(QueueReading("orders", 4, 8.0, 0)))
-    assert (set(broker.measures), broker.depths) == ({"active_workers"}, ())
+    assert (set(broker.measures), broker.report.depths) == ({"active_workers"}, ())
     history = without_jobs(history_source(Known(TOTALS, NOW)))
-    assert (history.measures, history.figures) == (frozenset(), {})
-    assert history.completion_per_second is None
+    assert (history.measures, history.report.figures) == (frozenset(), {})
+    assert history.report.completion_per_second is None
     assert (broker.is_fresh, history.is_fresh) == (True, True)
 
 
 def test_a_young_history_says_how_far_it_reaches() -> None:
     source = history_source(Known(replace(TOTALS, began_at=NOW - 7200), NOW))
-    assert source.figures["success_rate"].notes == ("The job history holds only the last 2 h.",)
-    assert {figure.over_seconds for figure in source.figures.values()} == {300}
+    figures = source.report.figures
+    assert figures["success_rate"].notes == ("The job history holds only the last 2 h.",)
+    assert {figure.over_seconds for figure in figures.values()} == {300}
     source = history_source(Known(replace(TOTALS, began_at=NOW - 40), NOW))
-    assert {figure.over_seconds for figure in source.figures.values()} == {40}
-    assert source.figures["p95_latency"].notes == (
+    assert {figure.over_seconds for figure in source.report.figures.values()} == {40}
+    assert source.report.figures["p95_latency"].notes == (
         "That of the 5 jobs that succeeded or failed in the last 40 s.",
     )
 
@@ -266,14 +269,14 @@ def test_a_history_without_a_job_of_the_day_knows_no_rate_and_is_no_outage() -> 
     nothing = replace(TOTALS, succeeded_in_day=0, unsuccessful_in_day=0)
     source = history_source(Known(nothing, NOW))
     assert source.is_fresh
-    assert source.figures == {}
-    assert set(source.why_not) == {"success_rate", "throughput", "p95_latency"}
+    assert source.report.figures == {}
+    assert set(source.report.why_not) == {"success_rate", "throughput", "p95_latency"}
 
 
 def test_a_history_that_is_away_keeps_its_last_figures_and_names_the_kind() -> None:
     source = history_source(Known(TOTALS, NOW, LOCKED, NOW + 2))
-    assert (source.state, source.kind) == ("stale", "locked")
-    assert source.figures["success_rate"].shown == 80.0
+    assert (source.known.state, source.known.kind) == ("stale", "locked")
+    assert source.report.figures["success_rate"].shown == 80.0
 
 
 def test_failures_are_told_by_group_and_one_by_one() -> None:
@@ -282,8 +285,7 @@ def test_failures_are_told_by_group_and_one_by_one() -> None:
         *(("acme", "globex"), 3, FAILED),
     )
     state = RecentFailures(FailureReport((group,), 4, 30, is_whole=False), (FAILED,))
-    found = recent_failures(Known(state, NOW, LOCKED, NOW + 2))
-    assert (found.as_of, found.failing_since, found.cause) == (NOW, NOW + 2, str(LOCKED))
+    found = recent_failures(state)
     assert (found.count, found.group_count, found.is_whole) == (30, 4, False)
     [told_group], [told_job] = found.groups, found.last
     assert (told_group.fingerprint, told_group.count, told_group.tenants) == (
@@ -291,4 +293,3 @@ def test_failures_are_told_by_group_and_one_by_one() -> None:
         ("acme", "globex"),
     )
     assert (told_job.id, told_job.status, told_job.at) == ("j1", "lost", NOW - 9)
-    assert recent_failures(Known()).as_of is None

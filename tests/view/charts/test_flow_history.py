@@ -17,7 +17,7 @@ from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import Clock, CountingProxy, StartService
 
 from queuescope.panels import load_dashboard, parse_dashboard
-from queuescope.view import SnapshotService, View
+from queuescope.view import View, ViewService
 from queuescope.view.charts.flow_history import FlowHistories
 
 pytestmark = pytest.mark.anyio
@@ -39,14 +39,10 @@ async def histories(
     url: str, make_service: StartService, clock: Clock, preset: str = "", **options: Any
 ) -> AsyncIterator[FlowHistories]:
     dashboard = parse_dashboard(preset, "t", "test") if preset else load_dashboard("ai-agents")
-    service: SnapshotService = make_service(url, dashboard=dashboard, timeout_seconds=20)
-    made = FlowHistories(
-        service.reader, service, dashboard, clock=clock, **{"matchers": "", **options}
-    )
+    service: ViewService = make_service(url, dashboard=dashboard, timeout_seconds=20, **options)
     try:
-        yield made
+        yield service.flow_histories
     finally:
-        await made.aclose()
         await service.aclose()
 
 

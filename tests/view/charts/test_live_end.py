@@ -32,8 +32,8 @@ from tests.view.conftest import Clock, CountingProxy, StartService, content, pan
 from queuescope.panels import Panel, Resolution, bucket_quantiles, load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.view import View
-from queuescope.view.charts.live_end import LiveEnds, OpenPanel, Series, ask_live_ends
-from queuescope.view.source.facts import ask_facts
+from queuescope.view.charts.live_end import LiveEnds, OpenPanel, Series, fetch_live_ends
+from queuescope.view.source.facts import fetch_facts
 
 pytestmark = pytest.mark.anyio
 
@@ -117,13 +117,13 @@ async def test_the_value_now_and_the_value_so_far_are_those_of_the_samples(
     platform, _ = known_platform(START, START + 5 * HOUR, START + 5 * HOUR)
     jobs = known_jobs(START, START + 5 * HOUR)
     begun, at = START + 3 * HOUR, START + 3 * HOUR + after
-    facts = await ask_facts(client, ("ai_agents_queue_depth",), 'scene="known"', START + 4 * HOUR)
+    facts = await fetch_facts(client, ("ai_agents_queue_depth",), 'scene="known"', START + 4 * HOUR)
     resolution = Resolution(step, SCRAPE_SECONDS, facts.left_open, SCRAPE_OFFSET_SECONDS)
 
     def asked(name: str, by: str | None = None, scene: str = "known") -> OpenPanel:
         return OpenPanel(PANELS[name], by, f'scene="{scene}"', resolution)
 
-    ends = await ask_live_ends(client, [asked(name) for name in PANELS], begun, at)
+    ends = await fetch_live_ends(client, [asked(name) for name in PANELS], begun, at)
     assert (ends.error, ends.warnings) == (None, ())
     [(_, depth)] = ends.series["queue_depth"]
     assert depth == live_depth(platform, at, at)
@@ -138,11 +138,11 @@ async def test_the_value_now_and_the_value_so_far_are_those_of_the_samples(
             [expected] = latency_ms(platform, np.array([at]), window - SCRAPE_SECONDS, 0.95)
             assert p95_ms(series["latency"]) == pytest.approx(expected, rel=1e-6)
 
-    ends = await ask_live_ends(client, [asked("queue_depth", "queue")], begun, at)
+    ends = await fetch_live_ends(client, [asked("queue_depth", "queue")], begun, at)
     for labels, value in ends.series["queue_depth"]:
         keys = [(dict(labels)["queue"], instance) for instance in INSTANCES]
         assert value == live_depth(platform, at, at, keys)
-    ends = await ask_live_ends(client, [asked("success_rate", scene="jobs")], begun, at)
+    ends = await fetch_live_ends(client, [asked("success_rate", scene="jobs")], begun, at)
     assert worst(ends, "success_rate", min) == pytest.approx(live_job_success(jobs, begun, at))
     [(_, success)] = ends.series["success_rate"]
     assert success == pytest.approx(live_job_success(jobs, int(at), at))
@@ -156,7 +156,7 @@ async def test_one_chart_that_the_source_refuses_takes_no_other_along(
     broken = Panel(
         "broken", "Broken", PANELS["latency"].kind, "ms", "no_function(up)", "up", "", ("up",)
     )
-    ends = await ask_live_ends(
+    ends = await fetch_live_ends(
         client,
         [depth, OpenPanel(broken, None, "", resolution)],
         START + HOUR,

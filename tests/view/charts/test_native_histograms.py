@@ -18,9 +18,10 @@ from queuescope.panels.native import classic_part
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parse
 from queuescope.timeseries import Grid, labels_of
-from queuescope.view import SnapshotService, View
-from queuescope.view.charts.high_cardinality import Crowds
-from queuescope.view.present.questions import Asker, Question
+from queuescope.view import View, ViewService
+from queuescope.view.charts.high_cardinality import HighCardinality
+from queuescope.view.present.fetcher import PresentFetcher
+from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.check import SourceCheck
 from queuescope.view.source.scrapes import Scrape, Scrapes
 
@@ -86,7 +87,7 @@ QUANTILES = {
 async def test_their_quantiles_are_drawn_and_are_the_figure_of_now(
     prometheus: RealPrometheus, make_service: StartService, kind: str
 ) -> None:
-    service: SnapshotService = make_service(prometheus.url, matchers=f'kind="{kind}"')
+    service: ViewService = make_service(prometheus.url, matchers=f'kind="{kind}"')
     try:
         whole = panels(await service.get(View("1h"), max_age_seconds=1e9))["latency"]
         by = panels(await service.get(View("1h", by="tenant"), max_age_seconds=1e9))["latency"]
@@ -121,7 +122,7 @@ async def test_the_days_of_the_move_from_classic_ones_are_one_curve(
 async def test_a_crowd_is_ranked_and_a_source_checked_by_them(prometheus: RealPrometheus) -> None:
     matchers = 'kind="custom"'
     async with PrometheusClient(prometheus.url) as client:
-        crowds = Crowds(client, matchers=matchers, limit=1, clock=Clock())
+        crowds = HighCardinality(client, matchers=matchers, limit=1, clock=Clock())
         query = render(LATENCY.now, Resolution(300, SCRAPE), matchers, "tenant")
         assert str(parse(query))
         worst = await crowds._looks(
@@ -138,9 +139,9 @@ async def test_those_of_a_pair_are_counted_once(prometheus: RealPrometheus) -> N
     once = count_once(load_dashboard("ai-agents"), ["replica"])
     latency: Panel = once.panels[2]
     async with PrometheusClient(prometheus.url) as client:
-        asker = Asker(client, matchers='kind="pair"', clock=Clock())
-        question = Question("latency", latency, latency.now)
-        answers = await asker.ask([question], Scrapes(Scrape(SCRAPE, SCRAPE)), at=float(NOW))
+        fetcher = PresentFetcher(client, matchers='kind="pair"', clock=Clock())
+        question = PresentQuery("latency", latency, latency.now)
+        answers = await fetcher.fetch([question], Scrapes(Scrape(SCRAPE, SCRAPE)), at=float(NOW))
     assert answers.found["latency"].value == pytest.approx(QUANTILES["custom"][1])
 
 

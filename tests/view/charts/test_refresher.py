@@ -11,8 +11,8 @@ from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import Clock, CountingProxy, StartService, content, panels
 
 from queuescope.panels import load_dashboard
-from queuescope.view import RANGES, SnapshotService, View
-from queuescope.view.charts.chart import recheck_seconds
+from queuescope.view import RANGES, View, ViewService
+from queuescope.view.charts.readings import recheck_seconds
 
 pytestmark = pytest.mark.anyio
 
@@ -28,9 +28,7 @@ async def proxy(prometheus: RealPrometheus) -> AsyncIterator[CountingProxy]:
 
 
 @pytest.fixture
-async def service(
-    proxy: CountingProxy, make_service: StartService
-) -> AsyncIterator[SnapshotService]:
+async def service(proxy: CountingProxy, make_service: StartService) -> AsyncIterator[ViewService]:
     service = make_service(proxy.url)
     yield service
     await service.aclose()
@@ -42,19 +40,19 @@ def just_past(clock: Clock) -> View:
     return View(None, end - 3_600, end, 60)
 
 
-async def look(service: SnapshotService, view: View, every: int) -> None:
+async def look(service: ViewService, view: View, every: int) -> None:
     await service.get(view, max_age_seconds=every)
     service.watch(view, every)
 
 
-async def renewals(service: SnapshotService, view: View, since: float) -> None:
+async def renewals(service: ViewService, view: View, since: float) -> None:
     """Wait until ``view`` has been taken after ``since``."""
     while (held := service.held(view, FOREVER)) is None or held.taken_at <= since:  # noqa: ASYNC110 - the service tells nobody
         await asyncio.sleep(0.01)
 
 
 async def test_a_view_is_renewed_before_its_viewer_comes_again(
-    service: SnapshotService, clock: Clock
+    service: ViewService, clock: Clock
 ) -> None:
     await look(service, HOUR, 10)
     first = await service.get(HOUR, max_age_seconds=FOREVER)
@@ -70,7 +68,7 @@ async def test_a_view_is_renewed_before_its_viewer_comes_again(
 
 
 async def test_a_view_that_nobody_looks_at_any_more_is_left_alone(
-    service: SnapshotService, proxy: CountingProxy, clock: Clock
+    service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     await look(service, HOUR, 10)
     await look(service, DAY, 300)
@@ -86,14 +84,14 @@ async def test_a_view_that_nobody_looks_at_any_more_is_left_alone(
 
 
 async def test_who_does_not_say_when_they_come_again_is_not_waited_for(
-    service: SnapshotService,
+    service: ViewService,
 ) -> None:
     await service.get(HOUR, max_age_seconds=60)
     assert service.watched == ()
 
 
 async def test_a_refresh_in_which_nothing_can_have_changed_costs_one_question(
-    service: SnapshotService, proxy: CountingProxy, clock: Clock
+    service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     """It gives the present values and the source's time; the charts are as they were."""
     view = just_past(clock)
@@ -116,7 +114,7 @@ async def test_a_refresh_in_which_nothing_can_have_changed_costs_one_question(
 
 
 async def test_samples_that_come_late_are_looked_for_twice_a_minute(
-    service: SnapshotService, proxy: CountingProxy, clock: Clock
+    service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     view = just_past(clock)
     await service.get(view, max_age_seconds=60)
@@ -135,7 +133,7 @@ def test_a_point_that_stands_for_longer_may_wait_longer_for_them(step: int, seco
 
 
 async def test_whoever_refreshes_by_hand_has_everything_asked_anew(
-    service: SnapshotService, proxy: CountingProxy, clock: Clock
+    service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     view = just_past(clock)
     await service.get(view, max_age_seconds=60)
@@ -165,7 +163,7 @@ async def test_a_panel_that_fails_is_not_asked_again_for_each_viewer(
 
 
 async def test_the_ranges_are_read_ahead_once(
-    service: SnapshotService, proxy: CountingProxy, clock: Clock
+    service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     views = [View(name) for name in RANGES]
     await service.read_ahead(views)
@@ -177,7 +175,7 @@ async def test_the_ranges_are_read_ahead_once(
 
 
 async def test_nothing_is_read_ahead_while_the_source_is_away(
-    service: SnapshotService, proxy: CountingProxy, monkeypatch: pytest.MonkeyPatch
+    service: ViewService, proxy: CountingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("queuescope.view.service._READ_AHEAD_RETRY_SECONDS", 0.05)
     await proxy.refuse()
@@ -192,7 +190,7 @@ async def test_nothing_is_read_ahead_while_the_source_is_away(
 
 
 async def test_the_age_of_the_data_is_that_of_the_oldest_view_that_is_watched(
-    service: SnapshotService, clock: Clock
+    service: ViewService, clock: Clock
 ) -> None:
     assert service.ages_seconds() == {}
     await look(service, just_past(clock), 300)

@@ -70,9 +70,7 @@ async def site(
     board = TrendBoard(clock)
     per_worker = dashboard.per_worker
     assert isinstance(per_worker, PerWorker)
-    trends = WorkerTrends(
-        board, service.reader, service, per_worker, matchers=matchers, clock=clock
-    )
+    trends = WorkerTrends(board, service.present, service.reader, per_worker)
     try:
         yield Site(board, trends)
     finally:

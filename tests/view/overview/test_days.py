@@ -14,12 +14,13 @@ from tests.view.conftest import Clock
 
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.known import Known
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Grid, Reading, State
 from queuescope.view.overview.days import DAY_SECONDS, STEP_SECONDS, Days
 from queuescope.view.source.scrapes import Scrape, Scrapes
-from queuescope.view.source.state import Bearings
+from queuescope.view.source.state import Contact, SourceState
 
 pytestmark = pytest.mark.anyio
 
@@ -49,11 +50,12 @@ def days(client: PrometheusClient, clock: Clock) -> Days:
     return Days(reader, DASHBOARD, matchers="", clock=clock)
 
 
-def bearings(now: float = NOW, error: SourceError | None = None) -> Bearings:
-    return Bearings(now, Scrapes(Scrape(30, 30), left_open=False), "first", error, None)
+def source_state(now: float = NOW, error: SourceError | None = None) -> SourceState:
+    contact = Known(Contact(epoch="first"), NOW, error)
+    return SourceState(now, Scrapes(Scrape(30, 30), left_open=False), contact)
 
 
-async def throughput(days: Days, at: Bearings, *, anew: bool = False) -> Reading:
+async def throughput(days: Days, at: SourceState, *, anew: bool = False) -> Reading:
     return await days.read(THROUGHPUT.query, at, THROUGHPUT.metrics, anew=anew)
 
 
@@ -68,7 +70,7 @@ def is_range(request: Request) -> bool:
 async def test_a_part_is_what_its_own_question_would_give(
     days: Days, client: PrometheusClient, proxy: FaultProxy
 ) -> None:
-    at = bearings()
+    at = source_state()
     found = await throughput(days, at)
     alone = days.filled(THROUGHPUT.query, at.resolution(STEP_SECONDS, THROUGHPUT.query))
     expected = await client.query_range(alone, Grid.ending_at(NOW, DAY_SECONDS, STEP_SECONDS))
@@ -89,12 +91,12 @@ async def test_where_the_one_question_fails_each_asks_its_own_for_a_while(
     days: Days, proxy: FaultProxy, clock: Clock
 ) -> None:
     proxy.spoil(FAILS, is_of_several)
-    first = await throughput(days, bearings())
-    again = await throughput(days, bearings(NOW + 60), anew=True)
+    first = await throughput(days, source_state())
+    again = await throughput(days, source_state(NOW + 60), anew=True)
     assert (first.state, again.state) == (State.FRESH, State.FRESH)
     assert list(map(is_of_several, proxy.seen)) == [True, False, False]
     clock.offset_seconds += 300
-    await throughput(days, bearings(NOW + 120))
+    await throughput(days, source_state(NOW + 120))
     assert list(map(is_of_several, proxy.seen))[3:] == [True, False]
 
 
@@ -103,10 +105,10 @@ async def test_a_day_that_cannot_be_read_any_more_stays_as_it_was(
     days: Days, proxy: FaultProxy, error: SourceError | None
 ) -> None:
     """Whether or not it is known already that the source is away."""
-    before = await throughput(days, bearings())
+    before = await throughput(days, source_state())
     proxy.spoil(FAILS, is_range)
     for seconds in (60, 120):
-        after = await throughput(days, bearings(NOW + seconds, error), anew=True)
+        after = await throughput(days, source_state(NOW + seconds, error), anew=True)
         assert (after.state, after.as_of) == (State.STALE, NOW)
         assert after.frame is not None
         assert before.frame is not None

@@ -19,11 +19,15 @@ from tests.view.conftest import SCRAPE, Clock, StartService
 from tests.view.overview.test_overview import cards, over, told
 
 from queuescope.errors import ConfigurationError
+from queuescope.known import Known
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.matchers import parse_matchers
-from queuescope.view.overview.alerts import AlertReader, AlertScope
-from queuescope.view.overview.overview import StandingService
+from queuescope.view.overview.alerts import AlertReader
+from queuescope.view.overview.overview import Overview
+from queuescope.view.source.alert_rules import AlertScope
+from queuescope.view.source.scrapes import Scrape, Scrapes
+from queuescope.view.source.state import SourceState
 
 pytestmark = pytest.mark.anyio
 
@@ -71,19 +75,17 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]
 @asynccontextmanager
 async def watched(
     url: str, make_service: StartService, clock: Clock, matchers: str, alerts: str
-) -> AsyncIterator[StandingService]:
+) -> AsyncIterator[Overview]:
     dashboard = load_dashboard("ai-agents")
-    service = make_service(url, dashboard=dashboard, matchers=matchers)
     scope = AlertScope(parse_matchers(alerts))
-    async with over(
-        service, url, clock, dashboard, matchers=matchers, alert_scope=scope
-    ) as standing:
-        yield standing
+    service = make_service(url, dashboard=dashboard, matchers=matchers, alert_scope=scope)
+    async with over(service) as overview:
+        yield overview
 
 
-async def until_alerts(standing: StandingService, clock: Clock, count: int) -> dict[str, Any]:
+async def until_alerts(overview: Overview, clock: Clock, count: int) -> dict[str, Any]:
     deadline = time.monotonic() + 120
-    while len((found := await told(standing, 1))["alerts"]) < count:
+    while len((found := await told(overview, 1))["alerts"]) < count:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.3)
         clock.offset_seconds += 2
@@ -97,8 +99,8 @@ def text(reason: list[Any]) -> str:
 async def test_an_alert_that_fires_is_a_finding_and_what_was_never_measured_is_none(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with watched(sparse.url, make_service, clock, NEVER, 'team=~"a|x"') as standing:
-        found = await until_alerts(standing, clock, 3)
+    async with watched(sparse.url, make_service, clock, NEVER, 'team=~"a|x"') as overview:
+        found = await until_alerts(overview, clock, 3)
     verdict = found["verdict"]
     assert verdict["state"] == "degraded"
     # One for each environment; what is pending is none, and neither are other teams' alerts.
@@ -119,11 +121,13 @@ async def test_of_several_servers_alerts_that_differ_in_severity_alone_are_each_
     async with PrometheusClient(sparse.url) as client:
         panels = load_dashboard("ai-agents").panels
         scope = AlertScope(parse_matchers('team="p"'))
+        state = SourceState(time.time(), Scrapes(Scrape(15, 15)), Known())
         deadline = time.monotonic() + 120
         while True:
             # The environments stand for servers that each tell all alerts.
             reader = AlertReader(client, panels, time.time, scope, replica_labels=["env"])
-            active = (await reader.read(None, time.time())).active
+            found = (await reader.read(state)).value
+            active = () if found is None else found.active
             if len(active) >= 2:
                 break
             assert time.monotonic() < deadline, active
@@ -138,12 +142,12 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
         FaultProxy(sparse.port) as proxy,
         watched(
             f"http://127.0.0.1:{proxy.port}", make_service, clock, NEVER, 'team="nobody"'
-        ) as standing,
+        ) as overview,
     ):
-        found = await told(standing)
+        found = await told(overview)
         proxy.forget()
         clock.offset_seconds += 30
-        await told(standing, 10)
+        await told(overview, 10)
         # It was looked for once.
         assert not [
             r for r in proxy.seen if "ai_agents_workers_up" in r.query and "group" in r.query
@@ -154,7 +158,7 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
             lambda request: request.endpoint == "alerts",
         )
         clock.offset_seconds += 30
-        blind = await told(standing, 1)
+        blind = await told(overview, 1)
     assert found["verdict"]["state"] == "healthy"
     assert text(found["verdict"]["reason"]) == (
         "all 3 checks are within their limits; "
@@ -167,8 +171,8 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
 async def test_what_was_measured_and_is_no_more_is_not_known(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with watched(sparse.url, make_service, clock, WORKERS_LOST, 'team="nobody"') as standing:
-        found = await told(standing)
+    async with watched(sparse.url, make_service, clock, WORKERS_LOST, 'team="nobody"') as overview:
+        found = await told(overview)
     assert found["verdict"]["state"] == "unknown"
     assert [finding["rule"] for finding in found["verdict"]["findings"]] == ["active_workers"]
     assert cards(found)["active_workers"]["cause"] == "Nothing was measured in the last minutes"
@@ -178,8 +182,8 @@ async def test_what_was_measured_and_is_no_more_is_not_known(
 async def test_where_nothing_is_measured_nothing_is_healthy(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with watched(sparse.url, make_service, clock, 'env="none"', 'team="nobody"') as standing:
-        found = await told(standing)
+    async with watched(sparse.url, make_service, clock, 'env="none"', 'team="nobody"') as overview:
+        found = await told(overview)
     assert found["verdict"]["state"] == "unknown"
     assert found["verdict"]["reason"] == ["nothing is measured here yet"]
 

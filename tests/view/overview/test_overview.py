@@ -18,11 +18,10 @@ from tests.faults.proxy import FaultProxy, alter, ask_instead
 from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import SCRAPE, Clock, CountingProxy, StartService, panels
 
-from queuescope.panels import Dashboard, Resolution, load_dashboard, parse_dashboard, render
+from queuescope.panels import Resolution, load_dashboard, parse_dashboard, render
 from queuescope.prometheus import PrometheusClient
-from queuescope.view import SnapshotService, View
-from queuescope.view.overview.alerts import AlertScope
-from queuescope.view.overview.overview import StandingService
+from queuescope.view import View, ViewService
+from queuescope.view.overview.overview import Overview
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +68,7 @@ def samples(end: int) -> dict[str, tuple[Any, Any]]:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
-    directory = tmp_path_factory.mktemp("standing")
+    directory = tmp_path_factory.mktemp("overview")
     with RealPrometheus(directory, series=samples(int(time.time()))) as server:
         yield server
 
@@ -98,45 +97,25 @@ async def proxy(platform: RealPrometheus) -> AsyncIterator[CountingProxy]:
 
 
 @asynccontextmanager
-async def standing(
+async def overview(
     url: str, make_service: StartService, clock: Clock, preset: str = ""
-) -> AsyncIterator[StandingService]:
+) -> AsyncIterator[Overview]:
     dashboard = parse_dashboard(preset, "t", "test") if preset else load_dashboard("ai-agents")
     service = make_service(url, dashboard=dashboard, timeout_seconds=20)
-    async with over(service, url, clock, dashboard) as made:
+    async with over(service) as made:
         yield made
 
 
 @asynccontextmanager
-async def over(
-    service: SnapshotService,
-    url: str,
-    clock: Clock,
-    dashboard: Dashboard,
-    *,
-    matchers: str = "",
-    alert_scope: AlertScope | None = None,
-) -> AsyncIterator[StandingService]:
-    """The standing beside the charts of ``service``."""
-    client = PrometheusClient(url, timeout_seconds=20, clock=clock)
-    made = StandingService(
-        client,
-        service.reader,
-        service,
-        dashboard,
-        matchers=matchers,
-        clock=clock,
-        alert_scope=alert_scope,
-    )
+async def over(service: ViewService) -> AsyncIterator[Overview]:
+    """The overview of ``service``, which is closed at the end."""
     try:
-        yield made
+        yield service.overview
     finally:
-        await made.aclose()
-        await client.aclose()
         await service.aclose()
 
 
-async def told(service: StandingService, max_age_seconds: float = 1e9) -> dict[str, Any]:
+async def told(service: Overview, max_age_seconds: float = 1e9) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(await service.get(max_age_seconds=max_age_seconds))
     return found
 
@@ -148,7 +127,7 @@ def cards(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 async def test_the_cards_show_the_samples_own_numbers(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with standing(platform.url, make_service, clock) as service:
+    async with overview(platform.url, make_service, clock) as service:
         found = await told(service)
     shown = {name: (card["state"], card["words"]) for name, card in cards(found).items()}
     assert shown == {
@@ -175,7 +154,7 @@ async def test_the_cards_show_the_samples_own_numbers(
 async def test_the_verdict_names_the_figure_its_limit_and_since_when(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with standing(platform.url, make_service, clock) as service:
+    async with overview(platform.url, make_service, clock) as service:
         verdict = (await told(service))["verdict"]
     assert verdict["state"] == "degraded"
     by_rule = {finding["rule"]: finding for finding in verdict["findings"]}
@@ -193,7 +172,7 @@ async def test_alerts_are_told_with_their_chart_and_when_they_began(
     alarmed: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     deadline = time.monotonic() + 120
-    async with standing(alarmed.url, make_service, clock) as service:
+    async with overview(alarmed.url, make_service, clock) as service:
         found = await told(service)
         while len(found["alerts"]) < 2:
             assert time.monotonic() < deadline
@@ -217,7 +196,7 @@ async def test_alerts_are_told_with_their_chart_and_when_they_began(
 async def test_in_an_outage_old_figures_keep_their_time_and_nothing_is_green(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
-    async with standing(proxy.url, make_service, clock) as service:
+    async with overview(proxy.url, make_service, clock) as service:
         before = await told(service)
         await proxy.refuse()
         clock.offset_seconds += 60
@@ -240,7 +219,7 @@ async def test_without_any_answer_nothing_is_shown_as_a_number(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     await proxy.refuse()
-    async with standing(proxy.url, make_service, clock) as service:
+    async with overview(proxy.url, make_service, clock) as service:
         found = await told(service)
     assert {(card["state"], card["words"]) for card in found["kpis"]} == {("unavailable", "–")}
     assert found["verdict"]["state"] == "unknown"
@@ -251,7 +230,7 @@ async def test_without_any_answer_nothing_is_shown_as_a_number(
 async def test_however_many_ask_the_source_is_asked_once(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
-    async with standing(proxy.url, make_service, clock) as service:
+    async with overview(proxy.url, make_service, clock) as service:
         await told(service)
         clock.offset_seconds += 30
         proxy.asked.clear()
@@ -271,7 +250,7 @@ async def test_a_question_that_is_refused_takes_no_other_card_along(
         "now = 'max(last_over_time(ai_agents_queue_oldest",
         "now = 'max(nonsense(ai_agents_queue_oldest",
     )
-    async with standing(platform.url, make_service, clock, broken) as service:
+    async with overview(platform.url, make_service, clock, broken) as service:
         found = cards(await told(service))
     assert found["oldest_waiting"]["state"] == "unavailable"
     assert "refused this query" in found["oldest_waiting"]["cause"]
@@ -283,7 +262,7 @@ async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_quest
 ) -> None:
     dashboard = load_dashboard("ai-agents")
     service = make_service(proxy.url, dashboard=dashboard)
-    async with over(service, proxy.url, clock, dashboard) as made:
+    async with over(service) as made:
         await told(made)
         clock.offset_seconds += 2
         # The first one opened connections, and each new one could lead to another server.
@@ -307,7 +286,7 @@ async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_t
 ) -> None:
     async with (
         CountingProxy(alarmed.port) as proxy,
-        standing(proxy.url, make_service, clock) as service,
+        overview(proxy.url, make_service, clock) as service,
     ):
         deadline = time.monotonic() + 120
         while len((await told(service, 1))["alerts"]) < 2:
@@ -341,7 +320,7 @@ async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
         url = f"http://127.0.0.1:{proxy.port}"
         service = make_service(url, dashboard=dashboard)
         proxy.spoil(alter(half), lambda request: "queuescope_panel" in request.query)
-        async with over(service, url, clock, dashboard) as made:
+        async with over(service) as made:
             found = await told(made)
             view = panels(await service.get(View("1h"), max_age_seconds=60))
             await proxy.heal()
@@ -377,7 +356,7 @@ async def test_what_is_refused_is_left_out_of_the_question_for_a_minute(
         "now = 'max(last_over_time(ai_agents_queue_oldest",
         "now = 'max(nonsense(ai_agents_queue_oldest",
     )
-    async with standing(proxy.url, make_service, clock, broken) as service:
+    async with overview(proxy.url, make_service, clock, broken) as service:
         await told(service)
         asked = []
         for _ in range(4):
@@ -398,7 +377,7 @@ async def test_the_share_of_a_day_is_added_up_and_only_its_newest_step_is_read_a
     """It equals what one question for the whole day gives, today, yesterday and last week."""
     dashboard = load_dashboard("ai-agents")
     [measure] = [m for m in dashboard.measures if m.share is not None]
-    async with standing(proxy.url, make_service, clock) as service:
+    async with overview(proxy.url, make_service, clock) as service:
         found = cards(await told(service))["success_rate"]
         assert (found["state"], found["words"]) == ("fresh", "90.0 %")
         assert {change["words"] for change in found["changes"]} == {"the same"}
@@ -424,7 +403,7 @@ async def test_where_no_jobs_are_counted_the_day_is_asked_for_at_once(
     with RealPrometheus(tmp_path, series=series) as server:
         async with (
             CountingProxy(server.port) as proxy,
-            standing(proxy.url, make_service, clock) as service,
+            overview(proxy.url, make_service, clock) as service,
         ):
             found = cards(await told(service))["success_rate"]
             proxy.asked.clear()
@@ -442,7 +421,7 @@ async def test_what_was_so_then_is_asked_for_once_in_a_quarter_of_an_hour(
 ) -> None:
     # The first step within a quarter of an hour, so that none passes in between.
     clock.offset_seconds = -(time.time() % 900) + 1
-    async with standing(proxy.url, make_service, clock) as service:
+    async with overview(proxy.url, make_service, clock) as service:
         found = await told(service)
         proxy.asked.clear()
         for _ in range(5):
@@ -461,7 +440,7 @@ async def test_where_every_job_fails_the_success_rate_is_zero(
         'ai_agents_enhancement_jobs_total{outcome="failed"}': (times, np.arange(len(times)) * 5.0)
     }
     with RealPrometheus(tmp_path, series=series) as server:
-        async with standing(server.url, make_service, clock) as service:
+        async with overview(server.url, make_service, clock) as service:
             found = await told(service)
     assert cards(found)["success_rate"]["words"] == "0.0 %"
     assert cards(found)["throughput"]["words"] == "10"
@@ -474,7 +453,7 @@ async def test_what_jobs_come_to_that_is_refused_takes_no_figure_along(
     broken = PRESET.read_text("utf-8").replace(
         "[ended]\nnow = 'sum by", "[ended]\nnow = 'nonsense by"
     )
-    async with standing(proxy.url, make_service, clock, broken) as service:
+    async with overview(proxy.url, make_service, clock, broken) as service:
         found = await told(service)
         proxy.asked.clear()
         clock.offset_seconds += 20
@@ -491,7 +470,7 @@ async def test_a_day_that_is_refused_takes_no_other_along(
         "  max_over_time(ai_agents_queue_oldest",
         "  nonsense(ai_agents_queue_oldest",
     )
-    async with standing(proxy.url, make_service, clock, broken) as service:
+    async with overview(proxy.url, make_service, clock, broken) as service:
         found = cards(await told(service))
         proxy.asked.clear()
         clock.offset_seconds += 20
@@ -529,7 +508,7 @@ async def test_of_a_histogram_the_buckets_around_the_quantile_are_enough(
         async with FaultProxy(server.port) as proxy:
             url = f"http://127.0.0.1:{proxy.port}"
             service = make_service(url, dashboard=dashboard)
-            async with over(service, url, clock, dashboard) as made:
+            async with over(service) as made:
                 first = cards(await told(made))["p95_latency"]
                 assert (first["state"], first["words"]) == ("fresh", "1–2 s")
                 proxy.forget()
@@ -574,7 +553,7 @@ async def test_what_is_no_number_is_unknown_and_neither_idle_nor_healthy(
 ) -> None:
     dashboard, matchers = load_dashboard("ai-agents"), f'env="{env}"'
     service = make_service(no_numbers.url, dashboard=dashboard, matchers=matchers)
-    async with over(service, no_numbers.url, clock, dashboard, matchers=matchers) as made:
+    async with over(service) as made:
         found = await told(made)
         chart = panels(await service.get(View("1h"), max_age_seconds=1e9))["queue_depth"]
     of = {"queue_depth": env, "active_workers": {"nan": "inf", "inf": "nan"}[env]}

@@ -15,14 +15,15 @@ import pytest
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import Clock, StartService, content
 
+from queuescope.known import Known
 from queuescope.panels import load_dashboard
-from queuescope.prometheus import PrometheusClient
-from queuescope.view import SnapshotService, View
-from queuescope.view.overview.overview import StandingService
+from queuescope.view import View, ViewService
+from queuescope.view.overview.overview import Overview
 from queuescope.view.present.live_sources import (
     Acts,
     Failures,
     LiveFigure,
+    LiveReport,
     LiveSource,
     LiveSources,
     NoLiveSources,
@@ -71,7 +72,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
         yield server
 
 
-Services = tuple[SnapshotService, StandingService]
+Services = tuple[ViewService, Overview]
 Page = Callable[..., AbstractAsyncContextManager[Services]]
 
 
@@ -83,15 +84,9 @@ def page(prometheus: RealPrometheus, make_service: StartService, clock: Clock) -
     async def made(scene: str, live: LiveSources | None = None) -> AsyncIterator[Services]:
         matchers = f'scene="{scene}"'
         service = make_service(prometheus.url, matchers=matchers, live=live)
-        client = PrometheusClient(prometheus.url, timeout_seconds=20, clock=clock)
-        standing = StandingService(
-            client, service.reader, service, DASHBOARD, matchers=matchers, clock=clock, live=live
-        )
         try:
-            yield service, standing
+            yield service, service.overview
         finally:
-            await standing.aclose()
-            await client.aclose()
             await service.aclose()
 
     return made
@@ -100,16 +95,16 @@ def page(prometheus: RealPrometheus, make_service: StartService, clock: Clock) -
 async def seen(
     made: Services, name: str, by: str | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The view of a range, and the standing of the same refresh."""
+    """The view of a range, and the overview of the same refresh."""
     view = content(await made[0].get(View(name, by=by), max_age_seconds=30))
-    standing: dict[str, Any] = orjson.loads(await made[1].get(max_age_seconds=60))
-    return view, standing
+    overview: dict[str, Any] = orjson.loads(await made[1].get(max_age_seconds=60))
+    return view, overview
 
 
-def agree(view: dict[str, Any], standing: dict[str, Any]) -> dict[str, str]:
+def agree(view: dict[str, Any], overview: dict[str, Any]) -> dict[str, str]:
     """By panel the words that heading, card, live end and finding have in common."""
-    cards = {card["id"]: card for card in standing["kpis"]}
-    findings = {f["rule"]: f["reason"][0] for f in standing["verdict"]["findings"]}
+    cards = {card["id"]: card for card in overview["kpis"]}
+    findings = {f["rule"]: f["reason"][0] for f in overview["verdict"]["findings"]}
     words = {}
     for panel in view["panels"]:
         card = cards[CARDS[panel["id"]]]
@@ -142,14 +137,14 @@ async def test_card_verdict_and_chart_tell_one_figure_at_every_range(
     depth = "360" if scene == "over" else "388"
     async with page(scene) as made:
         for name in RANGES:
-            view, standing = await seen(made, name)
-            assert agree(view, standing) == {
+            view, overview = await seen(made, name)
+            assert agree(view, overview) == {
                 "queue_depth": depth,
                 "success_rate": success,
                 # Of a wide bucket nobody knows more.
                 "latency": "10–30 min",
             }
-            rules = {one["rule"] for one in standing["verdict"]["findings"]}
+            rules = {one["rule"] for one in overview["verdict"]["findings"]}
             assert rules & {*CARDS.values()} == found
             [line] = view["panels"][0]["figure"]["data"]
             if scene == "over" and view["view"]["to"] < NOW - 500:
@@ -163,7 +158,7 @@ async def test_card_verdict_and_chart_tell_one_figure_at_every_range(
         view, _ = await seen(made, "7d", by="queue")
         [line] = view["panels"][0]["figure"]["data"]
         assert (line["name"], line["liveWords"]) == ("a", depth)
-    [card] = [card for card in standing["kpis"] if card["id"] == "success_rate"]
+    [card] = [card for card in overview["kpis"] if card["id"] == "success_rate"]
     assert card["beside"].startswith("9")
 
 
@@ -179,7 +174,7 @@ class Told(NoLiveSources):
     def acts(self) -> Acts | None:
         return None
 
-    def failures(self) -> Failures | None:
+    def failures(self) -> Known[Failures] | None:
         return None
 
 
@@ -188,15 +183,13 @@ def nearer(latency: LiveFigure) -> Told:
     return Told(
         LiveSource(
             Origin.BROKER,
-            as_of=time.time(),
-            measures=frozenset({"queue_depth"}),
-            figures={"queue_depth": LiveFigure(352.0)},
+            Known(LiveReport({"queue_depth": LiveFigure(352.0)}), time.time()),
+            frozenset({"queue_depth"}),
         ),
         LiveSource(
             Origin.JOB_HISTORY,
-            as_of=time.time(),
-            measures=frozenset({"success_rate", "p95_latency"}),
-            figures={"success_rate": rate, "p95_latency": latency},
+            Known(LiveReport({"success_rate": rate, "p95_latency": latency}), time.time()),
+            frozenset({"success_rate", "p95_latency"}),
         ),
     )
 
@@ -206,8 +199,8 @@ async def test_what_broker_and_job_history_know_exactly_all_of_the_page_tells(pa
     live = nearer(LiveFigure(680_000.0, quantiles=exactly))
     async with page("on", live) as made:
         for name in RANGES:
-            view, standing = await seen(made, name)
-            assert agree(view, standing) == {
+            view, overview = await seen(made, name)
+            assert agree(view, overview) == {
                 "queue_depth": "352",
                 "success_rate": "93.3 %",
                 "latency": "11 min 20 s",
@@ -216,7 +209,7 @@ async def test_what_broker_and_job_history_know_exactly_all_of_the_page_tells(pa
             assert ends == {"P50": "10 min 10 s", "P95": "11 min 20 s", "P99": "11 min 32 s"}
             origins = [panel["now"]["origin"] for panel in view["panels"]]
             assert origins == ["broker", "job_history", "job_history"]
-    [card] = [card for card in standing["kpis"] if card["id"] == "success_rate"]
+    [card] = [card for card in overview["kpis"] if card["id"] == "success_rate"]
     assert card["beside"] == "97.1 % in 24 h"
 
 
@@ -225,13 +218,13 @@ async def test_where_no_job_ended_lately_nothing_is_told_of_latency_and_no_limit
 ) -> None:
     live = nearer(LiveFigure(math.nan))
     async with page("on", live) as made:
-        view, standing = await seen(made, "24h")
+        view, overview = await seen(made, "24h")
     latency = view["panels"][2]
     assert latency["now"] is None
     assert not any("live" in trace for trace in latency["figure"]["data"])
-    [card] = [card for card in standing["kpis"] if card["id"] == "p95_latency"]
+    [card] = [card for card in overview["kpis"] if card["id"] == "p95_latency"]
     assert (card["words"], card["state"]) == ("–", "idle")
-    assert "p95_latency" not in {f["rule"] for f in standing["verdict"]["findings"]}
+    assert "p95_latency" not in {f["rule"] for f in overview["verdict"]["findings"]}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +245,8 @@ async def test_scrapes_do_not_contradict_what_the_broker_has_just_seen(
     moments = [now - ago for ago in range(watched_seconds, 4, -2)]
     depths = [*((at, 388.0) for at in moments), *zip((now - 4, now - 2, now), newest, strict=True)]
     broker, history = nearer(LiveFigure(math.nan)).sources()
-    live = Told(replace(broker, depths=tuple(depths)), history)
+    watched = broker.known.map(lambda report: replace(report, depths=tuple(depths)))
+    live = Told(replace(broker, known=watched), history)
     async with page("on", live) as made:
-        _, standing = await seen(made, "1h")
-    assert standing["drain"]["state"] == state
+        _, overview = await seen(made, "1h")
+    assert overview["drain"]["state"] == state

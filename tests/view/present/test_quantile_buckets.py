@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from queuescope.panels import bucket_quantiles
 from queuescope.timeseries import Labels
-from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, Brackets
+from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, QuantileBuckets
 
 NAME = "latency"
 BOUNDS = (0.1, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, math.inf)
@@ -46,7 +46,7 @@ def p95(found: Samples) -> float:
     return float(bucket_quantiles(bounds, values, [0.95]).values[0, 0])
 
 
-def asked(brackets: Brackets, found: Samples) -> Samples:
+def asked(brackets: QuantileBuckets, found: Samples) -> Samples:
     """What a source would answer to the matcher."""
     matcher = brackets.matcher(NAME)
     pattern = matcher.removeprefix('le=~"').removesuffix('"').replace("\\\\", "\\") or ".*"
@@ -59,7 +59,7 @@ jobs = st.lists(st.integers(0, 50), min_size=len(BOUNDS), max_size=len(BOUNDS))
 @settings(deadline=None)
 @given(jobs, jobs)
 def test_the_few_buckets_give_what_all_of_them_give(before: list[int], now: list[int]) -> None:
-    brackets = Brackets(Clock())
+    brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(before))
     few = asked(brackets, samples(now))
     if brackets.matcher(NAME) and brackets.is_enough(NAME, few):
@@ -69,7 +69,7 @@ def test_the_few_buckets_give_what_all_of_them_give(before: list[int], now: list
 @settings(deadline=None)
 @given(jobs.filter(any))
 def test_the_few_buckets_are_enough_while_nothing_changes(now: list[int]) -> None:
-    brackets = Brackets(Clock())
+    brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(now))
     few = asked(brackets, samples(now))
     assert len(few) <= 5
@@ -90,13 +90,13 @@ ABOUT_TWO_SECONDS = [0, 0, 10, 90, 5, 0, 0, 0, 0, 0, 0]
     ],
 )
 def test_when_the_quantile_leaves_the_bracket_all_are_needed(now: list[int], enough: bool) -> None:
-    brackets = Brackets(Clock())
+    brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
     assert brackets.is_enough(NAME, asked(brackets, samples(now))) is enough
 
 
 def test_other_buckets_than_were_asked_for_are_not_enough() -> None:
-    brackets = Brackets(Clock())
+    brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
     few = asked(brackets, samples(ABOUT_TWO_SECONDS))
     for wrong in ([], few[1:], [*few, ((("le", "2.5"),), 1.0)], [(few[0][0], math.nan), *few[1:]]):
@@ -105,7 +105,7 @@ def test_other_buckets_than_were_asked_for_are_not_enough() -> None:
 
 def test_all_buckets_are_asked_for_at_times() -> None:
     clock = Clock()
-    brackets = Brackets(clock)
+    brackets = QuantileBuckets(clock)
     assert not brackets.matcher(NAME)
     brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
     assert brackets.matcher(NAME) == r'le=~"0\\.5|1|2|5|\\+Inf"'
@@ -124,7 +124,7 @@ def test_all_buckets_are_asked_for_at_times() -> None:
     ],
 )
 def test_what_gives_no_quantile_or_few_buckets_gives_no_bracket(found: Samples) -> None:
-    brackets = Brackets(Clock())
+    brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
     brackets.learn(NAME, found)
     assert not brackets.matcher(NAME)
@@ -132,6 +132,6 @@ def test_what_gives_no_quantile_or_few_buckets_gives_no_bracket(found: Samples) 
 
 
 def test_questions_are_told_apart() -> None:
-    brackets = Brackets(Clock())
+    brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
     assert not brackets.matcher("another")

@@ -14,15 +14,10 @@ from tests.real_prometheus import RealPrometheus
 
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
+from queuescope.view.present.fetcher import Answers, PresentFetcher
+from queuescope.view.present.present import Present
 from queuescope.view.present.quantile_buckets import WHOLE_SECONDS
-from queuescope.view.present.questions import (
-    Answers,
-    Asker,
-    Present,
-    Question,
-    figures_of,
-    flow_of,
-)
+from queuescope.view.present.queries import PresentQuery, figure_queries, flow_queries
 from queuescope.view.source.scrapes import Scrape, Scrapes
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +45,7 @@ PIECES: tuple[tuple[str, tuple[str, ...], float, float], ...] = (
 )
 NAMES = [name for name, *_ in PIECES]
 DASHBOARD = load_dashboard("ai-agents")
-QUESTIONS = (*figures_of(DASHBOARD), *flow_of(DASHBOARD))
+QUERIES = (*figure_queries(DASHBOARD), *flow_queries(DASHBOARD))
 SCRAPES = Scrapes(Scrape(SCRAPE, SCRAPE), left_open=False)
 
 
@@ -105,8 +100,8 @@ async def client(proxy: FaultProxy) -> AsyncIterator[PrometheusClient]:
         yield client
 
 
-def asker(client: PrometheusClient, clock: Clock | None = None) -> Asker:
-    return Asker(client, matchers="", clock=clock or Clock())
+def fetcher(client: PrometheusClient, clock: Clock | None = None) -> PresentFetcher:
+    return PresentFetcher(client, matchers="", clock=clock or Clock())
 
 
 async def each_by_itself(
@@ -114,9 +109,9 @@ async def each_by_itself(
 ) -> dict[str, Present]:
     """What a source says that is asked for everything."""
     found: dict[str, Present] = {}
-    for question in QUESTIONS:
+    for question in QUERIES:
         alone = replace(question, ended=None)
-        answers = await asker(client).ask([alone], scrapes, middle_of(piece))
+        answers = await fetcher(client).fetch([alone], scrapes, middle_of(piece))
         found |= answers.found
     return found
 
@@ -159,26 +154,26 @@ async def test_every_figure_is_the_one_that_all_questions_would_give(
     client: PrometheusClient, proxy: FaultProxy, piece: str, asked: list[bool]
 ) -> None:
     expected = await each_by_itself(client, piece)
-    made = asker(client)
-    await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
+    made = fetcher(client)
+    await made.fetch(QUERIES, SCRAPES, middle_of("usual"))
     proxy.forget()
-    found = await made.ask(QUESTIONS, SCRAPES, middle_of(piece))
+    found = await made.fetch(QUERIES, SCRAPES, middle_of(piece))
     assert narrow(proxy) == asked
     assert same(found, expected)
     # And so it goes on from what was learnt there.
-    assert same(await made.ask(QUESTIONS, SCRAPES, middle_of(piece)), expected)
+    assert same(await made.fetch(QUERIES, SCRAPES, middle_of(piece)), expected)
 
 
 async def test_finer_buckets_are_seen_when_all_are_asked_for_again(
     client: PrometheusClient, proxy: FaultProxy
 ) -> None:
     clock = Clock()
-    made = asker(client, clock)
-    await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
-    coarse = (await made.ask(QUESTIONS, SCRAPES, middle_of("finer buckets"))).found["latency"]
+    made = fetcher(client, clock)
+    await made.fetch(QUERIES, SCRAPES, middle_of("usual"))
+    coarse = (await made.fetch(QUERIES, SCRAPES, middle_of("finer buckets"))).found["latency"]
     clock.now += WHOLE_SECONDS
     proxy.forget()
-    found = await made.ask(QUESTIONS, SCRAPES, middle_of("finer buckets"))
+    found = await made.fetch(QUERIES, SCRAPES, middle_of("finer buckets"))
     assert narrow(proxy) == [False]
     assert same(found, await each_by_itself(client, "finer buckets"))
     # Until then it is what the known buckets tell: 95 % of the way from 2 s to 5 s, not to 3 s.
@@ -192,13 +187,13 @@ async def test_from_part_of_an_answer_no_buckets_are_chosen(
     def half(body: bytes) -> bytes:
         return http_response(body.rstrip()[:-1] + b',"warnings":["a store did not answer"]}')
 
-    made = asker(client)
+    made = fetcher(client)
     proxy.spoil(alter(half))
-    part = await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
+    part = await made.fetch(QUERIES, SCRAPES, middle_of("usual"))
     assert {figure.warnings for figure in part.found.values()} == {("a store did not answer",)}
     await proxy.heal()
     proxy.forget()
-    whole = await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
+    whole = await made.fetch(QUERIES, SCRAPES, middle_of("usual"))
     assert narrow(proxy) == [False]
     assert same(whole, await each_by_itself(client, "usual"))
 
@@ -206,15 +201,15 @@ async def test_from_part_of_an_answer_no_buckets_are_chosen(
 async def test_a_source_that_goes_away_between_two_questions_costs_only_what_was_unsure(
     client: PrometheusClient, proxy: FaultProxy
 ) -> None:
-    made = asker(client)
-    await made.ask(QUESTIONS, SCRAPES, middle_of("usual"))
+    made = fetcher(client)
+    await made.fetch(QUERIES, SCRAPES, middle_of("usual"))
     proxy.spoil(
         say(http_response(b"{}", status="500 Internal Server Error")),
         lambda request: "le=~" not in request.query,
     )
-    found = await made.ask(QUESTIONS, SCRAPES, middle_of("much slower"))
+    found = await made.fetch(QUERIES, SCRAPES, middle_of("much slower"))
     assert found.failed.keys() == {"latency"}
-    assert found.found.keys() == {question.name for question in QUESTIONS} - {"latency"}
+    assert found.found.keys() == {question.name for question in QUERIES} - {"latency"}
 
 
 async def test_where_no_jobs_are_counted_their_end_is_not_asked_for_in_vain_each_time(
@@ -222,13 +217,13 @@ async def test_where_no_jobs_are_counted_their_end_is_not_asked_for_in_vain_each
 ) -> None:
     """Success rate and throughput ask as they did, and are asked for together again later."""
     clock = Clock()
-    made = asker(client, clock)
+    made = fetcher(client, clock)
     never = BEGIN - PIECE_SECONDS
     lengths = []
     for seconds in (0.0, 10.0, 600.0):
         clock.now += seconds
         proxy.forget()
-        found = await made.ask(QUESTIONS, SCRAPES, never)
+        found = await made.fetch(QUERIES, SCRAPES, never)
         lengths.append(['"ended"' in request.query for request in proxy.seen])
         assert {figure.value for figure in found.found.values()} == {None}
     assert lengths == [[True, False], [False], [True, False]]
@@ -248,5 +243,5 @@ def test_buckets_are_chosen_where_they_are_all_that_a_question_selects(
     template: str, *, expected: bool
 ) -> None:
     latency = next(panel for panel in DASHBOARD.panels if panel.quantiles)
-    assert Question("latency", latency, template).is_of_buckets is expected
-    assert not Question("depth", DASHBOARD.panels[0], template).is_of_buckets
+    assert PresentQuery("latency", latency, template).is_of_buckets is expected
+    assert not PresentQuery("depth", DASHBOARD.panels[0], template).is_of_buckets

@@ -16,7 +16,7 @@ from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import CountingProxy
 
 from queuescope.prometheus import PrometheusClient
-from queuescope.view.source.facts import FactsFile, SourceFacts, ask_facts
+from queuescope.view.source.facts import FactsFile, SourceFacts, fetch_facts
 from queuescope.view.source.scrapes import Scrape
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +79,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
 
 async def _ask(prometheus: RealPrometheus, *metrics: str, matchers: str = "") -> SourceFacts:
     async with PrometheusClient(prometheus.url) as client:
-        return await ask_facts(client, metrics, matchers, NOW)
+        return await fetch_facts(client, metrics, matchers, NOW)
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
@@ -108,7 +108,7 @@ async def test_targets_of_one_metric_may_be_scraped_at_several_intervals(
     facts = await _ask(prometheus, metric)
     assert facts.scrapes[metric] == Scrape(*expected)
     async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
-        assert await ask_facts(client, (metric,), "", NOW, facts) == facts
+        assert await fetch_facts(client, (metric,), "", NOW, facts) == facts
         if metric not in ("mixed_young", "mixed_ended"):
             assert proxy.asked == {"query": 1, "status/buildinfo": 1}
 
@@ -150,9 +150,9 @@ async def test_a_gap_a_lost_scrape_and_a_young_series_do_not_mislead(
 async def test_facts_that_still_hold_are_not_measured_again(prometheus: RealPrometheus) -> None:
     async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
         for metrics in (("scraped_15",), ("scraped_60", "no_such_metric")):
-            measured = await ask_facts(client, metrics, "", NOW)
+            measured = await fetch_facts(client, metrics, "", NOW)
             proxy.asked.clear()
-            assert await ask_facts(client, metrics, "", NOW, measured) is measured
+            assert await fetch_facts(client, metrics, "", NOW, measured) is measured
             assert proxy.asked == {"query": 1, "status/buildinfo": 1}
 
 
@@ -175,7 +175,7 @@ async def test_facts_that_hold_no_more_are_measured_anew(
     right = await _ask(prometheus, "scraped_15")
     assert right.scrapes["scraped_15"].phase_seconds is not None
     async with PrometheusClient(prometheus.url) as client:
-        found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, **wrong))
+        found = await fetch_facts(client, ("scraped_15",), "", NOW, replace(right, **wrong))
     assert found == right
 
 
@@ -185,7 +185,7 @@ async def test_another_moment_of_the_scrape_is_measured_anew(prometheus: RealPro
     assert phase is not None
     moved = {"scraped_15": Scrape(15, 15, (phase + 7) % 15)}
     async with PrometheusClient(prometheus.url) as client:
-        found = await ask_facts(client, ("scraped_15",), "", NOW, replace(right, scrapes=moved))
+        found = await fetch_facts(client, ("scraped_15",), "", NOW, replace(right, scrapes=moved))
     assert found == right
 
 

@@ -20,13 +20,13 @@ from tests.remote_write import RemoteWriter
 from tests.view.conftest import Clock, CountingProxy, StartService, content, panels
 from tests.view.overview.test_overview import cards, over, told
 
-from queuescope.panels import load_dashboard
 from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import labels_of
-from queuescope.view import SnapshotService, View
-from queuescope.view.overview.overview import StandingService
-from queuescope.view.present.questions import Asker
+from queuescope.view import View, ViewService
+from queuescope.view.overview.overview import Overview
+from queuescope.view.present.fetcher import PresentFetcher
+from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.lateness import Arrivals, Lateness
 from queuescope.view.source.scrapes import Scrape, Scrapes
 
@@ -94,7 +94,7 @@ class Source:
 
 
 async def _until_behind(
-    service: SnapshotService, least: float, most: float, view: View
+    service: ViewService, least: float, most: float, view: View
 ) -> dict[str, Any]:
     """The view when the page is so much behind; what was said on the way is not forgotten."""
     until = time.monotonic() + PATIENCE_SECONDS
@@ -114,8 +114,8 @@ def _values(panel: dict[str, Any]) -> list[float]:
     return found
 
 
-async def _standing(standing: StandingService) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = await told(standing, 0)
+async def _overview(overview: Overview) -> tuple[dict[str, Any], dict[str, Any]]:
+    found = await told(overview, 0)
     return found, cards(found)
 
 
@@ -126,13 +126,13 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
     service = make_service(prometheus.url, matchers='env="all"')
     async with (
         source.going_on(),
-        over(service, prometheus.url, clock, load_dashboard("ai-agents")) as standing,
+        over(service) as overview,
     ):
         first = content(await service.get(View("1h"), max_age_seconds=0))
         assert "arrive late, or have ended" in first["source"]["notice"]
         found = await _until_behind(service, LATE - 20, LATE + 20, View("1h"))
         assert "Prometheus is 10 min behind" in found["source"]["notice"]
-        now = await told(standing, 0)
+        now = await told(overview, 0)
         shown = cards(now)
         assert {shown[name]["state"] for name in ("queue_depth", "success_rate")} == {"fresh"}
         depth = float(shown["queue_depth"]["words"])
@@ -160,7 +160,7 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         assert "behind" not in found["source"]["notice"]
         for panel in found["panels"]:
             assert np.isfinite(_values(panel)).all(), panel["id"]
-        now = await told(standing, 0)
+        now = await told(overview, 0)
         assert cards(now)["queue_depth"]["note"] == ""
         assert "behind" not in str(now["verdict"]["reason"])
 
@@ -172,7 +172,7 @@ async def test_metrics_that_are_later_than_the_others_say_so_and_leave_them_alon
     service = make_service(prometheus.url, matchers='env="some"')
     async with (
         source.going_on(),
-        over(service, prometheus.url, clock, load_dashboard("ai-agents")) as standing,
+        over(service) as overview,
     ):
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -191,7 +191,7 @@ async def test_metrics_that_are_later_than_the_others_say_so_and_leave_them_alon
         assert late["state"] == "fresh"
         assert np.isfinite(ratio[20:-13]).all()
         assert set(ratio[np.isfinite(ratio)].tolist()) == {100.0}
-        now = await told(standing, 0)
+        now = await told(overview, 0)
         shown = cards(now)
         assert shown["queue_depth"]["note"] == ""
         assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=0.02)
@@ -245,7 +245,7 @@ async def test_samples_that_become_late_are_noticed_without_a_question_of_their_
     scrapes = Scrapes(Scrape(every, every), {"ai_agents_queue_depth": Scrape(every, every)})
     writer, written, now = RemoteWriter(prometheus.port), begin - every, float(begin)
     async with CountingProxy(prometheus.port) as proxy, PrometheusClient(proxy.url) as client:
-        asker = Asker(client, matchers=matchers, clock=time.time)
+        fetcher = PresentFetcher(client, matchers=matchers, clock=time.time)
         lateness = Lateness(client, matchers=matchers, clock=lambda: now)
         asked: list[int] = []
         while not lateness.late.behind_seconds:
@@ -255,9 +255,11 @@ async def test_samples_that_become_late_are_noticed_without_a_question_of_their_
             writer.write(due)
             written = due[-1][1] if due else written
             proxy.asked.clear()
-            if questions := lateness.questions(scrapes):
-                answers = await asker.ask(questions, scrapes, now)
-                lateness.told(dict(answers.found), now)
+            if templates := lateness.templates(scrapes):
+                queries = [PresentQuery(name, None, text) for name, text in templates.items()]
+                found = (await fetcher.fetch(queries, scrapes, now)).found
+                newest = {name: one.value for name, one in found.items() if one.value is not None}
+                lateness.note_newest(newest, now)
             if lateness.has_news:
                 await lateness.look(scrapes.by_metric, now)
             asked.append(proxy.asked["query"])

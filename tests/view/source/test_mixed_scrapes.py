@@ -144,9 +144,9 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
 ) -> None:
     mix = MIXES[env]
     service = make_service(prometheus.url, matchers=f'env="{env}"')
-    async with over(service, prometheus.url, clock, load_dashboard("ai-agents")) as standing:
+    async with over(service) as overview:
         snapshot = await service.get(View("1h"), max_age_seconds=0)
-        shown = await told(standing)
+        shown = await told(overview)
     assert snapshot.complete
     found, view = panels(snapshot), content(snapshot)["view"]
     times = np.arange(view["from"], view["to"] + 1, view["step"])

@@ -13,6 +13,7 @@ from tests.view.conftest import CountingProxy
 from queuescope.errors import SourceErrorKind
 from queuescope.prometheus import PrometheusClient
 from queuescope.view.source.probe import Probe
+from queuescope.view.source.state import contact_of
 
 pytestmark = pytest.mark.anyio
 
@@ -66,28 +67,28 @@ async def test_a_clock_that_is_set_back_does_not_silence_it(
     still.now -= 86_400
     contact = await probe.renew()
     assert proxy.asked["query"] == 2
-    assert contact.offset_seconds == pytest.approx(time.time() - still.now, abs=60)
+    assert contact_of(contact).offset_seconds == pytest.approx(time.time() - still.now, abs=60)
 
 
 async def test_the_beginning_of_an_outage_is_remembered_until_it_ends(
     probe: Probe, proxy: CountingProxy, still: Still
 ) -> None:
     seen = await probe.renew()
-    assert (seen.error, seen.failing_since, seen.last_seen) == (None, None, NOW)
+    assert (seen.error, seen.failing_since, seen.as_of) == (None, None, NOW)
     await proxy.refuse()
     for late in (10, 20, 30):
         still.now = NOW + late
         contact = await probe.renew()
         assert contact.error is not None
         assert contact.error.kind is SourceErrorKind.CANNOT_CONNECT
-        assert (contact.failing_since, contact.last_seen) == (NOW + 10, NOW)
-        assert contact.offset_seconds == seen.offset_seconds
+        assert (contact.failing_since, contact.as_of) == (NOW + 10, NOW)
+        assert contact_of(contact).offset_seconds == contact_of(seen).offset_seconds
     await proxy.serve()
     # The client leaves a source that is away alone for a moment.
     while (back := await probe.renew()).error is not None:
         still.now += 1
         await asyncio.sleep(0.05)
-    assert (back.failing_since, back.last_seen) == (None, still.now)
+    assert (back.failing_since, back.as_of) == (None, still.now)
 
 
 async def test_a_known_outage_is_not_waited_for(
@@ -112,14 +113,14 @@ async def test_beside_answers_to_other_questions_only_the_epoch_is_asked_for_eve
     probe: Probe, proxy: CountingProxy, still: Still
 ) -> None:
     first = await probe.renew()
-    assert first.epoch is not None
+    assert contact_of(first).epoch is not None
     for _ in range(10):
         still.now += 60
-        probe.told(still.now + 7, still.now, still.now)
+        probe.note_answer(still.now + 7, still.now, still.now)
         proxy.asked.clear()
         contact = await probe.renew()
-        assert (contact.offset_seconds, contact.last_seen) == (7, still.now)
-        assert contact.epoch == first.epoch
+        assert (contact_of(contact).offset_seconds, contact.as_of) == (7, still.now)
+        assert contact_of(contact).epoch == contact_of(first).epoch
         due = (still.now - NOW) % 300 == 0
         assert proxy.asked == ({"status/runtimeinfo": 1} if due else {})
 

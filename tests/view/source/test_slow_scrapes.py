@@ -16,7 +16,6 @@ from tests.view.conftest import Clock, StartService, content, panels
 from tests.view.overview.test_overview import cards, over, told
 from tests.view.test_service import values_of
 
-from queuescope.panels import load_dashboard
 from queuescope.timeseries import labels_of
 from queuescope.view import View
 
@@ -84,8 +83,7 @@ async def test_between_two_slow_scrapes_every_figure_stays(
 ) -> None:
     matchers = f'env="every_{every}"'
     service = make_service(url, matchers=matchers)
-    dashboard = load_dashboard("ai-agents")
-    async with over(service, url, clock, dashboard, matchers=matchers) as standing:
+    async with over(service) as overview:
         for view in (View("1h"), View("6h")):
             snapshot = await service.get(view, max_age_seconds=0)
             assert content(snapshot)["source"]["notice"] == ""
@@ -96,7 +94,7 @@ async def test_between_two_slow_scrapes_every_figure_stays(
                 assert np.isfinite(drawn).all(), (name, drawn)
         depth = panels(snapshot)["queue_depth"]
         assert set(values_of(depth)[-12:]) == {7.0}
-        now = await told(standing)
+        now = await told(overview)
     for name, card in cards(now).items():
         spark = np.frombuffer(base64.b64decode(card["spark"]["values"]), np.float32)
         of_history = spark[-len(spark) * HISTORY // 2 // 86_400 :]
@@ -112,9 +110,9 @@ async def test_an_exporter_that_has_another_name_counts_once_where_a_question_te
     url: str, engine: str, make_service: StartService, clock: Clock
 ) -> None:
     service = make_service(url, matchers='env="renamed"')
-    async with over(service, url, clock, load_dashboard("ai-agents")) as standing:
+    async with over(service) as overview:
         depth = panels(await service.get(View("6h"), max_age_seconds=0))["queue_depth"]
-        now = cards(await told(standing))["queue_depth"]
+        now = cards(await told(overview))["queue_depth"]
     assert (now["state"], now["words"]) == (depth["now"]["state"], depth["now"]["words"])
     assert (now["state"], now["words"]) == ("fresh", "80")
     drawn = np.array(values_of(depth))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from queuescope.dashboard.live_sources.source import live_source
 from queuescope.dashboard.worker_words import ahead_words, clock_words, several_of
 from queuescope.errors import QueuescopeError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
-from queuescope.view.present.live_sources import LiveFigure, LiveSource, Origin
+from queuescope.view.present.live_sources import LiveFigure, LiveReport, LiveSource, Origin
 from queuescope.watch.broker import refuses_reports
 from queuescope.words import counted, plural
 
@@ -35,9 +34,10 @@ def broker_source(known: Known[BrokerState], writing: QueuescopeError | None = N
     """Queues and workers as the broker tells of them. ``writing`` is what a proof of writing met:
     where nobody can report, it is not known who lives.
     """
-    state = known.value
-    if state is None:
-        return live_source(Origin.BROKER, known, measures=_MEASURES)
+    return LiveSource(Origin.BROKER, known.map(lambda state: _report(state, writing)), _MEASURES)
+
+
+def _report(state: BrokerState, writing: QueuescopeError | None) -> LiveReport:
     figures = dict(_broker_figures(state))
     why_not = {**_NOT_IN_BROKER, "oldest_waiting": _unknown_age(state)}
     findings = [*_held_findings(state), *_unread_findings(state)]
@@ -48,14 +48,11 @@ def broker_source(known: Known[BrokerState], writing: QueuescopeError | None = N
         findings.insert(0, Finding("broker_refuses", Health.DEGRADED, cause=cause))
     else:
         findings = [*_worker_findings(state), *findings]
-    return live_source(
-        Origin.BROKER,
-        known,
-        measures=_MEASURES,
-        figures=figures,
-        why_not=why_not,
-        expected=_EXPECTED,
-        findings=tuple(findings) if known.error is None else (),
+    return LiveReport(
+        figures,
+        why_not,
+        _EXPECTED,
+        tuple(findings),
         held_back=_is_held_back(state),
         scheduled=0 if (scheduled := state.fleet.scheduled()) is None else scheduled.count,
         depths=state.depths,

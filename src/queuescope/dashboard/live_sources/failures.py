@@ -8,23 +8,15 @@ from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.view.present.live_sources import FailedGroup, FailedJob, Failures
 
 if TYPE_CHECKING:
-    from queuescope.known import Known
     from queuescope.watch import RecentFailures
 
 
-def recent_failures(known: Known[RecentFailures], clock_ahead: float = 0.0) -> Failures:
+def recent_failures(state: RecentFailures, clock_ahead: float = 0.0) -> Failures:
     """The failures of the job history, whose times are the broker's; ``clock_ahead`` is how far our
     clock is ahead of that.
     """
-    cause = "" if known.error is None else str(known.error)
-    state, since = known.value, known.failing_since
-    if state is None:
-        return Failures(cause=cause, failing_since=since)
     report = state.report
     return Failures(
-        known.as_of,
-        cause,
-        since,
         tuple(
             FailedGroup(
                 group.fingerprint,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from queuescope.dashboard.live_sources.source import live_source
 from queuescope.figures import duration_words
 from queuescope.panels import RANKED_QUANTILE
 from queuescope.panels.template import RECENT_SECONDS
-from queuescope.view.present.live_sources import LiveFigure, LiveSource, Origin
+from queuescope.view.present.live_sources import LiveFigure, LiveReport, LiveSource, Origin
 from queuescope.words import counted
 
 if TYPE_CHECKING:
@@ -26,9 +25,10 @@ _NOT_SORTED = (
 
 def history_source(known: Known[JobTotals]) -> LiveSource:
     """What became of the jobs of the last day, as the job history tells of it."""
-    totals = known.value
-    if totals is None:
-        return live_source(Origin.JOB_HISTORY, known, measures=MEASURES)
+    return LiveSource(Origin.JOB_HISTORY, known.map(_report), MEASURES)
+
+
+def _report(totals: JobTotals) -> LiveReport:
     figures: dict[str, LiveFigure] = {}
     why_not = dict.fromkeys(MEASURES, "the job history holds no job of the last 24 hours")
     if totals.ended_in_day:
@@ -50,12 +50,9 @@ def history_source(known: Known[JobTotals]) -> LiveSource:
         if (latency := _latency(totals)) is not None:
             figures["p95_latency"] = latency
             del why_not["p95_latency"]
-    return live_source(
-        Origin.JOB_HISTORY,
-        known,
-        measures=MEASURES,
-        figures=figures,
-        why_not=why_not,
+    return LiveReport(
+        figures,
+        why_not,
         completion_per_second=totals.left_per_second,
         completion_seconds=_less_than(totals, totals.window_seconds),
     )

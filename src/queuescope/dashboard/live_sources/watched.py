@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 from queuescope.dashboard.live_sources.broker import broker_source
 from queuescope.dashboard.live_sources.failures import recent_failures
 from queuescope.dashboard.live_sources.job_history import MEASURES, history_source
-from queuescope.dashboard.live_sources.source import live_source
 from queuescope.errors import UnsupportedBrokerError
-from queuescope.view.present.live_sources import Act, Acts, Failures, LiveSource, Origin
+from queuescope.known import Known
+from queuescope.view.present.live_sources import (
+    Act,
+    Acts,
+    Failures,
+    LiveReport,
+    LiveSource,
+    Origin,
+)
 
 if TYPE_CHECKING:
     from queuescope.dashboard.services import Services
@@ -38,12 +45,12 @@ class WatchedSources:
             writing = self._services.writing_error
             ahead = self.clock_ahead()
             source = broker_source(self._services.broker.known, writing)
-            depths = tuple((at + ahead, depth) for at, depth in source.depths)
-            found.append(replace(source, depths=depths))
+            found.append(replace(source, known=source.known.map(lambda r: _by_our_clock(r, ahead))))
         if self._services.totals is not None:
             found.append(history_source(self._services.totals.known))
         if self._services.acts is not None:
-            found.append(live_source(Origin.AUDIT, self._services.acts.known))
+            acts = self._services.acts.known
+            found.append(LiveSource(Origin.AUDIT, acts.map(lambda _: LiveReport())))
         for origin, refusal in (
             (Origin.BROKER, self._services.refused_broker),
             (Origin.JOB_HISTORY, self._services.refused_jobs),
@@ -51,11 +58,7 @@ class WatchedSources:
             # A broker of another kind is no failure: nobody can ask it anything.
             if refusal is not None and not isinstance(refusal, UnsupportedBrokerError):
                 since = self._services.opened_at
-                found.append(
-                    LiveSource(
-                        origin, cause=str(refusal), kind="configuration", failing_since=since
-                    )
-                )
+                found.append(LiveSource(origin, Known(error=refusal, failing_since=since)))
         return tuple(without_jobs(one) for one in found) if self._is_narrowed else tuple(found)
 
     def acts(self) -> Acts | None:
@@ -67,9 +70,16 @@ class WatchedSources:
         acts = (Act(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
         return Acts(tuple(acts), None if recorded.begin is None else recorded.begin + ahead)
 
-    def failures(self) -> Failures | None:
-        watch = self._services.failures
-        return None if watch is None else recent_failures(watch.known, self.clock_ahead())
+    def failures(self) -> Known[Failures] | None:
+        watch, ahead = self._services.failures, self.clock_ahead()
+        return (
+            None if watch is None else watch.known.map(lambda found: recent_failures(found, ahead))
+        )
+
+
+def _by_our_clock(report: LiveReport, ahead: float) -> LiveReport:
+    """``report`` of the broker, by whose clock ours is so far ``ahead``."""
+    return replace(report, depths=tuple((at + ahead, depth) for at, depth in report.depths))
 
 
 def without_jobs(source: LiveSource) -> LiveSource:
@@ -77,7 +87,12 @@ def without_jobs(source: LiveSource) -> LiveSource:
     return replace(
         source,
         measures=source.measures - _OF_JOBS,
-        figures={name: one for name, one in source.figures.items() if name not in _OF_JOBS},
-        completion_per_second=None,
-        depths=(),
+        known=source.known.map(
+            lambda report: replace(
+                report,
+                figures={name: f for name, f in report.figures.items() if name not in _OF_JOBS},
+                completion_per_second=None,
+                depths=(),
+            )
+        ),
     )

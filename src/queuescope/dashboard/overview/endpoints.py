@@ -37,7 +37,7 @@ class OverviewEndpoints:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         if interval:
             self._server.metrics.audience.polled(_page(request), interval)
-            self._server.snapshots.watch(snapshot.view, interval)
+            self._server.views.watch(snapshot.view, interval)
         self._server.metrics.viewed(snapshot)
         if accepts("br", request.headers.get("accept-encoding", "")):
             response = _json(snapshot.body_brotli, encoding="br")
@@ -52,14 +52,14 @@ class OverviewEndpoints:
             age = _age(request.query_params.get("age"), self._server.settings.refresh_seconds or 60)
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
-        return _json(await self._server.standing.get(max_age_seconds=age))
+        return _json(await self._server.views.overview.get(max_age_seconds=age))
 
     async def flow(self, request: Request) -> Response:
         try:
             view = self._server.view_of(request.query_params)
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
-        return _json(await self._server.flows.get(view))
+        return _json(await self._server.views.flow_histories.get(view))
 
 
 def _page(request: Request) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,15 @@ from queuescope.panels import Panel, Resolution
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, duration, union
 from queuescope.timeseries import Frame, Grid, Labels
-from queuescope.view.overview.alerts import AlertRules, AlertScope
+from queuescope.view.charts.live_end import LiveEnds
+from queuescope.view.charts.readings import MAX_CHARTS, Drawing, recheck_seconds
+from queuescope.view.source.alert_rules import AlertRules, AlertScope
 
 _MAX_SHOWN = 50
 _LABEL = "queuescope_alert"
 _BEGAN, _UNTIL, _FIRED = "began", "until", "fired"
 _NOW = "now"
+_OPEN = "alerts|"
 _FINEST_SECONDS, _COARSEST_SECONDS = 15, 60
 _HIDDEN_LABELS = {"alertname", "severity", "alertstate", "__name__", _LABEL}
 
@@ -63,6 +67,15 @@ class PastAlerts:
     more: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was read ``at`` (our clock), as of ``source_now``."""
+
+    frame: Frame
+    at: float
+    source_now: float
+
+
 class AlertHistories:
     """Reads the alerts of a range that are about one of the panels."""
 
@@ -80,7 +93,9 @@ class AlertHistories:
         self._reader = reader
         self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
         self._scope = scope
+        self._clock = clock
         self._rules = AlertRules(client, panels, clock)
+        self._kept: OrderedDict[tuple[str, Grid, str | None], _Kept] = OrderedDict()
 
     async def selector(self, *, may_ask: bool) -> str:
         """The matcher of the alerts that are about a panel, as PromQL; empty: none is known."""
@@ -92,37 +107,42 @@ class AlertHistories:
         chosen = Matcher("alertname", "=~", "|".join(map(re.escape, sorted(names))))
         return self._scope.narrowed(str(chosen))
 
-    async def read(
-        self,
-        selector: str,
-        grid: Grid,
-        resolution: Resolution,
-        source_now: float,
-        epoch: str | None,
-    ) -> Frame:
-        """What is recorded at the closed steps of ``grid``; empty where the source is away."""
+    async def read(self, selector: str, drawing: Drawing, resolution: Resolution) -> Frame:
+        """What is recorded at the closed steps, kept as the charts are; empty where the source is
+        away.
+        """
+        grid, source = drawing.grid, drawing.source
+        if not selector:
+            return Frame.empty(grid)
+        key = (selector, grid, source.epoch)
+        kept = self._kept.get(key)
+        if kept is not None and drawing.may_keep:
+            is_young = 0 <= self._clock() - kept.at < recheck_seconds(grid.step_seconds)
+            if is_young and drawing.settles_at(resolution) <= kept.source_now:
+                return kept.frame
         query = union(_LABEL, _texts(selector, resolution, grid.step_seconds))
-        reading = await self._reader.read(query, grid, source_now=source_now, epoch=epoch)
-        frame = reading.frame
-        return Frame.empty(grid) if frame is None else Frame.assembled(grid, [frame])
+        reading = await self._reader.read(query, grid, source_now=source.now, epoch=source.epoch)
+        found = () if reading.frame is None else (reading.frame,)
+        frame = Frame.assembled(grid, found)
+        self._kept[key] = _Kept(frame, self._clock(), source.now)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MAX_CHARTS:
+            self._kept.popitem(last=False)
+        return frame
 
     def open_texts(
         self, selector: str, resolution: Resolution, open_seconds: float
     ) -> Mapping[str, str]:
         """What to ask of the step that is still open: PromQL by name."""
         texts = {
-            f"alerts_{name}": text
+            f"{_OPEN}{name}": text
             for name, text in _texts(selector, resolution, open_seconds).items()
         }
-        return {**texts, f"alerts_{_NOW}": f"ALERTS_FOR_STATE{{{selector}}}"}
+        return {**texts, f"{_OPEN}{_NOW}": f"ALERTS_FOR_STATE{{{selector}}}"}
 
-    def alerts(
-        self,
-        frame: Frame,
-        open_series: Mapping[str, Sequence[tuple[Labels, float]]],
-        live_at: float | None,
-    ) -> PastAlerts:
-        """The alerts of the range from its closed steps and, until ``live_at``, the open one."""
+    def alerts(self, frame: Frame, live: LiveEnds | None) -> PastAlerts:
+        """The alerts of the range from its closed steps and the open one."""
+        live_at = None if live is None else live.at
         times = [*frame.grid.timestamps().tolist(), *([] if live_at is None else [live_at])]
         rows: dict[Labels, dict[str, list[float]]] = {}
 
@@ -138,9 +158,10 @@ class AlertHistories:
         for labels, values in zip(frame.series, frame.values, strict=True):
             padded = np.append(values, [] if live_at is None else [math.nan])
             put(labels, dict(labels).get(_LABEL, ""), padded.tolist())
-        for name, series in open_series.items():
-            for labels, value in series:
-                put(labels, name.removeprefix("alerts_"), [value])
+        for name, series in ({} if live is None else live.series).items():
+            if name.startswith(_OPEN):
+                for labels, value in series:
+                    put(labels, name.removeprefix(_OPEN), [value])
         found = [
             alert for labels, row in rows.items() for alert in self._activations(labels, row, times)
         ]

@@ -7,7 +7,7 @@ new step. Where the samples of a step come late, they are seen within ``RECHECK_
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,19 @@ from queuescope.cache import CachedReader
 from queuescope.figures import duration_words
 from queuescope.figures.figure import encode_values
 from queuescope.health import MOVEMENT_SECONDS, DrainHistory, DrainState, drain_history
-from queuescope.panels import Dashboard, render
+from queuescope.panels import render
 from queuescope.prometheus.promql import parts_of, union
 from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Floats, Frame, Grid, Labels, Reading, State
+from queuescope.view.present.values import PresentValues
 from queuescope.view.selection import View
-from queuescope.view.source.state import Bearings, Surveyor
+from queuescope.view.source.state import SourceState
 
 RECHECK_SECONDS = 300.0
 
 _SETTLING_SECONDS = 5.0
 # Old enough that the question for the charts serves here as well.
-_BEARINGS_SECONDS = 60.0
+_STATE_SECONDS = 60.0
 _MAX_KEPT = 64
 _MINUTE = 60
 _LABEL = "queuescope_flow"
@@ -61,20 +62,13 @@ class _Kept:
 class FlowHistories:
     """Makes the history of a view on request; equal views that ask at once share one reading."""
 
-    def __init__(
-        self,
-        reader: CachedReader,
-        surveyor: Surveyor,
-        dashboard: Dashboard,
-        *,
-        matchers: str,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, present: PresentValues, reader: CachedReader) -> None:
+        source = present.source
+        self._present = present
         self._reader = reader
-        self._surveyor = surveyor
-        self._dashboard = dashboard
-        self._matchers = matchers
-        self._clock = clock
+        self._dashboard = source.dashboard
+        self._matchers = source.matchers
+        self._clock = source.clock
         self._kept: OrderedDict[View, _Kept] = OrderedDict()
         self._flights = SingleFlight[View, None, bytes]()
 
@@ -93,44 +87,44 @@ class FlowHistories:
         flow = self._dashboard.flow
         if flow is None or not flow.has_history:
             return orjson.dumps({"state": State.EMPTY, "cause": _NO_HISTORY, "states": ""})
-        bearings = await self._surveyor.bearings(max_age_seconds=_BEARINGS_SECONDS)
-        grid = view.grid(bearings.source_now, bearings.scrapes.fastest_seconds)
+        source = await self._present.state(max_age_seconds=_STATE_SECONDS)
+        grid = view.grid(source.now, source.scrapes.fastest_seconds)
         kept = self._kept.get(view)
-        if kept is not None and self._is_good(kept, grid, bearings):
+        if kept is not None and self._is_good(kept, grid, source):
             return kept.body
         step = grid.step_seconds
         window_steps = -(-flow.window_seconds // step)
-        both = bearings.resolution(step, flow.waiting, flow.completed)
+        both = source.resolution(step, flow.waiting, flow.completed)
         # A depth that is told seldom stands still in between.
         movement_steps = -(-max(MOVEMENT_SECONDS, 2 * both.scrape_interval_seconds) // step)
         window_steps = max(window_steps, movement_steps)
         wide = Grid(grid.start - window_steps * step, grid.end, step)
         templates = {_WAITING: flow.waiting, _COMPLETED: flow.completed}
         query = union(
-            _LABEL, {name: self._filled(one, bearings, step) for name, one in templates.items()}
+            _LABEL, {name: self._filled(one, source, step) for name, one in templates.items()}
         )
         reading = await self._reader.read(
             query,
             wide,
-            source_now=bearings.source_now,
-            epoch=bearings.epoch,
+            source_now=source.now,
+            epoch=source.epoch,
             late_seconds=both.unsettled_seconds,
         )
         body = orjson.dumps(_content(reading, grid, wide, window_steps, movement_steps))
-        settled = bearings.source_now >= (grid.end + both.newest_after_seconds + _SETTLING_SECONDS)
+        settled = source.now >= (grid.end + both.newest_after_seconds + _SETTLING_SECONDS)
         if reading.state is State.FRESH and settled:
-            self._kept[view] = _Kept(grid, bearings.epoch, self._clock(), body)
+            self._kept[view] = _Kept(grid, source.epoch, self._clock(), body)
             self._kept.move_to_end(view)
             while len(self._kept) > _MAX_KEPT:
                 self._kept.popitem(last=False)
         return body
 
-    def _filled(self, template: str, bearings: Bearings, step_seconds: int) -> str:
-        resolution = bearings.resolution(step_seconds, template)
+    def _filled(self, template: str, source: SourceState, step_seconds: int) -> str:
+        resolution = source.resolution(step_seconds, template)
         return render(template, resolution, self._matchers)
 
-    def _is_good(self, kept: _Kept, grid: Grid, bearings: Bearings) -> bool:
-        same = (kept.grid, kept.epoch) == (grid, bearings.epoch) and bearings.error is None
+    def _is_good(self, kept: _Kept, grid: Grid, source: SourceState) -> bool:
+        same = (kept.grid, kept.epoch) == (grid, source.epoch) and source.error is None
         return same and 0 <= self._clock() - kept.read_at < RECHECK_SECONDS
 
 

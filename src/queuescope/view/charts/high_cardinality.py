@@ -17,7 +17,7 @@ from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import Matcher, selector
 from queuescope.timeseries import Grid, Labels
 
-CROWD = 500
+HIGH_CARDINALITY = 500
 """Up to so many values all are asked for and ranked by their worst point of the range."""
 
 _LOOKS = 6
@@ -31,7 +31,7 @@ _TOO_MUCH = (SourceErrorKind.TIMEOUT, SourceErrorKind.EXECUTION, SourceErrorKind
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class WorstValues:
     """``worst`` are the values to ask for, of ``total`` that were seen in the range."""
 
     by: str
@@ -65,8 +65,10 @@ class _Ranking:
     met: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
-class Crowds:
-    """Finds out whether a breakdown is a crowd, and who is worst in it. Remembers both a while."""
+class HighCardinality:
+    """Finds out whether a breakdown has very many values, and the worst of them. Remembers both for
+    a while.
+    """
 
     def __init__(
         self,
@@ -94,8 +96,9 @@ class Crowds:
         live_at: float | None = None,
         *,
         is_away: bool = False,
-    ) -> Crowd | None:
-        """The crowd that ``panel`` by label ``by`` is on ``grid``, None when it is none.
+    ) -> WorstValues | None:
+        """The worst values of ``panel`` by label ``by`` on ``grid``; None where there are so few
+        that all are asked for.
 
         Who is worst is judged at ``_LOOKS`` instants of the range, as “now” is, for a while; where
         the source cannot do that in time, at its end. With ``live_at`` (source time), until when
@@ -112,26 +115,26 @@ class Crowds:
         if not (is_young and is_same):
             try:
                 count = await self._count(panel, by, grid)
-                if count.total <= CROWD:
+                if count.total <= HIGH_CARDINALITY:
                     return None
                 looks = await self._looks(panel, by, grid, resolution)
             except SourceError:
                 if key not in self._ranked:
                     raise
                 # In an outage the last ones are those of whom data are held.
-                return self._crowd(by, ranking)
+                return self._worst_values(by, ranking)
             kept_until = self._clock() + _RANKED_KEPT_SECONDS
             ranking = _Ranking(kept_until, grid.end, count, looks, ranking.met)
             _keep(self._ranked, key, ranking)
         if live_at is not None and not is_away:
             now = await self._bad_now(panel, by, resolution, live_at)
             self._meet(ranking, now, live_at, grid.start)
-        return self._crowd(by, ranking)
+        return self._worst_values(by, ranking)
 
-    def _crowd(self, by: str, ranking: _Ranking) -> Crowd:
+    def _worst_values(self, by: str, ranking: _Ranking) -> WorstValues:
         worst = tuple(sorted({*ranking.looks, *ranking.met}))
         # Where none has a number just then, some at least are read, which tells their state.
-        return Crowd(by, worst or ranking.count.some, ranking.count.total)
+        return WorstValues(by, worst or ranking.count.some, ranking.count.total)
 
     def _meet(self, ranking: _Ranking, now: Mapping[str, float], at: float, since: float) -> None:
         """Take those in who are worse ``now``, ``at`` source time, than the worst of the range,

@@ -1,4 +1,4 @@
-"""The step that is still open, of all charts of a view, asked for in one question."""
+"""The step that is still open, of all charts of a view, asked for in one query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parts_of, union
 from queuescope.timeseries import UNDEFINED, Labels
-from queuescope.view.present.questions import ABOUT_THE_QUESTION
+from queuescope.view.present.fetcher import ABOUT_THE_QUERY
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class LiveEnds:
     warnings: tuple[str, ...] = ()
 
 
-async def ask_live_ends(
+async def fetch_live_ends(
     client: PrometheusClient,
     panels: Sequence[OpenPanel],
     begun: int,
@@ -74,13 +74,13 @@ async def ask_live_ends(
     """The open steps of ``panels``, from ``begun`` until ``at`` (source time), and what else is
     asked ``beside`` them, PromQL by name; never raises for a source.
 
-    Should the source refuse the one question, each chart asks its own, and those that are refused
+    Should the source refuse the one query, each chart asks its own, and those that are refused
     again have no open step.
     """
     try:
         return await _together(client, panels, begun, at, beside or {})
     except SourceError as exc:
-        if exc.kind not in ABOUT_THE_QUESTION:
+        if exc.kind not in ABOUT_THE_QUERY:
             return LiveEnds(at, error=exc)
     # What stands beside them is left out until the next time.
     alone = await asyncio.gather(*(_alone(client, panel, begun, at) for panel in panels))
@@ -97,7 +97,7 @@ async def _alone(client: PrometheusClient, panel: OpenPanel, begun: int, at: flo
     try:
         return await _together(client, [panel], begun, at, {})
     except SourceError as exc:
-        if exc.kind not in ABOUT_THE_QUESTION:
+        if exc.kind not in ABOUT_THE_QUERY:
             return LiveEnds(at, error=exc)
         logger.warning("cannot read the open step of %s: %s (%s)", panel.panel.id, exc, exc.detail)
         return LiveEnds(at)

@@ -19,7 +19,8 @@ from queuescope.errors import ConfigurationError
 from queuescope.panels import PerWorker, render
 from queuescope.prometheus.promql import quote
 from queuescope.timeseries import Floats, Frame, Grid, Reading, State
-from queuescope.view.source.state import Bearings, Surveyor
+from queuescope.view.present.values import PresentValues
+from queuescope.view.source.state import SourceState
 
 SPAN_SECONDS = 7 * 86_400
 STEP_SECONDS = 3_600
@@ -106,19 +107,16 @@ class WorkerTrends:
     def __init__(
         self,
         board: TrendBoard,
+        present: PresentValues,
         reader: CachedReader,
-        surveyor: Surveyor,
         per_worker: PerWorker,
-        *,
-        matchers: str,
-        clock: Callable[[], float],
     ) -> None:
         self._board = board
         self._reader = reader
-        self._surveyor = surveyor
+        self._present = present
         self._per_worker = per_worker
-        self._matchers = matchers
-        self._clock = clock
+        self._matchers = present.source.matchers
+        self._clock = present.source.clock
         self._reads: dict[str, _Read] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -135,8 +133,8 @@ class WorkerTrends:
         due = [worker for worker in wanted if self._is_due(worker)]
         if not due:
             return
-        bearings = await self._surveyor.bearings(max_age_seconds=_YOUNG_SECONDS)
-        await asyncio.gather(*(self._read(worker, bearings) for worker in due))
+        source = await self._present.state(max_age_seconds=_YOUNG_SECONDS)
+        await asyncio.gather(*(self._read(worker, source) for worker in due))
 
     def _is_due(self, worker: str) -> bool:
         read = self._reads.get(worker)
@@ -150,9 +148,9 @@ class WorkerTrends:
             self._clock() - read.end >= STEP_SECONDS + _SETTLING_SECONDS
         )
 
-    async def _read(self, worker: str, bearings: Bearings) -> None:
-        grid = Grid.ending_at(bearings.source_now, SPAN_SECONDS, STEP_SECONDS)
-        resolution = bearings.resolution(STEP_SECONDS, self._per_worker.throughput)
+    async def _read(self, worker: str, source: SourceState) -> None:
+        grid = Grid.ending_at(source.now, SPAN_SECONDS, STEP_SECONDS)
+        resolution = source.resolution(STEP_SECONDS, self._per_worker.throughput)
         try:
             query = render(
                 self._per_worker.throughput,
@@ -167,8 +165,8 @@ class WorkerTrends:
                 reading = await self._reader.read(
                     query,
                     grid,
-                    source_now=bearings.source_now,
-                    epoch=bearings.epoch,
+                    source_now=source.now,
+                    epoch=source.epoch,
                     late_seconds=resolution.unsettled_seconds,
                 )
             trend = _trend(reading, grid)

@@ -7,29 +7,27 @@ the charts, and for the verdict.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.health import Finding, Health
+from queuescope.known import Known
 from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.client import Alert
-from queuescope.prometheus.promql import Matcher, render_matchers
 from queuescope.timeseries import State
+from queuescope.view.source.alert_rules import AlertRules, AlertScope
+from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
 
 _MAX_ALERTS = 50
 _KEPT_SECONDS = 15.0
-_RULES_KEPT_SECONDS = 600.0
-_NAMES = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*|"[^"\\]+"')
 _HIDDEN_LABELS = {"alertname", "severity"}
 _MOST_NAMED = 5
-# By convention such an alert notifies nobody; the best known fires always, to show that it can.
-_FOR_NOBODY = Matcher("severity", "!=", "none")
 _PASSING = (
     SourceErrorKind.CANNOT_CONNECT,
     SourceErrorKind.TIMEOUT,
@@ -39,38 +37,6 @@ _PASSING = (
 
 ALERT = "alert"
 """The rule of an alert that fires."""
-
-
-class AlertScope:
-    """Which alerts concern this page: those that ``matchers`` choose, as in a selector, without
-    those of severity “none”.
-
-    Raises ``ConfigurationError`` for an expression that only Prometheus could read.
-    """
-
-    def __init__(self, matchers: Sequence[Matcher] = ()) -> None:
-        self._matchers = (*matchers, _FOR_NOBODY)
-        self._expressions = {}
-        for matcher in self._matchers:
-            if matcher.operator in ("=~", "!~"):
-                try:
-                    self._expressions[matcher] = re.compile(matcher.value)
-                except re.error as exc:
-                    raise ConfigurationError(
-                        f"alert_selector: {matcher.value!r} cannot be used: {exc}"
-                    ) from exc
-
-    def holds(self, labels: Mapping[str, str]) -> bool:
-        return all(self._matches(one, labels.get(one.name, "")) for one in self._matchers)
-
-    def narrowed(self, selector: str) -> str:
-        """``selector``, rendered PromQL, of which only the alerts of this scope are left."""
-        return f"{selector},{render_matchers(self._matchers)}"
-
-    def _matches(self, matcher: Matcher, value: str) -> bool:
-        expression = self._expressions.get(matcher)
-        is_met = value == matcher.value if expression is None else bool(expression.fullmatch(value))
-        return is_met == (not matcher.operator.startswith("!"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +55,15 @@ class ActiveAlert:
 @dataclass(frozen=True, slots=True)
 class Alerts:
     """Firing before pending, newest first. ``more`` counts those beyond the first fifty, and
-    ``firing`` are all that fire. ``kind`` names the failure where there is a ``cause``.
+    ``firing`` are all that fire.
     """
 
-    state: State = State.UNAVAILABLE
     active: tuple[ActiveAlert, ...] = ()
     more: int = 0
-    as_of: float | None = None
-    cause: str = ""
     firing: tuple[ActiveAlert, ...] = ()
-    kind: SourceErrorKind | None = None
 
 
-def alert_findings(alerts: Alerts, *, source_answers: bool) -> list[Finding]:
+def alert_findings(known: Known[Alerts], *, source_answers: bool) -> list[Finding]:
     """What the alerts mean for the verdict: each that fires, once by name and severity.
 
     Where alerts could be read before, or will be once the source recovers, and cannot now, it is
@@ -110,12 +72,12 @@ def alert_findings(alerts: Alerts, *, source_answers: bool) -> list[Finding]:
     if not source_answers:
         # That the source is away is told by itself.
         return []
-    if alerts.cause:
-        is_lost = alerts.as_of is not None or alerts.kind in _PASSING
-        cause = f"whether alerts are firing is not known: {alerts.cause}"
+    if known.error is not None:
+        is_lost = known.value is not None or known.kind in _PASSING
+        cause = f"whether alerts are firing is not known: {known.cause}"
         return [Finding(ALERT, Health.UNKNOWN, cause=cause)] if is_lost else []
     groups: dict[tuple[str, str], list[ActiveAlert]] = {}
-    for alert in alerts.firing:
+    for alert in known.value.firing if known.value else ():
         groups.setdefault((alert.name, alert.severity), []).append(alert)
     found = [
         Finding(
@@ -139,38 +101,6 @@ def _firing_words(name: str, severity: str, count: int) -> str:
     return f"alert {name}{of} is firing{times}"
 
 
-class AlertRules:
-    """Which chart each alert is about, asked for only as often as rules change."""
-
-    def __init__(
-        self, client: PrometheusClient, panels: tuple[Panel, ...], clock: Callable[[], float]
-    ) -> None:
-        self._client = client
-        self._panels = panels
-        self._clock = clock
-        self._asked_at = float("-inf")
-        self.panel_of: dict[str, str | None] = {}
-        """By the name of an alert, the panel that it is about; None: about no panel."""
-
-    async def renew(self, names: Iterable[str] = ()) -> None:
-        """Ask if it is long ago, or one of ``names`` is not known. Never raises for a source."""
-        young = 0 <= self._clock() - self._asked_at < _RULES_KEPT_SECONDS
-        if young and set(names) <= self.panel_of.keys():
-            return
-        self._asked_at = self._clock()
-        try:
-            rules = [rule for group in await self._client.rules() for rule in group.rules]
-        except SourceError as exc:
-            logger.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
-            return
-        recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
-        self.panel_of = dict.fromkeys(names)
-        for rule in rules:
-            if rule.type == "alerting":
-                panel = self.panel_of.get(rule.name)
-                self.panel_of[rule.name] = panel or _panel(rule.query, self._panels, recorded)
-
-
 class AlertReader:
     """Asks for the active alerts, and for the rules behind them only as often as these change."""
 
@@ -189,30 +119,26 @@ class AlertReader:
         self._replica_labels = replica_labels
         self._scope = scope
         self._rules = AlertRules(client, panels, clock)
-        self._last = Alerts()
+        self._last: Known[Alerts] = Known()
         self._asked_at = float("-inf")
 
-    async def read(
-        self, error: SourceError | None, source_now: float, *, anew: bool = False
-    ) -> Alerts:
+    async def read(self, source: SourceState, *, anew: bool = False) -> Known[Alerts]:
         """The alerts as of the last seconds, or with ``anew`` as of now; while the source is away
-        (``error``) the last ones, as stale.
+        the last ones. Times are the source's.
         """
-        answered = self._last.state in (State.FRESH, State.IDLE)
         young = 0 <= self._clock() - self._asked_at < _KEPT_SECONDS
-        if error is None and not (answered and young and not anew):
+        if source.error is not None:
+            self._last = self._last.failed(source.error, source.now)
+        elif anew or not (self._last.is_fresh and young):
             self._asked_at = self._clock()
             try:
-                self._last = await self._read(source_now)
+                self._last = self._last.answered(await self._fetch(), source.now)
             except SourceError as exc:
                 logger.warning("cannot read the alerts: %s (%s)", exc, exc.detail)
-                error = exc
-        if error is not None:
-            state = State.UNAVAILABLE if self._last.as_of is None else State.STALE
-            self._last = replace(self._last, state=state, cause=str(error), kind=error.kind)
+                self._last = self._last.failed(exc, source.now)
         return self._last
 
-    async def _read(self, source_now: float) -> Alerts:
+    async def _fetch(self) -> Alerts:
         alerts = [
             alert
             for alert in await self._client.alerts()
@@ -222,20 +148,19 @@ class AlertReader:
         if names:
             await self._rules.renew(names)
         panel_of = self._rules.panel_of
-        told = [
+        found = [
             _active(alert, panel_of.get(_name(alert)), self._replica_labels) for alert in alerts
         ]
-        # Of what several servers tell, the one that began first, and fires where one does.
-        told.sort(key=lambda alert: (alert.state != "firing", alert.since or 0))
-        once = {(one.name, one.severity, one.labels): one for one in reversed(told)}
-        found = list(told if not self._replica_labels else once.values())
+        if self._replica_labels:
+            # Of what several servers tell, the one that began first, and fires where one does.
+            found.sort(key=lambda alert: (alert.state != "firing", alert.since or 0))
+            once = {(one.name, one.severity, one.labels): one for one in reversed(found)}
+            found = list(once.values())
         found.sort(key=lambda alert: (alert.state != "firing", -(alert.since or 0)))
         return Alerts(
-            State.FRESH if found else State.IDLE,
             tuple(found[:_MAX_ALERTS]),
             max(0, len(found) - _MAX_ALERTS),
-            source_now,
-            firing=tuple(alert for alert in found if alert.state == "firing"),
+            tuple(alert for alert in found if alert.state == "firing"),
         )
 
 
@@ -262,23 +187,31 @@ def _active(alert: Alert, panel: str | None, replica_labels: Collection[str]) ->
     )
 
 
-def _panel(query: str, panels: tuple[Panel, ...], recorded: dict[str, str]) -> str | None:
-    """The panel that reads what ``query`` reads first, be it through a recording rule."""
-    for name in _names(query):
-        names = set(_names(recorded[name])) if name in recorded else {name}
-        for panel in panels:
-            if names.intersection(panel.all_metrics):
-                return panel.id
-    return None
-
-
-def _names(query: str) -> list[str]:
-    """What may name a metric, also in quotes."""
-    return [name.strip('"') for name in _NAMES.findall(query)]
-
-
 def _instant(text: str | None) -> float | None:
     try:
         return None if text is None else datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def alert_content(known: Known[Alerts]) -> dict[str, Any]:
+    """The alerts and how far they can be trusted."""
+    alerts = known.value or Alerts()
+    return {
+        "alerts": [
+            {
+                "name": alert.name,
+                "state": alert.state,
+                "severity": alert.severity,
+                "summary": alert.summary,
+                "since": alert.since,
+                "panel": alert.panel,
+                "labels": dict(alert.labels),
+            }
+            for alert in alerts.active
+        ],
+        "alertsMore": alerts.more,
+        "alertsState": State.IDLE if known.is_fresh and not alerts.active else known.state,
+        "alertsCause": known.cause,
+        "alertsAsOf": known.as_of,
+    }

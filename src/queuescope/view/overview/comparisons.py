@@ -1,18 +1,25 @@
-"""What the cards compare their figures with: the same time yesterday and last week."""
+"""What the cards compare their figures with, the same time yesterday and last week, and how."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from queuescope.errors import SourceError
-from queuescope.panels import Dashboard, Measure
+from queuescope.figures import Bounds, figure_words, value_words
+from queuescope.health import Worse
+from queuescope.panels import Dashboard, Kind, Measure
 from queuescope.prometheus import PrometheusClient
 from queuescope.view.overview.days import STEP_SECONDS
-from queuescope.view.present.questions import Asker, Present, present_by, present_of
-from queuescope.view.source.state import Bearings
+from queuescope.view.overview.reason import rounded
+from queuescope.view.present.fetcher import PresentFetcher
+from queuescope.view.present.figures import Figure
+from queuescope.view.present.present import Present
+from queuescope.view.present.queries import present_name, present_query
+from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +28,7 @@ COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
 
 # What is past is asked for four times an hour; with all buckets once is enough.
 _WHOLE_SECONDS = 3_600.0
+_SAME_RATIO = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +51,52 @@ class Comparisons:
         clock: Callable[[], float],
     ) -> None:
         # Each with its own: the buckets that were enough a quarter of an hour before are so again.
-        self._askers = {
-            name: Asker(client, matchers=matchers, clock=clock, whole_seconds=_WHOLE_SECONDS)
+        self._fetchers = {
+            name: PresentFetcher(
+                client, matchers=matchers, clock=clock, whole_seconds=_WHOLE_SECONDS
+            )
             for name in COMPARED
         }
-        self._questions = tuple(present_of(dashboard, one) for one in dashboard.measures)
+        self._queries = tuple(present_query(dashboard, one) for one in dashboard.measures)
         self._then: dict[str, _Then] = {}
 
-    def of(self, name: str, measure: Measure) -> Present:
-        """The card's figure at the time that ``COMPARED`` calls ``name``."""
-        then = self._then.get(name)
-        return Present() if then is None else then.found.get(present_by(measure), Present())
+    def changes(self, measure: Measure, figure: Figure) -> list[dict[str, str]]:
+        """The card's changes, in words. Part of a figure is compared with nothing: it differs by
+        what it lacks.
+        """
+        if figure.shown.warnings:
+            return []
+        between = {name: self._between(name, measure, figure) for name in COMPARED}
+        return changes_content(measure, figure.shown, between)
 
-    async def renew(self, bearings: Bearings) -> None:
+    def _between(self, name: str, measure: Measure, figure: Figure) -> Bounds | None:
+        """Between what the change lies since the time that ``COMPARED`` calls ``name``; None: it is
+        not known.
+        """
+        held = self._then.get(name)
+        then = Present() if held is None else held.found.get(present_name(measure), Present())
+        was, now = then.between, figure.shown.between
+        if was is None or now is None:
+            return None
+        least, most = now[0] - was[1], now[1] - was[0]
+        # What lies between bounds is above the lower one.
+        least = least if figure.shown.bounds is None else math.nextafter(least, math.inf)
+        most = most if then.bounds is None else math.nextafter(most, -math.inf)
+        return None if math.isnan(least) or math.isnan(most) else (least, most)
+
+    async def renew(self, source: SourceState) -> None:
         """Bring the figures up to the present quarter of an hour; never raises for a source."""
-        if bearings.error is None:
-            await asyncio.gather(*(self._renew(name, bearings) for name in COMPARED))
+        if source.error is None:
+            await asyncio.gather(*(self._renew(name, source) for name in COMPARED))
 
-    async def _renew(self, name: str, bearings: Bearings) -> None:
+    async def _renew(self, name: str, source: SourceState) -> None:
         ago = COMPARED[name]
-        at = int(bearings.source_now // STEP_SECONDS) * STEP_SECONDS - ago
+        at = int(source.now // STEP_SECONDS) * STEP_SECONDS - ago
         held = self._then.get(name)
         if held is not None and held.at == at:
             return
         try:
-            answers = await self._askers[name].ask(self._questions, bearings.scrapes, at)
+            answers = await self._fetchers[name].fetch(self._queries, source.scrapes, at)
         except SourceError as exc:
             # The card says that there is nothing to compare with.
             logger.warning("cannot compare with %s: %s (%s)", name, exc, exc.detail)
@@ -82,3 +111,61 @@ class Comparisons:
             if present.value is not None and not present.warnings
         }
         self._then[name] = _Then(at, found)
+
+
+def changes_content(
+    measure: Measure, shown: Present, changes: Mapping[str, Bounds | None]
+) -> list[dict[str, str]]:
+    """By what each is compared with, between what the change lies, in words; None: it is not known.
+
+    Better or worse only by all that is compared with, and by two moments at least: one of them
+    alone may itself have been unusual, such as a burst of yesterday.
+    """
+    worse = None if measure.limits is None else measure.limits.worse
+    found = [
+        {"against": name, **_change(measure.panel.kind, worse, between, shown)}
+        for name, between in changes.items()
+    ]
+    tones = {change["tone"] for change in found}
+    if len(found) > 1 and len(tones) == 1:
+        return found
+    return [{**change, "tone": "neutral"} for change in found]
+
+
+def _change(
+    kind: Kind, worse: Worse | None, between: Bounds | None, present: Present
+) -> dict[str, str]:
+    """``between`` what the change lies; both are one where it is known exactly."""
+    if between is None or present.value is None:
+        return {"words": "no data", "direction": "none", "tone": "neutral"}
+    shown, (change, most) = present.value, between
+    is_exact = change == most
+    if not is_exact and change <= 0 <= most:
+        return {"words": "about the same", "direction": "same", "tone": "neutral"}
+    if is_exact and (
+        abs(change) <= _SAME_RATIO * max(abs(shown), abs(shown - change)) or _is_small(kind, change)
+    ):
+        return {"words": "the same", "direction": "same", "tone": "neutral"}
+    direction = "up" if change > 0 else "down"
+    if worse is None:
+        tone = "neutral"
+    else:
+        tone = "worse" if (change > 0) == (worse is Worse.ABOVE) else "better"
+    sign = "+" if change > 0 else "−"
+    size = abs(change)
+    if not is_exact:
+        least, size = sorted((abs(change), abs(most)))
+        if math.isinf(size) and _is_small(kind, least):
+            words = "more" if change > 0 else "less"
+        elif _is_small(kind, least):
+            words = figure_words(kind, size, (0.0, size)).replace("up to ", f"up to {sign}")
+        else:
+            words = sign + figure_words(kind, least, (least, size))
+        return {"words": words, "direction": direction, "tone": tone}
+    words = f"{size:.1f} points" if kind is Kind.PERCENT else value_words(kind, rounded(kind, size))
+    return {"words": sign + words, "direction": direction, "tone": tone}
+
+
+def _is_small(kind: Kind, change: float) -> bool:
+    """Whether it would be written as 0."""
+    return abs(change) < {Kind.PERCENT: 0.05, Kind.COUNT: 0.05, Kind.LATENCY: 0.5}[kind]

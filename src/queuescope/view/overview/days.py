@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from queuescope.cache import CachedReader, state_of
-from queuescope.errors import SourceError
+from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.panels import Dashboard, Measure, Resolution, Share, render
 from queuescope.prometheus.promql import parts_of, union
 from queuescope.timeseries import Frame, Grid, Reading, State
-from queuescope.view.present.questions import Asker, Present, beside_of
-from queuescope.view.source.state import Bearings
+from queuescope.view.present.fetcher import PresentFetcher
+from queuescope.view.present.present import Present
+from queuescope.view.present.queries import beside_query
+from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +64,21 @@ class Days:
         self._apart_since = float("-inf")
 
     async def read(
-        self, template: str, bearings: Bearings, metrics: Sequence[str], *, anew: bool
+        self, template: str, source: SourceState, metrics: Sequence[str], *, anew: bool
     ) -> Reading:
         """The last day; ``metrics`` are those of the panel."""
-        alone = self.filled(template, bearings.scrapes.resolution(STEP_SECONDS, metrics))
+        alone = self.filled(template, source.scrapes.resolution(STEP_SECONDS, metrics))
         place = self._beside.get(template)
         if place is None or self._is_apart():
-            return await self._read(alone, bearings, anew=anew)
+            return await self._read(alone, source, anew=anew)
         parts = {
-            number: self.filled(one, bearings.scrapes.resolution(STEP_SECONDS, names))
+            number: self.filled(one, source.scrapes.resolution(STEP_SECONDS, names))
             for one, (number, names) in self._beside.items()
         }
-        together = await self._read(union(_LABEL, parts), bearings, anew=anew)
-        if together.cause_kind is not None and bearings.error is None:
+        together = await self._read(union(_LABEL, parts), source, anew=anew)
+        if together.cause_kind is not None and source.error is None:
             # One that cannot be answered must not take the others along.
-            reading = await self._read(alone, bearings, anew=anew)
+            reading = await self._read(alone, source, anew=anew)
             if reading.cause_kind is None:
                 self._apart_since = self._clock()
                 return reading
@@ -85,22 +87,22 @@ class Days:
     def _is_apart(self) -> bool:
         return 0 <= self._clock() - self._apart_since < KEPT_SECONDS
 
-    async def _read(self, query: str, bearings: Bearings, *, anew: bool) -> Reading:
+    async def _read(self, query: str, source: SourceState, *, anew: bool) -> Reading:
         kept = self._kept.get(query)
-        same = kept is not None and kept.epoch == bearings.epoch and not anew
+        same = kept is not None and kept.epoch == source.epoch and not anew
         if kept is not None and same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
             return kept.reading
-        grid = Grid.ending_at(bearings.source_now, DAY_SECONDS, STEP_SECONDS)
+        grid = Grid.ending_at(source.now, DAY_SECONDS, STEP_SECONDS)
         reading = await self._reader.read(
             query,
             grid,
-            source_now=bearings.source_now,
-            epoch=bearings.epoch,
-            late_seconds=bearings.scrapes.late.longest_unsettled_seconds,
+            source_now=source.now,
+            epoch=source.epoch,
+            late_seconds=source.scrapes.late.longest_unsettled_seconds,
         )
         self._kept.pop(query, None)
         if reading.state in _WHOLE:
-            self._kept[query] = _Kept(self._clock(), bearings.epoch, reading)
+            self._kept[query] = _Kept(self._clock(), source.epoch, reading)
             while len(self._kept) > _MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
         return reading
@@ -139,49 +141,51 @@ def _part(together: Reading, number: str) -> Reading:
 class DayShares:
     """What share of a whole day something has, in percent."""
 
-    def __init__(self, asker: Asker, days: Days, *, clock: Callable[[], float]) -> None:
-        self._asker = asker
+    def __init__(self, fetcher: PresentFetcher, days: Days, *, clock: Callable[[], float]) -> None:
+        self._fetcher = fetcher
         self._days = days
         self._clock = clock
         self._asked: dict[str, tuple[float, Present]] = {}
 
     async def now(
-        self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
+        self, measure: Measure, share: Share, source: SourceState, *, anew: bool
     ) -> Present:
         """The share of the last day. Where its steps give nothing, such as in the first minutes or
         where nothing is counted, it is asked for at once, as ``measure.now`` says.
         """
-        reading = await self._read(measure, share, bearings, anew=anew)
+        reading = await self._read(measure, share, source, anew=anew)
         if reading.state in (State.STALE, State.UNAVAILABLE):
-            return Present(_percent(share, reading), reading.as_of, reading.cause)
+            kind = SourceErrorKind(reading.cause_kind or SourceErrorKind.DECODE)
+            error = SourceError(kind, reading.cause, detail=reading.detail)
+            return Present(_percent(share, reading), reading.as_of, error)
         value = _percent(share, reading)
         if value is None:
-            return await self._asked_for(measure, bearings, anew=anew)
+            return await self._asked_for(measure, source, anew=anew)
         self._asked.pop(measure.id, None)
         warnings = reading.warnings if reading.state is State.PARTIAL else ()
         return Present(value, reading.as_of, warnings=warnings)
 
     async def _read(
-        self, measure: Measure, share: Share, bearings: Bearings, *, anew: bool
+        self, measure: Measure, share: Share, source: SourceState, *, anew: bool
     ) -> Reading:
-        return await self._days.read(share.query, bearings, measure.panel.all_metrics, anew=anew)
+        return await self._days.read(share.query, source, measure.panel.all_metrics, anew=anew)
 
-    async def _asked_for(self, measure: Measure, bearings: Bearings, *, anew: bool) -> Present:
+    async def _asked_for(self, measure: Measure, source: SourceState, *, anew: bool) -> Present:
         at, held = self._asked.get(measure.id, (float("-inf"), Present()))
-        if bearings.error is not None:
-            return replace(held, cause=str(bearings.error))
-        if not anew and not held.cause and 0 <= self._clock() - at < KEPT_SECONDS:
+        if source.error is not None:
+            return held.failed(source.error, self._clock())
+        if not anew and held.error is None and 0 <= self._clock() - at < KEPT_SECONDS:
             return held
-        question = beside_of(measure)
+        query = beside_query(measure)
         try:
-            answers = await self._asker.ask([question], bearings.scrapes, bearings.source_now)
-            error = answers.failed.get(question.name)
-            found = answers.found.get(question.name, held)
+            answers = await self._fetcher.fetch([query], source.scrapes, source.now)
+            error = answers.failed.get(query.name)
+            found = answers.found.get(query.name, held)
         except SourceError as exc:
             error, found = exc, held
         if error is not None:
-            logger.warning("cannot read %s: %s (%s)", question.name, error, error.detail)
-            found = replace(held, cause=str(error))
+            logger.warning("cannot read %s: %s (%s)", query.name, error, error.detail)
+            found = held.failed(error, self._clock())
         self._asked[measure.id] = (self._clock(), found)
         return found
 

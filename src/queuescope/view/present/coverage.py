@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from queuescope.panels import Dashboard
 from queuescope.panels.template import RECENT_SECONDS
-from queuescope.view.present.questions import Present, Question
+from queuescope.view.present.present import Present
+from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.scrapes import Scrapes
 
 _CHECKED_SECONDS = 300.0
@@ -38,22 +39,22 @@ class Coverage:
         self._lacking = True
         self._checked_at = float("-inf")
 
-    def questions(self, scrapes: Scrapes, now: float) -> tuple[Question, ...]:
+    def queries(self, scrapes: Scrapes, now: float) -> tuple[PresentQuery, ...]:
         """What is to be asked as of ``now`` (source time): when the oldest sample of each window
         was taken. Nothing where it was asked for lately.
         """
         if 0 <= self._clock() - self._checked_at < _CHECKED_SECONDS:
             return ()
-        return self.questions_now(scrapes, now)
+        return self.queries_now(scrapes, now)
 
-    def questions_now(self, scrapes: Scrapes, now: float) -> tuple[Question, ...]:
+    def queries_now(self, scrapes: Scrapes, now: float) -> tuple[PresentQuery, ...]:
         """The same, however lately it was asked for."""
         if self._metric is None:
             return ()
         every = max(1, scrapes.of([self._metric]).fastest_seconds // 2)
         seen = f"timestamp({self._metric}{{$matchers}})"
         return tuple(
-            Question(
+            PresentQuery(
                 name,
                 None,
                 # A plain selector finds what is older than the window, too.
@@ -63,12 +64,12 @@ class Coverage:
         )
 
     def learn(self, found: dict[str, Present], scrapes: Scrapes, at: float) -> bool:
-        """Take the answers to ``questions`` out of ``found``, which are of ``at``.
+        """Take the answers to ``queries`` out of ``found``, which are of ``at``.
 
         True: a rate that was asked for together with them was not over what there is.
         """
-        told = {name: found.pop(name) for name in self._windows if name in found}
-        if not told:
+        answers = {name: found.pop(name) for name in self._windows if name in found}
+        if not answers:
             # It could not be answered, which is no reason to ask with every refresh.
             self._checked_at = self._clock()
             return False
@@ -76,10 +77,10 @@ class Coverage:
         self._began = None
         slack = _SLACK_SCRAPES * scrapes.of([self._metric or ""]).slowest_seconds
         for name, seconds in self._windows.items():
-            oldest = told[name].value if name in told else None
+            oldest = answers[name].value if name in answers else None
             if self._began is None and oldest is not None and oldest > at - seconds + slack:
                 self._began = oldest
-        self._lacking = all(one.value is None for one in told.values())
+        self._lacking = all(one.value is None for one in answers.values())
         self._checked_at = self._clock()
         return self._began != before
 

@@ -2,23 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from queuescope.errors import SourceError
+from queuescope.errors import QueuescopeError
 from queuescope.figures import Curves, quantile_name
-from queuescope.panels import RANKED_QUANTILE, Dashboard, Measure, Panel
+from queuescope.health import Worse
+from queuescope.panels import RANKED_QUANTILE, Dashboard, Kind, Measure, Panel
 from queuescope.timeseries import State
-from queuescope.view.overview.live_words import best_figure
-from queuescope.view.overview.words import Figure
-from queuescope.view.present.live_sources import LiveSource, LiveSources
-from queuescope.view.present.questions import Present, present_by
+from queuescope.view.present.live_sources import LiveSource, LiveSources, Origin
+from queuescope.view.present.present import Present
+from queuescope.view.present.queries import present_name
 from queuescope.view.present.values import PresentValues
 from queuescope.view.source.measured import SEARCHED_DAYS
 from queuescope.view.source.scrapes import ago_words
+
+PARTIAL = "Prometheus warned that its answer may be incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measure's figure of now: the one that card, chart and verdict have in common.
+
+    ``beside`` is what the card tells beside it, where it does. ``outage`` says why the source does
+    not answer, empty while it does. ``missed`` says why the figure is not from the source that
+    would tell it best. ``out_of`` is the whole of which it counts a part, ``remark`` what should be
+    seen of it at once, and ``notes`` are sentences for whoever looks closer. ``quantiles`` are all
+    those that were measured together with it. What ``is_unmeasured`` no source has ever told.
+    """
+
+    shown: Present
+    beside: Present | None = None
+    outage: str = ""
+    origin: Origin = Origin.PROMETHEUS
+    missed: str = ""
+    out_of: int | None = None
+    remark: str = ""
+    notes: tuple[str, ...] = ()
+    quantiles: Mapping[float, float] = field(default_factory=dict)
+    is_unmeasured: bool = False
+
+    @property
+    def state(self) -> State:
+        if not self.outage:
+            return self.shown.state
+        return State.UNAVAILABLE if self.shown.value is None else State.STALE
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is shown is of ``shown.as_of`` and no newer one can be had."""
+        return bool(self.outage or self.shown.cause)
+
+    @property
+    def whole(self) -> float | None:
+        """What the card shows, where it is of now and all of it; else None."""
+        return None if self.outage else self.shown.whole
+
+    @property
+    def cause(self) -> str:
+        """Why there is nothing to show, or nothing newer, better or more than part of it."""
+        own = self._own_cause
+        if not self.missed:
+            return own
+        if self.shown.value is None or self.is_stale:
+            return f"{self.missed}. {own[:1].upper()}{own[1:]}"
+        return f"From {self.origin.words}: {self.missed}"
+
+    @property
+    def _own_cause(self) -> str:
+        if self.is_stale:
+            return self.outage or self.shown.cause
+        if self.shown.as_of is None:
+            return "Prometheus has not answered yet"
+        if self.shown.warnings:
+            return PARTIAL
+        if self.is_unmeasured:
+            return "Not measured here"
+        return "Nothing was measured in the last minutes" if self.shown.value is None else ""
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing is proven, where nothing is."""
+        own = self.outage or self.shown.cause or (PARTIAL if self.shown.warnings else "")
+        return own if own and not self.missed else self.cause
+
+    def proven(self, measure: Measure) -> float | None:
+        """The figure that the verdict may judge; None: nothing is proven.
+
+        An old one proves nothing. Part of the jobs that wait can prove that there are too many of
+        them, but never that all is well; part of anything else proves nothing.
+        """
+        value, limits = self.shown.value, measure.limits
+        if value is None or self.is_stale:
+            return None
+        if not self.shown.warnings:
+            return value
+        if (
+            limits is None
+            or limits.worse is not Worse.ABOVE
+            or measure.panel.kind is not Kind.COUNT
+        ):
+            return None
+        return None if limits.broken(value) is None else value
 
 
 class PresentFigures:
@@ -33,7 +121,7 @@ class PresentFigures:
         self,
         measure: Measure,
         sources: Sequence[LiveSource],
-        error: SourceError | None,
+        error: QueuescopeError | None,
         offset_seconds: float,
         beside: Present | None = None,
         *,
@@ -43,7 +131,7 @@ class PresentFigures:
         ``offset_seconds`` how far its clock is ahead of ours; ``beside`` is what it tells beside.
         ``is_unmeasured`` says that it never had the figure.
         """
-        shown = self._present.of(present_by(measure))
+        shown = self._present.of(present_name(measure))
         figure = Figure(
             shown,
             beside,
@@ -53,12 +141,66 @@ class PresentFigures:
         )
         return best_figure(measure, figure, sources, offset_seconds)
 
-    def of_panel(self, panel: Panel, error: SourceError | None, offset_seconds: float) -> Figure:
+    def of_panel(
+        self, panel: Panel, error: QueuescopeError | None, offset_seconds: float
+    ) -> Figure:
         """The figure of now of a chart."""
         measure = self._measures.get(panel.id)
         if measure is None:
             return Figure(self._present.of(panel.id), outage="" if error is None else str(error))
         return self.of(measure, self._live.sources(), error, offset_seconds)
+
+
+def best_figure(
+    measure: Measure, figure: Figure, sources: Iterable[LiveSource], offset_seconds: float
+) -> Figure:
+    """The figure of ``measure``: that of the source which reports it best, while that answers.
+
+    Otherwise ``figure``, that of Prometheus, and why; where neither has one of now, the newest of
+    the last good ones. ``offset_seconds`` is how far the clock of Prometheus is ahead of ours.
+    """
+    source = next((one for one in sources if measure.id in one.measures), None)
+    if source is None:
+        return figure
+    own = _live_figure(measure, source, offset_seconds)
+    if source.is_fresh:
+        if own is not None:
+            return own
+        why = source.report.why_not.get(measure.id, "")
+        return replace(
+            figure,
+            notes=(f"Not from {source.origin.words}: {why}.",) if why else (),
+            is_unmeasured=figure.is_unmeasured and measure.id not in source.report.expected,
+        )
+    shown = figure.shown
+    is_known = shown.value is not None and not figure.is_stale
+    if own is not None and not is_known:
+        is_newer = shown.as_of is None or (own.shown.as_of or 0.0) > shown.as_of
+        if shown.value is None or is_newer:
+            return own
+    return replace(figure, missed=source.cause, is_unmeasured=False)
+
+
+def _live_figure(measure: Measure, source: LiveSource, offset_seconds: float) -> Figure | None:
+    """The figure that ``source`` reports; None where it has none."""
+    live, as_of = source.report.figures.get(measure.id), source.known.as_of
+    if live is None or as_of is None:
+        return None
+
+    def present(value: float, over_seconds: float | None = None) -> Present:
+        known = source.known
+        at, since = as_of + offset_seconds, known.failing_since
+        return Present(value, at, known.error, since, over_seconds=over_seconds)
+
+    return Figure(
+        present(live.shown, live.over_seconds),
+        None if live.beside is None else present(live.beside),
+        origin=source.origin,
+        out_of=live.out_of,
+        remark=live.remark,
+        notes=live.notes,
+        quantiles=live.quantiles,
+    )
 
 
 def _unmeasured_notes(measure: Measure) -> tuple[str, ...]:
@@ -71,13 +213,11 @@ def now_content(panel: Panel, figure: Figure) -> dict[str, Any] | None:
     shown = figure.shown
     if shown.value is None or not np.isfinite(shown.value):
         return None
-    cause = figure.cause if figure.is_stale else ""
-    state = State.STALE if figure.is_stale else State.PARTIAL if shown.warnings else State.FRESH
     return {
         "words": shown.words(panel.kind),
         "asOf": shown.as_of,
-        "state": state,
-        "cause": cause,
+        "state": figure.state,
+        "cause": figure.cause if figure.is_stale else "",
         "warnings": shown.warnings,
         "origin": figure.origin,
         "late": ago_words(shown.late_seconds),

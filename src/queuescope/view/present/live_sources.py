@@ -1,4 +1,4 @@
-"""What is known of now besides Prometheus, as a standing takes it in.
+"""What is known of now besides Prometheus, as the overview takes it in.
 
 How broker, job history and audit are read is none of this storey's business: whoever puts the
 application together hands in something that follows ``LiveSources``. Times are epoch seconds of
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from queuescope.health import Finding
-from queuescope.timeseries import State
+from queuescope.known import Known
 
 
 class Origin(StrEnum):
@@ -55,17 +55,12 @@ class LiveFigure:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveSource:
-    """One source as it was seen last.
+class LiveReport:
+    """What a source says of now: ``figures`` by measure, ``why_not`` why one of its measures has
+    none, and ``findings``, which are what no figure can say. Of the measures that are ``expected``
+    a figure that is missing is unknown; of the others it may never have been there.
 
-    ``figures``, by measure, are as of ``as_of``; None: it has not answered yet. With a ``cause``
-    it has failed since ``failing_since`` and they are the last good ones; ``kind`` names the
-    failure for an engineer. ``measures`` are those that it tells of, known or not, and ``why_not``
-    says why, by measure, where one of them has no figure; of those that are ``expected`` a figure
-    that is missing is unknown, of the others it may never have been there. ``findings`` are what no
-    figure can say.
-
-    ``completion_per_second`` are the jobs that left for good, over the window that the standing
+    ``completion_per_second`` are the jobs that left for good, over the window that the overview
     asks its flow for, or over ``completion_seconds``, where there is no more; ``held_back`` says
     that all which waits does so because an operator wants it.
     ``scheduled`` jobs wait for their time, and are none of those that wait.
@@ -73,12 +68,6 @@ class LiveSource:
     moments (seconds, ascending) and numbers.
     """
 
-    origin: Origin
-    as_of: float | None = None
-    cause: str = ""
-    kind: str = ""
-    failing_since: float | None = None
-    measures: frozenset[str] = frozenset()
     figures: Mapping[str, LiveFigure] = field(default_factory=dict)
     why_not: Mapping[str, str] = field(default_factory=dict)
     expected: frozenset[str] = frozenset()
@@ -89,15 +78,30 @@ class LiveSource:
     scheduled: int = 0
     depths: tuple[tuple[float, float], ...] = ()
 
-    @property
-    def state(self) -> State:
-        if self.as_of is None:
-            return State.UNAVAILABLE
-        return State.STALE if self.cause else State.FRESH
+
+@dataclass(frozen=True, slots=True)
+class LiveSource:
+    """One source with its newest report; ``measures`` are those that it reports, known or not."""
+
+    origin: Origin
+    known: Known[LiveReport]
+    measures: frozenset[str] = frozenset()
 
     @property
     def is_fresh(self) -> bool:
-        return self.state is State.FRESH
+        return self.known.is_fresh
+
+    @property
+    def report(self) -> LiveReport:
+        """The last one, were it an old one; before the first, an empty one."""
+        return self.known.value or LiveReport()
+
+    @property
+    def cause(self) -> str:
+        """Why it is not fresh, in words; empty where it is."""
+        if self.known.value is None and self.known.error is None:
+            return f"{self.origin.words} has not answered yet"
+        return self.known.cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +155,12 @@ class FailedJob:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The failures of the last day as of ``as_of``; None: not read yet. With a ``cause`` they are
-    the last that could be read, and it has failed since ``failing_since``.
+    """The failures of the last day.
 
     ``groups`` are the biggest of ``group_count``, made of ``count`` failures; unless it
     ``is_whole`` there are older ones that were not looked at. ``last`` are the newest single ones.
     """
 
-    as_of: float | None = None
-    cause: str = ""
-    failing_since: float | None = None
     groups: tuple[FailedGroup, ...] = ()
     group_count: int = 0
     count: int = 0
@@ -185,7 +185,7 @@ class LiveSources(Protocol):
         """None: there is no audit, or it has not answered yet."""
         ...
 
-    def failures(self) -> Failures | None:
+    def failures(self) -> Known[Failures] | None:
         """None: there is no job history."""
         ...
 
@@ -202,5 +202,5 @@ class NoLiveSources:
     def acts(self) -> Acts | None:
         return None
 
-    def failures(self) -> Failures | None:
+    def failures(self) -> Known[Failures] | None:
         return None

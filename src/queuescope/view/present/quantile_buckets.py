@@ -32,7 +32,7 @@ _WORTH_RATIO = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class _Bracket:
+class _Chosen:
     """``texts`` are the buckets to ask for, as their label writes them. The quantile must lie above
     ``lowest``, unless no bucket is below that, and not above ``highest``, unless none is above.
     """
@@ -45,7 +45,7 @@ class _Bracket:
     learnt_at: float
 
 
-class Brackets:
+class QuantileBuckets:
     """Remembers by the name of a question the buckets around its ``RANKED_QUANTILE``.
 
     ``clock`` gives our own time, epoch seconds. Nothing older than ``whole_seconds`` is believed.
@@ -54,14 +54,14 @@ class Brackets:
     def __init__(self, clock: Callable[[], float], *, whole_seconds: float = WHOLE_SECONDS) -> None:
         self._clock = clock
         self._whole_seconds = whole_seconds
-        self._known: dict[str, _Bracket] = {}
+        self._known: dict[str, _Chosen] = {}
 
     def matcher(self, name: str) -> str:
         """What chooses the buckets that are enough, as PromQL; empty: all of them are needed."""
-        bracket = self._known.get(name)
-        if bracket is None or not 0 <= self._clock() - bracket.learnt_at < self._whole_seconds:
+        chosen = self._known.get(name)
+        if chosen is None or not 0 <= self._clock() - chosen.learnt_at < self._whole_seconds:
             return ""
-        return str(Matcher(_LE, "=~", "|".join(sorted(map(re.escape, bracket.texts)))))
+        return str(Matcher(_LE, "=~", "|".join(sorted(map(re.escape, chosen.texts)))))
 
     def learn(self, name: str, samples: Iterable[tuple[Labels, float]]) -> None:
         """Take ``samples`` for all buckets there are, and choose among them.
@@ -80,7 +80,7 @@ class Brackets:
         chosen = {*bounds[first:last], math.inf}
         wanted = frozenset(text for text in texts if float(text) in chosen)
         if last > first and len(wanted) <= _WORTH_RATIO * len(texts):
-            self._known[name] = _Bracket(
+            self._known[name] = _Chosen(
                 wanted, bounds[first], bounds[last - 1], first == 0, last == finite, self._clock()
             )
 
@@ -89,17 +89,17 @@ class Brackets:
 
         They do if they are of exactly the buckets that were asked for, and it lies among them.
         """
-        bracket = self._known.get(name)
-        if bracket is None:
+        chosen = self._known.get(name)
+        if chosen is None:
             return False
         texts, bounds, counts = _buckets(samples)
-        if frozenset(texts) != bracket.texts or not np.isfinite(counts).all():
+        if frozenset(texts) != chosen.texts or not np.isfinite(counts).all():
             return False
         rank = RANKED_QUANTILE * counts[-1]
         # Of nothing there is no quantile, whichever buckets are looked at.
         is_idle = not counts.any()
-        above = bracket.is_first or rank > counts[bounds.index(bracket.lowest)]
-        below = bracket.is_last or rank <= counts[bounds.index(bracket.highest)]
+        above = chosen.is_first or rank > counts[bounds.index(chosen.lowest)]
+        below = chosen.is_last or rank <= counts[bounds.index(chosen.highest)]
         return bool(is_idle or (above and below))
 
 

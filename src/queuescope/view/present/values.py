@@ -4,55 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from queuescope.errors import SourceError
-from queuescope.panels import Dashboard
-from queuescope.prometheus import PrometheusClient
+from queuescope.known import Known
 from queuescope.view.present.coverage import Coverage
-from queuescope.view.present.questions import (
-    ABOUT_THE_QUESTION,
-    Answers,
-    Asker,
-    Present,
-    Question,
-    figures_of,
-    flow_of,
-    present_by,
+from queuescope.view.present.fetcher import ABOUT_THE_QUERY, Answers, PresentFetcher
+from queuescope.view.present.present import Present
+from queuescope.view.present.queries import (
+    PresentQuery,
+    figure_queries,
+    flow_queries,
+    present_name,
 )
-from queuescope.view.source.lateness import Lateness
-from queuescope.view.source.probe import Probe
 from queuescope.view.source.scrapes import Scrapes, metrics_of
+from queuescope.view.source.source import Source
+from queuescope.view.source.state import Contact, SourceState, contact_of
 
 logger = logging.getLogger(__name__)
 
 SHARED_SECONDS = 1.0
 """Who wants nothing older still shares what somebody asked for a moment ago."""
 
+PATIENCE_SECONDS = 0.5
+"""What does not need the present values waits so long for them: a source that hangs, or finds them
+hard, is asked what costs it nothing.
+"""
+
 _REFUSED_KEPT_SECONDS = 60.0
+_NEWEST = "newest_"
 
 
 class PresentValues:
-    """Asks for all present values in one question, which tells the source's time besides."""
+    """Asks ``source`` for all present values in one query, which tells its time besides."""
 
-    def __init__(
-        self,
-        client: PrometheusClient,
-        probe: Probe,
-        dashboard: Dashboard,
-        lateness: Lateness,
-        *,
-        matchers: str,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, source: Source) -> None:
+        dashboard, clock = source.dashboard, source.clock
+        self._source = source
         self._coverage = Coverage(dashboard, clock)
-        self._asker = Asker(client, matchers=matchers, clock=clock)
-        self._probe = probe
-        self._lateness = lateness
-        self._questions = (*figures_of(dashboard), *flow_of(dashboard))
-        self._names = frozenset(question.name for question in self._questions)
-        self._rates = [present_by(m) for m in dashboard.measures if m.is_rate]
+        self._fetcher = PresentFetcher(source.client, matchers=source.matchers, clock=clock)
+        self._queries = (*figure_queries(dashboard), *flow_queries(dashboard))
+        self._names = frozenset(query.name for query in self._queries)
+        self._rates = [present_name(m) for m in dashboard.measures if m.is_rate]
         self._clock = clock
         self._found: dict[str, Present] = {}
         self._refused: dict[str, float] = {}
@@ -62,14 +56,13 @@ class PresentValues:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def source(self) -> Source:
+        return self._source
+
+    @property
     def asked_at(self) -> float:
         """When they were last asked for (our clock); minus infinity before that."""
         return self._asked_at
-
-    @property
-    def source_now(self) -> float | None:
-        """The source's time in the newest answer; None when the newest question had none."""
-        return self._source_now
 
     def of(self, name: str) -> Present:
         """The figure of that name; while the source is away the last one, with its time."""
@@ -84,79 +77,114 @@ class PresentValues:
         age = self._clock() - self._asked_at
         return 0 <= age <= max_age_seconds or 0 <= age < SHARED_SECONDS
 
-    async def renew(
-        self,
-        scrapes: Scrapes,
-        *,
-        max_age_seconds: float = SHARED_SECONDS,
-        patience_seconds: float | None = None,
-    ) -> None:
-        """Ask now, unless they are young enough; waits for the answer, or as long as ``patience``.
-
-        Those of another moment than all of the page is of now are asked for again. Should the
-        source refuse the one question, each figure asks its own, so that none takes the others
-        along. What cannot be read stays as it was, with its time and the cause.
+    async def meet(self, *, anew: bool) -> Known[Contact]:
+        """The contact with the source as of now; where nothing is unusual, and unless it is to be
+        asked ``anew``, from the answer of the present values.
         """
-        behind = scrapes.late.behind_seconds
-        is_enough = self.is_young(max_age_seconds) and behind == self._asked_behind
-        if (self._task is None or self._task.done()) and not is_enough:
-            self._asked_at, self._asked_behind = self._clock(), behind
-            self._task = asyncio.create_task(self._ask(scrapes))
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=patience_seconds)
+        if self._source.contact.is_fresh and not anew and self._source.is_learnt:
+            await self._renew(SHARED_SECONDS, PATIENCE_SECONDS)
+        contact = await self._source.renew_contact()
+        await self._source.learn(contact)
+        return contact
+
+    async def renew(
+        self, contact: Known[Contact], *, max_age_seconds: float = SHARED_SECONDS
+    ) -> None:
+        """Ask now, unless they are young enough or the source is away, and wait for the answer."""
+        if contact.error is None:
+            await self._renew(max_age_seconds, None)
+
+    def state_of(self, contact: Known[Contact], max_age_seconds: float) -> SourceState:
+        """The source at the moment that a reading is of: that of the present values where they are
+        young, so that whatever is read of one moment needs to be read once.
+        """
+        scrapes, now = self._source.scrapes, self._source_now
+        is_of_them = contact.error is None and self.is_young(max_age_seconds)
+        if now is None or not is_of_them:
+            ours = self._clock() - scrapes.late.behind_seconds
+            now = ours + contact_of(contact).offset_seconds
+        return SourceState(now, scrapes, contact)
+
+    async def state(self, *, max_age_seconds: float) -> SourceState:
+        """The source as of the newest present values, which are not older than ``max_age_seconds``
+        when this returns, or could not be had.
+        """
+        contact = self._source.contact
+        if contact.error is None and self.is_young(max_age_seconds):
+            await self._source.learn(contact)
+        else:
+            contact = await self.meet(anew=max_age_seconds <= SHARED_SECONDS)
+        await self.renew(contact, max_age_seconds=max_age_seconds)
+        return self.state_of(self._source.contact, max_age_seconds)
 
     async def aclose(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _ask(self, scrapes: Scrapes) -> None:
+    async def _renew(self, max_age_seconds: float, patience_seconds: float | None) -> None:
+        """Ask now, unless they are young enough; waits for the answer, or as long as ``patience``.
+
+        Those of another moment than all of the page is of now are asked for again. Should the
+        source refuse the one query, each figure asks its own, so that none takes the others
+        along. What cannot be read stays as it was, with its time and the cause.
+        """
+        scrapes = self._source.scrapes
+        behind = scrapes.late.behind_seconds
+        is_enough = self.is_young(max_age_seconds) and behind == self._asked_behind
+        if (self._task is None or self._task.done()) and not is_enough:
+            self._asked_at, self._asked_behind = self._clock(), behind
+            self._task = asyncio.create_task(self._fetch(scrapes))
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=patience_seconds)
+
+    async def _fetch(self, scrapes: Scrapes) -> None:
         asked_at = self._clock()
         self._source_now = None
         # What was refused a moment ago would only have all the others refused again.
-        questions = [q for q in self._questions if not self._was_refused(q.name)]
+        queries = [q for q in self._queries if not self._was_refused(q.name)]
         try:
-            answers = await self._answers(questions, scrapes)
+            answers = await self._answers(queries, scrapes)
         except SourceError as exc:
             logger.warning("cannot read the present values: %s (%s)", exc, exc.detail)
-            for question in self._questions:
-                self._fail(question.name, exc)
+            for query in self._queries:
+                self._fail(query.name, exc, asked_at)
             return
         self._found.update(answers.found)
         for name, error in answers.failed.items():
             logger.warning("cannot read the present %s: %s (%s)", name, error, error.detail)
-            self._fail(name, error)
-            if error.kind in ABOUT_THE_QUESTION:
+            self._fail(name, error, asked_at)
+            if error.kind in ABOUT_THE_QUERY:
                 self._refused[name] = self._clock()
         self._source_now = answers.at
         # A moment that was asked for is not the time that it is there.
         if answers.at is not None and not answers.failed and not scrapes.late.behind_seconds:
-            self._probe.told(answers.at, asked_at, self._clock())
+            self._source.note_answer(answers.at, asked_at, self._clock())
 
-    async def _answers(self, questions: Sequence[Question], scrapes: Scrapes) -> Answers:
+    async def _answers(self, queries: Sequence[PresentQuery], scrapes: Scrapes) -> Answers:
         """The answers over what there is; asked for once more where that was not known before."""
         behind = scrapes.late.behind_seconds
-        now = self._clock() + self._probe.contact.offset_seconds - behind
-        covered = self._coverage.questions(scrapes, now)
-        newest = self._lateness.questions(scrapes)
+        now = self._source.now - behind
+        coverage = self._coverage.queries(scrapes, now)
+        newest = self._newest_queries(scrapes)
         narrowed = self._coverage.narrowed(scrapes, now)
-        on_time = [q for q in questions if not _more_late(q, scrapes)]
-        later = [q for q in questions if _more_late(q, scrapes)]
+        on_time = [q for q in queries if not _more_late(q, scrapes)]
+        later = [q for q in queries if _more_late(q, scrapes)]
         moment = now if behind else None
-        answers = await self._asker.ask([*on_time, *covered, *newest], narrowed, moment)
+        answers = await self._fetcher.fetch([*on_time, *coverage, *newest], narrowed, moment)
         at, found = answers.at, dict(answers.found)
         if at is None:
             return answers
         if newest:
-            self._lateness.told(found, at)
-        is_news = bool(covered) and self._coverage.learn(found, scrapes, at)
+            self._note_newest(found, at)
+        is_news = bool(coverage) and self._coverage.learn(found, scrapes, at)
         if any(self._coverage.is_back(found[name]) for name in self._rates if name in found):
-            alone = self._coverage.questions_now(scrapes, at)
-            told = await self._asker.ask(alone, narrowed, at)
-            is_news |= self._coverage.learn(dict(told.found), scrapes, at)
+            alone = self._coverage.queries_now(scrapes, at)
+            again = await self._fetcher.fetch(alone, narrowed, at)
+            is_news |= self._coverage.learn(dict(again.found), scrapes, at)
         if is_news:
             narrowed = self._coverage.narrowed(scrapes, at)
-            answers = await self._asker.ask(on_time, narrowed, at)
+            answers = await self._fetcher.fetch(on_time, narrowed, at)
             found = dict(answers.found)
         if behind:
             found = {name: replace(one, late_seconds=behind) for name, one in found.items()}
@@ -167,13 +195,30 @@ class PresentValues:
         failed = {name: e for name, e in answers.failed.items() if name in self._names}
         return Answers(at, found, failed)
 
-    async def _late(self, questions: Sequence[Question], scrapes: Scrapes, at: float) -> Answers:
+    def _newest_queries(self, scrapes: Scrapes) -> tuple[PresentQuery, ...]:
+        """When the newest samples were taken, which tells how late they arrive."""
+        templates = self._source.lateness.templates(scrapes)
+        return tuple(
+            PresentQuery(f"{_NEWEST}{name}", None, text) for name, text in templates.items()
+        )
+
+    def _note_newest(self, found: dict[str, Present], at: float) -> None:
+        """Take the answers to ``_newest_queries``, which are as of ``at``, out of ``found``."""
+        names = [name for name in found if name.startswith(_NEWEST)]
+        if not names:
+            self._source.lateness.note_refusal()
+            return
+        newest = {name.removeprefix(_NEWEST): found.pop(name).value for name in names}
+        known = {name: value for name, value in newest.items() if value is not None}
+        self._source.lateness.note_newest(known, at)
+
+    async def _late(self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float) -> Answers:
         """The figures of metrics that are later than the others, each of its own moment."""
         found: dict[str, Present] = {}
         failed: dict[str, SourceError] = {}
-        for more in sorted({_more_late(question, scrapes) for question in questions}):
-            chosen = [q for q in questions if _more_late(q, scrapes) == more]
-            answers = await self._asker.ask(chosen, scrapes, at - more)
+        for more in sorted({_more_late(query, scrapes) for query in queries}):
+            chosen = [q for q in queries if _more_late(q, scrapes) == more]
+            answers = await self._fetcher.fetch(chosen, scrapes, at - more)
             late = scrapes.late.behind_seconds + more
             found |= {n: replace(one, late_seconds=late) for n, one in answers.found.items()}
             failed |= answers.failed
@@ -183,10 +228,10 @@ class PresentValues:
         at = self._refused.get(name, float("-inf"))
         return 0 <= self._clock() - at < _REFUSED_KEPT_SECONDS
 
-    def _fail(self, name: str, error: SourceError) -> None:
-        self._found[name] = replace(self.of(name), cause=str(error))
+    def _fail(self, name: str, error: SourceError, asked_at: float) -> None:
+        self._found[name] = self.of(name).failed(error, asked_at)
 
 
-def _more_late(question: Question, scrapes: Scrapes) -> float:
-    """By how many seconds the samples of ``question`` are later than those of all the page."""
-    return scrapes.late.more_seconds(metrics_of(question.template))
+def _more_late(query: PresentQuery, scrapes: Scrapes) -> float:
+    """By how many seconds the samples of ``query`` are later than those of all the page."""
+    return scrapes.late.more_seconds(metrics_of(query.template))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rapidfuzz import process
 
+from queuescope.errors import SourceError
 from queuescope.panels import Panel, Resolution, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.matchers import parse_matchers
@@ -18,6 +20,8 @@ from queuescope.timeseries import Grid
 from queuescope.view.source.data_start import searched_days
 from queuescope.view.source.sample_extent import newest_sample, oldest_sample
 
+_KEPT_SECONDS = 60
+_MAX_KEPT = 256
 _NAMED = 4
 _NEAREST = 3
 _NOTHING_AT_ALL = "Prometheus holds no metric at all yet. Check that it scrapes your workers."
@@ -52,6 +56,39 @@ def unmeasured_words(panels: Iterable[Panel], absences: Sequence[Absence]) -> st
     nearest = list(dict.fromkeys(name for absence in absences for name in absence.nearest))
     down = next((absence.down for absence in absences if absence.down), "")
     return text + _nearest_words(nearest[:_NEAREST]) + down
+
+
+class Absences:
+    """Finds out why panels are empty, and remembers it for a while: it takes a search through weeks
+    of samples.
+    """
+
+    def __init__(
+        self, client: PrometheusClient, *, matchers: str, clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._matchers = matchers
+        self._clock = clock
+        self._known: OrderedDict[Hashable, tuple[float, Absence]] = OrderedDict()
+
+    async def of(
+        self, panel: Panel, view: Hashable, grid: Grid, now: float, live_at: float | None
+    ) -> Absence:
+        """Why ``panel`` is empty in ``view``, on ``grid``; never raises for a source."""
+        found_at, known = self._known.get((panel.id, view), (float("-inf"), None))
+        if known is not None and 0 <= self._clock() - found_at < _KEPT_SECONDS:
+            return known
+        try:
+            why = await explain_absence(self._client, panel, self._matchers, grid, now, live_at)
+        except SourceError as exc:
+            words = f"Prometheus has no such series here. Why could not be found out: {exc}"
+            return Absence(words)
+        # A source without anything is asked for nothing, and its first metric tells another reason.
+        if not why.is_bare:
+            self._known[panel.id, view] = (self._clock(), why)
+        while len(self._known) > _MAX_KEPT:
+            self._known.popitem(last=False)
+        return why
 
 
 async def explain_absence(  # noqa: PLR0917

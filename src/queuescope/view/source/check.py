@@ -9,7 +9,7 @@ from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.panels import Dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import selector
-from queuescope.view.source.facts import ask_facts
+from queuescope.view.source.facts import fetch_facts
 from queuescope.view.source.replicas import find_replica_labels, replica_words
 from queuescope.view.source.scrapes import metrics_read
 
@@ -101,7 +101,7 @@ class SourceCheck:
     async def _mixtures(self, at: float) -> list[str]:
         """Which charts read targets that are scraped at several intervals."""
         names = metrics_read(self._dashboard)
-        scrapes = (await ask_facts(self._client, names, self._matchers, at)).as_scrapes()
+        scrapes = (await fetch_facts(self._client, names, self._matchers, at)).as_scrapes()
         found = [(panel, scrapes.of(panel.all_metrics)) for panel in self._dashboard.panels]
         return [
             f"{panel.title} is scraped {scrape.words}, so it is read over windows that hold four "

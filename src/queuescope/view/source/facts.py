@@ -97,7 +97,7 @@ class SourceFacts:
         return Scrapes(usual, known, self.left_open, delta, reach)
 
 
-async def ask_facts(
+async def fetch_facts(
     client: PrometheusClient,
     metrics: tuple[str, ...],
     matchers: str,

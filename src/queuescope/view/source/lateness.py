@@ -16,8 +16,7 @@ from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import selector as of_name
 from queuescope.prometheus.promql import union
-from queuescope.view.present.questions import Present, Question
-from queuescope.view.source.scrapes import Late, Scrape, Scrapes, late_words
+from queuescope.view.source.scrapes import Late, Scrape, Scrapes
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,6 @@ MOST_SECONDS = 10_800
 """Samples that arrive later than this are not waited for."""
 
 _METRIC = "queuescope_metric"
-_NEWEST = "newest_"
 # Below the five minutes for which a sample stands, so that none is passed over.
 _SEARCH_STEP_SECONDS = 240
 _IN_REACH_SCRAPES = 3
@@ -42,27 +40,6 @@ _UNDECIDED_SCRAPES = 3
 _UNDECIDED_SECONDS = 10.0
 _ENDED_SCRAPES = 10
 _SAME_SECONDS = 60.0
-
-
-def late_notices(late: Late) -> list[str]:
-    """What a reader should know of it, in sentences."""
-    said = []
-    if late.behind_seconds:
-        said.append(
-            f"Prometheus is {late_words(late.behind_seconds)} behind: samples arrive in it so"
-            " late. Figures and charts are of then."
-        )
-    for seconds in sorted(set(late.by_metric.values())):
-        names = ", ".join(name for name, more in late.by_metric.items() if more == seconds)
-        words = late_words(late.behind_seconds + seconds)
-        said.append(f"Samples of {names} arrive {words} late.")
-    if late.undecided:
-        names = ", ".join(late.undecided)
-        said.append(
-            f"The newest samples of {names} are old: they arrive late, or have ended."
-            " It will be known in a moment."
-        )
-    return said
 
 
 def tolerated_seconds(interval_seconds: float) -> float:
@@ -187,7 +164,7 @@ class Lateness:
         self._searched: dict[str, float] = {}
         self._looked_at = float("-inf")
         self._refused_at = float("-inf")
-        self._told: tuple[dict[str, float], float] | None = None
+        self._newest: tuple[Mapping[str, float], float] | None = None
         self.late = Late()
 
     def recall(self, by_metric: Mapping[str, float], scrapes: Mapping[str, Scrape]) -> None:
@@ -206,10 +183,10 @@ class Lateness:
 
     @property
     def has_news(self) -> bool:
-        """Whether the newest samples were told, or must be asked for because something is late."""
+        """Whether the newest samples are known, or must be fetched because something is late."""
         is_first = self._looked_at == float("-inf")
         must_ask = is_first or bool(self.late.undecided or self.known)
-        return self._told is not None or (must_ask and self._is_due)
+        return self._newest is not None or (must_ask and self._is_due)
 
     @property
     def _is_due(self) -> bool:
@@ -219,44 +196,39 @@ class Lateness:
         every = min([every, *(max(UNDECIDED_LOOK_SECONDS, one) for one in fastest)])
         return not 0 <= self._clock() - self._looked_at < every
 
-    def questions(self, scrapes: Scrapes) -> tuple[Question, ...]:
-        """What is to be asked beside the present values, whose answers ``told`` takes; nothing
-        where it was asked for lately, or where what is late is asked for by itself.
+    def templates(self, scrapes: Scrapes) -> Mapping[str, str]:
+        """What is to be asked beside the present values, query templates by metric, for
+        ``note_newest``; nothing where it was asked for lately, or where what is late is asked for
+        by itself.
         """
         was_refused = 0 <= self._clock() - self._refused_at < _REFUSED_KEPT_SECONDS
         is_first = self._looked_at == float("-inf")
         if is_first or was_refused or self.known or self.late.undecided or not self._is_due:
-            return ()
-        return tuple(
-            Question(f"{_NEWEST}{name}", None, _newest(_to_be_filled(name), one))
-            for name, one in scrapes.by_metric.items()
-        )
+            return {}
+        return {name: _newest(_to_be_filled(name), one) for name, one in scrapes.by_metric.items()}
 
-    def told(self, found: dict[str, Present], at: float) -> None:
-        """Take the answers to ``questions``, which are as of ``at``, out of ``found``."""
-        told = {name: found.pop(name) for name in list(found) if name.startswith(_NEWEST)}
-        if not told:
-            # They could not be answered, which is no reason to ask with every refresh.
-            self._refused_at = self._clock()
-            return
-        known = {
-            name.removeprefix(_NEWEST): one.value
-            for name, one in told.items()
-            if one.value is not None
-        }
-        self._told = (known, at)
+    def note_newest(self, newest: Mapping[str, float], at: float) -> None:
+        """The answers to ``templates``, which are as of ``at``: when the newest sample of each
+        metric was taken, of those that have any.
+        """
+        self._newest = (newest, at)
+
+    def note_refusal(self) -> None:
+        """They could not be answered, which is no reason to ask with every refresh."""
+        self._refused_at = self._clock()
 
     async def look(self, scrapes: Mapping[str, Scrape], now: float) -> None:
         """Look at all metrics of ``scrapes`` as of ``now``, the source's clock, or as of when they
-        were told. Never raises for a source: what was known stays.
+        were noted. Never raises for a source: what was known stays.
         """
         self._looked_at = self._clock()
-        told, self._told = self._told, None
+        noted, self._newest = self._newest, None
         try:
-            if told is None:
+            newest: Mapping[str, float]
+            if noted is None:
                 newest = await self._in_reach(scrapes, now)
             else:
-                newest, now = told
+                newest, now = noted
             newest = {**newest, **await self._beyond(scrapes.keys() - newest.keys(), now)}
             for name, at in newest.items():
                 if name not in scrapes:
@@ -277,7 +249,7 @@ class Lateness:
     async def _in_reach(self, metrics: Iterable[str], now: float) -> dict[str, float]:
         """By metric the time of its newest sample up to ``now`` that a plain selector finds."""
         texts = {name: _stamp(self._selector(name)) for name in metrics}
-        return await self._ask(texts, now)
+        return await self._fetch(texts, now)
 
     async def _beyond(self, metrics: Iterable[str], now: float) -> dict[str, float]:
         """The same within ``MOST_SECONDS``; of what has ended only from time to time."""
@@ -289,17 +261,17 @@ class Lateness:
             if is_going or not 0 <= age < _SEARCHED_AGAIN_SECONDS:
                 sought.append(name)
                 self._searched[name] = self._clock()
-        return await self._ask({name: self._within(name) for name in sought}, now)
+        return await self._fetch({name: self._within(name) for name in sought}, now)
 
     async def _newest_before(self, metric: str, at: float) -> float | None:
         """The time of its newest sample up to ``at``, within ``MOST_SECONDS``."""
         found = await self._in_reach([metric], at)
-        return (found or await self._ask({metric: self._within(metric)}, at)).get(metric)
+        return (found or await self._fetch({metric: self._within(metric)}, at)).get(metric)
 
     def _within(self, metric: str) -> str:
         return _stamp_within(self._selector(metric), MOST_SECONDS)
 
-    async def _ask(self, texts: Mapping[str, str], now: float) -> dict[str, float]:
+    async def _fetch(self, texts: Mapping[str, str], now: float) -> dict[str, float]:
         if not texts:
             return {}
         answer = await self._client.query(union(_METRIC, texts), at=now)

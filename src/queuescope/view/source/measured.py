@@ -13,7 +13,7 @@ from queuescope.panels import Measure
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import selector
 from queuescope.view.source.sample_extent import newest_sample
-from queuescope.view.source.state import Bearings
+from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +43,21 @@ class MeasuredHere:
         return measure.id in self._never
 
     async def renew(
-        self, bearings: Bearings, lacking: Iterable[Measure], told: Collection[str]
+        self, source: SourceState, lacking: Iterable[Measure], told: Collection[str]
     ) -> None:
         """``told`` are the ids of the measures with a figure now, and ``lacking`` are those without
         one that the source did answer for. Never raises for a source.
         """
-        if bearings.epoch != self._epoch:
+        if source.epoch != self._epoch:
             # Other data stand behind the address.
-            self._epoch = bearings.epoch
+            self._epoch = source.epoch
             self._had.clear()
             self._never.clear()
         self._had.update(told)
         for name in self._had & self._never.keys():
             del self._never[name]
-        if bearings.error is None:
-            await asyncio.gather(*(self._look(one, bearings.source_now) for one in lacking))
+        if source.error is None:
+            await asyncio.gather(*(self._look(one, source.now) for one in lacking))
 
     async def _look(self, measure: Measure, now: float) -> None:
         if measure.id in self._had:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from queuescope.errors import SourceError, SourceErrorKind
+from queuescope.known import Known
 from queuescope.prometheus import PrometheusClient
+from queuescope.view.source.state import Contact, contact_of
 
 _SHARED_SECONDS = 0.5
 _PATIENCE_IN_OUTAGE_SECONDS = 1.0
-_TOLD_SECONDS = 300.0
-_UNTOLD_KEPT_SECONDS = 600.0
+_EPOCH_SECONDS = 300.0
+_NO_EPOCH_KEPT_SECONDS = 600.0
 _FAILED_KEPT_SECONDS = 30.0
 _PASSING = (
     SourceErrorKind.CANNOT_CONNECT,
@@ -20,22 +22,6 @@ _PASSING = (
     SourceErrorKind.BUSY,
     SourceErrorKind.SERVER_ERROR,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """The newest knowledge of the source: its clock minus ours, and the error if it is away.
-
-    ``failing_since`` and ``last_seen`` are epoch seconds of our clock. ``epoch`` changes when
-    another server answers, or the same one that was started anew; None where the source does not
-    tell (VictoriaMetrics, and proxies that pass questions for data only).
-    """
-
-    offset_seconds: float = 0.0
-    error: SourceError | None = None
-    failing_since: float | None = None
-    last_seen: float | None = None
-    epoch: str | None = None
 
 
 class Probe:
@@ -48,7 +34,7 @@ class Probe:
     def __init__(self, client: PrometheusClient, clock: Callable[[], float]) -> None:
         self._client = client
         self._clock = clock
-        self._contact = Contact()
+        self._contact: Known[Contact] = Known()
         self._asked_at = float("-inf")
         self._met_at = float("-inf")
         self._met_connections = 0
@@ -57,10 +43,10 @@ class Probe:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def contact(self) -> Contact:
+    def contact(self) -> Known[Contact]:
         return self._contact
 
-    async def renew(self) -> Contact:
+    async def renew(self) -> Known[Contact]:
         """Ask now, unless somebody just did.
 
         In an outage the answer is awaited for one second only: what is known goes on screen, and
@@ -77,18 +63,19 @@ class Probe:
             await asyncio.wait([self._task], timeout=patience)
         return self._contact
 
-    def told(self, source_now: float, asked_at: float, answered_at: float) -> None:
-        """The answer to another question said that the source is there, and what time it is.
+    def note_answer(self, source_now: float, asked_at: float, answered_at: float) -> None:
+        """The answer to another query said that the source is there, and what time it is.
 
         It stands for a question of our own, but for the epoch: that is asked for at times, and
         whenever there is a new connection, as after each restart of what we are connected to.
         """
-        if self._contact.last_seen is None or self._contact.error is not None:
+        if not self._contact.is_fresh:
             return
         if self._client.connections != self._met_connections:
             return
         offset = source_now - (asked_at + answered_at) / 2
-        self._contact = replace(self._contact, offset_seconds=offset, last_seen=answered_at)
+        contact = replace(contact_of(self._contact), offset_seconds=offset)
+        self._contact = self._contact.answered(contact, answered_at)
         self._asked_at = answered_at
 
     async def aclose(self) -> None:
@@ -99,7 +86,7 @@ class Probe:
     def _is_epoch_due(self) -> bool:
         if self._contact.error is not None:
             return False
-        return not 0 <= self._clock() - self._met_at < _TOLD_SECONDS
+        return not 0 <= self._clock() - self._met_at < _EPOCH_SECONDS
 
     async def _ask(self) -> None:
         asked_at = self._clock()
@@ -108,11 +95,10 @@ class Probe:
             answered_at = self._clock()
             epoch = await self._epoch()
         except SourceError as exc:
-            since = self._contact.failing_since or asked_at
-            self._contact = replace(self._contact, error=exc, failing_since=since)
+            self._contact = self._contact.failed(exc, asked_at)
         else:
             offset = source_now - (asked_at + answered_at) / 2
-            self._contact = Contact(offset, None, None, answered_at, epoch)
+            self._contact = self._contact.answered(Contact(offset, epoch), answered_at)
             self._met()
         finally:
             self._asked_at = self._clock()
@@ -122,7 +108,7 @@ class Probe:
         """Whether it is still the same, of a source that just told that it is there."""
         try:
             epoch = await self._epoch()
-            self._contact = replace(self._contact, epoch=epoch)
+            self._contact = self._contact.map(lambda contact: replace(contact, epoch=epoch))
             self._met()
         finally:
             self._task = None
@@ -134,14 +120,14 @@ class Probe:
     async def _epoch(self) -> str | None:
         """Asked with every contact, but seldom of a source that does not tell it."""
         if 0 <= self._clock() - self._epoch_asked_at < self._epoch_kept_seconds:
-            return self._contact.epoch
+            return contact_of(self._contact).epoch
         try:
             started = (await self._client.runtimeinfo()).start_time or None
-            self._epoch_kept_seconds = 0.0 if started else _UNTOLD_KEPT_SECONDS
+            self._epoch_kept_seconds = 0.0 if started else _NO_EPOCH_KEPT_SECONDS
         except SourceError as exc:
             # It answers questions for data: what was known of it is known still.
             passing = exc.kind in _PASSING
-            started = self._contact.epoch if passing else None
-            self._epoch_kept_seconds = _FAILED_KEPT_SECONDS if passing else _UNTOLD_KEPT_SECONDS
+            started = contact_of(self._contact).epoch if passing else None
+            self._epoch_kept_seconds = _FAILED_KEPT_SECONDS if passing else _NO_EPOCH_KEPT_SECONDS
         self._epoch_asked_at = self._clock()
         return started

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
 from queuescope.health import Drain, DrainState, Finding, Health
+from queuescope.known import Known
 from queuescope.panels import load_dashboard
-from queuescope.timeseries import LookupStatus, Reading, State
-from queuescope.view.overview.live_words import (
+from queuescope.view.overview.comparisons import changes_content
+from queuescope.view.overview.drain import drain_content
+from queuescope.view.overview.live_content import (
     MOST_ACTS,
     act_content,
-    best_figure,
     source_content,
     source_findings,
 )
-from queuescope.view.overview.words import Figure, card_content, drain_content
-from queuescope.view.present.live_sources import Act, Acts, LiveFigure, LiveSource, Origin
-from queuescope.view.present.questions import Present
-from queuescope.view.service import clock_notices
+from queuescope.view.present.figures import Figure, best_figure
+from queuescope.view.present.live_sources import (
+    Act,
+    Acts,
+    LiveFigure,
+    LiveReport,
+    LiveSource,
+    Origin,
+)
+from queuescope.view.present.present import Present
+from queuescope.view.source.notices import clock_notices
 
 DEPTH = load_dashboard("ai-agents").measures[0]
 # Prometheus's clock is a minute ahead of ours, and so are the times that the page shows.
 AHEAD = 60.0
 NOW = 1_000_000.0
-BROKER = LiveSource(
-    Origin.BROKER,
-    as_of=NOW,
-    measures=frozenset({"queue_depth"}),
-    figures={"queue_depth": LiveFigure(42.0, out_of=50, remark="hm", notes=("As it is.",))},
-    why_not={"queue_depth": "nobody knows"},
+REPORT = LiveReport(
+    {"queue_depth": LiveFigure(42.0, out_of=50, remark="hm", notes=("As it is.",))},
+    {"queue_depth": "nobody knows"},
 )
-AWAY = replace(BROKER, cause="the broker did not answer", kind="down", failing_since=NOW + 5)
-NEVER = replace(AWAY, as_of=None, figures={})
+DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
+BROKER = LiveSource(Origin.BROKER, Known(REPORT, NOW), frozenset({"queue_depth"}))
+AWAY = replace(BROKER, known=BROKER.known.failed(DOWN, NOW + 5))
+NEVER = replace(BROKER, known=Known(error=DOWN, failing_since=NOW + 5))
 HIS = Figure(Present(40.0, NOW + AHEAD))
 HIS_OLD = replace(HIS, outage="cannot connect to Prometheus")
 HIS_NONE = Figure(Present(None, NOW + AHEAD))
 UNASKED = Figure(Present())
+
+
+def reporting(source: LiveSource, **report: Any) -> LiveSource:
+    """``source`` with another report."""
+    return replace(source, known=source.known.map(lambda known: replace(known, **report)))
 
 
 def best(figure: Figure, *sources: LiveSource) -> Figure:
@@ -97,16 +111,16 @@ def test_where_nobody_ever_knew_it_stays_unknown_with_both_causes() -> None:
 
 
 def test_a_source_that_answers_and_does_not_know_is_not_blamed_for_an_outage() -> None:
-    found = best(HIS, replace(BROKER, figures={}))
+    found = best(HIS, reporting(BROKER, figures={}))
     assert told(found) == (40.0, "prometheus", False, "")
     assert found.notes == ("Not from the broker: nobody knows.",)
 
 
 def test_a_source_that_is_away_is_a_finding_of_its_own_and_its_old_findings_count_no_more() -> None:
     lost = Finding("workers_lost", Health.DEGRADED, cause="1 of 2 workers is lost: w")
-    fresh = replace(BROKER, findings=(lost,))
+    fresh = reporting(BROKER, findings=(lost,))
     assert source_findings([fresh], AHEAD) == [lost]
-    [found] = source_findings([replace(AWAY, findings=(lost,))], AHEAD)
+    [found] = source_findings([reporting(AWAY, findings=(lost,))], AHEAD)
     assert (found.measure, found.health, found.cause, found.since) == (
         *("broker", Health.UNKNOWN),
         *("the broker did not answer", NOW + 5 + AHEAD),
@@ -127,7 +141,8 @@ def test_each_source_is_told_with_its_state_and_what_it_tells() -> None:
     ]
 
 
-AUDIT = LiveSource(Origin.AUDIT, as_of=NOW)
+AUDIT = LiveSource(Origin.AUDIT, Known(LiveReport(), NOW))
+LOCKED = JobStoreError("it is locked")
 ACT = Act(NOW - 5, "ada", "purge queue default", "done", "3 jobs")
 
 
@@ -148,11 +163,11 @@ def test_acts_are_placed_by_the_clock_of_the_charts() -> None:
 
 def test_acts_are_nothing_without_an_audit_and_not_hidden_when_it_is_away() -> None:
     assert act_content(None, [BROKER], AHEAD) is None
-    away = replace(AUDIT, cause="it is locked", failing_since=NOW)
+    away = replace(AUDIT, known=AUDIT.known.failed(LOCKED, NOW))
     found = act_content(Acts((ACT,)), [away], AHEAD)
     assert found is not None
     assert (found["state"], len(found["list"])) == ("stale", 1)
-    never = act_content(None, [replace(away, as_of=None)], AHEAD)
+    never = act_content(None, [replace(AUDIT, known=Known(error=LOCKED))], AHEAD)
     assert never is not None
     assert (never["state"], never["list"]) == ("unavailable", [])
     quiet = act_content(Acts(), [AUDIT], AHEAD)
@@ -217,9 +232,8 @@ def test_a_change_is_good_or_bad_only_where_all_that_it_is_compared_with_say_so(
         name: None if change is None else (change, change)
         for name, change in (("yesterday", yesterday), ("last week", last_week))
     }
-    nothing = Reading(State.EMPTY, None, None, LookupStatus.KEY_MISS)
-    card = card_content(DEPTH, replace(HIS, shown=Present(380.0, NOW)), changes, nothing, None)
-    assert [change["tone"] for change in card["changes"]] == tones
+    found = changes_content(DEPTH, Present(380.0, NOW), changes)
+    assert [change["tone"] for change in found] == tones
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,171 @@
+"""The closed steps of charts, read through the cache only when a new point can have come."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from queuescope.cache import CachedReader
+from queuescope.panels import Resolution
+from queuescope.telemetry import Telemetry
+from queuescope.timeseries import Grid, LookupStatus, Reading, State
+from queuescope.view.charts.live_end import LiveEnds
+from queuescope.view.selection import View
+from queuescope.view.source.state import SourceState
+
+ANSWERED = (State.FRESH, State.PARTIAL, State.IDLE, State.EMPTY)
+"""The states of a reading that the source answered for."""
+
+MAX_CHARTS = 96
+"""So many charts are remembered at most."""
+
+_RECHECK_SECONDS = (30.0, 120.0)
+_SETTLING_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """``view`` on ``grid``, drawn as of ``source``.
+
+    ``live_at`` is until when (source time) the step after the grid is open; None where the view
+    does not reach it. With ``may_keep`` the source is not asked for closed steps while none can
+    have changed.
+    """
+
+    view: View
+    grid: Grid
+    source: SourceState
+    live_at: float | None
+    may_keep: bool
+
+    def settles_at(self, resolution: Resolution) -> float:
+        """When (source time) the newest point stands, for all its samples have been scraped."""
+        return self.grid.end + resolution.newest_after_seconds + _SETTLING_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class ChartReading:
+    """``checked_at`` is when (source time) the source was last asked for anything newer."""
+
+    reading: Reading
+    checked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was read, of what, and when (our clock)."""
+
+    query: str
+    grid: Grid
+    epoch: str | None
+    read: ChartReading
+    kept_at: float
+
+
+def recheck_seconds(step_seconds: int) -> float:
+    """How soon samples that came late are seen, where nothing else asks for the newest points: a
+    tenth of what a point stands for, within bounds.
+    """
+    shortest, longest = _RECHECK_SECONDS
+    return min(max(step_seconds / 10, shortest), longest)
+
+
+class ChartReadings:
+    """Reads charts, each known by a key, such as its panel and view."""
+
+    def __init__(
+        self, reader: CachedReader, *, telemetry: Telemetry, clock: Callable[[], float]
+    ) -> None:
+        self._reader = reader
+        self._telemetry = telemetry
+        self._clock = clock
+        self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
+        self._answered: OrderedDict[tuple[str, View], float] = OrderedDict()
+
+    def kept(
+        self, panel: str, query: str, drawing: Drawing, resolution: Resolution
+    ) -> ChartReading | None:
+        """The closed steps as they were read before, while no new point can have come: the grid is
+        the same, its newest point was read when all its samples had been scraped, and that is no
+        longer ago than ``recheck_seconds``.
+        """
+        kept = self._kept.get((panel, drawing.view))
+        if kept is None or not drawing.may_keep or resolution.unsettled_seconds:
+            return None
+        if (kept.query, kept.grid, kept.epoch) != (query, drawing.grid, drawing.source.epoch):
+            return None
+        age = self._clock() - kept.kept_at
+        is_young = 0 <= age < recheck_seconds(drawing.grid.step_seconds)
+        is_settled = drawing.settles_at(resolution) <= kept.read.checked_at
+        return kept.read if is_young and is_settled else None
+
+    async def read(
+        self, panel: str, query: str, drawing: Drawing, resolution: Resolution
+    ) -> ChartReading:
+        """The closed steps, read through the cache; never raises for a source."""
+        key, source = (panel, drawing.view), drawing.source
+        reading = await self._reader.read(
+            query,
+            drawing.grid,
+            source_now=source.now,
+            epoch=source.epoch,
+            late_seconds=resolution.unsettled_seconds,
+        )
+        self._telemetry.cache_read(reading.lookup)
+        read = ChartReading(reading, source.now)
+        self._kept.pop(key, None)
+        # What a source remarks is not repeated longer than it says so.
+        if reading.state in (State.FRESH, State.IDLE) and not reading.warnings:
+            self._kept[key] = _Kept(query, drawing.grid, source.epoch, read, self._clock())
+            if len(self._kept) > MAX_CHARTS:
+                self._kept.popitem(last=False)
+        return read
+
+    def as_of_now(
+        self, panel: str, reading: Reading, drawing: Drawing, live: LiveEnds | None
+    ) -> Reading:
+        """``reading`` with the state that the source is in now: what is held of closed steps needs
+        no answer, but a chart that reaches the present does.
+        """
+        source, key = drawing.source, (panel, drawing.view)
+        if drawing.live_at is None:
+            return reading
+        error = source.error if live is None else live.error
+        answered_now = source.error is None and reading.as_of == source.now
+        if reading.state is State.STALE and reading.frame is not None:
+            # It was last answered whole with its live end, which may be after its closed steps.
+            if reading.frame.grid != drawing.grid:
+                return reading
+            return replace(reading, as_of=self._newest_answer(reading, key))
+        if error is None or reading.state not in ANSWERED or answered_now:
+            warnings = () if live is None else live.warnings
+            as_of = reading.as_of
+            if error is None and as_of is not None and reading.state in ANSWERED:
+                as_of = max(as_of, source.now)
+                self._note_answer(key, as_of)
+            return replace(
+                reading,
+                as_of=as_of,
+                warnings=tuple(dict.fromkeys((*reading.warnings, *warnings))),
+            )
+        return replace(
+            reading,
+            state=State.STALE,
+            cause=str(error),
+            cause_kind=error.kind,
+            detail=error.detail,
+            as_of=self._newest_answer(reading, key),
+            lookup=LookupStatus.SOURCE_ERROR,
+        )
+
+    def _note_answer(self, key: tuple[str, View], at: float) -> None:
+        """Closed steps and live end of this chart were both known ``at`` (source time)."""
+        self._answered[key] = at
+        self._answered.move_to_end(key)
+        while len(self._answered) > MAX_CHARTS:
+            self._answered.popitem(last=False)
+
+    def _newest_answer(self, reading: Reading, key: tuple[str, View]) -> float | None:
+        seen = [at for at in (reading.as_of, self._answered.get(key)) if at is not None]
+        return max(seen, default=None)

@@ -1,0 +1,239 @@
+"""Fetches figures of now, all of them in one instant query."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
+from queuescope.figures import Bounds, curves_of
+from queuescope.panels import RANKED_QUANTILE, Ended, Kind, render
+from queuescope.panels.template import RECENT_SECONDS
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import parts_of, union
+from queuescope.prometheus.wire import InstantAnswer
+from queuescope.timeseries import Frame, Grid, Labels
+from queuescope.view.present.present import Present
+from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, QuantileBuckets
+from queuescope.view.present.queries import SUCCESS, PresentQuery
+from queuescope.view.source.scrapes import Scrapes, measured_over, metrics_of
+
+ABOUT_THE_QUERY = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
+"""Errors that concern what was asked, not the source."""
+
+_LABEL = "queuescope_panel"
+_ENDED = "ended"
+_UNCOUNTED_SECONDS = 600.0
+
+Samples = Sequence[tuple[Labels, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What came of several queries: the figures, by name, and what failed.
+
+    ``at`` (source time) is the moment that they are of; None when none was answered.
+    """
+
+    at: float | None
+    found: Mapping[str, Present]
+    failed: Mapping[str, SourceError]
+
+
+class PresentFetcher:
+    """Sends several queries in one, and asks histograms for no more buckets than are needed."""
+
+    def __init__(
+        self,
+        client: PrometheusClient,
+        *,
+        matchers: str,
+        clock: Callable[[], float],
+        whole_seconds: float = WHOLE_SECONDS,
+    ) -> None:
+        """``matchers`` are rendered PromQL, ``clock`` gives our own time, epoch seconds.
+
+        All buckets of a histogram are asked for every ``whole_seconds`` at least.
+        """
+        self._client = client
+        self._matchers = matchers
+        self._clock = clock
+        self._buckets = QuantileBuckets(clock, whole_seconds=whole_seconds)
+        self._uncounted_at = float("-inf")
+
+    async def fetch(
+        self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float | None = None
+    ) -> Answers:
+        """The answers as of ``at`` (source time), or of now.
+
+        Should the source refuse the one query, each asks its own, so that none takes the others
+        along. Raises ``SourceError`` for everything else that concerns them all.
+        """
+        try:
+            return await self._together(queries, scrapes, at)
+        except SourceError as exc:
+            if exc.kind not in ABOUT_THE_QUERY:
+                raise
+        if _ended_of(queries):
+            # It may be what was refused.
+            self._uncounted_at = self._clock()
+        return _merged(await asyncio.gather(*(self._whole([q], scrapes, at) for q in queries)))
+
+    async def _whole(
+        self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float | None
+    ) -> Answers:
+        """The answers to just what the panels ask; every error is that of all ``queries``."""
+        try:
+            return await self._together(queries, scrapes, at, whole=True)
+        except SourceError as exc:
+            return Answers(None, {}, {query.name: exc for query in queries})
+
+    async def _together(
+        self,
+        queries: Sequence[PresentQuery],
+        scrapes: Scrapes,
+        at: float | None,
+        *,
+        whole: bool = False,
+    ) -> Answers:
+        chosen = {} if whole else self._chosen(queries)
+        counted = {} if whole or self._is_uncounted() else _ended_of(queries)
+        texts = {
+            q.name: self._text(q.template, scrapes, chosen.get(q.name, ""))
+            for q in queries
+            if q.name not in counted
+        }
+        for common in set(counted.values()):
+            texts[_ENDED] = self._text(common.now, scrapes)
+        # Without labels, so that it stands beside whatever the others give, were it nothing.
+        asked = [*filter(None, [union(_LABEL, texts)]), "vector(0)"]
+        answer = await self._client.query(" or ".join(asked), at=at)
+        answered_at = next((s.timestamp for s in answer.samples if not s.labels), None)
+        if answered_at is None:
+            raise SourceError(
+                SourceErrorKind.DECODE,
+                "Prometheus sent an answer that cannot be read",
+                detail="vector(0) gave no sample",
+            )
+        given = parts_of(_LABEL, ((one.labels, one.value) for one in answer.samples))
+        rates = given.get(_ENDED, [])
+        if counted and not rates:
+            self._uncounted_at = self._clock()
+        found, unsure = {}, []
+        for query in queries:
+            samples = given.get(query.name, [])
+            ended = counted.get(query.name)
+            if ended is not None and rates:
+                odd = next((rate for _, rate in rates if not math.isfinite(rate)), None)
+                value = _of_ended(query.name, ended, rates)
+                span = measured_over(texts[_ENDED], scrapes)
+                found[query.name] = (
+                    Present(value, answered_at, warnings=answer.warnings, over_seconds=span)
+                    if odd is None
+                    else _no_number(odd)
+                )
+            elif ended is None and self._is_enough(
+                query, samples, answer, narrow=query.name in chosen
+            ):
+                figure = _figure(query, samples, answered_at, answer.warnings)
+                span = measured_over(texts[query.name], scrapes)
+                found[query.name] = replace(figure, over_seconds=span)
+            else:
+                unsure.append(query)
+        answers = Answers(answered_at, found, {})
+        if not unsure:
+            return answers
+        # As of the same moment, so that all figures on the page still are.
+        return _merged([answers, await self._whole(unsure, scrapes, answered_at)])
+
+    def _is_uncounted(self) -> bool:
+        """Whether it was found a while ago that no jobs are counted here."""
+        return 0 <= self._clock() - self._uncounted_at < _UNCOUNTED_SECONDS
+
+    def _chosen(self, queries: Sequence[PresentQuery]) -> dict[str, str]:
+        """By query the matcher of the buckets that are enough, where all are not needed."""
+        found = {q.name: self._buckets.matcher(q.name) for q in queries if q.is_of_buckets}
+        return {name: matcher for name, matcher in found.items() if matcher}
+
+    def _is_enough(
+        self, query: PresentQuery, samples: Samples, answer: InstantAnswer, *, narrow: bool
+    ) -> bool:
+        """Whether ``samples`` tell the figure; ``narrow``: not all buckets were asked for."""
+        if narrow:
+            return self._buckets.is_enough(query.name, samples)
+        if query.is_of_buckets:
+            # From part of an answer nothing is learnt.
+            self._buckets.learn(query.name, () if answer.warnings else samples)
+        return True
+
+    def _text(self, template: str, scrapes: Scrapes, matcher: str = "") -> str:
+        matchers = ",".join(text for text in (self._matchers, matcher) if text)
+        recent = scrapes.resolution(RECENT_SECONDS, metrics_of(template))
+        return render(template, recent, matchers)
+
+
+def _ended_of(queries: Sequence[PresentQuery]) -> dict[str, Ended]:
+    """By name, the queries that are read from what jobs come to."""
+    return {query.name: query.ended for query in queries if query.ended is not None}
+
+
+def _of_ended(name: str, ended: Ended, rates: Samples) -> float:
+    """The success rate in percent, NaN where no job ended; or the throughput per minute."""
+    total = sum(value for _, value in rates)
+    if name != SUCCESS:
+        return 60 * total
+    good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
+    # In this order all of them are exactly 100 %.
+    return 100 * (good / total) if total else math.nan
+
+
+def _figure(query: PresentQuery, samples: Samples, at: float, warnings: tuple[str, ...]) -> Present:
+    try:
+        value, bounds = _value(query, samples)
+    except ConfigurationError as exc:
+        return Present(error=exc)
+    panel = query.panel
+    if value is not None and panel is not None and not panel.quantiles:
+        # A share of nothing is NaN, and so is a time that nobody waits; a number of jobs or of
+        # workers that is NaN is not known.
+        is_told = math.isfinite(value) or (math.isnan(value) and panel.kind is not Kind.COUNT)
+        if not is_told:
+            return _no_number(value)
+    return Present(value, at, warnings=warnings, bounds=bounds)
+
+
+def _no_number(value: float) -> Present:
+    """Of samples that say nothing which could be told, or judged."""
+    text = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
+    words = f"Its newest samples come to {text}, which is no number"
+    return Present(error=SourceError(SourceErrorKind.DECODE, words))
+
+
+def _value(query: PresentQuery, samples: Samples) -> tuple[float | None, Bounds | None]:
+    """The figure, None when the source has no sample for it, and between what it lies where it is
+    an estimate. Raises ``ConfigurationError`` for an answer that is no single figure.
+    """
+    if not samples:
+        return None, None
+    panel = query.panel
+    if panel is None:
+        if len(samples) > 1:
+            raise ConfigurationError(f"{query.name}: the query gives {len(samples)} series")
+        return samples[0][1], None
+    values = np.array([value for _, value in samples]).reshape(-1, 1)
+    frame = Frame(Grid(0, 0, 1), tuple(labels for labels, _ in samples), values)
+    curves = curves_of(panel, frame, None, 1).curves
+    curve = curves[panel.quantiles.index(RANKED_QUANTILE) if panel.quantiles else 0]
+    return float(curve.values[0]), curve.bounds(0)
+
+
+def _merged(parts: Sequence[Answers]) -> Answers:
+    return Answers(
+        next((part.at for part in parts if part.at is not None), None),
+        {name: figure for part in parts for name, figure in part.found.items()},
+        {name: error for part in parts for name, error in part.failed.items()},
+    )

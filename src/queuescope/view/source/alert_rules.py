@@ -1,0 +1,98 @@
+"""Which alerts of the source concern this page, and which chart each is about."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from queuescope.errors import ConfigurationError, SourceError
+from queuescope.panels import Panel
+from queuescope.prometheus import PrometheusClient
+from queuescope.prometheus.promql import Matcher, render_matchers
+
+logger = logging.getLogger(__name__)
+
+_RULES_KEPT_SECONDS = 600.0
+_NAMES = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*|"[^"\\]+"')
+# By convention such an alert notifies nobody; the best known fires always, to show that it can.
+_FOR_NOBODY = Matcher("severity", "!=", "none")
+
+
+class AlertScope:
+    """Which alerts concern this page: those that ``matchers`` choose, as in a selector, without
+    those of severity “none”.
+
+    Raises ``ConfigurationError`` for an expression that only Prometheus could read.
+    """
+
+    def __init__(self, matchers: Sequence[Matcher] = ()) -> None:
+        self._matchers = (*matchers, _FOR_NOBODY)
+        self._expressions = {}
+        for matcher in self._matchers:
+            if matcher.operator in ("=~", "!~"):
+                try:
+                    self._expressions[matcher] = re.compile(matcher.value)
+                except re.error as exc:
+                    raise ConfigurationError(
+                        f"alert_selector: {matcher.value!r} cannot be used: {exc}"
+                    ) from exc
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        return all(self._matches(one, labels.get(one.name, "")) for one in self._matchers)
+
+    def narrowed(self, selector: str) -> str:
+        """``selector``, rendered PromQL, of which only the alerts of this scope are left."""
+        return f"{selector},{render_matchers(self._matchers)}"
+
+    def _matches(self, matcher: Matcher, value: str) -> bool:
+        expression = self._expressions.get(matcher)
+        is_met = value == matcher.value if expression is None else bool(expression.fullmatch(value))
+        return is_met == (not matcher.operator.startswith("!"))
+
+
+class AlertRules:
+    """Which chart each alert is about, asked for only as often as rules change."""
+
+    def __init__(
+        self, client: PrometheusClient, panels: tuple[Panel, ...], clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._panels = panels
+        self._clock = clock
+        self._asked_at = float("-inf")
+        self.panel_of: dict[str, str | None] = {}
+        """By the name of an alert, the panel that it is about; None: about no panel."""
+
+    async def renew(self, names: Iterable[str] = ()) -> None:
+        """Ask if it is long ago, or one of ``names`` is not known. Never raises for a source."""
+        young = 0 <= self._clock() - self._asked_at < _RULES_KEPT_SECONDS
+        if young and set(names) <= self.panel_of.keys():
+            return
+        self._asked_at = self._clock()
+        try:
+            rules = [rule for group in await self._client.rules() for rule in group.rules]
+        except SourceError as exc:
+            logger.warning("cannot read the rules of the alerts: %s (%s)", exc, exc.detail)
+            return
+        recorded = {rule.name: rule.query for rule in rules if rule.type == "recording"}
+        self.panel_of = dict.fromkeys(names)
+        for rule in rules:
+            if rule.type == "alerting":
+                panel = self.panel_of.get(rule.name)
+                self.panel_of[rule.name] = panel or _panel(rule.query, self._panels, recorded)
+
+
+def _panel(query: str, panels: tuple[Panel, ...], recorded: dict[str, str]) -> str | None:
+    """The panel that reads what ``query`` reads first, be it through a recording rule."""
+    for name in _names(query):
+        names = set(_names(recorded[name])) if name in recorded else {name}
+        for panel in panels:
+            if names.intersection(panel.all_metrics):
+                return panel.id
+    return None
+
+
+def _names(query: str) -> list[str]:
+    """What may name a metric, also in quotes."""
+    return [name.strip('"') for name in _NAMES.findall(query)]

@@ -1,0 +1,57 @@
+"""What a reader should know of the source's data and clock, in sentences."""
+
+from __future__ import annotations
+
+from queuescope.figures import duration_words
+from queuescope.view.source.scrapes import Late, late_words
+
+_CLOCK_TOLERANCE_SECONDS = 5
+
+
+def late_notices(late: Late) -> list[str]:
+    """What a reader should know of it, in sentences."""
+    said = []
+    if late.behind_seconds:
+        said.append(
+            f"Prometheus is {late_words(late.behind_seconds)} behind: samples arrive in it so"
+            " late. Figures and charts are of then."
+        )
+    for seconds in sorted(set(late.by_metric.values())):
+        names = ", ".join(name for name, more in late.by_metric.items() if more == seconds)
+        words = late_words(late.behind_seconds + seconds)
+        said.append(f"Samples of {names} arrive {words} late.")
+    if late.undecided:
+        names = ", ".join(late.undecided)
+        said.append(
+            f"The newest samples of {names} are old: they arrive late, or have ended."
+            " It will be known in a moment."
+        )
+    return said
+
+
+def clock_notices(prometheus: float, broker: float) -> list[str]:
+    """What a reader should know of three clocks: by how many seconds that of Prometheus and that of
+    the broker are ahead of this server's. Negative is behind, 0 is by nothing or not known.
+    """
+    found = []
+    is_off, broker_is_off = (abs(one) > _CLOCK_TOLERANCE_SECONDS for one in (prometheus, broker))
+    agree = abs(prometheus - broker) <= _CLOCK_TOLERANCE_SECONDS
+    is_ours = is_off and broker_is_off and agree
+    if is_off:
+        whose = (
+            "clocks of Prometheus and of the broker are" if is_ours else "clock of Prometheus is"
+        )
+        found.append(
+            f"The {whose} {_apart(prometheus)} this server's. "
+            "Ranges follow the clock of Prometheus."
+        )
+    if broker_is_off and not is_ours:
+        found.append(
+            f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and acts "
+            "are put right by that."
+        )
+    return found
+
+
+def _apart(seconds: float) -> str:
+    return f"{duration_words(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'}"
