@@ -1,0 +1,41 @@
+"""What several commands share: options, and lines on the terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from queuescope.environment import environment_name
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where all state is kept.  [setting: data_dir]",
+)
+port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port of the dashboard; 0 is any free one.  [setting: port]",
+)
+prometheus_option = click.option(
+    "--prometheus-url", metavar="URL", help="Where Prometheus answers.  [setting: prometheus_url]"
+)
+
+
+def override(**options: object) -> None:
+    """Options win over the environment; settings, and every process we start, read that."""
+    for name, value in options.items():
+        if value is not None:
+            os.environ[environment_name(name)] = str(value)
+            if name == "prometheus_url":
+                os.environ.pop("QUEUESCOPE_PROMETHEUS_URL", None)
+
+
+def say(line: str) -> None:
+    # A terminal that has gone must not end what runs.
+    try:
+        print(line, flush=True)
+    except OSError:
+        return

@@ -1,0 +1,61 @@
+"""``queuescope settings``: each setting with its default and what it does."""
+
+# ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+
+@click.command()
+@click.option("--markdown", is_flag=True, help="Print docs/reference/settings.md.")
+def settings(markdown: bool) -> None:
+    """List every setting with its default and what it does."""
+    rows = list(_setting_rows())
+    if not markdown:
+        for name, default, description in rows:
+            click.echo(f"{name}  [{default}]\n    {description}")
+        return
+    click.echo(_SETTINGS_HEAD)
+    click.echo("| environment variable | in the file | default | what it does |")
+    click.echo("| --- | --- | --- | --- |")
+    for name, default, description in rows:
+        in_file = _file_name(name)
+        described = description.replace("|", "\\|")
+        click.echo(f"| `{name}` | `{in_file}` | {_cell(default)} | {described} |")
+
+
+_SETTINGS_HEAD = """\
+# Settings
+
+Each setting can stand in the environment or, below it, in a TOML file that `QUEUESCOPE_CONFIG`
+names. The environment wins over the file, the file over the default. An unknown name is refused.
+This page is printed by `queuescope settings --markdown`.
+"""
+
+
+def _setting_rows() -> Iterable[tuple[str, str, str]]:
+    from queuescope.environment import environment_name
+    from queuescope.settings import Settings
+
+    for name, setting in Settings.model_fields.items():
+        default = _DEFAULT_WORDS.get(name)
+        if default is None:
+            value = setting.get_default(call_default_factory=True, validated_data={})
+            value = getattr(value, "get_secret_value", lambda v=value: v)()
+            default = "none" if value in (None, "", [], {}) else str(value)
+        yield environment_name(name), default, setting.description or ""
+
+
+# What the machine decides reads the same in every copy of the documentation.
+_DEFAULT_WORDS = {"data_dir": "~/.local/state/queuescope"}
+
+
+def _file_name(environment: str) -> str:
+    return environment.removeprefix("QUEUESCOPE_").lower()
+
+
+def _cell(default: str) -> str:
+    return "none" if default == "none" else f"`{default}`"
