@@ -27,11 +27,10 @@ def demo(
 ) -> None:
     """Start a whole platform on this machine, with its dashboard."""
     override(data_dir=data_dir, port=port)
+    from queuescope.dashboard.auth.identity import check_exposure
     from queuescope.settings import load_settings
 
     settings = load_settings()
-    from queuescope.dashboard.auth.identity import check_exposure
-
     check_exposure(settings)
     from queuescope.demo.stack import StackOptions, run_stack
 
