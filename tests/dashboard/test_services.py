@@ -1,7 +1,7 @@
 """What the dashboard does beside its pages: real workers that are killed, stopped, and come back.
 
-Broker, workers and both kinds of history are real; only the redelivery of a cut-off job is set to
-come sooner than by default.
+Broker, workers and both kinds of history are real; only what takes its time, such as to be called
+lost or to be delivered again, is set to come sooner than by default.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ import psutil
 import pytest
 import redis
 from pydantic import SecretStr
-from tests.instrument.conftest import Shop, until
+from tests.instrument.conftest import QUICK, Shop, until
 from tests.instrument.conftest import Worker as ShopWorker
 from tests.job_rows import count_rows
 from tests.real_broker import RealBroker
@@ -31,14 +32,13 @@ from queuescope.broker.reports import (
     decode_report,
     encode,
 )
-from queuescope.broker.timings import DEFAULT_TIMINGS
+from queuescope.broker.timings import WorkerTimings
 from queuescope.dashboard.services import Services, open_services
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.settings import Settings
 
 NAME = "phoenix@shop"
-Open = Callable[[], Services]
+Open = Callable[..., Services]
 
 
 @pytest.fixture
@@ -62,14 +62,15 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def open_dashboard(tmp_path: Path, shop: Shop, store_url: str) -> Iterator[Open]:
     with ExitStack() as opened:
 
-        def open_one() -> Services:
+        def open_one(timings: WorkerTimings = QUICK) -> Services:
             services = open_services(
                 Settings(
                     prometheus_url="http://127.0.0.1:9",
                     data_dir=tmp_path / "data",
                     broker_url=SecretStr(shop.broker_url),
                     job_store_url=SecretStr(store_url),
-                )
+                ),
+                timings=timings,
             )
             opened.callback(services.close)
             services.start()
@@ -218,7 +219,7 @@ def test_what_died_while_no_dashboard_ran_is_ended_and_then_forgotten(
     kill(worker)
     # As it lies there an hour later.
     old = decode_report(reported)
-    client.hset(key, field, encode(_aged(old, DEFAULT_TIMINGS.drop_seconds + 3000)))
+    client.hset(key, field, encode(_aged(old, QUICK.drop_seconds + 3000)))
     services = open_dashboard()
     row_when(services, job_id, JobStatus.LOST)
     until(lambda: client.hlen(key), lambda count: count == 0)
@@ -267,13 +268,13 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
 
     since = time.monotonic()
     with server.frozen() if fault == "frozen" else server.read_only():
-        until(note, lambda _: time.monotonic() - since > 2 * DEFAULT_TIMINGS.lost_seconds + 4)
+        until(note, lambda _: time.monotonic() - since > 2 * QUICK.lost_seconds + 2)
     until(
         lambda: note() and worker_when(services, lambda w: w.is_alive).report.at,
-        lambda at: at > worker.report.at + 2 * DEFAULT_TIMINGS.lost_seconds,
+        lambda at: at > worker.report.at + 2 * QUICK.lost_seconds,
     )
     since = time.monotonic()
-    until(note, lambda _: time.monotonic() - since > DEFAULT_TIMINGS.lost_seconds + 5)
+    until(note, lambda _: time.monotonic() - since > QUICK.lost_seconds + 2)
     assert seen == {JobStatus.STARTED}
     assert services.jobs is not None
     assert services.jobs.get(job_id) == row
@@ -284,7 +285,7 @@ def test_workers_that_live_and_take_nothing_are_stalled(
     shop: Shop, open_dashboard: Open, store_url: str
 ) -> None:
     """Its processes stand still, or its main loop does."""
-    services = open_dashboard()
+    services = open_dashboard(replace(QUICK, stall_seconds=5))
     worker = start_worker(shop, store_url)
     children = psutil.Process(worker.process.pid).children()
     for child in children:
@@ -297,7 +298,7 @@ def test_workers_that_live_and_take_nothing_are_stalled(
         child.resume()
     worker_when(services, lambda w: w.report.processed == 8 and w.status is WorkerStatus.IDLE)
     app = shop.app()
-    app.control.broadcast("hang_loop", arguments={"seconds": 45})
+    app.control.broadcast("hang_loop", arguments={"seconds": 15})
     app.close()
     stuck = worker_when(services, lambda w: w.status is WorkerStatus.STALLED)
     assert stuck.reason.startswith("Its main loop has done nothing for ")

@@ -23,9 +23,14 @@ from tests.ports import free_port
 from tests.prepared_python import MachineClock, PythonProcess, start_python
 from tests.real_broker import RealBroker
 
+from queuescope.broker.timings import WorkerTimings
 from queuescope.jobs.store import JobStore
 
 T = TypeVar("T")
+
+QUICK = WorkerTimings(report_seconds=0.5, lost_seconds=6.0, history_seconds=0.2)
+"""Of the shop's workers, so that a test waits for seconds; whoever reads what they report takes
+them, too."""
 
 PROJECT = """
 import gc, os, signal, time
@@ -44,7 +49,8 @@ app.conf.update(
 )
 
 from queuescope.instrument import WorkerTimings, instrument
-instrument(app, **eval(os.environ.get("SHOP_OPTIONS", "{}")))
+timings = eval(os.environ["SHOP_TIMINGS"])
+instrument(app, timings=timings, **eval(os.environ.get("SHOP_OPTIONS", "{}")))
 
 
 @app.task(name="nap")
@@ -292,6 +298,7 @@ class Shop:
             environment={
                 **{k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")},
                 "SHOP_BROKER": self.broker_url,
+                "SHOP_TIMINGS": repr(QUICK),
                 "TMPDIR": self._temporary.name,
                 "QUEUESCOPE_METRICS_PORT": str(port),
                 "QUEUESCOPE_JOB_STORE_URL": url,
@@ -342,6 +349,7 @@ class Shop:
             env={
                 **os.environ,
                 "SHOP_BROKER": self.broker_url,
+                "SHOP_TIMINGS": repr(QUICK),
                 **({} if clock is None else {"PYTHONPATH": clock.path}),
             },
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
-from tests.instrument.conftest import Evidence, Shop, until
+from tests.instrument.conftest import QUICK, Evidence, Shop, until
 
 from queuescope.broker.fleet import Fleet, WorkerStatus, judge
 from queuescope.broker.redis.broker import RedisBroker
@@ -20,9 +20,8 @@ from queuescope.broker.reports import (
     RetryAnswer,
     report_field,
 )
-from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import OutcomeUnknownError, RefusedError
-from queuescope.jobs.job import JobStatus
+from queuescope.jobs.store import JobStatus
 from queuescope.operations.job_effects import RevokeJob, ScalePool
 from queuescope.operations.request import Request
 
@@ -31,14 +30,14 @@ from queuescope.operations.request import Request
 def broker(broker_url: str) -> Iterator[RedisBroker]:
     with redis.Redis.from_url(broker_url) as client:
         client.flushall()
-    made = RedisBroker(broker_url)
+    made = RedisBroker(broker_url, timings=QUICK)
     yield made
     made.close()
 
 
 @pytest.fixture
 def commands(broker: RedisBroker, broker_url: str) -> Iterator[WorkerCommands]:
-    made = WorkerCommands(broker_url, broker, timeout_seconds=12)
+    made = WorkerCommands(broker_url, broker, timeout_seconds=60)
     yield made
     made.close()
 
@@ -276,7 +275,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     seen = until(lambda: fleet(broker), lambda seen: len(seen.lost) == 1)
     lost = seen.workers[0]
     assert (lost.status, lost.is_alive) == (WorkerStatus.LOST, False)
-    assert lost.silent_seconds > DEFAULT_TIMINGS.lost_seconds
+    assert lost.silent_seconds > QUICK.lost_seconds
     assert lost.report.active[0].id == job_id
     assert seen.has_lost(name, job_id, row.started_at) is True
     assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
@@ -292,7 +291,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     # As it will be when the stated time has passed.
     assert broker.drop_workers() == 0
     with redis.Redis.from_url(broker_url) as client:
-        old = msgspec.structs.replace(lost.report, at=lost.report.at - DEFAULT_TIMINGS.drop_seconds)
+        old = msgspec.structs.replace(lost.report, at=lost.report.at - QUICK.drop_seconds)
         field = report_field(name, old.boot_id)
         client.hset(broker.keys.workers, field, msgspec.json.encode(old))
         assert broker.workers().reports == ()

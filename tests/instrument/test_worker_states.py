@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.instrument.conftest import Evidence, Shop, Worker, until
+from tests.instrument.conftest import QUICK, Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 from tests.prepared_python import MachineClock
 
 from queuescope.broker.fleet import Worker as Judged
 from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 from queuescope.watch.reconciler import JobReconciler
 
 
@@ -27,7 +26,7 @@ from queuescope.watch.reconciler import JobReconciler
 def broker(broker_url: str) -> Iterator[RedisBroker]:
     with redis.Redis.from_url(broker_url) as client:
         client.flushall()
-    made = RedisBroker(broker_url)
+    made = RedisBroker(broker_url, timings=QUICK)
     yield made
     made.close()
 

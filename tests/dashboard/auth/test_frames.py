@@ -23,7 +23,7 @@ from tests.dashboard.operations.operations_page import OperationsPage
 from tests.dashboard.page_socket import PageSocket, elements
 from tests.dashboard.reader import Reader
 from tests.identity_proxy import ADDRESS
-from tests.instrument.conftest import Shop, Worker, until
+from tests.instrument.conftest import QUICK, Shop, Worker, until
 from tests.openid_provider import OpenIDProvider
 from tests.ports import free_port
 from tests.real_broker import RealBroker
@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed
 
 from queuescope.errors import RefusalReason, RefusedError
 from queuescope.jobs.failures import Span, failure_groups
-from queuescope.jobs.job import JobStatus
+from queuescope.jobs.store import JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Entry, Phase, Search
 from queuescope.operations.context import OperationsContext
@@ -43,8 +43,8 @@ ADA = Actor("ada", Origin.PROXY)
 # Written by workers and dashboards all the time, and by no act.
 _RESTLESS = {b"queuescope:workers", b"queuescope:probe", b"unacked_mutex"}
 # A frame that starts no script is waited for so long.
-_PATIENCE_SECONDS = 1.5
-_REPORTS_SECONDS = 2.5
+_PATIENCE_SECONDS = 0.4
+_REPORTS_SECONDS = 2 * QUICK.report_seconds
 _HELD = 5
 
 
