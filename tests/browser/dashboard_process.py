@@ -156,10 +156,11 @@ def _states(pid: int) -> list[str]:
     return [stat.read_text("ascii", "replace").rpartition(")")[2].split()[0] for stat in stats]
 
 
-def get(port: int, path: str, *, timeout_seconds: float = 30) -> tuple[int, str]:
+def get(port: int, path: str, *, timeout_seconds: float = 30, user: str = "") -> tuple[int, str]:
+    """Status and body of one page, as a proxy asks for it on behalf of ``user``."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"X-Forwarded-User": user} if user else {})
         response = connection.getresponse()
         return response.status, response.read().decode("utf-8")
     except (http.client.HTTPException, OSError):

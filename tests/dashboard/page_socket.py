@@ -55,12 +55,17 @@ class PageSocket:
         self.session = ""
 
     def run(
-        self, *, widgets: Iterable[WidgetState] = (), fragment: str = "", page: str = ""
+        self,
+        *,
+        widgets: Iterable[WidgetState] = (),
+        fragment: str = "",
+        page: str = "",
+        query: str = "",
     ) -> list[ForwardMsg]:
         """Ask for a run as the page does; returns what was drawn."""
         message = BackMsg()
         state = message.rerun_script
-        state.query_string = ""
+        state.query_string = query
         state.page_script_hash = page
         state.fragment_id = fragment
         state.widget_states.widgets.extend(widgets)

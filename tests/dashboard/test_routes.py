@@ -14,7 +14,7 @@ from pathlib import Path
 import brotli
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
@@ -161,7 +161,6 @@ def test_a_bad_parameter_is_answered_in_plain_words(
     assert json.loads(answer.body) == {"error": expected}
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     st.lists(
         st.tuples(

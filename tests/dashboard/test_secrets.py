@@ -22,6 +22,7 @@ from tests.dashboard.page_socket import PageSocket
 from tests.dashboard.reader import Reader
 from tests.openid_provider import OpenIDProvider
 from tests.ports import free_port
+from tests.prepared_python import run_python
 from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
@@ -273,11 +274,6 @@ def _purge(reader: Reader, witness: Witness) -> None:
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
     """All that a command says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "queuescope.cli", *command],
-        env={**os.environ, "PROMETHEUS_URL": "http://127.0.0.1:9", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = {"PROMETHEUS_URL": "http://127.0.0.1:9", **environment}
+    done = run_python("queuescope.cli", *command, **settings)
     return done.stdout + done.stderr

@@ -24,10 +24,10 @@ def chosen(component: str, value: Any) -> WidgetState:
 
 class OperationsPage:
     """One visitor's page, that of operations or another with acts (``at``). ``drawn`` is all
-    that the last run has put on it.
+    that the last run has put on it, ``query`` that of its address.
     """
 
-    def __init__(self, socket: PageSocket, at: str = "operations") -> None:
+    def __init__(self, socket: PageSocket, at: str = "operations", query: str = "") -> None:
         self.socket, self.at = socket, at
         pages = {
             page.url_pathname: page.page_script_hash
@@ -36,7 +36,7 @@ class OperationsPage:
             for page in message.navigation.app_pages
         }
         self.hash = pages[at]
-        self.drawn = socket.run(page=self.hash)
+        self.drawn = socket.run(page=self.hash, query=query)
         self.first = self.drawn
 
     @property
