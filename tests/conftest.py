@@ -27,8 +27,21 @@ from queuescope.instrument import instrument
 StartPrometheus = Callable[..., RealPrometheus]
 
 # How long an example takes says more of the machine than of the code.
-settings.register_profile("any machine", deadline=None)
-settings.load_profile("any machine")
+settings.register_profile("part", deadline=None, max_examples=40)
+settings.register_profile("long", deadline=None, max_examples=500)
+settings.load_profile("part")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="each case and many more examples; takes an hour"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: runs only with --long")
+    if config.getoption("--long"):
+        settings.load_profile("long")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -58,8 +71,12 @@ _FIRST_FILES = (
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, then all others."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files first, then all others; without ``--long`` a part of the cases."""
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     ranks = {file: rank for rank, file in enumerate(_FIRST_FILES)}
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
 
@@ -93,6 +110,12 @@ def _a_file_leaves_nothing_open() -> Iterator[None]:
     """So that what is left is a failure here, and not where the collector happens to come by."""
     yield
     gc.collect()
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays, and need not be looked at after each file."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.cache import doctored
 from tests.cache.actions import (
@@ -57,7 +57,6 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(ACTIONS, min_size=5, max_size=40),
     st.sampled_from([600, 100_000]),

@@ -1,4 +1,4 @@
-"""A thousand pairs of the same act at the same moment: one effect each, the other is told."""
+"""Pairs of the same act at the same moment: one effect each, the other is told."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from queuescope.operations.control import Done, Operations
 from queuescope.operations.request import Operation, Request
 from queuescope.operations.store import OperationsStore
 
-PAIRS = 1000
-# SQLite puts each of them on the disk; the thousand passed there, too, in two minutes.
-FEWER_PAIRS = 100
 ACCESS = Access(admins=["ada", "bob"])
+
+
+@pytest.fixture
+def pairs(request: pytest.FixtureRequest) -> int:
+    return 1000 if request.config.getoption("--long") else 40
 
 
 class Effects:
@@ -39,7 +41,7 @@ class Effects:
         return Done(1, "done")
 
 
-def test_of_two_threads_one_acts(tmp_path: Path) -> None:
+def test_of_two_threads_one_acts(tmp_path: Path, pairs: int) -> None:
     effects = Effects()
     store = OperationsStore(f"sqlite:///{tmp_path / 'operations.db'}", timeout_seconds=30)
     operations = Operations(store, ACCESS, {Operation.PAUSE: effects})
@@ -48,7 +50,7 @@ def test_of_two_threads_one_acts(tmp_path: Path) -> None:
     barrier = threading.Barrier(2)
 
     def run(actor: Actor) -> None:
-        for number in range(FEWER_PAIRS):
+        for number in range(pairs):
             # Every other pair meets at a target that was moved before.
             request = Request.pause(f"q{number // 2}")
             plan = operations.plan(actor, request)
@@ -66,13 +68,13 @@ def test_of_two_threads_one_acts(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert set(effects.done.values()) == {2}
-        assert len(effects.done) == FEWER_PAIRS // 2
-        assert len(told) == FEWER_PAIRS
+        assert len(effects.done) == pairs // 2
+        assert len(told) == pairs
         for name, reason, sentence in told:
             assert reason is RefusalReason.OVERTAKEN
             other = "bob" if name == "ada" else "ada"
             assert sentence.startswith(f"{other} began to pause queue q")
-        assert whole(store) == {"done": FEWER_PAIRS, "pending": FEWER_PAIRS}
+        assert whole(store) == {"done": pairs, "pending": pairs}
 
 
 def whole(store: OperationsStore) -> dict[str, int]:
@@ -127,14 +129,10 @@ print(json.dumps({"done": done, "told": told}), flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "pairs"),
-    [("sqlite", FEWER_PAIRS), ("postgresql", PAIRS)],
-    ids=["sqlite", "postgresql"],
-)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.timeout(600)
 def test_of_two_processes_one_acts(
-    tmp_path: Path, kind: str, pairs: int, request: pytest.FixtureRequest
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest, pairs: int
 ) -> None:
     url = f"sqlite:///{tmp_path / 'operations.db'}"
     if kind == "postgresql":

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.prometheus import recorded_bodies
 from tests.prometheus.decoder_fuzz import (
@@ -68,7 +68,6 @@ def test_a_label_that_stands_twice_is_refused_whatever_it_is(labels: bytes) -> N
     assert not any(became.startswith("range answer read") for became in tally.became)
 
 
-@settings(max_examples=300)
 @given(
     st.sampled_from(sorted(BODIES)),
     st.lists(

@@ -140,7 +140,6 @@ def _halves_and_neighbours() -> list[str]:
 
 
 @each_reader
-@settings(max_examples=300, deadline=None)
 @given(found=series, data=st.data())
 def test_a_damaged_body_is_never_read_as_something_else(
     points: PointsReader,
