@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,28 @@ def start_python(
         )
 
 
+def run_python(
+    module: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m module arguments`` to its end, as a copy of the prepared process, with this
+    environment and the variables of ``environment``.
+    """
+    with tempfile.TemporaryDirectory(prefix="said-") as said:
+        out, err = Path(said, "out"), Path(said, "err")
+        process = _Copy(
+            module,
+            arguments,
+            environment={**os.environ, **environment},
+            folder=Path.cwd(),
+            log=out,
+            errors=err,
+        )
+        status = process.wait()
+        return subprocess.CompletedProcess(
+            [module, *arguments], status, out.read_text("utf-8"), err.read_text("utf-8")
+        )
+
+
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith("PYTHON")}
 
@@ -99,10 +122,12 @@ class _Copy:
         environment: Mapping[str, str],
         folder: Path,
         log: Path,
+        errors: Path | None = None,
     ) -> None:
+        said = (str(log), str(errors or log))
         self._process = _context.Process(
             target=_run,
-            args=(module, list(arguments), dict(environment), str(folder), str(log)),
+            args=(module, list(arguments), dict(environment), str(folder), said),
             daemon=True,
         )
         with _no_main_module():
@@ -147,17 +172,21 @@ PythonProcess = _Copy | subprocess.Popen[bytes]
 
 
 def _run(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: str
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    said: tuple[str, str],
 ) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     os.chdir(folder)
-    with Path(log).open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = [module, *arguments]
+    for number, path in enumerate(said, 1):
+        with Path(path).open("ab") as file:
+            os.dup2(file.fileno(), number)
+    sys.argv = [module.partition(".")[0], *arguments]
     sys.path.insert(0, folder)
     try:
         importlib.import_module(module).main()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import StartPrometheus
+from tests.prepared_python import run_python
 
 from queuescope.environment import environment_name
 from queuescope.operations.access import Actor, Origin, Role
@@ -28,13 +29,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "queuescope.cli", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    return run_python("queuescope.cli", *arguments, **environment)
 
 
 @pytest.mark.parametrize("command", ["demo", "serve", "check", "settings", "audit"])

@@ -34,6 +34,8 @@ CHROMIUM_ARGUMENTS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
+    # Tabs of one profile share a process, and what it has compiled.
+    "--renderer-process-limit=1",
 )
 # The samples reach beyond the present, so that they are all there however long the tests take.
 _AHEAD_SECONDS = HOUR

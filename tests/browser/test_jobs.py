@@ -1,4 +1,4 @@
-"""The page of jobs on both databases: failures and their groups, filters, pages, files, retries."""
+"""The page of jobs: failures and their groups, filters, pages, files, retries."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from tests.browser.conftest import OpenTab
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
 from tests.browser.trends_page import WAIT_MS
-from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 OpenJobs = Callable[..., JobsPage]
 
@@ -35,24 +33,16 @@ class Held:
         return [job for job in self.jobs if job.error_class]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def held(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Held]:
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
     folder = tmp_path_factory.mktemp("jobs")
     url = f"sqlite:///{folder / 'jobs.db'}"
-    if request.param == "postgresql":
-        server: RealPostgreSQL = request.getfixturevalue("postgresql")
-        server.execute("CREATE DATABASE jobs_page")
-        url = server.url("jobs_page")
     jobs = some_jobs(time.time())
     store = JobStore(url)
     store.record(jobs)
     store.close()
     with DashboardProcess(folder, NOWHERE, job_store_url=url) as running:
         yield Held(url, jobs, running)
-    if request.param == "postgresql":
-        server.execute("DROP DATABASE jobs_page WITH (FORCE)")
 
 
 @pytest.fixture

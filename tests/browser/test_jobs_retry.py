@@ -15,8 +15,7 @@ from tests.browser.operations_page import OperationsPage, World
 from tests.instrument.conftest import Shop, until
 from tests.job_rows import count_rows
 
-from queuescope.jobs.job import JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import JobStatus, JobStore
 
 RETRIES = "dict(keep_arguments=True)"
 

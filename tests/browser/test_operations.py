@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -34,6 +35,8 @@ window.replay = (from, words = "") => {
   return again.length;
 };
 """
+# However many of them run: one test may run by itself.
+_ALL_CONFIRMED = re.compile(r"^paused: (\d) of \1 workers? confirmed$")
 _SENT_SINCE = "began => window.sent.length > began"
 
 
@@ -115,7 +118,7 @@ def test_all_queues_are_paused_and_resumed_together(
     page = open_operations()
     told = page.do("Pause all queues", "Pause", "all queues 4")
     assert told == "Done: All queues are to be paused; workers follow within seconds."
-    expect(page.cell("Queues", "express", "State")).to_have_text("paused: 2 of 2 workers confirmed")
+    expect(page.cell("Queues", "express", "State")).to_have_text(_ALL_CONFIRMED)
     # Nobody serves it, so that nobody can say that it stands still.
     unserved = page.cell("Queues", "reports", "State")
     expect(unserved).to_contain_text("paused: 0 of 0 workers confirmed")
@@ -126,7 +129,7 @@ def test_all_queues_are_paused_and_resumed_together(
         "title", "All queues are paused; they can be resumed together."
     )
     assert page.do("Resume all queues", "Resume").startswith("Done: All queues are to be resumed")
-    expect(page.cell("Queues", "express", "State")).to_have_text("open: 2 workers")
+    expect(page.cell("Queues", "express", "State")).to_have_text(re.compile(r"^open: \d workers?$"))
 
 
 def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
@@ -361,7 +364,7 @@ def test_a_revoked_job_never_starts(
     evidence = tmp_path / "evidence"
     page = open_operations()
     page.do("Pause queue orders", "Pause")
-    expect(page.cell("Queues", "orders", "State")).to_have_text("paused: 2 of 2 workers confirmed")
+    expect(page.cell("Queues", "orders", "State")).to_have_text(_ALL_CONFIRMED)
     revoked = shop.send("mark", {"queue": "orders"}, path=str(evidence), word="revoked")
     shop.send("mark", {"queue": "orders"}, path=str(evidence), word="next")
     page.page.get_by_placeholder("Id of a job").fill(revoked)

@@ -22,8 +22,7 @@ from tests.instrument.conftest import Shop, until
 from tests.real_broker import RealBroker
 
 from queuescope.broker.timings import DEFAULT_TIMINGS
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 _SLOW_MS = 60_000
 _FIT = """

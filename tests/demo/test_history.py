@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import subprocess
+from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,7 @@ from queuescope.demo.simulation import absences
 from queuescope.demo.workload import QUEUES, TENANTS, World
 from queuescope.errors import DemoError, JobStoreError
 from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Kind
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 # A day (2026-09-20, UTC) on which every kind of incident happens.
 START = 1_789_862_400
@@ -82,18 +83,14 @@ def ended_on_first(made: Made, at: float) -> list[Job]:
 
 
 @pytest.mark.parametrize("at", PROBES)
-@pytest.mark.parametrize("tenant", [tenant.name for tenant in TENANTS])
-def test_final_outcomes_are_those_of_the_rows(made: Made, tenant: str, at: int) -> None:
-    for queue in QUEUES:
-        for status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
-            found = [
-                j
-                for j in ended_on_first(made, at)
-                if (j.tenant, j.queue, j.status) == (tenant, queue, status)
-            ]
-            name = "ai_agents_enhancement_jobs_total"
-            labels = {"tenant": tenant, "queue": queue, "outcome": status.value, **FIRST}
-            assert made.at(name, at, **labels) == len(found)
+def test_final_outcomes_are_those_of_the_rows(made: Made, at: int) -> None:
+    found = Counter((j.tenant, j.queue, j.status) for j in ended_on_first(made, at))
+    tenants = [tenant.name for tenant in TENANTS]
+    for key in product(tenants, QUEUES, (JobStatus.SUCCEEDED, JobStatus.FAILED)):
+        tenant, queue, status = key
+        name = "ai_agents_enhancement_jobs_total"
+        labels = {"tenant": tenant, "queue": queue, "outcome": status.value, **FIRST}
+        assert made.at(name, at, **labels) == found[key]
 
 
 @pytest.mark.parametrize("at", PROBES)
@@ -190,10 +187,11 @@ def test_samples_are_fifteen_seconds_apart_and_end_at_the_present_minute(made: M
 
 def test_promtool_makes_blocks_that_hold_the_same_numbers(made: Made, tmp_path: Path) -> None:
     said: list[str] = []
-    import_history(tmp_path / "tsdb", made.files, "promtool", said.append)
-    blocks = [path for path in (tmp_path / "tsdb").iterdir() if (path / "meta.json").exists()]
-    assert len(blocks) == len(made.files) == len({START // BLOCK_SECONDS, END // BLOCK_SECONDS})
-    assert said[-1] == f"block {len(blocks)} of {len(blocks)} loaded"
+    assert len(made.files) == len({START // BLOCK_SECONDS, END // BLOCK_SECONDS})
+    # The oldest is the shorter one, and promtool takes its time.
+    import_history(tmp_path / "tsdb", made.files[-1:], "promtool", said.append)
+    [_] = [path for path in (tmp_path / "tsdb").iterdir() if (path / "meta.json").exists()]
+    assert said[-1] == "block 1 of 1 loaded"
     # promtool reads no database without a write-ahead log, were it empty.
     (tmp_path / "tsdb" / "wal").mkdir()
     selector = '{__name__="ai_agents_queue_depth",queue="default"}'
@@ -208,7 +206,9 @@ def test_promtool_makes_blocks_that_hold_the_same_numbers(made: Made, tmp_path: 
         _, value, stamp = line.rsplit(" ", 2)
         kept[int(stamp) // 1000] = float(value)
     key = ("ai_agents_queue_depth", frozenset({"queue": "default", **EXPORTER}.items()))
-    assert kept == made.series[key]
+    turn = (START // BLOCK_SECONDS + 1) * BLOCK_SECONDS
+    assert kept == {at: value for at, value in made.series[key].items() if at < turn}
+    assert kept
 
 
 def test_a_promtool_that_is_missing_or_refuses_is_told(made: Made, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ GRID = Grid(1_700_000_400, 1_700_000_400 + 120, 60)
 NAN = float("nan")
 DASHBOARD = load_dashboard("ai-agents")
 PANELS = {panel.id: panel for panel in DASHBOARD.panels}
-STYLE = (resources.files("queuescope.dashboard") / "static" / "page" / "page.css").read_text(
+STYLE = (resources.files("queuescope.dashboard") / "static" / "overview" / "page.css").read_text(
     "utf-8"
 )
 TOKEN = re.compile(r"var\((--qs-[\w-]+)\)")

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 T0 = 1_790_000_000.0
 STARTED = Job(

@@ -19,8 +19,7 @@ from queuescope.jobs.failures import (
     last_failures,
 )
 from queuescope.jobs.fingerprint import normalise
-from queuescope.jobs.job import Job, JobStatus
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStatus, JobStore
 
 EVER = Span(0.0, T0 + 1e6)
 

@@ -114,6 +114,18 @@ def _values(panel: dict[str, Any]) -> list[float]:
     return found
 
 
+async def _told_all(overview: Overview) -> dict[str, Any]:
+    """The overview once it tells of each source, which is asked for beside the others."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        now = await told(overview, 0)
+        states = {cards(now)[name]["state"] for name in ("queue_depth", "success_rate")}
+        if states == {cards(now)["throughput"]["state"]} == {"fresh"}:
+            return now
+        assert time.monotonic() < until, cards(now)
+        await asyncio.sleep(0.5)
+
+
 async def _overview(overview: Overview) -> tuple[dict[str, Any], dict[str, Any]]:
     found = await told(overview, 0)
     return found, cards(found)
@@ -132,7 +144,7 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         assert "arrive late, or have ended" in first["source"]["notice"]
         found = await _until_behind(service, LATE - 20, LATE + 20, View("1h"))
         assert "Prometheus is 10 min behind" in found["source"]["notice"]
-        now = await told(overview, 0)
+        now = await _told_all(overview)
         shown = cards(now)
         assert {shown[name]["state"] for name in ("queue_depth", "success_rate")} == {"fresh"}
         depth = float(shown["queue_depth"]["words"])
@@ -191,7 +203,7 @@ async def test_metrics_that_are_later_than_the_others_say_so_and_leave_them_alon
         assert late["state"] == "fresh"
         assert np.isfinite(ratio[20:-13]).all()
         assert set(ratio[np.isfinite(ratio)].tolist()) == {100.0}
-        now = await told(overview, 0)
+        now = await _told_all(overview)
         shown = cards(now)
         assert shown["queue_depth"]["note"] == ""
         assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=0.02)

@@ -51,8 +51,7 @@ from queuescope.jobs.failures import (
     failure_groups,
     last_failures,
 )
-from queuescope.jobs.job import Job
-from queuescope.jobs.store import JobStore
+from queuescope.jobs.store import Job, JobStore
 
 _SPANS = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days"}
 _SINGLES = 10

@@ -86,7 +86,6 @@ export class Banner {
     this.box.hidden = !banner;
     this.box.dataset.tone = banner?.tone ?? "";
     // A screen reader speaks what is set anew.
-    const text = banner?.text ?? "";
-    if (this.text.textContent !== text) this.text.textContent = text;
+    if (banner && this.text.textContent !== banner.text) this.text.textContent = banner.text;
   }
 }
