@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.jobs.failures import Span, failed_ids, failure_groups, last_failures
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import (
     JobFilter,
     Place,
@@ -25,7 +26,7 @@ from queuescope.jobs.search import (
     find_jobs,
     known_values,
 )
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.store import JobStore
 
 FEW, MANY = 1_000, 1_000_000
 DATABASES = ("SQLite", "PostgreSQL")

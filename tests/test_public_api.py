@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 from tests.environments import PROJECT
@@ -60,3 +62,18 @@ def test_the_documentation_imports_public_names_alone() -> None:
     }
     assert imported
     assert {(m, n) for m, n in imported if n not in PUBLIC.get(m, ())} == set()
+
+
+def test_a_worker_without_a_history_loads_no_database_and_nothing_of_the_page() -> None:
+    lines = (
+        "import sys, celery, queuescope.instrument as it",
+        "it.instrument(celery.Celery('shop', set_as_current=False))",
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))",
+    )
+    environment = {"PATH": "/usr/bin:/bin"}
+    program = [sys.executable, "-c", "\n".join(lines)]
+    loaded = set(subprocess.check_output(program, env=environment, text=True).split())
+    assert "kombu" in loaded
+    assert loaded.isdisjoint(
+        {"sqlalchemy", "streamlit", "pydantic", "numpy", "pandas", "httpx2", "cachetools"}
+    )

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.sync_api import Locator, Page, TimeoutError, expect  # noqa: A004 - Playwright's own
 from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 
-from queuescope.jobs.store import Job, JobStatus
+from queuescope.jobs.job import Job, JobStatus
 
 NOWHERE = "http://127.0.0.1:9"
 """Where no Prometheus answers: the history does not need one."""

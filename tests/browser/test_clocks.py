@@ -20,7 +20,8 @@ from tests.browser.rewriting_proxy import RewritingProxy
 from tests.browser.trends_page import PANELS, TrendsPage, epoch
 from tests.instrument.conftest import until
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 _TODAY = re.compile(r"(\d\d):(\d\d):(\d\d)")
 

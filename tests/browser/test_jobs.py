@@ -15,7 +15,8 @@ from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE, JobsPage, some_jobs
 from tests.browser.trends_page import WAIT_MS
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 OpenJobs = Callable[..., JobsPage]
 

@@ -20,7 +20,8 @@ from tests.dashboard.jobs.jobs_seen import once
 from tests.faulty_history import CANARY, FaultyHistory
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 OpenJobs = Callable[..., JobsPage]
 

@@ -15,7 +15,8 @@ from tests.browser.operations_page import OperationsPage, World
 from tests.instrument.conftest import Shop, until
 from tests.job_rows import count_rows
 
-from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.jobs.job import JobStatus
+from queuescope.jobs.store import JobStore
 
 RETRIES = "dict(keep_arguments=True)"
 

@@ -17,7 +17,8 @@ from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import HOLD_STREAMLIT_BACK, MARKED_AT, PANELS, TrendsPage
 from tests.real_broker import RealBroker
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
 from queuescope.operations.request import Request

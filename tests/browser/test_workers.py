@@ -22,7 +22,8 @@ from tests.instrument.conftest import Shop, until
 from tests.real_broker import RealBroker
 
 from queuescope.broker.timings import DEFAULT_TIMINGS
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 _SLOW_MS = 60_000
 _FIT = """

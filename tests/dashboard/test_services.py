@@ -34,7 +34,8 @@ from queuescope.broker.reports import (
 )
 from queuescope.broker.timings import WorkerTimings
 from queuescope.dashboard.services import Services, open_services
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.settings import Settings
 
 NAME = "phoenix@shop"

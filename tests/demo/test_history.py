@@ -24,7 +24,8 @@ from queuescope.demo.simulation import absences
 from queuescope.demo.workload import QUEUES, TENANTS, World
 from queuescope.errors import DemoError, JobStoreError
 from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Kind
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 # A day (2026-09-20, UTC) on which every kind of incident happens.
 START = 1_789_862_400

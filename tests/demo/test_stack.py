@@ -39,7 +39,8 @@ from queuescope.cli.serve import way_to_act
 from queuescope.dashboard.jobs.tables import GROUPS_SHOWN
 from queuescope.demo.stack import StackOptions, _plan
 from queuescope.jobs.failures import Span, failed_ids, failure_groups
-from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.jobs.job import JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.operator_key import operator_key
 from queuescope.ports import listen, port_of
 from queuescope.settings import Settings

@@ -14,7 +14,8 @@ import pytest
 from tests.job_rows import count_rows
 
 from queuescope.broker.purge_file import Draft, Head, pieces, read_purge
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Search
 from queuescope.operations.request import Request

@@ -24,7 +24,8 @@ from queuescope.instrument import instrument
 from queuescope.instrument.celery import METRICS_PORTS
 from queuescope.instrument.exporter import DEFAULT_PORT
 from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Origin
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 JOBS = "ai_agents_enhancement_jobs_total"
 LATENCY = "ai_agents_enhancement_latency_seconds"

@@ -20,7 +20,8 @@ from tests.prepared_python import MachineClock
 
 from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.redis.broker import QueueReading, RedisBroker
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 HOUR = 3600.0
 NAME = "off@shop"

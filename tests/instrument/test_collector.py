@@ -13,7 +13,8 @@ from queuescope.broker.reports import label
 from queuescope.instrument.collector import Collector, History, Running
 from queuescope.instrument.metrics import WorkerMetrics
 from queuescope.instrument.observation import Event, Observation
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 T0 = 1_790_000_000.0
 JOBS = "ai_agents_enhancement_jobs_total"

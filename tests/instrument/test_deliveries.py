@@ -14,7 +14,7 @@ from tests.job_rows import ended_jobs, jobs_that_are
 
 from queuescope.broker.fleet import judge
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.jobs.store import LOST_WORKER, JobStatus
+from queuescope.jobs.job import LOST_WORKER, JobStatus
 
 
 @pytest.fixture

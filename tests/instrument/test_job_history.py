@@ -8,7 +8,8 @@ from tests.instrument.conftest import Shop, until
 from tests.job_rows import ended_jobs
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 
 def test_a_worker_keeps_its_history_in_postgresql_through_a_restart_of_the_server(

@@ -21,7 +21,7 @@ from queuescope.broker.reports import (
     report_field,
 )
 from queuescope.errors import OutcomeUnknownError, RefusedError
-from queuescope.jobs.store import JobStatus
+from queuescope.jobs.job import JobStatus
 from queuescope.operations.job_effects import RevokeJob, ScalePool
 from queuescope.operations.request import Request
 

@@ -10,7 +10,7 @@ from tests.job_rows import ended_jobs
 
 from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
 from queuescope.instrument.celery import FIRST_DUE_HEADER
-from queuescope.jobs.store import Job, JobStatus
+from queuescope.jobs.job import Job, JobStatus
 
 JOBS = "ai_agents_enhancement_jobs_total"
 IN_FLIGHT = "ai_agents_enhancement_jobs_in_flight"

@@ -16,7 +16,7 @@ from queuescope.broker.redis.broker import RedisBroker
 from queuescope.broker.remote_control import WorkerCommands
 from queuescope.broker.reports import DesiredState, RetryAnswer, WorkerReport
 from queuescope.errors import RefusedError
-from queuescope.jobs.store import Job
+from queuescope.jobs.job import Job
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request

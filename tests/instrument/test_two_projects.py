@@ -15,8 +15,8 @@ from tests.instrument.conftest import Shop, Worker, until
 
 from queuescope.broker.reports import KeptJob, RetryAnswer, encode
 from queuescope.errors import RefusedError
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import Job, JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Result
 from queuescope.operations.context import OperationsContext

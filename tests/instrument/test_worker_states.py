@@ -18,7 +18,8 @@ from tests.prepared_python import MachineClock
 from queuescope.broker.fleet import Worker as Judged
 from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.watch.reconciler import JobReconciler
 
 

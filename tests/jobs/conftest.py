@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 T0 = 1_790_000_000.0
 STARTED = Job(

@@ -27,7 +27,7 @@ from tests.long_proof import Outcome
 from tests.test_csv_cells import FORMULAS, SIGNS
 
 from queuescope.jobs.export import COLUMNS, csv_of
-from queuescope.jobs.store import Job
+from queuescope.jobs.job import Job
 
 WAYS = {
     "commas, as the file says": "44",

@@ -14,7 +14,7 @@ from tests.jobs.conftest import FAILED, T0
 from queuescope.csv_cells import harmless
 from queuescope.errors import JobStoreError
 from queuescope.jobs.export import COLUMNS, NUMBERS, csv_of
-from queuescope.jobs.store import Job, JobStatus
+from queuescope.jobs.job import Job, JobStatus
 
 
 def read(jobs: list[Job], delimiter: str = ",") -> list[dict[str, str]]:

@@ -19,7 +19,8 @@ from queuescope.jobs.failures import (
     last_failures,
 )
 from queuescope.jobs.fingerprint import normalise
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 EVER = Span(0.0, T0 + 1e6)
 

@@ -14,6 +14,7 @@ from tests.jobs.conftest import FAILED, OpenStore
 
 from queuescope.jobs.export import csv_of
 from queuescope.jobs.failures import Span, failed_ids, failure_groups, last_failures
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import (
     JobFilter,
     count_jobs,
@@ -21,7 +22,7 @@ from queuescope.jobs.search import (
     find_jobs,
     known_values,
 )
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import JOB_COLUMNS
 from queuescope.jobs.totals import read_totals
 from queuescope.watch import read_failures

@@ -15,6 +15,7 @@ from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs import search
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import (
     JobCount,
     JobFilter,
@@ -26,7 +27,7 @@ from queuescope.jobs.search import (
     find_jobs,
     known_values,
 )
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import HAS_ERROR
 
 

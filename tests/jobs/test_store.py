@@ -20,15 +20,9 @@ from tests.jobs.conftest import FAILED, STARTED, T0, OpenStore
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import ConfigurationError, JobStoreError
+from queuescope.jobs.job import LOST_WORKER, MESSAGE_LIMIT, Job, JobStatus
 from queuescope.jobs.search import JobFilter, find_jobs
-from queuescope.jobs.store import (
-    LOST_WORKER,
-    MESSAGE_LIMIT,
-    Job,
-    JobStatus,
-    JobStore,
-    UsualRuntime,
-)
+from queuescope.jobs.store import JobStore, UsualRuntime
 
 
 def test_a_row_comes_back_as_it_was_recorded(store: JobStore) -> None:

@@ -20,8 +20,9 @@ from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs.failures import Span, failed_ids, failure_groups, last_failures
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import JobFilter, find_jobs, known_values
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.store import JobStore
 
 EVER = Span(0.0, T0 + 1e6)
 # As the first workers made it.

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.jobs.totals import JobTotals, read_totals
 
 NOW = 1_000_000_000.0

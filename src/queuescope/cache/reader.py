@@ -12,6 +12,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from queuescope.cache import history
 from queuescope.cache.disk import Extent, Extents, FrameKey
 from queuescope.cache.extents import crop, gaps, overlap
@@ -69,7 +71,7 @@ class CachedReader:
         self._horizon_seconds = horizon_seconds
         self._clock = clock
         self._flights = SingleFlight[FrameKey, Grid, Reading]()
-        self._checked_at: dict[FrameKey, float] = {}
+        self._checked_at = LRUCache[FrameKey, float](_MAX_CHECKED)
         self._left_alone_until = float("-inf")
         self._left_alone_because: SourceError | None = None
 
@@ -209,10 +211,7 @@ class CachedReader:
         return not 0 <= self._clock() - checked_at < CHECK_SECONDS
 
     def _note_check(self, key: FrameKey) -> None:
-        self._checked_at.pop(key, None)
         self._checked_at[key] = self._clock()
-        while len(self._checked_at) > _MAX_CHECKED:
-            del self._checked_at[next(iter(self._checked_at))]
 
     async def _is_other_history(self, key: FrameKey, plan: _Plan) -> bool:
         """Whether a few of the final points that are held have other values now."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+from cachetools import LRUCache
 
 from queuescope.cache.disk import Extent, Extents, FrameFiles, FrameKey
 from queuescope.cache.extents import crop, gaps, touches
@@ -18,6 +20,19 @@ _DISK_BYTES_PER_POINT = 16
 _SHARE_OF_ONE_KEY = 4
 _OVERHEAD_POINTS = 64
 """What an extent costs besides its values, so that many empty ones are bounded too."""
+
+
+class _Memory(LRUCache[FrameKey, Extents]):
+    """At most ``max_points``; ``evicted`` is told of each key that leaves to make room."""
+
+    def __init__(self, max_points: int, evicted: Callable[[FrameKey], None]) -> None:
+        super().__init__(max_points, getsizeof=_size)
+        self._tell = evicted
+
+    def popitem(self) -> tuple[FrameKey, Extents]:
+        key, extents = super().popitem()
+        self._tell(key)
+        return key, extents
 
 
 class FrameStore:
@@ -39,7 +54,7 @@ class FrameStore:
             None if directory is None else FrameFiles(directory, max_points * _DISK_BYTES_PER_POINT)
         )
         self._lock = threading.Lock()
-        self._held: OrderedDict[FrameKey, Extents] = OrderedDict()
+        self._held = _Memory(max_points, self._evicted)
         self._unwritten: dict[FrameKey, Extents] = {}
         self._write_seconds = write_seconds
         self._written_at: dict[FrameKey, float] = {}
@@ -51,7 +66,7 @@ class FrameStore:
     def points(self) -> int:
         """How many points are held in memory."""
         with self._lock:
-            return sum(map(_size, self._held.values()))
+            return int(self._held.currsize)
 
     @property
     def dropped_files(self) -> int:
@@ -68,7 +83,6 @@ class FrameStore:
         with self._lock:
             held = self._held.get(key)
             if held is not None:
-                self._held.move_to_end(key)
                 return held
             if self._files is None:
                 return ()
@@ -120,15 +134,15 @@ class FrameStore:
             self._last_write = self._writer.submit(self._write, key)
 
     def _keep(self, key: FrameKey, extents: Extents) -> None:
-        self._held[key] = extents
-        self._held.move_to_end(key)
-        points = sum(map(_size, self._held.values()))
-        while points > self._max_points and self._held:
-            gone, evicted = self._held.popitem(last=False)
-            points -= _size(evicted)
-            if gone in self._unwritten:
-                # It must not stay in memory by waiting to be written.
-                self._submit(gone)
+        if _size(extents) <= self._max_points:
+            self._held[key] = extents
+        else:
+            self._held.pop(key, None)
+
+    def _evicted(self, key: FrameKey) -> None:
+        if key in self._unwritten:
+            # It must not stay in memory by waiting to be written.
+            self._submit(key)
 
     def _write(self, key: FrameKey) -> None:
         with self._lock:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from cachetools import TLRUCache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -30,21 +31,21 @@ class Audience:
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._until: OrderedDict[str, float] = OrderedDict()
+        self._looking = TLRUCache[str, int, float](_MAX_PAGES, _lapses_at, clock)
 
     def polled(self, page: str, interval_seconds: int) -> None:
         """``page``, which refreshes every ``interval_seconds``, has asked."""
-        self._until[page] = self._clock() + _LAPSES_AFTER * interval_seconds
-        self._until.move_to_end(page)
-        if len(self._until) > _MAX_PAGES:
-            self._until.popitem(last=False)
+        self._looking[page] = interval_seconds
 
     def count(self) -> int:
-        now = self._clock()
-        for page in [page for page, until in self._until.items() if until < now]:
-            del self._until[page]
-        return len(self._until)
+        self._looking.expire()
+        return len(self._looking)
+
+
+def _lapses_at(page: str, interval_seconds: int, now: float) -> float:
+    """The first moment after two intervals."""
+    del page
+    return math.nextafter(now + _LAPSES_AFTER * interval_seconds, math.inf)
 
 
 class OwnMetrics:

@@ -39,7 +39,8 @@ from queuescope.demo.workload import (
 from queuescope.errors import DemoError
 from queuescope.instrument import metrics
 from queuescope.instrument.metrics import BUCKETS_SECONDS, Kind, Metric, Outcome, Unrunnable
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 
 # A block of Prometheus' own sizes (2 h · 3ⁿ), aligned to the epoch as they are.
 BLOCK_SECONDS = 18 * 3600

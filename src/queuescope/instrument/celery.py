@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Hashable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import celery
 import msgspec
@@ -64,8 +64,10 @@ from queuescope.instrument.source_queue import (
     routing_key,
     source_queue,
 )
-from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import LATEST
+from queuescope.jobs.job import LATEST
+
+if TYPE_CHECKING:
+    from queuescope.jobs.store import JobStore
 
 METRICS_PORTS = (9540, *range(9542, 9550))
 """Where a worker serves its metrics unless told otherwise: on the first that is free. The exporter
@@ -154,7 +156,7 @@ def instrument(
         ),
         host=metrics_host or read_setting("metrics_host") or "0.0.0.0",
         ports=_ports(metrics_port),
-        store=JobStore(url) if url else None,
+        store=_job_store(url) if url else None,
         tenant_of=tenant_of,
         operations=operations,
         retry=retry,
@@ -162,6 +164,13 @@ def instrument(
         redact=redact,
         timings=timings,
     )
+
+
+def _job_store(url: str) -> JobStore:
+    # SQLAlchemy is half of what a worker would import, and a third of its memory.
+    from queuescope.jobs.store import JobStore  # noqa: PLC0415
+
+    return JobStore(url)
 
 
 class Told(msgspec.Struct, frozen=True):

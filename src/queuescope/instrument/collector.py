@@ -33,7 +33,7 @@ from queuescope.instrument.observation import (
     Event,
     Observation,
 )
-from queuescope.jobs.store import Job, JobStatus
+from queuescope.jobs.job import Job, JobStatus
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from queuescope.csv_cells import harmless
-from queuescope.jobs.table import Job
+from queuescope.jobs.job import Job
 
 ROWS_LIMIT = 100_000
 """How many jobs a file holds at most: the newest."""

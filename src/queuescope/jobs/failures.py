@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from queuescope.database import as_number, as_text
 from queuescope.jobs.fingerprint import normalise
+from queuescope.jobs.job import Job
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import HAS_FAILED, JOBS, Job, as_job
+from queuescope.jobs.table import HAS_FAILED, JOBS, as_job
 
 LOOKED_AT_LIMIT = 50_000
 UNMARKED_LIMIT = 5_000

@@ -19,20 +19,9 @@ from typing import Any, Self
 from sqlalchemy import Column, ColumnElement, Connection, Select, func, literal, or_, select
 
 from queuescope.database import as_number, as_text
+from queuescope.jobs.job import LABEL_LIMIT, LATEST, Job, JobStatus
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import (
-    FILTERED,
-    HAS_ERROR,
-    ID_IN_BYTES,
-    JOBS,
-    LABEL_LIMIT,
-    LATEST,
-    Job,
-    JobStatus,
-    as_job,
-    clean,
-    row_moment,
-)
+from queuescope.jobs.table import FILTERED, HAS_ERROR, ID_IN_BYTES, JOBS, as_job, clean, row_moment
 
 PAGE_LENGTH = 50
 LOOKED_AT_LIMIT = 10_000

@@ -32,16 +32,12 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 from queuescope.database import Database, as_number, as_text
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs.fingerprint import fingerprint
+from queuescope.jobs.job import LABEL_LIMIT, LOST_WORKER, MESSAGE_LIMIT, Job, JobStatus
 from queuescope.jobs.table import (
     ADDED_COLUMNS,
     HAS_FAILED,
     JOB_COLUMNS,
     JOBS,
-    LABEL_LIMIT,
-    LOST_WORKER,
-    MESSAGE_LIMIT,
-    Job,
-    JobStatus,
     all_indexes,
     as_job,
     as_row,
@@ -53,7 +49,7 @@ from queuescope.jobs.table import (
     row_moment,
 )
 
-__all__ = ["LOST_WORKER", "MESSAGE_LIMIT", "Job", "JobStatus", "JobStore", "UsualRuntime"]
+__all__ = ["Job", "JobStatus", "JobStore", "UsualRuntime"]
 
 READ_SECONDS = 4.0
 _LOAD_BATCH = 20_000

@@ -14,8 +14,9 @@ from fractions import Fraction
 from sqlalchemy import Connection, case, func, or_, select
 
 from queuescope.database import as_number
+from queuescope.jobs.job import LATEST, JobStatus
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import JOBS, LATEST, JobStatus, row_moment
+from queuescope.jobs.table import JOBS, row_moment
 
 DAY_SECONDS = 86_400
 RECENT_SECONDS = 300

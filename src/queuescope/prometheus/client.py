@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
+from cachetools import LRUCache
 
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.prometheus import failures, promql, wire
@@ -132,7 +133,7 @@ class PrometheusClient:
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._timeout = promql.duration(timeout_seconds)
-        self._fitting: dict[str, int] = {}
+        self._fitting = LRUCache[str, int](_MOST_REMEMBERED)
         self._max_points = max_points
         self.lookback_delta_seconds: float | None = None
         self._telemetry = telemetry or NoTelemetry()
@@ -240,9 +241,7 @@ class PrometheusClient:
         )
 
     def _remember_fitting(self, promql: str, steps: int) -> None:
-        self._fitting[promql] = min(steps, self._fitting.pop(promql, steps))
-        while len(self._fitting) > _MOST_REMEMBERED:
-            del self._fitting[next(iter(self._fitting))]
+        self._fitting[promql] = min(steps, self._fitting.get(promql, steps))
 
     async def _piece(self, call: Call, promql: str, grid: Grid) -> Answer:
         form = [

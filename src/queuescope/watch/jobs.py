@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from queuescope.jobs.failures import FailureReport, Span, failure_groups, last_failures
+from queuescope.jobs.job import Job
 from queuescope.jobs.store import JobStore
-from queuescope.jobs.table import Job
 
 GROUPS = 5
 SINGLES = 5

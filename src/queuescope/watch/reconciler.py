@@ -15,7 +15,7 @@ from typing import Protocol
 
 from queuescope.broker.fleet import Abandonment, Fleet
 from queuescope.errors import JobStoreError
-from queuescope.jobs.store import Job, JobStatus
+from queuescope.jobs.job import Job, JobStatus
 
 SWEEP_SECONDS = 60.0
 """How often the rows that stand as started are looked through."""

@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed
 
 from queuescope.errors import RefusalReason, RefusedError
 from queuescope.jobs.failures import Span, failure_groups
-from queuescope.jobs.store import JobStatus
+from queuescope.jobs.job import JobStatus
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Entry, Phase, Search
 from queuescope.operations.context import OperationsContext

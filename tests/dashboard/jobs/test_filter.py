@@ -19,8 +19,8 @@ from queuescope.dashboard.jobs.filter import (
     query_of,
 )
 from queuescope.errors import ConfigurationError
+from queuescope.jobs.job import JobStatus
 from queuescope.jobs.search import JobFilter, Place
-from queuescope.jobs.store import JobStatus
 
 NOW = 1_790_000_007.0
 

@@ -18,7 +18,7 @@ from queuescope.dashboard.jobs.tables import (
     retry_words,
 )
 from queuescope.jobs.failures import FailureGroup
-from queuescope.jobs.store import LOST_WORKER, Job, JobStatus
+from queuescope.jobs.job import LOST_WORKER, Job, JobStatus
 from queuescope.operations.retries import Obstacle
 
 READER = Viewer(UTC, 1_790_000_000.0, "")

@@ -18,7 +18,7 @@ from queuescope.dashboard.live_sources.job_history import history_source
 from queuescope.dashboard.live_sources.watched import without_jobs
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError, StoreErrorKind
 from queuescope.jobs.failures import FailureGroup, FailureReport
-from queuescope.jobs.table import Job, JobStatus
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.totals import JobTotals
 from queuescope.known import Known
 from queuescope.view.overview.live_content import source_findings

@@ -21,7 +21,8 @@ from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
 
-from queuescope.jobs.store import Job, JobStatus, JobStore
+from queuescope.jobs.job import Job, JobStatus
+from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Result
 from queuescope.operations.request import Request

@@ -109,7 +109,7 @@ def test_the_header_of_a_trusted_proxy_names_the_visitor(behind_proxy: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("source", "headers", "doubt"),
+    ("source", "headers", "problem"),
     [
         ("127.0.0.1", [("X-Forwarded-User", "ada")], "NOT_FROM_PROXY"),
         (
@@ -138,11 +138,11 @@ def test_the_header_of_a_trusted_proxy_names_the_visitor(behind_proxy: int) -> N
     ],
 )
 def test_what_a_visitor_could_say_names_nobody(
-    behind_proxy: int, source: str, headers: list[tuple[str, str]], doubt: str
+    behind_proxy: int, source: str, headers: list[tuple[str, str]], problem: str
 ) -> None:
     with PageSocket(behind_proxy, headers=headers, source=source) as page:
         for said in _seen(page).values():
-            assert said.startswith(f"Unidentified(doubt=<IdentityProblem.{doubt}:")
+            assert said.startswith(f"Unidentified(problem=<IdentityProblem.{problem}:")
             assert said.endswith(" as nobody")
 
 

@@ -59,10 +59,10 @@ def test_the_oldest_are_forgotten_within_the_bound() -> None:
     kept.keep(HOUR, 9, _points(2, 100, 9.5))
     assert _value(kept.of(HOUR, 9)) == 9.5
     assert _value(kept.of(HOUR, 8)) == 8
-    # What is too large for it is not kept at all.
+    # What is too large for it is not kept at all, and takes the place of nothing.
     kept.keep(HOUR, 10, _points(2, 1000, 0.0))
     assert kept.of(HOUR, 10) is None
-    assert kept.values == 0
+    assert _value(kept.of(HOUR, 9)) == 9.5
 
 
 def test_many_short_curves_take_no_more_memory_than_few_long_ones() -> None:

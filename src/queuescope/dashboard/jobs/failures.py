@@ -51,7 +51,8 @@ from queuescope.jobs.failures import (
     failure_groups,
     last_failures,
 )
-from queuescope.jobs.store import Job, JobStore
+from queuescope.jobs.job import Job
+from queuescope.jobs.store import JobStore
 
 _SPANS = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days"}
 _SINGLES = 10

@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from queuescope.errors import ConfigurationError
+from queuescope.jobs.job import LABEL_LIMIT, JobStatus
 from queuescope.jobs.search import TEXT_LIMIT, JobFilter, Place
-from queuescope.jobs.store import JobStatus
-from queuescope.jobs.table import LABEL_LIMIT
 
 CUSTOM = "custom"
 TIMES = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400}

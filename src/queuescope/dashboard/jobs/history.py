@@ -56,6 +56,7 @@ from queuescope.dashboard.ui.widgets import (
 )
 from queuescope.errors import ConfigurationError
 from queuescope.jobs.export import ROWS_LIMIT
+from queuescope.jobs.job import JobStatus
 from queuescope.jobs.search import (
     JobCount,
     JobFilter,
@@ -65,7 +66,7 @@ from queuescope.jobs.search import (
     find_jobs,
     known_values,
 )
-from queuescope.jobs.store import JobStatus, JobStore
+from queuescope.jobs.store import JobStore
 from queuescope.shown_text import as_written, shown_apart
 
 T = TypeVar("T")

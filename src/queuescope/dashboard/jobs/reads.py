@@ -27,7 +27,8 @@ from queuescope.errors import (
     StoreErrorKind,
 )
 from queuescope.jobs.failures import FailureGroup, Span, failed_ids
-from queuescope.jobs.store import Job, JobStore
+from queuescope.jobs.job import Job
+from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Role
 from queuescope.operations.request import Request
 from queuescope.operations.retries import Obstacle, Retries

@@ -38,8 +38,8 @@ from queuescope.dashboard.ui.widgets import (
 from queuescope.errors import JobStoreError, StoreErrorKind
 from queuescope.jobs.failures import IDS_LIMIT, FailureGroup, FailureReport
 from queuescope.jobs.fingerprint import words_and_variables
+from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
-from queuescope.jobs.store import Job, JobStatus
 from queuescope.operations.retries import Obstacle
 from queuescope.shown_text import is_shown_as_it_is
 from queuescope.words import counted

@@ -1,6 +1,6 @@
 """The Streamlit component that holds the live page.
 
-It only takes in what ``static/page`` has built and drawn; the page asks for its data itself, so
+It only takes in what ``static/boot.js`` has built and drawn; the page asks for its data itself, so
 that a refresh costs the server one read from memory and no run of the script.
 """
 

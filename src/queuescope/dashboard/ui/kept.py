@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
+
+from cachetools import LRUCache
 
 from queuescope.dashboard.ui.background_call import Errand
 from queuescope.errors import QueuescopeError
@@ -77,10 +78,9 @@ class KeptAnswers:
         self._is_away = is_away
         self._patience_seconds = patience_seconds
         self._failing_seconds = failing_seconds
-        self._limit = limit
         self._clock = clock
         self._lock = threading.Lock()
-        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+        self._places = LRUCache[Hashable, _Place](limit)
         self._away: _Away | None = None
 
     def get(self, question: Hashable, ask: Callable[[], T], *, fresh_seconds: float) -> Kept[T]:
@@ -119,8 +119,4 @@ class KeptAnswers:
 
     def _place(self, question: Hashable) -> _Place:
         with self._lock:
-            place = self._places.setdefault(question, _Place())
-            self._places.move_to_end(question)
-            if len(self._places) > self._limit:
-                self._places.popitem(last=False)
-            return place
+            return self._places.setdefault(question, _Place())

@@ -316,8 +316,8 @@ class Live:
     ticked: tuple[str, ...]
 
 
-# What is put in has been escaped above; static/page/live.js shows it. A choice happens once, ticks
-# stay; both are texts.
+# What is put in has been escaped above; static/ui/live_html.js shows it. A choice happens once,
+# ticks stay; both are texts.
 _live = st.components.v2.component(
     "queuescope_live",
     html="<section class='qs-sheet qs-live'></section>",

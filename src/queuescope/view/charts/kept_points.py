@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from cachetools import FIFOCache
 
 from queuescope.figures import Curve, Curves
 from queuescope.panels import Panel
@@ -35,25 +35,22 @@ class KeptPoints:
     """What each snapshot was drawn of, the oldest forgotten first, within ``most`` values."""
 
     def __init__(self, most: int = MOST_VALUES) -> None:
-        self._most = most
-        self._held: OrderedDict[tuple[View, float], tuple[Points, ...]] = OrderedDict()
-        self.values = 0
+        self._held = FIFOCache[tuple[View, float], tuple[Points, ...]](most, getsizeof=_size)
+
+    @property
+    def values(self) -> int:
+        """How many are kept."""
+        return int(self._held.currsize)
 
     def keep(self, view: View, taken_at: float, points: Iterable[Points]) -> None:
         """Keep ``points`` for the snapshot of ``view`` that was taken at ``taken_at``."""
-        self._drop((view, taken_at))
         kept = tuple(replace(one, curves=_values_alone(one.curves)) for one in points)
-        self._held[view, taken_at] = kept
-        self.values += _size(kept)
-        while self.values > self._most:
-            self._drop(next(iter(self._held)))
+        if _size(kept) <= self._held.maxsize:
+            self._held[view, taken_at] = kept
 
     def of(self, view: View, taken_at: float) -> tuple[Points, ...] | None:
         """Those of that snapshot, by panel; None where they are no longer kept."""
         return self._held.get((view, taken_at))
-
-    def _drop(self, key: tuple[View, float]) -> None:
-        self.values -= _size(self._held.pop(key, ()))
 
 
 def _size(points: Iterable[Points]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cachetools import FIFOCache
+
 _MAX_KEPT = 10_000
 
 
@@ -16,11 +18,11 @@ class Slots:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._known: dict[str, dict[str, int]] = {}
+        self._known: dict[str, FIFOCache[str, int]] = {}
 
     def of(self, label: str, shown: Iterable[str]) -> Mapping[str, int]:
         """By value, for all that are ``shown`` together, the number of its colour."""
-        known = self._known.setdefault(label, {})
+        known = self._known.setdefault(label, FIFOCache(_MAX_KEPT))
         values = sorted(set(shown))
         found: dict[str, int] = {}
         taken: set[int] = set()
@@ -36,6 +38,4 @@ class Slots:
             slot = (unused or free or [number % self._size])[0]
             found[value] = known[value] = slot
             taken.add(slot)
-        while len(known) > _MAX_KEPT:
-            del known[next(iter(known))]
         return found

@@ -86,6 +86,7 @@ export class Banner {
     this.box.hidden = !banner;
     this.box.dataset.tone = banner?.tone ?? "";
     // A screen reader speaks what is set anew.
-    if (banner && this.text.textContent !== banner.text) this.text.textContent = banner.text;
+    const text = banner?.text ?? "";
+    if (this.text.textContent !== text) this.text.textContent = text;
   }
 }
