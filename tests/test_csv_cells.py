@@ -78,7 +78,7 @@ def audit(texts: list[str], folder: Path) -> str:
     with closing(OperationsStore(f"sqlite:///{folder / 'operations.db'}")) as store:
         for text in texts:
             store.refuse(Actor(text, Origin.OIDC), Role.VIEWER, Request.purge("q"), text)
-        return "".join(store.export_csv(Search()))
+        return "".join(store.audit.export_csv(Search()))
 
 
 def chart(texts: list[str], folder: Path) -> str:

@@ -75,7 +75,7 @@ class World:
         """What the audit holds, the oldest first."""
         with self.operations_store() as store:
             search = Search(operation=operation, target=target)
-            return list(reversed(store.find(search, limit=1000)))
+            return list(reversed(store.audit.find(search, limit=1000)))
 
     def __enter__(self) -> Self:
         self.dashboard.start()

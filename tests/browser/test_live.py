@@ -20,7 +20,7 @@ from tests.real_broker import RealBroker
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.audit import Result
+from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 
@@ -70,10 +70,10 @@ def write_acts(path: Path) -> None:
         for ago, name, request, result in ACTS:
             now[0] = time.time() - ago
             actor = Actor(name, Origin.OIDC)
-            token, _ = store.plan(actor, request, 3)
-            act = store.begin(token, actor, Role.ADMIN, request, 3)
+            plan = store.plan(actor, request, 3)
+            act = store.begin(plan, actor, Role.ADMIN, 3)
             detail = f"Three {PAYLOAD} of them."
-            store.end(act, actor, Role.ADMIN, request, count=3, result=result, detail=detail)
+            store.end(Outcome(result, detail, 3, act), actor, Role.ADMIN, request)
 
 
 def write_failures(path: Path) -> None:

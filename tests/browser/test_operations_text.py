@@ -161,7 +161,7 @@ def test_the_chain_is_verified_on_demand(world: World, open_operations: OpenOper
     expect(page.part("Audit")).to_contain_text(f"verified to entry {count:,}")
     page.page.get_by_text("What this proves").click()
     with world.operations_store() as store:
-        head = store.verify().head
+        head = store.audit.verify().head
     expect(page.page.get_by_text(head)).to_be_visible()
     # What a reader has opened stays open over refreshes.
     world.fill("orders", 1)

@@ -62,8 +62,8 @@ def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: Operati
             run_guide(data=data, jobs=jobs, backup=backup)
 
     with closing(OperationsStore(f"sqlite:///{backup / 'operations.db'}")) as restored:
-        assert restored.verify() == used.verify()
-        assert list(restored.export_json(Search())) == list(used.export_json(Search()))
+        assert restored.audit.verify() == used.audit.verify()
+        assert list(restored.audit.export_json(Search())) == list(used.audit.export_json(Search()))
         # The triggers that guard the audit came along: it still takes entries.
         restored.refuse(ADA, Role.VIEWER, Request.pause("default"), "later")
     with closing(JobStore(f"sqlite:///{backup / 'jobs.db'}")) as copied:
@@ -78,5 +78,5 @@ def test_without_purges_the_stores_are_saved(tmp_path: Path, used: OperationsSto
     with closing(JobStore(f"sqlite:///{jobs}")) as store:
         store.get("j1")
         run_guide(data=tmp_path / "its data", jobs=jobs, backup=tmp_path / "backup")
-    assert used.verify()
+    assert used.audit.verify()
     assert {p.name for p in (tmp_path / "backup").iterdir()} == {"jobs.db", "operations.db"}

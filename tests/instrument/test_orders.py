@@ -22,7 +22,7 @@ from queuescope.broker.reports import (
 )
 from queuescope.errors import OutcomeUnknownError, RefusedError
 from queuescope.jobs.job import JobStatus
-from queuescope.operations.job_effects import RevokeJob, ScalePool
+from queuescope.operations.jobs import RevokeJob, ScalePool
 from queuescope.operations.request import Request
 
 

@@ -18,9 +18,8 @@ from queuescope.errors import RefusedError
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.audit import Result
+from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.context import OperationsContext
-from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
 from queuescope.operations.retries import Retries
 

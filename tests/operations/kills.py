@@ -156,7 +156,7 @@ def run(operations: int, seed: int, folder: Path) -> tuple[Verdict, Site, float]
         for name in ("broker", "worker", "one", "two"):
             site.start(name)
         with site.context() as context:
-            while context.store.verify().entries < operations * 2:
+            while context.store.audit.verify().entries < operations * 2:
                 site.feed(rng)
                 time.sleep(rng.uniform(1.0, 8.0))
                 victim = rng.choices(["one", "two", "worker", "broker"], [4, 4, 1, 2])[0]

@@ -42,7 +42,7 @@ def judge_all(
     acts, faults = _read_acts(context)
     verdict = Verdict(len(acts), Counter(act.result or "open" for act in acts.values()))
     verdict.faults += faults
-    if fault := context.store.verify().fault:
+    if fault := context.store.audit.verify().fault:
         verdict.faults.append(fault)
     for check in (
         _purges(context, acts),
@@ -58,7 +58,7 @@ def judge_all(
 def _read_acts(context: OperationsContext) -> tuple[dict[str, Act], list[str]]:
     acts: dict[str, Act] = {}
     faults = []
-    for entry in reversed(context.store.find(Search(), limit=10**9)):
+    for entry in reversed(context.store.audit.find(Search(), limit=10**9)):
         event = entry.event
         if event.phase is Phase.INTENT:
             acts[event.act] = Act(entry)
@@ -142,7 +142,7 @@ def _revocations(context: OperationsContext, acts: dict[str, Act]) -> Iterator[s
 def _pauses(
     context: OperationsContext, acts: dict[str, Act], queues: Sequence[str]
 ) -> Iterator[str]:
-    desired = context.store.desired()
+    desired = context.store.wanted.read()
     if context.broker.desired() != desired:
         yield "the broker's copy of what is desired is another"
     for queue in queues:

@@ -19,7 +19,7 @@ from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.errors import AuditError, ConfigurationError
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.audit import Event, Phase, Result, Search, append
+from queuescope.operations.audit import Event, Outcome, Phase, Result, Search, append
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 
@@ -63,9 +63,9 @@ def store(url: str, open_store: Callable[..., OperationsStore]) -> OperationsSto
 
 
 def perform(store: OperationsStore, request: Request, result: Result = Result.DONE) -> str:
-    token, _ = store.plan(ADA, request, 3)
-    act = store.begin(token, ADA, Role.ADMIN, request, 3)
-    store.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail="three of them")
+    plan = store.plan(ADA, request, 3)
+    act = store.begin(plan, ADA, Role.ADMIN, 3)
+    store.end(Outcome(result, "three of them", 3, act), ADA, Role.ADMIN, request)
     return act
 
 
@@ -92,7 +92,7 @@ def change(url: str, *statements: str) -> None:
 
 def test_an_intent_stands_before_its_outcome(store: OperationsStore) -> None:
     act = perform(store, Request.pause("default"))
-    outcome, intent = store.find(Search())
+    outcome, intent = store.audit.find(Search())
     assert [intent.seq, outcome.seq] == [1, 2]
     assert {intent.event.act, outcome.event.act} == {act}
     assert (intent.event.phase, intent.event.result) == (Phase.INTENT, Result.PENDING)
@@ -100,11 +100,11 @@ def test_an_intent_stands_before_its_outcome(store: OperationsStore) -> None:
     assert intent.event.actor == "ada"
     assert intent.event.target == "queue default"
     assert outcome.previous == intent.hash
-    assert not store.verify().fault
+    assert not store.audit.verify().fault
 
 
 def test_an_empty_audit_is_whole(store: OperationsStore) -> None:
-    found = store.verify()
+    found = store.audit.verify()
     assert (found.entries, found.fault) == (0, "")
 
 
@@ -124,7 +124,7 @@ def test_the_database_itself_refuses_to_change_an_entry(
     with pytest.raises(Exception, match="append-only"), engine.begin() as connection:
         connection.execute(text(statement))
     engine.dispose()
-    found = store.verify()
+    found = store.audit.verify()
     assert (found.entries, found.fault) == (ROWS, "")
 
 
@@ -157,24 +157,24 @@ def test_a_change_behind_its_back_is_found(
 ) -> None:
     filled(store)
     change(url, *statements)
-    assert words in store.verify().fault
+    assert words in store.audit.verify().fault
 
 
 def test_a_chain_made_anew_is_found_by_a_head_that_was_noted(
     store: OperationsStore, url: str, tmp_path: Path
 ) -> None:
     """Nothing inside the database can tell: this is why a head should be noted elsewhere."""
-    noted = filled(store).verify().head
+    noted = filled(store).audit.verify().head
     perform(store, Request.pause("later"))
-    assert not store.verify(expected_head=noted).fault
+    assert not store.audit.verify(expected_head=noted).fault
     change(
         url,
         "DELETE FROM operations_audit",
         f"UPDATE operations_audit_head SET seq = 0, hash = '{'0' * 64}'",
     )
     store.refuse(ADA, Role.ADMIN, Request.pause("forged"), "")
-    assert not store.verify().fault
-    assert "made anew or cut" in store.verify(expected_head=noted).fault
+    assert not store.audit.verify().fault
+    assert "made anew or cut" in store.audit.verify(expected_head=noted).fault
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_any_single_change_of_what_is_stored_is_found(
         is_changed = content(copy, table) != before
     store = OperationsStore(f"sqlite:///{path}")
     try:
-        assert bool(store.verify().fault) == is_changed
+        assert bool(store.audit.verify().fault) == is_changed
     finally:
         store.close()
 
@@ -249,43 +249,44 @@ def content(connection: sqlite3.Connection, table: str) -> set[tuple[object, ...
 def test_text_from_elsewhere_stays_one_printable_line(store: OperationsStore) -> None:
     eve = Actor("eve\n2026 \u202eadmin\x00\udce9" + "x" * 500, Origin.PROXY)
     store.refuse(eve, Role.VIEWER, Request.pause("default"), "a\tb")
-    (entry,) = store.find(Search())
+    (entry,) = store.audit.find(Search())
     assert entry.event.actor.startswith("eve\\n2026 \\u202eadmin\\x00\\udce9xxx")
     assert entry.event.actor.isprintable()
     assert len(entry.event.actor) <= 255
-    assert not store.verify().fault
+    assert not store.audit.verify().fault
 
 
 def test_it_is_searched_paged_and_exported(store: OperationsStore) -> None:
     for number in range(30):
         perform(store, Request.purge(f"q{number}"), Result.FAILED if number % 3 else Result.DONE)
     store.refuse(ADA, Role.VIEWER, Request.pause("100%"), "=SUM(A1); ＝1;=cmd")
-    newest = store.find(Search(), limit=20)
+    newest = store.audit.find(Search(), limit=20)
     assert [entry.seq for entry in newest] == list(range(61, 41, -1))
-    assert store.find(Search(), limit=20, before=42)[0].seq == 41
-    assert {e.event.target for e in store.find(Search(text="QUEUE Q7"))} == {"queue q7"}
-    assert len(store.find(Search(text="0%"))) == 1
-    assert len(store.find(Search(result="done", operation="purge"), limit=99)) == 10
-    assert store.find(Search(actor="eve")) == []
-    assert store.find(Search(until_ms=newest[0].event.at_ms + 1), limit=1) == newest[:1]
-    assert store.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
-    assert [e.seq for e in store.find(Search(target="Q7"))] == [16, 15]
-    lines = list(csv.DictReader(store.export_csv(Search(result="refused"))))
+    assert store.audit.find(Search(), limit=20, before=42)[0].seq == 41
+    assert {e.event.target for e in store.audit.find(Search(text="QUEUE Q7"))} == {"queue q7"}
+    assert len(store.audit.find(Search(text="0%"))) == 1
+    assert len(store.audit.find(Search(result="done", operation="purge"), limit=99)) == 10
+    assert store.audit.find(Search(actor="eve")) == []
+    assert store.audit.find(Search(until_ms=newest[0].event.at_ms + 1), limit=1) == newest[:1]
+    assert store.audit.find(Search(since_ms=newest[0].event.at_ms + 1)) == []
+    assert [e.seq for e in store.audit.find(Search(target="Q7"))] == [16, 15]
+    lines = list(csv.DictReader(store.audit.export_csv(Search(result="refused"))))
     assert [line["detail"] for line in lines] == ["'=SUM(A1); '＝1;'=cmd"]
-    assert len(list(store.export_csv(Search()))) == 62
-    (refused,) = store.export_json(Search(result="refused"))
+    assert len(list(store.audit.export_csv(Search()))) == 62
+    (refused,) = store.audit.export_json(Search(result="refused"))
     assert json.loads(refused)["detail"] == "=SUM(A1); ＝1;=cmd"
-    assert [json.loads(line)["seq"] for line in store.export_json(Search())] == [*range(1, 62)]
+    exported = [json.loads(line)["seq"] for line in store.audit.export_json(Search())]
+    assert exported == [*range(1, 62)]
 
 
 def test_what_one_act_left_is_found_by_its_id(store: OperationsStore) -> None:
     first, second = (perform(store, Request.purge(name)) for name in ("a", "b"))
-    assert [(e.event.act, e.seq) for e in store.entries_of([second, "other"])] == [
+    assert [(e.event.act, e.seq) for e in store.audit.of_acts([second, "other"])] == [
         (second, 3),
         (second, 4),
     ]
-    assert len(store.entries_of([first, second])) == 4
-    assert store.entries_of([]) == []
+    assert len(store.audit.of_acts([first, second])) == 4
+    assert store.audit.of_acts([]) == []
 
 
 def test_a_walk_that_takes_too_long_says_how_far_it_came(store: OperationsStore) -> None:
@@ -295,32 +296,33 @@ def test_a_walk_that_takes_too_long_says_how_far_it_came(store: OperationsStore)
         )
         for _ in range(1001):
             append(connection, event)
-    found = store.verify(patience_seconds=0)
+    found = store.audit.verify(patience_seconds=0)
     assert (found.entries, found.fault, found.is_complete) == (1000, "", False)
-    assert store.verify(expected_head=found.head).is_complete
-    rest = store.verify(after=found.head, expected_head=store.verify().head)
+    assert store.audit.verify(expected_head=found.head).is_complete
+    rest = store.audit.verify(after=found.head, expected_head=store.audit.verify().head)
     assert (rest.entries, rest.fault, rest.is_complete) == (1001, "", True)
 
 
 def test_a_walk_goes_on_from_where_another_ended(store: OperationsStore, url: str) -> None:
-    head = filled(store).verify().head
-    assert (store.verify(after=head).entries, store.verify(after=head).fault) == (ROWS, "")
+    head = filled(store).audit.verify().head
+    found = store.audit.verify(after=head)
+    assert (found.entries, found.fault) == (ROWS, "")
     perform(store, Request.pause("later"))
-    assert store.verify(after=head, expected_head=head).entries == ROWS + 2
+    assert store.audit.verify(after=head, expected_head=head).entries == ROWS + 2
     elsewhere = f"{ROWS}:{'0' * 64}"
-    assert "does not follow" in store.verify(after=elsewhere).fault
-    assert "made anew" in store.verify(after=head, expected_head="13:" + "0" * 64).fault
+    assert "does not follow" in store.audit.verify(after=elsewhere).fault
+    assert "made anew" in store.audit.verify(after=head, expected_head="13:" + "0" * 64).fault
     change(url, "DELETE FROM operations_audit WHERE seq > 13")
-    assert "ends at entry 13" in store.verify(after=head).fault
+    assert "ends at entry 13" in store.audit.verify(after=head).fault
 
 
 def test_whether_an_intent_could_be_written_is_asked_without_writing(
     store: OperationsStore,
 ) -> None:
     perform(store, Request.pause("default"))
-    head = store.verify().head
-    store.prove_writable()
-    assert store.verify().head == head
+    head = store.audit.verify().head
+    store.audit.prove_writable()
+    assert store.audit.verify().head == head
 
 
 def test_a_lock_keeps_an_intent_from_being_written(
@@ -337,9 +339,9 @@ def test_a_lock_keeps_an_intent_from_being_written(
             other.enter_context(locked.transaction())
             locked.execute("SELECT * FROM operations_audit_head FOR UPDATE")
         with pytest.raises(AuditError):
-            store.prove_writable()
-        assert len(store.find(Search())) == 2
-    open_store(url).prove_writable()
+            store.audit.prove_writable()
+        assert len(store.audit.find(Search())) == 2
+    open_store(url).audit.prove_writable()
 
 
 @pytest.mark.parametrize(
@@ -363,9 +365,9 @@ def test_a_database_without_the_right_is_said_with_the_remedy(
     tables += "operations_challenges, operations_desired"
     postgresql.execute(f"GRANT SELECT ON {tables} TO reader", database=database)
     reader = open_store(postgresql.url(database, user="reader", password="canary"))
-    assert reader.verify().entries == ROWS
+    assert reader.audit.verify().entries == ROWS
     with pytest.raises(AuditError, match="42501"):
-        reader.prove_writable()
+        reader.audit.prove_writable()
     with pytest.raises(AuditError, match=r"42501.*grant SELECT and INSERT") as caught:
         reader.plan(ADA, Request.pause("default"), 1)
     assert "canary" not in str(caught.value)
@@ -373,7 +375,7 @@ def test_a_database_without_the_right_is_said_with_the_remedy(
     others = tables.removeprefix("operations_audit, ")
     postgresql.execute(f"GRANT UPDATE, DELETE ON {others} TO reader", database=database)
     perform(reader, Request.pause("default"))
-    assert not reader.verify().fault
+    assert not reader.audit.verify().fault
     postgresql.execute("DROP OWNED BY reader; DROP ROLE reader", database=database)
 
 
@@ -383,9 +385,9 @@ def test_reading_needs_no_right_to_write(
     path = tmp_path / "operations.db"
     filled(open_store(f"sqlite:///{path}"))
     reader = open_store(f"sqlite:///file:{path}?mode=ro&uri=true")
-    assert reader.verify().entries == ROWS
+    assert reader.audit.verify().entries == ROWS
     with pytest.raises(AuditError):
-        reader.prove_writable()
+        reader.audit.prove_writable()
     with pytest.raises(AuditError):
         reader.plan(ADA, Request.pause("default"), 1)
     assert list(tmp_path.glob("file:*")) == []

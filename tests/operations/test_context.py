@@ -22,11 +22,10 @@ from tests.real_postgresql import RealPostgreSQL
 from queuescope.broker.reports import DesiredState
 from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedError
 from queuescope.operations.access import Access, Actor, Origin, Role
-from queuescope.operations.audit import Phase, Result, Search
-from queuescope.operations.challenge import LIFETIME_SECONDS
+from queuescope.operations.audit import Outcome, Phase, Result, Search
 from queuescope.operations.context import OperationsContext
-from queuescope.operations.control import Outcome
 from queuescope.operations.request import Request
+from queuescope.operations.store import CHALLENGE_SECONDS
 from queuescope.watch import read_broker, read_purges
 
 ADA = Actor("ada", Origin.OIDC)
@@ -76,7 +75,7 @@ def do(context: OperationsContext, request: Request, actor: Actor = ADA) -> Outc
 def audited(context: OperationsContext) -> list[tuple[str, str]]:
     return [
         (entry.event.phase, entry.event.result)
-        for entry in reversed(context.store.find(Search(), limit=1000))
+        for entry in reversed(context.store.audit.find(Search(), limit=1000))
     ]
 
 
@@ -102,7 +101,7 @@ def test_a_purge_takes_one_queue_and_a_restore_brings_it_back(
 def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
     context = open_context()
     do(context, Request.pause("orders"))
-    assert context.broker.desired() == context.store.desired()
+    assert context.broker.desired() == context.store.wanted.read()
     assert context.broker.desired().paused == ("orders",)
     with pytest.raises(RefusedError, match="paused already") as caught:
         context.operations.plan(BOB, Request.pause("orders"))
@@ -112,7 +111,7 @@ def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
     with pytest.raises(RefusedError, match="resumed together"):
         context.operations.plan(ADA, Request.resume("orders"))
     do(context, Request.resume("*"))
-    assert context.broker.desired() == DesiredState(revision=3, ledger=context.store.name)
+    assert context.broker.desired() == DesiredState(revision=3, ledger=context.store.wanted.name)
     with pytest.raises(RefusedError, match="names a queue ordres"):
         context.operations.plan(ADA, Request.pause("ordres"))
 
@@ -128,7 +127,7 @@ def test_a_broker_that_forgot_is_told_again(open_context: OpenContext) -> None:
     context.tidy()
     assert context.broker.desired().paused == ("orders",)
     assert context.broker.desired().revision > 9
-    assert context.broker.desired() == context.store.desired()
+    assert context.broker.desired() == context.store.wanted.read()
 
 
 def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
@@ -149,8 +148,8 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
             other.tidy()
             context.tidy()
         assert context.broker.desired() == decided
-        assert context.store.desired() == other.store.desired() == decided
-        assert decided.ledger == context.store.name != other.store.name
+        assert context.store.wanted.read() == other.store.wanted.read() == decided
+        assert decided.ledger == context.store.wanted.name != other.store.wanted.name
         assert read_broker(other).is_decided_elsewhere
         assert not read_broker(context).is_decided_elsewhere
     # A broker that loses its copy is told once, by whoever sees it first.
@@ -161,7 +160,7 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
         second.tidy()
         first.tidy()
     assert first.broker.desired().paused == ("orders",)
-    assert first.broker.desired() == first.store.desired() == second.store.desired()
+    assert first.broker.desired() == first.store.wanted.read() == second.store.wanted.read()
 
 
 def test_a_database_that_was_lost_resumes_nothing(
@@ -214,7 +213,7 @@ def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
     context.tidy()
     assert depths(context)["orders"] == 3
     assert context.broker.desired() == DesiredState()
-    assert context.store.desired() == DesiredState()
+    assert context.store.wanted.read() == DesiredState()
 
 
 def nothing_happens(context: OperationsContext, act: Callable[[], object]) -> str:
@@ -301,7 +300,7 @@ with context(disk, disk) as all_there:
     with full():
         act(all_there, plan)
     act(all_there, plan)
-    found = all_there.store.verify()
+    found = all_there.store.audit.verify()
     print(found.entries, repr(found.fault))
 """
 
@@ -339,7 +338,7 @@ def test_postgresql_without_the_right_or_down_blocks_the_act(
     postgresql_url: str,
 ) -> None:
     with closing(open_context(postgresql_url)) as owner:
-        owner.store.verify()
+        owner.store.audit.verify()
     database = make_url(postgresql_url).database
     assert database
     postgresql.execute("CREATE ROLE dashboard LOGIN PASSWORD 'canary'")
@@ -417,7 +416,7 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_
 ) -> None:
     context, pause = open_context(), Request.pause("orders")
     plan = context.operations.plan(ADA, pause)
-    act = context.store.begin(plan.token, ADA, Role.ADMIN, pause, 1)
+    act = context.store.begin(plan, ADA, Role.ADMIN, 1)
     done = subprocess.run(
         [sys.executable, "-c", _AN_HOUR_AHEAD, server.url, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": MachineClock(tmp_path / "clock", 3600).path},
@@ -431,8 +430,8 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_
     # What was asked there can be confirmed here, for as long as anything else.
     express = Request.pause("express")
     now_ms = context.store.now_ms()
-    until_ms = context.store.look_up(token, ADA, express).expires_at_ms
-    assert now_ms < until_ms <= now_ms + LIFETIME_SECONDS * 1000
+    until_ms = context.store.planned(token, ADA, express).expires_at_ms
+    assert now_ms < until_ms <= now_ms + CHALLENGE_SECONDS * 1000
     assert context.operations.act(ADA, express, token, "").result == Result.DONE
 
 
@@ -451,10 +450,10 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     as_purged: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
 
     def said(elsewhere: OperationsContext = context) -> str:
-        doubt = read_purges(elsewhere).doubts.get(purge_id, "")
+        warning = read_purges(elsewhere).warnings.get(purge_id, "")
         plan = elsewhere.operations.plan(ADA, restore)
-        assert (plan.doubt, bool(plan.phrase)) == (doubt, bool(doubt))
-        return doubt
+        assert (plan.warning, bool(plan.phrase)) == (warning, bool(warning))
+        return warning
 
     assert said() == ""
     # The broker loses its data between the plan and the act.
@@ -471,7 +470,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     assert depths(context)["orders"] == 12
     (intent,) = (
         entry.event.detail
-        for entry in context.store.find(Search(operation="restore"))
+        for entry in context.store.audit.find(Search(operation="restore"))
         if entry.event.phase == Phase.INTENT
     )
     assert intent.startswith(f"restore purge {purge_id}, confirmed although: The broker does not")
@@ -480,7 +479,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     file.write_bytes(kept)
     assert [purge.is_restored for purge in read_purges(context).purges] == [True]
     restored_file.unlink()
-    assert "remembers that all of its jobs are back" in read_purges(context).doubts[purge_id]
+    assert "remembers that all of its jobs are back" in read_purges(context).warnings[purge_id]
     with pytest.raises(RefusedError, match="restored already"):
         context.operations.plan(ADA, restore)
     context.tidy()
@@ -547,13 +546,13 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     assert killed.returncode == -signal.SIGKILL
 
     def said(elsewhere: OperationsContext = context) -> str:
-        doubt = read_purges(elsewhere).doubts.get(purge_id, "")
+        warning = read_purges(elsewhere).warnings.get(purge_id, "")
         plan = elsewhere.operations.plan(ADA, restore)
-        assert (plan.doubt, bool(plan.phrase)) == (doubt, bool(doubt))
-        return doubt
+        assert (plan.warning, bool(plan.phrase)) == (warning, bool(warning))
+        return warning
 
     assert depths(context)["orders"] == 2000
-    assert read_purges(context).doubts == {}
+    assert read_purges(context).warnings == {}
     context.tidy()
     assert audited(context)[-1] == (Phase.OUTCOME, Result.UNKNOWN)
     assert said() == ""
@@ -581,8 +580,8 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     outcome = do(context, restore)
     assert (outcome.result, outcome.count) == (Result.DONE, 500)
     assert depths(context)["orders"] == 2500
-    assert read_purges(context).doubts == {}
-    intent = context.store.find(Search(operation="restore"))[1].event
+    assert read_purges(context).warnings == {}
+    intent = context.store.audit.find(Search(operation="restore"))[1].event
     assert "confirmed although: A restore by ada at" in intent.detail
 
 
@@ -597,5 +596,5 @@ def test_a_restore_that_cannot_be_noted_has_not_begun(
         outcome = context.operations.act(ADA, restore, plan.token)
     assert outcome.result == Result.FAILED
     assert outcome.detail.startswith("Nothing was done")
-    assert read_purges(context).doubts == {}
+    assert read_purges(context).warnings == {}
     assert do(context, restore).count == 2

@@ -24,9 +24,9 @@ from queuescope.errors import (
 )
 from queuescope.operations import store as stores
 from queuescope.operations.access import Access, Actor, Origin, Role
-from queuescope.operations.audit import Phase, Result, Search
-from queuescope.operations.control import Done, Operations, Outcome, Plan
-from queuescope.operations.request import Operation, Request
+from queuescope.operations.audit import Outcome, Phase, Result, Search
+from queuescope.operations.control import Operations
+from queuescope.operations.request import Operation, Plan, Request
 from queuescope.operations.store import OperationsStore
 
 ADA = PEOPLE[Role.ADMIN]
@@ -47,12 +47,12 @@ class Recorder:
     def count(self, request: Request) -> int:
         return self.waiting
 
-    def carry_out(self, request: Request, act: str) -> Done:
+    def carry_out(self, request: Request, act: str) -> Outcome:
         self.meanwhile()
         if self.fails is not None:
             raise self.fails
         self.done.append((request, act))
-        return Done(self.waiting, f"did {request.words()}")
+        return Outcome(Result.DONE, f"did {request.words()}", self.waiting)
 
 
 class Clock:
@@ -94,7 +94,7 @@ class Scene:
 
     def results(self) -> list[tuple[str, str]]:
         """Of all entries, oldest first."""
-        found = self.store.find(Search(), limit=10_000)
+        found = self.store.audit.find(Search(), limit=10_000)
         return [(entry.event.phase, entry.event.result) for entry in reversed(found)]
 
 
@@ -128,12 +128,13 @@ def refused(scene: Scene, reason: RefusalReason, act: Callable[[], object]) -> s
 
 def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     plan = scene.plan()
-    assert (plan.count, plan.phrase, plan.expires_at) == (42, "default 42", NOW + 60)
+    assert (plan.count, plan.phrase) == (42, "default 42")
+    assert plan.expires_at_ms == (NOW + 60) * 1000
     outcome = scene.act(plan)
     assert (outcome.result, outcome.count, outcome.is_recorded) == (Result.DONE, 42, True)
     assert scene.effect.done == [(PURGE, outcome.act)]
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)]
-    assert {entry.event.act for entry in scene.store.find(Search())} == {outcome.act}
+    assert {entry.event.act for entry in scene.store.audit.find(Search())} == {outcome.act}
     assert scene.store.open_acts() == []
 
 
@@ -190,7 +191,7 @@ def test_a_foreign_challenge_does_nothing_and_stays_its_owners(scene: Scene) -> 
     ids=Request.words,
 )
 def test_a_challenge_holds_for_what_it_was_made_for(scene: Scene, other: Request) -> None:
-    plan = replace(scene.plan(), request=other, phrase=other.phrase(42))
+    plan = replace(scene.plan(), request=other)
     said = refused(scene, RefusalReason.WRONG_TARGET, lambda: scene.act(plan))
     assert "purge queue default" in said
 
@@ -332,12 +333,12 @@ def test_what_a_crash_left_open_is_unknown_and_never_done(
     assert died.returncode == 9, died.stderr
     (left,) = scene.store.open_acts()
     assert left.target == "queue default"
-    (entry,) = scene.operations.start()
+    (entry,) = scene.store.abandon()
     assert (entry.event.act, entry.event.result) == (left.act, Result.UNKNOWN)
     assert scene.store.open_acts() == []
-    assert scene.operations.start() == []
+    assert scene.store.abandon() == []
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.UNKNOWN)]
-    assert not scene.store.verify().fault
+    assert not scene.store.audit.verify().fault
 
 
 CRASH = """
@@ -364,17 +365,17 @@ def test_an_act_of_another_host_is_given_time(
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(stores, "_HOST", "elsewhere")
         plan = scene.plan()
-        scene.store.begin(plan.token, ADA, Role.ADMIN, PURGE, 1)
+        scene.store.begin(plan, ADA, Role.ADMIN, 1)
     scene.clock.now += stores.ACT_LIMIT_SECONDS
-    assert scene.operations.start() == []
+    assert scene.store.abandon() == []
     scene.clock.now += 1
-    assert len(scene.operations.start()) == 1
+    assert len(scene.store.abandon()) == 1
 
 
 def test_a_late_outcome_stands_after_the_unknown_one(scene: Scene) -> None:
     def be_taken_for_dead() -> None:
         scene.clock.now += stores.ACT_LIMIT_SECONDS + 1
-        assert len(scene.operations.start()) == 1
+        assert len(scene.store.abandon()) == 1
 
     scene.effect.meanwhile = be_taken_for_dead
     scene.act(scene.plan())

@@ -16,7 +16,7 @@ from queuescope.cli import main
 from queuescope.dashboard.operations.tables import audit_table
 from queuescope.errors import AuditError
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.audit import Result, Search
+from queuescope.operations.audit import Outcome, Result, Search
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 from queuescope.shown_text import is_shown_as_it_is
@@ -47,15 +47,15 @@ def store(path: Path) -> Iterator[OperationsStore]:
 
 
 def seen_everywhere(store: OperationsStore, count: int) -> None:
-    entries = store.find(Search(), limit=10_000)
+    entries = store.audit.find(Search(), limit=10_000)
     assert len(entries) == count
     assert "queue fine" in {entry.event.target for entry in entries}
     assert "queue fine" in str(audit_table(entries, frozenset(), UTC, time.time()))
-    assert len(list(store.export_csv(Search()))) == count + 1
-    lines = list(store.export_json(Search()))
+    assert len(list(store.audit.export_csv(Search()))) == count + 1
+    lines = list(store.audit.export_json(Search()))
     assert len("".join(lines).encode().splitlines()) == count
-    read_acts(store, limit=10_000)
-    assert store.verify().fault
+    read_acts(store.audit, limit=10_000)
+    assert store.audit.verify().fault
 
 
 def test_rows_of_sqlite_hold_whatever_anybody_wrote(store: OperationsStore, path: Path) -> None:
@@ -126,11 +126,9 @@ def test_a_damaged_open_act_ends_and_holds_up_nobody(
     connection.close()
     store.open_acts()
     store.abandon()
-    token, _ = store.plan(ADA, Request.pause("fine"), 1)
-    act = store.begin(token, ADA, Role.ADMIN, Request.pause("fine"), 1)
-    store.end(
-        act, ADA, Role.ADMIN, Request.pause("fine"), count=1, result=Result.DONE, detail="done"
-    )
+    plan = store.plan(ADA, Request.pause("fine"), 1)
+    act = store.begin(plan, ADA, Role.ADMIN, 1)
+    store.end(Outcome(Result.DONE, "done", 1, act), ADA, Role.ADMIN, Request.pause("fine"))
 
 
 @pytest.mark.parametrize("value", ["'soon'", "x'ff'", "'{}'", "'[1]'"])
@@ -141,4 +139,4 @@ def test_a_database_that_lost_what_is_desired_says_so(
         connection.execute(f"UPDATE operations_desired SET paused = {value}")  # noqa: S608
     connection.close()
     with pytest.raises(AuditError, match="something else than"):
-        store.desired()
+        store.wanted.read()

@@ -72,7 +72,7 @@ def test_the_judge_sees_each_kind_of_lie(context: OperationsContext, tmp_path: P
     assert "0 messages are lost and 1 are there twice" in faults(context, tmp_path)
     context.broker.publish(DesiredState(revision=9))
     assert "the broker's copy" in faults(context, tmp_path)
-    context.store.change_desired(lambda _: frozenset(), lambda state: state)
+    context.store.wanted.change(lambda _: frozenset(), lambda state: state)
     assert "q1 should be paused, and is not" in faults(context, tmp_path)
     context.quarantine.purge("q1", "unasked")
     assert "purge unasked has no intent before it" in faults(context, tmp_path)

@@ -14,8 +14,8 @@ import pytest
 
 from queuescope.errors import RefusalReason, RefusedError
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.audit import Phase, Result, Search
-from queuescope.operations.control import Done, Operations
+from queuescope.operations.audit import Outcome, Phase, Result, Search
+from queuescope.operations.control import Operations
 from queuescope.operations.request import Operation, Request
 from queuescope.operations.store import OperationsStore
 
@@ -36,9 +36,9 @@ class Effects:
     def count(self, request: Request) -> int:
         return 1
 
-    def carry_out(self, request: Request, act: str) -> Done:
+    def carry_out(self, request: Request, act: str) -> Outcome:
         self.done[request.target] += 1
-        return Done(1, "done")
+        return Outcome(Result.DONE, "done", 1)
 
 
 def test_of_two_threads_one_acts(tmp_path: Path, pairs: int) -> None:
@@ -79,10 +79,10 @@ def test_of_two_threads_one_acts(tmp_path: Path, pairs: int) -> None:
 
 def whole(store: OperationsStore) -> dict[str, int]:
     """The results of the entries, refusals aside; every outcome has its intent before it."""
-    assert not store.verify().fault
+    assert not store.audit.verify().fault
     intents: set[str] = set()
     results: Counter[str] = Counter()
-    for entry in reversed(store.find(Search(), limit=100_000)):
+    for entry in reversed(store.audit.find(Search(), limit=100_000)):
         if entry.event.result is Result.REFUSED:
             continue
         results[str(entry.event.result)] += 1
@@ -98,7 +98,8 @@ import json, sys, time
 from pathlib import Path
 from queuescope.errors import RefusedError
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.operations.control import Done, Operations
+from queuescope.operations.audit import Outcome, Result
+from queuescope.operations.control import Operations
 from queuescope.operations.store import OperationsStore
 from queuescope.operations.request import Operation, Request
 
@@ -108,7 +109,7 @@ class Effects:
     def count(self, request): return 1
     def carry_out(self, request, act):
         done.append(request.target)
-        return Done(1, "done")
+        return Outcome(Result.DONE, "done", 1)
 
 done, told = [], []
 actor = Actor(name, Origin.OIDC)

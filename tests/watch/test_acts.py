@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.audit import Result
+from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 from queuescope.watch import read_acts
@@ -34,12 +34,12 @@ def store(
 
 
 def begin(store: OperationsStore, request: Request) -> str:
-    token, _ = store.plan(ADA, request, 3)
-    return store.begin(token, ADA, Role.ADMIN, request, 3)
+    plan = store.plan(ADA, request, 3)
+    return store.begin(plan, ADA, Role.ADMIN, 3)
 
 
 def end(store: OperationsStore, act: str, request: Request, result: Result, detail: str) -> None:
-    store.end(act, ADA, Role.ADMIN, request, count=3, result=result, detail=detail)
+    store.end(Outcome(result, detail, 3, act), ADA, Role.ADMIN, request)
 
 
 def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
@@ -51,7 +51,7 @@ def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
     end(store, act, purge, Result.DONE, "3 jobs were taken out.")
     pause = Request.pause("*")
     begin(store, pause)
-    found = read_acts(store)
+    found = read_acts(store.audit)
     assert found.begin is None
     assert [(a.at, a.actor, a.words, a.result, a.detail) for a in found.acts] == [
         (1_000_000.0, "ada", "purge queue default", Result.DONE, "3 jobs were taken out."),
@@ -63,7 +63,7 @@ def test_what_was_refused_is_no_act(store: OperationsStore) -> None:
     store.refuse(ADA, Role.VIEWER, Request.purge("default"), "You may not.")
     resume = Request.resume("default")
     end(store, begin(store, resume), resume, Result.REFUSED, "Nothing was done.")
-    assert read_acts(store).acts == ()
+    assert read_acts(store.audit).acts == ()
 
 
 def test_of_very_many_acts_the_newest_are_told_and_since_when(
@@ -73,7 +73,7 @@ def test_of_very_many_acts_the_newest_are_told_and_since_when(
         now[0] += 60
         pause = Request.pause(f"q{number}")
         end(store, begin(store, pause), pause, Result.DONE, "Paused.")
-    found = read_acts(store, limit=5)
+    found = read_acts(store.audit, limit=5)
     # Of the second only the outcome is among the newest five entries.
     assert [act.words for act in found.acts] == [f"pause queue q{n}" for n in (1, 2, 3)]
     assert found.begin == now[0] - 2 * 60

@@ -266,7 +266,7 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
             assert any("is damaged in the broker" in cause for cause in causes), kind
         context.tidy()
         before = read_broker(context).desired
-        assert before == context.store.desired(), kind
+        assert before == context.store.wanted.read(), kind
         assert (before.paused, before.revision < 100) == (("orders",), True), kind
         context.broker.revoke(["job"])
         assert int(client.hget("queuescope:desired", "revocations") or 0) < 2**53, kind
@@ -274,7 +274,7 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
     client.set("queuescope:desired", "no hash")
     assert read_broker(context).desired_fault
     context.tidy()
-    assert read_broker(context).desired == context.store.desired()
+    assert read_broker(context).desired == context.store.wanted.read()
 
 
 def test_an_act_upon_what_is_damaged_is_carried_out(

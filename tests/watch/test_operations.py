@@ -50,8 +50,8 @@ def test_the_newest_entries_are_there_with_what_has_not_ended(
 ) -> None:
     for _ in range(11):
         purge()
-    token, _ = context.store.plan(ADA, Request.pause("orders"), 1)
-    act = context.store.begin(token, ADA, Role.ADMIN, Request.pause("orders"), 1)
+    plan = context.store.plan(ADA, Request.pause("orders"), 1)
+    act = context.store.begin(plan, ADA, Role.ADMIN, 1)
     state = read_audit(context)
     assert [entry.seq for entry in state.entries] == list(range(23, 3, -1))
     assert [one.act for one in state.unfinished] == [act]
@@ -103,7 +103,7 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
-    walk = ChainVerifier(context.store, clock=lambda: now[0])
+    walk = ChainVerifier(context.store.audit, clock=lambda: now[0])
     assert walk().entries == 0
     purge()
     assert (walk().entries, walk().fault) == (2, "")
@@ -123,7 +123,7 @@ def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
-    walk = ChainVerifier(context.store, clock=lambda: now[0])
+    walk = ChainVerifier(context.store.audit, clock=lambda: now[0])
     for _ in range(2):
         purge()
     assert walk().entries == 4

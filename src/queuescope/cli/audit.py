@@ -30,8 +30,8 @@ def audit_verify(head: str) -> None:
     Prints the head; noted elsewhere, it proves later that no entry before it was exchanged. Exit
     status: 0 whole, 1 changed, 2 it cannot be read.
     """
-    with _store() as store:
-        found = store.verify(expected_head=head)
+    with _audit() as audit:
+        found = audit.verify(expected_head=head)
     if found.fault:
         click.echo(f"The audit was changed: {found.fault}.", err=True)
         sys.exit(1)
@@ -64,8 +64,8 @@ def audit_list(limit: int, **search: Any) -> None:
     from queuescope.operations.audit import Search
     from queuescope.shown_text import shown
 
-    with _store() as store:
-        for entry in store.find(Search(**search), limit=limit):
+    with _audit() as audit:
+        for entry in audit.find(Search(**search), limit=limit):
             event = entry.event
             # Whoever may write to the database could otherwise give orders to the terminal.
             click.echo(
@@ -104,9 +104,9 @@ def audit_export(output: Path | None, kind: str, **search: Any) -> None:
     """Write the entries to a file, oldest first."""
     from queuescope.operations.audit import Search
 
-    with _store() as store:
+    with _audit() as audit:
         wanted = Search(**search)
-        lines = store.export_csv(wanted) if kind == "csv" else store.export_json(wanted)
+        lines = audit.export_csv(wanted) if kind == "csv" else audit.export_json(wanted)
         if output is None:
             for line in lines:
                 click.echo(line, nl=False)
@@ -119,10 +119,10 @@ def audit_export(output: Path | None, kind: str, **search: Any) -> None:
 
 
 @contextmanager
-def _store() -> Iterator[Any]:
+def _audit() -> Iterator[Any]:
     from queuescope.operations.store import OperationsStore
     from queuescope.settings import load_settings, operations_store_address
 
     settings = load_settings()
     with closing(OperationsStore(operations_store_address(settings))) as store:
-        yield store
+        yield store.audit

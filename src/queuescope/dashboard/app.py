@@ -9,8 +9,8 @@ from queuescope.dashboard.auth.identity import Unidentified
 from queuescope.dashboard.jobs.page import show_jobs
 from queuescope.dashboard.operations.page import show_operations
 from queuescope.dashboard.overview.page import show_trends
-from queuescope.dashboard.ui import acts
 from queuescope.dashboard.ui.login_page import show_login_page, show_visitor
+from queuescope.dashboard.ui.operation_dialog import show_pending
 from queuescope.dashboard.ui.visitor import role_of, visitor
 from queuescope.dashboard.workers.page import show_workers
 from queuescope.operations.access import Role
@@ -33,5 +33,5 @@ if isinstance(found, Unidentified) or not may_look:
     show_login_page(found)
 else:
     show_visitor(found)
-    acts.resume()
+    show_pending()
     page.run()

@@ -95,7 +95,7 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
     def silent() -> AuditError:
         return AuditError("the audit does not answer in time")
 
-    verifier, timings = ChainVerifier(context.store), context.broker.timings
+    verifier, timings = ChainVerifier(context.store.audit), context.broker.timings
     return OperationsWatches(
         verifier=verifier,
         audit=Watch(
@@ -195,7 +195,7 @@ def watch_recovery(context: OperationsContext) -> Watch[int]:
 def watch_acts(context: OperationsContext) -> Watch[RecordedActs]:
     return Watch(
         "acts",
-        lambda: read_acts(context.store),
+        lambda: read_acts(context.store.audit),
         seconds=_ACTS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=lambda: AuditError("the audit does not answer in time"),

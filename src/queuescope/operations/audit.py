@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 
 from queuescope.csv_cells import harmless
-from queuescope.database import as_text, as_whole, member
+from queuescope.database import Database, as_text, as_whole, member
 from queuescope.errors import AuditError
 from queuescope.shown_text import one_line
 
@@ -66,6 +66,21 @@ class Result(StrEnum):
     REFUSED = "refused"
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an operation, in ``detail`` as a sentence that may be shown to anyone;
+    ``count`` is how many it touched. ``act`` is its id, empty when it never began.
+    ``is_recorded`` is false when the audit could not be written any more: it will say ``unknown``
+    there.
+    """
+
+    result: Result
+    detail: str
+    count: int = 0
+    act: str = ""
+    is_recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,110 +207,118 @@ def append(connection: Connection, event: Event) -> Entry:
     return entry
 
 
-def prove_writable(connection: Connection) -> None:
-    """Ask for all that ``append`` needs, and write nothing."""
-    nothing = select(_audit).where(false())
-    connection.execute(insert(_audit).from_select(list(_audit.c), nothing))
-    connection.execute(update(_head).where(false()).values(seq=0))
-    connection.execute(select(_head.c.id).with_for_update())
+class Audit:
+    """The audit in the operations database: everything but writing to it, which ``append`` does.
 
-
-def verify(
-    connection: Connection,
-    *,
-    expected_head: str = "",
-    after: str = "",
-    patience_seconds: float = math.inf,
-) -> Verification:
-    """Walk the whole chain, or as much of it as can be walked in ``patience_seconds``.
-
-    ``expected_head`` is a head (``seq:hash``) that was noted before: it must still stand in the
-    chain. ``after`` is one up to which the chain was verified already: only what follows is
-    walked, from the hash that was found there.
+    Every method raises ``AuditError`` when the database does not give a usable answer.
     """
-    count, previous, fault = 0, NO_HASH, ""
-    if after:
-        seq, _, previous = after.partition(":")
-        count = int(seq)
-    wanted = expected_head.strip()
-    wanted_seq = int(seq) if (seq := wanted.partition(":")[0]).isdecimal() else math.inf
-    # What lies before ``after`` was held against it by an earlier walk.
-    is_met = not wanted or bool(after and wanted_seq <= count)
-    until = time.monotonic() + patience_seconds
-    for row in _rows(connection, count):
-        fault = _fault(row, count + 1, previous)
-        if fault:
-            break
-        if count % _BATCH == 0 and count and time.monotonic() > until:
-            return Verification(count, f"{count}:{previous}", "", is_complete=False)
-        count, previous = count + 1, row.hash
-        is_met = is_met or f"{count}:{previous}" == wanted
-        if not is_met and count >= wanted_seq:
-            fault = _NOT_THERE
-            break
-    head = connection.execute(select(_head)).all()
-    if not fault and len(head) != 1:
-        fault = "the head of the chain is missing"
-    if not fault and tuple(head[0]) != (1, count, previous):
-        fault = f"the chain ends at entry {count}, but its head says entry {head[0].seq}"
-        if head[0].seq == count:
-            fault = f"entry {count} is not the one that the head of the chain was made for"
-    if not fault and not is_met:
-        fault = _NOT_THERE
-    return Verification(count, f"{count}:{previous}", fault)
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def find(
-    connection: Connection, search: Search, *, limit: int, before: int | None = None
-) -> list[Entry]:
-    """The newest entries that match, newest first; ``before`` is the seq where a page ended."""
-    statement = select(_audit).where(*_conditions(search))
-    if before is not None:
-        statement = statement.where(_audit.c.seq < before)
-    return [
-        _entry(row)
-        for row in connection.execute(statement.order_by(_audit.c.seq.desc()).limit(limit))
-    ]
+    def find(self, search: Search, *, limit: int = 20, before: int | None = None) -> list[Entry]:
+        """The newest entries that match, newest first; ``before`` is the seq where a page ended."""
+        with self._database.reading() as connection:
+            statement = select(_audit).where(*_conditions(search))
+            if before is not None:
+                statement = statement.where(_audit.c.seq < before)
+            return [
+                _entry(row)
+                for row in connection.execute(statement.order_by(_audit.c.seq.desc()).limit(limit))
+            ]
 
+    def of_acts(self, acts: Iterable[str]) -> list[Entry]:
+        """Every entry of these acts, oldest first."""
+        with self._database.reading() as connection:
+            statement = select(_audit).where(_audit.c.act.in_(list(acts))).order_by(_audit.c.seq)
+            return [_entry(row) for row in connection.execute(statement)]
 
-def of_acts(connection: Connection, acts: Iterable[str]) -> list[Entry]:
-    """Every entry of these acts, oldest first."""
-    statement = select(_audit).where(_audit.c.act.in_(list(acts))).order_by(_audit.c.seq)
-    return [_entry(row) for row in connection.execute(statement)]
+    def on_targets(self, targets: Iterable[str], operation: str) -> list[Entry]:
+        """Every entry of this operation on these targets, oldest first."""
+        with self._database.reading() as connection:
+            statement = (
+                select(_audit)
+                .where(_audit.c.operation == operation, _audit.c.target.in_(list(targets)))
+                .order_by(_audit.c.seq)
+            )
+            return [_entry(row) for row in connection.execute(statement)]
 
+    def export_csv(self, search: Search) -> Iterator[str]:
+        """The matching entries, oldest first, line by line; no cell starts a formula."""
+        with self._database.reading() as connection:
+            yield _csv_line(["seq", *_COLUMNS, "previous", "hash"])
+            statement = select(_audit).where(*_conditions(search)).order_by(_audit.c.seq)
+            result = connection.execution_options(yield_per=_BATCH).execute(statement)
+            for row in result:
+                entry = _entry(row)
+                yield _csv_line([entry.seq, *astuple(entry.event), entry.previous, entry.hash])
 
-def on_targets(connection: Connection, targets: Iterable[str], operation: str) -> list[Entry]:
-    """Every entry of this operation on these targets, oldest first."""
-    statement = (
-        select(_audit)
-        .where(_audit.c.operation == operation, _audit.c.target.in_(list(targets)))
-        .order_by(_audit.c.seq)
-    )
-    return [_entry(row) for row in connection.execute(statement)]
+    def export_json(self, search: Search) -> Iterator[str]:
+        """The matching entries, oldest first, each as a line of JSON."""
+        with self._database.reading() as connection:
+            statement = select(_audit).where(*_conditions(search)).order_by(_audit.c.seq)
+            for row in connection.execution_options(yield_per=_BATCH).execute(statement):
+                entry = _entry(row)
+                line = {
+                    "seq": entry.seq,
+                    **asdict(entry.event),
+                    "previous": entry.previous,
+                    "hash": entry.hash,
+                }
+                yield json.dumps(line, ensure_ascii=False) + "\n"
 
+    def prove_writable(self) -> None:
+        """Ask for all that ``append`` needs, and write nothing."""
+        with self._database.transaction() as connection:
+            nothing = select(_audit).where(false())
+            connection.execute(insert(_audit).from_select(list(_audit.c), nothing))
+            connection.execute(update(_head).where(false()).values(seq=0))
+            connection.execute(select(_head.c.id).with_for_update())
 
-def export_csv(connection: Connection, search: Search) -> Iterator[str]:
-    """The matching entries, oldest first, line by line; no cell starts a formula."""
-    yield _csv_line(["seq", *_COLUMNS, "previous", "hash"])
-    statement = select(_audit).where(*_conditions(search)).order_by(_audit.c.seq)
-    result = connection.execution_options(yield_per=_BATCH).execute(statement)
-    for row in result:
-        entry = _entry(row)
-        yield _csv_line([entry.seq, *astuple(entry.event), entry.previous, entry.hash])
+    def verify(
+        self,
+        *,
+        expected_head: str = "",
+        after: str = "",
+        patience_seconds: float = math.inf,
+    ) -> Verification:
+        """Walk the whole chain, or as much of it as can be walked in ``patience_seconds``.
 
-
-def export_json(connection: Connection, search: Search) -> Iterator[str]:
-    """The matching entries, oldest first, each as a line of JSON."""
-    statement = select(_audit).where(*_conditions(search)).order_by(_audit.c.seq)
-    for row in connection.execution_options(yield_per=_BATCH).execute(statement):
-        entry = _entry(row)
-        line = {
-            "seq": entry.seq,
-            **asdict(entry.event),
-            "previous": entry.previous,
-            "hash": entry.hash,
-        }
-        yield json.dumps(line, ensure_ascii=False) + "\n"
+        ``expected_head`` is a head (``seq:hash``) that was noted before: it must still stand in the
+        chain. ``after`` is one up to which the chain was verified already: only what follows is
+        walked, from the hash that was found there.
+        """
+        with self._database.reading() as connection:
+            count, previous, fault = 0, NO_HASH, ""
+            if after:
+                seq, _, previous = after.partition(":")
+                count = int(seq)
+            wanted = expected_head.strip()
+            wanted_seq = int(seq) if (seq := wanted.partition(":")[0]).isdecimal() else math.inf
+            # What lies before ``after`` was held against it by an earlier walk.
+            is_met = not wanted or bool(after and wanted_seq <= count)
+            until = time.monotonic() + patience_seconds
+            for row in _rows(connection, count):
+                fault = _fault(row, count + 1, previous)
+                if fault:
+                    break
+                if count % _BATCH == 0 and count and time.monotonic() > until:
+                    return Verification(count, f"{count}:{previous}", "", is_complete=False)
+                count, previous = count + 1, row.hash
+                is_met = is_met or f"{count}:{previous}" == wanted
+                if not is_met and count >= wanted_seq:
+                    fault = _NOT_THERE
+                    break
+            head = connection.execute(select(_head)).all()
+            if not fault and len(head) != 1:
+                fault = "the head of the chain is missing"
+            if not fault and tuple(head[0]) != (1, count, previous):
+                fault = f"the chain ends at entry {count}, but its head says entry {head[0].seq}"
+                if head[0].seq == count:
+                    fault = f"entry {count} is not the one that the head of the chain was made for"
+            if not fault and not is_met:
+                fault = _NOT_THERE
+            return Verification(count, f"{count}:{previous}", fault)
 
 
 def utc_words(at_ms: float) -> str:

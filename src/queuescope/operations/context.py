@@ -19,8 +19,9 @@ from queuescope.errors import AuditError, BrokerError, OutcomeUnknownError, Purg
 from queuescope.operations.access import Access
 from queuescope.operations.audit import Entry
 from queuescope.operations.control import Effect, Operations
-from queuescope.operations.effects import PauseAndResume, PurgeQueue, RestorePurge
-from queuescope.operations.job_effects import JobClaims, RetryJobs, RevokeJob, ScalePool
+from queuescope.operations.jobs import JobClaims, RetryJobs, RevokeJob, ScalePool
+from queuescope.operations.pauses import PauseAndResume
+from queuescope.operations.purges import PurgeQueue, RestorePurge
 from queuescope.operations.request import Operation
 from queuescope.operations.store import OperationsStore
 
@@ -60,8 +61,8 @@ class OperationsContext:
         self.commands = WorkerCommands(broker_url, self.broker, transport_options=transport_options)
         self.quarantine = Quarantine(self.broker, folder)
         self.store = OperationsStore(store_url, clock=clock or self.broker.clock.now)
-        self._pauses = PauseAndResume(self.store, self.broker, self.queues)
-        restore = RestorePurge(self.quarantine, self.store)
+        self._pauses = PauseAndResume(self.store.wanted, self.broker, self.queues)
+        restore = RestorePurge(self.quarantine, self.store.audit)
         effects: dict[Operation, Effect] = {
             Operation.PAUSE: self._pauses,
             Operation.RESUME: self._pauses,
@@ -77,7 +78,7 @@ class OperationsContext:
             access,
             effects,
             clock=clock or time.time,
-            doubts={Operation.RESTORE: restore.doubt},
+            warnings={Operation.RESTORE: restore.warning},
         )
 
     def fleet(self) -> Fleet:
@@ -105,7 +106,7 @@ class OperationsContext:
             with suppress(BrokerError):
                 self.broker.now()
         try:
-            written = self.operations.start()
+            written = self.store.abandon()
         except AuditError as exc:
             failure = exc
         for step in (self.quarantine.recover, self._pauses.reconcile):

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 from queuescope.errors import (
@@ -23,8 +23,8 @@ from queuescope.errors import (
     RefusedError,
 )
 from queuescope.operations.access import Access, Actor, Role
-from queuescope.operations.audit import Entry, Result
-from queuescope.operations.request import Operation, Request
+from queuescope.operations.audit import Outcome, Result
+from queuescope.operations.request import Operation, Plan, Request
 from queuescope.operations.store import OperationsStore
 from queuescope.shown_text import one_line
 
@@ -32,14 +32,6 @@ logger = logging.getLogger(__name__)
 
 _REFUSALS_PER_MINUTE = 60
 _NOT_DONE = "Nothing was done"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What an effect did: to how many, and in a sentence that may be shown to anyone."""
-
-    count: int
-    detail: str
 
 
 class Effect(Protocol):
@@ -50,47 +42,19 @@ class Effect(Protocol):
     def count(self, request: Request) -> int:
         """How many it would touch now; refuses what there is nothing to do for."""
 
-    def carry_out(self, request: Request, act: str) -> Done:
-        """Do it, once. ``act`` is its id; with the same one nothing is done twice.
+    def carry_out(self, request: Request, act: str) -> Outcome:
+        """Do it, once. ``act`` is its id; with the same one nothing is done twice. The outcome
+        need not name it.
 
         A ``RefusedError`` here means that nothing was done.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What was asked for and how many it touches, to be confirmed with ``token``.
-
-    ``phrase`` must be typed then, unless it is empty. ``expires_at`` is in epoch seconds.
-    ``doubt`` is what speaks against it, in sentences, or empty.
-    """
-
-    request: Request
-    count: int
-    phrase: str
-    token: str
-    expires_at: float
-    doubt: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an act, in ``detail`` as a sentence. ``is_recorded`` is false when the audit
-    could not be written any more: it will say ``unknown`` there.
-    """
-
-    act: str
-    result: Result
-    count: int
-    detail: str
-    is_recorded: bool = True
 
 
 class Operations:
     """What operators ask for. Threads may share one; replicas share its database.
 
     ``effects`` are the ways to carry out what is possible here; ``clock`` is in epoch seconds.
-    ``doubts`` say of a request what speaks against it, or nothing, and raise what ``count`` of an
+    ``warnings`` say of a request what speaks against it, or nothing, and raise what ``count`` of an
     effect raises, and ``AuditError``; what they say has to be confirmed by typing.
     """
 
@@ -101,24 +65,14 @@ class Operations:
         effects: Mapping[Operation, Effect],
         *,
         clock: Callable[[], float] = time.time,
-        doubts: Mapping[Operation, Callable[[Request], str]] | None = None,
+        warnings: Mapping[Operation, Callable[[Request], str]] | None = None,
     ) -> None:
         self._store = store
-        self._doubts = doubts or {}
+        self._warnings = warnings or {}
         self._access = access
         self._effects = effects
         self._clock = clock
         self._refusals: deque[float] = deque(maxlen=_REFUSALS_PER_MINUTE)
-
-    def start(self) -> list[Entry]:
-        """Say ``unknown`` of acts that an ended server left open; returns these outcomes.
-
-        Called at every start, and now and then: a replica may have ended. Raises ``AuditError``.
-        """
-        return self._store.abandon()
-
-    def role_of(self, actor: Actor) -> Role:
-        return self._access.role_of(actor)
 
     def plan(self, actor: Actor, request: Request) -> Plan:
         """What ``request`` would touch now, with the challenge to carry it out.
@@ -128,16 +82,7 @@ class Operations:
         """
         self._access.demand(actor, request, self._clock())
         count = self._effect(request).count(request)
-        doubt = self._doubt(request)
-        token, challenge = self._store.plan(actor, request, count)
-        return Plan(
-            request,
-            count,
-            request.phrase(count) if request.is_destructive or doubt else "",
-            token,
-            challenge.expires_at_ms / 1000,
-            doubt,
-        )
+        return self._store.plan(actor, request, count, warning=self._warning(request))
 
     def act(self, actor: Actor, request: Request, token: str, typed: str = "") -> Outcome:
         """Carry out what was planned under ``token``, which holds once.
@@ -149,32 +94,33 @@ class Operations:
         try:
             role = self._access.demand(actor, request, self._clock())
             effect = self._effect(request)
-            planned = self._store.look_up(token, actor, request)
-            planned.confirm(typed)
+            plan = self._store.planned(token, actor, request)
+            plan.demand_confirmed(typed)
             count = effect.count(request)
-            planned.compare(count)
-            doubt = self._doubt(request)
-            _demand_typed(doubt, typed, request.phrase(planned.count))
+            plan.demand_not_grown(count)
+            # What is said against it may have come after the plan, and is confirmed all the same.
+            plan = replace(plan, warning=self._warning(request))
+            plan.demand_confirmed(typed)
             # Asking took its time, in which a right may have gone.
             role = self._access.demand(actor, request, self._clock())
-            act = self._store.begin(token, actor, role, request, count, doubt=doubt)
+            act = self._store.begin(plan, actor, role, count)
         except (RefusedError, BrokerError, JobStoreError, PurgeError) as exc:
             self._record_refusal(actor, role, request, exc)
             raise
-        outcome = Outcome(act, Result.UNKNOWN, count, "The server met an error of its own.")
+        outcome = Outcome(Result.UNKNOWN, "The server met an error of its own.", count, act)
         try:
-            outcome = self._carry_out(effect, request, act, count)
+            outcome = replace(self._carry_out(effect, request, act, count), act=act)
         finally:
             # Also when a fault of ours, or the end of the process, passes through here.
             is_recorded = self._record(actor, role, request, outcome)
         if is_recorded:
             return outcome
         detail = f"{outcome.detail} The audit could not be written afterwards."
-        return Outcome(act, outcome.result, outcome.count, detail, is_recorded=False)
+        return replace(outcome, detail=detail, is_recorded=False)
 
-    def _doubt(self, request: Request) -> str:
-        doubt = self._doubts.get(request.operation)
-        return "" if doubt is None else doubt(request)
+    def _warning(self, request: Request) -> str:
+        warning = self._warnings.get(request.operation)
+        return "" if warning is None else warning(request)
 
     def _effect(self, request: Request) -> Effect:
         effect = self._effects.get(request.operation)
@@ -187,31 +133,22 @@ class Operations:
     @staticmethod
     def _carry_out(effect: Effect, request: Request, act: str, count: int) -> Outcome:
         try:
-            done = effect.carry_out(request, act)
+            return effect.carry_out(request, act)
         except RefusedError as exc:
-            return Outcome(act, Result.REFUSED, 0, f"{exc} {_NOT_DONE}.")
+            return Outcome(Result.REFUSED, f"{exc} {_NOT_DONE}.")
         except OutcomeUnknownError as exc:
-            return Outcome(act, Result.UNKNOWN, count, str(exc))
+            return Outcome(Result.UNKNOWN, str(exc), count)
         except BrokerError as exc:
             if exc.may_have_acted:
                 detail = f"Asked for, but {exc}: it is not known whether it happened."
-                return Outcome(act, Result.UNKNOWN, count, detail)
-            return Outcome(act, Result.FAILED, 0, f"{_NOT_DONE}: {exc}.")
+                return Outcome(Result.UNKNOWN, detail, count)
+            return Outcome(Result.FAILED, f"{_NOT_DONE}: {exc}.")
         except (AuditError, JobStoreError, PurgeError) as exc:
-            return Outcome(act, Result.FAILED, 0, f"{_NOT_DONE}: {exc}.")
-        return Outcome(act, Result.DONE, done.count, done.detail)
+            return Outcome(Result.FAILED, f"{_NOT_DONE}: {exc}.")
 
     def _record(self, actor: Actor, role: Role, request: Request, outcome: Outcome) -> bool:
         try:
-            self._store.end(
-                outcome.act,
-                actor,
-                role,
-                request,
-                count=outcome.count,
-                result=outcome.result,
-                detail=outcome.detail,
-            )
+            self._store.end(outcome, actor, role, request)
         except AuditError as exc:
             logger.error(  # noqa: TRY400 - the cause may hold what no log should
                 "act %s (%s): its outcome, %s, is not in the audit: %s",
@@ -238,9 +175,3 @@ class Operations:
                 one_line(str(error)),
                 exc,
             )
-
-
-def _demand_typed(doubt: str, typed: str, phrase: str) -> None:
-    """What is doubtful is confirmed by typing, also where the doubt came after the plan."""
-    if doubt and typed.strip() != phrase:
-        raise RefusedError(RefusalReason.WRONG_PHRASE, f"{doubt} To confirm, type “{phrase}”.")

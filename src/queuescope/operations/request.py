@@ -1,9 +1,10 @@
-"""What is asked for: an operation, its subject, and what the two need to be carried out."""
+"""What is asked for, and what was planned of it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
@@ -16,6 +17,8 @@ ALL_QUEUES = "*"
 _TEXT_LIMIT = 200
 _JOBS_LIMIT = 10_000
 _POOL_LIMIT = 1000
+_GROWTH_JOBS = 10
+_GROWTH_RATIO = 0.1
 
 
 class Operation(StrEnum):
@@ -31,9 +34,9 @@ class Operation(StrEnum):
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One wish. ``subject`` is a queue (``*`` is all of them), the id of a purge or of a job, or
-    a worker; a retry of several jobs has them in ``jobs``. Make one with the functions below,
-    which raise ``RefusedError`` for what cannot be meant.
+    """One operation on one thing. ``subject`` is a queue (``*`` is all of them), the id of a purge
+    or of a job, or a worker; a retry of several jobs has them in ``jobs``. Make one with the
+    functions below, which raise ``RefusedError`` for what cannot be meant.
     """
 
     operation: Operation
@@ -123,16 +126,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             case _:
                 return False
 
-    def phrase(self, count: int) -> str:
-        """What must be typed to confirm it while so many are touched, such as ``default 42``."""
-        return f"{'all queues' if self.is_for_all else self.subject} {count}"
-
-    def is_confirmed_by(self, typed: str, count: int) -> bool:
-        """Whether ``typed`` is its phrase, where one is asked for; blanks around do not count."""
-        return not self.is_destructive or typed.strip() == self.phrase(count)
-
     def words(self) -> str:
-        """The wish as a person would say it, such as ``purge queue default``."""
+        """As a person would say it, such as ``purge queue default``."""
         match self.operation:
             case Operation.SCALE:
                 return f"scale {self.target} to {self.size}"
@@ -140,6 +135,51 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return f"end {self.target}"
             case _:
                 return f"{self.operation} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request touched when it was planned, and the challenge to carry it out.
+
+    ``count`` is how many it touched, ``revision`` that of its target. ``token`` confirms it once,
+    until ``expires_at_ms`` (epoch milliseconds). ``warning`` is what speaks against it, in
+    sentences, or empty.
+    """
+
+    request: Request
+    count: int
+    revision: int
+    expires_at_ms: int
+    token: str
+    warning: str = ""
+
+    @property
+    def phrase(self) -> str:
+        """What must be typed to confirm it, such as ``default 42``; empty where nothing must."""
+        if not self.request.is_destructive and not self.warning:
+            return ""
+        subject = "all queues" if self.request.is_for_all else self.request.subject
+        return f"{subject} {self.count}"
+
+    def is_confirmed_by(self, typed: str) -> bool:
+        """Whether ``typed`` is the phrase, where one is asked for; blanks around do not count."""
+        return typed.strip() == self.phrase or not self.phrase
+
+    def demand_confirmed(self, typed: str) -> None:
+        """Raises ``RefusedError`` unless ``typed`` confirms it."""
+        if self.is_confirmed_by(typed):
+            return
+        words = f"To confirm, type “{self.phrase}”"
+        words = f"{self.warning} {words}." if self.warning else f"{words} exactly as it stands."
+        raise RefusedError(RefusalReason.WRONG_PHRASE, words)
+
+    def demand_not_grown(self, count: int) -> None:
+        """Raises ``RefusedError`` when ``count``, the present one, is far above the planned."""
+        if count > self.count + max(_GROWTH_JOBS, _GROWTH_RATIO * self.count):
+            raise RefusedError(
+                RefusalReason.GROWN,
+                f"There were {self.count:,} and are now {count:,}; look again before you confirm.",
+            )
 
 
 def _text(value: str, noun: str) -> str:

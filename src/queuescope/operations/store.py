@@ -1,17 +1,17 @@
-"""The operations database: what must change together changes in one transaction here.
+"""The operations database: planned, begun and ended operations, each step in one transaction.
 
-Besides the audit and the challenges it holds, for every target, a revision and who moved it
-last; the acts that have begun and not ended; and what the operators want of the queues.
+It holds the challenges, for every target a revision and who moved it last, the operations that
+have begun and not ended, the audit, and what the operators want of the queues.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,13 +20,11 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Integer,
     Row,
     String,
     Table,
     Text,
     delete,
-    func,
     insert,
     inspect,
     select,
@@ -34,17 +32,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from queuescope.broker.reports import DESIRED_LIMIT_BYTES, DesiredState, Names, parse
 from queuescope.database import Database, as_text, as_whole
 from queuescope.errors import AuditError, RefusalReason, RefusedError
-from queuescope.operations import audit, challenge
+from queuescope.operations import audit, pauses
 from queuescope.operations.access import Actor, Role
-from queuescope.operations.audit import Entry, Event, Phase, Result, Search, Verification
-from queuescope.operations.challenge import Challenge
-from queuescope.operations.request import Request
+from queuescope.operations.audit import Audit, Entry, Event, Outcome, Phase, Result
+from queuescope.operations.pauses import WantedPauses
+from queuescope.operations.request import Plan, Request
 from queuescope.shown_text import one_line
 
-_paused_decoder = msgspec.json.Decoder(Names)
+CHALLENGE_SECONDS = 60
+"""How long a challenge holds."""
+_REMEMBERED_SECONDS = 3600
 ACT_LIMIT_SECONDS = 120
 """An act without an outcome after so long is taken for one whose server has ended."""
 _REMEDIES = {
@@ -76,20 +75,17 @@ _open = Table(
     Column("server", String(audit.TEXT_LIMIT), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
 )
-_desired = Table(
-    "operations_desired",
+_challenges = Table(
+    "operations_challenges",
     audit.metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("token_hash", String(64), primary_key=True),
+    Column("actor", String(audit.TEXT_LIMIT), nullable=False),
+    Column("how", String(16), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("planned_count", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    Column("paused", Text, nullable=False),
-)
-_names = Table(
-    "operations_ledger",
-    audit.metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("name", String(audit.TEXT_LIMIT), nullable=False),
-    # In which operations database the desired state was decided.
-    Column("decided_in", String(audit.TEXT_LIMIT), nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False, index=True),
+    Column("used_at_ms", BigInteger),
 )
 
 
@@ -118,7 +114,6 @@ class OperationsStore:
     ) -> None:
         """Raises ``ConfigurationError`` when ``url`` cannot be used."""
         self._clock = clock
-        self._name = ""
         self._database = Database(
             url,
             setting="operations_store_url",
@@ -126,23 +121,28 @@ class OperationsStore:
             error=lambda message, _kind: AuditError(message),
             remedies=_REMEDIES,
             create=_create,
-            exists=lambda connection: inspect(connection).has_table(_names.name),
+            # The table that was added last.
+            exists=lambda connection: inspect(connection).has_table(pauses.NEWEST_TABLE),
             timeout_seconds=timeout_seconds,
             serial_writes=True,
             is_private=True,
             pool_size=5,
         )
+        self.audit = Audit(self._database)
+        self.wanted = WantedPauses(self._database)
 
     @property
     def file(self) -> Path | None:
         """The file of SQLite; None for PostgreSQL."""
         return self._database.path
 
-    def plan(self, actor: Actor, request: Request, count: int) -> tuple[str, Challenge]:
-        """A challenge for ``request`` and its token.
+    def plan(self, actor: Actor, request: Request, count: int, *, warning: str = "") -> Plan:
+        """A plan of ``request``, which touches ``count`` now, with a new challenge: its token is
+        secret and stands nowhere else.
 
-        Raises ``RefusedError`` while another act on the target has begun and not ended.
+        Raises ``RefusedError`` while another operation on the target has begun and not ended.
         """
+        now_ms = self.now_ms()
         with self._database.transaction() as connection:
             row = connection.execute(
                 select(_open.c.act).where(_open.c.target == request.target).limit(1)
@@ -152,45 +152,63 @@ class OperationsStore:
                 raise RefusedError(
                     RefusalReason.UNDERWAY, f"{_who_and_when(last)}, and that has not ended yet."
                 )
-            revision = 0 if last is None else int(last.revision)
-            return challenge.issue(
-                connection, actor, request, count=count, revision=revision, now_ms=self.now_ms()
+            forgotten = now_ms - _REMEMBERED_SECONDS * 1000
+            connection.execute(delete(_challenges).where(_challenges.c.expires_at_ms < forgotten))
+            plan = Plan(
+                request,
+                count,
+                revision=0 if last is None else int(last.revision),
+                expires_at_ms=now_ms + CHALLENGE_SECONDS * 1000,
+                token=secrets.token_urlsafe(32),
+                warning=warning,
             )
+            connection.execute(
+                insert(_challenges).values(
+                    token_hash=_hash(plan.token),
+                    actor=actor.name,
+                    how=actor.how.value,
+                    request=msgspec.json.encode(request).decode(),
+                    planned_count=count,
+                    revision=plan.revision,
+                    expires_at_ms=plan.expires_at_ms,
+                )
+            )
+        return plan
 
-    def look_up(self, token: str, actor: Actor, request: Request) -> Challenge:
-        """The unused challenge of ``token``. Raises ``RefusedError``."""
+    def planned(self, token: str, actor: Actor, request: Request) -> Plan:
+        """What was planned under ``token``, which stays unused. Raises ``RefusedError`` unless
+        ``actor`` may use it for ``request`` now.
+        """
         with self._database.reading() as connection:
-            return challenge.look_up(connection, token, actor, request, self.now_ms())
+            return _planned(connection, token, actor, request, self.now_ms())
 
-    def begin(
-        self,
-        token: str,
-        actor: Actor,
-        role: Role,
-        request: Request,
-        count: int,
-        *,
-        doubt: str = "",
-    ) -> str:
-        """Use the challenge and write the intent, both or none; returns the act's id.
+    def begin(self, plan: Plan, actor: Actor, role: Role, count: int) -> str:
+        """Use the challenge and write the intent, both or none; returns the id of the operation.
 
-        ``count`` is how many it touches now, ``doubt`` what was said against it and confirmed.
+        ``count`` is how many it touches now; the intent says what was said against the plan.
         Raises ``RefusedError``, which names who was first when the target has moved since the
         challenge was made.
         """
         now_ms = self.now_ms()
-        act = _act_id()
+        act, request = _act_id(), plan.request
         with self._database.transaction() as connection:
-            planned = challenge.look_up(connection, token, actor, request, now_ms)
-            challenge.use(connection, token, now_ms)
+            planned = _planned(connection, plan.token, actor, request, now_ms)
+            used = connection.execute(
+                update(_challenges)
+                .where(
+                    _challenges.c.token_hash == _hash(plan.token),
+                    _challenges.c.used_at_ms.is_(None),
+                )
+                .values(used_at_ms=now_ms)
+            )
+            if used.rowcount != 1:
+                raise _used()
             _move(connection, request, actor, planned.revision, now_ms)
             intent = _event(act, actor, role, request, at_ms=now_ms, count=count)
-            if doubt:
-                intent = replace(intent, detail=f"{intent.detail}, confirmed although: {doubt}")
-            audit.append(
-                connection,
-                intent,
-            )
+            if plan.warning:
+                detail = f"{intent.detail}, confirmed although: {plan.warning}"
+                intent = replace(intent, detail=detail)
+            audit.append(connection, intent)
             server = f"{_HOST}/{os.getpid()}/{_PROCESS}"
             connection.execute(
                 insert(_open).values(
@@ -202,31 +220,26 @@ class OperationsStore:
             )
         return act
 
-    def end(
-        self,
-        act: str,
-        actor: Actor,
-        role: Role,
-        request: Request,
-        *,
-        count: int,
-        result: Result,
-        detail: str,
-    ) -> None:
+    def end(self, outcome: Outcome, actor: Actor, role: Role, request: Request) -> None:
         """Write the outcome."""
         with self._database.transaction() as connection:
-            connection.execute(delete(_open).where(_open.c.act == act))
-            intent = _event(act, actor, role, request, at_ms=self.now_ms(), count=count)
-            audit.append(connection, _outcome(intent, result, detail))
+            connection.execute(delete(_open).where(_open.c.act == outcome.act))
+            intent = _event(
+                outcome.act, actor, role, request, at_ms=self.now_ms(), count=outcome.count
+            )
+            audit.append(connection, _ended(intent, outcome.result, outcome.detail))
 
     def refuse(self, actor: Actor, role: Role, request: Request, detail: str) -> None:
         """Write that ``request`` was refused; there was no intent, and nothing was done."""
         with self._database.transaction() as connection:
-            wish = _event(_act_id(), actor, role, request, at_ms=self.now_ms(), count=-1)
-            audit.append(connection, _outcome(wish, Result.REFUSED, detail))
+            asked = _event(_act_id(), actor, role, request, at_ms=self.now_ms(), count=-1)
+            audit.append(connection, _ended(asked, Result.REFUSED, detail))
 
     def abandon(self) -> list[Entry]:
-        """Write ``unknown`` for acts whose server has ended without an outcome; returns these."""
+        """Write ``unknown`` for operations whose server ended without an outcome; returns these.
+
+        To be called at every start, and now and then: a replica may have ended.
+        """
         now_ms = self.now_ms()
         with self._database.reading() as connection:
             rows = connection.execute(select(_open)).all()
@@ -234,8 +247,9 @@ class OperationsStore:
         if not gone:
             return []
         written = []
+        intents = self.audit.of_acts(gone)
         with self._database.transaction() as connection:
-            for intent in audit.of_acts(connection, gone):
+            for intent in intents:
                 event = intent.event
                 # Its own outcome, or another process that came here first, may have won.
                 found = connection.execute(delete(_open).where(_open.c.act == event.act))
@@ -243,7 +257,7 @@ class OperationsStore:
                     written.append(
                         audit.append(
                             connection,
-                            _outcome(replace(event, at_ms=now_ms), Result.UNKNOWN, _ENDED),
+                            _ended(replace(event, at_ms=now_ms), Result.UNKNOWN, _ENDED),
                         )
                     )
         return written
@@ -257,88 +271,6 @@ class OperationsStore:
                 for row in connection.execute(statement)
             ]
 
-    def desired(self) -> DesiredState:
-        """What the operators want; the broker holds a copy."""
-        with self._database.reading() as connection:
-            self._name, state = _decided(connection)
-        return state
-
-    @property
-    def name(self) -> str:
-        """Tells this database from others on the same broker; empty until it has answered."""
-        return self._name
-
-    def adopt(self, decided: DesiredState) -> None:
-        """Want what another operations database decided, unless ours is as new by now."""
-        with self._database.transaction() as connection:
-            _, before = _decided(connection, locks=True)
-            if before.revision < decided.revision:
-                _decide(connection, decided)
-
-    def change_desired(
-        self,
-        change: Callable[[frozenset[str]], frozenset[str]],
-        publish: Callable[[DesiredState], DesiredState],
-    ) -> DesiredState:
-        """Apply ``change`` to the paused queues, and ``publish`` the new state; returns it.
-
-        One at a time does this in all processes. What either raises undoes it. ``publish``
-        returns what is held where it was told; a state that is no older goes before ours, which
-        is then told anew with a higher revision.
-        """
-        with self._database.transaction() as connection:
-            name, before = _decided(connection, locks=True)
-            paused = tuple(sorted(change(frozenset(before.paused))))
-            after = DesiredState(revision=before.revision + 1, paused=paused, ledger=name)
-            while (held := publish(after)) != after:
-                after = DesiredState(revision=held.revision + 1, paused=paused, ledger=name)
-            _decide(connection, after)
-        return after
-
-    def find(self, search: Search, *, limit: int = 20, before: int | None = None) -> list[Entry]:
-        """The newest entries that match, newest first; ``before`` is where the last page ended."""
-        with self._database.reading() as connection:
-            return audit.find(connection, search, limit=limit, before=before)
-
-    def entries_of(self, acts: Iterable[str]) -> list[Entry]:
-        """All that stands of these acts, oldest first."""
-        with self._database.reading() as connection:
-            return audit.of_acts(connection, acts)
-
-    def entries_on(self, targets: Iterable[str], operation: str) -> list[Entry]:
-        """All that stands of this operation on these targets, oldest first."""
-        with self._database.reading() as connection:
-            return audit.on_targets(connection, targets, operation)
-
-    def export_csv(self, search: Search) -> Iterator[str]:
-        """The matching entries as lines of CSV, oldest first."""
-        with self._database.reading() as connection:
-            yield from audit.export_csv(connection, search)
-
-    def export_json(self, search: Search) -> Iterator[str]:
-        """The matching entries as lines of JSON, oldest first."""
-        with self._database.reading() as connection:
-            yield from audit.export_json(connection, search)
-
-    def prove_writable(self) -> None:
-        """Raises ``AuditError`` when an intent could not be written now; writes nothing."""
-        with self._database.transaction() as connection:
-            audit.prove_writable(connection)
-
-    def verify(
-        self, *, expected_head: str = "", after: str = "", patience_seconds: float = math.inf
-    ) -> Verification:
-        """Whether the chain is whole, and holds a head that was noted before; or whether what
-        came ``after`` a head follows it.
-        """
-        with self._database.reading() as connection:
-            return audit.verify(
-                connection,
-                expected_head=expected_head,
-                after=after,
-                patience_seconds=patience_seconds,
-            )
-
     def now_ms(self) -> int:
         """UTC epoch milliseconds."""
         return int(self._clock() * 1000)
@@ -351,11 +283,52 @@ class OperationsStore:
 def _create(connection: Connection) -> None:
     audit.metadata.create_all(connection)
     audit.prepare(connection)
-    if connection.execute(select(func.count()).select_from(_desired)).scalar_one() == 0:
-        connection.execute(insert(_desired).values(id=1, revision=0, paused="[]"))
-    if connection.execute(select(func.count()).select_from(_names)).scalar_one() == 0:
-        name = secrets.token_hex(8)
-        connection.execute(insert(_names).values(id=1, name=name, decided_in=""))
+    pauses.prepare(connection)
+
+
+def _planned(
+    connection: Connection, token: str, actor: Actor, request: Request, now_ms: int
+) -> Plan:
+    row = connection.execute(
+        select(_challenges).where(_challenges.c.token_hash == _hash(token))
+    ).one_or_none()
+    if row is None:
+        raise RefusedError(
+            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is not known; begin again."
+        )
+    if (row.actor, row.how) != (actor.name, actor.how.value):
+        raise RefusedError(
+            RefusalReason.CHALLENGE_FOREIGN, "This confirmation was made for somebody else."
+        )
+    try:
+        planned = msgspec.json.decode(as_text(row.request, 1_000_000), type=Request)
+    except (ValueError, RecursionError) as exc:
+        raise RefusedError(
+            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is damaged; begin again."
+        ) from exc
+    if planned != request:
+        raise RefusedError(
+            RefusalReason.WRONG_TARGET,
+            f"This confirmation was made to {planned.words()}; begin again.",
+        )
+    if row.used_at_ms is not None:
+        raise _used()
+    if now_ms >= row.expires_at_ms:
+        raise RefusedError(
+            RefusalReason.CHALLENGE_EXPIRED,
+            f"A confirmation holds for {CHALLENGE_SECONDS} seconds; begin again.",
+        )
+    return Plan(planned, row.planned_count, row.revision, row.expires_at_ms, token)
+
+
+def _used() -> RefusedError:
+    return RefusedError(
+        RefusalReason.CHALLENGE_USED, "This confirmation was used already; begin again."
+    )
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _move(
@@ -423,7 +396,7 @@ def _has_ended(row: Row[tuple[str, str, str, int]], now_ms: int) -> bool:
     return False
 
 
-def _outcome(intent: Event, result: Result, detail: str) -> Event:
+def _ended(intent: Event, result: Result, detail: str) -> Event:
     return replace(intent, phase=Phase.OUTCOME, result=result, detail=detail)
 
 
@@ -443,31 +416,6 @@ def _event(
         result=Result.PENDING,
         detail=request.words(),
     )
-
-
-def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, DesiredState]:
-    """The name of this operations database, and what the operators want."""
-    statement = select(_desired.c.revision, _desired.c.paused)
-    row = connection.execute(statement.with_for_update() if locks else statement).one_or_none()
-    names = connection.execute(select(_names.c.name, _names.c.decided_in)).one_or_none()
-    if row is None or names is None:
-        raise AuditError("the audit's database has lost what the operators want of the queues")
-    try:
-        paused = parse(row.paused, _paused_decoder, limit_bytes=DESIRED_LIMIT_BYTES)
-        state = DesiredState(
-            revision=int(row.revision), paused=paused, ledger=str(names.decided_in)
-        )
-    except (ValueError, TypeError) as exc:
-        raise AuditError(
-            "the audit's database holds something else than what the operators want of the queues"
-        ) from exc
-    return str(names.name), state
-
-
-def _decide(connection: Connection, state: DesiredState) -> None:
-    paused = msgspec.json.encode(state.paused).decode()
-    connection.execute(update(_desired).values(revision=state.revision, paused=paused))
-    connection.execute(update(_names).values(decided_in=state.ledger))
 
 
 def _act_id() -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from queuescope.operations.audit import Entry, Phase, Result, Search
-from queuescope.operations.store import OperationsStore
+from queuescope.operations.audit import Audit, Entry, Phase, Result, Search
 
 _ENTRIES = 500
 
@@ -33,12 +32,12 @@ class RecordedActs:
     begin: float | None
 
 
-def read_acts(store: OperationsStore, limit: int = _ENTRIES) -> RecordedActs:
+def read_acts(audit: Audit, limit: int = _ENTRIES) -> RecordedActs:
     """The acts of the newest ``limit`` entries. What was refused is none: nothing was done.
 
     Raises ``AuditError``.
     """
-    entries = store.find(Search(), limit=limit)
+    entries = audit.find(Search(), limit=limit)
     begin = max(0, entries[-1].event.at_ms) / 1000 if len(entries) == limit else None
     acts: dict[str, RecordedAct] = {}
     for entry in reversed(entries):

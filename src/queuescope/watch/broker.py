@@ -88,7 +88,8 @@ def read_broker(
     except DamagedError as exc:
         desired, fault = context.broker.last_desired, str(exc)
     known = {} if completion_rates is None else completion_rates.take_in(workers.reports)
-    elsewhere = bool(context.store.name) and desired.ledger not in ("", context.store.name)
+    ours = context.store.wanted.name
+    elsewhere = bool(ours) and desired.ledger not in ("", ours)
     return BrokerState(
         workers.at,
         queues,

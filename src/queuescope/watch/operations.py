@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from queuescope.broker.purge_file import Purge
 from queuescope.errors import AuditError, BrokerError
-from queuescope.operations.audit import Entry, Phase, Search, Verification
+from queuescope.operations.audit import Audit, Entry, Phase, Search, Verification
 from queuescope.operations.context import OperationsContext
-from queuescope.operations.doubts import doubts
-from queuescope.operations.store import OpenAct, OperationsStore
+from queuescope.operations.purges import restore_warnings
+from queuescope.operations.store import OpenAct
 
 LATEST_ENTRIES = 20
 WHOLE_WALK_SECONDS = 600.0
@@ -37,15 +37,15 @@ class PurgesState:
     """What was purged, the newest first, and the names of the files that are damaged.
 
     ``actors`` tells by a purge's id who did it, as far as that is known. ``unfinished`` are the
-    ids of purges that are not exported yet, ``None`` when the broker does not say. ``doubts`` say
-    by a purge's id why it may have been restored already, as far as broker and audit tell.
+    ids of purges that are not exported yet, ``None`` when the broker does not say. ``warnings``
+    say by a purge's id why it may have been restored already, as far as broker and audit tell.
     """
 
     purges: tuple[Purge, ...]
     damaged: tuple[str, ...]
     actors: Mapping[str, str]
     unfinished: tuple[str, ...] | None
-    doubts: Mapping[str, str]
+    warnings: Mapping[str, str]
 
 
 class ChainVerifier:
@@ -53,10 +53,8 @@ class ChainVerifier:
     anew since it was walked last. ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(
-        self, store: OperationsStore, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._store = store
+    def __init__(self, audit: Audit, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._audit = audit
         self._clock = clock
         self._head = ""
         self._last: Verification | None = None
@@ -70,13 +68,13 @@ class ChainVerifier:
         """Raises ``AuditError``."""
         now, last = self._clock(), self._last
         if last is None or now - self._whole_at >= WHOLE_WALK_SECONDS:
-            found = self._store.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+            found = self._audit.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
             self._whole_at = now
         elif last.fault:
             return last
         else:
             # Where the last walk ended, be it at the end of the chain or of its time.
-            found = self._store.verify(
+            found = self._audit.verify(
                 expected_head=self._head, after=last.head, patience_seconds=_WALK_SECONDS
             )
         self._last = found
@@ -87,11 +85,11 @@ class ChainVerifier:
 
 def read_audit(context: OperationsContext) -> AuditState:
     """Raises ``AuditError`` when it cannot even be read."""
-    entries = context.store.find(Search(), limit=LATEST_ENTRIES)
+    entries = context.store.audit.find(Search(), limit=LATEST_ENTRIES)
     unfinished = context.store.open_acts()
     refusal: AuditError | None = None
     try:
-        context.store.prove_writable()
+        context.store.audit.prove_writable()
     except AuditError as exc:
         refusal = exc
     return AuditState(tuple(entries), tuple(unfinished), refusal)
@@ -103,7 +101,7 @@ def read_purges(context: OperationsContext) -> PurgesState:
     actors: dict[str, str] = {}
     unfinished: tuple[str, ...] | None = None
     try:
-        entries = context.store.entries_of(purge.id for purge in shelf.purges)
+        entries = context.store.audit.of_acts(purge.id for purge in shelf.purges)
         actors = {e.event.act: e.event.actor for e in entries if e.event.phase == Phase.INTENT}
     except AuditError:
         actors = {}
@@ -113,7 +111,7 @@ def read_purges(context: OperationsContext) -> PurgesState:
         unfinished = None
     found: Mapping[str, str] = {}
     try:
-        found = doubts(context.quarantine, context.store, shelf.purges)
+        found = restore_warnings(context.quarantine, context.store.audit, shelf.purges)
     except (AuditError, BrokerError):
         # Nothing is restored while either is away.
         found = {}

@@ -92,7 +92,7 @@ class Stage:
         return self.context.broker.reader
 
     def entries(self) -> list[Entry]:
-        return self.context.store.find(Search(), limit=10_000)
+        return self.context.store.audit.find(Search(), limit=10_000)
 
     def intents(self) -> list[Entry]:
         return [entry for entry in self.entries() if entry.event.phase is Phase.INTENT]

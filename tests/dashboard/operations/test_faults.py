@@ -203,7 +203,7 @@ class Auditor:
 @pytest.fixture
 def auditor(postgresql: RealPostgreSQL, postgresql_url: str) -> Iterator[Auditor]:
     with closing(OperationsStore(postgresql_url)) as store:
-        store.verify()
+        store.audit.verify()
     made = Auditor(postgresql, make_url(postgresql_url).database or "")
     postgresql.execute(f"CREATE ROLE auditor LOGIN PASSWORD '{CANARY}'")
     tables = "ALL TABLES IN SCHEMA public"

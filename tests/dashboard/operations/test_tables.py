@@ -22,7 +22,7 @@ from queuescope.dashboard.operations.tables import (
     standing,
     workers_part,
 )
-from queuescope.dashboard.ui.acts import Rights
+from queuescope.dashboard.ui.rights import Rights
 from queuescope.errors import AuditError, BrokerError, BrokerErrorKind
 from queuescope.known import Known
 from queuescope.operations.access import Access, Actor, Origin

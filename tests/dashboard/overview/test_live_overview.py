@@ -24,7 +24,7 @@ from tests.real_prometheus import RealPrometheus
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 from queuescope.operations.access import Actor, Origin, Role
-from queuescope.operations.audit import Result
+from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 
@@ -195,9 +195,9 @@ def test_charts_and_cards_live_beside_a_broker_that_nobody_can_ask(
 def act(url: str) -> None:
     with closing(OperationsStore(url)) as store:
         purge = Request.purge("later")
-        token, _ = store.plan(ADA, purge, 3)
-        begun = store.begin(token, ADA, Role.ADMIN, purge, 3)
-        store.end(begun, ADA, Role.ADMIN, purge, count=3, result=Result.DONE, detail="Three.")
+        plan = store.plan(ADA, purge, 3)
+        begun = store.begin(plan, ADA, Role.ADMIN, 3)
+        store.end(Outcome(Result.DONE, "Three.", 3, begun), ADA, Role.ADMIN, purge)
 
 
 def test_acts_of_the_audit_are_told_with_who_what_and_what_became_of_it(

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from queuescope.dashboard.ui.background_call import Errand
+from queuescope.dashboard.ui.background_call import BackgroundCall
 from queuescope.errors import AuditError, RefusedError
 
 PATIENCE = 30.0
@@ -15,18 +15,18 @@ PATIENCE = 30.0
 
 def test_what_came_of_it_is_told_as_often_as_it_is_asked() -> None:
     numbers = iter(range(42, 99))
-    errand = Errand(lambda: next(numbers))
-    assert [errand.result(PATIENCE), errand.result(PATIENCE)] == [42, 42]
+    call = BackgroundCall(lambda: next(numbers))
+    assert [call.result(PATIENCE), call.result(PATIENCE)] == [42, 42]
 
 
 def test_what_it_raised_is_raised_where_it_is_asked() -> None:
     def fail() -> None:
         raise AuditError("the audit is away")
 
-    errand = Errand(fail)
+    call = BackgroundCall(fail)
     for _ in range(2):
         with pytest.raises(AuditError, match="is away"):
-            errand.result(PATIENCE)
+            call.result(PATIENCE)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -37,29 +37,29 @@ def test_a_fault_of_our_own_is_no_value() -> None:
         threads.append(threading.current_thread())
         raise ZeroDivisionError
 
-    errand = Errand(fail)
+    call = BackgroundCall(fail)
     with pytest.raises(RuntimeError):
-        errand.result(PATIENCE)
-    # pytest hears of it when the thread ends, which is after the errand has: not in the next test.
+        call.result(PATIENCE)
+    # pytest hears of it when the thread ends, which is after the call has: not in the next test.
     threads[0].join(PATIENCE)
 
 
 def test_nobody_waits_longer_than_they_want() -> None:
     gate = threading.Event()
-    errand = Errand(lambda: gate.wait(PATIENCE))
+    call = BackgroundCall(lambda: gate.wait(PATIENCE))
     with pytest.raises(TimeoutError):
-        errand.result(0)
+        call.result(0)
     gate.set()
-    assert errand.result(PATIENCE)
+    assert call.result(PATIENCE)
 
 
 def test_so_many_at_once_and_no_more() -> None:
     gate = threading.Event()
     with ExitStack() as opened:
         opened.callback(gate.set)
-        begun = [Errand(lambda: gate.wait(PATIENCE)) for _ in range(32)]
+        begun = [BackgroundCall(lambda: gate.wait(PATIENCE)) for _ in range(32)]
         with pytest.raises(RefusedError, match="too many answers"):
-            Errand(lambda: None)
-    for errand in begun:
-        assert errand.result(PATIENCE)
-    assert Errand(lambda: "free again").result(PATIENCE) == "free again"
+            BackgroundCall(lambda: None)
+    for call in begun:
+        assert call.result(PATIENCE)
+    assert BackgroundCall(lambda: "free again").result(PATIENCE) == "free again"

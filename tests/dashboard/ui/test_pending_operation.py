@@ -1,4 +1,4 @@
-"""A wish on a real broker and a real audit: planned once, sent once, and told as it went."""
+"""An operation on a real broker and a real audit: planned once, sent once, told as it went."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from celery import Celery
 from tests.real_broker import RealBroker
 
 from queuescope.dashboard.auth.identity import IdentityProblem, Unidentified
-from queuescope.dashboard.ui.acts import WORDINGS
-from queuescope.dashboard.ui.pending_operation import State, Wish
+from queuescope.dashboard.ui.operation_words import WORDINGS
+from queuescope.dashboard.ui.pending_operation import PendingOperation
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Phase, Result, Search
 from queuescope.operations.context import OperationsContext
@@ -65,33 +65,33 @@ def depth(context: OperationsContext) -> int:
 
 def results(context: OperationsContext) -> list[str]:
     """How every act ended, the first one first."""
-    entries = reversed(context.store.find(Search(), limit=100))
+    entries = reversed(context.store.audit.find(Search(), limit=100))
     return [e.event.result for e in entries if e.event.phase is Phase.OUTCOME]
 
 
-def planned(context: OperationsContext, request: Request, actor: Actor = ADA) -> Wish:
-    wish = Wish(context.operations, request)
-    wish.prepare(actor)
-    assert wish.answer is None
-    return wish
+def planned(context: OperationsContext, request: Request, actor: Actor = ADA) -> PendingOperation:
+    pending = PendingOperation(context.operations, request)
+    pending.prepare(actor)
+    assert pending.outcome is None
+    return pending
 
 
-def told(wish: Wish) -> tuple[State, str]:
-    assert wish.answer is not None
-    return wish.answer.state, wish.answer.words
+def told(pending: PendingOperation) -> tuple[Result, str]:
+    assert pending.outcome is not None
+    return pending.outcome.result, pending.outcome.detail
 
 
 def test_it_is_done_once_however_often_it_is_sent(context: OperationsContext, send: Send) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
-    wish.send(ADA, "orders 3")
-    assert told(wish)[0] is State.DONE
-    first = wish.answer
+    pending = planned(context, Request.purge("orders"))
+    pending.send(ADA, "orders 3")
+    assert told(pending)[0] is Result.DONE
+    first = pending.outcome
     send(2)
-    wish.send(ADA, "orders 3")
-    wish.prepare(ADA)
-    wish.look()
-    assert wish.answer is first
+    pending.send(ADA, "orders 3")
+    pending.prepare(ADA)
+    pending.look()
+    assert pending.outcome is first
     assert depth(context) == 2
     assert results(context) == [Result.DONE]
 
@@ -100,27 +100,28 @@ def test_threads_that_send_it_at_once_have_one_effect(
     context: OperationsContext, send: Send
 ) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
-    threads = [threading.Thread(target=wish.send, args=(ADA, "orders 3")) for _ in range(8)]
+    pending = planned(context, Request.purge("orders"))
+    threads = [threading.Thread(target=pending.send, args=(ADA, "orders 3")) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told(wish)[0] is State.DONE
+    assert told(pending)[0] is Result.DONE
     assert results(context) == [Result.DONE]
 
 
 def test_a_wrong_phrase_may_be_put_right(context: OperationsContext, send: Send) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
-    assert not wish.fits("orders 4")
-    wish.send(ADA, "orders 4")
-    assert wish.answer is None
-    assert wish.remark == "To confirm, type “orders 3” exactly as it stands."
+    pending = planned(context, Request.purge("orders"))
+    assert pending.plan
+    assert not pending.plan.is_confirmed_by("orders 4")
+    pending.send(ADA, "orders 4")
+    assert pending.outcome is None
+    assert pending.remark == "To confirm, type “orders 3” exactly as it stands."
     assert depth(context) == 3
-    assert wish.fits(" orders 3 ")
-    wish.send(ADA, "orders 3")
-    assert (told(wish)[0], wish.remark) == (State.DONE, "")
+    assert pending.plan.is_confirmed_by(" orders 3 ")
+    pending.send(ADA, "orders 3")
+    assert (told(pending)[0], pending.remark) == (Result.DONE, "")
 
 
 def test_of_two_operators_the_second_is_told_of_the_first(
@@ -131,20 +132,20 @@ def test_of_two_operators_the_second_is_told_of_the_first(
     adas.send(ADA, "orders 3")
     send(1)
     bobs.send(BOB, "orders 3")
-    assert told(adas)[0] is State.DONE
+    assert told(adas)[0] is Result.DONE
     state, words = told(bobs)
-    assert state is State.REFUSED
+    assert state is Result.REFUSED
     assert words.startswith("ada began to purge queue orders at ")
     assert depth(context) == 1
 
 
 def test_a_queue_that_has_grown_is_looked_at_again(context: OperationsContext, send: Send) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
+    pending = planned(context, Request.purge("orders"))
     send(20)
-    wish.send(ADA, "orders 3")
-    assert told(wish) == (
-        State.REFUSED,
+    pending.send(ADA, "orders 3")
+    assert told(pending) == (
+        Result.REFUSED,
         "There were 3 and are now 23; look again before you confirm. Nothing was done.",
     )
     assert depth(context) == 23
@@ -152,11 +153,11 @@ def test_a_queue_that_has_grown_is_looked_at_again(context: OperationsContext, s
 
 def test_a_confirmation_expires(context: OperationsContext, send: Send, now: list[float]) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
+    pending = planned(context, Request.purge("orders"))
     now[0] += 61
-    wish.send(ADA, "orders 3")
-    state, words = told(wish)
-    assert state is State.REFUSED
+    pending.send(ADA, "orders 3")
+    state, words = told(pending)
+    assert state is Result.REFUSED
     assert "holds for 60 seconds" in words
     assert depth(context) == 3
 
@@ -167,14 +168,14 @@ def test_whoever_may_not_is_told_so_at_the_plan_and_at_the_act(
 ) -> None:
     send(3)
     for actor, words in ((EVE, "yours is viewer"), (NOBODY, "Your login has expired")):
-        early = Wish(context.operations, request_)
+        early = PendingOperation(context.operations, request_)
         early.prepare(actor)
         assert early.plan is None
         late = planned(context, request_)
         late.send(actor, "orders 3")
-        for wish in (early, late):
-            state, said = told(wish)
-            assert state is State.REFUSED
+        for pending in (early, late):
+            state, said = told(pending)
+            assert state is Result.REFUSED
             assert words in said
     assert depth(context) == 3
     assert context.broker.desired().paused == ()
@@ -182,12 +183,12 @@ def test_whoever_may_not_is_told_so_at_the_plan_and_at_the_act(
 
 def test_no_act_without_an_audit(context: OperationsContext, send: Send, tmp_path: Path) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
+    pending = planned(context, Request.purge("orders"))
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
-        wish.send(ADA, "orders 3")
-    state, words = told(wish)
-    assert state is State.REFUSED
+        pending.send(ADA, "orders 3")
+    state, words = told(pending)
+    assert state is Result.REFUSED
     assert words.startswith("Nothing was done: no act without an audit, and the audit")
     assert depth(context) == 3
 
@@ -196,30 +197,30 @@ def test_without_a_broker_nothing_was_done(
     context: OperationsContext, send: Send, server: RealBroker
 ) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
+    pending = planned(context, Request.purge("orders"))
     server.stop()
-    wish.send(ADA, "orders 3")
-    assert told(wish)[0] is State.FAILED
-    assert told(wish)[1].startswith("Nothing was done: the broker did not answer")
-    unplanned = Wish(context.operations, Request.pause("orders"))
+    pending.send(ADA, "orders 3")
+    assert told(pending)[0] is Result.FAILED
+    assert told(pending)[1].startswith("Nothing was done: the broker did not answer")
+    unplanned = PendingOperation(context.operations, Request.pause("orders"))
     unplanned.prepare(ADA)
-    assert told(unplanned)[0] is State.FAILED
+    assert told(unplanned)[0] is Result.FAILED
 
 
 def test_what_takes_long_is_called_open_until_it_is_known(
     context: OperationsContext, send: Send, server: RealBroker
 ) -> None:
     send(3)
-    wish = planned(context, Request.purge("orders"))
+    pending = planned(context, Request.purge("orders"))
     # The plan was waited for as long as it took; for the act nobody waits.
-    wish._patience_seconds = 0
+    pending._patience_seconds = 0
     with server.frozen():
-        wish.send(ADA, "orders 3")
-        assert told(wish) == (State.WORKING, "It was asked for, and there is no answer yet.")
-        wish.look(patience_seconds=0)
-        assert told(wish)[0] is State.WORKING
-    wish.look(patience_seconds=30)
-    assert told(wish)[0] is State.DONE
+        pending.send(ADA, "orders 3")
+        assert told(pending) == (Result.PENDING, "It was asked for, and there is no answer yet.")
+        pending.look(patience_seconds=0)
+        assert told(pending)[0] is Result.PENDING
+    pending.look(patience_seconds=30)
+    assert told(pending)[0] is Result.DONE
     assert results(context) == [Result.DONE]
 
 

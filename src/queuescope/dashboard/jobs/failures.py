@@ -31,7 +31,7 @@ from queuescope.dashboard.jobs.tables import (
     trouble,
 )
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui import operation_dialog
 from queuescope.dashboard.ui.states import server_clock_remarks
 from queuescope.dashboard.ui.widgets import (
     Markup,
@@ -94,7 +94,7 @@ def show_failures() -> None:
         able = group_retriable(store, span, group, viewer).value
         card = group_card(group, singles, ticked, chosen, viewer, found=able)
     said = joined(
-        acts.last_act(),
+        operation_dialog.last_outcome(),
         *server_clock_remarks(services().clock_ahead),
         trouble(report, viewer),
     )
@@ -114,7 +114,7 @@ def show_failures() -> None:
         case ("retry-group", fingerprint):
             _retry_group(store, span, groups, fingerprint, viewer)
         case ("retry-chosen", _):
-            acts.offer_retry(to_be_retried(shown, live.ticked, viewer))
+            operation_dialog.offer_retry(to_be_retried(shown, live.ticked, viewer))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
 
@@ -187,10 +187,10 @@ def _retry_group(
     group = next((one for one in groups if one.fingerprint == fingerprint), None)
     if group is None:
         # Nothing of it is failed any more, which the dialog says.
-        acts.offer_retry((), group=fingerprint)
+        operation_dialog.offer_retry((), group=fingerprint)
         return
     found = group_retriable(store, span, group, viewer)
     if found.error is not None or found.value is None:
         show(trouble(found, viewer))
         return
-    acts.offer_retry(found.value.ids, group=fingerprint)
+    operation_dialog.offer_retry(found.value.ids, group=fingerprint)

@@ -42,7 +42,7 @@ from queuescope.dashboard.jobs.tables import (
     retry_note,
     trouble,
 )
-from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui import operation_dialog
 from queuescope.dashboard.ui.kept import Kept
 from queuescope.dashboard.ui.widgets import (
     Markup,
@@ -119,7 +119,7 @@ def show_history() -> None:
             st.session_state.pop(_PAGE, None)
             st.rerun(scope="fragment")
         case ("retry-chosen", _):
-            acts.offer_retry(to_be_retried(jobs, live.ticked, viewer))
+            operation_dialog.offer_retry(to_be_retried(jobs, live.ticked, viewer))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
 

@@ -16,8 +16,8 @@ import streamlit as st
 
 from queuescope.dashboard.jobs.tables import CAN_BE_RETRIED, Retriable, Viewer, retriable
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui import acts
 from queuescope.dashboard.ui.kept import Kept, KeptAnswers
+from queuescope.dashboard.ui.rights import visitor_rights
 from queuescope.dashboard.ui.widgets import Markup, element, viewer_zone
 from queuescope.errors import (
     BrokerError,
@@ -49,7 +49,7 @@ def job_store() -> JobStore:
 
 def current_viewer() -> Viewer:
     """For whom the page is made; whoever may not even look any more is shown out."""
-    rights = acts.rights()
+    rights = visitor_rights()
     if not rights.role.covers(Role.VIEWER):
         st.rerun()
     refusal = rights.refusal(lambda: Request.retry(["any"]))

@@ -14,16 +14,15 @@ import streamlit as st
 from queuescope.dashboard.auth.identity import IdentityProblem
 from queuescope.dashboard.operations.tables import audit_table
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui.acts import Rights, rights
-from queuescope.dashboard.ui.background_call import Errand
+from queuescope.dashboard.ui.background_call import BackgroundCall
+from queuescope.dashboard.ui.rights import Rights, visitor_rights
 from queuescope.dashboard.ui.widgets import Tone, element, notice, show, viewer_zone
 from queuescope.errors import QueuescopeError, RefusalReason, RefusedError
 from queuescope.operations.access import Actor, Role
 from queuescope.operations.request import Operation
 
 if TYPE_CHECKING:
-    from queuescope.operations.audit import Search
-    from queuescope.operations.store import OperationsStore
+    from queuescope.operations.audit import Audit, Search
 
 _PAGE = 20
 _PATIENCE_SECONDS = 8.0
@@ -52,7 +51,7 @@ def search_audit() -> None:
     context = services().operations_context
     if context is None:
         return
-    held = rights()
+    held = visitor_rights()
     if not held.role.covers(Role.VIEWER):
         # The whole page is drawn anew, and shows the way in.
         st.rerun()
@@ -65,8 +64,8 @@ def search_audit() -> None:
         place = st.session_state.get(_PLACE)
         if not isinstance(place, Place) or place.search != search:
             place = st.session_state[_PLACE] = Place(search, [])
-        _results(context.store, place)
-        _exports(context.store, search, held)
+        _results(context.store.audit, place)
+        _exports(context.store.audit, search, held)
 
 
 def _form(zone: tzinfo) -> Search:
@@ -108,12 +107,11 @@ def _start_ms(day: date, zone: tzinfo) -> int:
     return int(datetime.combine(day, clock_time(), zone).timestamp() * 1000)
 
 
-def _results(store: OperationsStore, place: Place) -> None:
+def _results(audit: Audit, place: Place) -> None:
     before = place.ends[-1] if place.ends else None
     try:
-        found = Errand(lambda: store.find(place.search, limit=_PAGE + 1, before=before)).result(
-            _PATIENCE_SECONDS
-        )
+        call = BackgroundCall(lambda: audit.find(place.search, limit=_PAGE + 1, before=before))
+        found = call.result(_PATIENCE_SECONDS)
     except TimeoutError:
         show(notice("The audit does not answer in time.", tone=Tone.BAD))
         return
@@ -132,25 +130,26 @@ def _results(store: OperationsStore, place: Place) -> None:
         )
 
 
-def _exports(store: OperationsStore, search: Search, held: Rights) -> None:
+def _exports(audit: Audit, search: Search, held: Rights) -> None:
     def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
         # Asked for later, and from outside the script: all that is known then is the time.
         if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
             raise RefusedError(RefusalReason.IDENTITY_EXPIRED, IdentityProblem.EXPIRED)
-        return Errand(lambda: "".join(lines(search)).encode()).result(_EXPORT_PATIENCE_SECONDS)
+        call = BackgroundCall(lambda: "".join(lines(search)).encode())
+        return call.result(_EXPORT_PATIENCE_SECONDS)
 
     show(element("p", "All that match, oldest first, as a file:", class_="qs-muted"))
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
-            lambda: written(store.export_csv),
+            lambda: written(audit.export_csv),
             "queuescope-audit.csv",
             "text/csv",
             on_click="ignore",
         )
         st.download_button(
             "JSON lines",
-            lambda: written(store.export_json),
+            lambda: written(audit.export_json),
             "queuescope-audit.jsonl",
             "application/x-ndjson",
             on_click="ignore",

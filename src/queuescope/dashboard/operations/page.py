@@ -15,7 +15,8 @@ from queuescope.dashboard.operations.tables import (
     workers_part,
 )
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui import acts
+from queuescope.dashboard.ui import operation_dialog
+from queuescope.dashboard.ui.rights import Rights, visitor_rights
 from queuescope.dashboard.ui.states import server_clock_remarks
 from queuescope.dashboard.ui.widgets import (
     element,
@@ -54,7 +55,7 @@ def _queues_and_workers() -> None:
     rights, zone, now, known = _rights(), viewer_zone(), time.time(), broker.known
     live = show_live(
         standing(rights),
-        acts.last_act(),
+        operation_dialog.last_outcome(),
         *server_clock_remarks(services().clock_ahead),
         queues_part(known, rights, zone, now),
         workers_part(known, rights, zone, now),
@@ -76,7 +77,7 @@ def _jobs() -> None:
         )
         is_asked = st.form_submit_button("Revoke", disabled=bool(refusal), help=refusal or None)
     if is_asked and job_id.strip():
-        acts.offer_revoke(job_id.strip())
+        operation_dialog.offer_revoke(job_id.strip())
 
 
 def _records(acting: OperationsWatches) -> None:
@@ -95,29 +96,29 @@ def _records(acting: OperationsWatches) -> None:
         _begin(*live.chosen)
 
 
-def _rights() -> acts.Rights:
+def _rights() -> Rights:
     """Those of the visitor; whoever may not even look any more, as after a login, is shown out."""
-    found = acts.rights()
+    found = visitor_rights()
     if not found.role.covers(Role.VIEWER):
         st.rerun()
     return found
 
 
 def _begin(operation: str, subject: str) -> None:
-    """What a button asks for. A browser may say anything: what cannot be meant is no wish, and
-    the rest goes the way of every wish.
+    """What a button asks for. A browser may say anything: what cannot be meant is dropped, and
+    the rest goes the way of every operation.
     """
     try:
         match operation:
             case "pause":
-                acts.offer(Request.pause(subject))
+                operation_dialog.offer(Request.pause(subject))
             case "resume":
-                acts.offer(Request.resume(subject))
+                operation_dialog.offer(Request.resume(subject))
             case "purge":
-                acts.offer(Request.purge(subject))
+                operation_dialog.offer(Request.purge(subject))
             case "restore":
-                acts.offer(Request.restore(subject))
+                operation_dialog.offer(Request.restore(subject))
             case "scale":
-                acts.offer_scale(subject)
+                operation_dialog.offer_scale(subject)
     except RefusedError:
         return

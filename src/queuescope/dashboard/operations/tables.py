@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.reports import ALL_QUEUES
 from queuescope.dashboard.auth.identity import Unidentified
-from queuescope.dashboard.ui.acts import Rights
+from queuescope.dashboard.ui.rights import Rights
 from queuescope.dashboard.ui.states import as_of, known_part, unknown_part
 from queuescope.dashboard.ui.widgets import (
     Align,
@@ -191,7 +191,7 @@ def purges_part(known: Known[PurgesState], rights: Rights, zone: tzinfo, now: fl
             purge.queue,
             figure(purge.count),
             state.actors.get(purge.id),
-            _purge_state(purge, state.doubts.get(purge.id, "")),
+            _purge_state(purge, state.warnings.get(purge.id, "")),
             code(purge.path.name),
             _restore(purge, rights),
         ]
@@ -204,7 +204,7 @@ def purges_part(known: Known[PurgesState], rights: Rights, zone: tzinfo, now: fl
     notes = []
     if state.purges:
         notes.append(f"The files lie in {state.purges[0].path.parent} on the dashboard's machine.")
-    if state.doubts:
+    if state.warnings:
         notes.append(
             "What may be restored already would run twice; Restore says why it is not known, and "
             "asks to confirm."
@@ -442,11 +442,11 @@ def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
     ]
 
 
-def _purge_state(purge: Purge, doubt: str) -> Markup:
+def _purge_state(purge: Purge, warning: str) -> Markup:
     if purge.is_restored:
         return mark("restored", Tone.IDLE)
-    if doubt:
-        return element("span", mark("may be restored already", Tone.WARN), title=doubt)
+    if warning:
+        return element("span", mark("may be restored already", Tone.WARN), title=warning)
     # Written by an earlier version: nothing proves which queue it came from.
     return mark("kept", Tone.GOOD) if purge.is_proven else mark("kept, queue not proven", Tone.WARN)
 

@@ -1,4 +1,4 @@
-"""Work that may take long, done in a thread of its own so that a page need not wait for its end."""
+"""A call that may take long, in a thread of its own, so that a page need not wait for its end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _AT_ONCE = 32
 _places = threading.BoundedSemaphore(_AT_ONCE)
 
 
-class Errand(Generic[T]):
-    """Does ``do`` once, beginning now, whoever waits for it. A source that never answers keeps
+class BackgroundCall(Generic[T]):
+    """Calls ``do`` once, beginning now, whoever waits for it. A source that never answers keeps
     the thread, and neither a page nor the end of the server.
     """
 
@@ -30,7 +30,7 @@ class Errand(Generic[T]):
                 RefusalReason.NOT_POSSIBLE,
                 "This server waits for too many answers already; try again later.",
             )
-        threading.Thread(target=self._run, name="errand", daemon=True).start()
+        threading.Thread(target=self._run, name="background-call", daemon=True).start()
 
     def _run(self) -> None:
         try:
@@ -51,5 +51,5 @@ class Errand(Generic[T]):
         if self._error is not None:
             raise self._error
         if not self._is_done:
-            raise RuntimeError("the errand has failed")
+            raise RuntimeError("the background call has failed")
         return self._value  # type: ignore[return-value]

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache
 
-from queuescope.dashboard.ui.background_call import Errand
+from queuescope.dashboard.ui.background_call import BackgroundCall
 from queuescope.errors import QueuescopeError
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class KeptAnswers:
     def _ask(self, held: Kept[T], ask: Callable[[], T]) -> Kept[T]:
         asked_at, away = self._clock(), self._away
         try:
-            value = Errand(ask).result(self._patience_seconds)
+            value = BackgroundCall(ask).result(self._patience_seconds)
         except TimeoutError:
             error, is_away = self._slow(), True
         except QueuescopeError as exc:

@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from tests.real_broker import RealBroker
 
 from queuescope.dashboard.services import Services, open_services
-from queuescope.dashboard.ui.acts import Desk
-from queuescope.dashboard.ui.pending_operation import State
+from queuescope.dashboard.ui.operation_dialog import VisitorOperations
+from queuescope.dashboard.ui.pending_operation import PendingOperation
 from queuescope.operations.access import Actor, Origin
 from queuescope.operations.audit import Result, Search
 from queuescope.operations.request import Request
@@ -44,9 +44,9 @@ def services(server: RealBroker, tmp_path: Path) -> Iterator[Services]:
 
 
 def _dialog() -> None:
-    from queuescope.dashboard.ui import acts
+    from queuescope.dashboard.ui.operation_dialog import show_pending
 
-    acts.resume()
+    show_pending()
 
 
 def _buttons(page: AppTest) -> list[str]:
@@ -60,41 +60,39 @@ def test_look_again_waits_for_the_answer_that_is_late(
     assert context is not None
     with redis.Redis.from_url(server.url) as client:
         client.lpush("orders", "a", "b", "c")
-        desk = Desk()
-        desk.take(Request.purge("orders"))
-        wish = desk.wish
-        assert wish is not None
-        wish.prepare(ADA)
+        pending = PendingOperation(context.operations, Request.purge("orders"))
+        mine = VisitorOperations("Purge a queue", pending)
+        pending.prepare(ADA)
         page = AppTest.from_function(_dialog, default_timeout=PATIENT_SECONDS)
-        page.session_state["queuescope_desk"] = desk
+        page.session_state["queuescope_operations"] = mine
         page.run()
         assert _buttons(page) == ["Purge", "Cancel"]
         # The plan was waited for as long as it took; for the act nobody waits.
-        wish._patience_seconds = 0
+        pending._patience_seconds = 0
         with server.frozen():
-            wish.send(ADA, "orders 3")
+            pending.send(ADA, "orders 3")
             page.run()
             assert not page.exception
             assert _buttons(page) == ["Close", "Look again"]
-            assert (len(page.text_input), desk.is_open) == (0, True)
+            assert (len(page.text_input), mine.is_open) == (0, True)
             looking = threading.Thread(target=page.button[1].click().run)
             looking.start()
             until = time.monotonic() + PATIENT_SECONDS
             # Whoever waits for an answer holds it.
-            while not wish._lock.locked():
+            while not pending._lock.locked():
                 assert time.monotonic() < until
                 time.sleep(0.01)
         looking.join(PATIENT_SECONDS)
         assert not page.exception
-        assert wish.answer is not None
-        assert wish.answer.state is State.DONE
-        assert wish.answer.words.startswith("Removed 3 jobs")
+        assert pending.outcome is not None
+        assert pending.outcome.result is Result.DONE
+        assert pending.outcome.detail.startswith("Removed 3 jobs")
         assert _buttons(page) == ["Close"]
         assert client.llen("orders") == 0
-    results = [entry.event.result for entry in context.store.find(Search(operation="purge"))]
+    results = [entry.event.result for entry in context.store.audit.find(Search(operation="purge"))]
     assert sorted(results) == sorted([Result.PENDING, Result.DONE])
     # Looking once more changes nothing.
     page.run()
     assert _buttons(page) == ["Close"]
     page.button[0].click().run()
-    assert (_buttons(page), desk.is_open) == ([], False)
+    assert (_buttons(page), mine.is_open) == ([], False)

@@ -1,4 +1,4 @@
-"""How operations on jobs and workers are carried out: retry, revoke, scale."""
+"""Operations on jobs and workers: retry, revoke, scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from queuescope.errors import (
     RefusalReason,
     RefusedError,
 )
-from queuescope.operations.control import Done
+from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.request import Request
 from queuescope.operations.retries import NOBODY, known_queues, may_know
 from queuescope.words import counted
@@ -80,7 +80,7 @@ class RetryJobs:
         self._able()
         return len(request.jobs)
 
-    def carry_out(self, request: Request, act: str) -> Done:
+    def carry_out(self, request: Request, act: str) -> Outcome:
         able, reported = self._able()
         queues = self._claims.queues_of(request.jobs)
         claimed = dict(self._claims.claim(request.jobs))
@@ -131,7 +131,7 @@ class RetryJobs:
             for job, name in claimed.items()
             if answers[job] is RetryAnswer.NOT_MINE
         }
-        return _told(Counter(answers.values()), len(request.jobs) - len(claimed), unknown)
+        return _outcome(Counter(answers.values()), len(request.jobs) - len(claimed), unknown)
 
     def _release(self, jobs: Iterable[str], reason: str) -> None:
         try:
@@ -187,7 +187,7 @@ class RevokeJob:
             )
         return 1
 
-    def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - the job's id holds
+    def carry_out(self, request: Request, act: str) -> Outcome:  # noqa: ARG002 - the job's id holds
         worker = self._fleet().running(request.subject)
         self._broker.revoke([request.subject])
         try:
@@ -207,8 +207,8 @@ class RevokeJob:
                     f"The job will not start again, but worker {worker.name} did not say that it "
                     "ended it."
                 )
-            return Done(1, f"Worker {worker.name} was told to end the job.")
-        return Done(1, "The job will not start in any worker.")
+            return Outcome(Result.DONE, f"Worker {worker.name} was told to end the job.", 1)
+        return Outcome(Result.DONE, "The job will not start in any worker.", 1)
 
 
 class ScalePool:
@@ -234,14 +234,14 @@ class ScalePool:
             )
         return worker.report.pool_size
 
-    def carry_out(self, request: Request, act: str) -> Done:  # noqa: ARG002 - a size, not a step
+    def carry_out(self, request: Request, act: str) -> Outcome:  # noqa: ARG002 - a size, not a step
         if request.size is None:
             raise RefusedError(RefusalReason.NOT_POSSIBLE, "No size was named.")
         scaled = self._commands.scale(request.subject, request.size)
         words = f"The pool went from {scaled.before} to {scaled.after} places."
         if scaled.after != request.size:
             words += " Busy processes stay until their job has ended; ask again then."
-        return Done(scaled.after, words)
+        return Outcome(Result.DONE, words, scaled.after)
 
 
 def _asked(name: str, workers: list[Worker]) -> _Asked:
@@ -253,10 +253,10 @@ def _queues(workers: Iterable[Worker]) -> frozenset[str]:
     return known_queues(name for worker in workers for name in worker.report.queues)
 
 
-def _told(
+def _outcome(
     answers: Counter[RetryAnswer], not_failed: int, unknown: Iterable[tuple[str, str]]
-) -> Done:
-    """The result of a retry in a sentence; ``unknown`` are types and queues of jobs that were not
+) -> Outcome:
+    """What became of a retry; ``unknown`` are types and queues of jobs that were not
     known anywhere. Raises ``OutcomeUnknownError`` if any is unknown.
     """
     sent = answers[RetryAnswer.SENT] + answers[RetryAnswer.ALREADY]
@@ -276,7 +276,7 @@ def _told(
         raise OutcomeUnknownError(" ".join(words))
     if not sent:
         raise RefusedError(RefusalReason.NOT_POSSIBLE, " ".join(words[1:]))
-    return Done(sent, " ".join(words))
+    return Outcome(Result.DONE, " ".join(words), sent)
 
 
 def _unknown_words(count: int, kinds: list[tuple[str, str]]) -> str:

@@ -1,0 +1,80 @@
+"""What a visitor may ask for at this moment, and why not; for what is shown alone.
+
+What is disabled on a page is a courtesy: the right is checked again where the operation is carried
+out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from queuescope.dashboard.auth.identity import Unidentified, access_of
+from queuescope.dashboard.services import services
+from queuescope.dashboard.ui.visitor import visitor
+from queuescope.errors import RefusedError
+from queuescope.operations.access import Access, Actor, Origin, Role
+from queuescope.operations.request import Request
+
+_NEEDS_KEY = "To act takes the operator’s key; the page Operations says where it is."
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What the visitor could ask for at this moment; see ``visitor_rights``."""
+
+    who: Actor | Unidentified
+    obstacle: str
+    _access: Access
+
+    @property
+    def role(self) -> Role:
+        return Role.NOBODY if isinstance(self.who, Unidentified) else self._access.role_of(self.who)
+
+    def refusal(self, make: Callable[[], Request]) -> str:
+        """Why the visitor should not even ask for what ``make`` makes, or nothing."""
+        if isinstance(self.who, Unidentified):
+            return self.who.problem
+        if self.who.how is Origin.WITHOUT_KEY:
+            # What keeps everybody from acting is no matter of a key.
+            return self.obstacle or _NEEDS_KEY
+        try:
+            self._access.demand(self.who, make(), time.time())
+        except RefusedError as exc:
+            return str(exc)
+        return self.obstacle
+
+
+def visitor_rights() -> Rights:
+    """Who looks, and what keeps everybody from acting, from memory alone.
+
+    To be asked in each run, and for what is shown alone: an act is checked by itself.
+    """
+    return Rights(visitor(), obstacle(), access_of(services().settings))
+
+
+def no_broker() -> str:
+    """Why there is no broker to operate on."""
+    refused = services().refused_broker
+    return (
+        "No broker is configured." if refused is None else f"The broker cannot be used: {refused}."
+    )
+
+
+def obstacle() -> str:
+    """Why nobody can act now, as a sentence, or nothing."""
+    broker, acting = services().broker, services().operations
+    if broker is None or acting is None:
+        return no_broker()
+    audit, seen = acting.audit.known, broker.known
+    if audit.error is not None:
+        return f"Operations are refused, for the audit cannot be read: {audit.error}."
+    if audit.value is not None and audit.value.refusal is not None:
+        return f"Operations are refused, for the audit cannot be written: {audit.value.refusal}."
+    for known in (seen, acting.writable.known):
+        if known.error is not None:
+            return f"Operations are off: {known.error}."
+    if audit.value is None or seen.value is None:
+        return "Broker and audit have not answered yet."
+    return ""
