@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Kind, Resolution, Threshold, load_dashboard, render
+from queuescope.panels import Kind, Resolution, Role, Threshold, load_dashboard, render
 from queuescope.panels import parse_dashboard as parse
 from queuescope.prometheus import promql
 
@@ -53,6 +53,7 @@ def test_a_panel_file_becomes_a_dashboard(tmp_path: Path) -> None:
     assert (dashboard.name, dashboard.title, dashboard.breakdowns) == ("mine", "Mine", ("queue",))
     (panel,) = dashboard.panels
     assert (panel.id, panel.kind, panel.scale) == ("queue_depth", Kind.COUNT, 1.0)
+    assert panel.role is Role.NONE
     assert panel.query == "sum$by( depth{$matchers})"
 
 
@@ -66,8 +67,25 @@ def test_thresholds_and_quantiles_are_read() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_serves_the_panels_that_the_page_promises(preset: str) -> None:
     dashboard = load_dashboard(preset)
-    assert [panel.id for panel in dashboard.panels] == ["queue_depth", "success_rate", "latency"]
+    roles = {panel.id: panel.role for panel in dashboard.panels}
+    assert roles == {
+        "queue_depth": Role.DEPTH,
+        "success_rate": Role.SUCCESS,
+        "latency": Role.LATENCY,
+    }
+    assert dashboard.rows == (("queue_depth", "success_rate", "latency"),)
     assert dashboard.panels[2].quantiles == (0.5, 0.95, 0.99)
+
+
+def test_panels_of_any_number_and_name_stand_in_rows() -> None:
+    ids = [f"panel-{number}" for number in range(7)]
+    text = "".join(_with(f'id = "{name}"') for name in ids)
+    default = parse(text, "t", "t")
+    assert [panel.id for panel in default.panels] == ids
+    assert default.rows == (tuple(ids[:3]), tuple(ids[3:6]), (ids[6],))
+    text += f"[[row]]\npanels = {ids[4:]}\n[[row]]\npanels = {ids[:4]}\n"
+    assert parse(text, "t", "t").rows == (tuple(ids[4:]), tuple(ids[:4]))
+    assert parse(_with('role = "none"'), "t", "t").panels[0].role is Role.NONE
 
 
 RESOLUTIONS = [
@@ -133,7 +151,14 @@ def _selectors(query: str) -> list[promql_parser.VectorSelector]:
     return found
 
 
+_WRONG_ID = ": 'id' begins with a letter and holds letters, digits, _ and - only, 64 at most"
 IN_THE_PANEL = {
+    'role = "dept"': (
+        ": role must be one of depth, success, latency, workers, throughput, oldest, none, "
+        "did you mean 'depth'?"
+    ),
+    "role = 3": ": role must be one of depth, success, latency, workers, throughput, oldest, none",
+    'role = "success"': ": a panel with the role success is of the kind percent, not count",
     'unti = "jobs"': ": unknown key 'unti', did you mean 'unit'?",
     'title = " "': ": 'title' must be a text that is not empty",
     "unit = 1": ": 'unit' must be a text that is not empty",
@@ -175,14 +200,34 @@ def test_a_mistake_in_a_panel_is_told_with_its_place(line: str, expected: str) -
     [
         ('titel = "Mine"\n' + _with(""), ": unknown key 'titel', did you mean 'title'?"),
         (PANEL.replace('unit = "jobs"\n', ""), ", panel 'queue_depth': 'unit' is missing"),
+        (_with("id = 3"), ", panel 1: 'id' must be a text that is not empty"),
+        (_with('id = "a b"'), f", panel 'a b'{_WRONG_ID}"),
+        (_with('id = "card:x"'), f", panel 'card:x'{_WRONG_ID}"),
+        (_with('id = "1h"'), f", panel '1h'{_WRONG_ID}"),
+        (_with(f"id = '{'x' * 65}'"), f", panel '{'x' * 65}'{_WRONG_ID}"),
         (
-            _with('id = "queue_dept"'),
-            (
-                ", panel 'queue_dept': id must be one of queue_depth, success_rate, latency, "
-                "did you mean 'queue_depth'?"
-            ),
+            _with('role = "depth"') + _with('id = "deep"\nrole = "depth"'),
+            ": two panels have the role depth: 'queue_depth' and 'deep'",
         ),
-        (_with("id = 3"), ", panel 1: id must be one of queue_depth, success_rate, latency"),
+        ("row = 3\n" + PANEL, ": rows are written as [[row]] tables"),
+        (PANEL + "[[row]]", ", row 1: 'panels' must name at least one panel"),
+        (PANEL + "[[row]]\npanels = 'queue_depth'", ", row 1: 'panels' must be a list of texts"),
+        (
+            PANEL + "[[row]]\npanel = ['queue_depth']",
+            ", row 1: unknown key 'panel', did you mean 'panels'?",
+        ),
+        (
+            PANEL + "[[row]]\npanels = ['queue_dept']",
+            ", row 1: there is no panel 'queue_dept' in this file, did you mean 'queue_depth'?",
+        ),
+        (
+            PANEL + "[[row]]\npanels = ['queue_depth']\n[[row]]\npanels = ['queue_depth']",
+            ", row 2: the panel 'queue_depth' stands in row 1 already",
+        ),
+        (
+            PANEL + _with('id = "more"') + "[[row]]\npanels = ['queue_depth']",
+            (": the panel 'more' stands in no row; add it to one, or leave out all [[row]] tables"),
+        ),
         (
             _with("") + _with(""),
             ": two panels have the same id among queue_depth, queue_depth",

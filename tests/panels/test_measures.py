@@ -12,6 +12,7 @@ from queuescope.panels import parse_dashboard as parse
 PANELS = """
 [[panel]]
 id = "success_rate"
+role = "success"
 title = "Success rate"
 kind = "percent"
 unit = "%"
@@ -21,7 +22,8 @@ point = "lowest within {step}"
 metrics = ["good"]
 
 [[panel]]
-id = "queue_depth"
+id = "depth"
+role = "depth"
 title = "Depth"
 kind = "count"
 unit = "jobs"
@@ -56,11 +58,21 @@ def test_a_share_names_its_rates_and_which_of_them_are_counted() -> None:
         ('end = "good"', '"a b" = "c"', "'share_of' must name a label and its value, such as"),
         ('share = "sum', 'now_ = "sum', "unknown key 'now_', did you mean 'now'?"),
         ("$window", "$windw", "share: unknown placeholder $windw, did you mean 'window'?"),
+        (
+            'panel = "success_rate"',
+            'panel = "depth"',
+            "the panel 'depth' has the role depth; this card reads one with role = \"success\"",
+        ),
+        (
+            'panel = "success_rate"',
+            'panel = "succes_rate"',
+            "there is no panel 'succes_rate' in this file, did you mean 'success_rate'?",
+        ),
         ("now = ", "note = ", "a share needs 'now', which is asked where the share gives nothing"),
         (
             'id = "success_rate"\ntitle = "Success rate"\npanel = "success_rate"',
-            'id = "queue_depth"\ntitle = "Depth"\npanel = "queue_depth"',
-            "a share is in percent, the panel 'queue_depth' is not",
+            'id = "queue_depth"\ntitle = "Depth"\npanel = "depth"',
+            "a share is in percent, the panel 'depth' is not",
         ),
     ],
 )

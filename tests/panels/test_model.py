@@ -80,7 +80,9 @@ def _grid(step: int) -> Grid:
 
 def _bare(query: str) -> Panel:
     depth = PANELS["queue_depth"]
-    return Panel("queue_depth", "x", depth.kind, "x", query, query, "x", ("spike",), ("queue",))
+    return Panel(
+        "queue_depth", "x", depth.kind, "x", query, query, "x", ("spike",), breakdowns=("queue",)
+    )
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -55,6 +55,10 @@ class Shell:
         """``has_jobs``: there is a job history to tell failures of."""
         page = STATIC / "overview"
         chart = Template((STATIC / "charts" / "chart.html").read_text("utf-8"))
+        charts = {
+            panel.id: chart.substitute(id=panel.id, title=escape(panel.title))
+            for panel in dashboard.panels
+        }
         card = Template((page / "card.html").read_text("utf-8"))
         overview = Template((page / "overview.html").read_text("utf-8")).substitute(
             cards="".join(
@@ -83,8 +87,8 @@ class Shell:
             else "",
             failures=(page / "failures.html").read_text("utf-8") if has_jobs else "",
             charts="".join(
-                chart.substitute(id=panel.id, title=escape(panel.title))
-                for panel in dashboard.panels
+                f'<div class="qs-row">{"".join(charts[panel] for panel in row)}</div>'
+                for row in dashboard.rows
             ),
         )
         template = f'<template id="queuescope-shell">{section}</template>'

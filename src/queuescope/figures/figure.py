@@ -96,7 +96,7 @@ def _trace(
         slot = number if slots is None else slots[curve.name]
         colour, dash = theme.BREAKDOWN[slot % COLOURS], _DASHES[slot // COLOURS % len(_DASHES)]
     elif panel.quantiles:
-        colour, dash = theme.QUANTILES[number % 3], "solid"
+        colour, dash = theme.QUANTILES[number % len(theme.QUANTILES)], "solid"
     else:
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
     most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))

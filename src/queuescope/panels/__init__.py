@@ -11,6 +11,7 @@ from queuescope.panels.model import (
     Measure,
     Panel,
     PerWorker,
+    Role,
     Share,
     Threshold,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Panel",
     "PerWorker",
     "Resolution",
+    "Role",
     "Share",
     "Threshold",
     "bucket_quantiles",

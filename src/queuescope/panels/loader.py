@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
 from queuescope.panels.checks import check_template, is_finite, meant, numbers, only, texts
+from queuescope.panels.layout import default_rows, parse_rows
 from queuescope.panels.measures import parse_ended, parse_flow, parse_measures, parse_per_worker
 from queuescope.panels.model import (
     RANKED_QUANTILE,
     Dashboard,
     Kind,
     Panel,
+    Role,
     Threshold,
 )
 from queuescope.panels.native import with_native
 from queuescope.prometheus.promql import is_label_name, is_metric_name
 
 _REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
-_OPTIONAL = {"breakdowns", "thresholds", "quantiles", "scale"}
-_SERVED = ("queue_depth", "success_rate", "latency")
+_OPTIONAL = {"role", "breakdowns", "thresholds", "quantiles", "scale"}
+_MOST_LETTERS = 64
+# It stands in addresses, selectors and names of files.
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def load_dashboard(preset: str) -> Dashboard:
@@ -52,7 +58,7 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{place} is not valid TOML: {exc}") from exc
-    only(raw, {"title", "panel", "measure", "flow", "worker", "ended"}, place)
+    only(raw, {"title", "panel", "row", "measure", "flow", "worker", "ended"}, place)
     tables = raw.get("panel")
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{place}: at least one [[panel]] is needed")
@@ -65,11 +71,14 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
     ids = [panel.id for panel in panels]
     if len(set(ids)) != len(ids):
         raise ConfigurationError(f"{place}: two panels have the same id among {', '.join(ids)}")
+    _refuse_twice_the_role(panels, place)
+    rows = parse_rows(raw["row"], place, ids) if "row" in raw else default_rows(ids)
     measures = parse_measures(raw.get("measure", []), place, {p.id: p for p in panels})
     flow = parse_flow(raw["flow"], f"{place}, flow") if "flow" in raw else None
     per_worker = parse_per_worker(raw["worker"], f"{place}, worker") if "worker" in raw else None
     ended = parse_ended(raw["ended"], f"{place}, ended") if "ended" in raw else None
-    return Dashboard(name, str(raw.get("title", name)), panels, measures, flow, per_worker, ended)
+    title = str(raw.get("title", name))
+    return Dashboard(name, title, panels, rows, measures, flow, per_worker, ended)
 
 
 def _panel(raw: dict[str, Any], place: str) -> Panel:
@@ -78,15 +87,17 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
     only(raw, _REQUIRED | _OPTIONAL, place)
     for key in sorted(_REQUIRED - raw.keys()):
         raise ConfigurationError(f"{place}: {key!r} is missing")
-    if raw["id"] not in _SERVED:
-        raise ConfigurationError(
-            f"{place}: id must be one of {', '.join(_SERVED)}{meant(str(raw['id']), _SERVED)}"
-        )
-    for key in ("title", "kind", "unit", "query", "now", "point"):
+    for key in ("id", "title", "kind", "unit", "query", "now", "point"):
         if not isinstance(raw[key], str) or not raw[key].strip():
             raise ConfigurationError(f"{place}: {key!r} must be a text that is not empty")
+    if not _ID.fullmatch(raw["id"]) or len(raw["id"]) > _MOST_LETTERS:
+        raise ConfigurationError(
+            f"{place}: 'id' begins with a letter and holds letters, digits, _ and - only, "
+            f"{_MOST_LETTERS} at most"
+        )
     if raw["kind"] not in list(Kind):
         raise ConfigurationError(f"{place}: kind must be one of {', '.join(Kind)}")
+    role = _role(raw, place)
     if set("{}") & set(raw["point"].replace("{step}", "")):
         raise ConfigurationError(f"{place}: 'point' may hold {{step}}, and no other braces")
     for key in ("query", "now"):
@@ -121,11 +132,36 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
         now=with_native(" ".join(raw["now"].split()), quantiles and (RANKED_QUANTILE,)),
         point=raw["point"],
         metrics=metrics,
+        role=role,
         breakdowns=breakdowns,
         thresholds=_thresholds(raw, place),
         quantiles=quantiles,
         scale=float(scale),
     )
+
+
+def _role(raw: dict[str, Any], place: str) -> Role:
+    given = raw.get("role", Role.NONE)
+    if given not in list(Role):
+        raise ConfigurationError(
+            f"{place}: role must be one of {', '.join(Role)}{meant(str(given), list(Role))}"
+        )
+    role = Role(given)
+    if role.kind not in (None, raw["kind"]):
+        raise ConfigurationError(
+            f"{place}: a panel with the role {role!s} is of the kind {role.kind}, not {raw['kind']}"
+        )
+    return role
+
+
+def _refuse_twice_the_role(panels: Sequence[Panel], place: str) -> None:
+    holders: dict[Role, str] = {}
+    for panel in panels:
+        if panel.role is not Role.NONE and holders.setdefault(panel.role, panel.id) != panel.id:
+            raise ConfigurationError(
+                f"{place}: two panels have the role {panel.role}: "
+                f"{holders[panel.role]!r} and {panel.id!r}"
+            )
 
 
 def _thresholds(raw: dict[str, Any], place: str) -> tuple[Threshold, ...]:

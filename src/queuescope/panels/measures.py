@@ -9,20 +9,23 @@ from typing import Any
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
 from queuescope.panels.checks import check_template, is_finite, meant, only, texts
-from queuescope.panels.model import Ended, Flow, Kind, Measure, Panel, PerWorker, Share
+from queuescope.panels.model import Ended, Flow, Kind, Measure, Panel, PerWorker, Role, Share
 from queuescope.prometheus.promql import is_label_name
 
-CARDS = (
-    *("queue_depth", "success_rate", "p95_latency"),
-    *("active_workers", "throughput", "oldest_waiting"),
-)
-"""The cards that the page has room for."""
+CARDS = {
+    "queue_depth": Role.DEPTH,
+    "success_rate": Role.SUCCESS,
+    "p95_latency": Role.LATENCY,
+    "active_workers": Role.WORKERS,
+    "throughput": Role.THROUGHPUT,
+    "oldest_waiting": Role.OLDEST,
+}
+"""The cards that there are, and what each tells of: the role of the panel that it reads."""
 
 _WORKER = "worker"
 _OF_PANEL = {"panel", "now", "share", "share_of"}
 _OF_OWN = {"kind", "unit", "query", "now", "metrics", "scale"}
 _SHARED = {"id", "title", "worse", "degraded", "down", "note"}
-_PANEL_OF = {"p95_latency": "latency"}
 
 
 def parse_measures(tables: Any, place: str, panels: Mapping[str, Panel]) -> tuple[Measure, ...]:
@@ -101,15 +104,22 @@ def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Me
         only(raw, _SHARED | _OF_PANEL, place)
         panel = panels.get(str(raw["panel"]))
         if panel is None:
-            raise ConfigurationError(f"{place}: there is no panel {raw['panel']!r} in this file")
-        if panel.id != _PANEL_OF.get(given, given):
-            raise ConfigurationError(f"{place}: the panel {panel.id!r} tells of something else")
+            raise ConfigurationError(
+                f"{place}: there is no panel {raw['panel']!r} in this file"
+                f"{meant(str(raw['panel']), panels)}"
+            )
+        if panel.role is not CARDS[given]:
+            raise ConfigurationError(
+                f"{place}: the panel {panel.id!r} has the role {panel.role}; this card reads one "
+                f'with role = "{CARDS[given]}"'
+            )
     else:
         panel = _own_panel(raw, place)
     share = _share(raw, place, panel) if {"share", "share_of"} & raw.keys() else None
     now = _text(raw, "now", place) if "now" in raw else panel.now
     check_template(now, f"{place}, now")
     return Measure(
+        given,
         panel,
         raw["title"],
         _one_line(now),
@@ -149,6 +159,9 @@ def _own_panel(raw: dict[str, Any], place: str) -> Panel:
         _text(raw, key, place)
     if raw["kind"] not in list(Kind):
         raise ConfigurationError(f"{place}: kind must be one of {', '.join(Kind)}")
+    role = CARDS[raw["id"]]
+    if raw["kind"] != role.kind:
+        raise ConfigurationError(f"{place}: this card is of the kind {role.kind}")
     check_template(raw["query"], f"{place}, query")
     metrics = texts(raw, "metrics", place)
     if not metrics:
@@ -165,6 +178,7 @@ def _own_panel(raw: dict[str, Any], place: str) -> Panel:
         now=_one_line(raw["now"]),
         point="",
         metrics=metrics,
+        role=role,
         scale=float(scale),
     )
 

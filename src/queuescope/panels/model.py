@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from queuescope.health import Limits
+from queuescope.panels.layout import Rows
 from queuescope.panels.native import native_metrics
 from queuescope.panels.template import Resolution
 
@@ -22,6 +23,33 @@ class Kind(StrEnum):
     COUNT = "count"
     PERCENT = "percent"
     LATENCY = "latency"
+
+
+class Role(StrEnum):
+    """What a panel is for. At most one panel of a dashboard has each role but ``NONE``."""
+
+    DEPTH = "depth"
+    SUCCESS = "success"
+    LATENCY = "latency"
+    WORKERS = "workers"
+    THROUGHPUT = "throughput"
+    OLDEST = "oldest"
+    NONE = "none"
+
+    @property
+    def kind(self) -> Kind | None:
+        """How the values of a panel with this role behave; None: in any way."""
+        return _KINDS.get(self)
+
+
+_KINDS = {
+    Role.DEPTH: Kind.COUNT,
+    Role.SUCCESS: Kind.PERCENT,
+    Role.LATENCY: Kind.LATENCY,
+    Role.WORKERS: Kind.COUNT,
+    Role.THROUGHPUT: Kind.COUNT,
+    Role.OLDEST: Kind.LATENCY,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +69,7 @@ class Panel:
     seconds), of which the quantiles are computed and scaled by ``scale``, and quantiles of native
     histograms (label ``quantile``). ``point`` says in words what one point is, ``{step}`` standing
     for ``point_seconds``; ``breakdowns`` are the labels it can be split by; ``metrics`` are the
-    names that it reads.
+    names that it reads; ``role`` is what it is for.
     """
 
     id: str
@@ -52,6 +80,7 @@ class Panel:
     now: str
     point: str
     metrics: tuple[str, ...]
+    role: Role = Role.NONE
     breakdowns: tuple[str, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     quantiles: tuple[float, ...] = ()
@@ -98,6 +127,7 @@ class Measure:
     charts.
     """
 
+    id: str
     panel: Panel
     title: str
     now: str
@@ -109,16 +139,12 @@ class Measure:
     @property
     def is_rate(self) -> bool:
         """Whether it counts jobs over the last minutes."""
-        return self.id == "throughput"
+        return self.panel.role is Role.THROUGHPUT
 
     @property
     def has_beside(self) -> bool:
         """Whether the card tells one more figure beside its own."""
         return bool(self.note) and self.now != self.panel.now
-
-    @property
-    def id(self) -> str:
-        return "p95_latency" if self.panel.id == "latency" else self.panel.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +190,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Panels and measures in the order in which they stand.
+    """Panels and measures in the order in which they stand in the file.
 
+    ``rows`` are the ids of the panels that stand side by side on the page, from the top.
     ``replica_labels`` tell apart what several Prometheus servers scraped of one target; the
     queries count it once.
     """
@@ -173,6 +200,7 @@ class Dashboard:
     name: str
     title: str
     panels: tuple[Panel, ...]
+    rows: Rows
     measures: tuple[Measure, ...] = ()
     flow: Flow | None = None
     per_worker: PerWorker | None = None

@@ -224,7 +224,7 @@ async def test_where_no_jobs_are_counted_their_end_is_not_asked_for_in_vain_each
         clock.now += seconds
         proxy.forget()
         found = await made.fetch(QUERIES, SCRAPES, never)
-        lengths.append(['"ended"' in request.query for request in proxy.seen])
+        lengths.append(['"ended:"' in request.query for request in proxy.seen])
         assert {figure.value for figure in found.found.values()} == {None}
     assert lengths == [[True, False], [False], [True, False]]
 

@@ -28,7 +28,7 @@ _MAX_SHOWN = 50
 _LABEL = "queuescope_alert"
 _BEGAN, _UNTIL, _FIRED = "began", "until", "fired"
 _NOW = "now"
-_OPEN = "alerts|"
+_OPEN = "alerts:"
 _FINEST_SECONDS, _COARSEST_SECONDS = 15, 60
 _HIDDEN_LABELS = {"alertname", "severity", "alertstate", "__name__", _LABEL}
 

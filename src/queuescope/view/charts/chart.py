@@ -156,7 +156,7 @@ def draw_chart(
     content = {
         "id": panel.id,
         "title": panel.title,
-        "role": "depth" if panel.id == "queue_depth" else "",
+        "role": panel.role,
         "kind": panel.kind,
         "unit": panel.unit,
         "by": by,

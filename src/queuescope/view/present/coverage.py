@@ -31,8 +31,8 @@ class Coverage:
         self._metric = metrics[0] if metrics else None
         flow = dashboard.flow
         self._windows = {
-            "coverage_recent": float(RECENT_SECONDS),
-            "coverage_flow": float(_FLOW_SECONDS if flow is None else flow.window_seconds),
+            "coverage:recent": float(RECENT_SECONDS),
+            "coverage:flow": float(_FLOW_SECONDS if flow is None else flow.window_seconds),
         }
         self._clock = clock
         self._began: float | None = None

@@ -11,7 +11,7 @@ import numpy as np
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import Bounds, curves_of
-from queuescope.panels import RANKED_QUANTILE, Ended, Kind, render
+from queuescope.panels import RANKED_QUANTILE, Ended, Kind, Panel, Role, render
 from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parts_of, union
@@ -19,14 +19,14 @@ from queuescope.prometheus.wire import InstantAnswer
 from queuescope.timeseries import Frame, Grid, Labels
 from queuescope.view.present.present import Present
 from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, QuantileBuckets
-from queuescope.view.present.queries import SUCCESS, PresentQuery
+from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.scrapes import Scrapes, measured_over, metrics_of
 
 ABOUT_THE_QUERY = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
 """Errors that concern what was asked, not the source."""
 
 _LABEL = "queuescope_panel"
-_ENDED = "ended"
+_ENDED = "ended:"
 _UNCOUNTED_SECONDS = 600.0
 
 Samples = Sequence[tuple[Labels, float]]
@@ -129,7 +129,7 @@ class PresentFetcher:
             ended = counted.get(query.name)
             if ended is not None and rates:
                 odd = next((rate for _, rate in rates if not math.isfinite(rate)), None)
-                value = _of_ended(query.name, ended, rates)
+                value = _of_ended(query.panel, ended, rates)
                 span = measured_over(texts[_ENDED], scrapes)
                 found[query.name] = (
                     Present(value, answered_at, warnings=answer.warnings, over_seconds=span)
@@ -181,10 +181,10 @@ def _ended_of(queries: Sequence[PresentQuery]) -> dict[str, Ended]:
     return {query.name: query.ended for query in queries if query.ended is not None}
 
 
-def _of_ended(name: str, ended: Ended, rates: Samples) -> float:
+def _of_ended(panel: Panel | None, ended: Ended, rates: Samples) -> float:
     """The success rate in percent, NaN where no job ended; or the throughput per minute."""
     total = sum(value for _, value in rates)
-    if name != SUCCESS:
+    if panel is None or panel.role is not Role.SUCCESS:
         return 60 * total
     good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
     # In this order all of them are exactly 100 %.

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from queuescope.panels import Dashboard, Ended, Measure, Panel
+from queuescope.panels import Dashboard, Ended, Measure, Panel, Role
 from queuescope.panels.native import classic_part
 
-COMPLETION = "flow_completion"
+COMPLETION = "flow:completion"
 """The name of what goes through the queue: jobs per second."""
 
-SUCCESS, THROUGHPUT = "success_rate", "throughput"
+_FROM_ENDED = (Role.SUCCESS, Role.THROUGHPUT)
 _MATCHERS = re.compile(r"\$\{?matchers\b")
 
 
 @dataclass(frozen=True, slots=True)
 class PresentQuery:
-    """``template`` under ``name``; ``panel`` reads its answer, None: it is a single number.
+    """``template`` under ``name``, which is the id of a panel, or has a colon, as no id has;
+    ``panel`` reads its answer, None: it is a single number.
 
     With ``ended`` the figure is read from what jobs come to, where that is known.
     """
@@ -39,21 +40,17 @@ class PresentQuery:
 
 def present_name(measure: Measure) -> str:
     """The name of the measure's figure, which is the one of the chart that is on the page."""
-    return measure.panel.id if measure.on_page else f"card_{measure.id}"
+    return measure.panel.id if measure.on_page else f"card:{measure.id}"
 
 
 def beside_name(measure: Measure) -> str:
     """The name of the figure that its card shows beside it."""
-    return f"card_{measure.id}_beside"
+    return f"card:{measure.id}:beside"
 
 
 def figure_queries(dashboard: Dashboard) -> tuple[PresentQuery, ...]:
     """What charts and cards show of now, each figure once; shares of a day are not among them."""
-    ended = dashboard.ended
-    found = {
-        panel.id: PresentQuery(panel.id, panel, panel.now, ended if panel.id == SUCCESS else None)
-        for panel in dashboard.panels
-    }
+    found = {panel.id: _present_query(dashboard, panel, panel.id) for panel in dashboard.panels}
     for measure in dashboard.measures:
         query = present_query(dashboard, measure)
         found.setdefault(query.name, query)
@@ -64,8 +61,12 @@ def figure_queries(dashboard: Dashboard) -> tuple[PresentQuery, ...]:
 
 def present_query(dashboard: Dashboard, measure: Measure) -> PresentQuery:
     """The query for the measure's figure of now."""
-    ended = dashboard.ended if measure.id in (SUCCESS, THROUGHPUT) else None
-    return PresentQuery(present_name(measure), measure.panel, measure.panel.now, ended)
+    return _present_query(dashboard, measure.panel, present_name(measure))
+
+
+def _present_query(dashboard: Dashboard, panel: Panel, name: str) -> PresentQuery:
+    ended = dashboard.ended if panel.role in _FROM_ENDED else None
+    return PresentQuery(name, panel, panel.now, ended)
 
 
 def beside_query(measure: Measure) -> PresentQuery:

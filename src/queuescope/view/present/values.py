@@ -33,7 +33,7 @@ hard, is asked what costs it nothing.
 """
 
 _REFUSED_KEPT_SECONDS = 60.0
-_NEWEST = "newest_"
+_NEWEST = "newest:"
 
 
 class PresentValues:
