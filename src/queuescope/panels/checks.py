@@ -49,5 +49,5 @@ def only(raw: dict[str, Any], known: set[str], place: str) -> None:
 
 
 def meant(given: str, known: Collection[str]) -> str:
-    found = process.extractOne(given, known, score_cutoff=60)
-    return f", did you mean {found[0]!r}?" if found else ""
+    found = process.extractOne(given, list(known), score_cutoff=60)
+    return f", did you mean {str(found[0])!r}?" if found else ""
