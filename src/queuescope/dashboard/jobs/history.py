@@ -43,7 +43,6 @@ from queuescope.dashboard.jobs.tables import (
     trouble,
 )
 from queuescope.dashboard.ui import operation_dialog
-from queuescope.dashboard.ui.kept import Kept
 from queuescope.dashboard.ui.widgets import (
     Markup,
     Tone,
@@ -67,6 +66,7 @@ from queuescope.jobs.search import (
     known_values,
 )
 from queuescope.jobs.store import JobStore
+from queuescope.known import Known
 from queuescope.shown_text import as_written, shown_apart
 
 T = TypeVar("T")
@@ -268,8 +268,8 @@ def _search(
 
 
 def _line(
-    page: Kept[JobPage],
-    count: Kept[JobCount],
+    page: Known[JobPage],
+    count: Known[JobCount],
     query: str,
     chosen: Sequence[str],
     viewer: Viewer,
@@ -332,11 +332,11 @@ def _turn(page: JobPage, way: str) -> None:
     st.rerun(scope="fragment")
 
 
-def _pinned(store: JobStore, question: Hashable, ask: Callable[[], T]) -> Kept[T]:
+def _pinned(store: JobStore, question: Hashable, ask: Callable[[], T]) -> Known[T]:
     """What was answered when the viewer came to this page: rows do not move under their hands."""
     held = st.session_state.get(_PAGE)
     if isinstance(held, tuple) and held[0] == question and held[1].error is None:
-        kept: Kept[T] = held[1]
+        kept: Known[T] = held[1]
         return kept
     kept = asked(store, ("page", question), ask, fresh_seconds=1.0)
     st.session_state[_PAGE] = (question, kept)

@@ -16,8 +16,8 @@ import streamlit as st
 
 from queuescope.dashboard.jobs.tables import CAN_BE_RETRIED, Retriable, Viewer, retriable
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui.kept import Kept, KeptAnswers
 from queuescope.dashboard.ui.rights import visitor_rights
+from queuescope.dashboard.ui.shared_answers import SharedAnswers
 from queuescope.dashboard.ui.widgets import Markup, element, viewer_zone
 from queuescope.errors import (
     BrokerError,
@@ -29,6 +29,7 @@ from queuescope.errors import (
 from queuescope.jobs.failures import FailureGroup, Span, failed_ids
 from queuescope.jobs.job import Job
 from queuescope.jobs.store import JobStore
+from queuescope.known import Known
 from queuescope.operations.access import Role
 from queuescope.operations.request import Request
 from queuescope.operations.retries import Obstacle, Retries
@@ -37,7 +38,7 @@ from queuescope.watch.broker import refuses_reports
 T = TypeVar("T")
 _FRESH_SECONDS = 5.0
 _PATIENCE_SECONDS = 8.0
-_answers: WeakKeyDictionary[JobStore, KeptAnswers] = WeakKeyDictionary()
+_answers: WeakKeyDictionary[JobStore, SharedAnswers] = WeakKeyDictionary()
 
 
 def job_store() -> JobStore:
@@ -65,7 +66,7 @@ def with_obstacles(viewer: Viewer, jobs: Iterable[Job]) -> Viewer:
 
 def group_retriable(
     store: JobStore, span: Span, group: FailureGroup, viewer: Viewer
-) -> Kept[Retriable]:
+) -> Known[Retriable]:
     """Of the jobs of ``group`` those that can be sent again."""
 
     def ask() -> Retriable:
@@ -122,12 +123,12 @@ def asked(
     ask: Callable[[], T],
     *,
     fresh_seconds: float = _FRESH_SECONDS,
-) -> Kept[T]:
+) -> Known[T]:
     """What the history answers, or has answered a moment ago to whoever asked the same."""
     answers = _answers.get(store)
     if answers is None:
         answers = _answers.setdefault(
-            store, KeptAnswers(slow=_slow, is_away=_is_away, patience_seconds=_PATIENCE_SECONDS)
+            store, SharedAnswers(slow=_slow, is_away=_is_away, patience_seconds=_PATIENCE_SECONDS)
         )
     return answers.get(question, ask, fresh_seconds=fresh_seconds)
 
@@ -168,10 +169,12 @@ def _broker_slow() -> QueuescopeError:
     return BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time")
 
 
-_broker_answers: KeptAnswers = KeptAnswers(slow=_broker_slow, patience_seconds=_PATIENCE_SECONDS)
+_broker_answers = SharedAnswers(
+    slow=_broker_slow, patience_seconds=_PATIENCE_SECONDS
+)
 
 
-def part(name: str, kept: Kept[Any], said: Markup, *parts: Markup) -> Markup:
+def part(name: str, kept: Known[Any], said: Markup, *parts: Markup) -> Markup:
     """A part of the page, greyed where it is old, but for what is ``said`` above it."""
     return element(
         "div",

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
-from queuescope.dashboard.ui.kept import Kept
 from queuescope.dashboard.ui.widgets import (
     Align,
     Cell,
@@ -40,6 +39,7 @@ from queuescope.jobs.failures import IDS_LIMIT, FailureGroup, FailureReport
 from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
+from queuescope.known import Known
 from queuescope.operations.retries import Obstacle
 from queuescope.shown_text import is_shown_as_it_is
 from queuescope.words import counted
@@ -147,7 +147,7 @@ def retry_note(found: Retriable, viewer: Viewer) -> Markup:
     return element("p", words, class_="qs-muted", data_note="retry") if words else Markup("")
 
 
-def trouble(kept: Kept[Any], viewer: Viewer) -> Markup:
+def trouble(kept: Known[Any], viewer: Viewer) -> Markup:
     """Why there is nothing newer, or nothing at all; nothing while the source answers."""
     if kept.error is None:
         return Markup("")

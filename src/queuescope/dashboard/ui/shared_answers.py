@@ -10,42 +10,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
 from queuescope.dashboard.ui.background_call import BackgroundCall
 from queuescope.errors import QueuescopeError
+from queuescope.known import Known
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Kept(Generic[T]):
-    """An answer. Times are epoch seconds.
-
-    ``value`` is as of ``as_of``. With an ``error`` it is the last good one, or None if there was
-    none, and the source has failed since ``failing_since``.
-    """
-
-    value: T | None = None
-    as_of: float | None = None
-    error: QueuescopeError | None = None
-    failing_since: float | None = None
-
-    @property
-    def state(self) -> str:
-        """``fresh``, ``stale`` or ``unavailable``."""
-        if self.error is None:
-            return "fresh"
-        return "unavailable" if self.value is None else "stale"
 
 
 @dataclass(slots=True)
 class _Place:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    kept: Kept[Any] = field(default_factory=Kept)
+    known: Known[Any] = field(default_factory=Known)
     asked_at: float = float("-inf")
 
 
@@ -56,7 +36,7 @@ class _Away:
     seen_at: float
 
 
-class KeptAnswers:
+class SharedAnswers:
     """Answers by the questions that they are of, the ``limit`` that were asked for last.
 
     ``slow`` makes the error of an answer that has not come within ``patience_seconds``; the
@@ -83,25 +63,24 @@ class KeptAnswers:
         self._places = LRUCache[Hashable, _Place](limit)
         self._away: _Away | None = None
 
-    def get(self, question: Hashable, ask: Callable[[], T], *, fresh_seconds: float) -> Kept[T]:
+    def get(self, question: Hashable, ask: Callable[[], T], *, fresh_seconds: float) -> Known[T]:
         """What ``ask`` answers or has answered within ``fresh_seconds``; it raises a
         ``QueuescopeError`` where it cannot.
         """
         place = self._place(question)
         with place.lock:
             since = self._clock() - place.asked_at
-            wait = fresh_seconds if place.kept.error is None else self._failing_seconds
+            wait = fresh_seconds if place.known.error is None else self._failing_seconds
             if 0 <= since < wait:
-                return place.kept
+                return place.known
             away = self._away
             if away is not None and 0 <= self._clock() - away.seen_at < self._failing_seconds:
-                since = place.kept.failing_since or away.began_at
-                return replace(place.kept, error=away.error, failing_since=since)
-            place.kept = self._ask(place.kept, ask)
+                return place.known.failed(away.error, away.began_at)
+            place.known = self._ask(place.known, ask)
             place.asked_at = self._clock()
-            return place.kept
+            return place.known
 
-    def _ask(self, held: Kept[T], ask: Callable[[], T]) -> Kept[T]:
+    def _ask(self, held: Known[T], ask: Callable[[], T]) -> Known[T]:
         asked_at, away = self._clock(), self._away
         try:
             value = BackgroundCall(ask).result(self._patience_seconds)
@@ -111,11 +90,11 @@ class KeptAnswers:
             error, is_away = exc, self._is_away(exc)
         else:
             self._away = None
-            return Kept(value, asked_at)
+            return Known(value, asked_at)
         if is_away:
             began_at = asked_at if away is None else away.began_at
             self._away = _Away(error, began_at, self._clock())
-        return replace(held, error=error, failing_since=held.failing_since or asked_at)
+        return held.failed(error, asked_at)
 
     def _place(self, question: Hashable) -> _Place:
         with self._lock:

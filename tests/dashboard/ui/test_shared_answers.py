@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from queuescope.dashboard.ui.kept import Kept, KeptAnswers
+from queuescope.dashboard.ui.shared_answers import SharedAnswers
 from queuescope.errors import JobStoreError, StoreErrorKind
+from queuescope.known import Known
 
 
 class Clock:
@@ -44,24 +45,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def answers(clock: Clock) -> KeptAnswers:
-    return KeptAnswers(slow=slow, patience_seconds=5, failing_seconds=3, limit=3, clock=clock)
+def answers(clock: Clock) -> SharedAnswers:
+    return SharedAnswers(slow=slow, patience_seconds=5, failing_seconds=3, limit=3, clock=clock)
 
 
 def test_a_question_is_asked_once_while_its_answer_is_fresh(
-    answers: KeptAnswers, clock: Clock
+    answers: SharedAnswers, clock: Clock
 ) -> None:
     source = Source()
-    assert answers.get("a", source, fresh_seconds=5) == Kept(1, 1000.0)
+    assert answers.get("a", source, fresh_seconds=5) == Known(1, 1000.0)
     clock.now += 4.9
-    assert answers.get("a", source, fresh_seconds=5) == Kept(1, 1000.0)
-    assert answers.get("a", source, fresh_seconds=1) == Kept(2, 1004.9)
+    assert answers.get("a", source, fresh_seconds=5) == Known(1, 1000.0)
+    assert answers.get("a", source, fresh_seconds=1) == Known(2, 1004.9)
     clock.now -= 600  # the clock was put back
     assert answers.get("a", source, fresh_seconds=5).value == 3
 
 
 def test_the_last_good_answer_stays_with_the_cause_while_the_source_fails(
-    answers: KeptAnswers, clock: Clock
+    answers: SharedAnswers, clock: Clock
 ) -> None:
     source = Source()
     first = answers.get("a", source, fresh_seconds=5)
@@ -69,7 +70,7 @@ def test_the_last_good_answer_stays_with_the_cause_while_the_source_fails(
     clock.now += 10
     source.error = JobStoreError("down", StoreErrorKind.DOWN)
     stale = answers.get("a", source, fresh_seconds=5)
-    assert stale == Kept(1, 1000.0, source.error, 1010.0)
+    assert stale == Known(1, 1000.0, source.error, 1010.0)
     assert stale.state == "stale"
     clock.now += 2
     assert answers.get("a", source, fresh_seconds=5) == stale
@@ -79,10 +80,10 @@ def test_the_last_good_answer_stays_with_the_cause_while_the_source_fails(
     assert (source.asked, again.failing_since, again.as_of) == (3, 1010.0, 1000.0)
     source.error = None
     clock.now += 4
-    assert answers.get("a", source, fresh_seconds=5) == Kept(4, 1018.0)
+    assert answers.get("a", source, fresh_seconds=5) == Known(4, 1018.0)
 
 
-def test_what_was_never_answered_is_not_there(answers: KeptAnswers) -> None:
+def test_what_was_never_answered_is_not_there(answers: SharedAnswers) -> None:
     source = Source()
     source.error = JobStoreError("down", StoreErrorKind.DOWN)
     kept = answers.get("a", source, fresh_seconds=5)
@@ -90,7 +91,7 @@ def test_what_was_never_answered_is_not_there(answers: KeptAnswers) -> None:
 
 
 def test_a_source_that_is_away_is_found_so_by_one_question_for_all(clock: Clock) -> None:
-    answers = KeptAnswers(
+    answers = SharedAnswers(
         slow=slow,
         is_away=lambda error: getattr(error, "kind", None) is StoreErrorKind.DOWN,
         patience_seconds=5,
@@ -104,12 +105,12 @@ def test_a_source_that_is_away_is_found_so_by_one_question_for_all(clock: Clock)
     answers.get("a", source, fresh_seconds=5)
     clock.now += 2
     kept = answers.get("b", other, fresh_seconds=1)
-    assert kept == Kept(first.value, first.as_of, source.error, 1010.0)
+    assert kept == Known(first.value, first.as_of, source.error, 1010.0)
     assert answers.get("c", other, fresh_seconds=1).state == "unavailable"
     assert (source.asked, other.asked) == (1, 1)
     clock.now += 2
     source.error = other.error = None
-    assert answers.get("b", other, fresh_seconds=1) == Kept(2, 1014.0)
+    assert answers.get("b", other, fresh_seconds=1) == Known(2, 1014.0)
     # A question that fails for itself alone is no reason not to ask others.
     source.error = slow()
     clock.now += 10
@@ -118,7 +119,7 @@ def test_a_source_that_is_away_is_found_so_by_one_question_for_all(clock: Clock)
 
 
 def test_questions_do_not_share_their_answers_and_the_oldest_is_let_go(
-    answers: KeptAnswers,
+    answers: SharedAnswers,
 ) -> None:
     source = Source()
     for question in "abc":
@@ -130,7 +131,7 @@ def test_questions_do_not_share_their_answers_and_the_oldest_is_let_go(
 
 
 def test_all_who_ask_at_once_have_the_same_answer() -> None:
-    answers = KeptAnswers(slow=slow, patience_seconds=30)
+    answers = SharedAnswers(slow=slow, patience_seconds=30)
     gate = threading.Event()
     source = Source()
 
@@ -145,7 +146,7 @@ def test_all_who_ask_at_once_have_the_same_answer() -> None:
 
 
 def test_one_question_that_hangs_keeps_no_other_waiting_and_is_given_up() -> None:
-    answers = KeptAnswers(slow=slow, patience_seconds=2)
+    answers = SharedAnswers(slow=slow, patience_seconds=2)
     gate = threading.Event()
     hang: Callable[[], object] = lambda: gate.wait(20)  # noqa: E731 - typed for what it stands for
     with ThreadPoolExecutor(1) as pool:
