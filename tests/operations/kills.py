@@ -207,14 +207,14 @@ def dashboard(name: str, site_folder: Path, port: int, seed: int, jobs: int) -> 
             if time.monotonic() - tidied > 2:
                 context.tidy()
                 tidied = time.monotonic()
-            request = _wish(context, rng, jobs)
+            request = _chosen(context, rng, jobs)
             plan = context.operations.plan(actor, request)
             context.operations.act(actor, request, plan.token, plan.phrase)
         except (BrokerError, OperationError, JobStoreError):
             time.sleep(0.02)
 
 
-def _wish(context: OperationsContext, rng: random.Random, jobs: int) -> Request:
+def _chosen(context: OperationsContext, rng: random.Random, jobs: int) -> Request:
     queue = rng.choice(QUEUES)
     match rng.randrange(6):
         case 0:

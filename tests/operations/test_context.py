@@ -134,7 +134,7 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
     open_context: OpenContext, tmp_path: Path
 ) -> None:
     first, second = open_context(), open_context(f"sqlite:///{tmp_path / 'of its own.db'}")
-    for context, other, wish in (
+    for context, other, request in (
         (first, second, Request.pause("orders")),
         (second, first, Request.pause("express")),
         (first, second, Request.resume("orders")),
@@ -142,7 +142,7 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
         (second, first, Request.pause("*")),
         (first, second, Request.resume("*")),
     ):
-        do(context, wish)
+        do(context, request)
         decided = context.broker.desired()
         for _ in range(3):
             other.tidy()
@@ -203,8 +203,8 @@ def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
     context = open_context()
     send("orders", 3)
     plans = [
-        context.operations.plan(ADA, wish)
-        for wish in (Request.purge("orders"), Request.pause("express"))
+        context.operations.plan(ADA, request)
+        for request in (Request.purge("orders"), Request.pause("express"))
     ]
     with server.read_only():
         for plan in plans:
@@ -217,7 +217,7 @@ def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
 
 
 def nothing_happens(context: OperationsContext, act: Callable[[], object]) -> str:
-    """The sentence of the error of ``act``; the queue and the wishes stay as they were."""
+    """The sentence of the error of ``act``; the queue and the desired state stay as they were."""
     with pytest.raises(AuditError) as caught:
         act()
     assert depths(context) == {"orders": 3, "express": 0}
@@ -381,9 +381,9 @@ def test_no_secret_reaches_audit_log_or_error(
     )
     caplog.set_level(0)
     with context:
-        for wish in (Request.pause("orders"), Request.purge("orders")):
+        for request in (Request.pause("orders"), Request.purge("orders")):
             with pytest.raises(BrokerError) as caught:
-                context.operations.plan(ADA, wish)
+                context.operations.plan(ADA, request)
             assert canary not in str(caught.value)
         with pytest.raises(RefusedError):
             context.operations.act(ADA, Request.pause("orders"), canary, canary)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 from sqlalchemy import (
@@ -37,12 +37,10 @@ from queuescope.errors import (
     RefusedError,
 )
 from queuescope.operations.audit import TEXT_LIMIT, Outcome, Result, metadata
-from queuescope.operations.request import ALL_QUEUES, Operation, Request
+from queuescope.operations.request import ALL_QUEUES, Operation, QueueNames, Request
 
 logger = logging.getLogger(__name__)
 
-QueueNames = Callable[[], Sequence[str]]
-"""The queues that there are; raises ``BrokerError``."""
 _paused_decoder = msgspec.json.Decoder(Names)
 _desired = Table(
     "operations_desired",
@@ -129,7 +127,7 @@ class PauseAndResume:
         _change(request, frozenset(self._wanted.read().paused))
         if request.is_for_all:
             return len(known)
-        demand_known(request.subject, known)
+        request.demand_known(known)
         return 1
 
     def carry_out(self, request: Request, act: str) -> Outcome:  # noqa: ARG002 - the same for all
@@ -234,14 +232,6 @@ def _change(request: Request, paused: frozenset[str]) -> frozenset[str]:
         raise RefusedError(RefusalReason.NOTHING_TO_DO, f"Queue {request.subject} is {state}.")
     own = frozenset({request.subject})
     return paused | own if is_pause else paused - own
-
-
-def demand_known(queue: str, known: Sequence[str]) -> None:
-    """Raises ``RefusedError`` for a queue that is not among ``known``."""
-    if queue not in known:
-        raise RefusedError(
-            RefusalReason.NOT_POSSIBLE, f"No worker and no setting names a queue {queue}."
-        )
 
 
 def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, DesiredState]:

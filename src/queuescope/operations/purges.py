@@ -20,8 +20,7 @@ from queuescope.errors import (
     RefusedError,
 )
 from queuescope.operations.audit import Audit, Entry, Outcome, Phase, Result, utc_words
-from queuescope.operations.pauses import QueueNames, demand_known
-from queuescope.operations.request import Operation, Request
+from queuescope.operations.request import Operation, QueueNames, Request
 from queuescope.words import counted
 
 _UNKNOWN = (
@@ -40,7 +39,7 @@ class PurgeQueue:
         self._queues = queues
 
     def count(self, request: Request) -> int:
-        demand_known(request.subject, self._queues())
+        request.demand_known(self._queues())
         depth = sum(reading.depth for reading in self._broker.read([request.subject]))
         if depth == 0:
             raise RefusedError(

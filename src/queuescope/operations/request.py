@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -14,6 +14,8 @@ from queuescope.errors import RefusalReason, RefusedError
 from queuescope.shown_text import is_shown_as_it_is
 
 ALL_QUEUES = "*"
+QueueNames = Callable[[], Collection[str]]
+"""The queues that there are; raises ``BrokerError``."""
 _TEXT_LIMIT = 200
 _JOBS_LIMIT = 10_000
 _POOL_LIMIT = 1000
@@ -125,6 +127,14 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return self.terminate
             case _:
                 return False
+
+    def demand_known(self, queues: Collection[str]) -> None:
+        """Raises ``RefusedError`` unless its queue is among ``queues``."""
+        if self.subject not in queues:
+            raise RefusedError(
+                RefusalReason.NOT_POSSIBLE,
+                f"No worker and no setting names a queue {self.subject}.",
+            )
 
     def words(self) -> str:
         """As a person would say it, such as ``purge queue default``."""

@@ -169,9 +169,7 @@ def _broker_slow() -> QueuescopeError:
     return BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time")
 
 
-_broker_answers = SharedAnswers(
-    slow=_broker_slow, patience_seconds=_PATIENCE_SECONDS
-)
+_broker_answers = SharedAnswers(slow=_broker_slow, patience_seconds=_PATIENCE_SECONDS)
 
 
 def part(name: str, kept: Known[Any], said: Markup, *parts: Markup) -> Markup:
