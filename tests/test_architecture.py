@@ -50,9 +50,11 @@ WALLS: dict[str, set[str]] = {
     "urllib.request": set(),
     # For probing its own services on the loopback interface.
     "http.client": {"demo"},
-    "celery": {"instrument", "broker", "demo"},
-    "kombu": {"instrument", "broker", "operations", "demo"},
-    "redis": {"instrument", "broker", "operations", "demo"},
+    "celery": {"instrument", "broker.redis", "demo"},
+    "kombu": {"instrument", "broker.redis", "demo"},
+    "redis": {"broker.redis", "demo"},
+    # All others speak to the protocol.
+    "queuescope.broker.redis": {"broker.redis", "broker.connect"},
     "sqlalchemy": {"database", "jobs", "operations"},
     "plotly": {"figures"},
     "tsdownsample": {"figures"},

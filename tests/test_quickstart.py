@@ -22,8 +22,8 @@ from tests.environments import PROJECT, uv_program
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 
-from queuescope.instrument.celery import METRICS_PORTS
 from queuescope.instrument.exporter import DEFAULT_PORT
+from queuescope.instrument.metrics_ports import METRICS_PORTS
 
 _WITHIN_SECONDS = 180.0
 _SECTION = "## Your own Celery project"

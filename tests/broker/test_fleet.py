@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
-from queuescope.broker.fleet import Fleet, Scheduled, WorkerStatus, judge
-from queuescope.broker.redis.broker import QueueReading, WorkersReading
-from queuescope.broker.reports import DesiredState, Pool, RateLimited
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import Fleet, Scheduled, fleet_of
+from queuescope.broker.protocol import QueueReading, WorkersReading
+from queuescope.broker.reports import Pool, RateLimited
 from queuescope.broker.timings import DEFAULT_TIMINGS
+from queuescope.broker.worker import WorkerStatus
 
 WAITS = QueueReading("orders", 5, 60.0, 0)
 DESIRED = DesiredState(revision=4)
 
 
 def fleet(*queues: QueueReading, desired: DesiredState = DESIRED, **changes: Any) -> Fleet:
-    return judge(WorkersReading(NOW, (report(**changes),)), desired, queues)
+    return fleet_of(WorkersReading(NOW, (report(**changes),)), desired, queues)
 
 
 FULL: dict[str, Any] = {"active": (JOB, JOB), "active_count": 2}
@@ -112,11 +114,11 @@ def test_why_a_pool_cannot_be_scaled(changes: dict[str, Any], why: str) -> None:
 def test_of_two_workers_of_one_name_neither_is_scaled_unless_one_makes_room() -> None:
     one, two = report(boot_id="1"), report(boot_id="2")
     ends = report(boot_id="0", **ENDING)
-    both = judge(WorkersReading(NOW, (one, two)), DESIRED)
+    both = fleet_of(WorkersReading(NOW, (one, two)), DESIRED)
     assert {both.cannot_scale(worker) for worker in both.workers} == {
         "Several workers have this name, and an order to scale would reach all of them."
     }
-    follows = judge(WorkersReading(NOW, (ends, one)), DESIRED)
+    follows = fleet_of(WorkersReading(NOW, (ends, one)), DESIRED)
     assert [follows.cannot_scale(w) for w in follows.workers] == ["This worker shuts down.", ""]
     # The one that stays is meant.
     assert follows.get("w@h") == follows.workers[1]
@@ -160,13 +162,13 @@ def test_scheduled_jobs_are_counted_by_queue_with_the_time_of_the_next() -> None
         report(worker="b", scheduled_queues={"orders": 1, "mail": 4}, next_due_at=NOW + AHEAD + 9),
         report(worker="gone", at=NOW - 60, scheduled_queues={"orders": 7}, next_due_at=NOW),
     )
-    seen = judge(WorkersReading(NOW, reports), DESIRED)
+    seen = fleet_of(WorkersReading(NOW, reports), DESIRED)
     assert seen.scheduled() == Scheduled(7, NOW + 9)
     # Which of its queues the next job of b is of is not told.
     assert seen.scheduled("orders") == Scheduled(3, None)
     assert seen.scheduled("mail") == Scheduled(4, None)
     assert seen.scheduled("elsewhere") is None
-    only = judge(WorkersReading(NOW, reports[:1]), DESIRED)
+    only = fleet_of(WorkersReading(NOW, reports[:1]), DESIRED)
     assert only.scheduled("orders") == Scheduled(2, NOW + 60)
 
 
@@ -188,7 +190,7 @@ def test_a_pause_is_confirmed_by_living_workers_that_serve_the_queue() -> None:
             ("other", 3, NOW, ("express",)),
         )
     )
-    said = judge(WorkersReading(NOW, reports), DESIRED).confirmation("orders", DESIRED)
+    said = fleet_of(WorkersReading(NOW, reports), DESIRED).confirmation("orders", DESIRED)
     assert (said.confirmed, said.asked, said.missing) == (1, 2, ("behind",))
     assert not said.is_complete
 
@@ -218,8 +220,8 @@ def test_of_a_worker_that_never_reports_nothing_is_said() -> None:
 
 
 def test_what_a_lost_worker_left_is_named_once_with_what_becomes_of_it() -> None:
-    assert fleet(**BUSY).abandonments() == ()
-    (left,) = fleet(at=NOW - 16, **BUSY).abandonments()
+    assert fleet(**BUSY).lost_jobs() == ()
+    (left,) = fleet(at=NOW - 16, **BUSY).lost_jobs()
     assert (left.worker, left.redelivers) == ("w@h", True)
     assert left.before > JOB.started_at
 
@@ -227,6 +229,6 @@ def test_what_a_lost_worker_left_is_named_once_with_what_becomes_of_it() -> None
 def test_a_worker_that_is_forgotten_left_something_too() -> None:
     """Nobody may have looked while it was lost."""
     old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 60, **BUSY)
-    seen = judge(WorkersReading(NOW, (), (old,)), DESIRED)
+    seen = fleet_of(WorkersReading(NOW, (), (old,)), DESIRED)
     assert seen.workers == ()
-    assert [(left.worker, left.boot_id) for left in seen.abandonments()] == [("w@h", "b")]
+    assert [(left.worker, left.boot_id) for left in seen.lost_jobs()] == [("w@h", "b")]

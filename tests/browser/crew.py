@@ -14,7 +14,8 @@ from tests.browser.known_samples import DAY, HOUR
 from tests.real_prometheus import Samples
 from tests.worker_reports import report
 
-from queuescope.broker.reports import ActiveJob, Keys, Pool, RateLimited, WorkerReport, encode
+from queuescope.broker.redis.keys import Keys
+from queuescope.broker.reports import ActiveJob, Pool, RateLimited, WorkerReport, encode
 
 COUNTER = "ai_agents_worker_jobs_total"
 MIB = 2**20

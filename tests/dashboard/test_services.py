@@ -24,15 +24,11 @@ from tests.instrument.conftest import Worker as ShopWorker
 from tests.job_rows import count_rows
 from tests.real_broker import RealBroker
 
-from queuescope.broker.fleet import Worker, WorkerStatus
-from queuescope.broker.reports import (
-    DesiredState,
-    Keys,
-    WorkerReport,
-    decode_report,
-    encode,
-)
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.redis.keys import Keys
+from queuescope.broker.reports import WorkerReport, decode_report, encode
 from queuescope.broker.timings import WorkerTimings
+from queuescope.broker.worker import Worker, WorkerStatus
 from queuescope.dashboard.services import Services, open_services
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore

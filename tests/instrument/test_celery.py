@@ -21,9 +21,9 @@ from tests.ports import free_port
 
 from queuescope.errors import ConfigurationError
 from queuescope.instrument import instrument
-from queuescope.instrument.celery import METRICS_PORTS
 from queuescope.instrument.exporter import DEFAULT_PORT
 from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Origin
+from queuescope.instrument.metrics_ports import METRICS_PORTS
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 

@@ -18,8 +18,9 @@ from tests.instrument.test_orders import fleet
 from tests.job_rows import ended_jobs
 from tests.prepared_python import MachineClock
 
-from queuescope.broker.fleet import WorkerStatus
-from queuescope.broker.redis.broker import QueueReading, RedisBroker
+from queuescope.broker.protocol import QueueReading
+from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.worker import WorkerStatus
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 
@@ -175,11 +176,11 @@ def test_the_age_of_what_waits_is_known_by_what_the_senders_machine_reports(
     since = time.time()
     with scene.sent_by(scene.clock):
         scene.shop.send("nap", {"queue": "held"})
-    (unknown,) = broker.read(["held"])
+    (unknown,) = broker.queues(["held"])
     assert unknown.oldest_age_seconds is None
     assert HOUR - 60 < unknown.sender_ahead <= HOUR
-    broker.learn(broker.workers().reports)
-    (known,) = broker.read(["held"])
+    broker.workers()
+    (known,) = broker.queues(["held"])
     assert known.oldest_age_seconds is not None
     assert 0 <= known.oldest_age_seconds < time.time() - since + 3
     assert known.sender_ahead == pytest.approx(HOUR, abs=3)
@@ -193,7 +194,7 @@ def test_the_age_of_what_waits_is_known_by_how_it_came(
     queue = f"watched{ahead}"
 
     def look() -> QueueReading:
-        (reading,) = watching.read([queue])
+        (reading,) = watching.queues([queue])
         return reading
 
     with (

@@ -10,7 +10,8 @@ import pytest
 from tests.job_rows import ended_jobs
 
 from queuescope.broker.reports import label
-from queuescope.instrument.collector import Collector, History, Running
+from queuescope.instrument.collector import Collector, Running
+from queuescope.instrument.history_writer import HistoryWriter
 from queuescope.instrument.metrics import WorkerMetrics
 from queuescope.instrument.observation import Event, Observation
 from queuescope.jobs.job import Job, JobStatus
@@ -68,11 +69,11 @@ def test_an_attempt_counts_once_in_flight_until_its_end(
     collector: Collector, metrics: WorkerMetrics
 ) -> None:
     collector.note(observed(Event.STARTED))
-    collector.take_in()
+    collector.process_notes()
     assert in_flight(metrics) == 1.0
     for event in (Event.FAILED, Event.FAILED):
         collector.note(observed(event, at=T0 + 3))
-    collector.take_in()
+    collector.process_notes()
     assert outcome(metrics, "failed") == 1.0
     assert in_flight(metrics) == 0.0
 
@@ -128,7 +129,7 @@ def test_rows_survive_an_outage_of_the_history(metrics: WorkerMetrics, tmp_path:
     obstacle = tmp_path / "history"
     obstacle.write_text("in the way")
     store = JobStore(f"sqlite:///{obstacle / 'jobs.db'}")
-    history = History(store, metrics)
+    history = HistoryWriter(store, metrics)
     row = Job("j1", "nap", "acme", "orders", "w1", JobStatus.SUCCEEDED, finished_at=T0)
     history.add(row)
     history._flush()
@@ -140,7 +141,7 @@ def test_rows_survive_an_outage_of_the_history(metrics: WorkerMetrics, tmp_path:
 
 def test_rows_beyond_the_limit_are_counted_as_lost(metrics: WorkerMetrics, tmp_path: Path) -> None:
     store = JobStore(f"sqlite:///{tmp_path / 'jobs.db'}")
-    history = History(store, metrics, limit=3)
+    history = HistoryWriter(store, metrics, limit=3)
     for number in range(5):
         history.add(
             Job(

@@ -12,7 +12,7 @@ import redis
 from tests.instrument.conftest import Shop, until
 from tests.job_rows import ended_jobs, jobs_that_are
 
-from queuescope.broker.fleet import judge
+from queuescope.broker.fleet import fleet_of
 from queuescope.broker.redis.broker import RedisBroker
 from queuescope.jobs.job import LOST_WORKER, JobStatus
 
@@ -81,7 +81,7 @@ def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
     assert {job.id: job.is_redelivered for job in report.active} == {early: False, late: False}
     os.killpg(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
-    lost = until(lambda: judge(broker.workers(), broker.desired()).abandonments(), bool)
+    lost = until(lambda: fleet_of(broker.workers(), broker.desired()).lost_jobs(), bool)
     (left,) = [one for one in lost if one.worker == name]
     ended = worker.store.abandon(name, before=left.before, redelivers=left.redelivers)
     assert ended == {JobStatus.RETRYING: 1, JobStatus.LOST: 1}

@@ -19,8 +19,9 @@ from tests.ports import free_port
 from tests.real_broker import RealBroker
 from tests.worker_reports import report
 
-from queuescope.broker.fleet import WorkerStatus
-from queuescope.broker.reports import Keys, encode
+from queuescope.broker.redis.keys import Keys
+from queuescope.broker.reports import encode
+from queuescope.broker.worker import WorkerStatus
 from queuescope.instrument.metrics import CATALOGUE, Origin
 
 DEPTH = "ai_agents_queue_depth"

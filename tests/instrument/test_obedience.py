@@ -12,8 +12,9 @@ import redis
 from tests.instrument.conftest import Evidence, Shop, until
 from tests.real_broker import RealBroker
 
+from queuescope.broker.desired import DesiredState
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.reports import DesiredState, WorkerReport
+from queuescope.broker.reports import WorkerReport
 from queuescope.errors import BrokerError
 
 PREFORK = ("--pool", "prefork")
@@ -56,7 +57,7 @@ def reported_after(broker: RedisBroker, worker: str, moment: float) -> WorkerRep
 
 
 def depth_of(broker: RedisBroker, queue: str) -> int:
-    return broker.read([queue])[0].depth
+    return broker.queues([queue])[0].depth
 
 
 @POOLS
@@ -89,7 +90,7 @@ def test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_e
     assert report_of(broker, "w1@shop").queues == ("express", "orders")  # type: ignore[union-attr]
     broker.publish(DesiredState(revision=2))
     until(lambda: len(evidence.words), lambda count: count >= 10)
-    until(lambda: broker.read(["orders"])[0].unacknowledged, lambda count: count == 0)
+    until(lambda: broker.queues(["orders"])[0].unacknowledged, lambda count: count == 0)
     assert evidence.words[:2] == ["long", "sibling"]
     assert sorted(evidence.words[2:]) == [f"o{number}" for number in range(8)]
     if pool != "solo":

@@ -12,14 +12,12 @@ import pytest
 import redis
 from tests.instrument.conftest import QUICK, Evidence, Shop, until
 
-from queuescope.broker.fleet import Fleet, WorkerStatus, judge
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import Fleet, fleet_of
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.remote_control import WorkerCommands
-from queuescope.broker.reports import (
-    DesiredState,
-    RetryAnswer,
-    report_field,
-)
+from queuescope.broker.redis.keys import report_field
+from queuescope.broker.requeue import RetryAnswer
+from queuescope.broker.worker import WorkerStatus
 from queuescope.errors import OutcomeUnknownError, RefusedError
 from queuescope.jobs.job import JobStatus
 from queuescope.operations.jobs import RevokeJob, ScalePool
@@ -36,14 +34,14 @@ def broker(broker_url: str) -> Iterator[RedisBroker]:
 
 
 @pytest.fixture
-def commands(broker: RedisBroker, broker_url: str) -> Iterator[WorkerCommands]:
-    made = WorkerCommands(broker_url, broker, timeout_seconds=60)
+def commands(broker: RedisBroker, broker_url: str) -> Iterator[RedisBroker]:
+    made = RedisBroker(broker_url, answer_seconds=60)
     yield made
     made.close()
 
 
 def fleet(broker: RedisBroker) -> Fleet:
-    return judge(broker.workers(), broker.desired(), broker.read(["orders", "express"]))
+    return fleet_of(broker.workers(), broker.desired(), broker.queues(["orders", "express"]))
 
 
 def name_of(shop: Shop) -> str:
@@ -51,7 +49,7 @@ def name_of(shop: Shop) -> str:
 
 
 def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
-    shop: Shop, broker: RedisBroker, commands: WorkerCommands, evidence: Evidence
+    shop: Shop, broker: RedisBroker, commands: RedisBroker, evidence: Evidence
 ) -> None:
     worker = shop.start_worker("-c", "2")
     name = name_of(shop)
@@ -100,7 +98,7 @@ def _size(worker: object) -> int:
 def test_a_pool_that_cannot_be_scaled_says_so_before_it_is_asked(
     shop: Shop,
     broker: RedisBroker,
-    commands: WorkerCommands,
+    commands: RedisBroker,
     option: str,
     words: tuple[str, str],
 ) -> None:
@@ -117,10 +115,10 @@ def test_a_pool_that_cannot_be_scaled_says_so_before_it_is_asked(
 def test_a_worker_that_is_not_there_leaves_the_outcome_unknown(
     broker: RedisBroker, broker_url: str
 ) -> None:
-    commands = WorkerCommands(broker_url, broker, timeout_seconds=1.0)
+    commands = RedisBroker(broker_url, answer_seconds=1.0)
     with pytest.raises(OutcomeUnknownError, match="did not answer"):
         commands.scale("nobody@shop", 4)
-    assert commands.retry("nobody@shop", [("a", "nap")], "act") == {"a": RetryAnswer.UNKNOWN}
+    assert commands.requeue("nobody@shop", [("a", "nap")], "act") == {"a": RetryAnswer.UNKNOWN}
     commands.close()
 
 
@@ -135,27 +133,28 @@ def test_an_order_that_is_read_too_late_has_no_effect(
     job_id = _failed(broker, broker_url)
     evidence.send_long(shop, "long")
     until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
-    commands = WorkerCommands(broker_url, broker, timeout_seconds=1.0)
-    assert commands.retry(name, [(job_id, "fail")], "late") == {job_id: RetryAnswer.UNKNOWN}
+    commands = RedisBroker(broker_url, answer_seconds=1.0)
+    assert commands.requeue(name, [(job_id, "fail")], "late") == {job_id: RetryAnswer.UNKNOWN}
     evidence.release()
     worker.ended(2)
     shop.send("nap")
     worker.ended(3)
     with redis.Redis.from_url(broker_url) as client:
-        assert not client.exists(broker.keys.sent_again("late", job_id))
+        assert not client.exists(broker.connection.keys.sent_again("late", job_id))
     commands.close()
 
 
 def _failed(broker: RedisBroker, broker_url: str) -> str:
     with redis.Redis.from_url(broker_url) as client:
         kept = until(
-            lambda: client.zrange(broker.keys.arguments, 0, -1), lambda found: len(found) == 1
+            lambda: client.zrange(broker.connection.keys.arguments, 0, -1),
+            lambda found: len(found) == 1,
         )
     return bytes(kept[0]).decode()
 
 
 def test_a_failed_job_is_sent_again_once_with_the_arguments_that_were_kept(
-    shop: Shop, broker: RedisBroker, commands: WorkerCommands, broker_url: str, tmp_path: Path
+    shop: Shop, broker: RedisBroker, commands: RedisBroker, broker_url: str, tmp_path: Path
 ) -> None:
     worker = shop.start_worker(SHOP_OPTIONS="dict(keep_arguments=True)")
     path = tmp_path / "evidence"
@@ -164,7 +163,7 @@ def test_a_failed_job_is_sent_again_once_with_the_arguments_that_were_kept(
     assert _failed(broker, broker_url) == job_id
     name = name_of(shop)
     for _ in range(2):
-        answers = commands.retry(name, [(job_id, "fail_once"), ("unknown", "nap")], "act1")
+        answers = commands.requeue(name, [(job_id, "fail_once"), ("unknown", "nap")], "act1")
         assert answers["unknown"] is RetryAnswer.NOT_KEPT
     assert answers[job_id] is RetryAnswer.ALREADY
     worker.ended(2)
@@ -175,24 +174,24 @@ def test_a_failed_job_is_sent_again_once_with_the_arguments_that_were_kept(
         lambda: worker.store.get(job_id), lambda job: job is not None and job.status == "succeeded"
     )
     # Another act may do it again.
-    assert commands.retry(name, [(job_id, "fail_once")], "act2")[job_id] is RetryAnswer.SENT
+    assert commands.requeue(name, [(job_id, "fail_once")], "act2")[job_id] is RetryAnswer.SENT
     worker.ended(3)
 
 
 def test_arguments_are_not_kept_unless_the_project_wants_it(
-    shop: Shop, broker: RedisBroker, commands: WorkerCommands, broker_url: str
+    shop: Shop, broker: RedisBroker, commands: RedisBroker, broker_url: str
 ) -> None:
     worker = shop.start_worker()
     job_id = shop.send("fail", tenant="acme")
     worker.ended(1)
     with pytest.raises(RefusedError, match="has not said"):
-        commands.retry(name_of(shop), [(job_id, "fail")], "act1")
+        commands.requeue(name_of(shop), [(job_id, "fail")], "act1")
     with redis.Redis.from_url(broker_url) as client:
         assert client.keys("queuescope:arguments*") == []
 
 
 def test_a_projects_own_function_sends_a_job_again(
-    shop: Shop, commands: WorkerCommands, tmp_path: Path
+    shop: Shop, commands: RedisBroker, tmp_path: Path
 ) -> None:
     path = tmp_path / "evidence"
     own = (
@@ -203,21 +202,21 @@ def test_a_projects_own_function_sends_a_job_again(
     worker = shop.start_worker(SHOP_OPTIONS=own)
     # It is ready for jobs a moment before it hears orders.
     until(lambda: _pool_runs(shop, name_of(shop)), lambda jobs: jobs == [])
-    answers = commands.retry(name_of(shop), [("a", "fail"), ("b", "fail")], "act1")
+    answers = commands.requeue(name_of(shop), [("a", "fail"), ("b", "fail")], "act1")
     assert answers == {"a": RetryAnswer.SENT, "b": RetryAnswer.FAILED}
     worker.ended(1)
     assert path.read_text("utf-8") == "afail\n"
 
 
 def test_a_revoked_job_is_ended_where_it_runs(
-    shop: Shop, broker: RedisBroker, commands: WorkerCommands
+    shop: Shop, broker: RedisBroker, commands: RedisBroker
 ) -> None:
     worker = shop.start_worker()
     job_id = shop.send("nap", seconds=120)
     name = name_of(shop)
     until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
     broker.revoke([job_id])
-    assert commands.revoke([job_id], terminate=True) == (name,)
+    assert commands.announce_revoked([job_id], terminate=True) == (name,)
     worker.ended(1)
     row = until(
         lambda: worker.store.get(job_id), lambda job: job is not None and job.status != "started"
@@ -231,11 +230,11 @@ def test_a_job_in_a_pool_of_threads_is_not_called_ended(
 ) -> None:
     worker = shop.start_worker("--pool", "threads")
     # It waits for all workers, however many there are.
-    commands = WorkerCommands(broker_url, broker, timeout_seconds=4)
+    commands = RedisBroker(broker_url, answer_seconds=4)
     job_id = evidence.send_long(shop, "long")
     name = name_of(shop)
     until(lambda: fleet(broker).running(job_id), lambda found: found is not None)
-    effect = RevokeJob(broker, commands, lambda: fleet(broker))
+    effect = RevokeJob(commands, lambda: fleet(broker))
     for terminate in (True, False):
         with pytest.raises(RefusedError, match=f"{name} runs this job and cannot end it"):
             effect.count(Request.revoke(job_id, terminate=terminate))
@@ -279,7 +278,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     assert lost.report.active[0].id == job_id
     assert seen.has_lost(name, job_id, row.started_at) is True
     assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
-    (left,) = seen.abandonments()
+    (left,) = seen.lost_jobs()
     assert not left.redelivers
     assert worker.store.abandon(left.worker, before=left.before, redelivers=left.redelivers) == {
         JobStatus.RETRYING: 0,
@@ -289,13 +288,13 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     assert closed is not None
     assert (closed.status, closed.error_class) == (JobStatus.LOST, "WorkerLostError")
     # As it will be when the stated time has passed.
-    assert broker.drop_workers() == 0
+    assert broker.drop_reports() == 0
     with redis.Redis.from_url(broker_url) as client:
         old = msgspec.structs.replace(lost.report, at=lost.report.at - QUICK.drop_seconds)
         field = report_field(name, old.boot_id)
-        client.hset(broker.keys.workers, field, msgspec.json.encode(old))
+        client.hset(broker.connection.keys.workers, field, msgspec.json.encode(old))
         assert broker.workers().reports == ()
         assert [report.worker for report in broker.workers().forgotten] == [name]
-        assert broker.drop_workers(keep=[name]) == 0
-        assert broker.drop_workers() == 1
-        assert client.hlen(broker.keys.workers) == 0
+        assert broker.drop_reports(keep=[name]) == 0
+        assert broker.drop_reports() == 1
+        assert client.hlen(broker.connection.keys.workers) == 0

@@ -8,8 +8,8 @@ import pytest
 from tests.instrument.conftest import Scrape, Shop, until
 from tests.job_rows import ended_jobs
 
-from queuescope.broker.redis.broker import CLOCK_HEADER, DUE_HEADER
-from queuescope.instrument.celery import FIRST_DUE_HEADER
+from queuescope.broker.headers import CLOCK_HEADER, DUE_HEADER
+from queuescope.instrument.due_headers import FIRST_DUE_HEADER
 from queuescope.jobs.job import Job, JobStatus
 
 JOBS = "ai_agents_enhancement_jobs_total"

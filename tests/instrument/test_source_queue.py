@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from tests.instrument.conftest import Evidence, Shop, Worker, until
-from tests.real_broker import RealBroker
+from tests.real_broker import RealBroker, connection_of
 
+from queuescope.broker.desired import DesiredState
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.remote_control import WorkerCommands
-from queuescope.broker.reports import DesiredState, RetryAnswer, WorkerReport
+from queuescope.broker.reports import WorkerReport
+from queuescope.broker.requeue import RetryAnswer
 from queuescope.errors import RefusedError
 from queuescope.jobs.job import Job
 from queuescope.operations.access import Access, Actor, Origin
@@ -123,11 +124,11 @@ def test_a_job_is_of_the_queue_that_it_was_taken_from(
     assert counted == {*wanted.values()}
 
     # A retry reaches the queue, and it alone, by whatever key the job came.
-    commands = WorkerCommands(server.url, broker, timeout_seconds=30)
+    commands = RedisBroker(server.url, answer_seconds=30)
     for word, job_id in sent.items():
-        kept = broker.keys.arguments_of(job_id)
-        until(partial(broker.reader.exists, kept), bool)
-        answers = commands.retry(name, [(job_id, "mark")], f"act-{word}")
+        kept = broker.connection.keys.arguments_of(job_id)
+        until(partial(broker.connection.reader.exists, kept), bool)
+        answers = commands.requeue(name, [(job_id, "mark")], f"act-{word}")
         assert answers == {job_id: RetryAnswer.SENT}
     commands.close()
     worker.ended(2 * len(sent) + 2)
@@ -155,7 +156,7 @@ def test_a_broadcast_waits_nowhere(studio: Shop, server: RealBroker, tmp_path: P
         (worker,) = context.fleet().alive
         assert worker.report.queues == ("letters", "news_copy")
         assert worker.report.broadcasts == ("news_copy",)
-        context.broker.reader.lpush("news_copy", "nobody takes it")
+        connection_of(context.broker).reader.lpush("news_copy", "nobody takes it")
         seen = read_broker(context)
         assert [reading.queue for reading in seen.queues] == ["letters"]
         assert seen.depth == 0
@@ -176,18 +177,18 @@ def test_a_paused_queue_of_a_topic_begins_nothing_and_gives_back_to_itself_alone
     name = f"w{studio._count}@shop"
     until(lambda: _report(broker, name).reserved.get("media_jobs"), lambda count: count == 4)
     # Which of the two queues it came from, the broker does not say of a delivered message.
-    unacknowledged = [r.unacknowledged for r in broker.read(["media_jobs", "copies", "letters"])]
+    unacknowledged = [r.unacknowledged for r in broker.queues(["media_jobs", "copies", "letters"])]
     assert unacknowledged == [None, None, 0]
     broker.publish(DesiredState(revision=1, paused=("media_jobs",)))
     until(lambda: _report(broker, name), lambda r: r.revision == 1 and not r.reserved)
     evidence.release()
     until(lambda: _report(broker, name), lambda r: not r.active_count and r.processed == 1)
     assert evidence.words == ["long"]
-    assert [r.depth for r in broker.read(["media_jobs", "copies"])] == [6, 7]
+    assert [r.depth for r in broker.queues(["media_jobs", "copies"])] == [6, 7]
     broker.publish(DesiredState(revision=2))
     until(lambda: len(evidence.words), lambda count: count == 7)
     assert evidence.words == ["long", *(f"m{n}" for n in range(len(sent)))]
-    assert [r.depth for r in broker.read(["media_jobs", "copies"])] == [0, 7]
+    assert [r.depth for r in broker.queues(["media_jobs", "copies"])] == [0, 7]
 
 
 def _is_sent_again(job: Job | None) -> bool:

@@ -12,8 +12,9 @@ from threading import Barrier
 import pytest
 import redis
 from tests.instrument.conftest import Shop, Worker, until
+from tests.real_broker import connection_of
 
-from queuescope.broker.reports import KeptJob, RetryAnswer, encode
+from queuescope.broker.requeue import KeptJob, RetryAnswer, encode_kept_job
 from queuescope.errors import RefusedError
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
@@ -155,7 +156,7 @@ def test_a_job_is_sent_again_by_its_own_project_though_another_has_the_same_type
     assert town.failed(only_mill).queue == "bread"
     assert town.failed(only_mill).routing_key == "baked"
     with redis.Redis.from_url(town.broker_url) as client:
-        kept = town.context.broker.keys.arguments_of(of_shop)
+        kept = connection_of(town.context.broker).keys.arguments_of(of_shop)
         until(lambda: client.exists(kept), lambda count: count == 1)
     outcome = town.retry(of_shop, of_mill, only_mill)
     assert outcome.count == 3
@@ -223,7 +224,9 @@ def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -
     town.record("kept-vanished", "closed_down", "orders")
     kept = KeptJob(id="kept-vanished", name="closed_down", queue="orders", args=[], kwargs={})
     with redis.Redis.from_url(town.broker_url) as client:
-        client.set(town.context.broker.keys.arguments_of(kept.id), encode(kept))
+        client.set(
+            connection_of(town.context.broker).keys.arguments_of(kept.id), encode_kept_job(kept)
+        )
         for job_id, words in (
             ("unserved", "fail_once from queue elsewhere"),
             ("vanished", "closed_down from queue mill"),
@@ -245,27 +248,27 @@ def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -
 def test_a_worker_leaves_alone_what_is_not_of_its_project(town: Town) -> None:
     """Also when a dashboard of before does not say the queue."""
     before = town.sent_by_the_mill
-    commands = town.context.commands
+    broker = town.context.broker
     jobs = [("x", "nap"), ("y", "fail_once")]
-    assert commands.retry(MILL_NAME, jobs, "act", queues={"y": "orders"}) == {
+    assert broker.requeue(MILL_NAME, jobs, "act", queues={"y": "orders"}) == {
         "x": RetryAnswer.NOT_MINE,
         "y": RetryAnswer.NOT_MINE,
     }
     assert town.sent_by_the_mill == before
     # Nothing has marked it as sent.
-    assert commands.retry(MILL_NAME, [("y", "fail_once")], "act") == {"y": RetryAnswer.SENT}
+    assert broker.requeue(MILL_NAME, [("y", "fail_once")], "act") == {"y": RetryAnswer.SENT}
 
 
 def test_what_could_not_be_sent_is_not_called_sent_when_it_is_asked_again(town: Town) -> None:
-    commands = town.context.commands
+    broker = town.context.broker
     broken = town.mill.folder / "broken"
     broken.touch()
     for _ in range(2):
-        said = commands.retry(MILL_NAME, [("z", "grind")], "once")
+        said = broker.requeue(MILL_NAME, [("z", "grind")], "once")
         assert said == {"z": RetryAnswer.FAILED}
     broken.unlink()
-    assert commands.retry(MILL_NAME, [("z", "grind")], "once") == {"z": RetryAnswer.SENT}
-    assert commands.retry(MILL_NAME, [("z", "grind")], "once") == {"z": RetryAnswer.ALREADY}
+    assert broker.requeue(MILL_NAME, [("z", "grind")], "once") == {"z": RetryAnswer.SENT}
+    assert broker.requeue(MILL_NAME, [("z", "grind")], "once") == {"z": RetryAnswer.ALREADY}
     assert town.sent_by_the_mill.count("z grind") == 3
 
 
@@ -299,5 +302,5 @@ def test_a_worker_of_before_understands_the_order(
     with closing(old), closing(town.shop.app()) as app:
         old.start_worker("-n", OLD_NAME, "-Q", "aside")
         until(lambda: app.control.inspect([OLD_NAME], timeout=1).ping() or {}, bool)
-        said = town.context.commands.retry(OLD_NAME, [("a", "nap")], "act", queues={"a": "aside"})
+        said = town.context.broker.requeue(OLD_NAME, [("a", "nap")], "act", queues={"a": "aside"})
     assert said == {"a": RetryAnswer.SENT}

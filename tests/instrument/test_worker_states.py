@@ -15,9 +15,9 @@ from tests.instrument.conftest import QUICK, Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 from tests.prepared_python import MachineClock
 
-from queuescope.broker.fleet import Worker as Judged
-from queuescope.broker.fleet import WorkerStatus
 from queuescope.broker.redis.broker import RedisBroker
+from queuescope.broker.worker import Worker as Judged
+from queuescope.broker.worker import WorkerStatus
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 from queuescope.watch.reconciler import JobReconciler
@@ -73,11 +73,11 @@ def test_jobs_with_a_countdown_are_scheduled_and_wait_again_after_a_clean_stop(
     assert everything is not None
     assert everything.next_at is not None
     assert before + 599 < everything.next_at < time.time() + 601
-    assert [q.depth for q in broker.read(["express", "orders"])] == [0, 0]
+    assert [q.depth for q in broker.queues(["express", "orders"])] == [0, 0]
     end(worker, signal.SIGTERM)
     assert fleet(broker).scheduled() is None
     # The broker has them again, and none of them has waited longer than it should.
-    readings = broker.read(["express", "orders"])
+    readings = broker.queues(["express", "orders"])
     assert [(q.depth, q.oldest_age_seconds, q.unacknowledged) for q in readings] == [
         (10, 0.0, 0),
         (40, 0.0, 0),
@@ -161,7 +161,7 @@ def test_a_rate_limit_holds_jobs_back_and_is_no_stall(
     seen = judged(broker, lambda w: w.status is WorkerStatus.RATE_LIMITED)
     assert seen.reason == "A rate limit holds back 4 jobs of nap (1 an hour)."
     assert seen.report.reserved == {"orders": 4}
-    (waiting,) = broker.read(["orders"])
+    (waiting,) = broker.queues(["orders"])
     assert waiting.depth == 3
     app.control.rate_limit("nap", 0, reply=True, timeout=10, limit=1)
     app.close()
@@ -264,7 +264,7 @@ def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
     assert row is not None
     assert row.status is JobStatus.LOST
     with redis.Redis.from_url(shop.broker_url) as client:
-        until(lambda: client.hlen(broker.keys.workers), lambda count: count == 1)
+        until(lambda: client.hlen(broker.connection.keys.workers), lambda count: count == 1)
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
@@ -303,7 +303,7 @@ def test_a_worker_whose_clock_is_off_puts_the_times_of_its_jobs_right(
     assert row.started_at is not None
     alive = judged(broker, lambda w: w.report.active_count == 1)
     assert abs(alive.clock_off_seconds - ahead) < 5
-    assert alive.puts_times_right
+    assert alive.corrects_times
     assert alive.age_seconds(alive.report.active[0]) < time.time() - before + 1
     fleet_now = fleet(broker)
     assert fleet_now.has_lost(alive.name, running, row.started_at) is False

@@ -224,7 +224,7 @@ def _chosen(context: OperationsContext, rng: random.Random, jobs: int) -> Reques
         case 2:
             return Request.purge(queue)
         case 3:
-            purges = [purge.id for purge in context.quarantine.purges() if not purge.is_restored]
+            purges = [purge.id for purge in context.purges.kept().purges if not purge.is_restored]
             return Request.restore(rng.choice(purges)) if purges else Request.purge(queue)
         case 4:
             return Request.retry([f"job{rng.randrange(jobs)}"])

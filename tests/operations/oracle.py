@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.real_broker import connection_of, layout_of
+
 from queuescope.broker.purge_file import pieces
 from queuescope.operations.audit import Entry, Phase, Result, Search
 from queuescope.operations.context import OperationsContext
@@ -75,7 +77,7 @@ def _of(acts: dict[str, Act], operation: str) -> Iterator[tuple[str, Act]]:
 
 
 def _purges(context: OperationsContext, acts: dict[str, Act]) -> Iterator[str]:
-    purges = {purge.id: purge for purge in context.quarantine.purges()}
+    purges = {purge.id: purge for purge in context.purges.kept().purges}
     for purge in purges.values():
         act = acts.get(purge.id)
         if act is None or act.intent.event.at_ms > purge.at * 1000 + _CLOCKS_MS:
@@ -101,9 +103,11 @@ def _messages(
 ) -> Iterator[str]:
     found: Counter[str] = Counter()
     for queue in queues:
-        for key in context.broker.list_keys(queue):
-            found.update(_name(raw) for raw in context.broker.reader.lrange(key, 0, -1))
-    for purge in context.quarantine.purges():
+        for key in layout_of(context.broker).lists(queue):
+            found.update(
+                _name(raw) for raw in connection_of(context.broker).reader.lrange(key, 0, -1)
+            )
+    for purge in context.purges.kept().purges:
         if not purge.is_restored:
             found.update(_name(raw) for _, piece in pieces(purge.path) for _, raw in piece)
     if found != Counter(fed):
@@ -130,7 +134,10 @@ def _retries(acts: dict[str, Act], sent: Sequence[str]) -> Iterator[str]:
 
 def _revocations(context: OperationsContext, acts: dict[str, Act]) -> Iterator[str]:
     revoked = {
-        _name(raw) for raw in context.broker.reader.zrange(context.broker.keys.revoked, 0, -1)
+        _name(raw)
+        for raw in connection_of(context.broker).reader.zrange(
+            connection_of(context.broker).keys.revoked, 0, -1
+        )
     }
     wanted = {act.target.removeprefix("job "): act for _, act in _of(acts, "revoke")}
     yield from (f"{job} was revoked without an intent" for job in revoked - set(wanted))

@@ -16,10 +16,10 @@ import pytest
 from celery import Celery
 from sqlalchemy import make_url
 from tests.prepared_python import MachineClock
-from tests.real_broker import RealBroker
+from tests.real_broker import RealBroker, connection_of
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.broker.reports import DesiredState
+from queuescope.broker.desired import DesiredState
 from queuescope.errors import AuditError, BrokerError, RefusalReason, RefusedError
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.audit import Outcome, Phase, Result, Search
@@ -64,7 +64,7 @@ def send(server: RealBroker) -> Iterator[Callable[[str, int], None]]:
 
 
 def depths(context: OperationsContext) -> dict[str, int]:
-    return {reading.queue: reading.depth for reading in context.broker.read(QUEUES)}
+    return {reading.queue: reading.depth for reading in context.broker.queues(QUEUES)}
 
 
 def do(context: OperationsContext, request: Request, actor: Actor = ADA) -> Outcome:
@@ -119,7 +119,7 @@ def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
 def test_a_broker_that_forgot_is_told_again(open_context: OpenContext) -> None:
     context = open_context()
     do(context, Request.pause("orders"))
-    context.broker.reader.flushall()
+    connection_of(context.broker).reader.flushall()
     context.tidy()
     assert context.broker.desired().paused == ("orders",)
     # Somebody wrote there by hand.
@@ -155,7 +155,7 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
     # A broker that loses its copy is told once, by whoever sees it first.
     do(first, Request.pause("orders"))
     second.tidy()
-    first.broker.reader.flushall()
+    connection_of(first.broker).reader.flushall()
     for _ in range(3):
         second.tidy()
         first.tidy()
@@ -222,7 +222,7 @@ def nothing_happens(context: OperationsContext, act: Callable[[], object]) -> st
         act()
     assert depths(context) == {"orders": 3, "express": 0}
     assert context.broker.desired() == DesiredState()
-    assert context.broker.reader.keys("queuescope:*") == []
+    assert connection_of(context.broker).reader.keys("queuescope:*") == []
     return str(caught.value)
 
 
@@ -289,7 +289,7 @@ def act(context, plan):
         said = f"{outcome.result}: {outcome.detail}"
     except AuditError as exc:
         said = f"refused: {exc}"
-    print(context.broker.read(["orders"])[0].depth, said, flush=True)
+    print(context.broker.queues(["orders"])[0].depth, said, flush=True)
 
 with context(disk.parent, disk) as purges_there:
     plan = purges_there.operations.plan(ada, purge)
@@ -443,11 +443,11 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     send("orders", 12)
     purge_id = do(context, Request.purge("orders")).act
     restore = Request.restore(purge_id)
-    record = context.broker.keys.purged(purge_id)
+    record = connection_of(context.broker).keys.purged(purge_id)
     file = tmp_path / "purged" / f"{purge_id}.jsonl"
     restored_file = file.with_name(f"{purge_id}.restored.jsonl")
     kept = file.read_bytes()
-    as_purged: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
+    as_purged: dict[Any, Any] = {**connection_of(context.broker).reader.hgetall(record)}
 
     def said(elsewhere: OperationsContext = context) -> str:
         warning = read_purges(elsewhere).warnings.get(purge_id, "")
@@ -458,7 +458,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     assert said() == ""
     # The broker loses its data between the plan and the act.
     early = context.operations.plan(ADA, restore)
-    context.broker.reader.flushall()
+    connection_of(context.broker).reader.flushall()
     for typed in ("", purge_id):
         with pytest.raises(RefusedError, match="does not know this purge") as caught:
             context.operations.act(ADA, restore, early.token, typed)
@@ -487,17 +487,17 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     restored_file.rename(file)
 
     # The broker of before the restore: the audit knows better.
-    context.broker.reader.delete(record)
-    context.broker.reader.hset(record, mapping=as_purged)
+    connection_of(context.broker).reader.delete(record)
+    connection_of(context.broker).reader.hset(record, mapping=as_purged)
     assert "restored by ada at" in said()
     assert "came back from an older backup" in said()
-    context.broker.reader.delete(record)
+    connection_of(context.broker).reader.delete(record)
     assert "The audit says that it was restored by ada at" in said()
     # The dashboard lost its database as well.
     anew = open_context(f"sqlite:///{tmp_path / 'anew.db'}")
     assert "The audit does not know this purge either." in said(anew)
     # The record of another purge under this name says nothing of this one.
-    context.broker.reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
+    connection_of(context.broker).reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
     with pytest.raises(RefusedError, match="nobody knows what is back already"):
         context.operations.plan(ADA, restore)
     assert depths(context)["orders"] == 12
@@ -508,19 +508,19 @@ import os, signal, sys
 from pathlib import Path
 
 from queuescope.operations.access import Access, Actor, Origin
-from queuescope.broker.redis.purges import Quarantine
+from queuescope.broker.redis.purges import RedisPurgeSteps
 from queuescope.operations.request import Request
 from queuescope.operations.context import OperationsContext
 
 broker_url, folder, purge_id = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-put_back = Quarantine._put_back
+put_back = RedisPurgeSteps.put_back
 
-def die_at_the_second_piece(self, client, purge, offset, piece):
+def die_at_the_second_piece(self, purge, offset, piece):
     if offset:
         os.kill(os.getpid(), signal.SIGKILL)
-    return put_back(self, client, purge, offset, piece)
+    return put_back(self, purge, offset, piece)
 
-Quarantine._put_back = die_at_the_second_piece
+RedisPurgeSteps.put_back = die_at_the_second_piece
 with OperationsContext(
     broker_url=broker_url, store_url=f"sqlite:///{folder / 'operations.db'}",
     folder=folder / "purged", access=Access(admins=["ada"]), queues=["express", "orders"],
@@ -536,10 +536,10 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     """Only where the broker has been up ever since does its count hold without doubt."""
     context = open_context()
     messages = [f'{{"headers": {{"id": "{number}"}}}}' for number in range(2500)]
-    context.broker.reader.rpush("orders", *messages)
+    connection_of(context.broker).reader.rpush("orders", *messages)
     purge_id = do(context, Request.purge("orders")).act
-    restore, record = Request.restore(purge_id), context.broker.keys.purged(purge_id)
-    as_purged: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
+    restore, record = Request.restore(purge_id), connection_of(context.broker).keys.purged(purge_id)
+    as_purged: dict[Any, Any] = {**connection_of(context.broker).reader.hgetall(record)}
     killed = subprocess.run(
         [sys.executable, "-c", _KILLED_RESTORE, server.url, str(tmp_path), purge_id], check=False
     )
@@ -568,13 +568,13 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     assert said(anew).startswith("A restore was cut off, and the broker has been started anew")
 
     # The broker of before the restore.
-    as_cut_off: dict[Any, Any] = {**context.broker.reader.hgetall(record)}
-    context.broker.reader.delete(record)
-    context.broker.reader.hset(record, mapping=as_purged)
+    as_cut_off: dict[Any, Any] = {**connection_of(context.broker).reader.hgetall(record)}
+    connection_of(context.broker).reader.delete(record)
+    connection_of(context.broker).reader.hset(record, mapping=as_purged)
     assert "does not remember it" in said()
-    context.broker.reader.delete(record)
+    connection_of(context.broker).reader.delete(record)
     assert "The audit says that it may have been restored by ada at" in said()
-    context.broker.reader.hset(record, mapping=as_cut_off)
+    connection_of(context.broker).reader.hset(record, mapping=as_cut_off)
 
     # It goes on where it was cut off, once that is confirmed, and all is said and done.
     outcome = do(context, restore)

@@ -11,8 +11,8 @@ import pytest
 import redis
 from tests.real_broker import RealBroker
 
+from queuescope.broker.purges import Purges
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.purges import Quarantine
 from queuescope.errors import PurgeError
 
 PURGES = "queuescope:purges"
@@ -20,9 +20,9 @@ DEEP = b"[" * 20_000
 
 
 @pytest.fixture
-def quarantine(server: RealBroker, tmp_path: Path) -> Iterator[Quarantine]:
+def purges(server: RealBroker, tmp_path: Path) -> Iterator[Purges]:
     broker = RedisBroker(server.url, timeout_seconds=30)
-    yield Quarantine(broker, tmp_path / "purged")
+    yield Purges(broker, tmp_path / "purged")
     broker.close()
 
 
@@ -40,7 +40,7 @@ def cut_off(client: redis.Redis, purge_id: str, **changes: Any) -> None:
 
 
 def test_foreign_members_hold_up_no_purge_that_was_cut_off(
-    quarantine: Quarantine, client: redis.Redis
+    purges: Purges, client: redis.Redis
 ) -> None:
     cut_off(client, "a-first")
     damaged: dict[str, dict[str, Any]] = {
@@ -60,43 +60,41 @@ def test_foreign_members_hold_up_no_purge_that_was_cut_off(
     cut_off(client, "z-last")
     for _ in range(2):
         with pytest.raises(PurgeError, match="an unfinished purge cannot be completed"):
-            quarantine.recover()
-        assert {purge.id for purge in quarantine.purges()} == {"a-first", "z-last"}
+            purges.recover()
+        assert {purge.id for purge in purges.kept().purges} == {"a-first", "z-last"}
     # Nothing of the others was thrown away.
     for purge_id in damaged:
         assert client.llen(f"queuescope:purged:{purge_id}:0") == 1
-    assert quarantine.restore("z-last").now == 1
+    assert purges.restore("z-last").now == 1
     assert client.lrange("orders", 0, -1) == [b"message of z-last"]
 
 
-def test_messages_of_any_size_are_kept(quarantine: Quarantine, client: redis.Redis) -> None:
+def test_messages_of_any_size_are_kept(purges: Purges, client: redis.Redis) -> None:
     """More than any one answer may be long, together and each."""
     messages = [b"s" * 20, b"l" * 17 * 2**20, *(b"m" * 300_000 for _ in range(60))]
     client.rpush("orders", *messages)
-    purged = quarantine.purge("orders", "large")
+    purged = purges.purge("orders", "large")
     assert purged.purge.count == len(messages)
     assert client.llen("orders") == 0
-    assert quarantine.restore("large").now == len(messages)
+    assert purges.restore("large").now == len(messages)
     assert [client.lindex("orders", index) for index in range(len(messages))] == messages
 
 
-def test_a_file_whose_head_was_edited_is_not_restored(
-    quarantine: Quarantine, client: redis.Redis
-) -> None:
+def test_a_file_whose_head_was_edited_is_not_restored(purges: Purges, client: redis.Redis) -> None:
     """Its messages would go to another queue. One of an earlier version proves no head."""
     client.rpush("orders", "message")
-    purged = quarantine.purge("orders", "edited").purge
+    purged = purges.purge("orders", "edited").purge
     assert purged.is_proven
     whole = purged.path.read_text()
     purged.path.write_text(whole.replace('"orders"', '"payments"'))
-    assert quarantine.shelf().damaged == ("edited.jsonl",)
+    assert purges.kept().damaged == ("edited.jsonl",)
     with pytest.raises(PurgeError, match="the head of the file of a purge was changed"):
-        quarantine.restore("edited")
+        purges.restore("edited")
     assert not client.exists("orders", "payments")
     head, message, tail = whole.splitlines()
     former = {key: value for key, value in json.loads(tail).items() if key != "head"}
     purged.path.write_text("\n".join((head, message, json.dumps(former), "")))
-    (old,) = quarantine.purges()
+    (old,) = purges.kept().purges
     assert not old.is_proven
-    assert quarantine.restore("edited").now == 1
+    assert purges.restore("edited").now == 1
     assert client.lrange("orders", 0, -1) == [b"message"]

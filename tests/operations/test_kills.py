@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.operations.kills import QUEUES, run
 from tests.operations.oracle import judge_all
-from tests.real_broker import RealBroker
+from tests.real_broker import RealBroker, connection_of
 
-from queuescope.broker.reports import DesiredState
+from queuescope.broker.desired import DesiredState
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
@@ -37,8 +37,8 @@ def context(tmp_path: Path) -> Iterator[OperationsContext]:
             queues=QUEUES,
         ) as made,
     ):
-        made.broker.reader.lpush("q0", "m0", "m1", "m2")
-        made.broker.reader.lpush("q1", "m3", "m4")
+        connection_of(made.broker).reader.lpush("q0", "m0", "m1", "m2")
+        connection_of(made.broker).reader.lpush("q1", "m3", "m4")
         for request in (Request.purge("q0"), Request.pause("q1"), Request.revoke("j1")):
             plan = made.operations.plan(ADA, request)
             made.operations.act(ADA, request, plan.token, plan.phrase)
@@ -66,15 +66,17 @@ def test_the_judge_sees_each_kind_of_lie(context: OperationsContext, tmp_path: P
     assert "j2 was sent 2 times" in faults(context, tmp_path, "j2", "j2")
     context.broker.revoke(["j3"])
     assert "j3 was revoked without an intent" in faults(context, tmp_path)
-    context.broker.reader.zrem(context.broker.keys.revoked, "j1", "j3")
+    connection_of(context.broker).reader.zrem(
+        connection_of(context.broker).keys.revoked, "j1", "j3"
+    )
     assert "j1 is called revoked, and is not" in faults(context, tmp_path)
-    context.broker.reader.lpush("q1", "m0")
+    connection_of(context.broker).reader.lpush("q1", "m0")
     assert "0 messages are lost and 1 are there twice" in faults(context, tmp_path)
     context.broker.publish(DesiredState(revision=9))
     assert "the broker's copy" in faults(context, tmp_path)
     context.store.wanted.change(lambda _: frozenset(), lambda state: state)
     assert "q1 should be paused, and is not" in faults(context, tmp_path)
-    context.quarantine.purge("q1", "unasked")
+    context.purges.purge("q1", "unasked")
     assert "purge unasked has no intent before it" in faults(context, tmp_path)
     for file in (tmp_path / "purged").iterdir():
         file.unlink()

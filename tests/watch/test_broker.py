@@ -13,9 +13,10 @@ from celery import Celery
 from tests.real_broker import RealBroker
 from tests.worker_reports import BUSY, report
 
-from queuescope.broker.fleet import WorkerStatus
-from queuescope.broker.reports import DesiredState, WorkerReport, encode
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.reports import WorkerReport, encode
 from queuescope.broker.timings import DEFAULT_TIMINGS
+from queuescope.broker.worker import WorkerStatus
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext

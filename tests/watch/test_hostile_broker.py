@@ -12,12 +12,17 @@ import msgspec
 import pytest
 import redis
 from tests.instrument.conftest import until
-from tests.real_broker import RealBroker
+from tests.real_broker import RealBroker, layout_of
 from tests.worker_reports import BUSY, JOB, report
 
-from queuescope.broker.redis.broker import REPORTS_LIMIT, QueueReading
-from queuescope.broker.remote_control import workers_of
-from queuescope.broker.reports import WorkerReport, decode_report, encode
+from queuescope.broker.protocol import QueueReading
+from queuescope.broker.reports import (
+    REPORTS_LIMIT,
+    WorkerReport,
+    decode_report,
+    encode,
+    names_in_replies,
+)
 from queuescope.dashboard.live_sources.broker import broker_source
 from queuescope.dashboard.probes import liveness
 from queuescope.dashboard.services import Services
@@ -107,8 +112,8 @@ def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
     (finding,) = broker_source(Known(state, time.time())).report.findings
     assert f"{len(hostile):,} entries among the workers' reports are unreadable" in finding.cause
     # None was learned: only the steps that kombu knows are looked at.
-    assert len(context.broker.list_keys("orders")) == 10
-    assert context.broker.drop_workers() == len(hostile)
+    assert len(layout_of(context.broker).lists("orders")) == 10
+    assert context.broker.drop_reports() == len(hostile)
     assert names(read_broker(context)) == ["fine@h"]
 
 
@@ -136,7 +141,7 @@ def test_what_is_learned_is_forgotten_with_the_reports(
     assert read_broker(context).depth == 1
     client.delete(WORKERS)
     read_broker(context)
-    assert context.broker.list_keys("orders") == [
+    assert layout_of(context.broker).lists("orders") == [
         "orders",
         *(f"orders\x06\x16{step}" for step in range(1, 10)),
     ]
@@ -159,7 +164,7 @@ def test_neither_many_nor_large_reports_fill_the_memory(
     assert peak < 64 * MEBIBYTE
     assert names(state) == ["fine@h"]
     assert len(state.unreadable) == 10
-    assert context.broker.drop_workers() == 10
+    assert context.broker.drop_reports() == 10
     with client.pipeline(transaction=False) as pipe:
         for number in range(REPORTS_LIMIT + 500):
             pipe.hset(WORKERS, f"many-{number}", b"x" * 5000)
@@ -190,7 +195,7 @@ def test_a_message_that_cannot_be_read_counts_and_says_nothing(
 ) -> None:
     client.lpush("orders", message)
     client.hset("unacked", mapping={"1": message, "2": b'[{}, "", "orders"]'})
-    (reading,) = context.broker.read(["orders"])
+    (reading,) = context.broker.queues(["orders"])
     # What workers hold is not known where the message is too large to be read.
     held = None if len(message) > MEBIBYTE else 1
     assert reading == QueueReading("orders", 1, None, held)
@@ -203,7 +208,7 @@ def test_bindings_that_cannot_be_read_hide_nothing(
     client.sadd("_kombu.binding.more", *range(5000))
     client.hset("unacked", mapping={"1": '[{}, "shop", "a"]', "2": '[{}, "more", "orders"]'})
     client.lpush("orders", "{}")
-    (reading,) = context.broker.read(["orders"])
+    (reading,) = context.broker.queues(["orders"])
     # What was delivered by them may be of any queue, which is told as unknown, and never as 0.
     assert (reading.depth, reading.unacknowledged) == (1, None)
 
@@ -291,9 +296,9 @@ def test_an_act_upon_what_is_damaged_is_carried_out(
 
 
 def test_replies_that_cannot_be_understood_name_nobody() -> None:
-    assert workers_of([{"w@h": {"ok": "pong"}}, 3, None, {"x" * 1000: 1}, ["a"]]) == {"w@h"}
-    assert workers_of("nonsense") == workers_of(None) == set()
-    assert len(workers_of([{f"w{number}": 1 for number in range(100_000)}])) == REPORTS_LIMIT
+    assert names_in_replies([{"w@h": {"ok": "pong"}}, 3, None, {"x" * 1000: 1}, ["a"]]) == {"w@h"}
+    assert names_in_replies("nonsense") == names_in_replies(None) == set()
+    assert len(names_in_replies([{f"w{number}": 1 for number in range(100_000)}])) == REPORTS_LIMIT
 
 
 def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:

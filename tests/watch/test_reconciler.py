@@ -15,9 +15,10 @@ import pytest
 from msgspec import structs
 from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
-from queuescope.broker.fleet import Fleet, judge
-from queuescope.broker.redis.broker import WorkersReading
-from queuescope.broker.reports import DesiredState, WorkerReport
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import Fleet, fleet_of
+from queuescope.broker.protocol import WorkersReading
+from queuescope.broker.reports import WorkerReport
 from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
 from queuescope.jobs.job import Job, JobStatus
@@ -70,7 +71,7 @@ class Site:
         )
 
     def see(self, *reports: WorkerReport, forgotten: tuple[WorkerReport, ...] = ()) -> int:
-        self.fleet = judge(WorkersReading(NOW, reports, forgotten), DesiredState())
+        self.fleet = fleet_of(WorkersReading(NOW, reports, forgotten), DesiredState())
         return self.reconciler.reconcile()
 
     def status(self, job_id: str = ROW.id) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from tests.worker_reports import AHEAD, BUSY, JOB, NOW, report
 
-from queuescope.broker.fleet import WorkerStatus, judge
-from queuescope.broker.redis.broker import WorkersReading
-from queuescope.broker.reports import DesiredState, WorkerReport
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import fleet_of
+from queuescope.broker.protocol import WorkersReading
+from queuescope.broker.reports import WorkerReport
+from queuescope.broker.worker import WorkerStatus
 from queuescope.jobs.store import UsualRuntime
 from queuescope.watch import BrokerState, CompletionRate
 from queuescope.watch.workers import (
@@ -32,7 +34,7 @@ def of(
     usual: dict[str, UsualRuntime] = USUAL,
     completion_rates: dict[tuple[str, str], CompletionRate] | None = None,
 ) -> WorkerList:
-    fleet = judge(WorkersReading(NOW, reports), desired)
+    fleet = fleet_of(WorkersReading(NOW, reports), desired)
     return list_workers(BrokerState(NOW, (), fleet, desired, completion_rates or {}), usual)
 
 

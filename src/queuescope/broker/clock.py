@@ -1,4 +1,4 @@
-"""The clock of this machine, put right by the broker's where it is off.
+"""The clock of this machine, corrected by the broker's where it is off.
 
 Jobs, acts and reports of many machines meet on one page. Their times stand by one clock there, the
 broker's, which every worker and every dashboard can ask.
@@ -20,8 +20,8 @@ _REMEMBERED = 16
 """So many settings of this machine's clock are remembered."""
 
 
-class RightedClock:
-    """Epoch seconds; any thread may ask. Nothing is put right before the first comparison."""
+class CorrectedClock:
+    """Epoch seconds; any thread may ask. Nothing is corrected before the first comparison."""
 
     def __init__(self) -> None:
         # How far the clock was off, with its mark; the newest last. Replaced as one.
@@ -37,7 +37,7 @@ class RightedClock:
 
     @property
     def ahead(self) -> float:
-        """By how many seconds times are put right: negative where the machine's clock is behind,
+        """By how many seconds times are corrected: negative where the machine's clock is behind,
         0 where it is off by less than ``CLOCK_OFF_SECONDS``.
         """
         mark, (last, ahead) = clock_mark(), self._newest
@@ -69,13 +69,13 @@ class RightedClock:
         self._newest = (mark, ahead)
 
     def now(self) -> float:
-        return self.right(time.time())
+        return self.corrected(time.time())
 
-    def right(self, at: float) -> float:
+    def corrected(self, at: float) -> float:
         """When it was ``at`` by this machine's clock, as it is set now."""
         return at - self.ahead
 
-    def right_of_sender(self, at: float | None, mark: float | None) -> float | None:
+    def corrected_for_sender(self, at: float | None, mark: float | None) -> float | None:
         """When it was ``at`` by the clock with this ``mark``. That of another machine is
         believed.
         """
@@ -85,7 +85,7 @@ class RightedClock:
         return at - self._ahead_of(mark) if is_own or is_same_clock(clock_mark(), mark) else at
 
     def _ahead_of(self, mark: float | None) -> float:
-        return noticed(self._off_at(mark))
+        return significant_offset(self._off_at(mark))
 
     def _off_at(self, mark: float | None) -> float:
         """How far this machine's clock was off, in seconds, when it had this ``mark``."""
@@ -110,7 +110,7 @@ def clock_mark() -> float | None:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def noticed(off: float) -> float:
+def significant_offset(off: float) -> float:
     """By how many seconds a clock is called off: 0 for less than ``CLOCK_OFF_SECONDS``."""
     return off if abs(off) >= CLOCK_OFF_SECONDS else 0.0
 

@@ -1,27 +1,14 @@
-"""What workers and the dashboard agree on in the broker: reports, desired state, revocations.
-
-Workers write reports and read what is desired; the dashboard does the reverse. Everything lies
-in the broker's own database, below the project's ``global_keyprefix``:
-
-    queuescope:workers     hash     worker, and which life of it → ``WorkerReport`` as JSON
-    queuescope:desired     hash     revision, paused (JSON list), revocations (a counter)
-    queuescope:revoked     zset     job id → until when it is remembered
-    queuescope:arguments   zset     job id → until when its arguments are kept
-    queuescope:arguments:… string   ``KeptJob`` as JSON, expires by itself
-    queuescope:purged:…    hash, lists   what a purge took out, until it is exported
-    queuescope:probe       string   nothing; the dashboard proves with it that it may write
+"""What a worker reports: itself, its queues, its jobs, and the limits within which it is read.
 
 Unless said otherwise a time is epoch seconds by the broker's own clock, so hosts' clocks do not
-matter. Nothing here talks to the broker.
-
-Whoever may write to the broker may have written any of it, so all of it is decoded under limits:
-of bytes, of names, of how many there are, and of numbers.
+matter. Whoever may write to the broker may have written any report, so each is decoded under
+limits: of bytes, of names, of how many there are, and of numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -31,8 +18,6 @@ ACTIVE_LIMIT = 200
 """So many active jobs at most are named in a report, the oldest first."""
 RATE_LIMITED_LIMIT = 10
 """So many job types at most are named as held back by a rate limit."""
-ALL_QUEUES = "*"
-"""Stands for every queue among the paused ones."""
 
 TYPES_LIMIT = 200
 """A worker that knows more job types than this, or of longer names altogether than
@@ -45,16 +30,10 @@ QUEUES_LIMIT = 1000
 """So many queues at most are named in a report, paused, or looked at."""
 STEPS_LIMIT = 10
 """So many priority steps at most has a worker; kombu knows no more than ten priorities."""
-REVISION_LIMIT = 2**53
-"""A revision is smaller, so that every part of the system can tell it from the next."""
 REPORT_LIMIT_BYTES = 524_288
-DESIRED_LIMIT_BYTES = 524_288
-KEPT_JOB_LIMIT_BYTES = 65_536
+REPORTS_LIMIT = 1000
+"""So many reports at most are read."""
 
-KEPT_SECONDS = 7 * 86_400
-"""For so long the arguments of a failed job are kept, where they are."""
-
-_PREFIX = "queuescope:"
 _LABEL_LIMIT = 200
 # The end of the year 9999: later times can be shown nowhere.
 _LATEST = 253_402_300_799.0
@@ -184,97 +163,12 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was started with ``--autoscale``."""
 
 
-class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operators want; a higher ``revision`` is newer, 0 means that nothing was said.
-
-    ``paused`` holds names of queues in alphabetical order, or ``ALL_QUEUES``; ``ledger`` names the
-    operations database in which it was decided, and is empty when that is not known.
-    """
-
-    revision: int = 0
-    paused: tuple[str, ...] = ()
-    ledger: str = ""
-
-    def pauses(self, queue: str) -> bool:
-        return ALL_QUEUES in self.paused or queue in self.paused
-
-
-class RetryAnswer(StrEnum):
-    """What a worker says of a job that it was told to send again.
-
-    ``NOT_MINE`` is said of jobs of another project, and where nobody was there to be asked.
-    The order is that of weight: of several answers on one job, the first here is the truth.
-    ``ALREADY`` of one worker may be what the ``FAILED`` of its namesake was when it began.
-    """
-
-    SENT = "sent"
-    UNKNOWN = "unknown"
-    FAILED = "failed"
-    ALREADY = "already"
-    NOT_KEPT = "not_kept"
-    NOT_MINE = "not_mine"
-
-
-def weightiest(answers: Iterable[RetryAnswer]) -> RetryAnswer:
-    """What is true of one job of which several workers, at least one, have said this."""
-    return min(answers, key=list(RetryAnswer).index)
-
-
-class KeptJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to send a failed job again.
-
-    ``headers`` are those that the project gave it, such as its tenant; ``time_limit`` and
-    ``soft_time_limit`` are in seconds, and ``None`` is as the task has it.
-    """
-
-    id: str
-    name: str
-    queue: str
-    args: list[object]
-    kwargs: dict[str, object]
-    priority: int | None = None
-    headers: dict[str, object] = {}
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
-    ignore_result: bool | None = None
-
-
-class Keys:
-    """The names of everything, below a project's ``global_keyprefix``."""
-
-    def __init__(self, key_prefix: str = "") -> None:
-        own = f"{key_prefix}{_PREFIX}"
-        self.workers = f"{own}workers"
-        self.desired = f"{own}desired"
-        self.revoked = f"{own}revoked"
-        self.arguments = f"{own}arguments"
-        self.probe = f"{own}probe"
-        self._own = own
-
-    def arguments_of(self, job_id: str) -> str:
-        return f"{self._own}arguments:{job_id}"
-
-    def sent_again(self, act_id: str, job_id: str) -> str:
-        """Marks that an act has sent a job again, so that it does so once."""
-        return f"{self._own}sent:{act_id}:{job_id}"
-
-    def purged(self, purge_id: str) -> str:
-        """The record of a purge; its lists stand below it."""
-        return f"{self._own}purged:{purge_id}"
-
-    def purges(self) -> str:
-        """The ids of purges that are not exported yet, a set."""
-        return f"{self._own}purges"
-
-    def purged_list(self, purge_id: str, step: int) -> str:
-        return f"{self._own}purged:{purge_id}:{step}"
-
-
-def report_field(worker: str, boot_id: str) -> str:
-    """Where a worker's report stands among the others: two of one name do not overwrite each
-    other's. Earlier versions used the bare name.
-    """
-    return f"{worker} {boot_id}"
+def names_in_replies(replies: object) -> set[str]:
+    """Who answered, of what Celery gathered; of that anything may be nonsense."""
+    found = replies if isinstance(replies, list) else []
+    names = (name for reply in found if isinstance(reply, dict) for name in reply)
+    valid = (name for name in names if isinstance(name, str) and len(name) <= NAME_LIMIT)
+    return set(islice(valid, REPORTS_LIMIT))
 
 
 def began_at(report: WorkerReport) -> float:
@@ -292,12 +186,11 @@ def label(value: object) -> str:
 
 _encoder = msgspec.json.Encoder()
 _report_decoder = msgspec.json.Decoder(WorkerReport)
-_kept_decoder = msgspec.json.Decoder(KeptJob)
 
 
-def encode(value: WorkerReport | KeptJob) -> bytes:
-    """A report is cut to what whoever reads it takes."""
-    return _encoder.encode(_cut(value) if isinstance(value, WorkerReport) else value)
+def encode(report: WorkerReport) -> bytes:
+    """Cut to what whoever reads it takes."""
+    return _encoder.encode(_cut(report))
 
 
 def parse(raw: bytes | str, decoder: msgspec.json.Decoder[T], *, limit_bytes: int) -> T:
@@ -313,11 +206,6 @@ def parse(raw: bytes | str, decoder: msgspec.json.Decoder[T], *, limit_bytes: in
 def decode_report(raw: bytes | str) -> WorkerReport:
     """Raises ``ValueError`` when it is none, as of another version."""
     return parse(raw, _report_decoder, limit_bytes=REPORT_LIMIT_BYTES)
-
-
-def decode_kept_job(raw: bytes | str) -> KeptJob:
-    """Raises ``ValueError`` when it is none."""
-    return parse(raw, _kept_decoder, limit_bytes=KEPT_JOB_LIMIT_BYTES)
 
 
 def _cut(report: WorkerReport) -> WorkerReport:
@@ -362,8 +250,3 @@ def _names(names: tuple[str, ...]) -> tuple[str, ...]:
 def _name(text: str) -> str:
     """Cut, and without what no text in the broker can hold: halves of characters."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[:NAME_LIMIT]
-
-
-def list_key(queue: str, step: int, *, key_prefix: str, separator: str) -> str:
-    """Where kombu keeps the messages of one priority step of ``queue``."""
-    return f"{key_prefix}{queue}{separator}{step}" if step else f"{key_prefix}{queue}"

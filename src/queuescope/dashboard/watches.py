@@ -89,7 +89,7 @@ def watch_broker(context: OperationsContext) -> Watch[BrokerState]:
 
 def watch_operations(context: OperationsContext) -> OperationsWatches:
     def writable() -> float:
-        context.broker.prove_writable()
+        context.broker.check_writable()
         return time.time()
 
     def silent() -> AuditError:
@@ -149,7 +149,7 @@ def watch_job_endings(
     reconciler = JobReconciler(
         jobs,
         fleet,
-        lambda keep: context.broker.drop_workers(keep=keep),
+        lambda keep: context.broker.drop_reports(keep=keep),
         clock=context.broker.clock.now,
     )
     return Watch(

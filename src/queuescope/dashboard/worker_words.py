@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from queuescope.figures.words import duration_words
 
 if TYPE_CHECKING:
-    from queuescope.broker.fleet import Worker
+    from queuescope.broker.worker import Worker
 
 
 def several_of(name: str, count: int) -> str:

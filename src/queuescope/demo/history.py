@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from queuescope.broker.fleet import WorkerStatus
+from queuescope.broker.worker import WorkerStatus
 from queuescope.demo.simulation import Attempts, absences, simulate
 from queuescope.demo.workload import (
     CONCURRENCY,

@@ -21,16 +21,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import celery
-import redis
 from kombu.exceptions import OperationalError
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from queuescope.broker.fleet import Fleet, WorkerStatus, judge
-from queuescope.broker.redis.broker import QueueReading, RedisBroker, WorkersReading
-from queuescope.broker.remote_control import workers_of
+from queuescope.broker.connect import broker_for
+from queuescope.broker.fleet import Fleet, fleet_of
+from queuescope.broker.protocol import Broker, QueueReading, WorkersReading
+from queuescope.broker.reports import names_in_replies
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
+from queuescope.broker.worker import WorkerStatus
 from queuescope.environment import DEFAULT_BROKER_URL, names_in, place_of, read_setting
 from queuescope.errors import (
     BrokerError,
@@ -72,7 +73,7 @@ class LiveWorkers:
     def __init__(
         self,
         broker_url: str,
-        broker: RedisBroker | None,
+        broker: Broker | None,
         clock: Callable[[], float] = time.time,
         *,
         transport_options: Mapping[str, Any] | None = None,
@@ -93,7 +94,13 @@ class LiveWorkers:
             },
         )
         # Not every kind of broker can tell all workers something.
-        self._can_ping = "fanout" in self._transport().implements.exchange_type
+        transport = self._transport()
+        self._can_ping = "fanout" in transport.implements.exchange_type
+        self._errors = (
+            *(OperationalError, OSError),
+            *transport.connection_errors,
+            *transport.channel_errors,
+        )
         self._clock = clock
         self.answers: bool | None = None
         """Whether the broker did when it was asked last; ``None`` before."""
@@ -115,13 +122,11 @@ class LiveWorkers:
         if self._broker is None:
             return None
         try:
-            reading = self._broker.workers()
+            return self._broker.workers()
         except BrokerError as exc:
             if exc.kind is not BrokerErrorKind.NO_PERMISSION:
                 raise
             return None
-        self._broker.learn(reading.reports)
-        return reading
 
     def count(self, reading: WorkersReading | None) -> int | None:
         """How many workers live, of whom these report; ``None`` when they could not be asked."""
@@ -151,14 +156,14 @@ class LiveWorkers:
                     if self._can_ping
                     else []
                 )
-        except (OperationalError, redis.RedisError, OSError) as exc:
+        except self._errors as exc:
             self.answers = False
             raise BrokerError(
                 BrokerErrorKind.DOWN, f"the broker did not answer ({type(exc).__name__})"
             ) from exc
         self.answers = True
         now = self._clock()
-        for worker in workers_of(replies):
+        for worker in names_in_replies(replies):
             self._seen_at[worker] = now
         self._seen_at = {w: t for w, t in self._seen_at.items() if now - t <= self._alive_seconds}
         self._asked_at = now
@@ -196,7 +201,7 @@ class ExporterCollector(Collector):
 
     def __init__(
         self,
-        broker: RedisBroker | None,
+        broker: Broker | None,
         queues: Sequence[str],
         workers: LiveWorkers,
         namespace: str,
@@ -220,7 +225,7 @@ class ExporterCollector(Collector):
         broker_up = self._family(BROKER_UP)
         try:
             reading = self._workers.reports()
-            states = self._broker.read(self._queues, with_delivered=False)
+            states = self._broker.queues(self._queues, with_unacknowledged=False)
             count = self._workers.count(reading)
             fleet = _fleet(self._broker, reading, states)
         except BrokerError as exc:
@@ -263,13 +268,9 @@ class ExporterCollector(Collector):
             return
         scheduled, reserved = self._family(QUEUE_SCHEDULED), self._family(QUEUE_RESERVED)
         for queue in self._queues:
-            timed = [report.scheduled_queues.get(queue, 0) for report in reports]
-            held = [report.reserved.get(queue, 0) for report in reports]
-            scheduled.add_metric((queue,), sum(timed))
-            could_begin = (
-                max(0, all_of_it - some) for all_of_it, some in zip(held, timed, strict=True)
-            )
-            reserved.add_metric((queue,), sum(could_begin))
+            timed = fleet.scheduled(queue)
+            scheduled.add_metric((queue,), 0 if timed is None else timed.count)
+            reserved.add_metric((queue,), fleet.reserved(queue))
         yield scheduled
         yield reserved
         limited = self._family(RATE_LIMITED_JOBS)
@@ -298,7 +299,7 @@ class ExporterCollector(Collector):
 
 
 def _fleet(
-    broker: RedisBroker, reading: WorkersReading | None, queues: Sequence[QueueReading]
+    broker: Broker, reading: WorkersReading | None, queues: Sequence[QueueReading]
 ) -> Fleet | None:
     """What may be said of the workers that report; ``None`` where none does, or nothing may be
     said. Raises ``BrokerError``.
@@ -313,7 +314,7 @@ def _fleet(
         if exc.kind is not BrokerErrorKind.NO_PERMISSION:
             raise
         return None
-    return judge(reading, desired, queues)
+    return fleet_of(reading, desired, queues)
 
 
 def options() -> argparse.ArgumentParser:
@@ -366,11 +367,11 @@ def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_
     names = [name.strip() for name in arguments.queues.split(",") if name.strip()]
     if not names:
         parser.error("--queues names no queue")
-    broker: RedisBroker | None = None
+    broker: Broker | None = None
     try:
         transport = json.loads(arguments.transport_options)
         try:
-            broker = RedisBroker(
+            broker = broker_for(
                 arguments.broker_url,
                 key_prefix=arguments.key_prefix,
                 transport_options=transport,

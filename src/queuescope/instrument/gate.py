@@ -20,7 +20,7 @@ from celery.concurrency.thread import ApplyResult
 from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.worker import state
 
-from queuescope.broker.reports import ALL_QUEUES, DesiredState
+from queuescope.broker.desired import ALL_QUEUES, DesiredState
 from queuescope.instrument.source_queue import is_broadcast, put_back, source_queue
 
 logger = logging.getLogger(__name__)

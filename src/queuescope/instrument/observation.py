@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from queuescope.broker.clock import CLOCK_OFF_SECONDS
+
 ERROR_MESSAGE_LIMIT = 1000
 UNKNOWN_JOB_TYPE = "UnknownJobType"
 INVALID_MESSAGE = "InvalidMessage"
@@ -54,3 +56,20 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int = 0
     error_class: str = ""
     error_message: str = ""
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """From when this attempt was due until it began."""
+        return _seconds_since(self.due_at, self.started_at)
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """From when the job was first due until this event."""
+        return _seconds_since(self.first_due_at, self.at)
+
+
+def _seconds_since(due_at: float | None, at: float | None) -> float | None:
+    """How long after ``due_at`` it was; unknown where the clock that gave that is off."""
+    if due_at is None or at is None or at - due_at <= -CLOCK_OFF_SECONDS:
+        return None
+    return max(0.0, at - due_at)

@@ -16,21 +16,15 @@ from celery.worker.control import control_command
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 
-from queuescope.broker.reports import (
-    KEPT_JOB_LIMIT_BYTES,
-    KeptJob,
-    Pool,
-    RetryAnswer,
-    decode_kept_job,
-    label,
-)
-from queuescope.errors import BrokerError
-from queuescope.instrument.heartbeat import Heartbeat, kind_of_pool
+from queuescope.broker.reports import Pool, label
+from queuescope.broker.requeue import KeptJob, RetryAnswer
+from queuescope.errors import BrokerError, DamagedError
+from queuescope.instrument.heartbeat import Heartbeat
 from queuescope.instrument.source_queue import origins
+from queuescope.instrument.worker_report import kind_of_pool
 
 logger = logging.getLogger(__name__)
 
-_SENT_SECONDS = 86_400
 _SIZE_LIMIT = 1000
 
 RetryJob = Callable[[str, str], None]
@@ -51,29 +45,23 @@ class Retrier:
 
         A job of another project on the same broker is left alone.
         """
-        keys = self._heartbeat.link.keys
-        with self._heartbeat.client() as client:
-            raw = None
-            if self._retry is None and client.strlen(keys.arguments_of(job_id)) <= (
-                KEPT_JOB_LIMIT_BYTES
-            ):
-                raw = client.get(keys.arguments_of(job_id))
-            job = None
-            if raw is not None:
-                try:
-                    job = decode_kept_job(raw)
-                except ValueError:
-                    logger.warning("what is kept of job %s cannot be read", job_id)
-                    return RetryAnswer.FAILED
-                # As they are, where the history may have cut them.
-                name, queue = job.name, job.queue
-            if not (self._knows(name) and self._serves(queue)):
-                return RetryAnswer.NOT_MINE
-            if self._retry is None and job is None:
-                return RetryAnswer.NOT_KEPT
-            mark = keys.sent_again(act_id, job_id)
-            if not client.set(mark, "1", nx=True, ex=_SENT_SECONDS):
-                return RetryAnswer.ALREADY
+        connection = self._heartbeat.connection
+        job = None
+        if self._retry is None:
+            try:
+                job = connection.kept_job(job_id)
+            except DamagedError as exc:
+                logger.warning("%s", exc)
+                return RetryAnswer.FAILED
+        if job is not None:
+            # As they are, where the history may have cut them.
+            name, queue = job.name, job.queue
+        if not (self._knows(name) and self._serves(queue)):
+            return RetryAnswer.NOT_MINE
+        if self._retry is None and job is None:
+            return RetryAnswer.NOT_KEPT
+        if not connection.claim_requeue(act_id, job_id):
+            return RetryAnswer.ALREADY
         try:
             if self._retry is not None:
                 self._retry(job_id, name)
@@ -85,9 +73,8 @@ class Retrier:
             return RetryAnswer.UNKNOWN
         except Exception:  # a project's own function may raise anything
             logger.warning("job %s was not sent again", job_id, exc_info=True)
-            with self._heartbeat.client() as client:
-                # Or the same act, asked again, would be told that it is sent.
-                client.delete(mark)
+            # Or the same act, asked again, would be told that it is sent.
+            connection.release_requeue(act_id, job_id)
             return RetryAnswer.FAILED
         return RetryAnswer.SENT
 
@@ -196,7 +183,7 @@ def _heartbeat(panel: Any, until: float) -> tuple[Heartbeat | None, str]:
     if heartbeat is None:
         return None, "this worker takes no orders"
     try:
-        now = heartbeat.broker_now()
+        now = heartbeat.connection.now()
     except BrokerError as exc:
         return None, str(exc)
     if now > float(until):

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from queuescope.broker.fleet import Fleet, judge
-from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.purges import Quarantine
-from queuescope.broker.remote_control import WorkerCommands
-from queuescope.broker.reports import DesiredState
+from queuescope.broker.capabilities import Ability
+from queuescope.broker.connect import broker_for
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import Fleet, fleet_of
+from queuescope.broker.purges import Purges
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import AuditError, BrokerError, OutcomeUnknownError, PurgeError
 from queuescope.operations.access import Access
@@ -24,6 +24,17 @@ from queuescope.operations.pauses import PauseAndResume
 from queuescope.operations.purges import PurgeQueue, RestorePurge
 from queuescope.operations.request import Operation
 from queuescope.operations.store import OperationsStore
+
+_NEEDS = {
+    Operation.PAUSE: Ability.PAUSE,
+    Operation.RESUME: Ability.PAUSE,
+    Operation.PURGE: Ability.PURGE,
+    Operation.RESTORE: Ability.RESTORE,
+    Operation.REVOKE: Ability.REVOKE,
+    Operation.SCALE: Ability.SCALE,
+    Operation.RETRY: Ability.REQUEUE,
+}
+"""What a broker must be capable of for each operation."""
 
 
 class OperationsContext:
@@ -52,38 +63,48 @@ class OperationsContext:
         order, and rights expire by our own. Raises ``ConfigurationError``.
         """
         self.named_queues = tuple(queues)
-        self.broker = RedisBroker(
+        self.broker = broker_for(
             broker_url,
             key_prefix=key_prefix,
             transport_options=transport_options,
             timings=timings,
         )
-        self.commands = WorkerCommands(broker_url, self.broker, transport_options=transport_options)
-        self.quarantine = Quarantine(self.broker, folder)
+        self.purges = Purges(self.broker, folder)
         self.store = OperationsStore(store_url, clock=clock or self.broker.clock.now)
         self._pauses = PauseAndResume(self.store.wanted, self.broker, self.queues)
-        restore = RestorePurge(self.quarantine, self.store.audit)
+        restore = RestorePurge(self.purges, self.store.audit)
         effects: dict[Operation, Effect] = {
             Operation.PAUSE: self._pauses,
             Operation.RESUME: self._pauses,
-            Operation.PURGE: PurgeQueue(self.broker, self.quarantine, self.queues),
+            Operation.PURGE: PurgeQueue(self.broker, self.purges, self.queues),
             Operation.RESTORE: restore,
-            Operation.REVOKE: RevokeJob(self.broker, self.commands, self.fleet),
-            Operation.SCALE: ScalePool(self.commands, self.fleet),
+            Operation.REVOKE: RevokeJob(self.broker, self.fleet),
+            Operation.SCALE: ScalePool(self.broker, self.fleet),
         }
         if claims is not None:
-            effects[Operation.RETRY] = RetryJobs(claims, self.commands, self.fleet)
+            effects[Operation.RETRY] = RetryJobs(claims, self.broker, self.fleet)
         self.operations = Operations(
             self.store,
             access,
             effects,
             clock=clock or time.time,
             warnings={Operation.RESTORE: restore.warning},
+            missing=self.missing,
         )
+
+    @property
+    def missing(self) -> Mapping[Operation, str]:
+        """The operations that the broker is not capable of, each with the reason as a sentence."""
+        capabilities = self.broker.capabilities
+        return {
+            operation: capabilities.why_not(ability)
+            for operation, ability in _NEEDS.items()
+            if not capabilities.has(ability)
+        }
 
     def fleet(self) -> Fleet:
         """The workers as they report, without what waits. Raises ``BrokerError``."""
-        return judge(self.broker.workers(), DesiredState())
+        return fleet_of(self.broker.workers(), DesiredState())
 
     def queues(self) -> tuple[str, ...]:
         """Every queue that a worker serves or that was named. Raises ``BrokerError``."""
@@ -109,7 +130,7 @@ class OperationsContext:
             written = self.store.abandon()
         except AuditError as exc:
             failure = exc
-        for step in (self.quarantine.recover, self._pauses.reconcile):
+        for step in (self.purges.recover, self._pauses.reconcile):
             try:
                 step()
             except (AuditError, BrokerError, PurgeError, OutcomeUnknownError) as exc:
@@ -120,7 +141,6 @@ class OperationsContext:
 
     def close(self) -> None:
         """Give every connection back."""
-        self.commands.close()
         self.broker.close()
         self.store.close()
 

@@ -55,7 +55,8 @@ class Operations:
 
     ``effects`` are the ways to carry out what is possible here; ``clock`` is in epoch seconds.
     ``warnings`` say of a request what speaks against it, or nothing, and raise what ``count`` of an
-    effect raises, and ``AuditError``; what they say has to be confirmed by typing.
+    effect raises, and ``AuditError``; what they say has to be confirmed by typing. ``missing`` are
+    the operations that the broker is not capable of, each with the reason as a sentence.
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class Operations:
         *,
         clock: Callable[[], float] = time.time,
         warnings: Mapping[Operation, Callable[[Request], str]] | None = None,
+        missing: Mapping[Operation, str] | None = None,
     ) -> None:
         self._store = store
         self._warnings = warnings or {}
+        self._missing = missing or {}
         self._access = access
         self._effects = effects
         self._clock = clock
@@ -123,6 +126,8 @@ class Operations:
         return "" if warning is None else warning(request)
 
     def _effect(self, request: Request) -> Effect:
+        if why := self._missing.get(request.operation):
+            raise RefusedError(RefusalReason.NOT_POSSIBLE, why)
         effect = self._effects.get(request.operation)
         if effect is None:
             raise RefusedError(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from queuescope.broker.fleet import Fleet, Worker
-from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.remote_control import WorkerCommands
-from queuescope.broker.reports import QUEUES_LIMIT, RetryAnswer, weightiest
+from queuescope.broker.fleet import Fleet
+from queuescope.broker.protocol import Broker
+from queuescope.broker.reports import QUEUES_LIMIT
+from queuescope.broker.requeue import RetryAnswer, weightiest
+from queuescope.broker.worker import Worker
 from queuescope.errors import (
     BrokerError,
     JobStoreError,
@@ -71,9 +72,9 @@ class RetryJobs:
     after the other, until one says that the job is of its own project and what came of it.
     """
 
-    def __init__(self, claims: JobClaims, commands: WorkerCommands, fleet: ReadFleet) -> None:
+    def __init__(self, claims: JobClaims, broker: Broker, fleet: ReadFleet) -> None:
         self._claims = claims
-        self._commands = commands
+        self._broker = broker
         self._fleet = fleet
 
     def count(self, request: Request) -> int:
@@ -103,7 +104,7 @@ class RetryJobs:
             if not mine:
                 continue
             try:
-                said = self._commands.retry(
+                said = self._broker.requeue(
                     asked.name, mine, act, queues=queues, namesakes=asked.count
                 )
             except (BrokerError, RefusedError) as exc:
@@ -166,9 +167,8 @@ class RetryJobs:
 class RevokeJob:
     """Lets a job not start anywhere, or ends it where it runs."""
 
-    def __init__(self, broker: RedisBroker, commands: WorkerCommands, fleet: ReadFleet) -> None:
+    def __init__(self, broker: Broker, fleet: ReadFleet) -> None:
         self._broker = broker
-        self._commands = commands
         self._fleet = fleet
 
     def count(self, request: Request) -> int:
@@ -191,7 +191,7 @@ class RevokeJob:
         worker = self._fleet().running(request.subject)
         self._broker.revoke([request.subject])
         try:
-            answered = self._commands.revoke([request.subject], terminate=request.terminate)
+            answered = self._broker.announce_revoked([request.subject], terminate=request.terminate)
         except BrokerError as exc:
             if request.terminate:
                 raise OutcomeUnknownError(f"The job was revoked, but {exc}.") from exc
@@ -214,8 +214,8 @@ class RevokeJob:
 class ScalePool:
     """Gives a worker's pool another size."""
 
-    def __init__(self, commands: WorkerCommands, fleet: ReadFleet) -> None:
-        self._commands = commands
+    def __init__(self, broker: Broker, fleet: ReadFleet) -> None:
+        self._broker = broker
         self._fleet = fleet
 
     def count(self, request: Request) -> int:
@@ -237,7 +237,7 @@ class ScalePool:
     def carry_out(self, request: Request, act: str) -> Outcome:  # noqa: ARG002 - a size, not a step
         if request.size is None:
             raise RefusedError(RefusalReason.NOT_POSSIBLE, "No size was named.")
-        scaled = self._commands.scale(request.subject, request.size)
+        scaled = self._broker.scale(request.subject, request.size)
         words = f"The pool went from {scaled.before} to {scaled.after} places."
         if scaled.after != request.size:
             words += " Busy processes stay until their job has ended; ask again then."

@@ -24,9 +24,9 @@ from sqlalchemy import (
     update,
 )
 
-from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.desired import is_made_up
-from queuescope.broker.reports import DESIRED_LIMIT_BYTES, DesiredState, Names, parse
+from queuescope.broker.desired import DESIRED_LIMIT_BYTES, DesiredState, is_implausible
+from queuescope.broker.protocol import Broker
+from queuescope.broker.reports import Names, parse
 from queuescope.database import Database
 from queuescope.errors import (
     AuditError,
@@ -116,7 +116,7 @@ class PauseAndResume:
     written: how many workers have followed is read from their reports.
     """
 
-    def __init__(self, wanted: WantedPauses, broker: RedisBroker, queues: QueueNames) -> None:
+    def __init__(self, wanted: WantedPauses, broker: Broker, queues: QueueNames) -> None:
         self._wanted = wanted
         self._broker = broker
         self._queues = queues
@@ -147,7 +147,7 @@ class PauseAndResume:
         takes over what the broker holds: a database that was lost resumes nothing.
         Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
         """
-        self._broker.mend()
+        self._broker.repair_desired()
         is_damaged = False
         wanted = self._wanted.read()
         try:
@@ -157,7 +157,7 @@ class PauseAndResume:
             held, is_damaged = DesiredState(), True
         if held == wanted and not is_damaged:
             return False
-        if is_made_up(held, wanted):
+        if is_implausible(held, wanted):
             logger.warning(
                 "revision %d of what is desired was decided nowhere, and is written over",
                 held.revision,

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from queuescope.broker.protocol import Broker, PurgeRecord, RecordState
 from queuescope.broker.purge_file import SUFFIX, Purge
-from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.failures import translated
-from queuescope.broker.redis.purges import Memory, Quarantine, Remembered
+from queuescope.broker.purges import Purges
 from queuescope.errors import (
     BrokerError,
     OutcomeUnknownError,
@@ -33,14 +32,14 @@ _TWICE = "If they are back already, or still waited in that backup, they run twi
 class PurgeQueue:
     """Takes what waits in one queue into a file."""
 
-    def __init__(self, broker: RedisBroker, quarantine: Quarantine, queues: QueueNames) -> None:
+    def __init__(self, broker: Broker, purges: Purges, queues: QueueNames) -> None:
         self._broker = broker
-        self._quarantine = quarantine
+        self._purges = purges
         self._queues = queues
 
     def count(self, request: Request) -> int:
         request.demand_known(self._queues())
-        depth = sum(reading.depth for reading in self._broker.read([request.subject]))
+        depth = sum(reading.depth for reading in self._broker.queues([request.subject]))
         if depth == 0:
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO, f"Nothing waits in queue {request.subject}."
@@ -49,7 +48,7 @@ class PurgeQueue:
 
     def carry_out(self, request: Request, act: str) -> Outcome:
         try:
-            purged = self._quarantine.purge(request.subject, act)
+            purged = self._purges.purge(request.subject, act)
         except (BrokerError, PurgeError) as exc:
             if self._has_taken(act) is False:
                 raise
@@ -68,8 +67,7 @@ class PurgeQueue:
     def _has_taken(self, purge_id: str) -> bool | None:
         """Whether this purge has touched the queue; ``None`` if the broker does not say."""
         try:
-            with translated():
-                return bool(self._broker.reader.exists(self._broker.keys.purged(purge_id)))
+            return self._purges.has_begun(purge_id)
         except BrokerError:
             return None
 
@@ -77,25 +75,25 @@ class PurgeQueue:
 class RestorePurge:
     """Puts back what a purge took out."""
 
-    def __init__(self, quarantine: Quarantine, audit: Audit) -> None:
-        self._quarantine = quarantine
+    def __init__(self, purges: Purges, audit: Audit) -> None:
+        self._purges = purges
         self._audit = audit
 
     def warning(self, request: Request) -> str:
         """Why the purge may have been restored already, or nothing."""
         purge = self._find(request.subject)
-        return restore_warnings(self._quarantine, self._audit, [purge]).get(purge.id, "")
+        return restore_warnings(self._purges, self._audit, [purge]).get(purge.id, "")
 
     def count(self, request: Request) -> int:
         purge = self._find(request.subject)
-        memory = self._quarantine.remembered([purge])[0].memory
-        if memory is Memory.DAMAGED and not purge.is_restored:
+        state = self._purges.records([purge])[0].state
+        if state is RecordState.DAMAGED and not purge.is_restored:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
                 f"The record of purge {request.subject} in the broker is damaged, so that nobody "
                 "knows what is back already.",
             )
-        if purge.is_restored or (memory is Memory.RESTORED and purge.count):
+        if purge.is_restored or (state is RecordState.RESTORED and purge.count):
             raise RefusedError(
                 RefusalReason.NOTHING_TO_DO, f"Purge {request.subject} was restored already."
             )
@@ -103,12 +101,12 @@ class RestorePurge:
 
     def carry_out(self, request: Request, act: str) -> Outcome:
         try:
-            self._quarantine.note_restore(request.subject, act)
+            self._purges.note_restore(request.subject, act)
         except BrokerError as exc:
             # Whether it was noted or not, nothing has moved.
             raise BrokerError(exc.kind, str(exc)) from exc
         try:
-            restored = self._quarantine.restore(request.subject)
+            restored = self._purges.restore(request.subject)
         except (BrokerError, PurgeError) as exc:
             raise OutcomeUnknownError(
                 f"Not all may be back, for {exc}; restore it again, which brings back no job twice."
@@ -118,11 +116,11 @@ class RestorePurge:
         return Outcome(Result.DONE, detail, restored.now)
 
     def _find(self, purge_id: str) -> Purge:
-        shelf = self._quarantine.shelf()
-        for purge in shelf.purges:
+        kept = self._purges.kept()
+        for purge in kept.purges:
             if purge.id == purge_id:
                 return purge
-        if f"{purge_id}{SUFFIX}" in shelf.damaged:
+        if f"{purge_id}{SUFFIX}" in kept.damaged:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
                 f"The file of purge {purge_id} is damaged, and is restored as a whole or not.",
@@ -140,9 +138,7 @@ class _Restores:
     begun: Entry | None = None
 
 
-def restore_warnings(
-    quarantine: Quarantine, audit: Audit, purges: Sequence[Purge]
-) -> Mapping[str, str]:
+def restore_warnings(of_broker: Purges, audit: Audit, purges: Sequence[Purge]) -> Mapping[str, str]:
     """By the ids of those of ``purges`` that may have been restored already, in sentences, why.
 
     Raises ``BrokerError`` and ``AuditError``.
@@ -154,9 +150,9 @@ def restore_warnings(
     known = {entry.event.act for entry in audit.of_acts(purge.id for purge in kept)}
     said = {
         purge.id: _said(
-            purge, remembered, restores.get(purge.id, _Restores()), is_audited=purge.id in known
+            purge, record, restores.get(purge.id, _Restores()), is_audited=purge.id in known
         )
-        for purge, remembered in zip(kept, quarantine.remembered(kept), strict=True)
+        for purge, record in zip(kept, of_broker.records(kept), strict=True)
     }
     return {purge_id: words for purge_id, words in said.items() if words}
 
@@ -178,15 +174,15 @@ def _restores(audit: Audit, purges: Sequence[Purge]) -> dict[str, _Restores]:
     return found
 
 
-def _said(purge: Purge, remembered: Remembered, restores: _Restores, *, is_audited: bool) -> str:
-    match remembered.memory:
-        case Memory.RESTORED:
+def _said(purge: Purge, record: PurgeRecord, restores: _Restores, *, is_audited: bool) -> str:
+    match record.state:
+        case RecordState.RESTORED:
             return "The broker remembers that all of its jobs are back."
-        case Memory.DAMAGED:
+        case RecordState.DAMAGED:
             return "Its record in the broker is damaged, so that nobody knows what is back already."
-        case Memory.KNOWN:
-            return _said_of_known(purge, remembered, restores)
-        case Memory.NONE:
+        case RecordState.PARTIAL:
+            return _said_of_known(purge, record, restores)
+        case RecordState.MISSING:
             if restores.done is not None:
                 audited = f"The audit says that it was restored by {_by_whom(restores.done)}."
             elif restores.begun is not None:
@@ -199,10 +195,10 @@ def _said(purge: Purge, remembered: Remembered, restores: _Restores, *, is_audit
                 audited = "The audit does not know this purge either."
             return f"{_UNKNOWN} {audited} {_TWICE}"
         case _:
-            assert_never(remembered.memory)
+            assert_never(record.state)
 
 
-def _said_of_known(purge: Purge, remembered: Remembered, restores: _Restores) -> str:
+def _said_of_known(purge: Purge, record: PurgeRecord, restores: _Restores) -> str:
     """Whether the broker may have forgotten jobs that came back."""
     begun = restores.begun
     if restores.done is not None:
@@ -211,17 +207,17 @@ def _said_of_known(purge: Purge, remembered: Remembered, restores: _Restores) ->
             "does not remember that: it came back from an older backup. Jobs that ran since then "
             "run twice."
         )
-    if begun is not None and begun.event.act != remembered.act:
+    if begun is not None and begun.event.act != record.act:
         return (
             f"The audit has a restore by {_by_whom(begun)} of which it is not known what it "
             "brought back, and the broker does not remember it: it never came that far, or the "
             "broker came back from an older backup. Jobs that it brought back then run twice."
         )
-    if remembered.act and not remembered.same_run:
+    if record.act and not record.same_run:
         by_whom = "" if begun is None else f" by {_by_whom(begun)}"
         return (
             f"A restore{by_whom} was cut off, and the broker has been started anew since then, is "
-            f"another one, or does not tell. It remembers that {remembered.back:,} of "
+            f"another one, or does not tell. It remembers that {record.restored:,} of "
             f"{counted(purge.count, 'job is', 'jobs are')} back. If it has forgotten some, those "
             "run twice."
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from queuescope.broker.reports import KEPT_SECONDS, QUEUES_LIMIT, WorkerReport, label
+from queuescope.broker.reports import QUEUES_LIMIT, WorkerReport, label
+from queuescope.broker.requeue import KEPT_SECONDS
 
 NOBODY = (
     "No running worker can send jobs again; instrument(app, retry=…) or "

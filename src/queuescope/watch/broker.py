@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from queuescope.broker.fleet import Fleet, judge, waiting_queues
-from queuescope.broker.redis.broker import QueueReading
-from queuescope.broker.reports import QUEUES_LIMIT, DesiredState
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import Fleet, fleet_of
+from queuescope.broker.protocol import QueueReading
+from queuescope.broker.reports import QUEUES_LIMIT
+from queuescope.broker.worker import waiting_queues
 from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError, QueuescopeError
 from queuescope.operations.context import OperationsContext
 from queuescope.watch.completion_rates import CompletionRate, CompletionRates
@@ -75,13 +77,12 @@ def read_broker(
     Raises ``BrokerError``.
     """
     workers = context.broker.workers()
-    context.broker.learn(workers.reports)
     named = {queue for report in workers.reports for queue in waiting_queues(report)}
     # Whoever reads a great many of them would do nothing else.
     served = sorted(named.difference(context.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(context.named_queues))]
     wanted = sorted({*context.named_queues, *kept})
-    queues = tuple(context.broker.read(wanted))
+    queues = tuple(context.broker.queues(wanted))
     fault = ""
     try:
         desired = context.broker.desired()
@@ -93,7 +94,7 @@ def read_broker(
     return BrokerState(
         workers.at,
         queues,
-        judge(workers, desired, queues),
+        fleet_of(workers, desired, queues),
         desired,
         known,
         elsewhere,

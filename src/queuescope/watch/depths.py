@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from queuescope.broker.redis.broker import QueueReading
-from queuescope.broker.reports import DesiredState
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.protocol import QueueReading
 from queuescope.health import MEMORY_SECONDS
 
 Depths = tuple[tuple[float, int], ...]

@@ -97,22 +97,22 @@ def read_audit(context: OperationsContext) -> AuditState:
 
 def read_purges(context: OperationsContext) -> PurgesState:
     """Raises ``PurgeError``; audit and broker may be away."""
-    shelf = context.quarantine.shelf()
+    kept = context.purges.kept()
     actors: dict[str, str] = {}
     unfinished: tuple[str, ...] | None = None
     try:
-        entries = context.store.audit.of_acts(purge.id for purge in shelf.purges)
+        entries = context.store.audit.of_acts(purge.id for purge in kept.purges)
         actors = {e.event.act: e.event.actor for e in entries if e.event.phase == Phase.INTENT}
     except AuditError:
         actors = {}
     try:
-        unfinished = context.quarantine.unfinished()
+        unfinished = context.purges.unfinished()
     except BrokerError:
         unfinished = None
     found: Mapping[str, str] = {}
     try:
-        found = restore_warnings(context.quarantine, context.store.audit, shelf.purges)
+        found = restore_warnings(context.purges, context.store.audit, kept.purges)
     except (AuditError, BrokerError):
         # Nothing is restored while either is away.
         found = {}
-    return PurgesState(shelf.purges, shelf.damaged, actors, unfinished, found)
+    return PurgesState(kept.purges, kept.damaged, actors, unfinished, found)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from queuescope.broker.fleet import Abandonment, Fleet
+from queuescope.broker.fleet import Fleet, LostJobs
 from queuescope.errors import JobStoreError
 from queuescope.jobs.job import Job, JobStatus
 
@@ -83,7 +83,7 @@ class JobReconciler:
         self._fleet = fleet
         self._drop = drop
         self._clock = clock
-        self._pending: dict[tuple[str, str], Abandonment] = {}
+        self._pending: dict[tuple[str, str], LostJobs] = {}
         self._ended: set[tuple[str, str]] = set()
         self._suspects: dict[str, float] = {}
         self._swept_at = float("-inf")
@@ -111,7 +111,7 @@ class JobReconciler:
         return changed
 
     def _take_in(self, fleet: Fleet) -> None:
-        left = {(a.worker, a.boot_id): a for a in fleet.abandonments()}
+        left = {(a.worker, a.boot_id): a for a in fleet.lost_jobs()}
         alive = {(worker.name, worker.report.boot_id) for worker in fleet.alive}
         for life, abandonment in left.items():
             if self._history is not None and life not in self._ended:

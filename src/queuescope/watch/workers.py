@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from queuescope.broker.fleet import Worker, WorkerStatus
 from queuescope.broker.reports import ActiveJob
+from queuescope.broker.worker import Worker, WorkerStatus
 from queuescope.jobs.store import UsualRuntime
 from queuescope.watch.broker import BrokerState
 from queuescope.watch.completion_rates import CompletionRate

@@ -21,9 +21,9 @@ from kombu import pools
 from tests.real_broker import RealBroker
 
 from queuescope.broker.purge_file import pieces
+from queuescope.broker.purges import KeptPurges, Purges
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.purges import Quarantine, Shelf
-from queuescope.broker.reports import Keys, list_key
+from queuescope.broker.redis.keys import Keys, list_key
 from queuescope.errors import PurgeError
 
 SEPARATOR = "\x06\x16"
@@ -36,44 +36,48 @@ import os, signal, sys
 from pathlib import Path
 from queuescope.broker import purge_file
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.purges import Quarantine
+from queuescope.broker.redis.purges import RedisPurgeSteps
+from queuescope.broker.purges import Purges
 
 url, folder, purge_id, stage = sys.argv[1:]
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Killed(Quarantine):
-    def _take_out(self, queue, purge_id):
+class Killed(RedisPurgeSteps):
+    def set_aside(self, queue, purge_id):
         if stage == "before":
             die()
-        super()._take_out(queue, purge_id)
+        super().set_aside(queue, purge_id)
         if stage == "taken":
             die()
 
-    def _forget(self, purge_id):
+    def discard(self, purge_id):
         if stage == "published":
             die()
-        super()._forget(purge_id)
+        super().discard(purge_id)
         if stage == "forgotten":
             die()
+
+broker = RedisBroker(url)
+broker._purge_steps = Killed(broker.connection, broker.layout)
 
 if stage == "written":
     purge_file.Draft.publish = lambda self, path: die()
 
 print("ready", flush=True)
-Killed(RedisBroker(url), Path(folder)).purge("orders", purge_id)
+Purges(broker, Path(folder)).purge("orders", purge_id)
 """
 
 RESTORE = """
 import sys
 from pathlib import Path
 from queuescope.broker.redis.broker import RedisBroker
-from queuescope.broker.redis.purges import Quarantine
+from queuescope.broker.purges import Purges
 
 print("ready", flush=True)
 sys.stdin.readline()
-print(Quarantine(RedisBroker(sys.argv[1]), Path(sys.argv[2])).restore(sys.argv[3]).now)
+print(Purges(RedisBroker(sys.argv[1]), Path(sys.argv[2])).restore(sys.argv[3]).now)
 """
 
 
@@ -121,7 +125,7 @@ def fill(client: redis.Redis, count: int) -> list[list[bytes]]:
     return contents(client)
 
 
-def in_quarantine(client: redis.Redis, purge_id: str) -> list[list[bytes]]:
+def set_aside(client: redis.Redis, purge_id: str) -> list[list[bytes]]:
     keys = Keys()
     return [
         [
@@ -148,26 +152,26 @@ def test_a_purge_takes_one_queue_with_all_its_priorities_and_leaves_its_siblings
     siblings = {"orders2": b"a", "orders" + SEPARATOR: b"b", "order": b"c", "orders:3": b"d"}
     for key, message in siblings.items():
         client.lpush(key, message)
-    purged = Quarantine(broker, tmp_path).purge("orders", "p1")
+    purged = Purges(broker, tmp_path).purge("orders", "p1")
     assert (purged.purge.count, purged.purge.queue, purged.still_reserved) == (40, "orders", 0)
     assert contents(client) == [[], [], [], []]
     assert {key: client.lrange(key, 0, -1) for key in siblings} == {
         key: [message] for key, message in siblings.items()
     }
-    assert in_quarantine(client, "p1") == [[], [], [], []]
+    assert set_aside(client, "p1") == [[], [], [], []]
 
 
 def test_a_restore_puts_every_byte_back_before_what_came_since(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
     before = fill(client, 41)
-    quarantine = Quarantine(broker, tmp_path)
-    quarantine.purge("orders", "p1")
+    purges = Purges(broker, tmp_path)
+    purges.purge("orders", "p1")
     client.lpush("orders", b"newer")
-    restored = quarantine.restore("p1")
+    restored = purges.restore("p1")
     assert (restored.count, restored.now, restored.purge.is_restored) == (41, 41, True)
     assert contents(client) == [[b"newer", *before[0]], *before[1:]]
-    again = quarantine.restore("p1")
+    again = purges.restore("p1")
     assert (again.count, again.now) == (41, 0)
     assert contents(client) == [[b"newer", *before[0]], *before[1:]]
 
@@ -175,9 +179,9 @@ def test_a_restore_puts_every_byte_back_before_what_came_since(
 def test_an_empty_queue_is_purged_of_nothing(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
-    quarantine = Quarantine(broker, tmp_path)
-    assert quarantine.purge("orders", "p1").purge.count == 0
-    assert quarantine.restore("p1").now == 0
+    purges = Purges(broker, tmp_path)
+    assert purges.purge("orders", "p1").purge.count == 0
+    assert purges.restore("p1").now == 0
     assert client.keys("orders*") == []
 
 
@@ -195,9 +199,9 @@ def test_purge_and_restore_is_identity(
     for key, messages in zip(KEYS, batches, strict=True):
         if messages:
             client.rpush(key, *messages)
-    quarantine = Quarantine(broker, tmp_path_factory.mktemp("purged"))
-    assert quarantine.purge("orders", "p1").purge.count == sum(map(len, batches))
-    quarantine.restore("p1")
+    purges = Purges(broker, tmp_path_factory.mktemp("purged"))
+    assert purges.purge("orders", "p1").purge.count == sum(map(len, batches))
+    purges.restore("p1")
     assert contents(client) == batches
 
 
@@ -211,7 +215,7 @@ def test_kill_9_at_each_stage_loses_and_doubles_nothing(
     assert died.returncode == -signal.SIGKILL, died.stderr
     places = {
         "queue": contents(client),
-        "quarantine": in_quarantine(client, "p1"),
+        "purges": set_aside(client, "p1"),
         "files": in_files(tmp_path),
     }
     nothing: list[list[bytes]] = [[], [], [], []]
@@ -221,23 +225,23 @@ def test_kill_9_at_each_stage_loses_and_doubles_nothing(
         where
         == {
             "before": {"queue"},
-            "taken": {"quarantine"},
-            "written": {"quarantine"},
+            "taken": {"purges"},
+            "written": {"purges"},
             # Deleted from the broker only after it is on the disk.
-            "published": {"quarantine", "files"},
+            "published": {"purges", "files"},
             "forgotten": {"files"},
         }[stage]
     )
-    quarantine = Quarantine(broker, tmp_path)
-    recovered = quarantine.recover()
+    purges = Purges(broker, tmp_path)
+    recovered = purges.recover()
     unfinished = {"taken", "written", "published"}
     assert [purge.count for purge in recovered] == ([30] if stage in unfinished else [])
-    assert in_quarantine(client, "p1") == nothing
+    assert set_aside(client, "p1") == nothing
     if stage == "before":
         assert contents(client) == before
     else:
         assert in_files(tmp_path) == before
-        quarantine.restore("p1")
+        purges.restore("p1")
         assert contents(client) == before
 
 
@@ -245,10 +249,10 @@ def test_the_same_purge_asked_for_twice_takes_out_once(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
     fill(client, 10)
-    quarantine = Quarantine(broker, tmp_path)
-    quarantine.purge("orders", "p1")
+    purges = Purges(broker, tmp_path)
+    purges.purge("orders", "p1")
     since = fill(client, 4)
-    assert quarantine.purge("orders", "p1").purge.count == 10
+    assert purges.purge("orders", "p1").purge.count == 10
     assert contents(client) == since
 
 
@@ -262,17 +266,17 @@ def test_killed_at_any_moment_the_messages_are_all_there_once(
     for number in range(8):
         argv = [sys.executable, "-c", KILLED_PURGE, url, str(tmp_path), f"p{number}", "never"]
         kills += _run_and_kill(argv, 0.015 * number)
-        quarantine = Quarantine(broker, tmp_path)
-        quarantine.recover()
+        purges = Purges(broker, tmp_path)
+        purges.recover()
         found = contents(client)
         files = in_files(tmp_path)
         assert (found, files) in ((before, nothing), (nothing, before))
-        for purge in quarantine.purges():
+        for purge in purges.kept().purges:
             argv = [sys.executable, "-c", RESTORE, url, str(tmp_path), purge.id]
             kills += _run_and_kill(argv, 0.015 * number)
-            quarantine.restore(purge.id)
+            purges.restore(purge.id)
             assert contents(client) == before
-            quarantine.restore(purge.id)
+            purges.restore(purge.id)
             assert contents(client) == before
             for path in tmp_path.glob("[!.]*.jsonl"):
                 path.unlink()
@@ -301,7 +305,7 @@ def test_restores_that_race_put_each_message_back_once(
     client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
 ) -> None:
     before = fill(client, 9000)
-    Quarantine(broker, tmp_path).purge("orders", "p1")
+    Purges(broker, tmp_path).purge("orders", "p1")
     argv = [sys.executable, "-c", RESTORE, url, str(tmp_path), "p1"]
     racers = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -341,12 +345,12 @@ def test_a_purge_under_fire_loses_and_doubles_nothing(
     threads = [threading.Thread(target=produce), threading.Thread(target=consume)]
     for thread in threads:
         thread.start()
-    quarantine = Quarantine(broker, tmp_path)
-    purged = purges = 0
+    purges = Purges(broker, tmp_path)
+    purged = count = 0
     # Until they have been at it, however late they began.
-    while purges < 20 or not purged:
-        purged += quarantine.purge("orders", f"p{purges}").purge.count
-        purges += 1
+    while count < 20 or not purged:
+        purged += purges.purge("orders", f"p{count}").purge.count
+        count += 1
     stop.set()
     for thread in threads:
         thread.join()
@@ -367,7 +371,7 @@ def test_what_was_delivered_before_is_still_reserved(
     with app.connection_for_read() as connection, connection.channel() as channel:
         for queue in ("orders", "orders", "express"):
             assert channel.basic_get(queue, no_ack=False) is not None
-        purged = Quarantine(broker, tmp_path).purge("orders", "p1")
+        purged = Purges(broker, tmp_path).purge("orders", "p1")
     app.close()
     pools.reset()  # type: ignore[no-untyped-call]
     assert (purged.purge.count, purged.still_reserved) == (4, 2)
@@ -380,14 +384,14 @@ def test_a_prefix_and_other_steps_are_honoured(
     for key in (*keys, "orders", f"orders{SEPARATOR}5"):
         client.lpush(key, b"m")
     broker = RedisBroker(url, key_prefix="shop:", priority_steps=(0, 5))
-    quarantine = Quarantine(broker, tmp_path)
-    assert quarantine.purge("orders", "p1").purge.count == 2
+    purges = Purges(broker, tmp_path)
+    assert purges.purge("orders", "p1").purge.count == 2
     assert client.exists(*keys) == 0
     assert client.exists("orders", f"orders{SEPARATOR}5") == 2
     assert {key for key in client.keys("*") if b"queuescope" in key} == {
         b"shop:queuescope:purged:p1"
     }
-    quarantine.restore("p1")
+    purges.restore("p1")
     assert client.exists(*keys) == 2
     broker.close()
 
@@ -397,7 +401,7 @@ def test_without_a_place_for_the_file_nothing_is_taken(
 ) -> None:
     before = fill(client, 5)
     with pytest.raises(PurgeError, match="cannot write"):
-        Quarantine(broker, Path("/proc/nowhere")).purge("orders", "p1")
+        Purges(broker, Path("/proc/nowhere")).purge("orders", "p1")
     assert contents(client) == before
 
 
@@ -406,52 +410,52 @@ def test_a_damaged_file_is_refused_whole(
     cut: int, client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
     fill(client, 10)
-    quarantine = Quarantine(broker, tmp_path)
-    path = quarantine.purge("orders", "p1").purge.path
+    purges = Purges(broker, tmp_path)
+    path = purges.purge("orders", "p1").purge.path
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2 - cut] + raw[len(raw) // 2 :])
     with pytest.raises(PurgeError, match="damaged"):
-        quarantine.restore("p1")
+        purges.restore("p1")
     assert contents(client) == [[], [], [], []]
 
 
 def test_a_damaged_file_hides_no_other(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
-    quarantine = Quarantine(broker, tmp_path)
-    assert quarantine.shelf() == Shelf((), ())
+    purges = Purges(broker, tmp_path)
+    assert purges.kept() == KeptPurges((), ())
     for purge_id in ("p1", "p2"):
         fill(client, 10)
-        quarantine.purge("orders", purge_id)
+        purges.purge("orders", purge_id)
     (tmp_path / "p1.jsonl").write_bytes(b"{")
-    shelf = quarantine.shelf()
+    shelf = purges.kept()
     assert [purge.id for purge in shelf.purges] == ["p2"]
     assert shelf.damaged == ("p1.jsonl",)
-    assert quarantine.restore("p2").now == 10
+    assert purges.restore("p2").now == 10
 
 
 def test_a_folder_that_cannot_be_read_is_not_empty(broker: RedisBroker, tmp_path: Path) -> None:
     (tmp_path / "purged").write_text("no folder")
     with pytest.raises(PurgeError, match="cannot read"):
-        Quarantine(broker, tmp_path / "purged").shelf()
-    assert Quarantine(broker, tmp_path / "none").shelf().purges == ()
+        Purges(broker, tmp_path / "purged").kept()
+    assert Purges(broker, tmp_path / "none").kept().purges == ()
 
 
 def test_a_purge_that_was_cut_off_is_told_until_it_is_complete(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
     fill(client, 3)
-    quarantine = Quarantine(broker, tmp_path)
-    quarantine._take_out("orders", "p1")
-    assert quarantine.unfinished() == ("p1",)
-    quarantine.recover()
-    assert quarantine.unfinished() == ()
+    purges = Purges(broker, tmp_path)
+    broker.purge_steps.set_aside("orders", "p1")
+    assert purges.unfinished() == ("p1",)
+    purges.recover()
+    assert purges.unfinished() == ()
 
 
 @pytest.mark.parametrize("purge_id", ["../p1", "", "a/b", "p1.restored", "x" * 65])
 def test_an_id_is_no_path(purge_id: str, broker: RedisBroker, tmp_path: Path) -> None:
-    quarantine = Quarantine(broker, tmp_path / "inner")
+    purges = Purges(broker, tmp_path / "inner")
     with pytest.raises(PurgeError, match="id of a purge"):
-        quarantine.restore(purge_id)
+        purges.restore(purge_id)
     with pytest.raises(PurgeError, match="id of a purge"):
-        quarantine.purge("orders", purge_id)
+        purges.purge("orders", purge_id)

@@ -26,7 +26,7 @@ from tests.identity_proxy import ADDRESS
 from tests.instrument.conftest import QUICK, Shop, Worker, until
 from tests.openid_provider import OpenIDProvider
 from tests.ports import free_port
-from tests.real_broker import RealBroker
+from tests.real_broker import RealBroker, connection_of
 from websockets.exceptions import ConnectionClosed
 
 from queuescope.errors import RefusalReason, RefusedError
@@ -89,7 +89,7 @@ class Stage:
 
     @property
     def redis(self) -> redis.Redis:
-        return self.context.broker.reader
+        return connection_of(self.context.broker).reader
 
     def entries(self) -> list[Entry]:
         return self.context.store.audit.find(Search(), limit=10_000)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.worker_reports import AHEAD, NOW, report
 
-from queuescope.broker.fleet import judge
-from queuescope.broker.redis.broker import QueueReading, WorkersReading
-from queuescope.broker.reports import DesiredState
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import fleet_of
+from queuescope.broker.protocol import QueueReading, WorkersReading
 from queuescope.dashboard.live_sources.broker import broker_source
 from queuescope.dashboard.live_sources.failures import recent_failures
 from queuescope.dashboard.live_sources.job_history import history_source
@@ -37,7 +37,9 @@ def state(
         report(worker=f"w{number}@h", **changes) for number, changes in enumerate(workers, 1)
     )
     desired = DesiredState(revision=4, paused=paused)
-    return BrokerState(NOW, queues, judge(WorkersReading(NOW, reports), desired, queues), desired)
+    return BrokerState(
+        NOW, queues, fleet_of(WorkersReading(NOW, reports), desired, queues), desired
+    )
 
 
 def told(*queues: QueueReading, **about: Any) -> LiveSource:

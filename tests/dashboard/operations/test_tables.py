@@ -10,9 +10,10 @@ from html import unescape
 import pytest
 from tests.worker_reports import NOW, report
 
-from queuescope.broker.fleet import judge
-from queuescope.broker.redis.broker import QueueReading, WorkersReading
-from queuescope.broker.reports import DesiredState, Pool, WorkerReport
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import fleet_of
+from queuescope.broker.protocol import QueueReading, WorkersReading
+from queuescope.broker.reports import Pool, WorkerReport
 from queuescope.dashboard.auth.identity import IdentityProblem, Unidentified
 from queuescope.dashboard.operations.tables import (
     audit_part,
@@ -36,7 +37,7 @@ DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
 
 def state(desired: DesiredState, *reports: WorkerReport, depth: int = 5) -> BrokerState:
     queues = (QueueReading("orders", depth, 12.0, 1), QueueReading("mail", 0, 0.0, None))
-    fleet = judge(WorkersReading(NOW, reports), desired, queues)
+    fleet = fleet_of(WorkersReading(NOW, reports), desired, queues)
     return BrokerState(NOW, queues, fleet, desired)
 
 

@@ -60,7 +60,7 @@ def send(server: RealBroker) -> Iterator[Send]:
 
 
 def depth(context: OperationsContext) -> int:
-    return context.broker.read(["orders"])[0].depth
+    return context.broker.queues(["orders"])[0].depth
 
 
 def results(context: OperationsContext) -> list[str]:

@@ -12,9 +12,10 @@ import pytest
 from tests.dashboard.ui.test_widgets import Reader
 from tests.worker_reports import AHEAD, BUSY, NOW, REPORT, report
 
-from queuescope.broker.fleet import judge
-from queuescope.broker.redis.broker import WorkersReading
-from queuescope.broker.reports import ActiveJob, DesiredState, WorkerReport
+from queuescope.broker.desired import DesiredState
+from queuescope.broker.fleet import fleet_of
+from queuescope.broker.protocol import WorkersReading
+from queuescope.broker.reports import ActiveJob, WorkerReport
 from queuescope.dashboard.workers.tables import (
     Trends,
     by_urgency,
@@ -39,7 +40,7 @@ def made(
     *reports: WorkerReport, completion_rates: dict[tuple[str, str], CompletionRate] | None = None
 ) -> WorkerList:
     desired = DesiredState(revision=4)
-    fleet = judge(WorkersReading(NOW, reports), desired)
+    fleet = fleet_of(WorkersReading(NOW, reports), desired)
     usual = {"nap": UsualRuntime(12.0, 500)}
     return list_workers(BrokerState(NOW, (), fleet, desired, completion_rates or {}), usual)
 

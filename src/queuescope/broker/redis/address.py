@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import redis
 from redis.sentinel import Sentinel
 
-from queuescope.errors import ConfigurationError, UnsupportedBrokerError
+from queuescope.errors import ConfigurationError
 
 _SCHEMES = {
     "redis": "redis",
@@ -19,38 +19,9 @@ _SCHEMES = {
     "redis+socket": "unix",
     "unix": "unix",
 }
+SCHEMES = frozenset({*_SCHEMES, "sentinel"})
+"""How an address begins that is read here."""
 _SENTINEL_PORT = 26379
-_OTHER_BROKERS = {
-    "amqp": "RabbitMQ",
-    "amqps": "RabbitMQ",
-    "pyamqp": "RabbitMQ",
-    "librabbitmq": "RabbitMQ",
-    "sqs": "Amazon SQS",
-    "kafka": "Kafka",
-    "confluentkafka": "Kafka",
-    "gcpubsub": "Google Pub/Sub",
-    "azureservicebus": "Azure Service Bus",
-    "azurestoragequeues": "Azure Storage Queues",
-    "mongodb": "MongoDB",
-    "zookeeper": "ZooKeeper",
-    "sqla": "an SQL database",
-    "sqlalchemy": "an SQL database",
-    "pgmq": "PGMQ",
-    "qpid": "Qpid",
-    "consul": "Consul",
-    "etcd": "etcd",
-    "pyro": "Pyro",
-    "slmq": "SoftLayer Message Queue",
-    "filesystem": "a folder of files",
-    "memory": "the memory of one process",
-}
-"""What else Celery takes as a broker, by the scheme of its address."""
-
-
-def kind_of_broker(scheme: str) -> str:
-    """How people call a broker whose address begins with ``scheme``."""
-    name = scheme.partition("+")[0]
-    return _OTHER_BROKERS.get(name.lower(), f"of the kind {name}")
 
 
 class RedisAddress:
@@ -79,7 +50,9 @@ class RedisAddress:
             self._read_sentinels(addresses)
             return
         if scheme not in _SCHEMES:
-            raise _unsupported(scheme)
+            raise ConfigurationError(
+                "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
+            )
         self._url = _plain(first, _SCHEMES[scheme])
         # Redis-py finds what is wrong with an address when it makes a client.
         self.client()
@@ -139,14 +112,3 @@ def _plain(address: str, scheme: str) -> str:
 def _timeouts(options: Mapping[str, Any]) -> dict[str, Any]:
     names = ("socket_timeout", "socket_connect_timeout")
     return {name: options[name] for name in names if name in options}
-
-
-def _unsupported(scheme: str) -> ConfigurationError:
-    if scheme.partition("+")[0].lower() not in _OTHER_BROKERS:
-        return ConfigurationError(
-            "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
-        )
-    return UnsupportedBrokerError(
-        f"the broker is {kind_of_broker(scheme)}, and only Redis and Valkey can be asked so far: "
-        "live depth, workers and operations are not available"
-    )

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+BINDING = "_kombu.binding.%s"
+"""The key at which kombu writes what leads on from an exchange."""
+BINDINGS_LIMIT = 1000
+"""So many bindings at most are read."""
 _ANY_WORD, _ANY_WORDS = "*", "#"
 
 

@@ -7,30 +7,28 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import redis
 from redis.exceptions import NoPermissionError
 
-from queuescope.broker.redis.failures import is_overtaken
-from queuescope.broker.reports import (
+from queuescope.broker.desired import (
     DESIRED_LIMIT_BYTES,
-    NAME_LIMIT,
     REVISION_LIMIT,
     DesiredState,
-    Keys,
-    Names,
-    parse,
+    StoredDesired,
+    is_implausible,
 )
+from queuescope.broker.redis.connection import server_time
+from queuescope.broker.redis.failures import is_of_other_type, is_overtaken
+from queuescope.broker.redis.keys import Keys
+from queuescope.broker.reports import NAME_LIMIT, Names, parse
 
 REVOKED_SECONDS = 7 * 86_400.0
 """How long a revocation is remembered: no message should wait longer than that."""
 REVOKED_LIMIT = 10_000
 """So many revoked ids are read, those that are remembered longest first."""
-REVISION_STEP = 2**32
-"""No two copies are so many decisions apart: the higher one was made by nobody."""
 _REVOKED_BYTES = 16 * 2**20
 _NUMBER_BYTES = 16
 _ATTEMPTS = 10
@@ -48,53 +46,38 @@ class DamagedDesiredError(redis.ResponseError):
     """What stands in the broker is no desired state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the broker holds; ``state`` is ``None`` where that is damaged, and ``revocations``,
-    the counter, where it is no number.
-    """
-
-    state: DesiredState | None
-    revocations: int | None
-
-
-def read_told(client: redis.Redis, keys: Keys) -> Told:
+def read_stored(client: redis.Redis, keys: Keys) -> StoredDesired:
     """Raises what redis-py raises."""
-    return _told(client, client, keys)
+    return _stored(client, client, keys)
 
 
 def read_desired(client: redis.Redis, keys: Keys) -> DesiredState:
     """What the broker holds; revision 0 when it holds nothing. Raises what redis-py raises, and
     ``DamagedDesiredError``.
     """
-    state = read_told(client, keys).state
+    state = read_stored(client, keys).state
     if state is None:
         raise DamagedDesiredError("the desired state is unreadable")
     return state
 
 
-def is_made_up(state: DesiredState, known: DesiredState) -> bool:
-    """Whether no operators decided ``state``, by how far its revision is beyond what is known."""
-    return state.revision - known.revision >= REVISION_STEP
-
-
-def publish_desired(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredState:
+def publish(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredState:
     """Write ``state`` unless the broker holds a revision that is as high; returns what it holds.
-    What is damaged or made up is written over.
+    What is damaged or implausible is written over.
 
     Raises what redis-py raises; ``WatchError`` when others write all the time.
     """
     for attempt in range(_ATTEMPTS):
         with client.pipeline() as pipe:
             pipe.watch(keys.desired)  # type: ignore[no-untyped-call]
-            told = _told(client, pipe, keys)
-            held = told.state
+            stored = _stored(client, pipe, keys)
+            held = stored.state
             if held is not None and held.revision >= state.revision:
-                if not is_made_up(held, state):
+                if not is_implausible(held, state):
                     return held
                 held = None
             pipe.multi()
-            if held is None or told.revocations is None:
+            if held is None or stored.revocations is None:
                 # It may be no hash at all; and every worker reads the revoked ids once more.
                 pipe.delete(keys.desired)
                 pipe.hset(keys.desired, "revocations", _some_counter())
@@ -116,18 +99,18 @@ def publish_desired(client: redis.Redis, keys: Keys, state: DesiredState) -> Des
     raise AssertionError("unreachable")
 
 
-def mend_revocations(client: redis.Redis, keys: Keys) -> None:
+def repair_revocations(client: redis.Redis, keys: Keys) -> None:
     """Give the counter a number again where it has none. Raises what redis-py raises."""
-    told = read_told(client, keys)
+    stored = read_stored(client, keys)
     # With the rest it is written anew.
-    if told.state is not None and told.revocations is None:
+    if stored.state is not None and stored.revocations is None:
         client.hset(keys.desired, "revocations", _some_counter())
 
 
 def revoke(client: redis.Redis, keys: Keys, job_ids: Iterable[str]) -> None:
     """Remember that these jobs must not start. Raises what redis-py raises."""
-    now = broker_time(client)
-    mend_revocations(client, keys)
+    now = server_time(client)
+    repair_revocations(client, keys)
     with client.pipeline() as pipe:
         pipe.zremrangebyscore(keys.revoked, "-inf", now)
         pipe.zadd(keys.revoked, dict.fromkeys(job_ids, now + REVOKED_SECONDS))
@@ -151,13 +134,7 @@ def read_revoked(client: redis.Redis, keys: Keys) -> list[str]:
     return [raw.decode("utf-8", "replace") for raw in ids if len(raw) <= NAME_LIMIT]
 
 
-def broker_time(client: redis.Redis) -> float:
-    """Epoch seconds by the broker's clock. Raises what redis-py raises."""
-    seconds, microseconds = client.time()
-    return float(seconds) + float(microseconds) / 1e6
-
-
-def _told(sizes: redis.Redis, client: redis.Redis, keys: Keys) -> Told:
+def _stored(sizes: redis.Redis, client: redis.Redis, keys: Keys) -> StoredDesired:
     """``client`` may be a pipeline that watches the key, which has nothing to measure it with
     beside that; ``sizes`` measures.
     """
@@ -171,15 +148,10 @@ def _told(sizes: redis.Redis, client: redis.Redis, keys: Keys) -> Told:
     except redis.ResponseError as exc:
         if not is_of_other_type(exc):
             raise
-        return Told(None, None)
+        return StoredDesired(None, None)
     found: dict[str, Any] = dict.fromkeys(_LIMITS, _DAMAGED) | dict(zip(read, values, strict=True))
     counter = found["revocations"]
-    return Told(_decoded(found), 0 if counter is None else _number(counter))
-
-
-def is_of_other_type(error: Exception) -> bool:
-    """Whether the key holds another kind of thing than was asked for."""
-    return "WRONGTYPE" in str(error)
+    return StoredDesired(_decoded(found), 0 if counter is None else _number(counter))
 
 
 def _decoded(fields: dict[str, Any]) -> DesiredState | None:

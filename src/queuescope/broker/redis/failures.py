@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import redis
 from redis import exceptions
@@ -73,11 +74,24 @@ def translated(*, writes: bool = False) -> Iterator[None]:
         ) from exc
 
 
+def raise_cause(error: Exception) -> NoReturn:
+    """Raise what redis-py said, which kombu wraps."""
+    cause = error.__cause__
+    if isinstance(cause, redis.RedisError | OSError):
+        raise cause from error
+    raise redis.ConnectionError("no connection") from error
+
+
 def is_overtaken(error: redis.WatchError) -> bool:
     """Whether another has written what was watched: redis-py raises the same when the connection
     breaks meanwhile, and then nobody knows whether the transaction took effect.
     """
     return not isinstance(error.__context__, _BREAKS)
+
+
+def is_of_other_type(error: Exception) -> bool:
+    """Whether the key holds another kind of thing than was asked for."""
+    return "WRONGTYPE" in str(error)
 
 
 def kind_of(error: BaseException) -> BrokerErrorKind:

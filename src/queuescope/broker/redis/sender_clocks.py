@@ -13,7 +13,12 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from queuescope.broker.clock import CLOCK_OFF_SECONDS, SAME_CLOCK_SECONDS, is_same_clock, noticed
+from queuescope.broker.clock import (
+    CLOCK_OFF_SECONDS,
+    SAME_CLOCK_SECONDS,
+    is_same_clock,
+    significant_offset,
+)
 from queuescope.broker.reports import WorkerReport
 
 _WIDEST_SECONDS = 60.0
@@ -59,7 +64,7 @@ class _Span:
     @property
     def likely(self) -> float:
         """The least that it can be off; 0 for less than ``CLOCK_OFF_SECONDS``."""
-        return noticed(min(max(0.0, self.least), self.most))
+        return significant_offset(min(max(0.0, self.least), self.most))
 
     def agreed(self, other: _Span) -> _Span | None:
         least, most = max(self.least, other.least), min(self.most, other.most)
@@ -75,11 +80,11 @@ class _Sender:
         self.proven: _Span | None = None
         self._seen: tuple[float, _Span] | None = None
 
-    def told(self, ahead: float) -> None:
+    def report_offset(self, ahead: float) -> None:
         """By a worker of its machine."""
         self.proven = _Span(ahead, ahead)
 
-    def saw(self, emptied_at: float, span: _Span) -> _Span | None:
+    def observe(self, emptied_at: float, span: _Span) -> _Span | None:
         """What a message tells that lies in a list which was empty at ``emptied_at``, as of when
         it was first seen there; None where that was too late to tell much. It may have been put
         back; two that agree were both sent.
@@ -111,7 +116,7 @@ class SenderClocks:
         with self._lock:
             for report in reports:
                 if report.clock_mark is not None:
-                    self._sender(report.clock_mark, "").told(report.clock_ahead)
+                    self._sender(report.clock_mark, "").report_offset(report.clock_ahead)
 
     def age(self, key: str, length: int, due: Due | None, now: float) -> Age:
         """How long the oldest message of the list ``key`` has waited, which holds ``length``."""
@@ -134,7 +139,7 @@ class SenderClocks:
         sender.least = max(sender.least, -said)
         seen = None
         if emptied_at is not None and emptied_at < now and not due.was_back:
-            seen = sender.saw(emptied_at, _Span(-said, due.at - emptied_at))
+            seen = sender.observe(emptied_at, _Span(-said, due.at - emptied_at))
         if sender.proven is not None and sender.least <= sender.proven.most + CLOCK_OFF_SECONDS:
             ahead = sender.proven.likely
             return Age(max(0.0, said + ahead), ahead)

@@ -104,7 +104,9 @@ def _obstacles(jobs: Iterable[Job], now: float) -> dict[str, Obstacle]:
     if retries.needs_arguments:
         ids = tuple(sorted(failed))
         kept = _broker_answers.get(
-            (id(context), ids), lambda: context.broker.kept(ids), fresh_seconds=_FRESH_SECONDS
+            (id(context), ids),
+            lambda: context.broker.kept_arguments(ids),
+            fresh_seconds=_FRESH_SECONDS,
         )
     found = {}
     for job in failed.values():

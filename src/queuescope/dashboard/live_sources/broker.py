@@ -14,7 +14,7 @@ from queuescope.watch.broker import refuses_reports
 from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
-    from queuescope.broker.fleet import Worker
+    from queuescope.broker.worker import Worker
     from queuescope.known import Known
     from queuescope.watch import BrokerState
 
@@ -140,7 +140,7 @@ def _ending_notes(state: BrokerState) -> tuple[str, ...]:
         *_taking_nothing(state),
         *(
             f"The clock of {worker.name} is {clock_words(worker)}"
-            f"{'' if worker.puts_times_right else ', and the times of its jobs with it'}."
+            f"{'' if worker.corrects_times else ', and the times of its jobs with it'}."
             for worker in fleet.with_clocks_off()[:_NAMED]
         ),
     )

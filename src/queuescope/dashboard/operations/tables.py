@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from queuescope.broker.fleet import WorkerStatus
-from queuescope.broker.reports import ALL_QUEUES
+from queuescope.broker.desired import ALL_QUEUES
+from queuescope.broker.worker import WorkerStatus
 from queuescope.dashboard.auth.identity import Unidentified
 from queuescope.dashboard.ui.rights import Rights
 from queuescope.dashboard.ui.states import as_of, known_part, unknown_part
@@ -40,9 +40,10 @@ from queuescope.operations.request import Request
 from queuescope.words import counted
 
 if TYPE_CHECKING:
-    from queuescope.broker.fleet import Confirmation, Worker
+    from queuescope.broker.fleet import Confirmation
+    from queuescope.broker.protocol import QueueReading
     from queuescope.broker.purge_file import Purge
-    from queuescope.broker.redis.broker import QueueReading
+    from queuescope.broker.worker import Worker
     from queuescope.known import Known
     from queuescope.operations.audit import Entry, Verification
     from queuescope.watch import AuditState, BrokerState, PurgesState

@@ -36,7 +36,7 @@ from queuescope.operations.request import Operation, Request
 from queuescope.words import counted
 
 if TYPE_CHECKING:
-    from queuescope.broker.fleet import Worker
+    from queuescope.broker.worker import Worker
     from queuescope.operations.request import Plan
 
 _SESSION_KEY = "queuescope_operations"

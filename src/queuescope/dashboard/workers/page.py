@@ -146,7 +146,7 @@ def _clock_remarks(state: BrokerState) -> list[Markup]:
     return [
         notice(
             f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: "
-            f"{_RIGHTED if worker.puts_times_right else _NOT_RIGHTED} "
+            f"{_RIGHTED if worker.corrects_times else _NOT_RIGHTED} "
             "Let NTP set the clock of its machine.",
             tone=Tone.WARN,
         )

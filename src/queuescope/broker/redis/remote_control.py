@@ -6,74 +6,61 @@ Nothing is sent twice. A worker that does not answer leaves open what happened, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import celery
-import redis
 from kombu.exceptions import KombuError
 
-from queuescope.broker.redis.broker import REPORTS_LIMIT, RedisBroker
-from queuescope.broker.redis.failures import translated
-from queuescope.broker.reports import NAME_LIMIT, RetryAnswer, weightiest
+from queuescope.broker.protocol import Scaled
+from queuescope.broker.redis.failures import raise_cause, translated
+from queuescope.broker.reports import names_in_replies
+from queuescope.broker.requeue import RetryAnswer, weightiest
 from queuescope.errors import BrokerError, OutcomeUnknownError, RefusalReason, RefusedError
 
 _BATCH = 200
 _NONSENSE = "answered what cannot be understood"
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
-    """The size of a worker's pool before and after; Celery ends idle processes only, so that a
-    busy pool may be larger than was asked for.
-    """
+class RemoteControl:
+    """Speaks to the workers of one broker; see ``Broker`` for its methods.
 
-    worker: str
-    before: int
-    after: int
-
-
-class WorkerCommands:
-    """Speaks to the workers of one broker.
-
-    Methods raise ``BrokerError``; one whose ``may_have_acted`` is set leaves open what happened.
+    They raise ``BrokerError``; one whose ``may_have_acted`` is set leaves open what happened.
     """
 
     def __init__(
         self,
         broker_url: str,
-        broker: RedisBroker,
+        now: Callable[[], float],
         *,
-        timeout_seconds: float = 5.0,
+        key_prefix: str = "",
+        answer_seconds: float = 5.0,
         transport_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """``broker`` is that of ``broker_url``; it tells the time until which an order holds."""
-        self._broker = broker
-        self._timeout_seconds = timeout_seconds
+        """``now`` is the time by the broker's clock, until which an order holds."""
+        self._now = now
+        self._answer_seconds = answer_seconds
         self._app = celery.Celery("queuescope-commands", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             accept_content=["json"],
-            broker_connection_timeout=timeout_seconds,
+            broker_connection_timeout=answer_seconds,
             broker_transport_options={
                 **(transport_options or {}),
-                "socket_timeout": timeout_seconds,
-                "socket_connect_timeout": timeout_seconds,
-                "global_keyprefix": broker.key_prefix,
+                "socket_timeout": answer_seconds,
+                "socket_connect_timeout": answer_seconds,
+                "global_keyprefix": key_prefix,
             },
         )
 
     def scale(self, worker: str, size: int) -> Scaled:
-        """Give the pool of ``worker`` so many processes."""
         answer = self._ask(worker, "queuescope_scale", {"size": size})
         before, after = answer.get("before"), answer.get("after")
         if not isinstance(before, int) or not isinstance(after, int):
             raise OutcomeUnknownError(f"Worker {worker} {_NONSENSE}.")
         return Scaled(worker, before, after)
 
-    def retry(
+    def requeue(
         self,
         worker: str,
         jobs: Sequence[tuple[str, str]],
@@ -82,13 +69,6 @@ class WorkerCommands:
         queues: Mapping[str, str] | None = None,
         namesakes: int = 1,
     ) -> dict[str, RetryAnswer]:
-        """Let ``worker`` send failed jobs again, given by id and name, once for each ``act_id``.
-
-        ``queues`` is where jobs came from, by id, as far as it is known; ``namesakes`` is how many
-        workers have this name, all of which hear the order. A job of which nothing is known has
-        ``UNKNOWN``, for instance when the worker stopped answering half-way. Raises what says that
-        nothing was done before anything was.
-        """
         results: dict[str, RetryAnswer] = {}
         for start in range(0, len(jobs), _BATCH):
             batch = jobs[start : start + _BATCH]
@@ -116,18 +96,15 @@ class WorkerCommands:
                 results[job_id] = weightiest(said)
         return results
 
-    def revoke(self, job_ids: Iterable[str], *, terminate: bool = False) -> tuple[str, ...]:
-        """Tell all running workers at once; returns those that answered that they have done so.
-
-        ``RedisBroker.revoke`` lasts and must come first. ``terminate`` ends the job where it
-        runs, which pools of threads and solo pools cannot.
-        """
+    def announce_revoked(
+        self, job_ids: Iterable[str], *, terminate: bool = False
+    ) -> tuple[str, ...]:
         with self._connection() as connection:
             replies = self._app.control.revoke(
                 list(job_ids),
                 terminate=terminate,
                 reply=True,
-                timeout=self._timeout_seconds / 2,
+                timeout=self._answer_seconds / 2,
                 connection=connection,
             )
         failed = {
@@ -137,7 +114,7 @@ class WorkerCommands:
             for name, answer in reply.items()
             if isinstance(answer, dict) and "error" in answer
         }
-        return tuple(sorted(workers_of(replies) - failed))
+        return tuple(sorted(names_in_replies(replies) - failed))
 
     def close(self) -> None:
         self._app.close()
@@ -151,7 +128,7 @@ class WorkerCommands:
         """What those of this name answer: from one to ``namesakes``. A refusal, which says that
         nothing was done, counts only if nobody obeys.
         """
-        until = self._broker.now() + self._timeout_seconds
+        until = self._now() + self._answer_seconds
         with self._connection() as connection:
             replies = self._app.control.broadcast(
                 command,
@@ -159,7 +136,7 @@ class WorkerCommands:
                 destination=[worker],
                 reply=True,
                 limit=namesakes,
-                timeout=self._timeout_seconds,
+                timeout=self._answer_seconds,
                 connection=connection,
             )
         found = [reply.get(worker) for reply in replies or () if isinstance(reply, dict)]
@@ -178,24 +155,13 @@ class WorkerCommands:
         with translated(writes=True):
             try:
                 with self._app.connection_for_write() as connection:
-                    connection.ensure_connection(max_retries=1, timeout=self._timeout_seconds)
+                    connection.ensure_connection(max_retries=1, timeout=self._answer_seconds)
                     yield connection
             except KombuError as exc:
-                cause = exc.__cause__
-                if isinstance(cause, redis.RedisError | OSError):
-                    raise cause from exc
-                raise redis.ConnectionError("no connection") from exc
+                raise_cause(exc)
             except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as exc:
                 # Whoever may write to the broker may answer, too.
                 raise OutcomeUnknownError(f"A worker {_NONSENSE}.") from exc
-
-
-def workers_of(replies: object) -> set[str]:
-    """Who answered, of what Celery gathered; of that anything may be nonsense."""
-    found = replies if isinstance(replies, list) else []
-    names = (name for reply in found if isinstance(reply, dict) for name in reply)
-    valid = (name for name in names if isinstance(name, str) and len(name) <= NAME_LIMIT)
-    return set(islice(valid, REPORTS_LIMIT))
 
 
 def _said(answer: dict[str, Any], job_id: str) -> RetryAnswer:

@@ -1,0 +1,227 @@
+"""Purging a queue so that nothing is lost: out of the queue, into a file, and back if wanted.
+
+A purge sets the queue's messages aside in the broker, writes them to a file that is on the disk
+before they are discarded there, and can be killed anywhere: each message is in the queue, set
+aside, or in the file, and ``recover`` completes what was begun.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from queuescope.broker.capabilities import Ability
+from queuescope.broker.protocol import Broker, PurgeRecord, RecordState
+from queuescope.broker.purge_file import (
+    RESTORED_SUFFIX,
+    SUFFIX,
+    Draft,
+    Head,
+    Purge,
+    move,
+    pieces,
+    prove_writable,
+    purge_files,
+    read_purge,
+    sweep,
+)
+from queuescope.errors import BrokerError, PurgeError
+from queuescope.shown_text import one_line
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """The result of purging. Workers still hold ``still_reserved`` jobs of the queue, which were
+    delivered before and may run; ``None`` is unknown.
+    """
+
+    purge: Purge
+    still_reserved: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """``count`` messages of the purge are back, ``now`` of them by this very call."""
+
+    purge: Purge
+    count: int
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPurges:
+    """The purges that are kept, the newest first, and the names of the files that are damaged."""
+
+    purges: tuple[Purge, ...]
+    damaged: tuple[str, ...]
+
+
+class Purges:
+    """Purges of one broker, kept in one folder.
+
+    Methods raise ``BrokerError``, and ``PurgeError`` when a file cannot be written or read. After
+    either, messages are where they were or wait for ``recover``.
+    """
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        self._broker = broker
+        self._steps = broker.purge_steps
+        self._folder = folder
+
+    def purge(self, queue: str, purge_id: str) -> Purged:
+        """Remove all that waits in ``queue`` now, every priority of it, and nothing else.
+
+        ``purge_id`` makes it happen once: a second call with it completes the first.
+        """
+        self._check(purge_id)
+        capabilities = self._broker.capabilities
+        capabilities.demand(Ability.PURGE)
+        prove_writable(self._folder)
+        if capabilities.has(Ability.REPORTS):
+            # Which lists hold the queue is best known to its workers.
+            self._broker.workers()
+        self._steps.set_aside(queue, purge_id)
+        purge = self._complete(purge_id)
+        still_reserved = None
+        if capabilities.has(Ability.UNACKNOWLEDGED):
+            try:
+                readings = self._broker.queues([queue])
+                still_reserved = readings[0].unacknowledged if readings else None
+            except BrokerError:
+                still_reserved = None
+        return Purged(purge, still_reserved)
+
+    def recover(self) -> list[Purge]:
+        """Complete the purges that were cut off, here or in another process, and the restores
+        whose last step, to rename the file, was.
+
+        One that cannot be completed, for it is none of ours or its record is damaged, is left as
+        it is and keeps back no other; at the end it is a ``PurgeError``.
+        """
+        sweep(self._folder)
+        completed, left = [], []
+        self._rename_restored()
+        for name in self.unfinished():
+            try:
+                completed.append(self._complete(name))
+            except PurgeError as exc:
+                left.append((name, exc))
+        if left:
+            name, error = left[0]
+            more = f", and {len(left) - 1:,} more" if len(left) > 1 else ""
+            raise PurgeError(
+                f"an unfinished purge cannot be completed ({one_line(name, _SHOWN)}: {error}){more}"
+            ) from error
+        return completed
+
+    def note_restore(self, purge_id: str, act: str) -> None:
+        """Let the broker remember that ``act`` is about to restore this purge; moves nothing."""
+        self._check(purge_id)
+        self._steps.note_restore(self._find(purge_id), act)
+
+    def restore(self, purge_id: str) -> Restored:
+        """Put what was purged back where it will be consumed next, in its old order.
+
+        A call after one that was cut off goes on where that ended; after a complete one it does
+        nothing. Up to 2,000 messages come back all at once.
+        """
+        self._check(purge_id)
+        self._broker.capabilities.demand(Ability.RESTORE)
+        if self._steps.is_set_aside(purge_id):
+            self._complete(purge_id)
+        purge = self._find(purge_id)
+        if purge.is_restored:
+            return Restored(purge, purge.count, 0)
+        now = sum(
+            self._steps.put_back(purge, offset, piece) for offset, piece in pieces(purge.path)
+        )
+        try:
+            move(purge.path, self._path(purge_id, is_restored=True))
+        except PurgeError:
+            # Another that restored the same may have been first.
+            if not self._find(purge_id).is_restored:
+                raise
+        return Restored(self._find(purge_id), purge.count, now)
+
+    def kept(self) -> KeptPurges:
+        """What is in the folder; a file that cannot be read hides no other.
+
+        A purge whose file was copied back beside the restored one is restored.
+        """
+        found, damaged = list[Purge](), []
+        for path in purge_files(self._folder):
+            try:
+                found.append(read_purge(path))
+            except PurgeError:
+                # Restored meanwhile, it has another name.
+                if path.exists():
+                    damaged.append(path.name)
+        restored = {purge.id for purge in found if purge.is_restored}
+        found = [purge for purge in found if purge.is_restored or purge.id not in restored]
+        found.sort(key=lambda purge: purge.at, reverse=True)
+        return KeptPurges(tuple(found), tuple(sorted(damaged)))
+
+    def records(self, purges: Sequence[Purge]) -> list[PurgeRecord]:
+        """What the broker knows of each of ``purges``."""
+        return self._steps.records(purges)
+
+    def unfinished(self) -> tuple[str, ...]:
+        """The ids of purges that are not exported yet: under way, or cut off."""
+        return self._steps.unfinished()
+
+    def has_begun(self, purge_id: str) -> bool:
+        """Whether this purge has touched its queue."""
+        return self._steps.is_known(purge_id)
+
+    def _complete(self, purge_id: str) -> Purge:
+        self._check(purge_id)
+        path = self._path(purge_id)
+        head = self._steps.head(purge_id)
+        if head is None:
+            return self._find(purge_id)
+        if path.exists():
+            if read_purge(path).at != head.at:
+                raise PurgeError("the id of this purge was used before; nothing was deleted")
+        else:
+            self._export(head, path)
+        self._steps.discard(purge_id)
+        return self._find(purge_id)
+
+    def _export(self, head: Head, path: Path) -> None:
+        """Write what is set aside to ``path``, whole or not at all."""
+        with Draft(self._folder) as draft:
+            draft.write(head, self._steps.messages(head))
+            # Another process may have completed this purge and deleted what we were reading.
+            if self._steps.is_set_aside(head.id):
+                draft.publish(path)
+
+    def _rename_restored(self) -> None:
+        kept = [purge for purge in self.kept().purges if not purge.is_restored and purge.count]
+        if not kept:
+            return
+        for purge, record in zip(kept, self.records(kept), strict=True):
+            # Another that restored the same may be first.
+            if record.state is RecordState.RESTORED and purge.path.exists():
+                move(purge.path, self._path(purge.id, is_restored=True))
+
+    def _check(self, purge_id: str) -> None:
+        if not _ID.fullmatch(purge_id):
+            raise PurgeError("this is not the id of a purge")
+
+    def _path(self, purge_id: str, *, is_restored: bool = False) -> Path:
+        return self._folder / f"{purge_id}{RESTORED_SUFFIX if is_restored else SUFFIX}"
+
+    def _find(self, purge_id: str) -> Purge:
+        for is_restored in (True, False):
+            path = self._path(purge_id, is_restored=is_restored)
+            if path.exists():
+                return read_purge(path)
+        raise PurgeError(
+            "the file of this purge is not in the data directory of this dashboard; "
+            "look for it where the purge was carried out"
+        )

@@ -1,0 +1,126 @@
+"""Which lists hold a queue: kombu keeps one for each priority step, named with a separator."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from kombu.transport.redis import Channel
+
+from queuescope.broker.redis.bindings import BINDING, BINDINGS_LIMIT
+from queuescope.broker.redis.bounded_replies import ReplyTooLargeError
+from queuescope.broker.redis.connection import RedisConnection
+from queuescope.broker.redis.failures import translated
+from queuescope.broker.redis.keys import list_key
+from queuescope.broker.reports import STEPS_LIMIT, WorkerReport
+from queuescope.errors import ConfigurationError
+
+KOMBU_STEPS = range(10)
+"""Every step in which kombu may put a message: it cuts a priority to 0 to 9."""
+# All workers of a broker together have no more, and no report of many adds to them for long.
+_STEPS_LIMIT = 16
+_SEPARATOR_LIMIT = 16
+_SEPARATOR_SECONDS = 10.0
+
+
+class QueueLayout:
+    """The steps and the separator: those of the project where they are known here, otherwise what
+    workers report, and without workers what is seen from how the queues are bound.
+    """
+
+    def __init__(
+        self, connection: RedisConnection, *, steps: Iterable[int], separator: str | None
+    ) -> None:
+        self._connection = connection
+        self._own_steps = frozenset({0, *steps})
+        self._own_separator = separator
+        self._is_separator_known = separator is not None
+        self._bound_separator_at = -math.inf
+        self._bound_separator = Channel.sep
+        # Replaced as one, for threads share it.
+        self._layout = (self._own_steps, separator or Channel.sep)
+
+    @property
+    def separator(self) -> str:
+        return self._layout[1]
+
+    def lists(self, queue: str) -> list[str]:
+        """Where the messages of ``queue`` lie, the most urgent first."""
+        steps, separator = self._layout
+        return [
+            list_key(queue, step, key_prefix=self._connection.key_prefix, separator=separator)
+            for step in sorted(steps)
+        ]
+
+    def learn(self, reports: Collection[WorkerReport]) -> None:
+        """Look at the priority steps of these workers, too, and no longer at those that were
+        learned before. Where workers disagree, most of them are right.
+        """
+        steps = Counter(step for report in reports for step in set(report.priority_steps))
+        more = [step for step, _ in steps.most_common() if step not in self._own_steps]
+        separators = Counter(report.separator for report in reports).most_common(1)
+        separator = separators[0][0] if separators else self._own_separator
+        self._is_separator_known = separator is not None
+        self._layout = (
+            self._own_steps.union(more[: max(0, _STEPS_LIMIT - len(self._own_steps))]),
+            # Until it is read anew, what was read from how the queues are bound.
+            separator or self._bound_separator,
+        )
+
+    def read_separator(self, queues: Sequence[str]) -> None:
+        """Where no worker reports how the lists of its queues are called, kombu has written with
+        the same separator how they are bound. Raises ``BrokerError``.
+        """
+        now = time.monotonic()
+        if self._is_separator_known or now - self._bound_separator_at < _SEPARATOR_SECONDS:
+            return
+        with translated():
+            found = Channel.sep
+            with self._connection.reader.pipeline(transaction=False) as pipe:
+                for queue in queues[:BINDINGS_LIMIT]:
+                    pipe.srandmember(f"{self._connection.key_prefix}{BINDING % queue}", 1)
+                try:
+                    answers = pipe.execute(raise_on_error=False)
+                except ReplyTooLargeError:
+                    answers = []
+        for queue, members in zip(queues, answers, strict=False):
+            if isinstance(members, list) and members:
+                found = _separator_in(members[0], queue) or found
+        self._bound_separator_at, self._bound_separator = now, found
+        self._layout = (self._layout[0], found)
+
+
+def checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``broker_transport_options``, as far as they name lists. Raises ``ConfigurationError``."""
+    steps = options.get("priority_steps", [])
+    if not isinstance(steps, list | tuple) or not all(
+        isinstance(step, int) and 0 <= step <= 255 for step in steps
+    ):
+        raise ConfigurationError(
+            "broker_transport_options: priority_steps must be numbers from 0 to 255, such as "
+            "[0, 3, 6, 9]"
+        )
+    if len(steps) > STEPS_LIMIT:
+        raise ConfigurationError(
+            f"broker_transport_options: priority_steps are {len(steps)}, and kombu knows no more "
+            f"than {STEPS_LIMIT} priorities"
+        )
+    for name in ("sep", "global_keyprefix"):
+        if not isinstance(options.get(name, ""), str):
+            raise ConfigurationError(f"broker_transport_options: {name} must be text")
+    return options
+
+
+def _separator_in(member: object, queue: str) -> str | None:
+    """What separates the parts of a queue's binding to itself: routing key, pattern (empty, as a
+    rule), queue. ``None`` of any other binding.
+    """
+    text = member.decode("utf-8", "replace") if isinstance(member, bytes) else str(member)
+    if not (text.startswith(queue) and text.endswith(queue)):
+        return None
+    between = text[len(queue) : len(text) - len(queue)]
+    half = between[: len(between) // 2]
+    return half if half and half * 2 == between and len(half) <= _SEPARATOR_LIMIT else None

@@ -1,0 +1,75 @@
+"""The headers by which a sender writes into each message when it became due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from celery._state import get_current_worker_task
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+
+from queuescope.broker.clock import clock_mark
+from queuescope.broker.headers import CLOCK_HEADER, DUE_HEADER
+from queuescope.instrument.source_queue import QUEUE_HEADER
+from queuescope.jobs.job import LATEST
+
+FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
+"""When the job's first attempt became due."""
+FIRST_CLOCK_HEADER = "queuescope_first_clock"
+
+
+def add_due_headers(headers: dict[str, Any], app: Any) -> None:
+    """Complete the headers of a message that is about to be sent."""
+    # A job that sends itself again hands on the headers that it came with.
+    headers.pop(QUEUE_HEADER, None)
+    known_due = headers.get(DUE_HEADER)
+    first_due = headers.get(FIRST_DUE_HEADER, known_due)
+    first_clock = headers.get(FIRST_CLOCK_HEADER, headers.get(CLOCK_HEADER))
+    headers[DUE_HEADER] = max(time.time(), _eta(app, headers.get("eta")))
+    headers[CLOCK_HEADER] = clock_mark()
+    sent_again = _first_due_of_running_job(headers)
+    if sent_again is not None:
+        headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = sent_again
+    elif headers.get("retries") and isinstance(first_due, int | float):
+        headers[FIRST_DUE_HEADER], headers[FIRST_CLOCK_HEADER] = first_due, first_clock
+    else:
+        headers.pop(FIRST_DUE_HEADER, None)
+        headers.pop(FIRST_CLOCK_HEADER, None)
+
+
+def _first_due_of_running_job(headers: Mapping[str, Any]) -> tuple[float, float | None] | None:
+    """When the job that runs here first became due, and by which clock, where this message sends
+    it again. Its id alone tells: Celery 5.3 does not mark what replaces a job.
+    """
+    task = get_current_worker_task()
+    if task is None or task.request.id != headers.get("id"):
+        return None
+    request = task.request
+    for due, clock in ((FIRST_DUE_HEADER, FIRST_CLOCK_HEADER), (DUE_HEADER, CLOCK_HEADER)):
+        first_due = number_in(request.get(due))
+        if first_due:
+            return first_due, number_in(request.get(clock))
+    return None
+
+
+def _eta(app: Any, eta: object) -> float:
+    """When a message with a countdown may run, in epoch seconds; 0 is at once. A time without
+    a zone is what Celery's worker takes it for.
+    """
+    if not isinstance(eta, str):
+        return 0.0
+    try:
+        at = maybe_make_aware(maybe_iso8601(eta), app.conf.timezone)
+        return float(at.timestamp())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def number_in(value: object) -> float | None:
+    """What a message says of time, in seconds. Whoever sends it may write anything, and one
+    infinite wait would stay in the sum of all waits until the worker ends.
+    """
+    if isinstance(value, int | float) and -LATEST <= value <= LATEST:
+        return float(value)
+    return None
