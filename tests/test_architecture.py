@@ -130,6 +130,28 @@ def test_the_pages_of_the_dashboard_know_nothing_of_each_other() -> None:
                 assert other == own[0] or is_below, f"{name_of(file)} imports {imported}"
 
 
+ROOMS_OF_THE_VIEW = {
+    "selection": set[str](),
+    "source": {"selection"},
+    "present": {"selection", "source"},
+    "charts": {"selection", "source", "present"},
+    "overview": {"selection", "source", "present"},
+}
+"""What each part of ``view`` may import of the others."""
+
+
+@pytest.mark.parametrize("room", ROOMS_OF_THE_VIEW)
+def test_the_parts_of_the_view_import_in_one_direction(room: str) -> None:
+    found = {
+        imported.split(".")[2]
+        for file in modules()
+        if lies_in(name_of(file), f"view.{room}")
+        for imported in imports_of(file)
+        if imported.startswith("queuescope.view.")
+    }
+    assert found <= {room, *ROOMS_OF_THE_VIEW[room]}
+
+
 @pytest.mark.parametrize("library", WALLS)
 def test_a_library_stays_behind_its_wall(library: str) -> None:
     offenders = {

@@ -26,8 +26,7 @@ from queuescope.dashboard.workers.tables import (
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.jobs.store import UsualRuntime
 from queuescope.known import Known
-from queuescope.timeseries import State
-from queuescope.view.charts.worker_trends import Trend
+from queuescope.timeseries import Frame, Grid, LookupStatus, Reading, State
 from queuescope.watch import BrokerState, CompletionRate
 from queuescope.watch.workers import WorkerList, list_workers
 
@@ -208,8 +207,12 @@ def test_old_news_are_told_as_old() -> None:
     assert "fresh" not in states
 
 
-def trend(state: State, values: Sequence[float] | None, cause: str = "") -> Trend:
-    return Trend(state, None if values is None else np.array(values), int(NOW), cause)
+def trend(state: State, values: Sequence[float] | None, cause: str = "") -> Reading:
+    frame = None
+    if values is not None:
+        grid = Grid(0, 3600 * (len(values) - 1), 3600)
+        frame = Frame(grid, ((),), np.array([values]))
+    return Reading(state, frame, NOW, LookupStatus.HIT, cause)
 
 
 def test_seven_days_are_told_or_why_not() -> None:

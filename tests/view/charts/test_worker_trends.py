@@ -13,7 +13,7 @@ from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import Clock, CountingProxy, StartService
 
 from queuescope.panels import PerWorker, load_dashboard
-from queuescope.timeseries import State
+from queuescope.timeseries import Floats, Reading, State
 from queuescope.view.charts.worker_trends import (
     MAX_WORKERS,
     SPAN_SECONDS,
@@ -77,6 +77,11 @@ async def site(
         await service.aclose()
 
 
+def rates(trend: Reading) -> Floats:
+    assert trend.frame is not None
+    return np.asarray(trend.frame.values[0])
+
+
 async def test_a_trend_is_what_the_worker_ended_in_each_hour(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
@@ -85,12 +90,10 @@ async def test_a_trend_is_what_the_worker_ended_in_each_hour(
         await here.trends.read_due()
         trend = here.board.look(["steady@h"])["steady@h"]
     assert (trend.state, trend.cause) == (State.FRESH, "")
-    assert trend.end % STEP_SECONDS == 0
-    assert 0 <= time.time() - trend.end < STEP_SECONDS + 60
-    assert trend.per_minute is not None
-    assert len(trend.per_minute) == SPAN_SECONDS // STEP_SECONDS + 1
-    np.testing.assert_allclose(trend.per_minute, 3.0, rtol=0.03)
-    assert trend.peak == pytest.approx(3.0, rel=0.03)
+    assert trend.frame is not None
+    assert 0 <= time.time() - trend.frame.grid.end < STEP_SECONDS + 60
+    assert len(rates(trend)) == SPAN_SECONDS // STEP_SECONDS + 1
+    np.testing.assert_allclose(rates(trend), 3.0, rtol=0.03)
 
 
 async def test_a_name_is_text_in_the_question(
@@ -100,7 +103,7 @@ async def test_a_name_is_text_in_the_question(
         here.board.look([HOSTILE])
         await here.trends.read_due()
         trend = here.board.look([HOSTILE])[HOSTILE]
-    assert trend.peak == pytest.approx(7.0, rel=0.03)
+    np.testing.assert_allclose(rates(trend), 7.0, rtol=0.03)
 
 
 async def test_no_job_is_nought_and_no_worker_is_a_gap(
@@ -112,12 +115,11 @@ async def test_no_job_is_nought_and_no_worker_is_a_gap(
         await here.trends.read_due()
         found = here.board.look(names)
     idle, young, unknown = (found[name] for name in names)
-    assert idle.peak == 0.0
-    assert young.per_minute is not None
-    missing = np.isnan(young.per_minute)
+    assert not rates(idle).any()
+    missing = np.isnan(rates(young))
     assert missing[: (SPAN_SECONDS - YOUNG_SECONDS) // STEP_SECONDS - 1].all()
     assert not missing[-24:].any()
-    assert (unknown.state, unknown.per_minute, unknown.peak) == (State.EMPTY, None, None)
+    assert (unknown.state, unknown.frame) == (State.EMPTY, None)
     assert unknown.cause
 
 
@@ -144,7 +146,7 @@ async def test_prometheus_is_asked_once_an_hour_and_only_while_somebody_looks(
         assert await asked() == 0
         assert here.board.look(["steady@h"]) == {}
         assert await asked() <= 1
-        assert here.board.look(["steady@h"])["steady@h"].per_minute is not None
+        assert here.board.look(["steady@h"])["steady@h"].frame is not None
 
 
 async def test_an_outage_is_told_and_ends(
@@ -158,7 +160,7 @@ async def test_an_outage_is_told_and_ends(
         here.board.look(["steady@h"])
         await here.trends.read_due()
         away = here.board.look(["steady@h"])["steady@h"]
-        assert (away.state, away.per_minute) == (State.UNAVAILABLE, None)
+        assert (away.state, away.frame) == (State.UNAVAILABLE, None)
         assert away.cause
         await proxy.serve()
         clock.offset_seconds += 31

@@ -1,5 +1,8 @@
 """The throughput of each worker over seven days, read ahead for the page that shows them.
 
+A trend is a reading with one row: the attempts that a worker ended per minute, for each hour, NaN
+where nothing was measured; without a frame there is nothing to show.
+
 The page runs in threads of its own and may not wait: it says on the ``TrendBoard`` whose trends
 it shows and takes what is known. ``WorkerTrends`` reads what is wanted, on the server's loop.
 """
@@ -9,16 +12,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from queuescope.broker.reports import label
 from queuescope.cache import CachedReader
 from queuescope.errors import ConfigurationError
 from queuescope.panels import PerWorker, render
 from queuescope.prometheus.promql import quote
-from queuescope.timeseries import Floats, Frame, Grid, Reading, State
+from queuescope.timeseries import Frame, Grid, LookupStatus, Reading, State
 from queuescope.view.present.values import PresentValues
 from queuescope.view.source.state import SourceState
 
@@ -35,26 +36,6 @@ _AT_ONCE = 4
 _YOUNG_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """Attempts that a worker ended per minute, for each hour up to ``end`` (source time, epoch
-    seconds); NaN where nothing was measured. None: there is nothing to show, for the ``cause``,
-    one plain sentence, which states other than fresh have.
-    """
-
-    state: State
-    per_minute: Floats | None
-    end: int
-    cause: str = ""
-
-    @property
-    def peak(self) -> float | None:
-        """The most within an hour, as a mean of that hour."""
-        if self.per_minute is None or not np.isfinite(self.per_minute).any():
-            return None
-        return float(np.nanmax(self.per_minute))
-
-
 class TrendBoard:
     """Whose trends are shown, and those that are known. Any thread may use it; nothing waits."""
 
@@ -62,9 +43,9 @@ class TrendBoard:
         self._clock = clock
         self._lock = threading.Lock()
         self._wanted: dict[str, float] = {}
-        self._trends: dict[str, Trend] = {}
+        self._trends: dict[str, Reading] = {}
 
-    def look(self, workers: Sequence[str]) -> dict[str, Trend]:
+    def look(self, workers: Sequence[str]) -> dict[str, Reading]:
         """The trends of ``workers`` as far as they are known; they are kept up from now on, until
         nobody has looked for a minute.
         """
@@ -81,7 +62,7 @@ class TrendBoard:
             self._forget(self._clock())
             return tuple(self._wanted)
 
-    def put(self, worker: str, trend: Trend) -> None:
+    def put(self, worker: str, trend: Reading) -> None:
         with self._lock:
             if worker in self._wanted:
                 self._trends[worker] = trend
@@ -159,7 +140,7 @@ class WorkerTrends:
                 worker=quote(label(worker)),
             )
         except ConfigurationError as exc:
-            trend = Trend(State.UNAVAILABLE, None, grid.end, str(exc))
+            trend = _without_frame(State.UNAVAILABLE, str(exc))
         else:
             async with self._slots:
                 reading = await self._reader.read(
@@ -175,12 +156,18 @@ class WorkerTrends:
         self._board.put(worker, trend)
 
 
-def _trend(reading: Reading, grid: Grid) -> Trend:
-    if reading.frame is None or len(reading.frame.series) != 1:
-        cause = reading.cause or "Prometheus answers with more than one series for this worker"
-        state = State.UNAVAILABLE if reading.frame is None else State.EMPTY
-        return Trend(state, None, grid.end, cause)
-    shown = Frame.assembled(grid, [reading.frame])
-    if not shown.series:
-        return Trend(State.EMPTY, None, grid.end, reading.cause)
-    return Trend(reading.state, 60 * shown.values[0], grid.end, reading.cause)
+def _trend(reading: Reading, grid: Grid) -> Reading:
+    frame = reading.frame
+    if frame is None:
+        return reading
+    if len(frame.series) != 1:
+        several = "Prometheus answers with more than one series for this worker"
+        return _without_frame(State.EMPTY, reading.cause or several)
+    frame = Frame.assembled(grid, [frame])
+    if not frame.series:
+        return _without_frame(State.EMPTY, reading.cause)
+    return replace(reading, frame=replace(frame, values=60 * frame.values))
+
+
+def _without_frame(state: State, cause: str) -> Reading:
+    return Reading(state, None, None, LookupStatus.KEY_MISS, cause=cause)

@@ -1,0 +1,104 @@
+"""Which source tells a figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from queuescope.errors import BrokerError, BrokerErrorKind
+from queuescope.known import Known
+from queuescope.panels import load_dashboard
+from queuescope.view.present.figures import Figure, best_figure
+from queuescope.view.present.live_sources import (
+    LiveFigure,
+    LiveReport,
+    LiveSource,
+    Origin,
+)
+from queuescope.view.present.present import Present
+
+DEPTH = load_dashboard("ai-agents").measures[0]
+# Prometheus's clock is a minute ahead of ours, and so are the times that the page shows.
+AHEAD = 60.0
+NOW = 1_000_000.0
+REPORT = LiveReport(
+    {"queue_depth": LiveFigure(42.0, out_of=50, remark="hm", notes=("As it is.",))},
+    {"queue_depth": "nobody knows"},
+)
+DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
+BROKER = LiveSource(Origin.BROKER, Known(REPORT, NOW), frozenset({"queue_depth"}))
+AWAY = replace(BROKER, known=BROKER.known.failed(DOWN, NOW + 5))
+NEVER = replace(BROKER, known=Known(error=DOWN, failing_since=NOW + 5))
+HIS = Figure(Present(40.0, NOW + AHEAD))
+HIS_OLD = replace(HIS, outage="cannot connect to Prometheus")
+HIS_NONE = Figure(Present(None, NOW + AHEAD))
+UNASKED = Figure(Present())
+
+
+def reporting(source: LiveSource, **report: Any) -> LiveSource:
+    """``source`` with another report."""
+    return replace(source, known=source.known.map(lambda known: replace(known, **report)))
+
+
+def best(figure: Figure, *sources: LiveSource) -> Figure:
+    return best_figure(DEPTH, figure, sources, AHEAD)
+
+
+def told(figure: Figure) -> tuple[float | None, str, bool, str]:
+    return figure.shown.value, figure.origin.value, figure.is_stale, figure.cause
+
+
+def test_prometheus_alone_is_as_ever() -> None:
+    assert best(HIS) is HIS
+    assert best(HIS, replace(BROKER, measures=frozenset())) is HIS
+
+
+@pytest.mark.parametrize("his", [HIS, HIS_OLD, HIS_NONE, UNASKED])
+def test_the_source_that_tells_it_best_does_so_while_it_answers(his: Figure) -> None:
+    found = best(his, BROKER)
+    assert told(found) == (42.0, "broker", False, "")
+    assert found.shown.as_of == NOW + AHEAD
+    assert found.proven(DEPTH) == 42.0
+    assert (found.out_of, found.remark, found.notes) == (50, "hm", ("As it is.",))
+
+
+@pytest.mark.parametrize("source", [AWAY, NEVER])
+def test_while_it_is_away_prometheus_does_and_says_so(source: LiveSource) -> None:
+    found = best(HIS, source)
+    assert told(found) == (
+        *(40.0, "prometheus", False),
+        "From Prometheus: the broker did not answer",
+    )
+    # It is a figure of now, and may be judged.
+    assert found.proven(DEPTH) == 40.0
+
+
+def test_where_neither_has_one_of_now_the_newest_old_one_stays_with_its_time() -> None:
+    older = replace(HIS_OLD, shown=Present(40.0, NOW + AHEAD - 9))
+    newer = replace(HIS_OLD, shown=Present(40.0, NOW + AHEAD + 9))
+    assert told(best(older, AWAY)) == (42.0, "broker", True, "the broker did not answer")
+    assert told(best(newer, AWAY)) == (
+        *(40.0, "prometheus", True),
+        "the broker did not answer. Cannot connect to Prometheus",
+    )
+    assert told(best(HIS_NONE, AWAY))[:3] == (42.0, "broker", True)
+    for found in (best(older, AWAY), best(newer, AWAY), best(HIS_NONE, AWAY)):
+        assert found.proven(DEPTH) is None
+        assert "the broker did not answer" in found.doubt
+
+
+def test_where_nobody_ever_knew_it_stays_unknown_with_both_causes() -> None:
+    found = best(UNASKED, NEVER)
+    assert told(found) == (
+        *(None, "prometheus", False),
+        "the broker did not answer. Prometheus has not answered yet",
+    )
+    assert found.proven(DEPTH) is None
+
+
+def test_a_source_that_answers_and_does_not_know_is_not_blamed_for_an_outage() -> None:
+    found = best(HIS, reporting(BROKER, figures={}))
+    assert told(found) == (40.0, "prometheus", False, "")
+    assert found.notes == ("Not from the broker: nobody knows.",)

@@ -1,0 +1,39 @@
+"""What is said of the clocks of Prometheus and of the broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from queuescope.view.source.notices import clock_notices
+
+
+@pytest.mark.parametrize(
+    ("prometheus", "broker", "words"),
+    [
+        (0.0, 0.0, []),
+        (4.9, -4.9, []),
+        (
+            3600.0,
+            3601.0,
+            ["The clocks of Prometheus and of the broker are 1 h ahead of this server's."],
+        ),
+        (
+            -3600.0,
+            3600.0,
+            [
+                "The clock of Prometheus is 1 h behind this server's.",
+                "The clock of the broker is 1 h ahead of this server's.",
+            ],
+        ),
+        (0.5, -600.0, ["The clock of the broker is 10 min behind this server's."]),
+        (600.0, 0.0, ["The clock of Prometheus is 10 min ahead of this server's."]),
+        # Whichever of two is off by just enough.
+        (6.0, 4.0, ["The clock of Prometheus is 6 s ahead of this server's."]),
+        (4.0, 6.0, ["The clock of the broker is 6 s ahead of this server's."]),
+    ],
+)
+def test_three_clocks_are_told_apart(prometheus: float, broker: float, words: list[str]) -> None:
+    told = clock_notices(prometheus, broker)
+    assert [text[: text.index(".") + 1] for text in told] == words
+    ranges = [text for text in told if "Ranges follow the clock of Prometheus." in text]
+    assert len(ranges) == (abs(prometheus) > 5)
