@@ -1,4 +1,4 @@
-"""Never ask twice, never forget the last good answer."""
+"""Never fetch twice, never forget the last good answer."""
 
 from queuescope.cache.reader import CachedReader, state_of
 from queuescope.cache.store import Extent, FrameKey, FrameStore

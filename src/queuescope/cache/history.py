@@ -15,8 +15,8 @@ from queuescope.timeseries import Frame, Grid
 SEAM_POINTS = 3
 """How many held points are fetched again beside a gap."""
 
-TOLD_SEAM_POINTS = 1
-"""The same where all that is held was seen in the present epoch, and in no other: the epoch tells
+KNOWN_SEAM_POINTS = 1
+"""The same where all that is held was seen in the present epoch, and in no other: the epoch shows
 that it is the same history, and the seam is only a second look, when the gap is first closed.
 """
 

@@ -23,7 +23,7 @@ from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Answer, Frame, Grid, LookupStatus, RangeSource, Reading, State
 
 CHECK_SECONDS = 60.0
-"""How often a few held points are compared where the source does not tell its epoch."""
+"""How often a few held points are compared where the source has no epoch."""
 
 _MAX_EPOCHS = 8
 _MAX_CHECKED = 4_096
@@ -77,7 +77,7 @@ class CachedReader:
 
     @property
     def left_alone_until(self) -> float | None:
-        """Until when (our clock) a busy source is not asked, or None."""
+        """Until when (our clock) a busy source is left alone, or None."""
         return self._left_alone_until if self._clock() < self._left_alone_until else None
 
     async def read(
@@ -92,7 +92,7 @@ class CachedReader:
         """The series of ``query`` on ``grid``, ``source_now`` being the source's clock.
 
         ``epoch`` is whatever changes when another server, or the same one started anew, answers.
-        Where it is not told, a few held points are compared once a minute instead. Samples that
+        Where there is none, a few held points are compared once a minute instead. Samples that
         arrive ``late_seconds`` late widen the horizon by so much.
 
         Never raises for a source that fails: the reading is then stale, or unavailable when
@@ -190,9 +190,9 @@ class CachedReader:
             tuple(name for name in epochs[0] if all(name in e for e in epochs)) if epochs else ()
         )
         seams = [frame.grid for frame in (*usable, *beside)]
-        told = epoch is not None and all(extent.epochs == (epoch,) for extent in held)
+        is_known = epoch is not None and all(extent.epochs == (epoch,) for extent in held)
         missing = tuple(
-            history.with_seam(gap, seams, _seam_points(gap, held, told=told))
+            history.with_seam(gap, seams, _seam_points(gap, held, is_known=is_known))
             for gap in gaps(grid, (part.grid for part in usable))
         )
         status = LookupStatus.PARTIAL_HIT if missing else LookupStatus.HIT
@@ -271,15 +271,15 @@ def _reading(
     return Reading(state, frame, as_of, status, cause=cause, warnings=(*warnings, *infos))
 
 
-def _seam_points(gap: Grid, held: Extents, *, told: bool) -> int:
-    """How many points beside ``gap`` are fetched with it; ``told``: all of ``held`` was seen in the
-    present epoch, and in no other.
+def _seam_points(gap: Grid, held: Extents, *, is_known: bool) -> int:
+    """How many points beside ``gap`` are fetched with it; ``is_known``: all of ``held`` was seen in
+    the present epoch, and in no other.
     """
-    if not told:
+    if not is_known:
         return history.SEAM_POINTS
     # What is only fetched again, while it may still change, was joined before.
     again = any(overlap(extent.grid, gap) == gap for extent in held)
-    return 0 if again else history.TOLD_SEAM_POINTS
+    return 0 if again else history.KNOWN_SEAM_POINTS
 
 
 def _with_epoch(seen: tuple[str, ...], epoch: str | None) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _OVERHEAD_POINTS = 64
 
 
 class _Memory(LRUCache[FrameKey, Extents]):
-    """At most ``max_points``; ``evicted`` is told of each key that leaves to make room."""
+    """At most ``max_points``; ``evicted`` is called with each key that leaves to make room."""
 
     def __init__(self, max_points: int, evicted: Callable[[FrameKey], None]) -> None:
         super().__init__(max_points, getsizeof=_size)
@@ -39,8 +39,8 @@ class FrameStore:
     """Extents per key: the least recently used leave memory when there are too many points.
 
     ``directory`` None keeps nothing on disk. Otherwise a background thread writes there, a key at
-    most every ``write_seconds``: a crash loses that much of the newest, which is asked for again.
-    ``flush`` writes the rest and waits. What has left memory is loaded again when it is asked for.
+    most every ``write_seconds``: a crash loses that much of the newest, which is fetched again.
+    ``flush`` writes the rest and waits. What has left memory is loaded again when it is needed.
     Safe to use from several threads. No method raises for a disk that fails: see ``last_error``.
     """
 

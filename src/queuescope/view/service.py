@@ -51,7 +51,7 @@ class Snapshot:
     when something in it is stale or missing because the source did not answer.
 
     ``as_of`` are the panels with the source's time of their newest answer; ``reachable`` says
-    whether the source answered at all, ``thorough`` whether it was asked for every panel.
+    whether the source answered at all, ``thorough`` whether every panel was read.
     """
 
     view: View
@@ -121,7 +121,7 @@ class ViewService:
         self._refresher = Refresher(self._renew, clock)
         self._snapshots: OrderedDict[View, Snapshot] = OrderedDict()
         self._points = KeptPoints()
-        # What is asked is whether all of it is read anew.
+        # A flight is known by whether all of it is read anew.
         self._flights = SingleFlight[View, bool, Snapshot]()
 
     @property
@@ -152,7 +152,7 @@ class ViewService:
     async def get(self, view: View, *, max_age_seconds: float) -> Snapshot:
         """The snapshot of ``view``, not older than ``max_age_seconds``; never raises for a source.
 
-        However many ask at once, the source is asked once; one that is not complete is shared
+        However many want it at once, it is read once; one that is not complete is shared
         for a moment. Who wants nothing older than ``SHARED_SECONDS`` has everything read anew.
         """
         anew = max_age_seconds <= SHARED_SECONDS
@@ -207,11 +207,11 @@ class ViewService:
         return self._clock() - snapshot.taken_at
 
     def _just_failed(self, view: View, max_age_seconds: float) -> Snapshot | None:
-        """The newest incomplete one: a fault must not cost a question for each viewer."""
+        """The newest incomplete one: a fault must not cost a query for each viewer."""
         snapshot = self._snapshots.get(view)
         if snapshot is None or snapshot.complete:
             return None
-        # The probe makes an outage cheap to ask about; a panel that fails is asked in full.
+        # The probe makes an outage cheap to look at; a panel that fails is queried in full.
         shared = (
             min(max_age_seconds, _PANEL_FAILED_SECONDS)
             if snapshot.reachable

@@ -1,7 +1,7 @@
 """Alerts that were active in a range, from begin to end, as Prometheus recorded them itself.
 
 Each evaluation of a rule writes ``ALERTS`` and ``ALERTS_FOR_STATE`` (whose value is when the alert
-began), and both end with the alert. Sources that write neither tell of no alert that is over.
+began), and both end with the alert. Sources that write neither know no alert that is over.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class AlertHistories:
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
-        """What differs in ``replica_labels`` alone is one alert, told by several servers."""
+        """What differs in ``replica_labels`` alone is one alert, listed by several servers."""
         self._reader = reader
         self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
         self._scope = scope
@@ -133,7 +133,7 @@ class AlertHistories:
     def open_texts(
         self, selector: str, resolution: Resolution, open_seconds: float
     ) -> Mapping[str, str]:
-        """What to ask of the step that is still open: PromQL by name."""
+        """What to fetch of the step that is still open: PromQL by name."""
         texts = {
             f"{_OPEN}{name}": text
             for name, text in _texts(selector, resolution, open_seconds).items()

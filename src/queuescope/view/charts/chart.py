@@ -1,4 +1,4 @@
-"""One chart: what is asked for it, what may be believed of the answer, and what the page shows."""
+"""One chart: what is fetched, what may be believed of the answer, and what the page shows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from queuescope.view.source.scrapes import Scrape, late_words
 
 @dataclass(frozen=True, slots=True)
 class PanelRequest:
-    """What is asked for one panel: broken down by ``by``, of which only ``worst`` are shown where
+    """What is fetched for one panel: broken down by ``by``, of which only ``worst`` are shown where
     there are very many. Its value now is measured over ``live_over_seconds``.
     """
 
@@ -70,8 +70,8 @@ class JudgedChart:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What the page is told of a panel. ``as_of`` is when the source last answered for it (source
-    time); ``checked_at`` when it was last asked whether there is anything newer; ``absence`` why
+    """What the page shows of a panel. ``as_of`` is when the source last answered for it (source
+    time); ``checked_at`` when anything newer was last looked for; ``absence`` why
     there are no series, where that is so.
     """
 

@@ -59,10 +59,10 @@ class Charts:
         self, drawing: Drawing, present: Callable[[Panel], Awaitable[Figure]]
     ) -> tuple[tuple[Chart, ...], PastAlerts]:
         """The charts of all panels, and the alerts about them. A chart that reaches now ends with
-        its figure of now, for which ``present`` is asked.
+        its figure of now, which ``present`` gives.
 
-        Closed steps are not asked for anew while no new point can have come; the open step is asked
-        for each time.
+        Closed steps are not fetched anew while no new point can have come; the open step is,
+        each time.
         """
         requests = await asyncio.gather(*(self._request(panel, drawing) for panel in self._panels))
         selector = await self._alerts.selector(may_ask=drawing.source.error is None)

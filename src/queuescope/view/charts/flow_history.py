@@ -1,6 +1,6 @@
 """How arrival went against completion over a range: the strip on the depth chart.
 
-It is asked for beside the charts, once for all viewers of a view, and again when the view has a
+It is fetched beside the charts, once for all viewers of a view, and again when the view has a
 new step. Where the samples of a step come late, they are seen within ``RECHECK_SECONDS``.
 """
 
@@ -29,7 +29,7 @@ from queuescope.view.source.state import SourceState
 RECHECK_SECONDS = 300.0
 
 _SETTLING_SECONDS = 5.0
-# Old enough that the question for the charts serves here as well.
+# Old enough that the query for the charts serves here as well.
 _STATE_SECONDS = 60.0
 _MAX_KEPT = 64
 _MINUTE = 60
@@ -47,7 +47,7 @@ LETTERS = {
     DrainState.PAUSED: "p",
     DrainState.UNKNOWN: "-",
 }
-"""How the states of a whole range are told, a letter for each timestamp; what operators wanted
+"""How the states of a whole range are sent, a letter for each timestamp; what operators wanted
 then is not known to Prometheus."""
 
 
@@ -60,7 +60,7 @@ class _Kept:
 
 
 class FlowHistories:
-    """Makes the history of a view on request; equal views that ask at once share one reading."""
+    """Makes the history of a view on request; equal views at once share one reading."""
 
     def __init__(self, present: PresentValues, reader: CachedReader) -> None:
         source = present.source
@@ -95,7 +95,7 @@ class FlowHistories:
         step = grid.step_seconds
         window_steps = -(-flow.window_seconds // step)
         both = source.resolution(step, flow.waiting, flow.completed)
-        # A depth that is told seldom stands still in between.
+        # A depth that is scraped rarely stands still in between.
         movement_steps = -(-max(MOVEMENT_SECONDS, 2 * both.scrape_interval_seconds) // step)
         window_steps = max(window_steps, movement_steps)
         wide = Grid(grid.start - window_steps * step, grid.end, step)

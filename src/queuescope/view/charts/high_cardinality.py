@@ -1,4 +1,4 @@
-"""Breakdowns by a label with very many values: only the worst of them are asked for."""
+"""Breakdowns by a label with very many values: only the worst of them are fetched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from queuescope.prometheus.promql import Matcher, selector
 from queuescope.timeseries import Grid, Labels
 
 HIGH_CARDINALITY = 500
-"""Up to so many values all are asked for and ranked by their worst point of the range."""
+"""Up to so many values all are fetched and ranked by their worst point of the range."""
 
 _LOOKS = 6
 _COUNTED_KEPT_SECONDS = 600.0
@@ -32,7 +32,7 @@ _TOO_MUCH = (SourceErrorKind.TIMEOUT, SourceErrorKind.EXECUTION, SourceErrorKind
 
 @dataclass(frozen=True, slots=True)
 class WorstValues:
-    """``worst`` are the values to ask for, of ``total`` that were seen in the range."""
+    """``worst`` are the values to fetch, of ``total`` that were seen in the range."""
 
     by: str
     worst: tuple[str, ...]
@@ -98,7 +98,7 @@ class HighCardinality:
         is_away: bool = False,
     ) -> WorstValues | None:
         """The worst values of ``panel`` by label ``by`` on ``grid``; None where there are so few
-        that all are asked for.
+        that all are fetched.
 
         Who is worst is judged at ``_LOOKS`` instants of the range, as “now” is, for a while; where
         the source cannot do that in time, at its end. With ``live_at`` (source time), until when
@@ -133,7 +133,7 @@ class HighCardinality:
 
     def _worst_values(self, by: str, ranking: _Ranking) -> WorstValues:
         worst = tuple(sorted({*ranking.looks, *ranking.met}))
-        # Where none has a number just then, some at least are read, which tells their state.
+        # Where none has a number just then, some at least are read, which shows their state.
         return WorstValues(by, worst or ranking.count.some, ranking.count.total)
 
     def _meet(self, ranking: _Ranking, now: Mapping[str, float], at: float, since: float) -> None:
@@ -197,7 +197,7 @@ class HighCardinality:
     async def _bad_now(
         self, panel: Panel, by: str, resolution: Resolution, at: float
     ) -> Mapping[str, float]:
-        """Who is worst at this moment; nobody, where the source cannot tell in time."""
+        """Who is worst at this moment; none, where the source does not answer in time."""
         key = (panel.id, by)
         held_at, held = self._now.get(key, (float("-inf"), {}))
         if 0 <= at - held_at < _SHARED_SECONDS:

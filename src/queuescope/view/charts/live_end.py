@@ -1,4 +1,4 @@
-"""The step that is still open, of all charts of a view, asked for in one query."""
+"""The step that is still open, of all charts of a view, fetched in one query."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Series = Sequence[tuple[Labels, float]]
 
 @dataclass(frozen=True, slots=True)
 class OpenPanel:
-    """A chart whose open step is asked for: ``matchers`` is rendered PromQL, ``resolution`` that of
+    """A chart whose open step is fetched: ``matchers`` is rendered PromQL, ``resolution`` that of
     its closed steps.
     """
 
@@ -37,7 +37,7 @@ class OpenPanel:
 
     def texts(self, open_seconds: float) -> Mapping[str, str]:
         """PromQL by name: the value now, as the card's, and the panel's own query over the open
-        part of the step, unless what is told of now covers all of it.
+        part of the step, unless the value now covers all of it.
         """
         panel = self.panel
         now = replace(self.resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
@@ -72,9 +72,9 @@ async def fetch_live_ends(
     beside: Mapping[str, str] | None = None,
 ) -> LiveEnds:
     """The open steps of ``panels``, from ``begun`` until ``at`` (source time), and what else is
-    asked ``beside`` them, PromQL by name; never raises for a source.
+    fetched ``beside`` them, PromQL by name; never raises for a source.
 
-    Should the source refuse the one query, each chart asks its own, and those that are refused
+    Should the source refuse the one query, each chart has its own, and those that are refused
     again have no open step.
     """
     try:

@@ -29,7 +29,7 @@ class Drawing:
     """``view`` on ``grid``, drawn as of ``source``.
 
     ``live_at`` is until when (source time) the step after the grid is open; None where the view
-    does not reach it. With ``may_keep`` the source is not asked for closed steps while none can
+    does not reach it. With ``may_keep`` closed steps are not fetched while none can
     have changed.
     """
 
@@ -46,7 +46,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class ChartReading:
-    """``checked_at`` is when (source time) the source was last asked for anything newer."""
+    """``checked_at`` is when (source time) anything newer was last looked for."""
 
     reading: Reading
     checked_at: float
@@ -64,7 +64,7 @@ class _Kept:
 
 
 def recheck_seconds(step_seconds: int) -> float:
-    """How soon samples that came late are seen, where nothing else asks for the newest points: a
+    """How soon samples that came late are seen, where nothing else fetches the newest points: a
     tenth of what a point stands for, within bounds.
     """
     shortest, longest = _RECHECK_SECONDS

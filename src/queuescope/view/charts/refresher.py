@@ -16,7 +16,7 @@ _AT_ONCE = 2
 class Refresher:
     """Calls ``take`` for each watched view when it is due. Belongs to one event loop.
 
-    ``take`` waits for its snapshot, tells ``taken``, and does not raise for a source that fails.
+    ``take`` waits for its snapshot, calls ``taken``, and does not raise for a source that fails.
     ``clock`` gives epoch seconds.
     """
 

@@ -41,7 +41,7 @@ ALERT = "alert"
 
 @dataclass(frozen=True, slots=True)
 class ActiveAlert:
-    """One alert. ``since`` is when it began (source time, epoch seconds), None when not told."""
+    """One alert. ``since`` is when it began (source time, epoch seconds), None when unknown."""
 
     name: str
     state: str
@@ -67,10 +67,10 @@ def alert_findings(known: Known[Alerts], *, source_answers: bool) -> list[Findin
     """What the alerts mean for the verdict: each that fires, once by name and severity.
 
     Where alerts could be read before, or will be once the source recovers, and cannot now, it is
-    not known whether one fires; a source that never told any says nothing of it.
+    not known whether one fires; of a source that never listed any nothing is said.
     """
     if not source_answers:
-        # That the source is away is told by itself.
+        # That the source is away is a finding of its own.
         return []
     if known.error is not None:
         is_lost = known.value is not None or known.kind in _PASSING
@@ -113,7 +113,7 @@ class AlertReader:
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
-        """What differs in ``replica_labels`` alone is one alert, told by several servers."""
+        """What differs in ``replica_labels`` alone is one alert, listed by several servers."""
         self._client = client
         self._clock = clock
         self._replica_labels = replica_labels
@@ -152,7 +152,7 @@ class AlertReader:
             _active(alert, panel_of.get(_name(alert)), self._replica_labels) for alert in alerts
         ]
         if self._replica_labels:
-            # Of what several servers tell, the one that began first, and fires where one does.
+            # Of one alert on several servers, the one that began first, and fires where one does.
             found.sort(key=lambda alert: (alert.state != "firing", alert.since or 0))
             once = {(one.name, one.severity, one.labels): one for one in reversed(found)}
             found = list(once.values())
@@ -175,7 +175,7 @@ def _active(alert: Alert, panel: str | None, replica_labels: Collection[str]) ->
         _name(alert),
         alert.state,
         alert.labels.get("severity", ""),
-        # Rules are written in lines, and told in one.
+        # Rules are written in lines, and shown in one.
         " ".join(summary.split()),
         _instant(alert.active_at),
         panel,

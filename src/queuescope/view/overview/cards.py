@@ -50,7 +50,7 @@ def card_content(
     ends: Mapping[str, Present] | None = None,
     says_why: bool = True,
 ) -> dict[str, Any]:
-    """One card with its ``changes``; ``drain`` is what it tells of how the queue moves
+    """One card with its ``changes``; ``drain`` is what it shows of how the queue moves
     (``drain_content``), and ``ends`` what the curves of its chart come to now, by their names.
     Unless it ``says_why``, a card that was never measured says so in its details only.
     """
@@ -118,7 +118,7 @@ def _words(kind: Kind, shown: Present, out_of: int | None = None) -> str:
 
 
 def _beside(measure: Measure, figure: Figure) -> str:
-    """What the card tells beside its figure; empty where that is not whole or not of now."""
+    """What the card shows beside its figure; empty where that is not whole or not of now."""
     beside = figure.beside
     if beside is None or beside.value is None or math.isnan(beside.value):
         return ""

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
 """How many seconds ago that was."""
 
-# What is past is asked for four times an hour; with all buckets once is enough.
+# What is past is fetched four times an hour; with all buckets once is enough.
 _WHOLE_SECONDS = 3_600.0
 _SAME_RATIO = 0.005
 

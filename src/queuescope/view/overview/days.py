@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 DAY_SECONDS = 86_400
 STEP_SECONDS = 900
 KEPT_SECONDS = 300.0
-"""How long a day is shown as it was read, unless somebody asks for everything anew."""
+"""How long a day is shown as it was read, unless everything is to be read anew."""
 
 _LABEL = "queuescope_day"
 _MAX_KEPT = 64
@@ -44,8 +44,8 @@ class _Kept:
 class Days:
     """Reads days through the cache.
 
-    What a chart draws, too, is read with the very question that the chart of a day asks; all else
-    in one question, or each in its own for a while after the source did not answer the one.
+    What a chart draws, too, is read with the very query of the chart of a day; all else in one
+    query, or each in its own for a while after the source did not answer the one.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]
 
 
 def _part(together: Reading, number: str) -> Reading:
-    """What ``together`` says of one of its questions."""
+    """The part of ``together`` that answers one of its queries."""
     whole = together.frame
     if whole is None:
         return together
@@ -151,7 +151,7 @@ class DayShares:
         self, measure: Measure, share: Share, source: SourceState, *, anew: bool
     ) -> Present:
         """The share of the last day. Where its steps give nothing, such as in the first minutes or
-        where nothing is counted, it is asked for at once, as ``measure.now`` says.
+        where nothing is counted, it is fetched at once, as ``measure.now`` says.
         """
         reading = await self._read(measure, share, source, anew=anew)
         if reading.state in (State.STALE, State.UNAVAILABLE):

@@ -194,7 +194,7 @@ _RANGE_UNITS: tuple[tuple[float, int, int, str], ...] = (
     (172_800.0, 3_600, 3_600, "h"),
     (math.inf, 86_400, 86_400, "d"),
 )
-"""Up to how many seconds, to what it is rounded, and in what it is told."""
+"""Up to how many seconds, to what it is rounded, and in which unit it is written."""
 
 
 def _range_words(soonest: float, latest: float | None) -> str:

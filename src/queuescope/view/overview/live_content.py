@@ -15,7 +15,7 @@ from queuescope.timeseries import State
 from queuescope.view.present.live_sources import Acts, Failures, LiveSource, Origin
 
 MOST_ACTS = 200
-"""So many of the newest acts are told at most."""
+"""At most so many of the newest acts are shown."""
 
 
 def source_findings(sources: Iterable[LiveSource], offset_seconds: float) -> list[Finding]:
@@ -38,7 +38,7 @@ def source_findings(sources: Iterable[LiveSource], offset_seconds: float) -> lis
 def source_content(
     sources: Iterable[LiveSource], measures: Mapping[str, Measure], offset_seconds: float
 ) -> list[dict[str, Any]]:
-    """Each source with its state, as of when, and what it is asked for."""
+    """Each source with its state, as of when, and what it reports."""
     return [
         {
             "id": source.origin,

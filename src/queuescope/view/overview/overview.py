@@ -85,7 +85,7 @@ class Overview:
         self._body = b""
         self._body_of: _Read | None = None
         self._body_at = float("-inf")
-        # What is asked is how old its figures may be, in seconds.
+        # A flight is known by how old its figures may be, in seconds.
         self._flights = SingleFlight[str, float, None]()
         self._days = Days(reader, dashboard, matchers=source.matchers, clock=clock)
         fetcher = PresentFetcher(client, matchers=source.matchers, clock=clock)
@@ -252,7 +252,7 @@ class Overview:
         return await self._shares.now(measure, measure.share, state, anew=anew)
 
     async def _unmeasured(self, state: SourceState) -> frozenset[str]:
-        """The measures of which Prometheus never had a figure, as far as it can tell now."""
+        """The measures of which Prometheus never had a figure, as far as is known now."""
         lacking, measured = [], set()
         for measure in self._dashboard.measures:
             shown = self._present.of(present_name(measure))

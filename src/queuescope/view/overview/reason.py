@@ -21,5 +21,5 @@ def is_judged(measure: Measure) -> bool:
 
 
 def rounded(kind: Kind, value: float) -> float:
-    """A large number of jobs is told without a fraction."""
+    """A large number of jobs is shown without a fraction."""
     return round(value) if kind is Kind.COUNT and value >= 10 else value

@@ -28,7 +28,7 @@ def verdict_content(
     behind_seconds: float,
 ) -> dict[str, Any]:
     """The verdict with the reason of its worst finding, and every finding; what is not measured
-    here is told beside a verdict that all is well. ``late`` is, by title, how old figures
+    here is named beside a verdict that all is well. ``late`` is, by title, how old figures
     are that were judged, because samples arrive late: all of Prometheus by ``behind_seconds``.
     """
     findings: list[dict[str, Any]] = [

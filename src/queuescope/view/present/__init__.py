@@ -1,1 +1,1 @@
-"""The figures of now, asked for once for all views and cards."""
+"""The figures of now, fetched once for all views and cards."""

@@ -22,7 +22,7 @@ _SLACK_SCRAPES = 2.5
 class Coverage:
     """Remembers when the counts began, where that was within the last minutes.
 
-    It is asked for beside the present values, every five minutes, and whenever there are counts
+    It is fetched beside the present values, every five minutes, and whenever there are counts
     again where there were none: so neither a first start nor the return after a gap is missed.
     """
 
@@ -41,14 +41,14 @@ class Coverage:
 
     def queries(self, scrapes: Scrapes, now: float) -> tuple[PresentQuery, ...]:
         """What is to be asked as of ``now`` (source time): when the oldest sample of each window
-        was taken. Nothing where it was asked for lately.
+        was taken. Nothing where it was fetched lately.
         """
         if 0 <= self._clock() - self._checked_at < _CHECKED_SECONDS:
             return ()
         return self.queries_now(scrapes, now)
 
     def queries_now(self, scrapes: Scrapes, now: float) -> tuple[PresentQuery, ...]:
-        """The same, however lately it was asked for."""
+        """The same, however lately it was fetched."""
         if self._metric is None:
             return ()
         every = max(1, scrapes.of([self._metric]).fastest_seconds // 2)
@@ -66,7 +66,7 @@ class Coverage:
     def learn(self, found: dict[str, Present], scrapes: Scrapes, at: float) -> bool:
         """Take the answers to ``queries`` out of ``found``, which are of ``at``.
 
-        True: a rate that was asked for together with them was not over what there is.
+        True: a rate that was fetched together with them was not over what there is.
         """
         answers = {name: found.pop(name) for name in self._windows if name in found}
         if not answers:

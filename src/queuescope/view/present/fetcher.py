@@ -23,7 +23,7 @@ from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.scrapes import Scrapes, measured_over, metrics_of
 
 ABOUT_THE_QUERY = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
-"""Errors that concern what was asked, not the source."""
+"""Errors that concern the query, not the source."""
 
 _LABEL = "queuescope_panel"
 _ENDED = "ended:"
@@ -45,7 +45,7 @@ class Answers:
 
 
 class PresentFetcher:
-    """Sends several queries in one, and asks histograms for no more buckets than are needed."""
+    """Sends several queries in one, and fetches no more buckets of a histogram than are needed."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class PresentFetcher:
     ) -> None:
         """``matchers`` are rendered PromQL, ``clock`` gives our own time, epoch seconds.
 
-        All buckets of a histogram are asked for every ``whole_seconds`` at least.
+        All buckets of a histogram are fetched every ``whole_seconds`` at least.
         """
         self._client = client
         self._matchers = matchers
@@ -70,8 +70,8 @@ class PresentFetcher:
     ) -> Answers:
         """The answers as of ``at`` (source time), or of now.
 
-        Should the source refuse the one query, each asks its own, so that none takes the others
-        along. Raises ``SourceError`` for everything else that concerns them all.
+        Should the source refuse the one query, each figure has its own, so that none takes the
+        others along. Raises ``SourceError`` for everything else that concerns them all.
         """
         try:
             return await self._together(queries, scrapes, at)
@@ -86,7 +86,7 @@ class PresentFetcher:
     async def _whole(
         self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float | None
     ) -> Answers:
-        """The answers to just what the panels ask; every error is that of all ``queries``."""
+        """The answers to just the queries of the panels; every error is that of all ``queries``."""
         try:
             return await self._together(queries, scrapes, at, whole=True)
         except SourceError as exc:
@@ -162,7 +162,7 @@ class PresentFetcher:
     def _is_enough(
         self, query: PresentQuery, samples: Samples, answer: InstantAnswer, *, narrow: bool
     ) -> bool:
-        """Whether ``samples`` tell the figure; ``narrow``: not all buckets were asked for."""
+        """Whether ``samples`` tell the figure; ``narrow``: not all buckets were fetched."""
         if narrow:
             return self._buckets.is_enough(query.name, samples)
         if query.is_of_buckets:
@@ -207,7 +207,7 @@ def _figure(query: PresentQuery, samples: Samples, at: float, warnings: tuple[st
 
 
 def _no_number(value: float) -> Present:
-    """Of samples that say nothing which could be told, or judged."""
+    """Of samples that give no number to show or judge."""
     text = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
     words = f"Its newest samples come to {text}, which is no number"
     return Present(error=SourceError(SourceErrorKind.DECODE, words))

@@ -1,4 +1,4 @@
-"""The figure of now of each measure: card, verdict and the end of its chart all tell this one."""
+"""The figure of now of each measure: card, verdict and the end of its chart all show this one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PARTIAL = "Prometheus warned that its answer may be incomplete"
 class Figure:
     """A measure's figure of now: the one that card, chart and verdict have in common.
 
-    ``beside`` is what the card tells beside it, where it does. ``outage`` says why the source does
+    ``beside`` is what the card shows beside it, where it does. ``outage`` says why the source does
     not answer, empty while it does. ``missed`` says why the figure is not from the source that
-    would tell it best. ``out_of`` is the whole of which it counts a part, ``remark`` what should be
+    reports it best. ``out_of`` is the whole of which it counts a part, ``remark`` what should be
     seen of it at once, and ``notes`` are sentences for whoever looks closer. ``quantiles`` are all
-    those that were measured together with it. What ``is_unmeasured`` no source has ever told.
+    those that were measured together with it. What ``is_unmeasured`` no source has ever reported.
     """
 
     shown: Present
@@ -110,7 +110,7 @@ class Figure:
 
 
 class PresentFigures:
-    """Of each measure the figure of the source that tells it best; see ``best_figure``."""
+    """Of each measure the figure of the source that reports it best; see ``best_figure``."""
 
     def __init__(self, dashboard: Dashboard, present: PresentValues, live: LiveSources) -> None:
         self._measures = {one.panel.id: one for one in dashboard.measures if one.on_page}
@@ -128,7 +128,8 @@ class PresentFigures:
         is_unmeasured: bool = False,
     ) -> Figure:
         """The figure of ``measure``. ``error`` says why Prometheus does not answer, and
-        ``offset_seconds`` how far its clock is ahead of ours; ``beside`` is what it tells beside.
+        ``offset_seconds`` how far its clock is ahead of ours; ``beside`` is what the card shows
+        beside it.
         ``is_unmeasured`` says that it never had the figure.
         """
         shown = self._present.of(present_name(measure))
@@ -227,7 +228,7 @@ def now_content(panel: Panel, figure: Figure) -> dict[str, Any] | None:
 def live_ends(panel: Panel, figure: Figure) -> Mapping[str, Present]:
     """What the curves of ``panel`` come to now, by their names: the figure itself, and of several
     quantiles those that were measured together with it. Of a curve that is left out the chart's
-    own question tells.
+    own query knows.
     """
     shown = figure.shown
     if shown.value is None or figure.is_stale or shown.warnings:

@@ -2,7 +2,7 @@
 
 How broker, job history and audit are read is none of this storey's business: whoever puts the
 application together hands in something that follows ``LiveSources``. Times are epoch seconds of
-our own clock, by which those of jobs and acts, which are the broker's, have been told anew.
+our own clock, by which those of jobs and acts, which are the broker's, have been corrected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Origin(StrEnum):
 class LiveFigure:
     """The present figure of a measure, in the unit of its panel.
 
-    ``shown`` is NaN where nothing happened to be measured. ``beside`` is what its card tells beside
+    ``shown`` is NaN where nothing happened to be measured. ``beside`` is what its card shows beside
     it. ``out_of`` is the whole of which it counts a part, ``remark``
     a few words that should be seen at once, such as “1 lost”; ``notes`` are sentences for whoever
     looks closer. ``quantiles`` are others than the shown one, by which they are. ``over_seconds``:
@@ -61,7 +61,7 @@ class LiveReport:
     a figure that is missing is unknown; of the others it may never have been there.
 
     ``completion_per_second`` are the jobs that left for good, over the window that the overview
-    asks its flow for, or over ``completion_seconds``, where there is no more; ``held_back`` says
+    reads its flow over, or over ``completion_seconds``, where there is no more; ``held_back`` says
     that all which waits does so because an operator wants it.
     ``scheduled`` jobs wait for their time, and are none of those that wait.
     ``depths`` are how many jobs waited in the last minutes, without those that are held back:
@@ -178,7 +178,7 @@ class LiveSources(Protocol):
         ...
 
     def sources(self) -> tuple[LiveSource, ...]:
-        """Those that are configured, in the order in which they are told of."""
+        """Those that are configured, in the order in which they are shown."""
         ...
 
     def acts(self) -> Acts | None:

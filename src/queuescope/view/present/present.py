@@ -18,9 +18,9 @@ class Present(Known[float]):
     ``value`` None with an ``as_of``: the source has no sample for it; NaN: nothing happened that
     could be measured. ``warnings`` are the source's words for an answer that may be incomplete.
     With ``bounds`` it is known only that the figure lies between these, and ``value`` is an
-    estimate, which is drawn but never told. ``over_seconds`` is over how long it was measured; None
-    where it is of one moment, or that is not known. ``late_seconds`` is by how much the source's
-    samples arrive late, so that there can be none that is younger.
+    estimate, which is drawn but never written. ``over_seconds`` is over how long it was measured;
+    None where it is of one moment, or that is not known. ``late_seconds`` is by how much the
+    source's samples arrive late, so that there can be none that is younger.
     """
 
     warnings: tuple[str, ...] = ()
@@ -52,5 +52,5 @@ class Present(Known[float]):
         return self.bounds or (self.value, self.value)
 
     def words(self, kind: Kind) -> str:
-        """As it is told: never as a number that was not measured."""
+        """As it is written: never as a number that was not measured."""
         return "–" if self.value is None else figure_words(kind, self.value, self.bounds)

@@ -1,7 +1,7 @@
-"""Which buckets are enough to know where a quantile lies, so that not all need be asked for.
+"""Which buckets are enough to know where a quantile lies, so that not all need be fetched.
 
 A quantile depends only on the total and on the two buckets that it lies between. Which these are
-is known from the last answer with all buckets; whether they still are, the next answer tells by
+is known from the last answer with all buckets; whether they still are, the next answer shows by
 itself: they are as long as the quantile lies between the lowest and the highest of them.
 """
 
@@ -20,10 +20,10 @@ from queuescope.prometheus.promql import Matcher
 from queuescope.timeseries import Floats, Labels
 
 WHOLE_SECONDS = float(RECENT_SECONDS)
-"""How often all buckets are asked for nevertheless, unless said otherwise.
+"""How often all buckets are fetched nevertheless, unless said otherwise.
 
 Finer ones may have come between those that are known. For as long as this the span that a quantile
-of now is read over holds both layouts, whatever is asked for.
+of now is read over holds both layouts, whatever is fetched.
 """
 
 _LE = "le"
@@ -33,7 +33,7 @@ _WORTH_RATIO = 0.6
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """``texts`` are the buckets to ask for, as their label writes them. The quantile must lie above
+    """``texts`` are the buckets to fetch, as their label writes them. The quantile must lie above
     ``lowest``, unless no bucket is below that, and not above ``highest``, unless none is above.
     """
 
@@ -46,7 +46,7 @@ class _Chosen:
 
 
 class QuantileBuckets:
-    """Remembers by the name of a question the buckets around its ``RANKED_QUANTILE``.
+    """Remembers by the name of a query the buckets around its ``RANKED_QUANTILE``.
 
     ``clock`` gives our own time, epoch seconds. Nothing older than ``whole_seconds`` is believed.
     """
@@ -85,9 +85,9 @@ class QuantileBuckets:
             )
 
     def is_enough(self, name: str, samples: Iterable[tuple[Labels, float]]) -> bool:
-        """Whether ``samples``, which were asked for with ``matcher``, tell the quantile.
+        """Whether ``samples``, which were fetched with ``matcher``, tell the quantile.
 
-        They do if they are of exactly the buckets that were asked for, and it lies among them.
+        They do if they are of exactly the buckets that were fetched, and it lies among them.
         """
         chosen = self._known.get(name)
         if chosen is None:

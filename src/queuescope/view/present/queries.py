@@ -1,4 +1,4 @@
-"""The figures of now that a page shows, each with the query template that it is asked for by."""
+"""The figures of now that a page shows, each with the query template that it is fetched by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The present values: the same for every view and card, so asked for once for all of them."""
+"""The present values: the same for every view and card, so fetched once for all of them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from queuescope.view.source.state import Contact, SourceState, contact_of
 logger = logging.getLogger(__name__)
 
 SHARED_SECONDS = 1.0
-"""Who wants nothing older still shares what somebody asked for a moment ago."""
+"""Who wants nothing older still shares what somebody fetched a moment ago."""
 
 PATIENCE_SECONDS = 0.5
 """What does not need the present values waits so long for them: a source that hangs, or finds them
-hard, is asked what costs it nothing.
+hard, gets a query that costs it nothing.
 """
 
 _REFUSED_KEPT_SECONDS = 60.0
@@ -37,7 +37,7 @@ _NEWEST = "newest:"
 
 
 class PresentValues:
-    """Asks ``source`` for all present values in one query, which tells its time besides."""
+    """Fetches all present values of ``source`` in one query, which also tells its time."""
 
     def __init__(self, source: Source) -> None:
         dashboard, clock = source.dashboard, source.clock
@@ -61,7 +61,7 @@ class PresentValues:
 
     @property
     def asked_at(self) -> float:
-        """When they were last asked for (our clock); minus infinity before that."""
+        """When they were last fetched (our clock); minus infinity before that."""
         return self._asked_at
 
     def of(self, name: str) -> Present:
@@ -73,13 +73,13 @@ class PresentValues:
         return self._coverage.covered(now, window_seconds)
 
     def is_young(self, max_age_seconds: float) -> bool:
-        """Whether they were asked for no longer ago than that, or a moment ago."""
+        """Whether they were fetched no longer ago than that, or a moment ago."""
         age = self._clock() - self._asked_at
         return 0 <= age <= max_age_seconds or 0 <= age < SHARED_SECONDS
 
     async def meet(self, *, anew: bool) -> Known[Contact]:
         """The contact with the source as of now; where nothing is unusual, and unless it is to be
-        asked ``anew``, from the answer of the present values.
+        read ``anew``, from the answer of the present values.
         """
         if self._source.contact.is_fresh and not anew and self._source.is_learnt:
             await self._renew(SHARED_SECONDS, PATIENCE_SECONDS)
@@ -125,8 +125,8 @@ class PresentValues:
     async def _renew(self, max_age_seconds: float, patience_seconds: float | None) -> None:
         """Ask now, unless they are young enough; waits for the answer, or as long as ``patience``.
 
-        Those of another moment than all of the page is of now are asked for again. Should the
-        source refuse the one query, each figure asks its own, so that none takes the others
+        Those of another moment than the page is of now are fetched again. Should the
+        source refuse the one query, each figure has its own, so that none takes the others
         along. What cannot be read stays as it was, with its time and the cause.
         """
         scrapes = self._source.scrapes
@@ -157,12 +157,12 @@ class PresentValues:
             if error.kind in ABOUT_THE_QUERY:
                 self._refused[name] = self._clock()
         self._source_now = answers.at
-        # A moment that was asked for is not the time that it is there.
+        # A moment that was chosen is not the time that it is there.
         if answers.at is not None and not answers.failed and not scrapes.late.behind_seconds:
             self._source.note_answer(answers.at, asked_at, self._clock())
 
     async def _answers(self, queries: Sequence[PresentQuery], scrapes: Scrapes) -> Answers:
-        """The answers over what there is; asked for once more where that was not known before."""
+        """The answers over what there is; fetched once more where that was not known before."""
         behind = scrapes.late.behind_seconds
         now = self._source.now - behind
         coverage = self._coverage.queries(scrapes, now)

@@ -83,7 +83,7 @@ class Absences:
         except SourceError as exc:
             words = f"Prometheus has no such series here. Why could not be found out: {exc}"
             return Absence(words)
-        # A source without anything is asked for nothing, and its first metric tells another reason.
+        # A source without anything is not queried, and its first metric has another reason.
         if not why.is_bare:
             self._known[panel.id, view] = (self._clock(), why)
         while len(self._known) > _MAX_KEPT:

@@ -52,7 +52,7 @@ class AlertScope:
 
 
 class AlertRules:
-    """Which chart each alert is about, asked for only as often as rules change."""
+    """Which chart each alert is about, fetched only as often as rules change."""
 
     def __init__(
         self, client: PrometheusClient, panels: tuple[Panel, ...], clock: Callable[[], float]

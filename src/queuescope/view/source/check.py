@@ -1,4 +1,4 @@
-"""Whether a source has what the page needs, asked with what the page itself asks."""
+"""Whether a source has what the page needs, looked up with the queries of the page itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceCheck:
         self.is_good = True
 
     async def lines(self) -> AsyncIterator[str]:
-        """What is found, a line each. Raises ``SourceError`` for a source that cannot be asked."""
+        """What is found, a line each. Raises ``SourceError`` for a source that does not answer."""
         asked_at = time.time()
         there = await self._client.now()
         ahead = there - (asked_at + time.time()) / 2
@@ -64,7 +64,7 @@ class SourceCheck:
         try:
             version = (await self._client.buildinfo()).version
         except SourceError as exc:
-            # Not every server with this API tells its version, and nothing depends on it.
+            # Not every server with this API knows its version, and nothing depends on it.
             if exc.kind not in _NOT_ALLOWED:
                 raise
             version = ""

@@ -51,7 +51,7 @@ _Interval = Annotated[int, msgspec.Meta(ge=1)]
 class SourceFacts:
     """``left_open``: see ``panels.Resolution``. ``scrapes`` is how each metric is scraped that
     has samples; ``scrape_interval_seconds``, the shortest of all their intervals, stands for the
-    others. ``measured`` is False for a mere default. ``takes_lookback`` says that a question may
+    others. ``measured`` is False for a mere default. ``takes_lookback`` says that a query may
     tell how long a plain selector finds a sample, ``takes_reach`` that each selector may; None:
     not known. ``late`` is, by metric, by how many seconds its samples arrive late.
     """
@@ -74,7 +74,7 @@ class SourceFacts:
 
     @property
     def lookback_delta_seconds(self) -> int | None:
-        """How long plain selectors should be told to find a sample; None: as the source does."""
+        """How long plain selectors are to find a sample; None: as the source does."""
         needed = lookback_delta_for(self.slowest_seconds)
         return needed if self.takes_lookback and needed > LOOKBACK_DELTA_SECONDS else None
 
@@ -83,8 +83,8 @@ class SourceFacts:
         of all targets, whatever was measured.
         """
         reach = bool(self.takes_reach)
-        tells = self.takes_lookback or reach
-        delta = lookback_delta_for(self.slowest_seconds) if tells else LOOKBACK_DELTA_SECONDS
+        is_settable = self.takes_lookback or reach
+        delta = lookback_delta_for(self.slowest_seconds) if is_settable else LOOKBACK_DELTA_SECONDS
         if not configured_seconds:
             usual = Scrape(self.scrape_interval_seconds, self.slowest_seconds)
             return Scrapes(usual, self.scrapes, self.left_open, delta, reach)
@@ -107,7 +107,7 @@ async def fetch_facts(
     """Ask for the version and measure how each of ``metrics`` is scraped. Raises ``SourceError``.
 
     Of a metric that is not sampled now it is how it was last, within 7 days. What cannot be
-    measured stays as it was ``known``, and so does what a single question finds unchanged.
+    measured stays as it was ``known``, and so does what a single query finds unchanged.
     """
     known = known or SourceFacts()
     version = await _version(client)
@@ -173,7 +173,7 @@ def _narrowed(metric: str, matchers: str) -> str:
 async def _intervals(client: PrometheusClient, metric: str, matchers: str, at: float) -> set[int]:
     """The intervals at which the targets of ``metric`` are sampled, as of ``at``.
 
-    A series that was there half an hour before tells its interval by how many samples it has. One
+    A series that was there half an hour before shows its interval by how many samples it has. One
     that is younger, or was interrupted, is looked at by itself.
     """
     selector = _selector(metric, matchers)
@@ -242,7 +242,7 @@ def _exactly(labels: Labels) -> str:
 async def _takes_lookback(
     client: PrometheusClient, scrapes: Mapping[str, Scrape], matchers: str, now: float
 ) -> bool:
-    """Whether a question may say how long a plain selector finds a sample.
+    """Whether a query may say how long a plain selector finds a sample.
 
     Asked only where it matters.
     """
@@ -314,12 +314,12 @@ async def _version(client: PrometheusClient) -> str:
     except SourceError as exc:
         if exc.kind in (SourceErrorKind.CANNOT_CONNECT, SourceErrorKind.TIMEOUT):
             raise
-        # Not every server with this API tells its version, and nothing depends on it.
+        # Not every server with this API knows its version, and nothing depends on it.
         return ""
 
 
 def _steadied(phase: float, before: float | None, interval_seconds: int) -> float:
-    """``before`` while the new measure is next to it: each change asks for all history anew."""
+    """``before`` while the new measure is next to it: each change has all history fetched anew."""
     if before is None:
         return phase
     apart = abs(phase - before)

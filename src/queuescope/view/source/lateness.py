@@ -108,7 +108,7 @@ class Arrivals:
 
     def see(self, at: float, newest: float, newest_before: float | None = None) -> None:
         """At ``at`` the newest sample is ``newest``; ``newest_before`` is the newest up to the last
-        look, where that was asked for.
+        look, where that was looked up.
         """
         before, was, was_old = self.at, self.newest, self.is_old
         self.at, self.newest = at, max(newest, was)
@@ -124,7 +124,7 @@ class Arrivals:
         self.has_advanced = True
         up_to_then = newest if newest <= before else newest_before
         if was_old and (up_to_then is None or up_to_then <= was):
-            # Nothing was taken in between: that is an outage, and tells of no delay.
+            # Nothing was taken in between: that is an outage, and no delay.
             return
         delay = max(0.0, before - was - self.interval_seconds) if was_old else 0.0
         self._delays.append(delay)
@@ -150,7 +150,7 @@ class Arrivals:
 class Lateness:
     """Looks at the newest samples of each metric, and learns how late they arrive.
 
-    While nothing is late they are asked for beside the present values, which costs no question of
+    While nothing is late they are fetched beside the present values, which costs no query of
     their own.
     """
 
@@ -197,8 +197,8 @@ class Lateness:
         return not 0 <= self._clock() - self._looked_at < every
 
     def templates(self, scrapes: Scrapes) -> Mapping[str, str]:
-        """What is to be asked beside the present values, query templates by metric, for
-        ``note_newest``; nothing where it was asked for lately, or where what is late is asked for
+        """What is to be fetched beside the present values, query templates by metric, for
+        ``note_newest``; nothing where it was fetched lately, or where what is late is fetched
         by itself.
         """
         was_refused = 0 <= self._clock() - self._refused_at < _REFUSED_KEPT_SECONDS
@@ -214,7 +214,7 @@ class Lateness:
         self._newest = (newest, at)
 
     def note_refusal(self) -> None:
-        """They could not be answered, which is no reason to ask with every refresh."""
+        """They could not be answered, which is no reason to try with every refresh."""
         self._refused_at = self._clock()
 
     async def look(self, scrapes: Mapping[str, Scrape], now: float) -> None:

@@ -1,4 +1,4 @@
-"""Which figures a source tells at all: what it never had is not measured here, and is no failure;
+"""Which figures a source has at all: what it never had is not measured here, and is no failure;
 what it had and has no more is.
 """
 
@@ -43,17 +43,17 @@ class MeasuredHere:
         return measure.id in self._never
 
     async def renew(
-        self, source: SourceState, lacking: Iterable[Measure], told: Collection[str]
+        self, source: SourceState, lacking: Iterable[Measure], measured: Collection[str]
     ) -> None:
-        """``told`` are the ids of the measures with a figure now, and ``lacking`` are those without
-        one that the source did answer for. Never raises for a source.
+        """``measured`` are the ids of the measures with a figure now, and ``lacking`` are those
+        without one that the source did answer for. Never raises for a source.
         """
         if source.epoch != self._epoch:
             # Other data stand behind the address.
             self._epoch = source.epoch
             self._had.clear()
             self._never.clear()
-        self._had.update(told)
+        self._had.update(measured)
         for name in self._had & self._never.keys():
             del self._never[name]
         if source.error is None:

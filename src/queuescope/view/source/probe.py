@@ -27,8 +27,8 @@ _PASSING = (
 class Probe:
     """Keeps contact with one source, by asking for its time.
 
-    The client's circuit breaker takes the answer as telling: when this question fails, the
-    panels' questions fail at once instead of each waiting for its own time-out.
+    The client's circuit breaker goes by the answer: when this query fails, the
+    panels' queries fail at once instead of each waiting for its own time-out.
     """
 
     def __init__(self, client: PrometheusClient, clock: Callable[[], float]) -> None:
@@ -47,17 +47,17 @@ class Probe:
         return self._contact
 
     async def renew(self) -> Known[Contact]:
-        """Ask now, unless somebody just did.
+        """Fetch its time now, unless somebody just did.
 
         In an outage the answer is awaited for one second only: what is known goes on screen, and
-        the question goes on in the background.
+        the query goes on in the background.
         """
         # However far: a clock that was set back must not silence the probe until it catches up.
         just_asked = abs(self._clock() - self._asked_at) < _SHARED_SECONDS
         if self._task is None and not just_asked:
-            self._task = asyncio.create_task(self._ask())
+            self._task = asyncio.create_task(self._renew_clock())
         elif self._task is None and self._is_epoch_due():
-            self._task = asyncio.create_task(self._ask_epoch())
+            self._task = asyncio.create_task(self._renew_epoch())
         if self._task is not None:
             patience = None if self._contact.error is None else _PATIENCE_IN_OUTAGE_SECONDS
             await asyncio.wait([self._task], timeout=patience)
@@ -66,7 +66,7 @@ class Probe:
     def note_answer(self, source_now: float, asked_at: float, answered_at: float) -> None:
         """The answer to another query said that the source is there, and what time it is.
 
-        It stands for a question of our own, but for the epoch: that is asked for at times, and
+        It stands for a query of our own, but for the epoch: that is fetched now and then, and
         whenever there is a new connection, as after each restart of what we are connected to.
         """
         if not self._contact.is_fresh:
@@ -88,7 +88,7 @@ class Probe:
             return False
         return not 0 <= self._clock() - self._met_at < _EPOCH_SECONDS
 
-    async def _ask(self) -> None:
+    async def _renew_clock(self) -> None:
         asked_at = self._clock()
         try:
             source_now = await self._client.now()
@@ -104,8 +104,8 @@ class Probe:
             self._asked_at = self._clock()
             self._task = None
 
-    async def _ask_epoch(self) -> None:
-        """Whether it is still the same, of a source that just told that it is there."""
+    async def _renew_epoch(self) -> None:
+        """Whether it is still the same, of a source that has just answered."""
         try:
             epoch = await self._epoch()
             self._contact = self._contact.map(lambda contact: replace(contact, epoch=epoch))
@@ -118,14 +118,14 @@ class Probe:
         self._met_connections = self._client.connections
 
     async def _epoch(self) -> str | None:
-        """Asked with every contact, but seldom of a source that does not tell it."""
+        """Fetched with every contact, but seldom where the source has none."""
         if 0 <= self._clock() - self._epoch_asked_at < self._epoch_kept_seconds:
             return contact_of(self._contact).epoch
         try:
             started = (await self._client.runtimeinfo()).start_time or None
             self._epoch_kept_seconds = 0.0 if started else _NO_EPOCH_KEPT_SECONDS
         except SourceError as exc:
-            # It answers questions for data: what was known of it is known still.
+            # It answers queries for data: what was known of it is known still.
             passing = exc.kind in _PASSING
             started = contact_of(self._contact).epoch if passing else None
             self._epoch_kept_seconds = _FAILED_KEPT_SECONDS if passing else _NO_EPOCH_KEPT_SECONDS

@@ -56,7 +56,7 @@ async def find_replica_labels(
 def replica_labels(series: Mapping[Labels, float], *, breakdowns: Sequence[str]) -> tuple[str, ...]:
     """The labels by which alone groups of ``series`` differ, the one that is named so first.
 
-    ``breakdowns`` are labels that tell something of jobs.
+    ``breakdowns`` are labels that say something of jobs.
     """
     if not series:
         return ()
@@ -99,8 +99,8 @@ def _are_replicas(
     named: bool,
     breakdowns: Sequence[str],
 ) -> bool:
-    told = set(breakdowns) - set(_TARGET_LABELS)
-    if told.intersection(group):
+    of_jobs = set(breakdowns) - set(_TARGET_LABELS)
+    if of_jobs.intersection(group):
         return False
     exported = {name for labels in series for name, _ in labels if name.startswith(_EXPORTED)}
     # Another target is another source of its own, unless a federation hides whose it is.

@@ -152,7 +152,7 @@ def metrics_of(template: str) -> tuple[str, ...]:
 
 
 def measured_over(query: str, scrapes: Scrapes) -> float | None:
-    """Over how many seconds a figure of now is measured that ``query``, rendered, asks for; None
+    """Over how many seconds a figure of now is measured by ``query``, rendered; None
     where it is of one moment, as a gauge is, or of no one window.
 
     A query that falls back on a gauge has no window where what it counts was never scraped.
@@ -168,7 +168,7 @@ def measured_over(query: str, scrapes: Scrapes) -> float | None:
 @lru_cache(maxsize=256)
 def _rate_windows(query: str) -> tuple[tuple[str, float], ...]:
     try:
-        # Some sources are asked for a millisecond less.
+        # Some sources get a window that is a millisecond shorter.
         return tuple((name, round(span, 2)) for name, span in promql.rate_windows(query))
     except ConfigurationError:
         return ()

@@ -12,11 +12,11 @@ from queuescope.view.source.scrapes import Scrapes, metrics_of
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What the source's last answer told of it: by how much its clock is ahead of ours, and its
+    """What the source's last answer said: by how much its clock is ahead of ours, and its
     epoch.
 
     The epoch changes when another server answers, or the same one that was started anew; None
-    where the source does not tell (VictoriaMetrics, and proxies that pass questions for data only).
+    where the source has none (VictoriaMetrics, and proxies that pass queries for data only).
     """
 
     offset_seconds: float = 0.0
