@@ -15,33 +15,14 @@ from queuescope.figures import (
     value_words,
     with_open_step,
 )
-from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution, render
+from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution
 from queuescope.timeseries import Frame, State
-from queuescope.view.charts.high_cardinality import WorstValues
 from queuescope.view.charts.kept_points import Points
 from queuescope.view.charts.live_end import LiveEnds
-from queuescope.view.charts.readings import ANSWERED, ChartReading, Drawing
+from queuescope.view.charts.readings import ANSWERED, ChartReading, Drawing, PanelRequest
 from queuescope.view.present.figures import Figure, live_ends, now_content, with_ends
 from queuescope.view.source.absence import Absence
 from queuescope.view.source.scrapes import Scrape, late_words
-
-
-@dataclass(frozen=True, slots=True)
-class PanelRequest:
-    """What is fetched for one panel: broken down by ``by``, of which only ``worst`` are shown where
-    there are very many. Its value now is measured over ``live_over_seconds``.
-    """
-
-    panel: Panel
-    resolution: Resolution
-    by: str | None
-    worst: WorstValues | None
-    matchers: str
-    live_over_seconds: float | None
-
-    @property
-    def query(self) -> str:
-        return render(self.panel.query, self.resolution, self.matchers, self.by)
 
 
 @dataclass(frozen=True, slots=True)

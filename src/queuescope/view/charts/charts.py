@@ -14,10 +14,10 @@ from queuescope.panels.template import RECENT_SECONDS
 from queuescope.telemetry import Telemetry
 from queuescope.timeseries import Frame, State
 from queuescope.view.charts.alert_history import AlertHistories, PastAlerts
-from queuescope.view.charts.chart import Chart, JudgedChart, PanelRequest, draw_chart, judge
+from queuescope.view.charts.chart import Chart, JudgedChart, draw_chart, judge
 from queuescope.view.charts.high_cardinality import HighCardinality, WorstValues
 from queuescope.view.charts.live_end import LiveEnds, OpenPanel, fetch_live_ends
-from queuescope.view.charts.readings import ChartReading, ChartReadings, Drawing
+from queuescope.view.charts.readings import ChartReading, ChartReadings, Drawing, PanelRequest
 from queuescope.view.charts.slots import Slots
 from queuescope.view.present.figures import Figure
 from queuescope.view.source.absence import Absences
@@ -132,12 +132,11 @@ class Charts:
             return await fetch_live_ends(self._client, panels, grid.end, live_at, beside)
 
     async def _read(self, request: PanelRequest, drawing: Drawing) -> ChartReading:
-        of = request.panel.id, request.query, drawing, request.resolution
-        kept = self._readings.kept(*of)
+        kept = self._readings.kept(request, drawing)
         if kept is not None:
             return kept
         async with self._places:
-            return await self._readings.read(*of)
+            return await self._readings.read(request, drawing)
 
     async def _recorded(self, selector: str, request: PanelRequest, drawing: Drawing) -> Frame:
         async with self._places:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from queuescope.cache import CachedReader
-from queuescope.panels import Resolution
+from queuescope.panels import Panel, Resolution, render
 from queuescope.telemetry import Telemetry
 from queuescope.timeseries import Grid, LookupStatus, Reading, State
+from queuescope.view.charts.high_cardinality import WorstValues
 from queuescope.view.charts.live_end import LiveEnds
 from queuescope.view.selection import View
 from queuescope.view.source.state import SourceState
@@ -45,6 +46,24 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
+class PanelRequest:
+    """What is fetched for one panel: broken down by ``by``, of which only ``worst`` are shown where
+    there are very many. Its value now is measured over ``live_over_seconds``.
+    """
+
+    panel: Panel
+    resolution: Resolution
+    by: str | None
+    worst: WorstValues | None
+    matchers: str
+    live_over_seconds: float | None
+
+    @property
+    def query(self) -> str:
+        return render(self.panel.query, self.resolution, self.matchers, self.by)
+
+
+@dataclass(frozen=True, slots=True)
 class ChartReading:
     """``checked_at`` is when (source time) anything newer was last looked for."""
 
@@ -72,7 +91,7 @@ def recheck_seconds(step_seconds: int) -> float:
 
 
 class ChartReadings:
-    """Reads charts, each known by a key, such as its panel and view."""
+    """Reads the charts of all views."""
 
     def __init__(
         self, reader: CachedReader, *, telemetry: Telemetry, clock: Callable[[], float]
@@ -83,34 +102,31 @@ class ChartReadings:
         self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
         self._answered: OrderedDict[tuple[str, View], float] = OrderedDict()
 
-    def kept(
-        self, panel: str, query: str, drawing: Drawing, resolution: Resolution
-    ) -> ChartReading | None:
+    def kept(self, request: PanelRequest, drawing: Drawing) -> ChartReading | None:
         """The closed steps as they were read before, while no new point can have come: the grid is
         the same, its newest point was read when all its samples had been scraped, and that is no
         longer ago than ``recheck_seconds``.
         """
-        kept = self._kept.get((panel, drawing.view))
-        if kept is None or not drawing.may_keep or resolution.unsettled_seconds:
+        kept = self._kept.get((request.panel.id, drawing.view))
+        if kept is None or not drawing.may_keep or request.resolution.unsettled_seconds:
             return None
-        if (kept.query, kept.grid, kept.epoch) != (query, drawing.grid, drawing.source.epoch):
+        same = (request.query, drawing.grid, drawing.source.epoch)
+        if (kept.query, kept.grid, kept.epoch) != same:
             return None
         age = self._clock() - kept.kept_at
         is_young = 0 <= age < recheck_seconds(drawing.grid.step_seconds)
-        is_settled = drawing.settles_at(resolution) <= kept.read.checked_at
+        is_settled = drawing.settles_at(request.resolution) <= kept.read.checked_at
         return kept.read if is_young and is_settled else None
 
-    async def read(
-        self, panel: str, query: str, drawing: Drawing, resolution: Resolution
-    ) -> ChartReading:
+    async def read(self, request: PanelRequest, drawing: Drawing) -> ChartReading:
         """The closed steps, read through the cache; never raises for a source."""
-        key, source = (panel, drawing.view), drawing.source
+        key, query, source = (request.panel.id, drawing.view), request.query, drawing.source
         reading = await self._reader.read(
             query,
             drawing.grid,
             source_now=source.now,
             epoch=source.epoch,
-            late_seconds=resolution.unsettled_seconds,
+            late_seconds=request.resolution.unsettled_seconds,
         )
         self._telemetry.cache_read(reading.lookup)
         read = ChartReading(reading, source.now)
