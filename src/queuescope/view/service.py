@@ -239,7 +239,7 @@ class ViewService:
         async def figure_of(panel: Panel) -> Figure:
             # The charts' own queries do not wait for the figures of now.
             await present
-            return self._figures.of_panel(panel, contact.error, source.offset_seconds)
+            return self._figures.of_panel(panel, source)
 
         live_at = view.live_at(grid, source.now)
         drawing = Drawing(view, grid, source, live_at, may_keep=reachable and not anew)

@@ -273,8 +273,7 @@ class Overview:
         return self._figures.of(
             measure,
             sources,
-            read.source_state.error,
-            read.source_state.offset_seconds,
+            read.source_state,
             beside,
             is_unmeasured=measure.id in read.unmeasured,
         )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from queuescope.errors import QueuescopeError
 from queuescope.figures import Curves, quantile_name
 from queuescope.health import Worse
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Kind, Measure, Panel
@@ -19,6 +18,7 @@ from queuescope.view.present.queries import present_name
 from queuescope.view.present.values import PresentValues
 from queuescope.view.source.measured import SEARCHED_DAYS
 from queuescope.view.source.scrapes import ago_words
+from queuescope.view.source.state import SourceState
 
 PARTIAL = "Prometheus warned that its answer may be incomplete"
 
@@ -121,35 +121,29 @@ class PresentFigures:
         self,
         measure: Measure,
         sources: Sequence[LiveSource],
-        error: QueuescopeError | None,
-        offset_seconds: float,
+        state: SourceState,
         beside: Present | None = None,
         *,
         is_unmeasured: bool = False,
     ) -> Figure:
-        """The figure of ``measure``. ``error`` says why Prometheus does not answer, and
-        ``offset_seconds`` how far its clock is ahead of ours; ``beside`` is what the card shows
-        beside it.
-        ``is_unmeasured`` says that it never had the figure.
+        """The figure of ``measure``; ``state`` is that of Prometheus, and ``beside`` what the card
+        shows beside it. ``is_unmeasured`` says that Prometheus never had the figure.
         """
-        shown = self._present.of(present_name(measure))
         figure = Figure(
-            shown,
+            self._present.of(present_name(measure)),
             beside,
-            "" if error is None else str(error),
+            state.contact.cause,
             notes=_unmeasured_notes(measure) if is_unmeasured else (),
             is_unmeasured=is_unmeasured,
         )
-        return best_figure(measure, figure, sources, offset_seconds)
+        return best_figure(measure, figure, sources, state.offset_seconds)
 
-    def of_panel(
-        self, panel: Panel, error: QueuescopeError | None, offset_seconds: float
-    ) -> Figure:
+    def of_panel(self, panel: Panel, state: SourceState) -> Figure:
         """The figure of now of a chart."""
         measure = self._measures.get(panel.id)
         if measure is None:
-            return Figure(self._present.of(panel.id), outage="" if error is None else str(error))
-        return self.of(measure, self._live.sources(), error, offset_seconds)
+            return Figure(self._present.of(panel.id), outage=state.contact.cause)
+        return self.of(measure, self._live.sources(), state)
 
 
 def best_figure(
