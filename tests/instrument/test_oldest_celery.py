@@ -96,12 +96,14 @@ def test_the_environment_holds_the_oldest_versions_and_nothing_of_the_page(pytho
     assert _OF_THE_PAGE.isdisjoint(names)
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_obeys_a_pause(
+    pool: str,
     own_shop: Shop,  # noqa: F811
     broker: RedisBroker,  # noqa: F811
     evidence: Evidence,
 ) -> None:
-    obeys("prefork", own_shop, broker, evidence)
+    obeys(pool, own_shop, broker, evidence)
 
 
 def test_the_newest_installation_brings_nothing_of_the_page_either(

@@ -141,14 +141,21 @@ class Gate:
 
     def _skip(self, request: Any) -> None:
         """Leave out a request whose turn it was, on the consumer's thread."""
-        if request not in self._given_back:
-            # While its queue is still consumed, what is given back would come again.
-            self._is_applied = False
-            self.apply()
-            self._return(request)
+        self._hold_back(request)
         worker = self._worker
         if worker.process_task == getattr(worker, "_process_task_sem", None):
             self._release()
+
+    def _hold_back(self, request: Any) -> None:
+        """Give back a request whose turn it was, and with it those behind it, in their order; on
+        the consumer's thread only.
+        """
+        if request in self._given_back:
+            return
+        # While its queue is still consumed, what is given back would come again.
+        self._is_applied = False
+        self.apply()
+        self._return(request)
 
     def _release(self) -> None:
         """Let the next take the place in the pool; a loop, since it may be left out as well."""
@@ -177,7 +184,7 @@ class Gate:
             if request is None or self._begins(request, at_once=True):
                 apply_target(target, args, kwargs, callback, accept_callback)
             else:
-                self._consumer.call_soon(self._return, request)
+                self._consumer.call_soon(self._hold_back, request)
 
         return ApplyResult(self._worker.pool.executor.submit(begin))
 
