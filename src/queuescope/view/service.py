@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import brotli
 import orjson
+from cachetools import FIFOCache
 
 from queuescope.cache import CachedReader, FrameStore
 from queuescope.figures import step_words
@@ -119,7 +119,7 @@ class ViewService:
         self.overview = Overview(self.present, self.reader, self._figures, self._live, scope)
         self.flow_histories = FlowHistories(self.present, self.reader)
         self._refresher = Refresher(self._renew, clock)
-        self._snapshots: OrderedDict[View, Snapshot] = OrderedDict()
+        self._snapshots = FIFOCache[View, Snapshot](MAX_VIEWS)
         self._points = KeptPoints()
         # A flight is known by whether all of it is read anew.
         self._flights = SingleFlight[View, bool, Snapshot]()
@@ -264,9 +264,6 @@ class ViewService:
 
     def _hold(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.view] = snapshot
-        self._snapshots.move_to_end(snapshot.view)
-        while len(self._snapshots) > MAX_VIEWS:
-            self._snapshots.popitem(last=False)
         self._refresher.taken(snapshot.view, snapshot.taken_at, complete=snapshot.complete)
 
     def _content(

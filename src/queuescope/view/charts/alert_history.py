@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cachetools import FIFOCache
 
 from queuescope.cache import CachedReader
 from queuescope.panels import Panel, Resolution
@@ -95,7 +95,7 @@ class AlertHistories:
         self._scope = scope
         self._clock = clock
         self._rules = AlertRules(client, panels, clock)
-        self._kept: OrderedDict[tuple[str, Grid, str | None], _Kept] = OrderedDict()
+        self._kept = FIFOCache[tuple[str, Grid, str | None], _Kept](MAX_CHARTS)
 
     async def selector(self, *, may_ask: bool) -> str:
         """The matcher of the alerts that are about a panel, as PromQL; empty: none is known."""
@@ -125,9 +125,6 @@ class AlertHistories:
         found = () if reading.frame is None else (reading.frame,)
         frame = Frame.assembled(grid, found)
         self._kept[key] = _Kept(frame, self._clock(), source.now)
-        self._kept.move_to_end(key)
-        while len(self._kept) > MAX_CHARTS:
-            self._kept.popitem(last=False)
         return frame
 
     def open_texts(

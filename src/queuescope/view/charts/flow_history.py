@@ -6,13 +6,13 @@ new step. Where the samples of a step come late, they are seen within ``RECHECK_
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
+from cachetools import FIFOCache
 
 from queuescope.cache import CachedReader
 from queuescope.figures import duration_words
@@ -69,7 +69,7 @@ class FlowHistories:
         self._dashboard = source.dashboard
         self._matchers = source.matchers
         self._clock = source.clock
-        self._kept: OrderedDict[View, _Kept] = OrderedDict()
+        self._kept = FIFOCache[View, _Kept](_MAX_KEPT)
         self._flights = SingleFlight[View, None, bytes]()
 
     async def get(self, view: View) -> bytes:
@@ -114,9 +114,6 @@ class FlowHistories:
         settled = source.now >= (grid.end + both.newest_after_seconds + _SETTLING_SECONDS)
         if reading.state is State.FRESH and settled:
             self._kept[view] = _Kept(grid, source.epoch, self._clock(), body)
-            self._kept.move_to_end(view)
-            while len(self._kept) > _MAX_KEPT:
-                self._kept.popitem(last=False)
         return body
 
     def _filled(self, template: str, source: SourceState, step_seconds: int) -> str:

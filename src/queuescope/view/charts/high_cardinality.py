@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
+from cachetools import FIFOCache
 
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.panels import RANKED_QUANTILE, Kind, Panel, Resolution, render
@@ -25,8 +25,6 @@ _COUNTED_KEPT_SECONDS = 600.0
 _RANKED_KEPT_SECONDS = 60.0
 _SHARED_SECONDS = 1.0
 _MAX_KEPT = 256
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 _TOO_MUCH = (SourceErrorKind.TIMEOUT, SourceErrorKind.EXECUTION, SourceErrorKind.TOO_LARGE)
 
 
@@ -82,10 +80,10 @@ class HighCardinality:
         self._matchers = matchers
         self._limit = limit
         self._clock = clock
-        self._counted: dict[tuple[str, str, Grid], tuple[float, _Count]] = {}
-        self._ranked: dict[tuple[str, str, int, int, bool], _Ranking] = {}
-        self._now: dict[tuple[str, str], tuple[float, Mapping[str, float]]] = {}
-        self._too_much: dict[tuple[str, str], float] = {}
+        self._counted = FIFOCache[tuple[str, str, Grid], tuple[float, _Count]](_MAX_KEPT)
+        self._ranked = FIFOCache[tuple[str, str, int, int, bool], _Ranking](_MAX_KEPT)
+        self._now = FIFOCache[tuple[str, str], tuple[float, Mapping[str, float]]](_MAX_KEPT)
+        self._too_much = FIFOCache[tuple[str, str], float](_MAX_KEPT)
 
     async def of(
         self,
@@ -125,7 +123,7 @@ class HighCardinality:
                 return self._worst_values(by, ranking)
             kept_until = self._clock() + _RANKED_KEPT_SECONDS
             ranking = _Ranking(kept_until, grid.end, count, looks, ranking.met)
-            _keep(self._ranked, key, ranking)
+            self._ranked[key] = ranking
         if live_at is not None and not is_away:
             now = await self._bad_now(panel, by, resolution, live_at)
             self._meet(ranking, now, live_at, grid.start)
@@ -164,7 +162,7 @@ class HighCardinality:
         selectors = [selector(name, self._matchers) for name in panel.all_metrics]
         names = await self._client.label_values(by, selectors, grid.start, grid.end)
         count = _Count(len(names), names[: self._limit])
-        _keep(self._counted, key, (self._clock() + _COUNTED_KEPT_SECONDS, count))
+        self._counted[key] = (self._clock() + _COUNTED_KEPT_SECONDS, count)
         return count
 
     def _worst_of(self, panel: Panel, by: str, resolution: Resolution) -> str:
@@ -210,9 +208,9 @@ class HighCardinality:
         except SourceError as exc:
             # The reading itself says what is wrong with the source.
             if exc.kind in _TOO_MUCH:
-                _keep(self._too_much, key, self._clock() + _RANKED_KEPT_SECONDS)
+                self._too_much[key] = self._clock() + _RANKED_KEPT_SECONDS
             return {}
-        _keep(self._now, key, (at, found))
+        self._now[key] = (at, found)
         return found
 
     async def _bad_at(self, panel: Panel, by: str, query: str, at: float) -> Mapping[str, float]:
@@ -237,10 +235,3 @@ def _by_name(by: str, found: Iterable[tuple[Labels, float]]) -> dict[str, float]
 
 def _value(labels: Labels, by: str) -> str:
     return dict(labels).get(by, "")
-
-
-def _keep(kept: dict[_K, _V], key: _K, value: _V) -> None:
-    kept.pop(key, None)
-    kept[key] = value
-    while len(kept) > _MAX_KEPT:
-        del kept[next(iter(kept))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from cachetools import FIFOCache
 
 from queuescope.cache import CachedReader
 from queuescope.panels import Panel, Resolution, render
@@ -99,8 +100,8 @@ class ChartReadings:
         self._reader = reader
         self._telemetry = telemetry
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, View], _Kept] = OrderedDict()
-        self._answered: OrderedDict[tuple[str, View], float] = OrderedDict()
+        self._kept = FIFOCache[tuple[str, View], _Kept](MAX_CHARTS)
+        self._answered = FIFOCache[tuple[str, View], float](MAX_CHARTS)
 
     def kept(self, request: PanelRequest, drawing: Drawing) -> ChartReading | None:
         """The closed steps as they were read before, while no new point can have come: the grid is
@@ -134,8 +135,6 @@ class ChartReadings:
         # What a source remarks is not repeated longer than it says so.
         if reading.state in (State.FRESH, State.IDLE) and not reading.warnings:
             self._kept[key] = _Kept(query, drawing.grid, source.epoch, read, self._clock())
-            if len(self._kept) > MAX_CHARTS:
-                self._kept.popitem(last=False)
         return read
 
     def as_of_now(
@@ -178,9 +177,6 @@ class ChartReadings:
     def _note_answer(self, key: tuple[str, View], at: float) -> None:
         """Closed steps and live end of this chart were both known ``at`` (source time)."""
         self._answered[key] = at
-        self._answered.move_to_end(key)
-        while len(self._answered) > MAX_CHARTS:
-            self._answered.popitem(last=False)
 
     def _newest_answer(self, reading: Reading, key: tuple[str, View]) -> float | None:
         seen = [at for at in (reading.as_of, self._answered.get(key)) if at is not None]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from cachetools import FIFOCache
 
 from queuescope.cache import CachedReader, state_of
 from queuescope.errors import SourceError, SourceErrorKind
@@ -60,7 +61,7 @@ class Days:
         self._matchers = matchers
         self._clock = clock
         self._beside = _beside_charts(dashboard)
-        self._kept: dict[str, _Kept] = {}
+        self._kept = FIFOCache[str, _Kept](_MAX_KEPT)
         self._apart_since = float("-inf")
 
     async def read(
@@ -103,8 +104,6 @@ class Days:
         self._kept.pop(query, None)
         if reading.state in _WHOLE:
             self._kept[query] = _Kept(self._clock(), source.epoch, reading)
-            while len(self._kept) > _MAX_KEPT:
-                del self._kept[next(iter(self._kept))]
         return reading
 
     def filled(self, template: str, resolution: Resolution) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cachetools import FIFOCache
 from rapidfuzz import process
 
 from queuescope.errors import SourceError
@@ -69,7 +69,7 @@ class Absences:
         self._client = client
         self._matchers = matchers
         self._clock = clock
-        self._known: OrderedDict[Hashable, tuple[float, Absence]] = OrderedDict()
+        self._known = FIFOCache[Hashable, tuple[float, Absence]](_MAX_KEPT)
 
     async def of(
         self, panel: Panel, view: Hashable, grid: Grid, now: float, live_at: float | None
@@ -86,8 +86,6 @@ class Absences:
         # A source without anything is not queried, and its first metric has another reason.
         if not why.is_bare:
             self._known[panel.id, view] = (self._clock(), why)
-        while len(self._known) > _MAX_KEPT:
-            self._known.popitem(last=False)
         return why
 
 
