@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -177,13 +175,6 @@ class RealPrometheus:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    def lose_data(self) -> None:
-        """Remove all samples; only while it does not run."""
-        assert self._process is None, "kill Prometheus before its data are removed"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._data)
-        self._data.mkdir()
 
     def __enter__(self) -> Self:
         self.start()
