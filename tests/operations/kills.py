@@ -183,7 +183,7 @@ def _settle(context: OperationsContext) -> None:
             if time.monotonic() > until:
                 raise
         else:
-            if not context.store.open_acts():
+            if not context.store.open_operations():
                 return
         time.sleep(0.1)
 

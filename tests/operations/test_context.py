@@ -426,7 +426,7 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_
     )
     ended, token = done.stdout.split()
     assert ended == "0"
-    assert [one.act for one in context.store.open_acts()] == [act]
+    assert [one.act for one in context.store.open_operations()] == [act]
     # What was asked there can be confirmed here, for as long as anything else.
     express = Request.pause("express")
     now_ms = context.store.now_ms()

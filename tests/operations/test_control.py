@@ -135,7 +135,7 @@ def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     assert scene.effect.done == [(PURGE, outcome.act)]
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)]
     assert {entry.event.act for entry in scene.store.audit.find(Search())} == {outcome.act}
-    assert scene.store.open_acts() == []
+    assert scene.store.open_operations() == []
 
 
 def test_what_harms_nothing_needs_no_typing(scene: Scene) -> None:
@@ -331,11 +331,11 @@ def test_what_a_crash_left_open_is_unknown_and_never_done(
     scene.plan(PAUSE)
     died = subprocess.run([sys.executable, "-c", CRASH, url], check=False, capture_output=True)
     assert died.returncode == 9, died.stderr
-    (left,) = scene.store.open_acts()
+    (left,) = scene.store.open_operations()
     assert left.target == "queue default"
     (entry,) = scene.store.abandon()
     assert (entry.event.act, entry.event.result) == (left.act, Result.UNKNOWN)
-    assert scene.store.open_acts() == []
+    assert scene.store.open_operations() == []
     assert scene.store.abandon() == []
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.UNKNOWN)]
     assert not scene.store.audit.verify().fault
@@ -366,7 +366,7 @@ def test_an_act_of_another_host_is_given_time(
         elsewhere.setattr(stores, "_HOST", "elsewhere")
         plan = scene.plan()
         scene.store.begin(plan, ADA, Role.ADMIN, 1)
-    scene.clock.now += stores.ACT_LIMIT_SECONDS
+    scene.clock.now += stores.OPEN_LIMIT_SECONDS
     assert scene.store.abandon() == []
     scene.clock.now += 1
     assert len(scene.store.abandon()) == 1
@@ -374,7 +374,7 @@ def test_an_act_of_another_host_is_given_time(
 
 def test_a_late_outcome_stands_after_the_unknown_one(scene: Scene) -> None:
     def be_taken_for_dead() -> None:
-        scene.clock.now += stores.ACT_LIMIT_SECONDS + 1
+        scene.clock.now += stores.OPEN_LIMIT_SECONDS + 1
         assert len(scene.store.abandon()) == 1
 
     scene.effect.meanwhile = be_taken_for_dead

@@ -124,7 +124,7 @@ def test_a_damaged_open_act_ends_and_holds_up_nobody(
             f" ({', '.join((cells | {column: value}).values())})"
         )
     connection.close()
-    store.open_acts()
+    store.open_operations()
     store.abandon()
     plan = store.plan(ADA, Request.pause("fine"), 1)
     act = store.begin(plan, ADA, Role.ADMIN, 1)

@@ -59,7 +59,7 @@ class Phase(StrEnum):
 
 
 class Result(StrEnum):
-    """What became of an act. ``unknown``: it was asked for, and no answer tells what happened."""
+    """What became of an operation. ``unknown``: no answer tells what happened."""
 
     PENDING = "pending"
     DONE = "done"
@@ -71,7 +71,8 @@ class Result(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of an operation, in ``detail`` as a sentence that may be shown to anyone;
-    ``count`` is how many it touched. ``act`` is its id, empty when it never began.
+    ``count`` is how many it touched. ``act`` is its id, empty when it never
+    began.
     ``is_recorded`` is false when the audit could not be written any more: it will say ``unknown``
     there.
     """
@@ -85,7 +86,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What is written: ``act`` is shared by an intent and its outcome; ``at_ms`` is UTC epoch
+    """What is written: ``act`` is the id of the operation, which its intent and its outcome share;
+    ``at_ms`` is UTC epoch
     milliseconds; ``touched`` is how many jobs, queues or places it touches, -1 when unknown.
     ``phase`` is a ``Phase`` and ``result`` a ``Result``, or what a newer version has written.
     """
@@ -228,7 +230,7 @@ class Audit:
             ]
 
     def of_acts(self, acts: Iterable[str]) -> list[Entry]:
-        """Every entry of these acts, oldest first."""
+        """Every entry of the operations with these ids, oldest first."""
         with self._database.reading() as connection:
             statement = select(_audit).where(_audit.c.act.in_(list(acts))).order_by(_audit.c.seq)
             return [_entry(row) for row in connection.execute(statement)]

@@ -59,7 +59,7 @@ class OperationsContext:
         timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
         """Purges are exported to ``folder``. ``clock`` gives epoch seconds. Unless it is given,
-        acts stand in the audit by the broker's clock, so that those of several servers stand in
+        entries stand in the audit by the broker's clock, so that those of several servers stand in
         order, and rights expire by our own. Raises ``ConfigurationError``.
         """
         self.named_queues = tuple(queues)
@@ -111,8 +111,8 @@ class OperationsContext:
         return tuple(sorted({*self.named_queues, *self.fleet().queues()}))
 
     def tidy(self) -> list[Entry]:
-        """Finish what an ended process left: acts without an outcome, purges that were cut off,
-        a broker that lost its copy of what is desired. Returns the outcomes that were written.
+        """Finish what an ended process left: operations without an outcome, purges that were cut
+        off, a broker that lost its copy of what is desired. Returns the outcomes that were written.
         Reports of workers that are long gone are not its affair: whoever keeps the job history
         needs them first.
 
@@ -123,7 +123,7 @@ class OperationsContext:
         failure: AuditError | BrokerError | PurgeError | OutcomeUnknownError | None = None
         written: list[Entry] = []
         if not self.broker.clock.is_compared:
-            # An act of another server would seem to have ended long ago by a clock that is ahead.
+            # By a clock that is ahead, one of another server would seem to have ended long ago.
             with suppress(BrokerError):
                 self.broker.now()
         try:

@@ -80,8 +80,8 @@ class Operations:
     def plan(self, actor: Actor, request: Request) -> Plan:
         """What ``request`` would touch now, with the challenge to carry it out.
 
-        Raises ``RefusedError`` (no right, nothing to do, another act underway), ``BrokerError``,
-        ``JobStoreError``, ``PurgeError`` and ``AuditError``.
+        Raises ``RefusedError`` (no right, nothing to do, another operation under way),
+        ``BrokerError``, ``JobStoreError``, ``PurgeError`` and ``AuditError``.
         """
         self._access.demand(actor, request, self._clock())
         count = self._effect(request).count(request)
@@ -156,7 +156,7 @@ class Operations:
             self._store.end(outcome, actor, role, request)
         except AuditError as exc:
             logger.error(  # noqa: TRY400 - the cause may hold what no log should
-                "act %s (%s): its outcome, %s, is not in the audit: %s",
+                "operation %s (%s): its outcome, %s, is not in the audit: %s",
                 *(outcome.act, one_line(request.words()), outcome.result, exc),
             )
             return False

@@ -44,8 +44,8 @@ from queuescope.shown_text import one_line
 CHALLENGE_SECONDS = 60
 """How long a challenge holds."""
 _REMEMBERED_SECONDS = 3600
-ACT_LIMIT_SECONDS = 120
-"""An act without an outcome after so long is taken for one whose server has ended."""
+OPEN_LIMIT_SECONDS = 120
+"""An operation without an outcome after so long is taken for one whose server has ended."""
 _REMEDIES = {
     "25006": "it is open for reading only; name the primary server",
     "42501": "its user lacks a right; grant SELECT and INSERT on the tables operations_…, UPDATE "
@@ -90,8 +90,8 @@ _challenges = Table(
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAct:
-    """An act that has begun and has no outcome yet."""
+class OpenOperation:
+    """An operation that has begun and has no outcome yet."""
 
     act: str
     target: str
@@ -262,12 +262,12 @@ class OperationsStore:
                     )
         return written
 
-    def open_acts(self) -> list[OpenAct]:
+    def open_operations(self) -> list[OpenOperation]:
         """What has begun and not ended, the oldest first."""
         statement = select(_open).order_by(_open.c.at_ms)
         with self._database.reading() as connection:
             return [
-                OpenAct(as_text(row.act), as_text(row.target), as_whole(row.at_ms) or 0)
+                OpenOperation(as_text(row.act), as_text(row.target), as_whole(row.at_ms) or 0)
                 for row in connection.execute(statement)
             ]
 
@@ -375,7 +375,7 @@ def _who_and_when(row: Row[tuple[str, int, str, str, int]]) -> str:
 
 def _has_ended(row: Row[tuple[str, str, str, int]], now_ms: int) -> bool:
     at_ms = as_whole(row.at_ms)
-    if at_ms is None or now_ms - at_ms > ACT_LIMIT_SECONDS * 1000:
+    if at_ms is None or now_ms - at_ms > OPEN_LIMIT_SECONDS * 1000:
         return True
     host, _, rest = as_text(row.server).rpartition("/")[0].rpartition("/")
     process = as_text(row.server).rpartition("/")[2]

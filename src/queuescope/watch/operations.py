@@ -12,7 +12,7 @@ from queuescope.errors import AuditError, BrokerError
 from queuescope.operations.audit import Audit, Entry, Phase, Search, Verification
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.purges import restore_warnings
-from queuescope.operations.store import OpenAct
+from queuescope.operations.store import OpenOperation
 
 LATEST_ENTRIES = 20
 WHOLE_WALK_SECONDS = 600.0
@@ -28,7 +28,7 @@ class AuditState:
     """
 
     entries: tuple[Entry, ...]
-    unfinished: tuple[OpenAct, ...]
+    unfinished: tuple[OpenOperation, ...]
     refusal: AuditError | None
 
 
@@ -86,7 +86,7 @@ class ChainVerifier:
 def read_audit(context: OperationsContext) -> AuditState:
     """Raises ``AuditError`` when it cannot even be read."""
     entries = context.store.audit.find(Search(), limit=LATEST_ENTRIES)
-    unfinished = context.store.open_acts()
+    unfinished = context.store.open_operations()
     refusal: AuditError | None = None
     try:
         context.store.audit.prove_writable()

@@ -49,7 +49,7 @@ class Rights:
 def visitor_rights() -> Rights:
     """Who looks, and what keeps everybody from acting, from memory alone.
 
-    To be asked in each run, and for what is shown alone: an act is checked by itself.
+    To be asked in each run, and for what is shown alone: an operation is checked by itself.
     """
     return Rights(visitor(), obstacle(), access_of(services().settings))
 
