@@ -10,7 +10,7 @@ from queuescope.broker.desired import DesiredState
 from queuescope.broker.protocol import QueueReading, WorkersReading
 from queuescope.broker.reports import ACTIVE_LIMIT, WorkerReport, began_at
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
-from queuescope.broker.worker import Worker, WorkerStatus, waiting_queues, worker_of
+from queuescope.broker.worker import Worker, WorkerStatus, worker_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,6 @@ class Fleet:
         return sum(
             max(0, r.reserved.get(queue, 0) - r.scheduled_queues.get(queue, 0)) for r in reports
         )
-
-    def queues(self) -> tuple[str, ...]:
-        """Every queue that a worker serves and in which jobs can wait."""
-        return tuple(sorted({queue for w in self.workers for queue in waiting_queues(w.report)}))
 
     def confirmation(self, queue: str, desired: DesiredState) -> Confirmation:
         """Who acts on ``desired`` for ``queue``: “paused: 3 of 4 workers confirmed”.

@@ -59,6 +59,11 @@ class WorkersReading:
     unread: int = 0
     timings: WorkerTimings = DEFAULT_TIMINGS
 
+    @property
+    def queues(self) -> frozenset[str]:
+        """Every queue that a worker serves and in which jobs can wait."""
+        return frozenset(queue for report in self.reports for queue in report.waiting_queues)
+
 
 @dataclass(frozen=True, slots=True)
 class Scaled:

@@ -162,6 +162,13 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     scales_itself: bool = False
     """Whether it was started with ``--autoscale``."""
 
+    @property
+    def waiting_queues(self) -> tuple[str, ...]:
+        """The queues in which jobs wait for this worker: broadcasts wait nowhere, and what lies
+        under their name is taken by nobody.
+        """
+        return tuple(queue for queue in self.queues if queue not in self.broadcasts)
+
 
 def names_in_replies(replies: object) -> set[str]:
     """Who answered, of what Celery gathered; of that anything may be nonsense."""

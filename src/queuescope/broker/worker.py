@@ -113,13 +113,6 @@ class Worker:
         return max(0.0, self.report.clock_at - job.started_at + since)
 
 
-def waiting_queues(report: WorkerReport) -> tuple[str, ...]:
-    """The queues of ``report`` in which jobs wait for a worker: broadcasts wait nowhere, and what
-    lies under their name is taken by nobody.
-    """
-    return tuple(queue for queue in report.queues if queue not in report.broadcasts)
-
-
 def worker_of(
     report: WorkerReport,
     reading: WorkersReading,

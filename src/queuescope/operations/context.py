@@ -71,12 +71,12 @@ class OperationsContext:
         )
         self.purges = Purges(self.broker, folder)
         self.store = OperationsStore(store_url, clock=clock or self.broker.clock.now)
-        self._pauses = PauseAndResume(self.store.wanted, self.broker, self.queues)
+        self._pauses = PauseAndResume(self.store.wanted, self.broker, self.named_queues)
         restore = RestorePurge(self.purges, self.store.audit)
         effects: dict[Operation, Effect] = {
             Operation.PAUSE: self._pauses,
             Operation.RESUME: self._pauses,
-            Operation.PURGE: PurgeQueue(self.broker, self.purges, self.queues),
+            Operation.PURGE: PurgeQueue(self.broker, self.purges, self.named_queues),
             Operation.RESTORE: restore,
             Operation.REVOKE: RevokeJob(self.broker, self.fleet),
             Operation.SCALE: ScalePool(self.broker, self.fleet),
@@ -105,10 +105,6 @@ class OperationsContext:
     def fleet(self) -> Fleet:
         """The workers as they report, without what waits. Raises ``BrokerError``."""
         return fleet_of(self.broker.workers(), DesiredState())
-
-    def queues(self) -> tuple[str, ...]:
-        """Every queue that a worker serves or that was named. Raises ``BrokerError``."""
-        return tuple(sorted({*self.named_queues, *self.fleet().queues()}))
 
     def tidy(self) -> list[Entry]:
         """Finish what an ended process left: operations without an outcome, purges that were cut

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from sqlalchemy import (
@@ -37,7 +37,7 @@ from queuescope.errors import (
     RefusedError,
 )
 from queuescope.operations.audit import TEXT_LIMIT, Outcome, Result, metadata
-from queuescope.operations.request import ALL_QUEUES, Operation, QueueNames, Request
+from queuescope.operations.request import ALL_QUEUES, Operation, Request
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +116,10 @@ class PauseAndResume:
     written: how many workers have followed is read from their reports.
     """
 
-    def __init__(self, wanted: WantedPauses, broker: Broker, queues: QueueNames) -> None:
+    def __init__(self, wanted: WantedPauses, broker: Broker, named_queues: Collection[str]) -> None:
         self._wanted = wanted
         self._broker = broker
-        self._queues = queues
+        self._named_queues = named_queues
 
     def count(self, request: Request) -> int:
         """How many queues; how much waits in them does not matter to a pause."""
@@ -138,6 +138,9 @@ class PauseAndResume:
         thing = "All queues are" if request.is_for_all else f"Queue {request.subject} is"
         detail = f"{thing} to be {verb}; workers follow within seconds."
         return Outcome(Result.DONE, detail, count)
+
+    def _queues(self) -> frozenset[str]:
+        return self._broker.workers().queues.union(self._named_queues)
 
     def reconcile(self) -> bool:
         """Give the broker its copy anew where it is missing, older, or nobody's; returns whether.

@@ -4,7 +4,7 @@ file came back from a backup, and broker, audit or both do not know it, or no lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -19,7 +19,7 @@ from queuescope.errors import (
     RefusedError,
 )
 from queuescope.operations.audit import Audit, Entry, Outcome, Phase, Result, utc_words
-from queuescope.operations.request import Operation, QueueNames, Request
+from queuescope.operations.request import Operation, Request
 from queuescope.words import counted
 
 _UNKNOWN = (
@@ -32,13 +32,14 @@ _TWICE = "If they are back already, or still waited in that backup, they run twi
 class PurgeQueue:
     """Takes what waits in one queue into a file."""
 
-    def __init__(self, broker: Broker, purges: Purges, queues: QueueNames) -> None:
+    def __init__(self, broker: Broker, purges: Purges, named_queues: Collection[str]) -> None:
+        """``named_queues`` are known besides those that workers serve."""
         self._broker = broker
         self._purges = purges
-        self._queues = queues
+        self._named_queues = named_queues
 
     def count(self, request: Request) -> int:
-        request.demand_known(self._queues())
+        request.demand_known(self._broker.workers().queues.union(self._named_queues))
         depth = sum(reading.depth for reading in self._broker.queues([request.subject]))
         if depth == 0:
             raise RefusedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -14,8 +14,6 @@ from queuescope.errors import RefusalReason, RefusedError
 from queuescope.shown_text import is_shown_as_it_is
 
 ALL_QUEUES = "*"
-QueueNames = Callable[[], Collection[str]]
-"""The queues that there are; raises ``BrokerError``."""
 _TEXT_LIMIT = 200
 _JOBS_LIMIT = 10_000
 _POOL_LIMIT = 1000

@@ -203,8 +203,8 @@ class OperationsStore:
             )
             if used.rowcount != 1:
                 raise _used()
-            _move(connection, request, actor, planned.revision, now_ms)
             intent = _event(act, actor, role, request, at_ms=now_ms, count=count)
+            _move(connection, intent, planned.revision)
             if plan.warning:
                 detail = f"{intent.detail}, confirmed although: {plan.warning}"
                 intent = replace(intent, detail=detail)
@@ -213,7 +213,7 @@ class OperationsStore:
             connection.execute(
                 insert(_open).values(
                     act=act,
-                    target=request.target,
+                    target=intent.target,
                     server=one_line(server),
                     at_ms=now_ms,
                 )
@@ -331,33 +331,31 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _move(
-    connection: Connection, request: Request, actor: Actor, revision: int, now_ms: int
-) -> None:
+def _move(connection: Connection, intent: Event, revision: int) -> None:
     """Raise the target's revision from ``revision``. Raises ``RefusedError`` if it is another."""
     values = {
         "revision": revision + 1,
-        "actor": actor.name,
-        "words": request.words(),
-        "at_ms": now_ms,
+        "actor": intent.actor,
+        "words": intent.detail,
+        "at_ms": intent.at_ms,
     }
     if revision == 0:
         dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
         moved = connection.execute(
             dialect.insert(_targets)
-            .values(target=request.target, **values)
+            .values(target=intent.target, **values)
             .on_conflict_do_nothing(index_elements=["target"])
             .returning(_targets.c.revision)
         )
     else:
         moved = connection.execute(
             update(_targets)
-            .where(_targets.c.target == request.target, _targets.c.revision == revision)
+            .where(_targets.c.target == intent.target, _targets.c.revision == revision)
             .values(values)
             .returning(_targets.c.revision)
         )
     if moved.one_or_none() is None:
-        last = _last(connection, request.target)
+        last = _last(connection, intent.target)
         said = "Somebody else was first" if last is None else _who_and_when(last)
         raise RefusedError(
             RefusalReason.OVERTAKEN, f"{said}, after you had asked. Nothing more was done."

@@ -9,7 +9,6 @@ from queuescope.broker.desired import DesiredState
 from queuescope.broker.fleet import Fleet, fleet_of
 from queuescope.broker.protocol import QueueReading
 from queuescope.broker.reports import QUEUES_LIMIT
-from queuescope.broker.worker import waiting_queues
 from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError, QueuescopeError
 from queuescope.operations.context import OperationsContext
 from queuescope.watch.completion_rates import CompletionRate, CompletionRates
@@ -77,9 +76,8 @@ def read_broker(
     Raises ``BrokerError``.
     """
     workers = context.broker.workers()
-    named = {queue for report in workers.reports for queue in waiting_queues(report)}
     # Whoever reads a great many of them would do nothing else.
-    served = sorted(named.difference(context.named_queues))
+    served = sorted(workers.queues.difference(context.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(context.named_queues))]
     wanted = sorted({*context.named_queues, *kept})
     queues = tuple(context.broker.queues(wanted))
