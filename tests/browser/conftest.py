@@ -23,7 +23,13 @@ from tests.browser.known_samples import (
     known_jobs,
     known_platform,
 )
-from tests.browser.scenes import changed_scene, crowded_scene, idle_scene, many_queues
+from tests.browser.scenes import (
+    changed_scene,
+    crowded_scene,
+    idle_scene,
+    in_flight_scene,
+    many_queues,
+)
 from tests.browser.trends_page import WAIT_MS, TrendsPage
 from tests.flow_story import Story
 from tests.real_prometheus import RealPrometheus
@@ -88,6 +94,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         **jobs.series("jobs"),
         **crowded_scene(now - 2 * HOUR, end),
         **idle_scene(now - 2 * HOUR, end),
+        **in_flight_scene(marks.rest[0], end),
         **crew_scene(end),
         **changed_scene(now, end),
         **{

@@ -37,6 +37,17 @@ def crowded_scene(start: float, end: float) -> Series:
     return found
 
 
+def in_flight_scene(peak: float, end: float) -> Series:
+    """Four jobs that run, in two queues; twelve at ``peak`` (epoch seconds)."""
+    times = scrape_times(peak - HOUR, end)
+    found: Series = {}
+    for queue, running, most in (("default", 3, 10), ("priority", 1, 2)):
+        values = np.where(np.abs(times - peak) < 30, most, running)
+        labels = f'scene="known",queue="{queue}"'
+        found[f"ai_agents_enhancement_jobs_in_flight{{{labels}}}"] = (times, values)
+    return found
+
+
 def many_queues(start: float, end: float) -> dict[str, tuple[Floats, Floats]]:
     """Restless depths by queue, each once full and empty the next moment, and once not scraped."""
     rng = np.random.default_rng(22)

@@ -22,7 +22,7 @@ _DRAWN = """
 step => {
   const plots = [...document.querySelectorAll("[data-panel]")].map(
     panel => panel.hasAttribute("aria-busy") ? null : panel.querySelector(".js-plotly-plot"));
-  return plots.length === 3 && plots.every(plot => plot && plot.data && plot.data.length
+  return plots.length && plots.every(plot => plot && plot.data && plot.data.length
     && plot.querySelector("svg.main-svg")
     && (!step || Date.parse(plot.data[0].x[1] + "Z") - Date.parse(plot.data[0].x[0] + "Z")
       === step * 1000));
@@ -127,7 +127,7 @@ class TrendsPage:
         return self
 
     def wait_until_drawn(self, step: int | None = None) -> None:
-        """Until all three charts are drawn, with points ``step`` seconds apart."""
+        """Until all charts are drawn, with points ``step`` seconds apart."""
         self.page.wait_for_function(_DRAWN, arg=step, timeout=WAIT_MS)
 
     def wait_until_streamlit_has_taken_over(self) -> None:

@@ -24,8 +24,8 @@ from queuescope.panels.model import (
 from queuescope.panels.native import with_native
 from queuescope.prometheus.promql import is_label_name, is_metric_name
 
-_REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
-_OPTIONAL = {"role", "breakdowns", "thresholds", "quantiles", "scale"}
+REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
+OPTIONAL = {"role", "breakdowns", "thresholds", "quantiles", "scale"}
 _MOST_LETTERS = 64
 # It stands in addresses, selectors and names of files.
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -84,8 +84,8 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
 def _panel(raw: dict[str, Any], place: str) -> Panel:
     if isinstance(raw.get("id"), str):
         place = f"{place.rsplit(',', 1)[0]}, panel {raw['id']!r}"
-    only(raw, _REQUIRED | _OPTIONAL, place)
-    for key in sorted(_REQUIRED - raw.keys()):
+    only(raw, REQUIRED | OPTIONAL, place)
+    for key in sorted(REQUIRED - raw.keys()):
         raise ConfigurationError(f"{place}: {key!r} is missing")
     for key in ("id", "title", "kind", "unit", "query", "now", "point"):
         if not isinstance(raw[key], str) or not raw[key].strip():

@@ -19,7 +19,8 @@ export function trace(values, given = {}) {
 
 export function panel(given = {}) {
   return {
-    id: "any", title: "Any", role: "", kind: "count", unit: "jobs", by: null, quantile: "",
+    id: "any", title: "Any", role: "none", kind: "count", unit: "jobs", by: null, quantile: "",
+    quantiles: [],
     state: "fresh", cause: "", warnings: [], asOf: NOON, nowLabel: "now", now: null, atLeast: null,
     hidden: 0, note: "", dataStart: null, relaidAt: null,
     details: { lookup: "hit", series: 1, query: "depth" },

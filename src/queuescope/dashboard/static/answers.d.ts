@@ -85,12 +85,15 @@ export interface Now {
 export interface Panel {
   id: string;
   title: string;
-  /** What the panel is for, such as "depth"; empty where it has no special meaning. */
-  role?: string;
+  /** What the panel is for, such as "depth"; "none" where it has no special meaning. */
+  role: string;
   kind: Kind;
   unit: string;
   by: string | null;
+  /** The quantile that each curve of a breakdown is; empty where they are no quantiles. */
   quantile: string;
+  /** The names of the quantiles that the panel has. */
+  quantiles: string[];
   state: State;
   cause: string;
   warnings: string[];

@@ -142,6 +142,7 @@ def draw_chart(
         "unit": panel.unit,
         "by": by,
         "quantile": quantile_name(RANKED_QUANTILE) if by and panel.quantiles else "",
+        "quantiles": [quantile_name(quantile) for quantile in panel.quantiles],
         "state": judged.state,
         "cause": judged.cause,
         "warnings": reading.warnings,

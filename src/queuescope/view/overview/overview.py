@@ -17,7 +17,7 @@ from queuescope.errors import ConfigurationError
 from queuescope.figures import curves_of
 from queuescope.health import DrainState, Finding, Health, Measured, judge
 from queuescope.known import Known
-from queuescope.panels import RANKED_QUANTILE, Measure, Panel
+from queuescope.panels import RANKED_QUANTILE, Measure, Panel, Role
 from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Floats, Frame, Reading, State
@@ -92,6 +92,8 @@ class Overview:
         self._shares = DayShares(fetcher, self._days, clock=clock)
         self._comparisons = Comparisons(client, dashboard, matchers=source.matchers, clock=clock)
         self._drains = Drains(present, reader)
+        roles = {measure.panel.role for measure in dashboard.measures}
+        self._tells_of_a_queue = dashboard.flow is not None or Role.DEPTH in roles
         self._measured_here = MeasuredHere(client, matchers=source.matchers, clock=clock)
         self._alerts = AlertReader(
             client,
@@ -163,7 +165,9 @@ class Overview:
         figures = {one.measure.id: one.figure for one in shown}
         drain = self._drains.of(figures, read.depths, state, sources)
         every = (self._prometheus(state, sources), *sources)
-        moves = drain_content(drain, sum(s.report.scheduled for s in sources if s.is_fresh))
+        moves = None
+        if drain.state is not DrainState.UNKNOWN or self._tells_of_a_queue:
+            moves = drain_content(drain, sum(s.report.scheduled for s in sources if s.is_fresh))
         named = {measure.id: measure for measure in measures}
         return {
             "asOf": max((f.shown.as_of for f in figures.values() if f.shown.as_of), default=None),

@@ -38,7 +38,7 @@ export function csvText(rows) {
  */
 export function pointRows(panel, curve, window, { offset, zone }) {
   const name = plainText(curve.trace.cell ?? curve.trace.name);
-  const quantile = panel.quantile || (panel.kind === "latency" ? name : "");
+  const quantile = panel.quantile || (panel.quantiles.includes(name) ? name : "");
   const ends = window.map((at) => pointTime(at, offset));
   const of = [panel.id, panel.unit, panel.by ?? "", quantile, name, ...ends, zone];
   const { times, values } = withLive(curve);

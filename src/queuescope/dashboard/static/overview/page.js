@@ -361,10 +361,11 @@ export class Page {
     }
   }
 
-  // After the charts are there.
+  // After the charts are there; without a chart of what waits there is none to show them.
   async #loadFlows() {
     await this.drawn();
     const { answer, fine } = this.store;
+    if (!answer?.panels.some(({ role }) => role === "depth")) return;
     const wanted = this.choices.by === "none" ? [answer, fine].filter((one) => one !== null) : [];
     const number = this.#wantedFlows += 1;
     const flows = await this.store.flows(wanted);
