@@ -6,15 +6,16 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import streamlit
 from tests.dashboard.conftest import HOSTILE
 
-from queuescope.dashboard.assets import Assets
+from queuescope.dashboard.assets import STATIC, Assets
 from queuescope.dashboard.index import Shell
-from queuescope.panels import Dashboard, load_dashboard
+from queuescope.panels import Dashboard, Kind, Role, load_dashboard
 
 INDEX = Path(streamlit.__file__).parent / "static" / "index.html"
 
@@ -59,6 +60,18 @@ def test_only_what_instrumented_workers_tell_is_said_to_come_of_two_lines(assets
         page = shell.document(early=True, snapshot=None)
         assert page.count(line) == is_told
         assert page.count(b"queuescope check") == 1
+
+
+def test_script_style_and_skeleton_know_no_panel_by_its_id() -> None:
+    presets = resources.files("queuescope.panels") / "presets"
+    names = [file.name.removesuffix(".toml") for file in presets.iterdir()]
+    ids = {panel.id for name in names for panel in load_dashboard(name).panels}
+    # What is a kind or a role as well may be named as such.
+    ids -= {*Kind, *Role}
+    assert ids
+    for file in STATIC.rglob("*.*"):
+        if "vendor" not in file.parts and file.suffix in {".js", ".css", ".html"}:
+            assert [one for one in ids if one in file.read_text("utf-8")] == [], file
 
 
 def test_the_page_is_told_its_defaults(assets: Assets) -> None:

@@ -13,4 +13,4 @@ def with_fourth() -> str:
     """The built-in file with the example appended."""
     (example,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     preset = resources.files("queuescope.panels") / "presets" / "ai-agents.toml"
-    return preset.read_text("utf-8") + "\n" + example
+    return f"{preset.read_text('utf-8')}\n{example}"
