@@ -83,7 +83,8 @@ def _drawn_points(page: TrendsPage, panel: str) -> list[dict[str, str]]:
 def test_a_fourth_panel_is_a_chart_like_the_others(
     dashboards: dict[str, DashboardProcess], open_page: OpenPage, known: Known
 ) -> None:
-    page = open_page("?range=1h&refresh=off&tz=UTC", at=dashboards["four"])
+    size = {"width": 1440, "height": 1800}
+    page = open_page("?range=1h&refresh=off&tz=UTC", at=dashboards["four"], viewport=size)
     page.wait_until_streamlit_has_taken_over()
     chart = page.panel(FOURTH)
     expect(chart).to_have_attribute("data-state", "fresh")
