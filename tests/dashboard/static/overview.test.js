@@ -54,7 +54,7 @@ test("the points of a curve are rows of a table, in the reader's zone", () => {
   assert.deepEqual(rows[1].cells.slice(-3), ["2026-01-05T08:31:00-03:30", "", "closed"]);
   assert.deepEqual(rows[2].cells.slice(-3), ["2026-01-05T08:31:30.500-03:30", 7, "open"]);
   const [safe] = decodeTraces({ data: [trace([1], { name: "=x", cell: "'=x" })] });
-  assert.equal(pointRows(panel({ kind: "latency" }), safe, [0, 1], { offset: 0, zone: "UTC" })[0].cells[3], "'=x");
+  assert.equal(pointRows(panel({ quantiles: ["'=x"] }), safe, [0, 1], { offset: 0, zone: "UTC" })[0].cells[3], "'=x");
 });
 
 test("a cell is quoted where it must be", () => {
