@@ -15,17 +15,17 @@ def _rows(heading: str) -> list[list[str]]:
     """The cells of the table below that heading."""
     text = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.*) \|$", text, re.MULTILINE)
-    return [row.split(" | ") for row in rows[1:]]
+    return [re.split(r" *\| *", row) for row in rows]
 
 
 def test_every_key_of_a_panel_is_documented() -> None:
-    keys = {key.strip("`"): needed.strip() for key, needed, *_ in _rows("A panel")}
+    keys = {key.strip("`"): needed for key, needed, *_ in _rows("A panel")[1:]}
     assert {key for key, needed in keys.items() if needed == "required"} == REQUIRED
     assert {key for key, needed in keys.items() if not needed} == OPTIONAL
 
 
 def test_every_role_is_documented_with_its_kind() -> None:
-    kinds = {role: kind.strip("`") for role, kind, *_ in _rows("Roles")}
+    kinds = {role: kind.strip("`") for role, kind, *_ in _rows("Roles")[1:]}
     assert kinds == {f"`{role}`": role.kind or "any" for role in Role}
 
 
