@@ -323,7 +323,7 @@ def test_without_a_broker_it_says_which_setting_is_missing(
 def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
     known: Known, server: RealBroker, tmp_path: Path, look: Look
 ) -> None:
-    """Stopped, frozen, without permission: never no workers, always the last known ones."""
+    """Stopped, or without permission to write: never no workers, always the last known ones."""
     with (
         Crew(server.port) as crew,
         DashboardProcess(
@@ -371,17 +371,9 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
             )
 
         is_fresh()
-        for trouble, cause in (
-            (server.frozen(), "the broker did not answer in time"),
-            (
-                server.forbidding("resetkeys", "~elsewhere*"),
-                "the broker forbids this to the user of broker_url",
-            ),
-            (server.gone(), "the broker did not answer: no connection could be made or kept"),
-        ):
-            with trouble:
-                is_old(cause)
-            is_fresh()
+        with server.gone():
+            is_old("the broker did not answer: no connection could be made or kept")
+        is_fresh()
 
 
 @pytest.mark.timeout(300)

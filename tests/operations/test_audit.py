@@ -188,9 +188,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_single_change_of_what_is_stored_is_found(
     whole: Path, tmp_path: Path, data: st.DataObject
 ) -> None:

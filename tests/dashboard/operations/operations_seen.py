@@ -26,6 +26,8 @@ class Seen:
 
     def __init__(self, said: str) -> None:
         self.said = said
+        part = re.search(r'<section class="qs-part-of" data-state="(\w+)">', said)
+        self.first_state = part[1] if part else ""
         self.states = {one[2]: one[1] for one in _PART.finditer(said)}
 
     @property
@@ -59,15 +61,15 @@ def words(markup: str) -> str:
 
 
 @contextmanager
-def opened(world: World) -> Iterator[OperationsPage]:
-    """The page of an admin."""
+def opened(world: World, at: str = "operations") -> Iterator[OperationsPage]:
+    """The page of an admin, that of operations or another."""
     headers = [("X-Forwarded-User", "ada")]
     with PageSocket(world.dashboard.port, headers=headers) as socket:
-        yield OperationsPage(socket)
+        yield OperationsPage(socket, at)
 
 
-def look(world: World) -> Seen:
-    with opened(world) as page:
+def look(world: World, at: str = "operations") -> Seen:
+    with opened(world, at) as page:
         return Seen(page.said)
 
 

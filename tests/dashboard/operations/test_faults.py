@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
+from tests.browser.crew import Crew
 from tests.browser.operations_page import World
 from tests.dashboard.operations.operations_page import OperationsPage
 from tests.dashboard.operations.operations_seen import (
@@ -19,6 +20,7 @@ from tests.dashboard.operations.operations_seen import (
     look,
     opened,
     sources,
+    words,
 )
 from tests.instrument.conftest import until
 from tests.real_broker import RealBroker
@@ -35,17 +37,21 @@ Trouble = Callable[[RealBroker], AbstractContextManager[None]]
 
 @pytest.fixture(scope="module")
 def world(prometheus: RealPrometheus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(
-        tmp_path_factory.mktemp("faults"),
-        prometheus_url=prometheus.url,
-        queues="orders,mail",
-        **OPERATOR,
-    ) as running:
+    with (
+        World(
+            tmp_path_factory.mktemp("faults"),
+            prometheus_url=prometheus.url,
+            queues="orders,mail",
+            **OPERATOR,
+        ) as running,
+        Crew(running.server.port) as crew,
+    ):
+        crew.join("alive@shop")
         yield running
 
 
-def once(world: World, is_so: Callable[[Seen], bool]) -> Seen:
-    return until(lambda: look(world), is_so)
+def once(world: World, is_so: Callable[[Seen], bool], at: str = "operations") -> Seen:
+    return until(lambda: look(world, at), is_so)
 
 
 def acts(seen: Seen) -> bool:
@@ -105,6 +111,12 @@ def test_a_broker_that_fails_turns_the_controls_off_and_nothing_else(
             assert "old, as of" in seen.part("Queues")
             assert case.words in seen.part("Queues")
         assert (seen.states["Audit"], seen.states["Purges"]) == ("fresh", "fresh")
+        # The page of workers shows the last known ones, and does not call them lost.
+        if not case.reads:
+            workers = once(world, lambda seen: seen.first_state == "stale", at="workers")
+            assert "1 of 1 worker was alive" in words(workers.said)
+            assert "alive@shop" in workers.said
+            assert case.words in workers.said
         # The charts have a source of their own, and say which one they lack.
         found = until(lambda: sources(world), lambda found: found["broker"]["state"] == state)
         if not case.reads:
