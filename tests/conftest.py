@@ -54,19 +54,25 @@ _PAGES = "tests/browser/"
 # A long file that is begun last has the others wait for it at the end. What keeps the processors
 # busy alternates with what waits.
 _FIRST_FILES = (
-    "tests/dashboard/test_services.py",
     "tests/dashboard/auth/test_frames.py",
+    "tests/demo/test_stack.py",
+    "tests/dashboard/test_services.py",
     "tests/dashboard/overview/test_live_overview.py",
+    "tests/dashboard/operations/test_faults.py",
+    "tests/dashboard/jobs/test_faults.py",
+    "tests/instrument/test_oldest_celery.py",
     "tests/instrument/test_obedience.py",
-    "tests/operations/test_pairs.py",
-    "tests/test_cli.py",
-    "tests/browser/test_jobs.py",
-    "tests/browser/test_operations.py",
-    "tests/browser/test_login.py",
-    "tests/browser/test_jobs_faults.py",
-    "tests/browser/test_operations_faults.py",
+    "tests/demo/test_history.py",
+    "tests/instrument/test_worker_states.py",
     "tests/browser/test_workers.py",
+    "tests/browser/test_operations.py",
     "tests/browser/test_outage.py",
+    "tests/browser/test_login.py",
+    "tests/browser/test_charts.py",
+    "tests/browser/test_jobs.py",
+    "tests/browser/test_live.py",
+    "tests/browser/test_jobs_retry.py",
+    "tests/browser/test_jobs_text.py",
 )
 
 

@@ -56,6 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     store.close()
     series: dict[Key, dict[int, float]] = {}
     kinds: dict[str, str] = {}
+    keys: dict[str, Key] = {}
     for file in files:
         text = io.StringIO()
         write_openmetrics(file, text)
@@ -65,12 +66,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
                     kinds[line.split()[2]] = line.split()[3]
                 continue
             head, value, stamp = line.rsplit(" ", 2)
-            name, _, inside = head.partition("{")
-            if name.endswith("_bucket") and int(stamp) not in PROBES:
+            at = int(stamp)
+            if "_bucket{" in head and at not in PROBES:
                 continue
-            pairs = (part.split("=") for part in inside.rstrip("}").split(","))
-            key = (name, frozenset((n, v.strip('"')) for n, v in pairs))
-            series.setdefault(key, {})[int(stamp)] = float(value)
+            if head not in keys:
+                name, _, inside = head.partition("{")
+                pairs = (part.split("=") for part in inside.rstrip("}").split(","))
+                keys[head] = (name, frozenset((n, v.strip('"')) for n, v in pairs))
+            series.setdefault(keys[head], {})[at] = float(value)
     return Made(files, rows, series, kinds)
 
 

@@ -49,7 +49,7 @@ app.conf.update(
 )
 
 from queuescope.instrument import WorkerTimings, instrument
-timings = eval(os.environ["SHOP_TIMINGS"])
+timings = eval(os.environ.get("SHOP_TIMINGS", "WorkerTimings()"))
 instrument(app, timings=timings, **eval(os.environ.get("SHOP_OPTIONS", "{}")))
 
 
