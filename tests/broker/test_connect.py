@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
 
+from queuescope.broker import protocol
 from queuescope.broker.connect import broker_for, kind_of_broker, worker_connection_for
 from queuescope.errors import ConfigurationError, UnsupportedBrokerError
 
@@ -27,6 +31,18 @@ def test_what_is_no_address_of_a_broker_is_refused_without_repeating_it(url: str
     with pytest.raises(ConfigurationError, match="redis://host") as caught:
         broker_for(url)
     assert SECRET not in str(caught.value)
+
+
+def test_what_is_to_be_touched_for_another_broker_is_there() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "architecture.md").read_text("utf-8")
+    part = text.partition("## To add a broker")[2].partition("\n## ")[0]
+    files = re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+    assert len(files) >= 4
+    assert all((root / file).is_file() for file in [*files, "tests/broker/memory.py"])
+    for name in re.findall(r"`(Broker|PurgeSteps|WorkerConnection)`", part):
+        assert hasattr(protocol, name)
+    assert "TRANSPORTS" in (root / "tests/broker/test_contract.py").read_text("utf-8")
 
 
 def test_a_worker_connects_where_the_dashboard_does() -> None:

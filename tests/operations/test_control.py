@@ -126,6 +126,19 @@ def refused(scene: Scene, reason: RefusalReason, act: Callable[[], object]) -> s
     return str(caught.value)
 
 
+def test_what_the_broker_is_not_capable_of_is_refused_with_the_reason(scene: Scene) -> None:
+    why = "This broker cannot give a queue back."
+    operations = Operations(
+        scene.store, ACCESS, {Operation.PURGE: scene.effect}, missing={Operation.PURGE: why}
+    )
+    plan = scene.plan()
+    for act in (
+        lambda: operations.plan(ADA, PURGE),
+        lambda: operations.act(ADA, PURGE, plan.token, plan.phrase),
+    ):
+        assert refused(scene, RefusalReason.NOT_POSSIBLE, act) == why
+
+
 def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     plan = scene.plan()
     assert (plan.count, plan.phrase) == (42, "default 42")

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
+from tests.broker.memory import MemoryBroker, MemoryServer
 from tests.real_broker import RealBroker
 from tests.worker_reports import BUSY, report
 
+from queuescope.broker.capabilities import Ability, Capabilities
 from queuescope.broker.desired import DesiredState
 from queuescope.broker.reports import WorkerReport, encode
 from queuescope.broker.timings import DEFAULT_TIMINGS
@@ -20,6 +22,7 @@ from queuescope.broker.worker import WorkerStatus
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext
+from queuescope.operations.request import Operation
 from queuescope.watch import CompletionRates, read_broker
 
 
@@ -43,6 +46,20 @@ def context(server: RealBroker, tmp_path: Path) -> Iterator[OperationsContext]:
 
 def tell(client: redis.Redis, told: WorkerReport) -> None:
     client.hset("queuescope:workers", told.worker, encode(told))
+
+
+def test_of_a_broker_that_can_do_little_the_rest_is_known(context: OperationsContext) -> None:
+    server = MemoryServer(queues={"named": [(b"{}", time.time() - 60)]})
+    broker = MemoryBroker(server)
+    lacks = (Ability.REPORTS, Ability.PAUSE)
+    broker.capabilities = Capabilities(dict.fromkeys(lacks, "Not in memory."))
+    context.broker = broker
+    state = read_broker(context)
+    assert [(queue.queue, queue.depth) for queue in state.queues] == [("named", 1)]
+    assert (state.fleet.workers, state.desired) == ((), DesiredState())
+    assert state.capabilities.why_not(Ability.REPORTS) == "Not in memory."
+    assert context.queues() == ("named",)
+    assert context.missing == dict.fromkeys((Operation.PAUSE, Operation.RESUME), "Not in memory.")
 
 
 def test_it_holds_queues_workers_and_wishes_of_one_moment(

@@ -49,3 +49,6 @@ class Capabilities:
         """Raises ``RefusedError`` with the reason where ``ability`` is missing."""
         if not self.has(ability):
             raise RefusedError(RefusalReason.NOT_POSSIBLE, self.missing[ability])
+
+
+ALL_CAPABILITIES = Capabilities()

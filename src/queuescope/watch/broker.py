@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from queuescope.broker.capabilities import ALL_CAPABILITIES, Ability, Capabilities
 from queuescope.broker.desired import DesiredState
 from queuescope.broker.fleet import Fleet, fleet_of
-from queuescope.broker.protocol import QueueReading
+from queuescope.broker.protocol import QueueReading, WorkersReading
 from queuescope.broker.reports import QUEUES_LIMIT
 from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError, QueuescopeError
 from queuescope.operations.context import OperationsContext
@@ -27,7 +28,8 @@ class BrokerState:
     ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
     ``left_out_queues`` how many queues were not read, for there are too many,
     or something else than messages lies under their name. With a
-    ``desired_fault``, a sentence, ``desired`` is the last that could be read.
+    ``desired_fault``, a sentence, ``desired`` is the last that could be read. What the broker's
+    ``capabilities`` lack is empty, for the reason that they give.
     """
 
     at: float
@@ -41,6 +43,7 @@ class BrokerState:
     left_out_queues: int = 0
     desired_fault: str = ""
     depths: Depths = ()
+    capabilities: Capabilities = ALL_CAPABILITIES
 
     def queue(self, name: str) -> QueueReading | None:
         """The reading of one queue; None when it is not among them."""
@@ -75,17 +78,19 @@ def read_broker(
 
     Raises ``BrokerError``.
     """
-    workers = context.broker.workers()
+    broker = context.broker
+    can = broker.capabilities.has
+    workers = broker.workers() if can(Ability.REPORTS) else WorkersReading(broker.now(), ())
     # Whoever reads a great many of them would do nothing else.
     served = sorted(workers.queues.difference(context.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(context.named_queues))]
     wanted = sorted({*context.named_queues, *kept})
-    queues = tuple(context.broker.queues(wanted))
+    queues = tuple(broker.queues(wanted)) if can(Ability.DEPTH) else ()
     fault = ""
     try:
-        desired = context.broker.desired()
+        desired = broker.desired() if can(Ability.PAUSE) else DesiredState()
     except DamagedError as exc:
-        desired, fault = context.broker.last_desired, str(exc)
+        desired, fault = broker.last_desired, str(exc)
     known = {} if completion_rates is None else completion_rates.take_in(workers.reports)
     ours = context.store.wanted.name
     elsewhere = bool(ours) and desired.ledger not in ("", ours)
@@ -98,9 +103,10 @@ def read_broker(
         elsewhere,
         workers.unreadable,
         workers.unread,
-        len(served) - len(kept) + len(wanted) - len(queues),
+        len(served) - len(kept) + (len(wanted) - len(queues) if can(Ability.DEPTH) else 0),
         fault,
         () if memory is None else memory.take_in(workers.at, queues, desired),
+        broker.capabilities,
     )
 
 

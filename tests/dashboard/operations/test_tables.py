@@ -10,6 +10,7 @@ from html import unescape
 import pytest
 from tests.worker_reports import NOW, report
 
+from queuescope.broker.capabilities import Ability, Capabilities
 from queuescope.broker.desired import DesiredState
 from queuescope.broker.fleet import fleet_of
 from queuescope.broker.protocol import QueueReading, WorkersReading
@@ -28,6 +29,7 @@ from queuescope.errors import AuditError, BrokerError, BrokerErrorKind
 from queuescope.known import Known
 from queuescope.operations.access import Access, Actor, Origin
 from queuescope.operations.audit import Verification
+from queuescope.operations.request import Operation
 from queuescope.watch import AuditState, BrokerState, PurgesState
 
 ACCESS = Access(operators=["olga"], admins=["ada"])
@@ -190,6 +192,18 @@ def test_each_button_says_why_it_cannot_be_pressed() -> None:
     assert "role admin" in operators["Pause all queues"]
     held = buttons(queues_part(fresh(value), Rights(ADA.who, "Not now.", ACCESS), UTC, NOW))
     assert set(held.values()) == {"Not now."}
+    why = "RabbitMQ cannot give a queue back."
+    without = Rights(ADA.who, "", ACCESS, {Operation.PURGE: why})
+    limited = buttons(queues_part(fresh(value), without, UTC, NOW))
+    assert limited["Purge queue orders"] == why
+    assert limited["Pause queue orders"] == ""
+
+
+def test_what_the_broker_cannot_tell_is_said_in_place_of_rows() -> None:
+    missing = {Ability.DEPTH: "It counts no jobs.", Ability.REPORTS: "It keeps no reports."}
+    nothing = replace(state(DesiredState()), queues=(), capabilities=Capabilities(missing))
+    assert "It counts no jobs." in text(queues_part(fresh(nothing), ADA, UTC, NOW))
+    assert "It keeps no reports." in text(workers_part(fresh(nothing), ADA, UTC, NOW))
 
 
 def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:

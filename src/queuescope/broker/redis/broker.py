@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from queuescope.broker.capabilities import Capabilities
+from queuescope.broker.capabilities import ALL_CAPABILITIES, Capabilities
 from queuescope.broker.clock import CorrectedClock
 from queuescope.broker.desired import DesiredState
 from queuescope.broker.protocol import QueueReading, Scaled, WorkersReading
@@ -79,7 +79,7 @@ class RedisBroker:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities()
+        return ALL_CAPABILITIES
 
     @property
     def timings(self) -> WorkerTimings:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
+from queuescope.broker.capabilities import Ability
 from queuescope.broker.desired import ALL_QUEUES
 from queuescope.broker.worker import WorkerStatus
 from queuescope.dashboard.auth.identity import Unidentified
@@ -160,7 +161,8 @@ def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: fl
         _QUEUE_COLUMNS,
         rows,
         caption="Queues",
-        empty="No worker reports, and no queue is named in the setting queues.",
+        empty=state.capabilities.why_not(Ability.DEPTH)
+        or "No worker reports, and no queue is named in the setting queues.",
         stacks=True,
     )
     elsewhere = (
@@ -178,7 +180,8 @@ def workers_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: f
         for worker in state.fleet.workers
     ]
     head = element("div", heading("Workers"), as_of(known, zone, now), class_="qs-part-head")
-    body = table(_WORKER_COLUMNS, rows, caption="Workers", empty="No worker reports.", stacks=True)
+    empty = state.capabilities.why_not(Ability.REPORTS) or "No worker reports."
+    body = table(_WORKER_COLUMNS, rows, caption="Workers", empty=empty, stacks=True)
     return known_part(known, head, body)
 
 

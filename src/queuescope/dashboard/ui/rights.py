@@ -7,15 +7,15 @@ out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from queuescope.dashboard.auth.identity import Unidentified, access_of
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.visitor import visitor
 from queuescope.errors import RefusedError
 from queuescope.operations.access import Access, Actor, Origin, Role
-from queuescope.operations.request import Request
+from queuescope.operations.request import Operation, Request
 
 _NEEDS_KEY = "To act takes the operator’s key; the page Operations says where it is."
 
@@ -27,6 +27,8 @@ class Rights:
     who: Actor | Unidentified
     obstacle: str
     _access: Access
+    missing: Mapping[Operation, str] = field(default_factory=dict)
+    """The operations that the broker is not capable of, each with the reason."""
 
     @property
     def role(self) -> Role:
@@ -40,10 +42,11 @@ class Rights:
             # What keeps everybody from acting is no matter of a key.
             return self.obstacle or _NEEDS_KEY
         try:
-            self._access.demand(self.who, make(), time.time())
+            request = make()
+            self._access.demand(self.who, request, time.time())
         except RefusedError as exc:
             return str(exc)
-        return self.obstacle
+        return self.obstacle or self.missing.get(request.operation, "")
 
 
 def visitor_rights() -> Rights:
@@ -51,7 +54,9 @@ def visitor_rights() -> Rights:
 
     To be asked in each run, and for what is shown alone: an operation is checked by itself.
     """
-    return Rights(visitor(), obstacle(), access_of(services().settings))
+    context = services().operations_context
+    missing = {} if context is None else context.missing
+    return Rights(visitor(), obstacle(), access_of(services().settings), missing)
 
 
 def no_broker() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from queuescope.broker.capabilities import Ability
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.states import server_clock_remarks, unknown_part
 from queuescope.dashboard.ui.visitor import role_of, visitor
@@ -92,7 +93,7 @@ def _workers(broker: Watch[BrokerState]) -> None:
             zone=zone,
             now=now,
             remarks=[
-                *_report_remarks(known, made, now, known.value.fleet.timings.lost_seconds),
+                *_report_remarks(known, known.value, made, now),
                 *_namesake_remarks(known.value),
                 *server_clock_remarks(services().clock_ahead),
                 *_clock_remarks(known.value),
@@ -105,16 +106,17 @@ def _workers(broker: Watch[BrokerState]) -> None:
     )
 
 
-def _nobody_reports() -> Markup:
+def _nobody_reports(state: BrokerState) -> Markup:
     return notice(
-        "No worker reports to this broker. A worker reports once its project calls "
+        state.capabilities.why_not(Ability.REPORTS)
+        or "No worker reports to this broker. A worker reports once its project calls "
         "queuescope.instrument.instrument(app) and it was started anew; with a global_keyprefix "
         "in the project, set broker_key_prefix, too."
     )
 
 
 def _report_remarks(
-    known: Known[BrokerState], made: WorkerList, now: float, lost_seconds: float
+    known: Known[BrokerState], state: BrokerState, made: WorkerList, now: float
 ) -> list[Markup]:
     """Why nobody reports, and why workers that live may seem to be lost."""
     error = services().writing_error
@@ -125,11 +127,11 @@ def _report_remarks(
                 tone=Tone.WARN,
             )
         ]
-    is_new = known.is_fresh and known.fresh_seconds(now) <= lost_seconds
+    is_new = known.is_fresh and known.fresh_seconds(now) <= state.fleet.timings.lost_seconds
     if is_new and (made.lost or not made.alive):
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
-    return [] if made.alive or made.lost else [_nobody_reports()]
+    return [] if made.alive or made.lost else [_nobody_reports(state)]
 
 
 _RIGHTED = (
