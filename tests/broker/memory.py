@@ -99,6 +99,8 @@ class MemoryBroker:
 
     def workers(self) -> WorkersReading:
         now, drop = self.now(), self.timings.drop_seconds
+        if not self.capabilities.has(Ability.REPORTS):
+            return WorkersReading(now, (), timings=self.timings)
         with self._server.lock:
             reports = sorted(self._server.reports.values(), key=lambda report: report.worker)
         return WorkersReading(

@@ -211,9 +211,9 @@ def test_the_brokers_clock_is_known_on_both_sides(transport: Transport) -> None:
 
 def test_what_a_worker_reports_is_read_until_it_is_dropped(transport: Transport) -> None:
     broker, worker = transport.broker, transport.worker
-    if not demands(transport, Ability.REPORTS, broker.workers):
-        return
     assert broker.workers().reports == ()
+    if not broker.capabilities.has(Ability.REPORTS):
+        return
     counts = {"reserved": {"orders": 3}, "scheduled": 2, "scheduled_queues": {"orders": 2}}
     first = report(transport, worker="a@host", separator=worker.separator, **counts)
     worker.write_report(first)

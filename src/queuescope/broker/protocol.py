@@ -180,7 +180,9 @@ class Broker(Protocol):
         """
 
     def workers(self) -> WorkersReading:
-        """The reports of the workers, in which reserved and scheduled jobs are counted, too."""
+        """The reports of the workers, in which reserved and scheduled jobs are counted, too; none
+        where the broker keeps no reports.
+        """
 
     def drop_reports(self, *, keep: Collection[str] = ()) -> int:
         """Delete the reports of workers that were lost ``drop_seconds`` ago, but for those of

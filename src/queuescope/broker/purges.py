@@ -82,9 +82,8 @@ class Purges:
         capabilities = self._broker.capabilities
         capabilities.demand(Ability.PURGE)
         prove_writable(self._folder)
-        if capabilities.has(Ability.REPORTS):
-            # Which lists hold the queue is best known to its workers.
-            self._broker.workers()
+        # Which lists hold the queue is best known to its workers.
+        self._broker.workers()
         self._steps.set_aside(queue, purge_id)
         purge = self._complete(purge_id)
         still_reserved = None

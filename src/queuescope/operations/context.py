@@ -13,7 +13,6 @@ from queuescope.broker.capabilities import Ability
 from queuescope.broker.connect import broker_for
 from queuescope.broker.desired import DesiredState
 from queuescope.broker.fleet import Fleet, fleet_of
-from queuescope.broker.protocol import WorkersReading
 from queuescope.broker.purges import Purges
 from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import AuditError, BrokerError, OutcomeUnknownError, PurgeError
@@ -105,8 +104,6 @@ class OperationsContext:
 
     def fleet(self) -> Fleet:
         """The workers as they report, without what waits. Raises ``BrokerError``."""
-        if not self.broker.capabilities.has(Ability.REPORTS):
-            return fleet_of(WorkersReading(self.broker.now(), ()), DesiredState())
         return fleet_of(self.broker.workers(), DesiredState())
 
     def tidy(self) -> list[Entry]:

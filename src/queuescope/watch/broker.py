@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from queuescope.broker.capabilities import ALL_CAPABILITIES, Ability, Capabilities
 from queuescope.broker.desired import DesiredState
 from queuescope.broker.fleet import Fleet, fleet_of
-from queuescope.broker.protocol import QueueReading, WorkersReading
+from queuescope.broker.protocol import QueueReading
 from queuescope.broker.reports import QUEUES_LIMIT
 from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError, QueuescopeError
 from queuescope.operations.context import OperationsContext
@@ -80,7 +80,7 @@ def read_broker(
     """
     broker = context.broker
     can = broker.capabilities.has
-    workers = broker.workers() if can(Ability.REPORTS) else WorkersReading(broker.now(), ())
+    workers = broker.workers()
     # Whoever reads a great many of them would do nothing else.
     served = sorted(workers.queues.difference(context.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(context.named_queues))]
