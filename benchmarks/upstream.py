@@ -19,7 +19,9 @@ from benchmarks.servers import PROJECT
 from tests.real_prometheus import RealPrometheus
 
 from queuescope.cache import CachedReader, FrameStore
-from queuescope.demo.history import FINE_STEP_SECONDS, import_history, write_history
+from queuescope.demo.backfill import write_history
+from queuescope.demo.blocks import load_blocks
+from queuescope.demo.past import FINE_STEP_SECONDS
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Panel, Resolution, load_dashboard, render
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.wire import InstantAnswer
@@ -272,7 +274,7 @@ def _platform(directory: Path, end: int, days: int) -> RealPrometheus:
     prometheus = RealPrometheus(
         directory, scrape_interval_seconds=FINE_STEP_SECONDS, rule_files=[rules]
     )
-    import_history(directory / "data", files)
+    load_blocks(directory / "data", files)
     return prometheus
 
 

@@ -18,7 +18,8 @@ from tests.metric_names import series_names
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 
-from queuescope.demo.history import Targets, make_past, sample_times, samples
+from queuescope.demo.past import Targets, make_past, sample_times
+from queuescope.demo.samples import samples
 from queuescope.instrument.metrics import CATALOGUE, Origin
 
 

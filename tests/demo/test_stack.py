@@ -37,7 +37,7 @@ from tests.demo.incident import (
 
 from queuescope.cli.serve import way_to_act
 from queuescope.dashboard.jobs.tables import GROUPS_SHOWN
-from queuescope.demo.stack import StackOptions, _plan
+from queuescope.demo.stack import StackOptions, _layout
 from queuescope.jobs.failures import Span, failed_ids, failure_groups
 from queuescope.jobs.job import JobStatus
 from queuescope.jobs.store import JobStore
@@ -160,7 +160,7 @@ def test_the_link_that_is_printed_lets_a_browser_act(stack: Stack) -> None:
 
 
 def test_the_addresses_that_are_printed_are_below_the_base_path(tmp_path: Path) -> None:
-    plan = _plan(StackOptions(tmp_path, "127.0.0.1", 0, base_path="/queues"), print)
+    plan = _layout(StackOptions(tmp_path, "127.0.0.1", 0, base_path="/queues"), print)
     at = f"http://127.0.0.1:{plan.dashboard_port}"
     assert plan.dashboard_url == f"{at}/queues"
     assert operator_key(tmp_path).link(plan.dashboard_url).startswith(f"{at}/queues/?key=")

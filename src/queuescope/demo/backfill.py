@@ -10,12 +10,51 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from queuescope.demo.history import import_history, write_history
-from queuescope.errors import QueuescopeError
+from queuescope.demo.blocks import Progress, load_blocks, write_blocks
+from queuescope.demo.job_rows import job_rows
+from queuescope.demo.past import Targets, make_past
+from queuescope.errors import DemoError, QueuescopeError
+from queuescope.jobs.store import JobStore
 
 SEED = 20_240_229
+
+
+def write_history(
+    directory: Path,
+    job_store_url: str,
+    *,
+    days: int,
+    end: int,
+    seed: int,
+    progress: Progress = lambda _: None,
+    targets: Targets = Targets(),
+) -> list[Path]:
+    """Make ``days`` days of history until ``end`` (epoch seconds, floored to the minute).
+
+    Writes the job history to ``job_store_url``, which must not hold these jobs yet, and into
+    ``directory`` one file of samples per block, newest first in the list, for
+    ``load_blocks``. The samples are 15 s apart in the last two days, 30 s before.
+
+    Raises ``JobStoreError``, and ``DemoError`` when the files cannot be written.
+    """
+    past = make_past(days=days, end=end, seed=seed)
+    progress(f"{len(past.jobs):,} jobs of {days} days simulated")
+    store = JobStore(job_store_url)
+    with ThreadPoolExecutor(1) as aside:
+        rows = aside.submit(store.load, job_rows(past, targets))
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            files = write_blocks(directory, past, targets)
+        except OSError as exc:
+            raise DemoError(
+                f"cannot write the history to {directory}: {exc.strerror}; free some space"
+            ) from exc
+        progress(f"{rows.result():,} rows of job history written")
+    store.close()
+    return files[::-1]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
             )
         else:
             files = sorted(path for path in arguments.samples.iterdir() if path.is_file())
-            import_history(arguments.tsdb, files, arguments.promtool, _say)
+            load_blocks(arguments.tsdb, files, arguments.promtool, _say)
     except QueuescopeError as error:
         print(error, file=sys.stderr)
         return 2

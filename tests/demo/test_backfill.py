@@ -14,12 +14,8 @@ import pytest
 from tests.job_rows import ended_jobs
 from tests.metric_names import series_names
 
-from queuescope.demo.history import (
-    BLOCK_SECONDS,
-    import_history,
-    write_history,
-    write_openmetrics,
-)
+from queuescope.demo.backfill import write_history
+from queuescope.demo.blocks import BLOCK_SECONDS, load_blocks, write_openmetrics
 from queuescope.demo.simulation import absences
 from queuescope.demo.workload import QUEUES, TENANTS, World
 from queuescope.errors import DemoError, JobStoreError
@@ -193,7 +189,7 @@ def test_promtool_makes_blocks_that_hold_the_same_numbers(made: Made, tmp_path: 
     said: list[str] = []
     assert len(made.files) == len({START // BLOCK_SECONDS, END // BLOCK_SECONDS})
     # The oldest is the shorter one, and promtool takes its time.
-    import_history(tmp_path / "tsdb", made.files[-1:], "promtool", said.append)
+    load_blocks(tmp_path / "tsdb", made.files[-1:], "promtool", said.append)
     [_] = [path for path in (tmp_path / "tsdb").iterdir() if (path / "meta.json").exists()]
     assert said[-1] == "block 1 of 1 loaded"
     # promtool reads no database without a write-ahead log, were it empty.
@@ -217,9 +213,9 @@ def test_promtool_makes_blocks_that_hold_the_same_numbers(made: Made, tmp_path: 
 
 def test_a_promtool_that_is_missing_or_refuses_is_told(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="no-such-promtool"):
-        import_history(tmp_path, made.files[:1], tmp_path / "no-such-promtool")
+        load_blocks(tmp_path, made.files[:1], tmp_path / "no-such-promtool")
     with pytest.raises(DemoError, match="promtool refused the history"):
-        import_history(tmp_path, made.files[:1], "false")
+        load_blocks(tmp_path, made.files[:1], "false")
 
 
 def test_a_history_is_not_written_over_another(tmp_path: Path) -> None:
