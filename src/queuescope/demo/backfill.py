@@ -15,7 +15,7 @@ from pathlib import Path
 
 from queuescope.demo.blocks import Progress, load_blocks, write_blocks
 from queuescope.demo.job_rows import job_rows
-from queuescope.demo.past import Targets, make_past
+from queuescope.demo.past import DEFAULT_TARGETS, Targets, make_past
 from queuescope.errors import DemoError, QueuescopeError
 from queuescope.jobs.store import JobStore
 
@@ -30,7 +30,7 @@ def write_history(
     end: int,
     seed: int,
     progress: Progress = lambda _: None,
-    targets: Targets = Targets(),
+    targets: Targets = DEFAULT_TARGETS,
 ) -> list[Path]:
     """Make ``days`` days of history until ``end`` (epoch seconds, floored to the minute).
 

@@ -28,6 +28,9 @@ class Targets:
     exporter_instance: str = "exporter"
 
 
+DEFAULT_TARGETS = Targets()
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """The jobs of a span that all came to an end within it, with their attempts."""
