@@ -1,4 +1,4 @@
-"""The house in DESIGN: imports go downward only, and foreign libraries stay behind their walls."""
+"""The house: imports go downward only, and foreign libraries stay behind their walls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "queuescope"
+PROJECT = Path(__file__).parents[1]
+SOURCE = PROJECT / "src" / "queuescope"
 
 # The house, the lowest storey first.
 STOREYS: list[set[str]] = [
@@ -37,7 +38,7 @@ DASHBOARD = [
     {"live_sources"},
     {"server"},
     {"probes", "ui"},
-    {"overview", "jobs", "workers", "operations"},
+    PAGES := {"overview", "jobs", "workers", "operations"},
     {"app", "routes"},
 ]
 DASHBOARD_STOREY_OF = {part: number for number, parts in enumerate(DASHBOARD) for part in parts}
@@ -148,6 +149,22 @@ def test_the_parts_of_the_view_import_in_one_direction(room: str) -> None:
         if imported.startswith("queuescope.view.")
     }
     assert found <= {room, *ROOMS_OF_THE_VIEW[room]}
+
+
+def test_a_page_is_what_the_documentation_says() -> None:
+    """Each file of the row “a page” is there for each page, and the script shows all of them."""
+    folders = {file.parent.name for file in (SOURCE / "dashboard").glob("*/page.py")}
+    script = set(imports_of(SOURCE / "dashboard" / "app.py"))
+    shown = {page for page in PAGES if f"queuescope.dashboard.{page}.page.show_{page}" in script}
+    assert folders == PAGES == shown
+    document = (PROJECT / "docs" / "architecture.md").read_text("utf-8")
+    [row] = re.findall(r"^\| a page \| (.*) \|$", document, re.MULTILINE)
+    files = re.findall(r"`([\w/<>.]+\.(?:py|css))`", row)
+    assert len(files) >= 5
+    for page in PAGES:
+        for file in files:
+            assert (PROJECT / file.replace("<page>", page)).is_file(), file
+        assert f"{page}/{page}" in (SOURCE / "dashboard" / "assets.py").read_text("utf-8")
 
 
 @pytest.mark.parametrize("library", WALLS)

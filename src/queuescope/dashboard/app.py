@@ -8,7 +8,7 @@ from queuescope.dashboard.assets import STATIC
 from queuescope.dashboard.auth.identity import Unidentified
 from queuescope.dashboard.jobs.page import show_jobs
 from queuescope.dashboard.operations.page import show_operations
-from queuescope.dashboard.overview.page import show_trends
+from queuescope.dashboard.overview.page import show_overview
 from queuescope.dashboard.ui.login_page import show_login_page, show_visitor
 from queuescope.dashboard.ui.operation_dialog import show_pending
 from queuescope.dashboard.ui.visitor import role_of, visitor
@@ -21,7 +21,7 @@ found = visitor()
 may_look = role_of(found).covers(Role.VIEWER)
 page = st.navigation(
     [
-        st.Page(show_trends, title="Dashboard", default=True),
+        st.Page(show_overview, title="Dashboard", default=True),
         st.Page(show_jobs, title="Jobs", url_path="jobs"),
         st.Page(show_workers, title="Workers", url_path="workers"),
         st.Page(show_operations, title="Operations", url_path="operations"),

@@ -1,10 +1,25 @@
-"""The dashboard's first page: what is going on, and how it got there."""
+"""The dashboard's first page: what is going on, and how it got there.
+
+Streamlit only takes in what ``static/boot.js`` has built and drawn. The page asks for its data
+itself, so that a refresh costs the server one read from memory and no run of the script.
+"""
 
 from __future__ import annotations
 
-from queuescope.dashboard.overview.live_chart import live_trends
+import streamlit as st
+
+_component = st.components.v2.component(
+    "queuescope_overview",
+    html="<div class='qs-slot'></div>",
+    js="""
+    export default function ({ parentElement }) {
+      return window.queuescope.adopt(parentElement.querySelector(".qs-slot"));
+    }
+    """,
+    isolate_styles=False,
+)
 
 
-def show_trends() -> None:
-    """Performance Trends: the charts, their controls and their state."""
-    live_trends(key="trends")
+def show_overview() -> None:
+    """Verdict, cards and charts, their controls and their state."""
+    _component(key="overview")
