@@ -7,16 +7,8 @@ from datetime import UTC
 
 import pytest
 
-from queuescope.dashboard.jobs.tables import (
-    Retriable,
-    Viewer,
-    failed_table,
-    group_card,
-    job_details,
-    retriable,
-    retry_note,
-    retry_words,
-)
+from queuescope.dashboard.jobs.retry import Retriable, Viewer, retriable, retry_note, retry_words
+from queuescope.dashboard.jobs.tables import failed_table, group_card, job_details
 from queuescope.jobs.failures import FailureGroup
 from queuescope.jobs.job import LOST_WORKER, Job, JobStatus
 from queuescope.operations.retries import Obstacle

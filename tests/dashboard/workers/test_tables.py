@@ -17,12 +17,11 @@ from queuescope.broker.fleet import fleet_of
 from queuescope.broker.protocol import WorkersReading
 from queuescope.broker.reports import ActiveJob, WorkerReport
 from queuescope.dashboard.workers.tables import (
-    Trends,
     by_urgency,
     found,
-    sparkline,
-    workers_sheet,
+    workers_part,
 )
+from queuescope.dashboard.workers.trends import Trends, sparkline
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.jobs.store import UsualRuntime
 from queuescope.known import Known
@@ -54,7 +53,7 @@ def sheet(
     known = made(*reports, completion_rates=completion_rates)
     seen: Known[Any] = Known(object(), NOW, error, NOW + 2 if error else None)
     return Reader(
-        workers_sheet(
+        workers_part(
             seen, known, known.alive, trends, zone=UTC, now=NOW + 30, can_report=can_report
         )
     )
@@ -297,5 +296,5 @@ def test_of_many_workers_those_that_need_a_look_come_first() -> None:
     assert [entry.worker.name for entry in found(known.alive, "nap ")] == ["old@h"]
     assert found(known.alive, "nobody") == []
     seen: Known[Any] = Known(object(), NOW)
-    page = Reader(workers_sheet(seen, known, some, NO_TRENDS, zone=UTC, now=NOW))
+    page = Reader(workers_part(seen, known, some, NO_TRENDS, zone=UTC, now=NOW))
     assert "3 more that live are not shown." in page.text

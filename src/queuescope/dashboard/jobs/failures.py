@@ -7,27 +7,23 @@ from collections.abc import Sequence
 import streamlit as st
 
 from queuescope.dashboard.jobs.filter import TIMES
-from queuescope.dashboard.jobs.reads import (
-    asked,
+from queuescope.dashboard.jobs.reads import asked, job_store, part, put_in_address, ticked_in
+from queuescope.dashboard.jobs.retry import (
+    Viewer,
     current_viewer,
     group_retriable,
-    job_store,
-    part,
-    put_in_address,
-    ticked_in,
+    retriable,
+    retry_bar,
+    retry_note,
     to_be_retried,
     with_obstacles,
 )
 from queuescope.dashboard.jobs.tables import (
     GROUPS_LIMIT,
     GROUPS_SHOWN,
-    Viewer,
     failed_table,
     group_card,
     groups_table,
-    retriable,
-    retry_bar,
-    retry_note,
     trouble,
 )
 from queuescope.dashboard.services import services

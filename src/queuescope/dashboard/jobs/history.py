@@ -21,27 +21,18 @@ from queuescope.dashboard.jobs.filter import (
     parse_page,
     query_of,
 )
-from queuescope.dashboard.jobs.reads import (
-    asked,
-    current_viewer,
-    job_store,
-    part,
-    put_in_address,
-    ticked_in,
-    to_be_retried,
-    with_obstacles,
-)
-from queuescope.dashboard.jobs.tables import (
+from queuescope.dashboard.jobs.reads import asked, job_store, part, put_in_address, ticked_in
+from queuescope.dashboard.jobs.retry import (
     CAN_BE_RETRIED,
     Viewer,
-    count_words,
-    jobs_table,
-    pager,
+    current_viewer,
     retriable,
     retry_bar,
     retry_note,
-    trouble,
+    to_be_retried,
+    with_obstacles,
 )
+from queuescope.dashboard.jobs.tables import count_words, jobs_table, pager, trouble
 from queuescope.dashboard.ui import operation_dialog
 from queuescope.dashboard.ui.widgets import (
     Markup,

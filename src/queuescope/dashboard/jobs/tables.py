@@ -1,16 +1,21 @@
-"""What the page of jobs shows: failures and jobs made tables, without a look anywhere.
+"""What the page of jobs shows: failures and jobs made tables, without reading anything.
 
-Every text of a job is a stranger's, and goes through the widgets that escape it.
+Every text of a job is foreign, and goes through the widgets that escape it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import tzinfo
+from collections.abc import Sequence
 from typing import Any
 
+from queuescope.dashboard.jobs.retry import (
+    CAN_BE_RETRIED,
+    Retriable,
+    Viewer,
+    retry_bar,
+    retry_note,
+    retry_words,
+)
 from queuescope.dashboard.ui.widgets import (
     Align,
     Cell,
@@ -27,7 +32,6 @@ from queuescope.dashboard.ui.widgets import (
     foreign,
     joined,
     mark,
-    moment,
     notice,
     sentence,
     span,
@@ -40,7 +44,6 @@ from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
 from queuescope.known import Known
-from queuescope.operations.retries import Obstacle
 from queuescope.shown_text import is_shown_as_it_is
 from queuescope.words import counted
 
@@ -58,7 +61,6 @@ _TONES: dict[str, Tone] = {
     JobStatus.IGNORED: Tone.IDLE,
     JobStatus.LOST: Tone.BAD,
 }
-CAN_BE_RETRIED = frozenset({JobStatus.FAILED, JobStatus.LOST})
 _TROUBLES = {
     StoreErrorKind.DOWN: "The job history cannot be reached",
     StoreErrorKind.SLOW: "The job history does not answer in time",
@@ -94,57 +96,6 @@ _JOB_COLUMNS = (
     Column("Ran", Align.FIGURE),
     Column("Job and error", wide=True),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """For whom it is made: ``zone`` and ``now`` are the viewer's, ``refusal`` says why they cannot
-    retry, or nothing; ``obstacles`` says of a job by its id why it cannot be retried by anybody.
-    """
-
-    zone: tzinfo
-    now: float
-    refusal: str
-    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
-
-    def moment(self, at: float | None) -> Markup:
-        return moment(at, self.zone, self.now)
-
-
-@dataclass(frozen=True, slots=True)
-class Retriable:
-    """Of failed jobs the ids of those that can be sent again, and why the others cannot: how many
-    there are of whom what is true.
-    """
-
-    ids: tuple[str, ...]
-    others: Mapping[str, int]
-
-    @property
-    def count(self) -> int:
-        return len(self.ids) + sum(self.others.values())
-
-
-def retriable(ids: Sequence[str], obstacles: Mapping[str, Obstacle]) -> Retriable:
-    """``ids`` are those of failed jobs."""
-    return Retriable(
-        tuple(one for one in ids if one not in obstacles),
-        Counter(obstacles[one].they for one in ids if one in obstacles),
-    )
-
-
-def retry_words(found: Retriable) -> str:
-    """How many can be sent again, and why not all of them; nothing where all can."""
-    if not found.others:
-        return ""
-    whole = f"{len(found.ids):,} of {found.count:,} failed jobs can be sent again; "
-    return whole + "; ".join(f"{count:,} {they}" for they, count in found.others.items()) + "."
-
-
-def retry_note(found: Retriable, viewer: Viewer) -> Markup:
-    """Why not all of them can be sent again, for who cannot point at a box to be told."""
-    words = "" if viewer.refusal else retry_words(found)
-    return element("p", words, class_="qs-muted", data_note="retry") if words else Markup("")
 
 
 def trouble(kept: Known[Any], viewer: Viewer) -> Markup:
@@ -443,16 +394,4 @@ def _tick(job: Job, ticked: Sequence[str], viewer: Viewer) -> Cell:
         label=f"Choose job {job.id}",
         checked=job.id in ticked,
         refusal="" if obstacle is None else obstacle.words,
-    )
-
-
-def retry_bar(chosen: Sequence[str], viewer: Viewer) -> Markup:
-    """What can be done with the jobs that are ticked."""
-    words = f"Retry {len(chosen):,} chosen" if chosen else "Retry chosen"
-    return act(
-        words,
-        "chosen",
-        of="retry-chosen",
-        label=words,
-        refusal=viewer.refusal or ("" if chosen else "Tick failed jobs first."),
     )

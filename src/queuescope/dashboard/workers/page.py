@@ -26,11 +26,11 @@ from queuescope.dashboard.ui.widgets import (
 from queuescope.dashboard.worker_words import clock_words, several_of
 from queuescope.dashboard.workers.tables import (
     SHOWN,
-    Trends,
     by_urgency,
     found,
-    workers_sheet,
+    workers_part,
 )
+from queuescope.dashboard.workers.trends import Trends
 from queuescope.errors import JobStoreError
 from queuescope.operations.access import Role
 from queuescope.watch.broker import refuses_reports
@@ -85,7 +85,7 @@ def _workers(broker: Watch[BrokerState]) -> None:
     names = [entry.worker.name for entry in (*entries, *made.lost)]
     trends = Trends({} if board is None else board.look(names), board is not None)
     show_live(
-        workers_sheet(
+        workers_part(
             known,
             made,
             entries,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from queuescope.dashboard.ui.states import as_of, known_part
 from queuescope.dashboard.ui.widgets import (
@@ -26,13 +23,12 @@ from queuescope.dashboard.ui.widgets import (
     joined,
     mark,
     moment,
-    notice,
     table,
 )
 from queuescope.dashboard.ui.workers import STATUS_TONES, scheduled_words
 from queuescope.dashboard.worker_words import clock_words
+from queuescope.dashboard.workers.trends import Trends, trend_chart, trend_remarks
 from queuescope.figures.words import duration_words
-from queuescope.timeseries import Floats, Reading, State
 from queuescope.words import counted, plural
 
 if TYPE_CHECKING:
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
 SHOWN = 50
 """Of more workers those that need a look come first, and the rest is counted."""
 _JOBS_SHOWN = 5
-_CHART = (168, 28)
 
 _LEVELS = {"high": ("high", Tone.WARN), "critical": ("at its limit", Tone.BAD)}
 _ALIVE_COLUMNS = (
@@ -86,15 +81,7 @@ _RULES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Trends:
-    """The trends that are known, by worker; ``is_offered`` says whether there may be any."""
-
-    known: Mapping[str, Reading]
-    is_offered: bool
-
-
-def workers_sheet(
+def workers_part(
     known: Known[BrokerState],
     workers: WorkerList,
     shown: Sequence[WorkerDetails],
@@ -131,7 +118,7 @@ def workers_sheet(
         element("div", alive, class_="qs-crew"),
         *([more] if left else []),
         *([_lost_part(workers, trends, zone, now, can_report=can_report)] if workers.lost else []),
-        *_trend_remarks(trends, zone, now),
+        *trend_remarks(trends, zone, now),
         rules,
     )
 
@@ -206,7 +193,7 @@ def _alive_row(entry: WorkerDetails, trends: Trends, zone: tzinfo, now: float) -
         figure(entry.completion_rate.per_minute, digits=1) if entry.completion_rate else UNKNOWN,
         _cpu(entry.cpu),
         _memory(entry.memory),
-        _chart(worker.name, trends),
+        trend_chart(worker.name, trends),
     ]
 
 
@@ -247,7 +234,7 @@ def _lost_row(
         _long(entry.forgotten_in_seconds),
         _jobs(entry),
         _ended(entry),
-        _chart(worker.name, trends),
+        trend_chart(worker.name, trends),
     ]
 
 
@@ -385,72 +372,3 @@ def _long(seconds: float) -> Markup:
 
 def _note(text: str | Markup) -> Markup:
     return element("div", text, class_="qs-muted")
-
-
-def _chart(worker: str, trends: Trends) -> Markup:
-    if not trends.is_offered:
-        return UNKNOWN
-    trend = trends.known.get(worker)
-    if trend is None:
-        return element("div", class_="qs-trend", data_state="asking")
-    per_minute = None if trend.frame is None else trend.frame.values[0]
-    if per_minute is None or not np.isfinite(per_minute).any():
-        words = "no data" if trend.state is State.EMPTY else "not known"
-        return element(
-            "div", words, class_="qs-trend qs-muted", data_state=trend.state, title=trend.cause
-        )
-    peak = float(np.nanmax(per_minute))
-    words = f"peak {_rate(peak)} / min" if peak else "none ended"
-    return element(
-        "div",
-        sparkline(per_minute, peak, f"{words} in the last seven days"),
-        _note(words),
-        class_="qs-trend",
-        data_state=trend.state,
-        title=trend.cause or False,
-    )
-
-
-def sparkline(values: Floats, peak: float, words: str) -> Markup:
-    """A curve from 0 to ``peak`` with its gaps; ``words`` say it to those who cannot see it."""
-    width, height = _CHART
-    across = width / max(1, len(values) - 1)
-    down = (height - 4) / peak if peak > 0 else 0.0
-    parts = []
-    is_drawn = False
-    for index, value in enumerate(values.tolist()):
-        if not math.isfinite(value):
-            is_drawn = False
-            continue
-        parts.append(
-            f"{'L' if is_drawn else 'M'}{index * across:.0f} {height - 2 - value * down:.1f}"
-            # A lone point between gaps is seen by its round end.
-            + ("" if is_drawn else "h.01")
-        )
-        is_drawn = True
-    return element(
-        "svg",
-        element("path", d="".join(parts)),
-        viewBox=f"0 0 {width} {height}",
-        preserveAspectRatio="none",
-        role="img",
-        aria_label=words,
-        class_="qs-sparkline",
-    )
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
-
-
-def _trend_remarks(trends: Trends, zone: tzinfo, now: float) -> list[Markup]:
-    """Once below the tables, why a chart may be old or missing."""
-    if not trends.is_offered:
-        words = "The panel file names no throughput of a worker, so seven days are not shown."
-        return [element("p", words, class_="qs-muted")]
-    troubled = [t for t in trends.known.values() if t.state in (State.STALE, State.UNAVAILABLE)]
-    if not troubled:
-        return []
-    ends = [trend.frame.grid.end for trend in troubled if trend.frame is not None]
-    when = joined("; the curves end at ", moment(min(ends), zone, now)) if ends else ""
-    return [notice(joined("Seven days: ", troubled[0].cause, when, "."), tone=Tone.UNKNOWN)]

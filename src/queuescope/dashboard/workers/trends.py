@@ -1,0 +1,98 @@
+"""How many attempts each worker ended in the last seven days, as a curve in its row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import TYPE_CHECKING
+
+from queuescope.dashboard.ui.widgets import UNKNOWN, Markup, Tone, element, joined, moment, notice
+from queuescope.timeseries import Floats, State
+
+if TYPE_CHECKING:
+    from queuescope.view.charts.worker_trends import Trend
+
+_CHART = (168, 28)
+
+
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """The trends that are known, by worker; ``is_offered`` says whether there may be any."""
+
+    known: Mapping[str, Trend]
+    is_offered: bool
+
+
+def trend_chart(worker: str, trends: Trends) -> Markup:
+    if not trends.is_offered:
+        return UNKNOWN
+    trend = trends.known.get(worker)
+    if trend is None:
+        return element("div", class_="qs-trend", data_state="asking")
+    if trend.per_minute is None or trend.peak is None:
+        words = "no data" if trend.state is State.EMPTY else "not known"
+        return element(
+            "div", words, class_="qs-trend qs-muted", data_state=trend.state, title=trend.cause
+        )
+    words = f"peak {_rate(trend.peak)} / min" if trend.peak else "none ended"
+    return element(
+        "div",
+        sparkline(trend.per_minute, trend.peak, f"{words} in the last seven days"),
+        element("div", words, class_="qs-muted"),
+        class_="qs-trend",
+        data_state=trend.state,
+        title=trend.cause or False,
+    )
+
+
+def sparkline(values: Floats, peak: float, words: str) -> Markup:
+    """A curve from 0 to ``peak`` with its gaps; ``words`` say it to those who cannot see it."""
+    width, height = _CHART
+    across = width / max(1, len(values) - 1)
+    down = (height - 4) / peak if peak > 0 else 0.0
+    parts = []
+    is_drawn = False
+    for index, value in enumerate(values.tolist()):
+        if not math.isfinite(value):
+            is_drawn = False
+            continue
+        parts.append(
+            f"{'L' if is_drawn else 'M'}{index * across:.0f} {height - 2 - value * down:.1f}"
+            # A lone point between gaps is seen by its round end.
+            + ("" if is_drawn else "h.01")
+        )
+        is_drawn = True
+    return element(
+        "svg",
+        element("path", d="".join(parts)),
+        viewBox=f"0 0 {width} {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=words,
+        class_="qs-sparkline",
+    )
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def trend_remarks(trends: Trends, zone: tzinfo, now: float) -> list[Markup]:
+    """Once below the tables, why a chart may be old or missing."""
+    if not trends.is_offered:
+        words = "The panel file names no throughput of a worker, so seven days are not shown."
+        return [element("p", words, class_="qs-muted")]
+    troubled = [t for t in trends.known.values() if t.state in (State.STALE, State.UNAVAILABLE)]
+    if not troubled:
+        return []
+    oldest = min(troubled, key=lambda trend: trend.end)
+    when = joined("; the curves end at ", moment(oldest.end, zone, now))
+    has_curves = any(trend.per_minute is not None for trend in troubled)
+    return [
+        notice(
+            joined("Seven days: ", f"{oldest.cause}", when if has_curves else "", "."),
+            tone=Tone.UNKNOWN,
+        )
+    ]
