@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from queuescope.dashboard.ui.widgets import UNKNOWN, Markup, Tone, element, joined, moment, notice
-from queuescope.timeseries import Floats, State
-
-if TYPE_CHECKING:
-    from queuescope.view.charts.worker_trends import Trend
+from queuescope.timeseries import Floats, Reading, State
 
 _CHART = (168, 28)
 
@@ -21,7 +19,7 @@ _CHART = (168, 28)
 class Trends:
     """The trends that are known, by worker; ``is_offered`` says whether there may be any."""
 
-    known: Mapping[str, Trend]
+    known: Mapping[str, Reading]
     is_offered: bool
 
 
@@ -31,15 +29,17 @@ def trend_chart(worker: str, trends: Trends) -> Markup:
     trend = trends.known.get(worker)
     if trend is None:
         return element("div", class_="qs-trend", data_state="asking")
-    if trend.per_minute is None or trend.peak is None:
+    per_minute = None if trend.frame is None else trend.frame.values[0]
+    if per_minute is None or not np.isfinite(per_minute).any():
         words = "no data" if trend.state is State.EMPTY else "not known"
         return element(
             "div", words, class_="qs-trend qs-muted", data_state=trend.state, title=trend.cause
         )
-    words = f"peak {_rate(trend.peak)} / min" if trend.peak else "none ended"
+    peak = float(np.nanmax(per_minute))
+    words = f"peak {_rate(peak)} / min" if peak else "none ended"
     return element(
         "div",
-        sparkline(trend.per_minute, trend.peak, f"{words} in the last seven days"),
+        sparkline(per_minute, peak, f"{words} in the last seven days"),
         element("div", words, class_="qs-muted"),
         class_="qs-trend",
         data_state=trend.state,
@@ -87,12 +87,6 @@ def trend_remarks(trends: Trends, zone: tzinfo, now: float) -> list[Markup]:
     troubled = [t for t in trends.known.values() if t.state in (State.STALE, State.UNAVAILABLE)]
     if not troubled:
         return []
-    oldest = min(troubled, key=lambda trend: trend.end)
-    when = joined("; the curves end at ", moment(oldest.end, zone, now))
-    has_curves = any(trend.per_minute is not None for trend in troubled)
-    return [
-        notice(
-            joined("Seven days: ", f"{oldest.cause}", when if has_curves else "", "."),
-            tone=Tone.UNKNOWN,
-        )
-    ]
+    ends = [trend.frame.grid.end for trend in troubled if trend.frame is not None]
+    when = joined("; the curves end at ", moment(min(ends), zone, now)) if ends else ""
+    return [notice(joined("Seven days: ", troubled[0].cause, when, "."), tone=Tone.UNKNOWN)]
