@@ -214,8 +214,9 @@ class Overview:
         if drain is DrainState.STALLED:
             extra.append(Finding(STALL, Health.STALLED))
         unmeasured = [one.measure for one in shown if one.figure.is_unmeasured]
-        if unmeasured and not any(limit.is_set for limit in limits.values()):
-            extra.append(Finding(UNMEASURED, Health.UNKNOWN, cause="nothing is measured here yet"))
+        if not any(limit.is_set for limit in limits.values()):
+            cause = "nothing is measured here yet" if unmeasured else "no card has a limit"
+            extra.append(Finding(UNMEASURED, Health.UNKNOWN, cause=cause))
         alerts = alert_findings(read.alerts, source_answers=state.error is None)
         measured = {one.measure.id: one.measured for one in shown}
         depth = next((one.figure.shown.value for one in shown if one.measure.id == _DEPTH), None)
