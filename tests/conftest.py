@@ -62,7 +62,7 @@ _FIRST_FILES = (
     "tests/dashboard/jobs/test_faults.py",
     "tests/instrument/test_oldest_celery.py",
     "tests/instrument/test_obedience.py",
-    "tests/demo/test_history.py",
+    "tests/demo/test_backfill.py",
     "tests/instrument/test_worker_states.py",
     "tests/browser/test_workers.py",
     "tests/browser/test_operations.py",
