@@ -115,7 +115,7 @@ def test_what_a_source_says_beside_its_data_is_shown_as_text(
     for name in PANELS:
         expect(page.panel(name).locator(".qs-warning")).to_contain_text(_HOSTILE)
     page.page.get_by_role("button", name="Details of Latency").click()
-    assert told(page, "latency")["Said"] == _HOSTILE
+    assert told(page, "latency")["Remark"] == _HOSTILE
     assert page.page.evaluate("window.hacked") is None
     assert page.panel("latency").locator("img, b").count() == 0
 

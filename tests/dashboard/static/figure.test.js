@@ -20,7 +20,7 @@ test("points stand at their times, those that were left out too", () => {
   assert.deepEqual(curveOf([1, 2, 3]).times, [NOON, NOON + 60, NOON + 120]);
   const thinned = curveOf([1, 2], { at: packed([0, 9], "u4") });
   assert.deepEqual(thinned.times, [NOON, NOON + 540]);
-  assert.deepEqual(thinned.told, ["1", "2"]);
+  assert.deepEqual(thinned.texts, ["1", "2"]);
 });
 
 test("the open step is the last point of its curve, while it is newer than the others", () => {
@@ -41,7 +41,7 @@ test("finer points take the place of the coarser ones within their window", () =
   const joined = splice(coarse, fine);
   assert.deepEqual(joined.values, [1, 20, 21, 30, 4]);
   assert.deepEqual(joined.times.map((at) => at - NOON), [0, 60, 90, 120, 180]);
-  assert.deepEqual(joined.told, ["1", "20", "21", "30", "4"]);
+  assert.deepEqual(joined.texts, ["1", "20", "21", "30", "4"]);
   assert.equal(splice(coarse, undefined), coarse);
   assert.equal(splice(coarse, curveOf([])), coarse);
   // A window before all points, or after them.

@@ -23,7 +23,7 @@ test("an act tells who did what, and how it ended", () => {
   assert.deepEqual(told, [
     "T1  ann: paused queue a, done.",
     "T2  ann: paused queue a, failed. no such queue.",
-    "T3  ann: paused queue a, not ended yet.",
+    "T3  ann: paused queue a, not finished yet.",
     "T4  ann: paused queue a, not known whether it happened. It broke off.",
     "T5  ann: paused queue a, new.",
   ]);

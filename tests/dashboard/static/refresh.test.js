@@ -13,7 +13,7 @@ const known = (given = {}) => ({
 const banner = (given, { custom = null, zone = "UTC" } = {}, remarks = []) => bannerOf(known(given), { custom, zone }, remarks);
 
 test("the next answer is asked for when the last one is as old as was chosen", () => {
-  const next = (given) => secondsToNext({ refresh: 60, age: 0, isHealthy: true, isAlone: false, ...given });
+  const next = (given) => secondsToNext({ refresh: 60, age: 0, isHealthy: true, isDisconnected: false, ...given });
   assert.equal(next({}), 60);
   assert.equal(next({ age: 45 }), 15);
   assert.equal(next({ age: 600 }), 1);
@@ -21,10 +21,10 @@ test("the next answer is asked for when the last one is as old as was chosen", (
 });
 
 test("what is not well is looked for sooner, and our own server even with refresh off", () => {
-  const next = (given) => secondsToNext({ refresh: 300, age: 0, isHealthy: false, isAlone: false, ...given });
+  const next = (given) => secondsToNext({ refresh: 300, age: 0, isHealthy: false, isDisconnected: false, ...given });
   assert.equal(next({}), 10);
   assert.equal(next({ refresh: 0 }), null);
-  assert.equal(next({ refresh: 0, isAlone: true }), 10);
+  assert.equal(next({ refresh: 0, isDisconnected: true }), 10);
 });
 
 test("when it is asked next is told in words", () => {

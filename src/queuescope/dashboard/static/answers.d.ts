@@ -67,7 +67,7 @@ export interface Curve {
   times: number[];
   values: (number | null)[];
   /** The words of each value, which the server made of the full number. */
-  told: string[];
+  texts: string[];
   live: LiveEnd | null;
 }
 

@@ -1,5 +1,5 @@
-// Draws before Streamlit is there, in a holder that lies where Streamlit will put the page, and
-// hands the very same nodes over when its component mounts: nothing is drawn twice.
+// Draws the page before Streamlit has started, in a holder where Streamlit will put it, and moves the
+// same nodes over when Streamlit's component mounts, so that nothing is drawn twice.
 import { Page } from "./overview/page.js";
 import { part } from "./ui/elements.js";
 import { showLive } from "./ui/live_html.js";
@@ -14,11 +14,11 @@ function newRoot() {
   return /** @type {HTMLElement} */ (template.content.firstElementChild?.cloneNode(true));
 }
 
-/** The component's mount: `slot` takes the page. Returns what undoes it. @param {HTMLElement} slot */
+/** Mounts the page in `slot`; returns the function that removes it. @param {HTMLElement} slot */
 function adopt(slot) {
   const early = document.getElementById("queuescope-early");
   const adopted = page ??= new Page(newRoot());
-  // A node that moves loses the focus: who was tabbing or typing goes on where they were.
+  // A node that moves loses the focus, which is given back.
   const focused = document.activeElement;
   const hadFocus = focused instanceof HTMLElement && adopted.root.contains(focused);
   slot.replaceChildren(adopted.refusal ?? adopted.root);
@@ -45,15 +45,15 @@ function drawEarly() {
   drawing.enter();
   const inline = document.getElementById("queuescope-snapshot");
   const started = drawing.start(inline ? JSON.parse(inline.textContent ?? "") : null);
-  // After the paint: a frame's own callbacks still run before it.
+  // After the paint, which comes after the frame's own callbacks.
   started.then(() => drawing.drawn()).finally(
     () => requestAnimationFrame(() => setTimeout(() => window.queuescopeStartStreamlit?.())),
   );
 }
 
 /**
- * Streamlit tells of a lost connection in a dialog that covers and disables everything. The page
- * tells it itself, with the age of what it shows, and can still be used; it asks at once.
+ * Streamlit reports a lost connection in a dialog that covers and disables everything. The page
+ * reports it itself, with the age of its data, and stays usable; so the dialog is closed.
  * @param {HTMLElement} dialog
  */
 function dismissConnectionError(dialog) {
@@ -65,7 +65,7 @@ function dismissConnectionError(dialog) {
   page.load({ isQuiet: true });
 }
 
-/** What Streamlit lays over the page stands beside it, where the theme does not reach. @param {HTMLElement} node */
+/** Gives Streamlit's overlays, which are outside the app's element, the theme of the app. @param {HTMLElement} node */
 function followTheme(node) {
   const app = document.querySelector(".stApp");
   if (app) node.style.colorScheme = getComputedStyle(app).colorScheme;

@@ -1,4 +1,4 @@
-// The axes of a chart. Ticks of durations are whole seconds, minutes or hours, told with their unit.
+// The axes of a chart. Ticks of durations are whole seconds, minutes or hours, with their unit.
 import { durationText, wallText } from "../ui/time.js";
 
 /** @import { Kind } from "../answers.d.ts" */
@@ -59,7 +59,7 @@ function linearTicks(low, high) {
 }
 
 /**
- * About what Plotly will make of it: the values, the limits, and what the live ends reach.
+ * About the range that Plotly will choose for the values, the limits (`more`) and the live ends.
  * @param {{ y: (number | null)[] }[]} data @param {number[]} more @param {boolean} isLog
  */
 export function expectedRange(data, more, isLog) {
@@ -74,7 +74,7 @@ export function expectedRange(data, more, isLog) {
 }
 
 /**
- * From and to, in milliseconds, of an axis of Plotly's.
+ * The ends of a value axis, in milliseconds.
  * @param {Pick<PlotlyAxis, "range" | "type">} axis
  */
 export function axisEnds(axis) {
@@ -82,7 +82,8 @@ export function axisEnds(axis) {
 }
 
 /**
- * The value axis for what a zoom shows: Plotly's own would be stretched by what lies outside.
+ * The range of the value axis for a zoomed window; Plotly's own includes the points outside of it.
+ * Null where the window has no points.
  * @param {Kind} kind @param {{ x: string[], y: (number | null)[] }[]} data
  * @param {string[]} window @param {boolean} [isLog]
  */
@@ -104,8 +105,8 @@ export function visibleRange(kind, data, [from, to], isLog = false) {
 }
 
 /**
- * Margins that hold the usual labels from the start: one that has to grow while Plotly draws makes
- * it draw the whole chart a second time. An unusual label still gets its room that way.
+ * Margins with room for the usual labels: Plotly draws the whole chart a second time when a margin
+ * has to grow.
  * @param {{ y: (number | null)[] }[]} data
  * @param {{ showlegend?: boolean, yaxis: { ticktext?: string[] } }} layout
  */
@@ -120,7 +121,7 @@ export function roomForLabels(data, { showlegend, yaxis }) {
 }
 
 /**
- * The time before the data begin, so that nothing drawn there is not taken for nothing waiting.
+ * Shades the time before the data begin, so that the empty space does not look like an empty queue.
  * @param {number} from @param {number} start @param {number} offset
  */
 export function beforeData(from, start, offset) {

@@ -20,7 +20,7 @@ import { Strip } from "./strip.js";
 /** @import { Mark } from "./marks.js" */
 /** @import { Drawn } from "./saving.js" */
 /**
- * What the page says of all its charts. `zoom` is the part of the view that is shown (epoch seconds);
+ * What all charts of the page share. `zoom` is the part of the view that is shown (epoch seconds);
  * `axes` counts what is none of the reader's zooms any more; `now` is by Prometheus's clock; `answer`
  * is the one that a panel is of.
  * @typedef {{
@@ -42,8 +42,8 @@ const ORIGINS = { broker: "the broker", job_history: "the job history" };
 /** @type {Record<string, string>} */
 const DASHES = { dash: "5 4", dot: "2 3", dashdot: "5 3 2 3" };
 
-// For browsers that make their copy of the page before they tell how wide the paper is: what A4 and
-// Letter both have room for at the size of print (see print.css).
+// For browsers that lay the page out for print before they tell the width of the paper: what fits on
+// A4 and Letter at the scale of print.css.
 const PAPER = { width: 840, height: 145 };
 
 export class Chart {
@@ -99,7 +99,7 @@ export class Chart {
       drawn: () => this.#save(saveDrawnPoints),
       read: () => this.#save(saveReadPoints),
     };
-    // Over a chart there is no room for a finger: the same buttons stand in the details.
+    // The buttons over a chart are too small for a finger, so the details have them, too.
     for (const button of this.details.box.querySelectorAll("button")) {
       button.addEventListener("click", saves[button.dataset.save ?? ""]);
     }
@@ -116,14 +116,14 @@ export class Chart {
   }
 
   /**
-   * Draws `panel`, with the points of `fine` where that is there: the same panel at a finer step.
+   * Draws `panel`, with the points of `fine` if given: the same panel at a finer step.
    * @param {Panel} panel @param {Panel | undefined} fine @param {Context} context
    */
   show(panel, fine, context) {
     this.#panel = panel;
     this.#context = context;
     const shown = this.#shown = fine ?? panel;
-    // What tells of what goes through the queue belongs to what waits in it.
+    // Arrivals and completions are shown with the queue depth.
     if (panel.role === "depth") this.#strip ??= new Strip(this.canvas, this.#part("key"));
     this.element.dataset.state = panel.state;
     if (panel.asOf) this.element.dataset.asOf = new Date(panel.asOf * 1000).toISOString();
@@ -140,8 +140,8 @@ export class Chart {
   }
 
   /**
-   * The figure of the card, or none: one page tells one present, in the heading and at the end of
-   * the curves.
+   * Shows the figure of the card, or none, in the heading and at the end of the curves, so that card
+   * and chart agree.
    * @param {Card | null} card
    */
   showLive(card) {
@@ -156,7 +156,7 @@ export class Chart {
   showFlows(flows) {
     if (!this.#strip) return;
     this.#strip.show(flows);
-    // Its words stand in the tooltip of the curve.
+    // The tooltip of the curve includes its words.
     this.#drawAnew();
   }
 
@@ -168,7 +168,7 @@ export class Chart {
     this.showState();
   }
 
-  /** What counts up with the clock. */
+  /** Updates what depends on the clock. */
   showState() {
     const panel = this.#panel, shown = this.#shown, context = this.#context;
     if (!panel || !shown || !context) return;
@@ -176,7 +176,7 @@ export class Chart {
     const badge = this.#part("badge");
     const age = panel.state === "stale" && panel.asOf ? `, ${ageText(context.now() - panel.asOf)}` : "";
     badge.textContent = STATE_WORDS[panel.state] + age;
-    // A phone has no room for this word, and does without.
+    // A phone has no room for this word.
     if (age) badge.append(textElement("span", " old", "qs-wide"));
     badge.hidden = !badge.textContent;
     badge.title = panel.cause || panel.warnings.join("\n");
@@ -202,7 +202,7 @@ export class Chart {
 
   /** Drawn anew for the paper or the screen. @param {"paper" | "sheet" | null} where see `followPrinting` */
   print(where) {
-    // Beside the chart, where every name has room.
+    // Outside the plot, where long names have room.
     const hasLegend = where !== null && this.#part("message").hidden && this.#panel?.figure.layout.showlegend;
     this.#part("legend").replaceChildren(...(hasLegend ? this.#visibleCurves() : []).map(({ trace }) => legendEntry(trace)));
     this.plot.paper = where === "sheet" ? this.plot.screenSize : where && PAPER;
@@ -225,13 +225,13 @@ export class Chart {
     await this.plot.showWindow(window);
   }
 
-  /** The axes back to the whole view. */
+  /** Resets the axes to the whole view. */
   async reset() {
     await this.drawn;
     if (this.#context) await this.plot.showWindow([this.#context.view.from, viewEnd(this.#context.view)], true);
   }
 
-  // The present value; one that is not whole, or older than the chart itself, says so.
+  // The present value, with a remark if it is partial, or older than the chart.
   #showNow() {
     const panel = this.#panel, context = this.#context;
     if (!panel || !context) return;
@@ -274,7 +274,7 @@ export class Chart {
 
   #drawAnew() {
     this.drawn = this.drawn.then(() => this.#draw()).catch((error) => {
-      // A chart that cannot be drawn must say so, and must not take its siblings along.
+      // A chart that cannot be drawn says so, and leaves the others alone.
       console.error(error);
       this.#message("This chart could not be drawn.", String(error.message || error));
     });
@@ -303,7 +303,7 @@ export class Chart {
   }
 
   /**
-   * What the tooltip tells beside the values: of the first curve the flow, of each the open step.
+   * Adds to the tooltips: arrivals and completions to the first curve, the open step to each.
    * @param {Panel} panel @param {Curve[]} curves @param {PlotlyTrace[]} data
    */
   #addTooltips(panel, curves, data) {
@@ -322,8 +322,8 @@ export class Chart {
   }
 
   /**
-   * It grows with its labels, but shrinks only with another view: what stands under the pointer must
-   * not move with a refresh.
+   * The margins. They grow with the labels, but shrink only with another view, so that a refresh does
+   * not move what is under the pointer.
    * @param {View} view @param {PlotlyTrace[]} data @param {Record<string, any>} layout
    */
   #roomFor(view, data, layout) {
@@ -334,7 +334,7 @@ export class Chart {
     return room;
   }
 
-  // What lies over the chart follows its axes.
+  // What lies over the chart follows the axes.
   #placeOverlays() {
     const view = this.#context?.view;
     const place = view && this.plot.place(viewEnd(view), view.live !== null);
@@ -384,7 +384,7 @@ function legendEntry({ name, line }) {
   const stroke = svgElement("line", {
     x1: 0, x2: 22, y1: 5, y2: 5, "stroke-dasharray": DASHES[line.dash ?? ""] ?? "none",
   });
-  // The figure's colours are the theme's.
+  // Colours of a figure are variables of the theme.
   stroke.style.stroke = line.color;
   sign.append(stroke);
   entry.append(sign, plainText(name));

@@ -1,4 +1,4 @@
-// What an engineer wants to know of a chart, and the notes below it that everybody should read.
+// The details of a chart for an engineer, and the notes below it for everybody.
 import { STATE_SENTENCES, STATE_WORDS } from "../ui/states.js";
 import { plainText, sentence } from "../ui/text.js";
 import { durationText, momentText } from "../ui/time.js";
@@ -15,11 +15,11 @@ const LOOKUPS = {
   source_error: "nothing new: the source failed",
 };
 
-// What the server has put in the place of a character that cannot be seen.
+// The server's notation for characters that cannot be seen.
 const NUMBERED = /\\(u[0-9a-f]{4}|U[0-9a-f]{8})/;
 
 /**
- * The sentences below a chart: what a reader must know to read it right.
+ * The notes below a chart, which a reader needs to understand it.
  * @param {Panel} panel @param {Panel} shown @param {Pick<Context, "zone" | "now">} context
  */
 export function chartNotes(panel, shown, context) {
@@ -29,7 +29,7 @@ export function chartNotes(panel, shown, context) {
     notes.push(`The data start at ${moment(panel.dataStart)}; nothing is known before.`);
   }
   if (shown.relaidAt) {
-    notes.push(`The buckets change at ${moment(shown.relaidAt)}; no quantile can be told there.`);
+    notes.push(`The buckets change at ${moment(shown.relaidAt)}; no quantile is known there.`);
   }
   if (shown.atLeast) {
     notes.push(`Reaches the top bucket: the true value may be above ${shown.atLeast}.`);
@@ -48,7 +48,7 @@ export function chartDetails(panel, shown, context) {
   if (panel.cause && panel.state !== "fresh") rows.push(["Cause", sentence(panel.cause)]);
   const kind = page.problem ? "dashboard_away" : panel.details.kind;
   if (kind) rows.push(["Kind", kind]);
-  for (const text of panel.warnings) rows.push(["Said", text]);
+  for (const text of panel.warnings) rows.push(["Remark", text]);
   rows.push(["Data as of", panel.asOf
     ? `${moment(panel.asOf)}, ${durationText(context.now() - panel.asOf)} ago` : "none"]);
   if (page.lastSeen) rows.push(["Last answer", moment(page.lastSeen)]);
@@ -66,9 +66,7 @@ export function chartDetails(panel, shown, context) {
   return rows;
 }
 
-/**
- * What opens over the chart.
- */
+/** The panel of details that opens over the chart. */
 export class Details {
   /** @param {HTMLElement} box @param {HTMLElement} button what opens and closes it */
   constructor(box, button) {

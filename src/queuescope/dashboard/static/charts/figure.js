@@ -1,4 +1,4 @@
-// From the server's figure (packed values, UTC, colour tokens) to what Plotly draws.
+// Converts the server's figure (packed values, UTC, colour variables) to Plotly's.
 import { wallText } from "../ui/time.js";
 import { LEAST_MS } from "./axes.js";
 import { withFigure } from "./live_end.js";
@@ -11,7 +11,7 @@ const PACKED = { f4: Float32Array, f8: Float64Array, u2: Uint16Array, u4: Uint32
 
 /** @param {Packed} packed */
 export function unpack({ dtype, bdata }) {
-  // A loop: with a function for each byte it would take longer than all the rest.
+  // A loop, since a function call for each byte would take longer than all the rest.
   const text = atob(bdata);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
@@ -19,8 +19,7 @@ export function unpack({ dtype, bdata }) {
 }
 
 /**
- * Seven digits: what float32 holds, without the noise of its binary fractions. What is no number is
- * null.
+ * The values, rounded to the seven digits that float32 holds; null for what is no number.
  * @param {Packed} packed @returns {(number | null)[]}
  */
 export function decodeValues({ dtype, bdata }) {
@@ -41,13 +40,13 @@ export function decodeTraces(figure) {
       ...figure.live, value: trace.live, words: trace.liveWords ?? "", between: trace.liveBetween ?? null,
       soFar: trace.soFar ?? null, soFarWords: trace.soFarWords ?? "", over: trace.liveOver ?? "",
     } : null;
-    const told = Array.from(unpack(trace.words.at), (i) => trace.words.of[i]);
-    return { trace, times, values, told, live };
+    const texts = Array.from(unpack(trace.words.at), (i) => trace.words.of[i]);
+    return { trace, times, values, texts, live };
   });
 }
 
 /**
- * The finer points inside the zoomed window, the coarser ones around it.
+ * Joins the finer points inside the zoomed window with the coarser ones around it.
  * @param {Curve} coarse @param {Curve | undefined} fine @returns {Curve}
  */
 export function splice(coarse, fine) {
@@ -64,15 +63,15 @@ export function splice(coarse, fine) {
     trace: coarse.trace,
     times: joined(coarse.times, fine.times),
     values: joined(coarse.values, fine.values),
-    told: joined(coarse.told, fine.told),
-    // What is open at the coarse step is partly over at the fine one.
+    texts: joined(coarse.texts, fine.texts),
+    // The coarse open step is partly complete at the fine step.
     live: fine.live && !(coarse.live && coarse.live.at > fine.live.at) ? fine.live : coarse.live,
   };
 }
 
 /**
- * The curves of a chart as they are drawn: those of `panel`, with the points of `shown` where that
- * is finer, and with their ends as the card tells them (`ends`, by name).
+ * The curves of a chart as they are drawn: those of `panel`, with the finer points of `shown`, and
+ * with the ends of the card (`ends`, by name).
  * @param {Panel} panel @param {Panel} shown @param {View} view
  * @param {Record<string, CardEnd> | undefined} ends
  */
@@ -81,7 +80,7 @@ export function drawnCurves(panel, shown, view, ends) {
   const fine = shown === panel ? [] : (shown.decoded ??= decodeTraces(shown.figure));
   return coarse.map((one) => {
     const curve = splice(one, fine.find(({ trace }) => trace.uid === one.trace.uid));
-    // Without the source nothing is known of the step that is still open.
+    // Without the source, the open step is unknown.
     if (panel.state === "stale") return { ...curve, live: null };
     const end = view.follows && !view.by ? ends?.[curve.trace.name] : undefined;
     return curve.live && end ? { ...curve, live: withFigure(curve.live, end, panel.kind) } : curve;
@@ -89,7 +88,7 @@ export function drawnCurves(panel, shown, view, ends) {
 }
 
 /**
- * A point between two gaps has no line to be seen by: it gets a dot.
+ * A point between two gaps has no line, so it gets a dot.
  * @param {(number | null)[]} values
  */
 function isolatedSizes(values) {
@@ -101,7 +100,7 @@ function isolatedSizes(values) {
 }
 
 /**
- * The points of a curve with its open step as the last one.
+ * The points of a curve, with the open step as the last one.
  * @param {Curve} curve
  */
 export function withLive({ times, values, live }) {
@@ -123,8 +122,8 @@ export function plotlyTrace(curve, offset, resolve, isLog = false) {
     ...rest,
     x: times.map((t) => wallText(t, offset)),
     y: isLog ? values.map((value) => (value === null ? value : Math.max(value, LEAST_MS))) : values,
-    customdata: curve.live && values.length > curve.told.length
-      ? [...curve.told, curve.live.words] : curve.told,
+    customdata: curve.live && values.length > curve.texts.length
+      ? [...curve.texts, curve.live.words] : curve.texts,
     ...(sizes ? { mode: "lines+markers", marker: { size: sizes, color: rest.line.color } } : {}),
   });
 }

@@ -1,5 +1,5 @@
-// How Plotly lays a chart out: the server's layout, with what depends on the page's size, on its
-// zone, and on what is drawn.
+// Plotly's layout of a chart: the server's, completed with what depends on the size of the page, the
+// reader's zone and the data.
 import { offsetText, wallText } from "../ui/time.js";
 import { axisEnds, beforeData, durationTicks, expectedRange, visibleRange } from "./axes.js";
 import { endExtremes, viewEnd } from "./live_end.js";

@@ -1,6 +1,6 @@
-// The live end of each curve: a dot at its value now, which moves with each refresh until the point
-// of the whole step is there in its place. A value that is known only to lie between two bounds is a
-// bar from one to the other, and a thin line leads to the worst of the open step so far.
+// The live end of each curve: a dot at its present value, which moves with each refresh until the step
+// is complete. A value that is known only between two bounds is drawn as a bar, and a thin line leads
+// to the worst value of the open step so far.
 import { svgElement } from "../ui/elements.js";
 import { durationText } from "../ui/time.js";
 import { LEAST_MS } from "./axes.js";
@@ -12,13 +12,13 @@ const DOT_RADIUS = 4;
 /** @type {Record<Kind, string>} */
 const WORST = { count: "highest", percent: "lowest", latency: "all" };
 
-/** Until when the charts of a view tell of it. @param {View} view */
+/** Where the time axis of a view ends. @param {View} view */
 export function viewEnd(view) {
   return view.live ?? view.to;
 }
 
 /**
- * What stands in the tooltip after the value now.
+ * The text in the tooltip after the present value.
  * @param {LiveEnd} end @param {Kind} kind
  */
 export function liveEndWords({ at, from, over, soFarWords }, kind) {
@@ -28,7 +28,7 @@ export function liveEndWords({ at, from, over, soFarWords }, kind) {
 }
 
 /**
- * `live` with another figure of now, which may be worse than the open step so far.
+ * `live` with the figure of a card, which may be worse than the open step so far.
  * @param {LiveEnd} live @param {CardEnd} end @param {Kind} kind @returns {LiveEnd}
  */
 export function withFigure(live, end, kind) {
@@ -38,7 +38,7 @@ export function withFigure(live, end, kind) {
 }
 
 /**
- * What the value axis has to hold of them beyond the curves.
+ * The values of live ends that the value axis must include besides the curves.
  * @param {(LiveEnd | null)[]} ends
  */
 export function endExtremes(ends) {
@@ -62,7 +62,7 @@ export class LiveEnds {
   }
 
   /**
-   * Over the axes as they stand now; a curve that the reader has put out has no end either.
+   * Draws the ends over the present axes; a hidden curve has none.
    * @param {Place} place @param {PlotlyElement} plot
    */
   place({ left, top, width, height, x }, plot) {
@@ -98,7 +98,7 @@ export class LiveEnds {
   }
 
   /**
-   * The open step has a ground of its own, so that its value is not taken for that of a whole one.
+   * Shades the open step, so that its value is not taken for that of a whole step.
    * @param {number} width @param {number} height @param {(at: number) => number} x
    */
   #openStep(width, height, x) {

@@ -1,5 +1,5 @@
-// What happened at an instant, on the charts: operators' acts, and alerts where they began. Marks
-// that would cover each other are one, with their count. All words are set as text.
+// Marks on the charts: operations, and alerts where they began. Marks that would cover each other are
+// drawn as one, with their count. All words are set as text.
 import { closest, textElement } from "../ui/elements.js";
 import { counted, sentence } from "../ui/text.js";
 
@@ -17,7 +17,7 @@ const TIP_WORDS = 6;
 const MOST_LABEL_CHARACTERS = 1000;
 
 /** @type {Record<string, string>} */
-const RESULTS = { done: "done", failed: "failed", pending: "not ended yet", unknown: "not known whether it happened" };
+const RESULTS = { done: "done", failed: "failed", pending: "not finished yet", unknown: "not known whether it happened" };
 
 /** @param {Act} act @param {string} moment */
 function actWords(act, moment) {
@@ -27,7 +27,7 @@ function actWords(act, moment) {
 }
 
 /**
- * What an alert is known by beside its name; its severity where others of that name have another.
+ * The labels of an alert, with its severity if another alert of the same name has a different one.
  * @param {Alert} alert @param {Alert[]} all
  */
 function alertLabels(alert, all) {
@@ -53,8 +53,8 @@ function alertWords(alert, all, moment) {
 }
 
 /**
- * What Prometheus recorded of an alert that is active: the one of the same labels, or, as what is
- * recorded may have more labels of the server that did, those that have all of them.
+ * The records of an active alert: the one with the same labels, or else those that have all of its
+ * labels, since the recording server may add some.
  * @param {Alert} alert @param {Alert[]} recorded
  */
 function recordsOf({ name, severity, labels, since }, recorded) {
@@ -67,8 +67,8 @@ function recordsOf({ name, severity, labels, since }, recorded) {
 }
 
 /**
- * The active alerts, and those that are over. Of one that both know, the list of the active ones is
- * the newer one, and knows its text.
+ * The active alerts and the recorded ones, each once. The active ones go first: they are newer, and
+ * have a summary.
  * @param {Alert[]} active @param {Alert[]} recorded
  */
 export function allAlerts(active, recorded) {
@@ -96,15 +96,15 @@ export function chartMarks(panel, acts, alerts, moment) {
 }
 
 /**
- * What a reader of the marks must know of those that are not there.
+ * Which marks are missing, and why.
  * @param {Acts | null | undefined} acts @param {number} earlierAlerts @param {Moment} moment
  */
 export function marksNote(acts, earlierAlerts, moment) {
   const notes = [];
   if (acts?.state === "stale" && acts.asOf !== null) {
-    notes.push(`Operators’ acts since ${moment(acts.asOf)} are not known: the audit does not answer.`);
+    notes.push(`Operations since ${moment(acts.asOf)} are not known: the audit does not answer.`);
   } else if (acts && !["fresh", "idle"].includes(acts.state)) {
-    notes.push("Operators’ acts are not known: the audit does not answer.");
+    notes.push("Operations are not known: the audit does not answer.");
   }
   if (earlierAlerts) {
     notes.push(`${counted(earlierAlerts, "earlier alert")} ${earlierAlerts === 1 ? "is" : "are"} not drawn.`);
@@ -113,8 +113,8 @@ export function marksNote(acts, earlierAlerts, moment) {
 }
 
 /**
- * Marks with their place, those together that would cover each other. `end` is up to when the axis
- * tells of: where that is the present (`isLive`), what happened since stands at its right edge.
+ * Groups the marks that would cover each other, with their position. If the chart ends at the present
+ * (`isLive`), marks that are newer than `end` are placed at the right edge.
  * @param {Mark[]} marks @param {Pick<Place, "width" | "x" | "end" | "isLive">} place
  */
 export function clustersOf(marks, { width, x, end, isLive }) {
@@ -134,7 +134,7 @@ export function clustersOf(marks, { width, x, end, isLive }) {
 }
 
 /**
- * From where to where what lasted is drawn, be it cut off by the edges of the range.
+ * The horizontal extents of marks that lasted, cut off at the edges of the chart.
  * @param {Mark[]} marks @param {Pick<Place, "width" | "x" | "end">} place
  */
 export function spansOf(marks, { width, x, end }) {
@@ -241,11 +241,11 @@ export class Marks {
     this.tip.hidden = !marks;
     if (!marks) return;
     this.#closed = null;
-    // The newest say most of how it stands now.
+    // The newest matter most.
     const shown = marks.slice(-TIP_WORDS);
     const lines = shown.map((mark) => textElement("p", mark.words));
     const more = marks.length - shown.length;
-    if (more) lines.unshift(textElement("p", `${more} before these`));
+    if (more) lines.unshift(textElement("p", `${more} earlier`));
     this.tip.replaceChildren(...lines);
     const canvas = this.canvas.getBoundingClientRect();
     const at = button.getBoundingClientRect();

@@ -1,10 +1,11 @@
-// A chart in Plotly: drawn anew in place, so that the reader's zoom, hover and legend choices stay.
+// The Plotly side of a chart. It is updated in place, so that the reader's zoom, hover and legend
+// choices stay.
 import { epochOf, wallText } from "../ui/time.js";
 import { axisEnds, durationTicks } from "./axes.js";
 
 /**
- * Where the axes of a chart stand: in pixels within its canvas, `x` telling where an instant lies.
- * The axis tells of what was up to `end`, which is the present where it `isLive`.
+ * The position of a chart's axes, in pixels within its canvas; `x` gives the position of an instant.
+ * The chart has data up to `end`, which is the present if it `isLive`.
  * @typedef {{
  *   left: number, width: number, top: number, height: number, end: number, isLive: boolean,
  *   x: (at: number) => number,
@@ -35,7 +36,7 @@ export class Plot {
   #pointedAt = null;
   #offset = 0;
   #hasDurations = false;
-  // What the page itself does to a chart is not what its reader did.
+  // Above 0 while the page itself changes the axes, which is no zoom of the reader's.
   #silent = 0;
 
   /** @param {HTMLElement} element @param {HTMLElement} crosshair @param {PlotEvents} events */
@@ -48,7 +49,7 @@ export class Plot {
     new ResizeObserver(() => this.#resized()).observe(element);
   }
 
-  /** The room there is, on paper or on the screen. */
+  /** The size to draw at, on paper or on the screen. */
   get size() {
     return this.paper ?? this.screenSize;
   }
@@ -81,7 +82,7 @@ export class Plot {
     });
     if (!this.isDrawn) this.#listen();
     this.isDrawn = true;
-    // The page may have got another size meanwhile.
+    // The size of the page may have changed meanwhile.
     this.#resized();
     this.events.onMoved();
     this.point(this.#pointedAt);
@@ -91,7 +92,7 @@ export class Plot {
     Plotly.purge(this.element);
   }
 
-  /** Where the axes stand now. @param {number} end @param {boolean} isLive @returns {Place | null} */
+  /** The present position of the axes. @param {number} end @param {boolean} isLive @returns {Place | null} */
   place(end, isLive) {
     const layout = this.element._fullLayout;
     if (!layout?.xaxis?._length) return null;
@@ -103,7 +104,7 @@ export class Plot {
     };
   }
 
-  /** The curves that the reader has not put out, by their uid. */
+  /** The uids of the curves that the reader has not hidden. */
   get visible() {
     return new Set((this.element._fullData ?? []).filter((one) => one.visible === true).map((one) => one.uid));
   }
@@ -170,7 +171,7 @@ export class Plot {
     element.on("plotly_unhover", heard(() => events.onUnhover()));
   }
 
-  // The reader may have zoomed the values, or put out a curve.
+  // The reader may have zoomed the values or hidden a curve.
   #fitTicks() {
     const axis = this.element._fullLayout?.yaxis;
     if (!axis || !this.#hasDurations) return;

@@ -1,4 +1,4 @@
-// Files of points, in the columns of the server's.
+// CSV files of points, with the same columns as the server's.
 import { plainText } from "../ui/text.js";
 import { withLive } from "./figure.js";
 
@@ -30,8 +30,8 @@ export function csvText(rows) {
 }
 
 /**
- * The rows of a curve as it is drawn. Where a spreadsheet could take a name for a formula, the
- * server says in `cell` how it is written instead.
+ * The rows of a curve as it is drawn. `cell` is the name for a spreadsheet, which could take some
+ * names for a formula.
  * @param {Panel} panel @param {Curve} curve @param {number[]} window
  * @param {{ offset: number, zone: string }} place
  * @returns {{ at: number, isOpen: boolean, cells: (string | number)[] }[]}

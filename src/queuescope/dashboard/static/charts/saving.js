@@ -1,5 +1,5 @@
-// A chart as a file: its picture, the points that are drawn, or all points that were read. Each way
-// of saving gives the words why there is no file, or none.
+// Saves a chart as a file: its picture, the points that are drawn, or all points that were read. Each
+// function returns why it saved nothing, or an empty string.
 import { ask, NO_ANSWER, Refused } from "../ui/request.js";
 import { epochOf, offsetText, wallText } from "../ui/time.js";
 import { viewEnd } from "./live_end.js";
@@ -8,7 +8,7 @@ import { csvText, POINT_COLUMNS, pointRows } from "./points.js";
 /** @import { Curve, Panel } from "../answers.d.ts" */
 /** @import { Context } from "./chart.js" */
 /**
- * A chart as it is drawn: `curves` are all of them, `visible` those that the reader has not put out.
+ * A chart as it is drawn: `curves` are all of them, `visible` those that the reader has not hidden.
  * @typedef {{
  *   panel: Panel, shown: Panel, context: Context, curves: Curve[], visible: Curve[],
  *   plot: PlotlyElement, axis: PlotlyAxis, width: number, height: number,
@@ -28,7 +28,7 @@ export const LOAD_ICON = {
 const NOTHING = "nothing is drawn here.";
 
 /**
- * A picture that says by itself what it shows, of when, and in which zone.
+ * Saves a picture whose title says what it shows, when, and in which time zone.
  * @param {Drawn} drawn
  */
 export async function savePicture({ panel, context, plot, axis, width, height }) {
@@ -50,13 +50,13 @@ export async function savePicture({ panel, context, plot, axis, width, height })
 }
 
 /**
- * The points of the curves that are shown, within the time that is shown.
+ * Saves the points of the visible curves within the time that is shown.
  * @param {Drawn} drawn
  */
 export async function saveDrawnPoints({ panel, context, curves, visible, axis }) {
   if (!curves.length) return NOTHING;
   const window = axis.range.map((wall) => epochOf(String(wall), context.offset));
-  // The axis ends with whole seconds.
+  // The axis ends at a whole second.
   const rows = visible.flatMap((curve) => pointRows(panel, curve, window, context))
     .filter(({ at }) => at >= window[0] && at < window[1] + 1);
   saveText(csvText([POINT_COLUMNS, ...rows.map(({ cells }) => cells)]), fileName(panel, context, "drawn", window));
@@ -64,9 +64,8 @@ export async function saveDrawnPoints({ panel, context, curves, visible, axis })
 }
 
 /**
- * What was read before anything was left out for drawing, of the answer that is drawn: the server
- * has it. The step that is still open is as it is drawn, too: a card may have told its end anew.
- * Raises `Refused`.
+ * Saves all points of the answer that is drawn, as the server read them. The open step is taken from
+ * the chart, since it may end with the figure of a card. Raises `Refused`.
  * @param {Drawn} drawn
  */
 export async function saveReadPoints({ panel, shown, context, curves }) {
@@ -94,7 +93,7 @@ function fileName(panel, context, what, window) {
 }
 
 /**
- * The text of a file of the server's, or in words why there is none.
+ * The text of a file from the server, or why there is none.
  * @param {string} path
  */
 async function fetchFile(path) {
@@ -103,11 +102,11 @@ async function fetchFile(path) {
     const text = await response.text();
     const kind = response.headers.get("content-type") ?? "";
     if (response.ok && kind.startsWith("text/csv")) return { text, problem: "" };
-    // The page of a proxy says nothing to a reader of ours.
+    // The page of a proxy is no message for our reader.
     if (!response.ok && kind.startsWith("text/plain")) return { text: null, problem: text.trim() };
   } catch (error) {
     if (error instanceof Refused) throw error;
-    // What does not arrive is no answer, as below.
+    // As below.
   }
   return { text: null, problem: NO_ANSWER };
 }

@@ -1,5 +1,5 @@
-// The strip above the depth: how arrival went against completion, in cells that are told apart by
-// their shape. It lies over the chart and is none of Plotly's curves.
+// The strip above the queue depth: arrivals against completions, as cells of different shapes. It lies
+// over the chart and is not one of Plotly's curves.
 import { svgElement } from "../ui/elements.js";
 import { decodeValues } from "./figure.js";
 
@@ -21,7 +21,7 @@ const STRIP_HEIGHT = 10;
 const STRIP_TOP = 4;
 
 /**
- * A flow as the server tells it, with its numbers unpacked; null when there is none.
+ * The server's answer with its numbers unpacked; null if it has none.
  * @param {FlowAnswer} answer @returns {Flow | null}
  */
 export function decodeFlow(answer) {
@@ -35,7 +35,7 @@ export function decodeFlow(answer) {
 }
 
 /**
- * What is said of the step that ends at `at` (epoch seconds); nothing where nothing is known.
+ * The step that ends at `at` (epoch seconds) in words; empty where nothing is known.
  * @param {Flow} flow @param {number} at
  */
 export function flowWords(flow, at) {
@@ -51,8 +51,8 @@ export function flowWords(flow, at) {
 }
 
 /**
- * The cells of flows, from coarse to fine, as [state, from, to] in epoch seconds: where they overlap
- * the finer one counts, and neighbours of one state are one cell.
+ * The cells of flows, from coarse to fine, as [state, from, to] in epoch seconds. Where flows overlap
+ * the finer one counts; neighbours with the same state are one cell.
  * @param {Flow[]} flows
  */
 export function flowCells(flows) {
@@ -65,7 +65,7 @@ export function flowCells(flows) {
     for (let n = 0; n < flow.states.length; n += 1) {
       const to = flow.from + n * flow.step;
       const from = to - flow.step;
-      // The step that ends with the fine flow's first point is the coarse one's.
+      // The step before the fine flow's first point belongs to the coarse one.
       const parts = fine && flow !== fine
         ? [[from, Math.min(to, fine.from)], [Math.max(from, fine.to), to]] : [[from, to]];
       for (const [a, b] of parts) {
@@ -78,7 +78,7 @@ export function flowCells(flows) {
   return cells.filter(([state]) => state !== "-");
 }
 
-/** What the shapes mean, in the words of the strip's reader. @param {HTMLElement} key */
+/** The legend of the shapes. @param {HTMLElement} key */
 function fillKey(key) {
   for (const [state, words] of [["g", "grows"], ["c", "clears"], ["x", "stalls"]]) {
     const [top, bottom] = CELLS[state];

@@ -1,5 +1,5 @@
-// The page's state in its address: the address says what is drawn, always. What a reader typed is
-// read on the server alone; here is read what the page itself has written.
+// The page's state in its address, which always says what is drawn. The server parses what a reader
+// typed; here is parsed only what the page itself has written.
 import { browserZone, isZone } from "../ui/time.js";
 
 /** @import { AskedAddress, Defaults } from "../answers.d.ts" */
@@ -24,7 +24,7 @@ function currentParameters() {
 }
 
 /**
- * What the server made of the address that the document was asked for by; null on other pages.
+ * How the server parsed the address of the document; null on other pages.
  * @returns {AskedAddress | null}
  */
 export function askedAddress() {
@@ -53,13 +53,13 @@ function writtenAddress(defaults, params) {
 }
 
 /**
- * The choices in an address, the zoom, and remarks on what in it could not be taken. `asked` is what
- * the server made of it, if it has.
+ * The choices and the zoom in an address, and remarks on what was not accepted. `asked` is how the
+ * server parsed it, if it did.
  * @param {Defaults} defaults @param {AskedAddress | null} asked @param {URLSearchParams} [params]
  */
 export function readAddress(defaults, asked, params = currentParameters()) {
-  const told = asked ?? writtenAddress(defaults, params);
-  const remarks = [...told.remarks];
+  const given = asked ?? writtenAddress(defaults, params);
+  const remarks = [...given.remarks];
   const quoted = (/** @type {string} */ text) => `'${text.slice(0, 40)}'`;
   let { refresh } = defaults;
   const every = params.get("refresh");
@@ -75,7 +75,7 @@ export function readAddress(defaults, asked, params = currentParameters()) {
     }
   }
   let zone = browserZone();
-  // Grafana has another name for it, and small letters.
+  // Grafana calls it `timezone` and writes it in small letters.
   const name = params.get("tz") ?? params.get("timezone") ?? "";
   if (name.toLowerCase() === "utc") zone = "UTC";
   else if (name && name !== "browser") {
@@ -93,11 +93,11 @@ export function readAddress(defaults, asked, params = currentParameters()) {
   /** @type {Choices} */
   const choices = {
     scale: scale === "log" ? scale : "linear",
-    range: told.range ?? defaults.range, custom: told.custom, refresh, zone,
-    by: told.by ?? "none", step: told.step === null ? null : String(told.step),
+    range: given.range ?? defaults.range, custom: given.custom, refresh, zone,
+    by: given.by ?? "none", step: given.step === null ? null : String(given.step),
   };
   /** @type {number[] | null} */
-  const zoom = told.zoom;
+  const zoom = given.zoom;
   return { choices, zoom, remarks };
 }
 
@@ -107,7 +107,7 @@ function isoText(epochSeconds) {
 }
 
 /**
- * The parameters of `params`, with those of the page as they are drawn.
+ * `params` with the page's own parameters set to what is drawn.
  * @param {Choices} choices @param {number[] | null} zoom @param {URLSearchParams} params
  */
 export function addressOf(choices, zoom, params) {
@@ -129,13 +129,13 @@ export function addressOf(choices, zoom, params) {
   return address;
 }
 
-/** Whether the address says nothing of a range, as that of a link from another page. */
+/** Whether the address names no range, like a link from another page. */
 export function isBareAddress(params = currentParameters()) {
   return !params.has("range") && !params.has("from") && !params.has("to");
 }
 
 /**
- * Whether all that the address says is as the page itself would write it.
+ * Whether the page itself would write the address just so.
  * @param {Choices} choices @param {number[] | null} zoom @param {URLSearchParams} [params]
  */
 export function isWrittenAs(choices, zoom, params = currentParameters()) {
@@ -144,7 +144,7 @@ export function isWrittenAs(choices, zoom, params = currentParameters()) {
 }
 
 /**
- * With `isStep` the reader finds the way back to what was drawn before.
+ * With `isStep`, the browser's Back button leads to what was drawn before.
  * @param {Choices} choices @param {number[] | null} zoom @param {boolean} [isStep]
  */
 export function writeAddress(choices, zoom, isStep = false) {
@@ -157,7 +157,7 @@ export function writeAddress(choices, zoom, isStep = false) {
 }
 
 /**
- * What the server is asked for; of `window` (epoch seconds), where only that is wanted.
+ * The query for the server; for `window` (epoch seconds) alone, if given.
  * @param {Choices} choices @param {number[] | null} window
  */
 export function viewQuery(choices, window) {

@@ -4,7 +4,7 @@ import { counted, sentence } from "../ui/text.js";
 import { chartButton } from "./card.js";
 
 /** @import { Alert, OverviewAnswer } from "../answers.d.ts" */
-/** @import { Surroundings } from "./overview.js" */
+/** @import { PageContext } from "./overview.js" */
 
 /**
  * How many there are, in words.
@@ -20,7 +20,7 @@ export function alertCounts(alerts) {
 }
 
 export class Alerts {
-  /** @param {HTMLElement} root @param {Surroundings} page */
+  /** @param {HTMLElement} root @param {PageContext} page */
   constructor(root, page) {
     this.page = page;
     this.box = named(root, "alerts", HTMLDetailsElement);

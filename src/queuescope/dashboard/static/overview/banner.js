@@ -1,4 +1,4 @@
-// The line below the controls: how old what is drawn is, and what a reader should know of it.
+// The banner below the controls: what is wrong, and what a reader should know about the data.
 import { named } from "../ui/elements.js";
 import { sentence } from "../ui/text.js";
 import { durationText, momentText, offsetSeconds, offsetText } from "../ui/time.js";
@@ -12,7 +12,7 @@ const FUTURE_SECONDS = 60;
 /** @typedef {Pick<Store, "answer" | "problem" | "failingSince" | "serverNow" | "chartNow" | "deviceAhead" | "dataTimes">} Known */
 
 /**
- * What the banner says and in which tone; null: nothing. `remarks` are those on the address.
+ * The text of the banner and its tone; null: no banner. `remarks` are those on the address.
  * @param {Known} known @param {Pick<Choices, "custom" | "zone">} choices @param {string[]} remarks
  */
 export function bannerOf(known, choices, remarks) {
@@ -50,7 +50,7 @@ export function bannerOf(known, choices, remarks) {
 }
 
 /**
- * What a reader should know although nothing is wrong with the data.
+ * What a reader should know even though the data are fine.
  * @param {Known} known @param {Pick<Choices, "custom" | "zone">} choices @param {string[]} remarks
  */
 function noticesOf({ answer, chartNow, deviceAhead }, { custom, zone }, remarks) {
@@ -59,7 +59,7 @@ function noticesOf({ answer, chartNow, deviceAhead }, { custom, zone }, remarks)
   if (custom && custom[1] > chartNow + FUTURE_SECONDS) {
     notices.push("The range ends in the future: it is drawn until now, and goes on.");
   }
-  // One that agrees with Prometheus is right, and the notice tells of the server's.
+  // If it agrees with Prometheus, it is the server's clock that is off, which the notice says.
   const apart = Math.min(Math.abs(deviceAhead), Math.abs(deviceAhead - answer.source.offset));
   if (apart > CLOCK_TOLERANCE_SECONDS) {
     notices.push(
@@ -85,7 +85,7 @@ export class Banner {
   show(banner) {
     this.box.hidden = !banner;
     this.box.dataset.tone = banner?.tone ?? "";
-    // A screen reader speaks what is set anew.
+    // A screen reader speaks the text each time it is set.
     const text = banner?.text ?? "";
     if (this.text.textContent !== text) this.text.textContent = text;
   }

@@ -1,4 +1,4 @@
-// A card: one figure of now, how it changed, and the ways on from it.
+// A card: one present figure, how it changed, and links to more about it.
 import { linkElement, part, textElement } from "../ui/elements.js";
 import { isAnswered, STATE_WORDS } from "../ui/states.js";
 import { capital, sentence } from "../ui/text.js";
@@ -6,15 +6,14 @@ import { ageText } from "../ui/time.js";
 import { floatsOf, sparklinePaths } from "./sparkline.js";
 
 /** @import { Card, Change, State } from "../answers.d.ts" */
-/** @import { Surroundings } from "./overview.js" */
+/** @import { PageContext } from "./overview.js" */
 
 const DIRECTION_SIGNS = { up: "▲", down: "▼", same: "", none: "" };
-// “4 min 18 s” leaves room for the sign beside it.
+// A longer figure is set smaller, to leave room for the badge.
 const LONG_FIGURE = 7;
 
 /**
- * What stands in a card's badge: its state, or that it is beyond its limit, which is more than second
- * best.
+ * The text of a card's badge. That a figure is beyond its limit goes before where it is from.
  * @param {State} state @param {Card | undefined} card
  */
 export function badgeWords(state, card) {
@@ -24,13 +23,13 @@ export function badgeWords(state, card) {
 }
 
 export class CardView {
-  /** @param {HTMLElement} element @param {Surroundings} page */
+  /** @param {HTMLElement} element @param {PageContext} page */
   constructor(element, page) {
     this.element = element;
     this.page = page;
     this.id = element.dataset.kpi ?? "";
     this.about = part(element, ".qs-from", HTMLDetailsElement);
-    this.about.addEventListener("click", () => this.#turnAbout());
+    this.about.addEventListener("click", () => this.#placeAbout());
   }
 
   /** @param {string} selector */
@@ -70,13 +69,13 @@ export class CardView {
   }
 
   /**
-   * Where a figure is from and as of when, and the ways on from it.
+   * The source and time of the figure, and links to more about it.
    * @param {Card | undefined} card @param {string} problem
    */
   #showAbout(card, problem) {
     const list = this.#part(".qs-from ul");
     const said = problem ? [problem] : (card?.details ?? []).map((one) => this.page.words(one));
-    // What can be pressed stays the same element: it may have the focus.
+    // Buttons and links stay the same elements, since one may have the focus.
     const ways = list.querySelector("li.qs-ways") ?? this.#ways(card);
     while (list.firstElementChild && list.firstElementChild !== ways) list.firstElementChild.remove();
     list.prepend(...said.map((text) => textElement("li", text)));
@@ -99,8 +98,8 @@ export class CardView {
     return ways.childElementCount ? ways : null;
   }
 
-  // What opens over the cards stays within them.
-  #turnAbout() {
+  // The popup of the last card in a row opens to the left, so that it stays on the page.
+  #placeAbout() {
     const row = this.element.parentElement;
     const isLast = row !== null && row.getBoundingClientRect().right - this.element.getBoundingClientRect().right < 1;
     this.about.toggleAttribute("data-last", isLast);
@@ -120,7 +119,7 @@ export class CardView {
     if (!card.changes.length && cause) line.append(why);
   }
 
-  /** What is more than a change: how old the figure is, or how the queue moves. @param {Card} card @param {State} state */
+  /** The first line: how old the figure is, or how the queue moves. @param {Card} card @param {State} state */
   #firstWords(card, state) {
     if (state === "stale" && card.asOf) {
       const age = ageText(this.page.now() - card.asOf);

@@ -1,18 +1,18 @@
-// When the page asks anew.
+// When the page refreshes.
 import { durationText } from "../ui/time.js";
 
 export const RETRY_SECONDS = 10;
-// The server renews a view for all who look at it; they must not all ask at once then.
+// The server renews a view for all its viewers; they must not all ask at once then.
 const SPREAD_SECONDS = 0.5;
 
 /**
- * In how many seconds to ask anew; null: not by itself. `refresh` is the interval (0: off), `age` how
- * old what is drawn is; `isAlone` says that our own server did not answer: without it the page is of
- * no use, so it looks for it even with refresh off.
- * @param {{ refresh: number, age: number, isHealthy: boolean, isAlone: boolean }} how
+ * Seconds until the next refresh; null: none. `refresh` is the interval (0: off) and `age` the age of
+ * what is drawn. If our own server did not answer (`isDisconnected`), the page tries again even with
+ * refresh off.
+ * @param {{ refresh: number, age: number, isHealthy: boolean, isDisconnected: boolean }} how
  */
-export function secondsToNext({ refresh, age, isHealthy, isAlone }) {
-  if (isAlone) return RETRY_SECONDS;
+export function secondsToNext({ refresh, age, isHealthy, isDisconnected }) {
+  if (isDisconnected) return RETRY_SECONDS;
   if (!refresh) return null;
   return isHealthy ? Math.max(1, refresh - age) : Math.min(RETRY_SECONDS, refresh);
 }
@@ -29,12 +29,12 @@ export class RefreshClock {
     this.onDue = onDue;
   }
 
-  /** @param {number | null} seconds null: not by itself @param {boolean} isHidden */
+  /** @param {number | null} seconds null: never @param {boolean} isHidden */
   set(seconds, isHidden) {
     this.clear();
     if (seconds === null) return;
     this.#dueAt = performance.now() + (seconds + this.#phase) * 1000;
-    // A hidden tab asks for nothing; it looks at the clock when it is seen again.
+    // A hidden tab does not refresh; it checks the clock when it is shown again.
     if (!isHidden) this.#timer = setTimeout(this.onDue, (seconds + this.#phase) * 1000);
   }
 
@@ -43,7 +43,7 @@ export class RefreshClock {
     this.#dueAt = null;
   }
 
-  /** Nobody looks; when it is due stays known. */
+  /** Stops the timer while the tab is hidden; the due time stays known. */
   rest() {
     clearTimeout(this.#timer);
   }
@@ -52,14 +52,14 @@ export class RefreshClock {
     return this.#dueAt !== null && performance.now() >= this.#dueAt;
   }
 
-  /** In how many seconds; null: not by itself. */
+  /** Seconds until the next refresh; null: none. */
   get left() {
     return this.#dueAt === null ? null : Math.max(0, (this.#dueAt - performance.now()) / 1000);
   }
 }
 
 /**
- * When the page asks anew, in words.
+ * When the page refreshes next, in words.
  * @param {{ isAsking: boolean, isOff: boolean, isHidden: boolean, left: number | null }} how
  */
 export function nextWords({ isAsking, isOff, isHidden, left }) {

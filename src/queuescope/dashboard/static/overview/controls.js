@@ -1,4 +1,4 @@
-// What the reader chooses with: range, breakdown, time zone, refresh.
+// The controls: range, breakdown, time zone, refresh.
 import { closest, named } from "../ui/elements.js";
 import { browserZone, instantOf, offsetSeconds, wallText } from "../ui/time.js";
 import { RANGES } from "./address.js";
@@ -16,7 +16,7 @@ import { RANGES } from "./address.js";
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
 /**
- * An instant as a field for a time shows it, by the reader's clock.
+ * The text of a date field for an instant, in the reader's zone.
  * @param {number} at @param {string} zone
  */
 export function fieldText(at, zone) {
@@ -24,7 +24,7 @@ export function fieldText(at, zone) {
 }
 
 /**
- * The range between two times of a reader's clock, or what is wrong with them.
+ * The range between two date fields, or what is wrong with them.
  * @param {string} fromText @param {string} toText @param {string} zone @param {number} now
  */
 export function customRange(fromText, toText, zone, now) {
@@ -60,13 +60,13 @@ export class Controls {
     return [...this.ranges.querySelectorAll("button")];
   }
 
-  /** @param {Choices} choices @param {string} zoom the part that is shown, in words */
+  /** @param {Choices} choices @param {string} zoom the zoomed window, in words */
   show(choices, zoom) {
     this.#zone = choices.zone;
     const isOther = choices.custom !== null || !RANGES.includes(choices.range);
     for (const button of this.#buttons) {
       const isOn = button.dataset.range === (isOther ? "custom" : choices.range);
-      // A range that has no button of its own stands on the last one.
+      // A range without a button of its own is shown on the last one.
       if (button.dataset.range === "custom") {
         button.textContent = isOther && !choices.custom ? `Custom: ${choices.range}` : "Custom";
       }
@@ -80,12 +80,12 @@ export class Controls {
     if (zoom) named(this.root, "zoom-text").textContent = zoom;
   }
 
-  /** The reader has asked for the newest. @param {boolean} on */
+  /** Whether a refresh that the reader asked for is under way. @param {boolean} on */
   turning(on) {
     this.now.classList.toggle("qs-turning", on);
   }
 
-  /** Finer points are on their way. @param {boolean} on */
+  /** Whether finer points are being loaded. @param {boolean} on */
   loadingZoom(on) {
     this.zoom.classList.toggle("qs-loading", on);
   }

@@ -1,15 +1,15 @@
-// The failures of the last day: the biggest groups and the last single ones. Their texts come from
-// jobs and are set as text.
+// The failures of the last day: the largest groups and the latest single jobs. Their messages come
+// from jobs and are set as text.
 import { named, part, textElement } from "../ui/elements.js";
 import { isAway } from "../ui/states.js";
 import { capital, counted, sentence } from "../ui/text.js";
 import { ageText } from "../ui/time.js";
 
 /** @import { FailedJob, FailureGroup, FailuresAnswer, State } from "../answers.d.ts" */
-/** @import { Surroundings } from "./overview.js" */
+/** @import { PageContext } from "./overview.js" */
 
 export class Failures {
-  /** @param {HTMLElement} section @param {Surroundings} page */
+  /** @param {HTMLElement} section @param {PageContext} page */
   constructor(section, page) {
     this.section = section;
     this.page = page;

@@ -1,5 +1,4 @@
-// What is going on now, above the charts and below them: the verdict, the cards, alerts, sources and
-// failures.
+// The present, above and below the charts: verdict, cards, alerts, sources and failures.
 import { askJson, NO_ANSWER, Refused } from "../ui/request.js";
 import { Alerts } from "./alerts.js";
 import { CardView } from "./card.js";
@@ -10,13 +9,13 @@ import { Verdict } from "./verdict.js";
 /** @import { OverviewAnswer, Sentence } from "../answers.d.ts" */
 /** @import { Refusal } from "../ui/refusal.js" */
 /**
- * What the parts of the overview know of the page: `base` stands before addresses, `now` is by the
- * clock of the charts, `moment` and `words` write instants in the reader's zone, `reveal` shows the
+ * What the parts of the overview use of the page: `base` goes before addresses, `now` is the time of
+ * the charts, `moment` and `words` write instants in the reader's zone, and `reveal` scrolls to the
  * chart of a panel.
  * @typedef {{
  *   base: string, now: () => number, moment: (at: number) => string,
  *   words: (sentence: Sentence, moment?: (at: number) => string) => string, reveal: (panel: string) => void,
- * }} Surroundings
+ * }} PageContext
  */
 
 const ANSWER_SECONDS = 20;
@@ -24,13 +23,13 @@ const ANSWER_SECONDS = 20;
 export class Overview {
   /** @type {OverviewAnswer | null} */
   content = null;
-  /** Why our own server did not answer last. */
+  /** Why our own server did not answer the last question; empty if it did. */
   problem = "";
   /** @type {AbortController | null} */
   #asking = null;
 
   /**
-   * @param {HTMLElement} root @param {Surroundings} page
+   * @param {HTMLElement} root @param {PageContext} page
    * @param {{ onShown: () => void, onRefused: (refusal: Refusal) => void }} events
    */
   constructor(root, page, events) {
@@ -42,7 +41,7 @@ export class Overview {
     this.parts = this.hasCards ? [new Verdict(root, page), new Alerts(root, page), new Sources(root, page)] : [];
     const failures = root.querySelector('[data-qs="failures"]');
     this.failures = failures instanceof HTMLElement ? new Failures(failures, page) : null;
-    closeInTurn(root);
+    keepOnePopup(root);
   }
 
   /** @param {number} maxAge how old the answer may be, in seconds */
@@ -75,8 +74,8 @@ export class Overview {
   }
 }
 
-/** Of what can be opened one is open, until a click elsewhere or Escape. @param {HTMLElement} root */
-function closeInTurn(root) {
+/** At most one popup is open, until a click elsewhere or Escape. @param {HTMLElement} root */
+function keepOnePopup(root) {
   const open = () => /** @type {HTMLDetailsElement[]} */ ([...root.querySelectorAll(".qs-pop[open]")]);
   root.addEventListener("click", (event) => {
     for (const one of open()) {

@@ -1,4 +1,4 @@
-// The page: what the reader has chosen, the charts and the overview, kept together.
+// The page: connects the reader's choices, the answers, the charts and the overview.
 import { Chart } from "../charts/chart.js";
 import { allAlerts, chartMarks, marksNote } from "../charts/marks.js";
 import { named } from "../ui/elements.js";
@@ -30,14 +30,14 @@ export class Page {
   choices;
   /** @type {number[] | null} the part of the view that is shown, in epoch seconds */
   zoom = null;
-  /** @type {string[]} on what in the address could not be taken */
+  /** @type {string[]} on what in the address was not accepted */
   remarks = [];
-  /** @type {HTMLElement | null} what stands in its place for who may not look */
+  /** @type {HTMLElement | null} the page that replaces it for a reader who may not look */
   refusal = null;
   #isRunning = false;
   #isPrinting = false;
   #theme = "";
-  /** Counts what is none of the reader's zooms any more. */
+  /** Goes up whenever the reader's zooms no longer apply. */
   #axes = 0;
   #search = "";
   #home = "";
@@ -109,7 +109,7 @@ export class Page {
 
   // ---- life
 
-  /** The page stands at this address now, be it opened, or come back to from another page. */
+  /** The page was opened, or returned to from another page, at the present address. */
   enter() {
     this.#home = location.pathname;
     if (location.search !== this.#search && !isBareAddress()) this.#follow();
@@ -117,7 +117,7 @@ export class Page {
   }
 
   /**
-   * Resolves once the first answer, where one has to be asked for, has been taken in.
+   * Resolves once there is a first answer.
    * @param {(ViewAnswer & { serverNow: number }) | null} [inline] what came with the document
    */
   async start(inline = null) {
@@ -138,7 +138,7 @@ export class Page {
     this.clock.rest();
   }
 
-  /** Resolves when what was shown last stands in all charts. */
+  /** Resolves when all charts are drawn. */
   drawn() {
     return Promise.all(this.charts.map((chart) => chart.drawn));
   }
@@ -155,7 +155,7 @@ export class Page {
     for (const chart of this.charts) chart.showState();
   }
 
-  // Who may not look any more keeps nothing of it on screen.
+  // A reader who may no longer look keeps nothing on screen.
   #refuse(/** @type {Refusal} */ refusal) {
     if (this.refusal) return;
     this.stop();
@@ -168,7 +168,7 @@ export class Page {
 
   // ---- the address
 
-  /** The choices are what the address says. @param {AskedAddress | null} [asked] */
+  /** Takes the choices from the address. @param {AskedAddress | null} [asked] */
   #takeAddress(asked = null) {
     const { choices, zoom, remarks } = readAddress(this.defaults, asked);
     this.choices = choices;
@@ -179,7 +179,7 @@ export class Page {
     return choices;
   }
 
-  /** @param {boolean} [isStep] the reader finds the way back to what was drawn before */
+  /** @param {boolean} [isStep] the browser's Back button leads to what was drawn before */
   #write(isStep = false) {
     writeAddress(this.choices, this.zoom, isStep);
     this.#search = location.search;
@@ -222,7 +222,7 @@ export class Page {
 
   #showView() {
     this.#askingFine?.abort();
-    // What the reader did to the axes of a chart was done to those of another view.
+    // The reader's zooms were those of another view.
     this.#axes += 1;
     this.#showControls();
     if (!this.store.recall(this.#key, this.#maxAge)) {
@@ -279,7 +279,7 @@ export class Page {
 
   // ---- asking
 
-  /** What the server is asked for. */
+  /** The query for the view. */
   get #key() {
     return viewQuery(this.choices, null);
   }
@@ -290,7 +290,7 @@ export class Page {
   }
 
   /**
-   * `isQuiet` keeps what is on screen as it is until the answer is there; `isNow` asks for the newest.
+   * `isQuiet` leaves the screen as it is until the answer is there; `isNow` asks for the newest data.
    * @param {{ isQuiet?: boolean, isNow?: boolean }} [how]
    */
   async load({ isQuiet = false, isNow = false } = {}) {
@@ -304,7 +304,7 @@ export class Page {
     this.#showStatus();
     this.overview.load(maxAge);
     try {
-      // The interval lets the server have the next answer ready when it is asked for.
+      // The interval lets the server prepare the next answer in time.
       const query = `${key}&refresh=${this.choices.refresh || "off"}`;
       const answer = await this.store.ask(query, maxAge, asking.signal);
       if (this.#asking !== asking) return;
@@ -338,7 +338,7 @@ export class Page {
   async #loadFine(isNow = false) {
     const { zoom } = this;
     if (!zoom || !this.store.answer) return;
-    // Half a window on each side, so that a short pan finds its points.
+    // Half a window more on each side, so that a short pan finds points.
     const half = (zoom[1] - zoom[0]) / 2;
     const window = [zoom[0] - half, zoom[1] + half];
     this.#askingFine?.abort();
@@ -351,7 +351,7 @@ export class Page {
       this.#draw();
     } catch (error) {
       if (error instanceof Refused) this.#refuse(error.refusal);
-      // The coarser points stay; the next refresh tries again.
+      // The coarser points stay until the next refresh.
       else if (!asking.signal.aborted) console.warn("no finer points:", error);
     } finally {
       if (this.#askingFine === asking) {
@@ -361,11 +361,10 @@ export class Page {
     }
   }
 
-  // After the charts are there; without a chart of what waits there is none to show them.
+  // Asked for only once the charts are drawn.
   async #loadFlows() {
     await this.drawn();
     const { answer, fine } = this.store;
-    if (!answer?.panels.some(({ role }) => role === "depth")) return;
     const wanted = this.choices.by === "none" ? [answer, fine].filter((one) => one !== null) : [];
     const number = this.#wantedFlows += 1;
     const flows = await this.store.flows(wanted);
@@ -379,7 +378,7 @@ export class Page {
   #schedule() {
     const { store, choices } = this;
     const seconds = this.#isRunning ? secondsToNext({
-      refresh: choices.refresh, age: store.age, isHealthy: store.isHealthy, isAlone: store.problem !== "",
+      refresh: choices.refresh, age: store.age, isHealthy: store.isHealthy, isDisconnected: store.problem !== "",
     }) : null;
     this.clock.set(seconds, document.hidden);
     this.#showStatus();
@@ -425,7 +424,7 @@ export class Page {
     this.#loadFlows();
   }
 
-  /** Operators' acts on all charts, and each alert on its own where it began. */
+  /** Operations are marked on all charts, each alert on the chart of its panel. */
   #showMarks() {
     const { content } = this.overview;
     const recorded = this.store.answer?.alerts ?? { list: [], more: 0 };
@@ -437,7 +436,7 @@ export class Page {
     }
   }
 
-  // What a card says of what a chart shows stands on the chart, too.
+  // A chart ends with the figure of its card.
   #showLive() {
     const cards = this.overview.problem ? [] : this.overview.content?.kpis ?? [];
     for (const chart of this.charts) {
@@ -529,7 +528,7 @@ export class Page {
     });
     window.addEventListener("online", () => this.#isRunning && this.load({ isQuiet: true }));
     window.addEventListener("popstate", () => {
-      // Another page of the application takes its own addresses.
+      // Other pages of the application handle their own addresses.
       if (this.root.isConnected && location.pathname === this.#home) this.#follow();
     });
   }

@@ -1,12 +1,12 @@
-// The page on paper: light, with the charts as wide as the paper.
+// The printed page: light, with the charts as wide as the paper.
 import { viewEnd } from "../charts/live_end.js";
 import { durationText, offsetText, wallText } from "../ui/time.js";
 
 /** @import { View } from "../answers.d.ts" */
 
 /**
- * Calls `print` with what the charts are drawn for: "paper" where its width is not known yet, "sheet"
- * where the page is laid out for it, null for the screen again.
+ * Calls `print` with what the charts are to be drawn for: "paper" while its width is not known,
+ * "sheet" once the page is laid out for it, null for the screen again.
  * @param {(where: "paper" | "sheet" | null) => void} print
  */
 export function followPrinting(print) {
@@ -17,7 +17,7 @@ export function followPrinting(print) {
 }
 
 /**
- * What a sheet says of itself, as it has no controls: of when it is, in which zone, and how old.
+ * What a sheet shows in place of the controls: its range, its time zone, and the age of its data.
  * @param {{
  *   view: View, zoom: number[] | null, zone: string, offset: number, stepWords: string,
  *   asOf: number | null, now: number,

@@ -1,13 +1,13 @@
-// What the page rests on; each source fails by itself.
+// The data sources of the page and their states; each can fail on its own.
 import { named, part, textElement } from "../ui/elements.js";
 import { capital, counted, sentence } from "../ui/text.js";
 import { ageText } from "../ui/time.js";
 
 /** @import { OverviewAnswer, Source } from "../answers.d.ts" */
-/** @import { Surroundings } from "./overview.js" */
+/** @import { PageContext } from "./overview.js" */
 
 export class Sources {
-  /** @param {HTMLElement} root @param {Surroundings} page */
+  /** @param {HTMLElement} root @param {PageContext} page */
   constructor(root, page) {
     this.page = page;
     this.box = named(root, "sources");
@@ -41,7 +41,7 @@ export class Sources {
       said.push(`As of ${this.page.moment(source.asOf)}${old}.`);
     }
     if (source.kind && source.state !== "fresh") said.push(`Kind: ${source.kind}.`);
-    if (source.tells.length) said.push(`It tells ${source.tells.join(", ")}.`);
+    if (source.tells.length) said.push(`Source of: ${source.tells.join(", ")}.`);
     item.append(
       textElement("strong", `${source.title}: ${state}`),
       ...said.map((text) => textElement("span", text, "qs-muted")),

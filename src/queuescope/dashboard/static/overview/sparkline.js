@@ -9,7 +9,7 @@ export function floatsOf(base64) {
 }
 
 /**
- * The paths of the line and of the area below it, in a box of 100 by 28. Gaps stay gaps.
+ * The SVG paths of the line and of the area below it, in a box of 100 by 28. Gaps stay gaps.
  * @param {number[]} values
  */
 export function sparklinePaths(values) {

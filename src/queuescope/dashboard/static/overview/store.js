@@ -1,4 +1,4 @@
-// The server's answers to what the page shows: the newest, and those of before, to come back to.
+// The server's answers: the one that is drawn, and recent ones to come back to.
 import { BoundedMap } from "../ui/bounded_map.js";
 import { askJson } from "../ui/request.js";
 import { isAway } from "../ui/states.js";
@@ -11,7 +11,7 @@ const ANSWER_SECONDS = 20;
 const MOST_ANSWERS = 12;
 const MOST_FLOWS = 16;
 const FLOW_KEPT_SECONDS = 300;
-// Tells this page from others that look at the same, so that viewers can be counted.
+// Identifies this page, so that the server can count viewers.
 const PAGE = Math.random().toString(36).slice(2, 14);
 
 export class Store {
@@ -19,7 +19,7 @@ export class Store {
   answer = null;
   /** @type {KeptAnswer | null} the same at a finer step, for a part of its time */
   fine = null;
-  /** Why our own server did not answer last. */
+  /** Why our own server did not answer the last question; empty if it did. */
   problem = "";
   /** @type {number | null} when it was last tried in vain, by the server's clock */
   triedAt = null;
@@ -27,7 +27,7 @@ export class Store {
   failingSince = null;
   /** How far this device's clock is ahead of the server's, in seconds. */
   deviceAhead = 0;
-  /** What `answer` answers. */
+  /** The query of `answer`. */
   #key = "";
   /** @type {BoundedMap<string, KeptAnswer>} by what was asked for */
   #answers = new BoundedMap(MOST_ANSWERS);
@@ -60,7 +60,7 @@ export class Store {
   }
 
   /**
-   * What came with the document, which tells the server's time itself, as the answer to `key`.
+   * Takes the answer that came with the document. It carries the server's time itself.
    * @param {string} key @param {ViewAnswer & { serverNow: number }} content
    */
   takeInline(key, content) {
@@ -78,7 +78,7 @@ export class Store {
   }
 
   /**
-   * What was answered to `key` not longer than `maxAge` seconds ago, where all was well.
+   * Goes back to the answer to `key`, if it is healthy and at most `maxAge` seconds old.
    * @param {string} key @param {number} maxAge
    */
   recall(key, maxAge) {
@@ -90,7 +90,7 @@ export class Store {
   }
 
   /**
-   * No answer to `key` from our own server. What is drawn must not pass for what was asked for.
+   * Our own server gave no answer to `key`. What is drawn must not pass for that answer.
    * @param {string} key @param {string} problem
    * @param {boolean} isAnswer the server said so in words
    */
@@ -109,7 +109,7 @@ export class Store {
     }
   }
 
-  /** Nothing that a reader may not see any more is left. */
+  /** Drops everything, once the reader may no longer see it. */
   clear() {
     this.answer = this.fine = null;
     this.#answers.clear();
@@ -130,12 +130,12 @@ export class Store {
     return this.serverNow + (this.answer?.source.offset ?? 0);
   }
 
-  /** How old what is drawn is, in seconds. */
+  /** The age of what is drawn, in seconds. */
   get age() {
     return this.answer ? Math.max(0, this.serverNow - this.answer.takenAt) : 0;
   }
 
-  /** As of when each panel is that has data. */
+  /** The as-of times of the panels that have data. */
   get dataTimes() {
     return (this.answer?.panels ?? []).flatMap(({ asOf }) => (asOf ? [asOf] : []));
   }
@@ -151,8 +151,8 @@ export class Store {
   }
 
   /**
-   * How arrival went against completion over the time of each answer, as far as that is known: asked
-   * for again when a step has passed.
+   * Arrivals against completions over the time of each answer; null where they are not known. They
+   * are asked for again when a step has passed.
    * @param {KeptAnswer[]} answers
    */
   async flows(answers) {
@@ -172,7 +172,7 @@ export class Store {
       this.#flows.set(key, flow);
       return flow;
     } catch {
-      // The chart stands without; the next refresh asks again.
+      // The chart does without it; the next refresh asks again.
       return known;
     }
   }
@@ -194,7 +194,7 @@ function isHealthy(answer) {
 }
 
 /**
- * The page of another view, of which nothing is known.
+ * The same panels without data, for a view of which nothing is known.
  * @param {KeptAnswer} answer @param {string} cause @returns {KeptAnswer}
  */
 function emptied(answer, cause) {

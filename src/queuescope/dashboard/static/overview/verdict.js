@@ -1,11 +1,11 @@
-// How it stands: the verdict with its reasons, and what is to be expected of the queue.
+// The health verdict with its reasons, and the forecast of the queue.
 import { named, part, textElement } from "../ui/elements.js";
 
 /** @import { Finding, OverviewAnswer } from "../answers.d.ts" */
-/** @import { Surroundings } from "./overview.js" */
+/** @import { PageContext } from "./overview.js" */
 
 export class Verdict {
-  /** @param {HTMLElement} root @param {Surroundings} page */
+  /** @param {HTMLElement} root @param {PageContext} page */
   constructor(root, page) {
     this.page = page;
     this.box = named(root, "verdict");
@@ -37,7 +37,7 @@ export class Verdict {
     const { outlook } = this;
     outlook.dataset.drain = drain ? drain.state : "unknown";
     outlook.textContent = drain ? drain.words : "";
-    // As many lines as the reason leaves of the box, which keeps its size.
+    // The box has a fixed size: the outlook gets the lines that the reason leaves.
     outlook.hidden = false;
     const box = /** @type {HTMLElement} */ (outlook.parentElement);
     const reason = /** @type {HTMLElement} */ (box.firstElementChild);
@@ -48,7 +48,7 @@ export class Verdict {
   }
 
   /**
-   * The rules look at a quarter of an hour: its seconds would say more than is known.
+   * The rules look at a quarter of an hour, so times are shown without seconds.
    * @param {Pick<Finding, "reason">} finding
    */
   #because(finding) {

@@ -1,5 +1,5 @@
 /**
- * A map that keeps the entries used last, and no more than `limit` of them.
+ * A map that keeps the `limit` entries that were used last.
  * @template K, V
  */
 export class BoundedMap {

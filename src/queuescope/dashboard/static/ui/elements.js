@@ -1,7 +1,7 @@
-// Elements of the page: found, and made of text that is never taken for HTML.
+// Finds elements and makes new ones; text is never parsed as HTML.
 
 /**
- * The element of `root` that must be there.
+ * The element below `root` that `selector` finds; an error if there is none of that type.
  * @template {Element} [T=HTMLElement]
  * @param {ParentNode} root @param {string} selector @param {{ new (): T }} [type]
  * @returns {T}
@@ -13,7 +13,7 @@ export function part(root, selector, type) {
 }
 
 /**
- * The element that the page's HTML names with `data-qs`.
+ * The element with that name in `data-qs`.
  * @template {Element} [T=HTMLElement]
  * @param {ParentNode} root @param {string} name @param {{ new (): T }} [type]
  * @returns {T}
@@ -51,7 +51,7 @@ export function linkElement(path, words) {
 }
 
 /**
- * What an event happened in, where that matches `selector`.
+ * The closest element around an event's target that matches `selector`.
  * @param {Event} event @param {string} selector
  */
 export function closest(event, selector) {

@@ -1,12 +1,11 @@
-// A part of a page that Python describes as HTML, in which all foreign text is escaped already
-// (dashboard/ui/widgets.py), with its buttons and boxes to tick.
+// Shows a part of a page that Python sends as HTML, with foreign text escaped already
+// (dashboard/ui/widgets.py), and reports its buttons and checkboxes.
 import { closest } from "./elements.js";
 import { patchChildren } from "./patch.js";
 
 /**
- * What is known of a part of a page: its HTML, the boxes that were there before, and how its ticks
- * are told to the server.
- * @typedef {{ html: string, boxes: WeakSet<HTMLInputElement>, tellTicks: () => void }} Sheet
+ * One part of a page: its HTML, the checkboxes that it had before, and how it reports them.
+ * @typedef {{ html: string, boxes: WeakSet<HTMLInputElement>, reportTicks: () => void }} Sheet
  */
 
 /** @type {WeakMap<Element, Sheet>} */
@@ -22,27 +21,27 @@ function liveElements() {
 }
 
 /**
- * A job may stand in several tables of a page: it is ticked in all of them, or in none.
+ * A job that is in several tables of a page is checked in all of them, or in none.
  * @param {HTMLInputElement} box
  */
 function tickTwins(box) {
   const isTwin = (/** @type {HTMLInputElement} */ other) => other.dataset.value === box.dataset.value;
   const elements = liveElements().filter((element) => boxesOf(element).some(isTwin));
   for (const twin of elements.flatMap(boxesOf).filter(isTwin)) twin.checked = box.checked;
-  tellInTurn(elements);
+  reportInTurn(elements);
 }
 
 /**
- * What is told in one turn goes to the server as news of one part of the page alone.
+ * One part in each turn: Streamlit takes what is reported in one turn for one part alone.
  * @param {Element[]} elements
  */
-function tellInTurn([first, ...others]) {
-  sheets.get(first)?.tellTicks();
-  if (others.length) setTimeout(() => tellInTurn(others));
+function reportInTurn([first, ...others]) {
+  sheets.get(first)?.reportTicks();
+  if (others.length) setTimeout(() => reportInTurn(others));
 }
 
 /**
- * Boxes that have just come onto the page are as their twins that stood there before.
+ * New checkboxes are checked as those of the same job that were on the page before.
  * @param {Element} element @param {Sheet} sheet
  */
 function followTwins(element, sheet) {
@@ -58,11 +57,11 @@ function followTwins(element, sheet) {
     changed ||= box.checked !== wanted;
     box.checked = wanted;
   }
-  if (changed) setTimeout(sheet.tellTicks);
+  if (changed) setTimeout(sheet.reportTicks);
 }
 
 /**
- * The mount of Streamlit's component.
+ * Mounts Streamlit's component.
  * @param {{
  *   parentElement: HTMLElement, data: { html: string },
  *   setStateValue: (name: string, value: unknown) => void,
@@ -72,12 +71,12 @@ function followTwins(element, sheet) {
 export function showLive({ parentElement, data, setStateValue, setTriggerValue }) {
   const element = parentElement.querySelector(".qs-live");
   if (!(element instanceof HTMLElement)) return;
-  const tellTicks = () => {
+  const reportTicks = () => {
     const ticked = boxesOf(element).filter((box) => box.checked).map((box) => box.dataset.value);
     setStateValue("ticked", [...new Set(ticked)]);
   };
-  const sheet = sheets.get(element) ?? { html: "", boxes: new WeakSet(), tellTicks };
-  sheet.tellTicks = tellTicks;
+  const sheet = sheets.get(element) ?? { html: "", boxes: new WeakSet(), reportTicks };
+  sheet.reportTicks = reportTicks;
   sheets.set(element, sheet);
   if (sheet.html !== data.html) {
     const wanted = document.createElement("template");

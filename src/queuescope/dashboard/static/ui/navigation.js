@@ -1,7 +1,7 @@
 import { closest } from "./elements.js";
 
 /**
- * Another page of the running application needs no new document; one with a query does.
+ * Opens other pages of the running application without a new document, unless they have a query.
  * @param {HTMLElement} root
  */
 export function followLinks(root) {

@@ -1,9 +1,9 @@
-// Elements become what is wanted of them in place: who is about to press a button, has opened
-// something or scrolled a table finds the very same nodes after a refresh.
+// Updates elements in place, so that focus, scroll position and what the reader has opened survive a
+// refresh.
 
 const KEYS = ["key", "value"];
 
-/** What an element is known by, if it is. @param {Node} node */
+/** The key of an element that has one. @param {Node} node */
 function keyOf(node) {
   if (!(node instanceof HTMLElement || node instanceof SVGElement)) return null;
   const name = KEYS.find((one) => node.dataset[one] !== undefined);
@@ -17,7 +17,7 @@ function patch(old, wanted) {
     return;
   }
   for (const { name } of [...old.attributes]) {
-    // What the reader has opened or ticked is the reader's.
+    // The reader decides what is open.
     if (!wanted.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }
   for (const { name, value } of wanted.attributes) {

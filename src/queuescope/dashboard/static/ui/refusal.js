@@ -1,4 +1,4 @@
-// What stands in the page's place for who may not look, or may not look any more.
+// The page for a reader who may not look, or may no longer look.
 import { textElement } from "./elements.js";
 import { currentTheme } from "./theme.js";
 
@@ -8,8 +8,8 @@ const LOG_IN_AGAIN = { words: "Your login has expired; log in again.", login: tr
 /** @typedef {{ words: string, login: boolean }} Refusal */
 
 /**
- * How an answer refuses its reader: our own, or that of a proxy before us which wants a login.
- * `null` for every other answer.
+ * The refusal in an answer of our server, or of a proxy in front of it that wants a login; null for
+ * every other answer.
  * @param {Response} response @returns {Promise<Refusal | null>}
  */
 export async function refusalOf(response) {
@@ -20,8 +20,8 @@ export async function refusalOf(response) {
 }
 
 /**
- * The page that says so. It looks whether its reader is let in again, as after a login in another
- * tab, and starts anew then. `path` is what the page asks the server for.
+ * The page itself. It asks for `path` now and then, and reloads once the reader is admitted, as after
+ * a login in another tab.
  * @param {Refusal} refusal @param {string} path
  */
 export function refusalPage({ words, login }, path) {

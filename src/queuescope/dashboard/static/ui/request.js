@@ -1,4 +1,4 @@
-// Questions to our own server.
+// Requests to our own server.
 import { refusalOf } from "./refusal.js";
 
 /** @import { Refusal } from "./refusal.js" */
@@ -14,11 +14,11 @@ export class Refused extends Error {
   }
 }
 
-/** The server answered in words that it does not give what was asked for. */
+/** The server answered that it cannot give this, and why. */
 export class Declined extends Error {}
 
 /**
- * The server's answer, whatever it is, or `Refused`; every other failure to answer is an error, too.
+ * The server's answer, whatever its status. Raises `Refused`, or what `fetch` raises.
  * @param {string} path
  * @param {{ accept: string, seconds: number, signal?: AbortSignal }} options
  */
@@ -26,7 +26,7 @@ export async function ask(path, { accept, seconds, signal }) {
   const limit = AbortSignal.timeout(seconds * 1000);
   const response = await fetch(path, {
     signal: signal ? AbortSignal.any([signal, limit]) : limit, headers: { accept },
-    // A proxy before us may send who has to log in to another page.
+    // A proxy in front of us may redirect to its login.
     redirect: "manual",
   });
   const refusal = await refusalOf(response);
@@ -35,7 +35,7 @@ export async function ask(path, { accept, seconds, signal }) {
 }
 
 /**
- * The content of an answer in JSON, and by the server's clock when it was sent, where it says so.
+ * The content of a JSON answer, and the server's time when it was sent, 0 if it does not say.
  * @param {string} path @param {{ seconds: number, signal?: AbortSignal }} options
  */
 export async function askJson(path, options) {

@@ -1,4 +1,4 @@
-// The states of what is shown, and what each of them says.
+// The states of panels and cards, and their texts.
 import { sentence } from "./text.js";
 
 /** @import { Panel, State } from "../answers.d.ts" */
@@ -35,9 +35,9 @@ export function isAway(state) {
 }
 
 /**
- * What a chart says: in its place (`title` and `text`), or in a line below it (`text` alone).
+ * The message of a chart: with a `title` in place of the curves, without one in a line below them.
  * @param {Pick<Panel, "state" | "cause" | "warnings">} panel
- * @param {boolean} isUnmeasured it is said above all charts that nothing is measured here
+ * @param {boolean} isUnmeasured a notice above the charts already says that nothing is measured here
  */
 export function chartMessage({ state, cause, warnings }, isUnmeasured) {
   const remarks = warnings.join(" ");

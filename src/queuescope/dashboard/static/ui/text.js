@@ -1,4 +1,4 @@
-// Sentences of parts that come from elsewhere.
+// Small changes to texts.
 
 /** @param {string} text */
 export function sentence(text) {
@@ -19,7 +19,7 @@ export function counted(count, noun) {
 }
 
 /**
- * What the server escaped for Plotly, which takes its own HTML for names.
+ * Undoes the escaping that the server does for Plotly, which reads names as HTML.
  * @param {string} name
  */
 export function plainText(name) {

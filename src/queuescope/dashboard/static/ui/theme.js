@@ -1,5 +1,5 @@
 /**
- * Streamlit's own theme once it is there; until then its stored choice, or the system's.
+ * Streamlit's theme once it is running; until then the stored choice, or the system's.
  * @param {Element} root
  */
 export function currentTheme(root) {
@@ -9,7 +9,7 @@ export function currentTheme(root) {
 }
 
 /**
- * Whether a colour (#rgb, #rrggbb or rgb(…)) is that of a dark or a light page; null for no colour.
+ * The theme of a background colour (#rgb, #rrggbb or rgb(…)); null for what is no colour.
  * @param {string} colour
  */
 export function themeOf(colour) {

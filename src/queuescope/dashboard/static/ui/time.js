@@ -1,5 +1,5 @@
 // Instants and durations as text. A chart is drawn with one fixed offset, that of its last instant,
-// so that a change of the clocks neither doubles nor drops an hour; the axis names the offset.
+// so that a change to or from summer time neither doubles nor drops an hour; the axis shows the offset.
 import { BoundedMap } from "./bounded_map.js";
 
 /** @type {BoundedMap<string, Intl.DateTimeFormat>} */
@@ -20,7 +20,7 @@ function zoneFormat(zone) {
 }
 
 /**
- * How far a zone's clocks are ahead of UTC at an instant.
+ * The offset of a zone from UTC at an instant.
  * @param {string} zone @param {number} epochSeconds
  */
 export function offsetSeconds(zone, epochSeconds) {
@@ -57,7 +57,7 @@ export function offsetText(seconds) {
 }
 
 /**
- * The naive text that Plotly shows literally.
+ * A local time without its zone, which Plotly shows as it is.
  * @param {number} epochSeconds @param {number} offset
  */
 export function wallText(epochSeconds, offset) {
@@ -65,7 +65,7 @@ export function wallText(epochSeconds, offset) {
 }
 
 /**
- * And back: what Plotly gives as an axis range, to epoch seconds.
+ * The instant of such a text, as in Plotly's axis ranges.
  * @param {string} wall @param {number} offset
  */
 export function epochOf(wall, offset) {
@@ -74,19 +74,19 @@ export function epochOf(wall, offset) {
 }
 
 /**
- * The instant that a reader's clock shows as `text`; NaN for what is no time.
+ * The instant of a local time in a zone; NaN for what is no time.
  * @param {string} text @param {string} zone
  */
 export function instantOf(text, zone) {
   const guess = epochOf(text, 0);
   if (!Number.isFinite(guess)) return NaN;
-  // The offset of the guess may be that of before or after a change of the clocks.
+  // The zone's offset may have changed between the guess and the instant.
   const first = guess - offsetSeconds(zone, guess);
   return guess - offsetSeconds(zone, first);
 }
 
 /**
- * A moment for a reader: the time alone when it is today, else with its date.
+ * A time in the reader's zone, with the date unless it is today.
  * @param {number} epochSeconds @param {string} zone @param {number} nowSeconds
  */
 export function momentText(epochSeconds, zone, nowSeconds) {
@@ -96,7 +96,7 @@ export function momentText(epochSeconds, zone, nowSeconds) {
 }
 
 /**
- * An age that counts up: the older, the coarser.
+ * An age: the older, the coarser.
  * @param {number} seconds
  */
 export function ageText(seconds) {

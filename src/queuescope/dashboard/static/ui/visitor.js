@@ -1,4 +1,4 @@
-// The card that says who looks closes like every other: by a click elsewhere, and by Escape.
+// The card of the signed-in user closes by a click elsewhere, and by Escape.
 
 /** @param {EventTarget | null} [outside] */
 function closeVisitor(outside) {
