@@ -27,7 +27,7 @@ REFRESH_SECONDS = 10
 _SPREAD_SECONDS = 0.5
 _PAGE = f"/?range=24h&refresh={REFRESH_SECONDS}"
 _VIEW = f"/queuescope/view?range=24h&refresh={REFRESH_SECONDS}&age={REFRESH_SECONDS}"
-_STANDING = f"/queuescope/standing?age={REFRESH_SECONDS}"
+_STANDING = f"/queuescope/overview?age={REFRESH_SECONDS}"
 _TARGET_MS = 250
 _UPSTREAM_TARGET = 1.05
 _READ_AHEAD_SECONDS = 10.0

@@ -185,18 +185,18 @@ def test_who_follows_the_quickstart_has_a_page_on_which_everything_is_alive(
         logs,
     )
     assert set(view) == set(_PANELS)
-    standing = _once(
-        lambda: _asked(f"{url}/standing?age=1"),
+    overview = _once(
+        lambda: _asked(f"{url}/overview?age=1"),
         lambda found: (
             {card["state"] for card in found["kpis"]} == {"fresh"}
             and {source["state"] for source in found["sources"]} == {"fresh"}
         ),
         logs,
     )
-    shown = {card["id"]: card["words"] for card in standing["kpis"]}
+    shown = {card["id"]: card["words"] for card in overview["kpis"]}
     assert shown["active_workers"] == "1 of 1"
     assert shown["success_rate"] == "100.0 %"
-    assert {source["id"] for source in standing["sources"]} == {
+    assert {source["id"] for source in overview["sources"]} == {
         *("prometheus", "broker", "job_history", "audit")
     }
     with urllib.request.urlopen(f"{url}/jobs.csv", timeout=60) as answer:  # noqa: S310 - ours

@@ -151,10 +151,10 @@ def test_a_server_whose_clock_is_off_tells_the_times_of_jobs_and_acts_by_the_bro
         expect(kpi).to_contain_text("95")
 
         def told() -> dict[str, Any]:
-            return dict(json.loads(dashboard.get("/queuescope/standing")[1]))
+            return dict(json.loads(dashboard.get("/queuescope/overview")[1]))
 
-        standing = until(told, lambda made: bool(made["acts"]["list"]))
-        (act,) = standing["acts"]["list"]
+        overview = until(told, lambda made: bool(made["acts"]["list"]))
+        (act,) = overview["acts"]["list"]
         assert began - 5 < act["at"] < time.time() + 5
-        (failed,) = standing["failures"]["last"]
+        (failed,) = overview["failures"]["last"]
         assert now - 15 < failed["at"] < now

@@ -127,7 +127,7 @@ def test_in_an_outage_the_page_is_still_printed_as_one_sheet(open_page: OpenPage
     page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
     page.wait_until_streamlit_has_taken_over()
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
-    page.page.route(re.compile("/queuescope/(view|standing)"), lambda route: route.abort())
+    page.page.route(re.compile("/queuescope/(view|overview)"), lambda route: route.abort())
     page.page.get_by_role("button", name="Refresh now").click()
     page.expect_states("stale")
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "stale")

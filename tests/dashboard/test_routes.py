@@ -276,7 +276,7 @@ def test_other_pages_and_probes_get_the_page_without_the_early_charts(
     "path",
     [
         *("/", "/jobs", "/operations?queue=x", "/unknown/page", "/healthz", "/readyz", "/metrics"),
-        *("/queuescope/view", "/queuescope/view?by=nothing", "/queuescope/standing"),
+        *("/queuescope/view", "/queuescope/view?by=nothing", "/queuescope/overview"),
         *(
             "/queuescope/flow",
             "/queuescope/jobs.csv",

@@ -135,7 +135,7 @@ COOKIES = "c00k13-c4n4ry-that-signs-every-login"
 CLIENT = "cl13nt-c4n4ry"
 CANARIES = (BROKER, HISTORY, AUDIT, TOKEN, COOKIES, CLIENT)
 DATA_PATHS = (
-    *("/queuescope/view?range=1h&age=1", "/queuescope/standing?age=1", "/queuescope/flow"),
+    *("/queuescope/view?range=1h&age=1", "/queuescope/overview?age=1", "/queuescope/flow"),
     *("/queuescope/jobs.csv", "/queuescope/chart.csv?panel=queue_depth"),
 )
 COMMANDS = (("audit", "verify"), ("audit", "list"), ("audit", "export"), ("check",), ("settings",))

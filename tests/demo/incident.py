@@ -118,11 +118,11 @@ class Seen:
     """What the page said at ``at`` (epoch seconds)."""
 
     at: float
-    standing: dict[str, Any]
+    overview: dict[str, Any]
     view: dict[str, Any]
 
     def card(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = next(c for c in self.standing["kpis"] if c["id"] == name)
+        found: dict[str, Any] = next(c for c in self.overview["kpis"] if c["id"] == name)
         return found
 
     def now(self, card: str, curve: str) -> tuple[float, float] | None:
@@ -146,7 +146,7 @@ class Seen:
     def findings(self) -> dict[str, str]:
         return {
             one["rule"]: "".join(part for part in one["reason"] if isinstance(part, str))
-            for one in self.standing["verdict"]["findings"]
+            for one in self.overview["verdict"]["findings"]
         }
 
 
@@ -194,7 +194,7 @@ def figures_are_true(seen: Seen, truth: Truth) -> None:
 
 def forecast_is_true(seen: Seen, truth: Truth, incident: Incident) -> None:
     """Never against what the depth does, and of the right order of magnitude."""
-    drain = seen.standing["drain"]
+    drain = seen.overview["drain"]
     state, at = drain["state"], seen.at
     if seen.card("queue_depth")["origin"] != "broker":
         return
@@ -238,7 +238,7 @@ def findings_are_true(seen: Seen, truth: Truth, incident: Incident) -> None:
         close = 4.0 if rule == "queue_depth" else 1.0
         near = [abs(value - limit) <= close for value in (true.least, true.most)]
         truths[rule] = (any(beyond) or any(near), all(beyond) and not any(near))
-    sources = {source["id"] for source in seen.standing["sources"] if source["state"] != "fresh"}
+    sources = {source["id"] for source in seen.overview["sources"] if source["state"] != "fresh"}
     for rule, words in found.items():
         if rule in sources or rule.startswith("alert"):
             continue

@@ -202,9 +202,9 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
     rows, seen = stack._data_dir / "jobs.sqlite3", []
 
     def look() -> Seen:
-        standing = json.loads(_get(f"{stack.dashboard_url}/queuescope/standing?age=1"))
+        overview = json.loads(_get(f"{stack.dashboard_url}/queuescope/overview?age=1"))
         view = json.loads(_get(f"{stack.dashboard_url}/queuescope/view?range=24h&age=1"))
-        seen.append(Seen(standing["takenAt"], standing, view))
+        seen.append(Seen(overview["takenAt"], overview, view))
         return seen[-1]
 
     def watch(until: Callable[[Seen], bool], what: str) -> None:
@@ -229,7 +229,7 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
             sending.kill()
     thawed_at = time.time()
     watch(lambda _: unfinished(rows, frozen_at) <= 0, "the end of all jobs")
-    watch(lambda now: now.standing["drain"]["state"] == "empty", "an empty queue")
+    watch(lambda now: now.overview["drain"]["state"] == "empty", "an empty queue")
     watch(lambda now: now.card("active_workers")["words"] == "2 of 2", "both workers again")
     os.killpg(producer, signal.SIGCONT)
 
@@ -240,9 +240,9 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
         forecast_is_true(one, truth, incident)
         findings_are_true(one, truth, incident)
     # And it was said while it was of use.
-    told = {(one.standing["drain"]["state"], one.at > burst_at) for one in seen}
+    told = {(one.overview["drain"]["state"], one.at > burst_at) for one in seen}
     assert {("growing", False), ("clearing", True), ("empty", True)} <= told
-    failed = [one for one in seen[-1].standing["failures"]["groups"] if one["count"] >= FAILING]
+    failed = [one for one in seen[-1].overview["failures"]["groups"] if one["count"] >= FAILING]
     assert "initech" in failed[0]["tenants"]
 
 

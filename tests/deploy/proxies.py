@@ -254,7 +254,7 @@ def running(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
 def check_requests(stage: Stage) -> None:
     """What single requests show."""
     view = "/queuescope/view?range=1h"
-    for path in (view, "/queuescope/standing", "/metrics", "/"):
+    for path in (view, "/queuescope/overview", "/metrics", "/"):
         status, _, body = stage.ask(path, "")
         refused = 401 if stage.has_passwords or path.startswith("/queuescope/") else 200
         assert status == refused, f"{path} without a login: {status}"

@@ -85,7 +85,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
         check_login_setup(settings.base_path)
         allowed_hosts.append(own_host())
     server = DashboardServer(settings)
-    probes, overview = Probes(server), OverviewEndpoints(server)
+    probes, endpoints = Probes(server), OverviewEndpoints(server)
     return st.App(
         # Beside a folder named “pages” Streamlit would take the files in it for pages of its own.
         Path(__file__).parent / "app.py",
@@ -95,9 +95,9 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Route("/healthz", probes.alive),
             Route("/readyz", probes.ready),
             Route("/metrics", probes.own_metrics),
-            Route("/queuescope/view", overview.view),
-            Route("/queuescope/standing", overview.standing),
-            Route("/queuescope/flow", overview.flow),
+            Route("/queuescope/view", endpoints.view),
+            Route("/queuescope/overview", endpoints.overview),
+            Route("/queuescope/flow", endpoints.flow),
             Route(JOBS_CSV, JobsFile().send),
             Route(CHART_CSV, ChartFile(server.points, server.panel_ids).send),
             Route(f"{PREFIX}/{{file}}", server.assets.serve),

@@ -29,7 +29,7 @@ from queuescope.settings import Settings
 
 USER = "X-Forwarded-User"
 PAGE = ("Accept", "text/html,*/*")
-DATA = ["/queuescope/view", "/queuescope/standing", "/queuescope/flow", "/queuescope/jobs.csv"]
+DATA = ["/queuescope/view", "/queuescope/overview", "/queuescope/flow", "/queuescope/jobs.csv"]
 OTHERS = [
     "/_stcore/metrics", "/_stcore/script-health-check", "/_stcore/upload_file/a/b", "/media/a.csv",
     "/component/a/b.js", "/app/static/a", "/queuescope", "/queuescope/", "/QUEUESCOPE/VIEW",
@@ -182,7 +182,7 @@ def test_whom_the_proxy_names_sees_the_page_and_its_data(
     guarded: RunningDashboard, proxy: IdentityProxy
 ) -> None:
     assert json.loads(through(proxy, "/queuescope/view?range=1h").body)["panels"]
-    assert json.loads(through(proxy, "/queuescope/standing").body)["kpis"]
+    assert json.loads(through(proxy, "/queuescope/overview").body)["kpis"]
     assert b"queuescope-snapshot" in through(proxy, "/?range=1h", PAGE).body
     cookie = ("Cookie", "proxy_session=ada")
     with PageSocket(proxy.port, host=ADDRESS, headers=[cookie]) as page:

@@ -97,7 +97,7 @@ def reader(guarded: RunningDashboard) -> Iterator[Reader]:
 def assert_sees_nothing(reader: Reader, said: str = "You are not logged in.") -> None:
     """On no route, not in the page, and not over its websocket."""
     for path in (
-        *("/queuescope/view", "/queuescope/standing", "/queuescope/chart.csv?panel=queue_depth"),
+        *("/queuescope/view", "/queuescope/overview", "/queuescope/chart.csv?panel=queue_depth"),
         *("/media/a.csv", "/_stcore/metrics"),
     ):
         answer = reader.ask(path)

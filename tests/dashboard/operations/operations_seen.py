@@ -86,7 +86,7 @@ def finding(world: World, source: str) -> str:
 
 
 def _overview(world: World) -> dict[str, Any]:
-    status, body = get(world.dashboard.port, "/queuescope/standing?age=1", user="ada")
+    status, body = get(world.dashboard.port, "/queuescope/overview?age=1", user="ada")
     assert status == 200, body
     found: dict[str, Any] = json.loads(body)
     return found

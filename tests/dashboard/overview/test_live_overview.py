@@ -125,12 +125,12 @@ def write_jobs(url: str) -> None:
 
 
 def told(dashboard: RunningDashboard) -> Standing:
-    found: Standing = orjson.loads(dashboard.ask("/queuescope/standing?age=10").body)
+    found: Standing = orjson.loads(dashboard.ask("/queuescope/overview?age=10").body)
     return found
 
 
 def once(dashboard: RunningDashboard, is_so: Callable[[Standing], bool]) -> Standing:
-    """The standing as soon as it is so."""
+    """The overview as soon as it is so."""
     deadline = time.monotonic() + WITHIN_SECONDS
     while not is_so(found := told(dashboard)):
         assert time.monotonic() < deadline, found

@@ -47,7 +47,7 @@ class OverviewEndpoints:
         response.headers["Queuescope-Now"] = f"{time.time():.3f}"
         return response
 
-    async def standing(self, request: Request) -> Response:
+    async def overview(self, request: Request) -> Response:
         try:
             age = _age(request.query_params.get("age"), self._server.settings.refresh_seconds or 60)
         except ConfigurationError as exc:

@@ -50,7 +50,7 @@ export class Overview {
     this.#asking?.abort();
     const asking = this.#asking = new AbortController();
     try {
-      const path = `${this.page.base}/queuescope/standing?age=${maxAge}`;
+      const path = `${this.page.base}/queuescope/overview?age=${maxAge}`;
       const { content } = await askJson(path, { seconds: ANSWER_SECONDS, signal: asking.signal });
       this.content = content;
       this.problem = "";

@@ -212,7 +212,7 @@ def test_the_cards_stand_in_their_place_before_their_figures_arrive(
             held.append(route)
 
     def hold(page: TrendsPage) -> None:
-        page.page.route("**/queuescope/standing*", keep)
+        page.page.route("**/queuescope/overview*", keep)
 
     page = open_page(before=hold, viewport={"width": width, "height": 900})
     before = {name: card(page, name).bounding_box() for name in CARDS}
