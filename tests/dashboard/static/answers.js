@@ -1,4 +1,5 @@
 // Answers of the server as these tests need them: each part as it is usually, but for what is given.
+import { createServer } from "node:http";
 
 /** 2026-01-05 12:00 UTC, a Monday. */
 export const NOON = Date.UTC(2026, 0, 5, 12) / 1000;
@@ -40,4 +41,21 @@ export function answer({ view = {}, source = {}, ...given } = {}) {
     panels: [panel()],
     ...given,
   };
+}
+
+/** A server that answers with what `reply` gives, or promises: [status, content, headers]. */
+export async function serve(t, reply) {
+  const asked = [];
+  const server = createServer(async (request, response) => {
+    asked.push(request.url);
+    const [status, content, headers = {}] = await reply(request.url);
+    response.writeHead(status, { "content-type": "application/json", ...headers });
+    response.end(typeof content === "string" ? content : JSON.stringify(content));
+  });
+  await new Promise((listening) => { server.listen(0, "127.0.0.1", listening); });
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { url: `http://127.0.0.1:${server.address().port}`, asked };
 }

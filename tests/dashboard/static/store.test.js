@@ -1,26 +1,17 @@
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
 import test from "node:test";
 
 import { Store } from "../../../src/queuescope/dashboard/static/overview/store.js";
 import { BoundedMap } from "../../../src/queuescope/dashboard/static/ui/bounded_map.js";
 import { Declined, Refused } from "../../../src/queuescope/dashboard/static/ui/request.js";
-import { answer, NOON, packed, panel } from "./answers.js";
+import { answer, NOON, packed, panel, serve } from "./answers.js";
 
 const SIGNAL = new AbortController().signal;
 
-/** A store on a server that answers with what `reply` gives: [status, content, headers]. */
+/** A store on a server that answers with what `reply` gives. */
 async function storeOn(t, reply) {
-  const asked = [];
-  const server = createServer((request, response) => {
-    asked.push(request.url);
-    const [status, content, headers = {}] = reply(request.url);
-    response.writeHead(status, { "content-type": "application/json", ...headers });
-    response.end(typeof content === "string" ? content : JSON.stringify(content));
-  });
-  await new Promise((listening) => { server.listen(0, "127.0.0.1", listening); });
-  t.after(() => server.close());
-  return { store: new Store(`http://127.0.0.1:${server.address().port}`), asked };
+  const { url, asked } = await serve(t, reply);
+  return { store: new Store(url), asked };
 }
 
 function kept(given = {}, age = 0) {

@@ -62,7 +62,7 @@ function dismissConnectionError(dialog) {
   dialog.style.visibility = "hidden";
   const close = dialog.querySelector("button[aria-label=Close]");
   if (close instanceof HTMLElement) close.click();
-  page.load({ isQuiet: true });
+  page.loader.load({ isQuiet: true });
 }
 
 /** Gives Streamlit's overlays, which are outside the app's element, the theme of the app. @param {HTMLElement} node */

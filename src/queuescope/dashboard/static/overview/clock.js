@@ -1,7 +1,7 @@
 // When the page refreshes.
 import { durationText } from "../ui/time.js";
 
-export const RETRY_SECONDS = 10;
+const RETRY_SECONDS = 10;
 // The server renews a view for all its viewers; they must not all ask at once then.
 const SPREAD_SECONDS = 0.5;
 

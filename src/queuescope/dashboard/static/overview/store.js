@@ -5,7 +5,7 @@ import { isAway } from "../ui/states.js";
 import { sentence } from "../ui/text.js";
 import { decodeFlow } from "../charts/strip.js";
 
-/** @import { Flow, KeptAnswer, Panel, State, ViewAnswer } from "../answers.d.ts" */
+/** @import { Flow, KeptAnswer, State, ViewAnswer } from "../answers.d.ts" */
 
 const ANSWER_SECONDS = 20;
 const MOST_ANSWERS = 12;
@@ -143,11 +143,6 @@ export class Store {
   /** What was never measured here, while the source answers. */
   get unmeasured() {
     return this.problem ? "" : this.answer?.source.unmeasured ?? "";
-  }
-
-  /** The answer that `panel` is of. @param {Panel} panel @returns {KeptAnswer} */
-  answerOf(panel) {
-    return this.fine?.panels.includes(panel) ? this.fine : /** @type {KeptAnswer} */ (this.answer);
   }
 
   /**
