@@ -286,8 +286,9 @@ export class Page {
   }
 
   async #showFlows() {
-    // Asked for only once the charts are drawn.
+    // Asked for only once the charts are drawn, and only if one of them shows the queue depth.
     await this.drawn();
+    if (!this.store.answer?.panels.some(({ role }) => role === "depth")) return;
     const flows = await this.loader.flows();
     if (flows) this.charts.showFlows(flows);
   }
