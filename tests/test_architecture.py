@@ -167,6 +167,24 @@ def test_a_page_is_what_the_documentation_says() -> None:
         assert f"{page}/{page}" in (SOURCE / "dashboard" / "assets.py").read_text("utf-8")
 
 
+def test_the_documentation_shows_the_house_as_it_is() -> None:
+    """Its storeys, one line for each part, and no file that is not there."""
+    document = (PROJECT / "docs" / "architecture.md").read_text("utf-8")
+    storeys = re.findall(r"^\d  (.*)$", document, re.MULTILINE)
+    assert [set(storey.split()) for storey in storeys] == STOREYS[::-1]
+    rooms = document.partition("| part | what it holds |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in rooms.splitlines()[2:]))
+    assert sorted(named) == sorted(STOREY_OF)
+    there = {path.name.split(".")[0] for path in SOURCE.iterdir()}
+    assert set(named) - {"anomaly"} <= there
+    ways = document.partition("## The way of a query")[2].partition("What the broker")[0]
+    files = re.findall(r"^\| `([\w/.-]+)` \|", ways, re.MULTILINE)
+    assert len(files) > 10
+    for file in files:
+        path = SOURCE / file
+        assert path.with_name(f"{path.name}.py").exists() or path.exists(), file
+
+
 @pytest.mark.parametrize("library", WALLS)
 def test_a_library_stays_behind_its_wall(library: str) -> None:
     offenders = {
