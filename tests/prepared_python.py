@@ -21,12 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+# Not websockets: it reads the length of its longest line from the environment as it is imported.
 _PRELOADED = [
     *("queuescope.cli", "queuescope.cli.audit", "queuescope.cli.check", "queuescope.cli.serve"),
     *("queuescope.dashboard.routes", "queuescope.dashboard.bounded_http", "uvicorn.loops.uvloop"),
     *("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "streamlit.web.bootstrap"),
-    *("uvicorn.protocols.websockets.websockets_sansio_impl", "anyio._backends._asyncio"),
-    *("httpcore2", "truststore", "itsdangerous", "PIL.Image", "queuescope.watch.workers"),
+    *("anyio._backends._asyncio", "httpcore2", "truststore", "itsdangerous", "PIL.Image"),
+    "queuescope.watch.workers",
     *("queuescope.instrument", "celery.__main__", "celery.bin.celery", "celery.apps.worker"),
     *("celery.worker.consumer", "celery.concurrency.prefork", "kombu.transport.redis"),
 ]
