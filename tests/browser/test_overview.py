@@ -96,7 +96,7 @@ def test_the_cards_and_the_verdict_tell_what_is_known_and_what_is_not(
         expect(card(page, name)).to_have_attribute("data-state", "empty")
         expect(card(page, name).locator("strong")).to_have_text("–")
         expect(card(page, name)).to_have_attribute("data-level", "none")
-    expect(verdict(page)).to_have_attribute("data-health", "degraded")
+    expect(verdict(page)).to_have_attribute("data-verdict", "degraded")
     expect(verdict(page)).to_contain_text("Queue depth is 130 jobs, limit 100, since before")
     # What was never measured is no finding; the alert that fires is one.
     expect(card(page, "success_rate")).to_contain_text("Not measured here.")
@@ -176,7 +176,7 @@ def test_in_an_outage_the_cards_are_stale_and_the_verdict_is_unknown(
         expect(card(page, "queue_depth").locator("strong")).to_have_text("130")
         old = re.compile(r"\d+ s old, of \d\d:\d\d:\d\d")
         expect(card(page, "queue_depth")).to_contain_text(old)
-        expect(verdict(page)).to_have_attribute("data-health", "unknown")
+        expect(verdict(page)).to_have_attribute("data-verdict", "unknown")
         expect(card(page, "success_rate").locator("strong")).to_have_text("–")
     finally:
         firing.prometheus.start()
@@ -189,7 +189,7 @@ def test_without_the_dashboards_own_server_nothing_stays_green(
     expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh")
     firing.dashboard.kill()
     try:
-        expect(verdict(page)).to_have_attribute("data-health", "unknown")
+        expect(verdict(page)).to_have_attribute("data-verdict", "unknown")
         expect(verdict(page)).to_contain_text("The Queuescope server does not answer.")
         for name in CARDS:
             state = card(page, name).get_attribute("data-state")
@@ -273,7 +273,7 @@ def test_part_of_a_figure_reads_as_partial_on_card_and_chart(
         depth = card(page, "queue_depth")
         expect(depth).to_have_attribute("data-state", "partial")
         expect(depth.locator(".qs-badge")).to_have_text("partial")
-        expect(verdict(page)).not_to_have_attribute("data-health", "healthy")
+        expect(verdict(page)).not_to_have_attribute("data-verdict", "healthy")
         now = page.panel("queue_depth").locator(".qs-now")
         expect(now).to_contain_text(", partial")
         expect(now).to_have_attribute("title", re.compile(re.escape(PAYLOAD)))

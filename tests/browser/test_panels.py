@@ -158,7 +158,7 @@ def test_two_panels_and_none_of_what_waits_are_a_whole_page(
     expect(page.panel("oldest")).to_be_focused()
     # What has no limit is not called healthy.
     verdict = page.page.locator("[data-qs=verdict]")
-    expect(verdict).to_have_attribute("data-health", "unknown")
+    expect(verdict).to_have_attribute("data-verdict", "unknown")
     # Nothing is said of a queue of which nothing is known here.
     expect(page.page.locator("[data-qs=outlook]")).to_have_text("")
     expect(page.page.locator(".qs-strip")).to_have_count(0)

@@ -95,7 +95,7 @@ def test_a_first_start_is_told_once_until_the_first_sample(
         )
         expect(notice).to_contain_text("queuescope check")
         verdict = page.page.locator(".qs-verdict")
-        expect(verdict).to_have_attribute("data-health", "unknown")
+        expect(verdict).to_have_attribute("data-verdict", "unknown")
         expect(verdict).to_contain_text("nothing is measured here yet")
         for name in PANELS:
             expect(page.panel(name)).to_contain_text("Not measured yet")

@@ -18,7 +18,7 @@ export class Verdict {
   /** @param {OverviewAnswer | null} content @param {string} problem why our own server does not answer */
   show(content, problem) {
     const known = problem ? null : content;
-    this.box.dataset.health = known ? known.verdict.state : "unknown";
+    this.box.dataset.verdict = known ? known.verdict.state : "unknown";
     this.health.textContent = known ? `${known.verdict.words}:` : "Unknown:";
     this.reason.textContent = known ? this.#because(known.verdict) : problem;
     this.#showOutlook(known?.drain);
