@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from tests.browser.conftest import Known, OpenTab
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import WAIT_MS, TrendsPage
@@ -61,14 +61,17 @@ def test_every_page_works_below_a_path(below: DashboardProcess, open_tab: OpenTa
 
 @pytest.mark.parametrize("page", ["", "/", "/jobs"])
 def test_the_operators_key_is_taken_below_the_path_and_kept_for_it_alone(
-    below: DashboardProcess, open_tab: OpenTab, page: str
+    below: DashboardProcess, browser: Browser, page: str
 ) -> None:
-    tab = open_tab()
+    # Of its own, as the keys of other dashboards on this address are kept for all of its paths.
+    profile = browser.new_context()
+    tab = profile.new_page()
     tab.goto(f"{below.url}/queues{page}?range=6h&key={below.key}")
     expect(tab.locator(".qs-visitor summary")).to_have_text("This machine only", timeout=WAIT_MS)
     assert re.match(rf"{below.url}/queues{page or '/'}\?.*range=6h", tab.url)
     assert below.key not in tab.url
     # What else stands on that address is not shown it.
     for path, is_sent in (("/queues", True), ("/queues/x", True), ("/queuesx", False)):
-        sent = {one["name"] for one in tab.context.cookies(f"{below.url}{path}")}
+        sent = {one["name"] for one in profile.cookies(f"{below.url}{path}")}
         assert any(name.startswith("queuescope_") for name in sent) == is_sent
+    profile.close()

@@ -55,7 +55,8 @@ def drawn_is_true(page: Page, truth: Truth) -> None:
             real_now = truth.present_value(name, panel["now"]["asOf"])
             assert real_now is not None, f"{name} has a present value where there is none"
             bounds = None if name != "latency" else truth.present_bounds(panel["now"]["asOf"])
-            assert panel["now"]["words"] == figure_words(_KIND[name], real_now, bounds), name
+            real_words = figure_words(_KIND[name], real_now, bounds)
+            assert panel["now"]["words"] == real_words, f"{name} now, where {real_now} is true"
 
 
 def nothing_is_missing(page: Page, truth: Truth, panels: Iterable[str] = PANELS) -> None:
