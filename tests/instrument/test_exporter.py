@@ -107,10 +107,12 @@ def test_the_exporter_tells_of_workers_what_they_report_and_what_the_catalogue_d
         for options in ({}, {}, {}, {"countdown": 600}, {"countdown": 600, "queue": "express"}):
             shop.send("nap", {"queue": "orders", **options})
         held = seen(
-            lambda s: s.value(RATE_LIMITED) == 2.0 and s.value(SCHEDULED, queue="express") == 1.0
+            lambda s: (
+                s.value(RATE_LIMITED) == s.value(RESERVED, queue="orders") == 2.0
+                and s.value(SCHEDULED, queue="express") == 1.0
+            )
         )
         assert held.value(SCHEDULED, queue="orders") == 1.0
-        assert held.value(RESERVED, queue="orders") == 2.0
         assert held.value(RESERVED, queue="express") == 0.0
         assert held.value(DEPTH, queue="orders") == held.value(DEPTH, queue="express") == 0.0
         assert workers(seen(lambda s: "rate_limited" in workers(s))) == {"rate_limited": 1.0}
