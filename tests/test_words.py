@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from tests.environments import PROJECT
 
-from queuescope.words import counted, plural, to_install
+from queuescope.words import counted, listed, plural, to_install
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,12 @@ def test_a_number_has_its_word(count: int, words: str) -> None:
 def test_a_word_may_have_a_plural_of_its_own() -> None:
     assert [counted(n, "entry", "entries") for n in (1, 2)] == ["1 entry", "2 entries"]
     assert [plural(n, "is", "are") for n in (0, 1, 1.5)] == ["are", "is", "are"]
+
+
+def test_of_many_names_the_first_are_listed() -> None:
+    found = [listed("abcde"[:count]) for count in (0, 1, 3, 5)]
+    assert found == ["", "a", "a, b, c", "a, b, c and 2 more"]
+    assert listed("abcde", 4) == "a, b, c, d and 1 more"
 
 
 def test_no_other_module_makes_plurals_or_names_an_extra_by_itself() -> None:

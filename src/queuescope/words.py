@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def plural(count: float, one: str, many: str = "") -> str:
     """``one`` where ``count`` is exactly one, else ``many``: without it, ``one`` with an s."""
@@ -11,6 +13,12 @@ def plural(count: float, one: str, many: str = "") -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """The number with its word: ``1 job``, ``2,000 jobs``, ``0 entries``."""
     return f"{count:,} {plural(count, one, many)}"
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """The first ``limit`` names, and how many there are besides: ``a, b, c and 2 more``."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def to_install(extra: str) -> str:

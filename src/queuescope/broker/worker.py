@@ -5,7 +5,7 @@ Pure: a report goes in, words that the page shows come out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ from queuescope.broker.desired import DesiredState
 from queuescope.broker.protocol import QueueReading, WorkersReading
 from queuescope.broker.reports import ActiveJob, Pool, RateLimited, WorkerReport
 from queuescope.broker.timings import WorkerTimings
-from queuescope.words import counted
+from queuescope.words import counted, listed
 
 
 class WorkerStatus(StrEnum):
@@ -166,7 +166,7 @@ def _stall(
         return ""
     unserved = [queue for queue in wanted if queue not in report.consuming]
     if unserved and not busy_alone:
-        return f"It does not fetch from {_listed(unserved)}, which is not paused."
+        return f"It does not fetch from {listed(unserved)}, which is not paused."
     if report.active_count >= report.pool_size:
         return ""
     last = max(
@@ -202,7 +202,7 @@ def _rate_limited(report: WorkerReport) -> str:
     if not report.rate_limited:
         return ""
     kinds = [f"{_jobs(one.count)} of {one.name} ({_rate(one)})" for one in report.rate_limited]
-    return f"A rate limit holds back {_listed(kinds)}."
+    return f"A rate limit holds back {listed(kinds)}."
 
 
 def _connecting(report: WorkerReport) -> str:
@@ -218,7 +218,3 @@ def _rate(limited: RateLimited) -> str:
 
 def _jobs(count: int) -> str:
     return counted(count, "job")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,7 +11,7 @@ from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
 from queuescope.view.present.live_sources import LiveFigure, LiveReport, LiveSource, Origin
 from queuescope.watch.broker import refuses_reports
-from queuescope.words import counted, plural
+from queuescope.words import counted, listed, plural
 
 if TYPE_CHECKING:
     from queuescope.broker.worker import Worker
@@ -65,7 +65,7 @@ def _broker_figures(state: BrokerState) -> Mapping[str, LiveFigure]:
     notes: tuple[str, ...]
     if state.depth is not None:
         waiting = [f"{queue.queue}: {queue.depth}" for queue in state.queues if queue.depth]
-        notes = (f"{_listed(waiting)}.",) if len(state.queues) > 1 and waiting else ()
+        notes = (f"{listed(waiting)}.",) if len(state.queues) > 1 and waiting else ()
         notes = (*notes, *_scheduled_notes(state))
         figures["queue_depth"] = LiveFigure(float(state.depth), notes=notes)
     if state.oldest_age_seconds is not None:
@@ -75,7 +75,7 @@ def _broker_figures(state: BrokerState) -> Mapping[str, LiveFigure]:
     # Workers that never report may run beside those that do; none at all is not known from here.
     if fleet.workers:
         lost = [worker.name for worker in fleet.lost]
-        notes = (f"Lost: {_listed(lost)}.",) if lost else ()
+        notes = (f"Lost: {listed(lost)}.",) if lost else ()
         notes = (*notes, *_ending_notes(state))
         figures["active_workers"] = LiveFigure(
             float(len(fleet.alive)),
@@ -148,7 +148,7 @@ def _ending_notes(state: BrokerState) -> tuple[str, ...]:
 
 def _taking_nothing(state: BrokerState) -> tuple[str, ...]:
     return tuple(
-        f"{status.capitalize()}: {_listed(names)}."
+        f"{status.capitalize()}: {listed(names)}."
         for status in ("shutting down", "held back by a rate limit")
         if (names := [w.name for w in state.fleet.alive if w.status == status])
     )
@@ -164,7 +164,7 @@ def _worker_findings(state: BrokerState) -> Iterable[Finding]:
     if fleet.lost:
         names = [worker.name for worker in fleet.lost]
         verb = plural(len(names), "is", "are")
-        cause = f"{len(names)} of {_workers(len(fleet.workers))} {verb} lost: {_listed(names)}"
+        cause = f"{len(names)} of {_workers(len(fleet.workers))} {verb} lost: {listed(names)}"
         yield Finding("workers_lost", Health.DEGRADED, cause=cause)
 
 
@@ -175,7 +175,7 @@ def _held_findings(state: BrokerState) -> Iterable[Finding]:
         names = [queue.queue for queue in held]
         verb = plural(len(names), "is", "are")
         waiting = counted(count, "job waits", "jobs wait")
-        cause = f"{_listed(names)} {verb} paused, and {waiting} there"
+        cause = f"{listed(names)} {verb} paused, and {waiting} there"
         yield Finding("paused", Health.DEGRADED, cause=cause)
 
 
@@ -184,7 +184,7 @@ def _unread_findings(state: BrokerState) -> Iterable[Finding]:
     count = len(state.unreadable)
     if count:
         verb = plural(count, "is", "are")
-        names = _listed(list(state.unreadable))
+        names = listed(list(state.unreadable))
         cause = (
             f"{counted(count, 'entry', 'entries')} among the workers' reports {verb} unreadable, "
             f"of another version or damaged: {names}"
@@ -215,8 +215,3 @@ def _is_held_back(state: BrokerState) -> bool:
 
 def _workers(count: int) -> str:
     return counted(count, "worker")
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -38,7 +38,7 @@ from queuescope.dashboard.ui.workers import STATUS_TONES, scheduled_words
 from queuescope.dashboard.worker_words import ahead_words
 from queuescope.operations.access import Origin, Role
 from queuescope.operations.request import Request
-from queuescope.words import counted
+from queuescope.words import counted, listed
 
 if TYPE_CHECKING:
     from queuescope.broker.fleet import Confirmation
@@ -406,10 +406,7 @@ def _workers(found: Confirmation) -> str:
 
 
 def _missing(names: Sequence[str]) -> str:
-    more = len(names) - _MISSING_SHOWN
-    return f"missing: {', '.join(names[:_MISSING_SHOWN])}" + (
-        f" and {more} more" if more > 0 else ""
-    )
+    return f"missing: {listed(names, _MISSING_SHOWN)}"
 
 
 def _note(text: str | Markup) -> Markup:

@@ -19,6 +19,7 @@ from queuescope.prometheus.promql import selectors as promql_selectors
 from queuescope.timeseries import Grid
 from queuescope.view.source.data_start import searched_days
 from queuescope.view.source.sample_extent import newest_sample, oldest_sample
+from queuescope.words import listed
 
 _KEPT_SECONDS = 60
 _MAX_KEPT = 256
@@ -48,11 +49,7 @@ def unmeasured_words(panels: Iterable[Panel], absences: Sequence[Absence]) -> st
     if any(absence.is_bare for absence in absences):
         return _NOTHING_AT_ALL
     wanted = list(dict.fromkeys(metric for panel in panels for metric in panel.metrics))
-    more = f" and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else ""
-    text = (
-        "Prometheus has none of the metrics that the charts read: "
-        f"{', '.join(wanted[:_NAMED])}{more}."
-    )
+    text = f"Prometheus has none of the metrics that the charts read: {listed(wanted, _NAMED)}."
     nearest = list(dict.fromkeys(name for absence in absences for name in absence.nearest))
     down = next((absence.down for absence in absences if absence.down), "")
     return text + _nearest_words(nearest[:_NEAREST]) + down
@@ -193,8 +190,8 @@ async def _unknown_metric(client: PrometheusClient, panel: Panel, now: float) ->
 
 
 def _nearest_words(names: Iterable[str]) -> str:
-    listed = ", ".join(names)
-    return f" The nearest names are {listed}." if listed else ""
+    nearest = ", ".join(names)
+    return f" The nearest names are {nearest}." if nearest else ""
 
 
 async def _down_targets(client: PrometheusClient) -> str:
@@ -202,8 +199,7 @@ async def _down_targets(client: PrometheusClient) -> str:
     down = sorted(dict(sample.labels).get("instance", "?") for sample in answer.samples)
     if not down:
         return ""
-    more = f" and {len(down) - 3} more" if len(down) > 3 else ""
-    return f" Prometheus cannot scrape {', '.join(down[:3])}{more}."
+    return f" Prometheus cannot scrape {listed(down)}."
 
 
 def _any_of(names: tuple[str, ...]) -> str:
