@@ -125,8 +125,6 @@ def test_no_credential_is_said_or_kept_while_prometheus_answers_or_refuses_and_r
         assert not any(secret in text for text in told)
 
 
-# Broker, databases and login -------------------------------------------------------------------
-
 BROKER = "br0k3r-c4n4ry"
 HISTORY = "h1st0ry-c4n4ry"
 AUDIT = "4ud1t-c4n4ry"

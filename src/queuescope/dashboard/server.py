@@ -150,6 +150,11 @@ class DashboardServer:
         return await self.views.get(view, max_age_seconds=max_age_seconds)
 
     @property
+    def usual_age_seconds(self) -> int:
+        """How old an answer may be for a page that does not say."""
+        return self.settings.refresh_seconds or 60
+
+    @property
     def panel_ids(self) -> tuple[str, ...]:
         return tuple(panel.id for panel in self.panels.panels)
 
@@ -161,7 +166,7 @@ class DashboardServer:
         """
         view = self.view_of(params)
         if taken_at is None:
-            age = self.settings.refresh_seconds or 60
+            age = self.usual_age_seconds
             taken_at = (await self.views.get(view, max_age_seconds=age)).taken_at
         return self.views.points(view, taken_at)
 
@@ -177,7 +182,7 @@ class DashboardServer:
         address = read_address(
             request.query_params, self.panels.breakdowns, self.settings.range, now
         )
-        held = self.views.held(address.view, self.settings.refresh_seconds or 60)
+        held = self.views.held(address.view, self.usual_age_seconds)
         return self.shell.document(
             early=True,
             snapshot=None if held is None else _inline(held),

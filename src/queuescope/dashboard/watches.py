@@ -82,7 +82,7 @@ def watch_broker(context: OperationsContext) -> Watch[BrokerState]:
         lambda: read_broker(context, completion_rates, memory),
         seconds=context.broker.timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=_silent_broker,
+        hung=silent_broker,
         clock=time.time,
     )
 
@@ -92,9 +92,6 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
         context.broker.check_writable()
         return time.time()
 
-    def silent() -> AuditError:
-        return AuditError("the audit does not answer in time")
-
     verifier, timings = ChainVerifier(context.store.audit), context.broker.timings
     return OperationsWatches(
         verifier=verifier,
@@ -103,14 +100,14 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
             lambda: read_audit(context),
             seconds=_AUDIT_SECONDS,
             overdue_seconds=_OVERDUE_SECONDS,
-            hung=silent,
+            hung=silent_audit,
         ),
         chain=Watch(
             "chain",
             verifier,
             seconds=_CHAIN_SECONDS,
             overdue_seconds=_LONG_OVERDUE_SECONDS,
-            hung=silent,
+            hung=silent_audit,
         ),
         purges=Watch(
             "purges",
@@ -125,7 +122,7 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
             # Known anew before a silent worker is taken for lost.
             seconds=0.9 * (timings.lost_seconds - 2 * timings.report_seconds),
             overdue_seconds=_OVERDUE_SECONDS,
-            hung=_silent_broker,
+            hung=silent_broker,
         ),
     )
 
@@ -157,7 +154,7 @@ def watch_job_endings(
         reconciler.reconcile,
         seconds=timings.report_seconds,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=_silent_history,
+        hung=silent_history,
     )
 
 
@@ -178,7 +175,7 @@ def watch_runtimes(jobs: JobStore, clock: Callable[[], float]) -> Watch[dict[str
         lambda: jobs.usual_runtimes(since=clock() - _RUNTIMES_SPAN_SECONDS),
         seconds=_RUNTIMES_SECONDS,
         overdue_seconds=_LONG_OVERDUE_SECONDS,
-        hung=_silent_history,
+        hung=silent_history,
     )
 
 
@@ -198,15 +195,19 @@ def watch_acts(context: OperationsContext) -> Watch[RecordedActs]:
         lambda: read_acts(context.store.audit),
         seconds=_ACTS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=lambda: AuditError("the audit does not answer in time"),
+        hung=silent_audit,
     )
 
 
-def _silent_broker() -> BrokerError:
+def silent_audit() -> AuditError:
+    return AuditError("the audit does not answer in time")
+
+
+def silent_broker() -> BrokerError:
     return BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time")
 
 
-def _silent_history() -> JobStoreError:
+def silent_history() -> JobStoreError:
     return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
 
 
@@ -218,7 +219,7 @@ def watch_totals(
         lambda: read_totals(jobs, now=clock(), window_seconds=flow_seconds),
         seconds=_TOTALS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
-        hung=_silent_history,
+        hung=silent_history,
     )
 
 
@@ -228,5 +229,5 @@ def watch_failures(jobs: JobStore, clock: Callable[[], float]) -> Watch[RecentFa
         lambda: read_failures(jobs, clock()),
         seconds=_FAILURES_SECONDS,
         overdue_seconds=_FAILURES_OVERDUE_SECONDS,
-        hung=_silent_history,
+        hung=silent_history,
     )

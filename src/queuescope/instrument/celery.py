@@ -179,8 +179,6 @@ class Instrumentation:
         """The port of this worker's ``/metrics``; ``None`` elsewhere or while all are busy."""
         return None if self._collector is None else self._collector.port
 
-    # The life of a worker -------------------------------------------------------------------
-
     def _on_worker_init(self, sender: Any, **_: object) -> None:
         if sender.app is not self._app or self._collector is not None:
             return
@@ -270,8 +268,6 @@ class Instrumentation:
 
     def _on_publish(self, headers: dict[str, Any], **_: object) -> None:
         add_due_headers(headers, self._app)
-
-    # Jobs -----------------------------------------------------------------------------------
 
     def _on_revoked(self, request: Any, expired: bool = False, **_: object) -> None:
         self._note(Event.EXPIRED if expired else Event.REVOKED, vars(request))

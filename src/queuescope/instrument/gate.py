@@ -115,8 +115,6 @@ class Gate:
         """The name of the queue that ``request`` came from."""
         return source_queue(request.request_dict, self._app)
 
-    # Starting -------------------------------------------------------------------------------
-
     @property
     def _is_threaded(self) -> bool:
         return isinstance(self._worker.pool, ThreadPool)
@@ -187,8 +185,6 @@ class Gate:
                 self._consumer.call_soon(self._hold_back, request)
 
         return ApplyResult(self._worker.pool.executor.submit(begin))
-
-    # Giving back, on the consumer's thread ----------------------------------------------------
 
     def _selected(self) -> list[str]:
         return list(self._app.amqp.queues.consume_from)

@@ -165,8 +165,6 @@ class Heartbeat:
                 logger.info("this worker reports again")
             self._is_down = self._is_faulty = False
 
-    # Following ------------------------------------------------------------------------------
-
     def _follow_now(self) -> None:
         try:
             with self._lock:
@@ -184,8 +182,6 @@ class Heartbeat:
         consumer = getattr(self._worker, "consumer", None)
         if consumer is not None and threading.get_ident() == self._thread.ident:
             consumer.call_soon(self._gate.apply)
-
-    # Reporting ------------------------------------------------------------------------------
 
     def _compare_clocks(self) -> float:
         """Returns the time by the broker's clock."""
@@ -227,8 +223,6 @@ class Heartbeat:
             for boot_id in found:
                 self.connection.remove_report(self._name, boot_id)
             self._collector.close_earlier_jobs(clock_ahead=self._clock.ahead)
-
-    # Shutting down --------------------------------------------------------------------------
 
     def _watch_soft_shutdown(self) -> None:
         """Celery says nothing before the time that it gives running jobs has passed."""

@@ -160,9 +160,6 @@ def test_that_it_may_be_written_is_proven_by_a_key_that_goes_by_itself(
     assert 0 < client.ttl("queuescope:probe") <= 60
 
 
-# How it may fail ------------------------------------------------------------------------------
-
-
 def assert_fails(broker: RedisBroker, folder: Path, reads: str | None, writes: str) -> None:
     """Each reading and each act is refused with that kind, in words that anyone may see."""
     purges = Purges(broker, folder)

@@ -483,8 +483,6 @@ def test_damaged_and_made_up_frames_do_nothing_and_break_nothing(stage: Stage) -
     assert stage.by_proxy.ask("/healthz").status == 200
 
 
-# Without any page -----------------------------------------------------------------------------
-
 REQUESTS: dict[str, tuple[str, Callable[[Stage], Request]]] = {
     "pause": ("operator", lambda _: Request.pause("held")),
     "resume": ("operator", lambda _: Request.resume("frozen")),

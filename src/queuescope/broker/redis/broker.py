@@ -111,8 +111,6 @@ class RedisBroker:
             control.close()
         self.connection.close()
 
-    # Queues and workers ---------------------------------------------------------------------
-
     def queues(
         self, names: Sequence[str], *, with_unacknowledged: bool = True
     ) -> list[QueueReading]:
@@ -126,8 +124,6 @@ class RedisBroker:
 
     def drop_reports(self, *, keep: Collection[str] = ()) -> int:
         return self._reports.drop(keep=keep)
-
-    # The desired state ----------------------------------------------------------------------
 
     def desired(self) -> DesiredState:
         with translated():
@@ -150,8 +146,6 @@ class RedisBroker:
     def repair_desired(self) -> None:
         with translated(writes=True), self.connection.writing() as client:
             desired.repair_revocations(client, self.connection.keys)
-
-    # Jobs and pools -------------------------------------------------------------------------
 
     def revoke(self, job_ids: Iterable[str]) -> None:
         with translated(writes=True), self.connection.writing() as client:

@@ -170,8 +170,6 @@ class RedisPurgeSteps:
                 raise BrokerError(BrokerErrorKind.UNUSABLE, _TOO_LARGE) from None
         return tuple(sorted(raw.decode("utf-8", "replace") for raw in ids[:_UNFINISHED_LIMIT]))
 
-    # Restoring ------------------------------------------------------------------------------
-
     def note_restore(self, purge: Purge, act: str) -> None:
         """Where that is forgotten later, so may be what came back."""
         run = self._connection.run_id()

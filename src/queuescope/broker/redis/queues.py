@@ -120,8 +120,6 @@ class QueueReader:
             found += [length, message]
         return found
 
-    # What workers hold ----------------------------------------------------------------------
-
     @property
     def _unacked(self) -> str:
         return f"{self._connection.key_prefix}unacked"

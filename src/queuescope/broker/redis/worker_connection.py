@@ -62,8 +62,6 @@ class RedisWorkerConnection:
             with suppress(OSError, redis.RedisError, KombuError):
                 connection.release()
 
-    # Reports --------------------------------------------------------------------------------
-
     def write_report(self, report: WorkerReport) -> None:
         with self._client() as client:
             field = report_field(report.worker, report.boot_id)
@@ -92,8 +90,6 @@ class RedisWorkerConnection:
             for field, raw in zip(fields, found, strict=True)
         }
 
-    # The desired state ----------------------------------------------------------------------
-
     def desired(self) -> StoredDesired:
         with self._client() as client:
             return desired.read_stored(client, self._keys)
@@ -108,8 +104,6 @@ class RedisWorkerConnection:
                 return desired.read_revoked(client, self._keys)
             except DamagedDesiredError as exc:
                 raise DamagedError(str(exc)) from exc
-
-    # Failed jobs ----------------------------------------------------------------------------
 
     def keep_jobs(self, jobs: Sequence[KeptJob], *, limit: int) -> None:
         with self._client() as client:
@@ -149,8 +143,6 @@ class RedisWorkerConnection:
     def release_requeue(self, act_id: str, job_id: str) -> None:
         with self._client() as client:
             client.delete(self._keys.sent_again(act_id, job_id))
-
-    # The connection -------------------------------------------------------------------------
 
     @contextmanager
     def _client(self) -> Iterator[redis.Redis]:

@@ -15,6 +15,7 @@ import streamlit as st
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.shared_answers import SharedAnswers
 from queuescope.dashboard.ui.widgets import Markup, element
+from queuescope.dashboard.watches import silent_history
 from queuescope.errors import (
     JobStoreError,
     QueuescopeError,
@@ -47,13 +48,10 @@ def asked(
     answers = _answers.get(store)
     if answers is None:
         answers = _answers.setdefault(
-            store, SharedAnswers(slow=_slow, is_away=_is_away, patience_seconds=PATIENCE_SECONDS)
+            store,
+            SharedAnswers(slow=silent_history, is_away=_is_away, patience_seconds=PATIENCE_SECONDS),
         )
     return answers.get(question, ask, fresh_seconds=fresh_seconds)
-
-
-def _slow() -> QueuescopeError:
-    return JobStoreError("the job history does not answer in time", StoreErrorKind.SLOW)
 
 
 def _is_away(error: QueuescopeError) -> bool:

@@ -15,7 +15,7 @@ from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.rights import visitor_rights
 from queuescope.dashboard.ui.shared_answers import SharedAnswers
 from queuescope.dashboard.ui.widgets import Markup, act, element, moment, viewer_zone
-from queuescope.errors import BrokerError, BrokerErrorKind, QueuescopeError
+from queuescope.dashboard.watches import silent_broker
 from queuescope.jobs.failures import FailureGroup, Span, failed_ids
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
@@ -169,8 +169,4 @@ def retry_bar(chosen: Sequence[str], viewer: Viewer) -> Markup:
     )
 
 
-def _broker_slow() -> QueuescopeError:
-    return BrokerError(BrokerErrorKind.SLOW, "the broker does not answer in time")
-
-
-_broker_answers = SharedAnswers(slow=_broker_slow, patience_seconds=PATIENCE_SECONDS)
+_broker_answers = SharedAnswers(slow=silent_broker, patience_seconds=PATIENCE_SECONDS)

@@ -30,7 +30,7 @@ class OverviewEndpoints:
     async def view(self, request: Request) -> Response:
         try:
             interval = _interval(request.query_params.get("refresh"))
-            usual = interval or self._server.settings.refresh_seconds or 60
+            usual = interval or self._server.usual_age_seconds
             age = _age(request.query_params.get("age"), usual)
             snapshot = await self._server.take(request.query_params, age)
         except ConfigurationError as exc:
@@ -49,7 +49,7 @@ class OverviewEndpoints:
 
     async def overview(self, request: Request) -> Response:
         try:
-            age = _age(request.query_params.get("age"), self._server.settings.refresh_seconds or 60)
+            age = _age(request.query_params.get("age"), self._server.usual_age_seconds)
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         return _json(await self._server.views.overview.get(max_age_seconds=age))
