@@ -1,4 +1,4 @@
-"""One cell of the table: a trouble befalls a dashboard, is seen, ends, and leaves no trace."""
+"""One cell of the table: a trouble affects a dashboard, is shown, ends, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Act = Callable[[], Awaitable[None]]
 
 
 def hit_by(scope: Scope) -> tuple[str, ...]:
-    """The panels whose charts the trouble befalls."""
+    """The panels whose charts the trouble affects."""
     return {Scope.SOURCE: PANELS, Scope.PANEL: ("latency",), Scope.PRESENT: ()}[scope]
 
 

@@ -1,4 +1,4 @@
-"""The lists in ``docs/faults.md``, as they follow from the cells. Run it to write them anew."""
+"""The lists in ``docs/faults.md``, made from the tests. Run it to rewrite them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from tests.faults.troubles import TROUBLES, Scope
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
-_FOLLOWS = "## Bad answers\n"
-_TABLE = f"{_FOLLOWS}\n| answer | befalls | cause that is told |\n|---|---|---|\n"
+_FOLLOWS = "## Bad responses\n"
+_TABLE = f"{_FOLLOWS}\n| response | affects | cause that is shown |\n|---|---|---|\n"
 _NAMES = {"prometheus": "Prometheus", "Nan": "NaN"}
 
 SECTIONS = {
-    "test_source.py": "The server and the way to it",
-    "test_told.py": "Answers that are used, with what is said beside them",
+    "test_source.py": "The server and the connection to it",
+    "test_remarks.py": "Responses that are used, with a remark",
     "test_samples.py": "Odd, missing and late samples",
     "test_disk.py": "The cache on disk",
-    "test_oracles.py": "What the checks object to, shown on doctored readings",
+    "test_oracles.py": "What the checks detect, shown on falsified readings",
 }
 
 
 def written() -> str:
-    """What the page says of the tests."""
+    """The lists on the page."""
     return _FOLLOWS + PAGE.read_text("utf-8").partition(_FOLLOWS)[2]
 
 
 def lists() -> str:
-    """What it must say of them."""
+    """The lists that it must have."""
     lines = []
     for row, troubles in groupby(TROUBLES, lambda trouble: trouble.row):
         lines.append(f"| **{row}** | | |")
         for trouble in troubles:
-            befalls = ", ".join(scope for scope in Scope if scope in trouble.scopes)
-            lines.append(f"| {trouble.name} | {befalls} | “… {trouble.words} …” |")
+            affects = ", ".join(scope for scope in Scope if scope in trouble.scopes)
+            lines.append(f"| {trouble.name} | {affects} | “… {trouble.words} …” |")
     text = _TABLE + "\n".join(lines) + "\n"
     for module, title in SECTIONS.items():
         text += f"\n## {title}\n\n"

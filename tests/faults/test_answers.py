@@ -27,7 +27,7 @@ def _cells() -> Iterator[ParameterSet]:
 
 
 @pytest.mark.parametrize(("trouble", "scope", "warm"), list(_cells()))
-async def test_a_bad_answer_is_told_and_never_kept(
+async def test_a_bad_response_is_reported_and_never_cached(
     trouble: Trouble, scope: Scope, warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def begin() -> None:

@@ -89,7 +89,7 @@ def _files(lab: Lab) -> list[Path]:
 
 @pytest.mark.parametrize("then", list(Then))
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
-async def test_a_harmed_cache_is_dropped_and_rebuilt(harm: Harm, then: Then, lab: Lab) -> None:
+async def test_a_damaged_cache_is_dropped_and_rebuilt(harm: Harm, then: Then, lab: Lab) -> None:
     async with lab.dashboard() as dashboard:
         await reads_the_truth(lab, dashboard)
         dashboard.store.flush()
@@ -121,7 +121,7 @@ async def test_a_harmed_cache_is_dropped_and_rebuilt(harm: Harm, then: Then, lab
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"scrape_interval_seconds":0}', b"\xff\0"])
-async def test_harmed_facts_of_the_source_are_learnt_anew(content: bytes, lab: Lab) -> None:
+async def test_damaged_facts_about_the_source_are_measured_again(content: bytes, lab: Lab) -> None:
     async with lab.dashboard() as dashboard:
         await reads_the_truth(lab, dashboard)
     [facts] = lab.cache.glob("source-*.json")
@@ -164,7 +164,9 @@ async def _kept_facts(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
-async def test_a_full_disk_costs_only_the_memory_over_a_restart(warm: bool, lab: Lab) -> None:
+async def test_with_a_full_disk_only_the_cache_across_restarts_is_lost(
+    warm: bool, lab: Lab
+) -> None:
     async with lab.dashboard() as dashboard:
         if warm:
             await reads_the_truth(lab, dashboard)
@@ -227,7 +229,7 @@ for line in sys.stdin:
 """
 
 
-def test_a_writer_that_is_killed_at_any_moment_leaves_whole_frames_only(tmp_path: Path) -> None:
+def test_a_writer_that_is_killed_leaves_only_complete_frames(tmp_path: Path) -> None:
     """Each frame holds one number throughout, so a torn or mixed one would show."""
     rounds, written = 60, 0
     nursery = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The page about faults tells what is tested, and all of it."""
+"""The page on faults lists everything that is tested, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.faults import documented
 
 
-def test_the_page_about_faults_follows_the_tests() -> None:
-    """``python -m tests.faults.documented`` writes its lists anew."""
+def test_the_page_on_faults_follows_the_tests() -> None:
+    """``python -m tests.faults.documented`` rewrites its lists."""
     assert documented.written() == documented.lists()
 
 

@@ -74,7 +74,7 @@ def objects(oracle: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         oracle(*args, **kwargs)
 
 
-async def test_states(healthy: Page, outage: Page) -> None:
+async def test_wrong_states(healthy: Page, outage: Page) -> None:
     oracles.states_are(healthy, FRESH)
     oracles.states_are(outage, dict.fromkeys(PANELS, "stale"))
     objects(oracles.states_are, outage, FRESH)
@@ -106,7 +106,7 @@ async def test_unknown_as_zero(healthy: Page) -> None:
     objects(oracles.unknown_is_not_zero, doctored(healthy, put("panels", 0, "asOf", to=None)))
 
 
-async def test_numbers_that_are_not_the_truth(healthy: Page, lab: Lab) -> None:
+async def test_wrong_numbers(healthy: Page, lab: Lab) -> None:
     oracles.drawn_is_true(healthy, lab.truth)
     for number in range(3):
         for change in (
@@ -161,7 +161,7 @@ async def test_an_old_value_without_its_time(healthy: Page, outage: Page) -> Non
     objects(oracles.old_values_carry_their_time, past, {}, {})
 
 
-async def test_last_good_data_that_differ(healthy: Page, outage: Page) -> None:
+async def test_last_good_data_that_have_changed(healthy: Page, outage: Page) -> None:
     oracles.same_data(outage, outage, "queue_depth")
     other = doctored(outage, redrawn(0, lambda values: one(values, 1.0)))
     objects(oracles.same_data, other, outage, "queue_depth")
@@ -171,13 +171,13 @@ async def test_last_good_data_that_differ(healthy: Page, outage: Page) -> None:
     objects(oracles.same_data, none, healthy, "queue_depth")
 
 
-async def test_a_storm_of_questions() -> None:
+async def test_too_many_queries() -> None:
     oracles.questions_are_few(3, 10, most_spoilt=3, most=10)
     objects(oracles.questions_are_few, 4, 10, most_spoilt=3, most=10)
     objects(oracles.questions_are_few, 3, 11, most_spoilt=3, most=10)
 
 
-async def test_secrets_and_foreign_words(healthy: Page) -> None:
+async def test_secrets_and_text_of_the_server(healthy: Page) -> None:
     oracles.no_secret_is_told([healthy.body.decode()])
     objects(oracles.no_secret_is_told, ["fine", f"Bearer {oracles.CANARY}"])
     oracles.no_upstream_text_is_shown(healthy, "up 1")

@@ -69,7 +69,7 @@ async def test_nan_and_infinity_are_gaps_and_not_zero(cache: Cache, lab: Lab, mo
 
 
 @CACHES
-async def test_a_counter_that_starts_anew_makes_no_negative_rate(cache: Cache, lab: Lab) -> None:
+async def test_a_counter_reset_makes_no_negative_rate(cache: Cache, lab: Lab) -> None:
     page = await _page(lab, cache, "restarted")
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
     oracles.nothing_is_missing(page, lab.truth.of("restarted"))
@@ -78,7 +78,7 @@ async def test_a_counter_that_starts_anew_makes_no_negative_rate(cache: Cache, l
 
 
 @CACHES
-async def test_where_nothing_happened_there_is_no_rate_and_no_latency(
+async def test_without_finished_jobs_there_is_no_rate_and_no_latency(
     cache: Cache, lab: Lab
 ) -> None:
     page = await _page(lab, cache, "idle")
@@ -87,7 +87,7 @@ async def test_where_nothing_happened_there_is_no_rate_and_no_latency(
 
 
 @CACHES
-async def test_samples_that_have_ended_are_no_present(cache: Cache, lab: Lab) -> None:
+async def test_a_series_that_has_ended_has_no_present_value(cache: Cache, lab: Lab) -> None:
     page = await _page(lab, cache, "ended")
     oracles.states_are(page, dict.fromkeys(PANELS, "empty"))
     for panel in page.panels.values():
@@ -96,7 +96,7 @@ async def test_samples_that_have_ended_are_no_present(cache: Cache, lab: Lab) ->
 
 
 @CACHES
-async def test_young_data_begin_where_they_begin(cache: Cache, lab: Lab, moment: int) -> None:
+async def test_curves_start_at_the_first_sample(cache: Cache, lab: Lab, moment: int) -> None:
     page = await _page(lab, cache, "young")
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
     oracles.nothing_is_missing(page, lab.truth.of("young"))
@@ -124,7 +124,7 @@ async def test_a_filter_that_matches_nothing_is_named(cache: Cache, lab: Lab) ->
 
 
 @CACHES
-async def test_an_unknown_metric_is_told_with_the_nearest_names(cache: Cache, lab: Lab) -> None:
+async def test_an_unknown_metric_is_named_with_similar_names(cache: Cache, lab: Lab) -> None:
     charts = three_charts()
     wrong = "ai_agents_queue_dpth"
     depth = replace(
@@ -143,7 +143,7 @@ async def test_an_unknown_metric_is_told_with_the_nearest_names(cache: Cache, la
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["warm", "restarted"])
-async def test_samples_that_come_late_correct_what_was_drawn(
+async def test_samples_that_arrive_late_correct_the_chart(
     restarted: bool, tmp_path: Path, truth: Truth, moment: int
 ) -> None:
     """They reach back less far than the horizon, so nothing of them was held as final."""

@@ -36,7 +36,7 @@ async def _whole(
 
 
 @TEMPERATURES
-async def test_a_refused_connection_is_told(
+async def test_a_refused_connection_is_reported(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = {"kind": "cannot_connect", "words": "does not accept connections"}
@@ -44,7 +44,7 @@ async def test_a_refused_connection_is_told(
 
 
 @TEMPERATURES
-async def test_a_name_that_cannot_be_resolved_is_told(
+async def test_a_host_name_that_cannot_be_resolved_is_reported(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = True
@@ -73,7 +73,7 @@ async def test_a_name_that_cannot_be_resolved_is_told(
 
 
 @TEMPERATURES
-async def test_a_frozen_prometheus_is_told(
+async def test_a_frozen_prometheus_is_reported(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture, mortal: RealPrometheus
 ) -> None:
     async def begin() -> None:
@@ -91,7 +91,7 @@ async def test_a_frozen_prometheus_is_told(
 
 
 @TEMPERATURES
-async def test_a_killed_prometheus_is_told_and_the_restarted_one_is_read(
+async def test_a_killed_prometheus_is_reported_and_the_restarted_one_is_read(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture, mortal: RealPrometheus
 ) -> None:
     async def begin() -> None:
@@ -127,7 +127,7 @@ async def test_no_redirect_is_followed(
 
 
 @TEMPERATURES
-async def test_hundreds_of_viewers_after_a_restart_cost_one_question_for_each_chart(
+async def test_hundreds_of_viewers_after_a_restart_cost_one_query_for_each_chart(
     warm: bool, lab: Lab
 ) -> None:
     if warm:

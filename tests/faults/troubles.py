@@ -1,4 +1,4 @@
-"""What can go wrong between the page and Prometheus, and what must be seen of it."""
+"""What can go wrong between the page and Prometheus, and what the page must show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOSTILE = f"\x1b[31m\u202e{UPSTREAM} <script>alert('{CANARY}')</script>\r\nlevel
 
 
 class Scope(StrEnum):
-    """Which questions the trouble befalls."""
+    """Which queries the trouble affects."""
 
     SOURCE = "source"
     PANEL = "one panel"
@@ -55,9 +55,9 @@ ONE_PANEL = (Scope.PANEL,)
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A bad way to answer. ``kind`` and ``words`` are the cause that the page must tell.
+    """A bad response. ``kind`` and ``words`` are the cause that the page must show.
 
-    ``most_spoilt`` bounds the questions that forty-one viewers may put to it over a few seconds.
+    ``most_spoilt`` limits the queries that forty-one viewers may send to it within a few seconds.
     """
 
     name: str
@@ -153,17 +153,23 @@ def _native_histograms(body: bytes) -> bytes:
 _NESTED = b'{"status":"success","data":' + b"[" * 200_000
 
 TROUBLES = (
-    Trouble("reset", "refused, reset, DNS failure", "cannot_connect", "without an answer", reset),
     Trouble(
-        "hung up",
-        "refused, reset, DNS failure",
+        "connection reset",
+        "connection closed or reset",
+        "cannot_connect",
+        "without an answer",
+        reset,
+    ),
+    Trouble(
+        "connection closed",
+        "connection closed or reset",
         "cannot_connect",
         "without an answer",
         hang_up(b""),
     ),
     Trouble(
-        "black hole",
-        "black hole, slow, trickle",
+        "no response",
+        "no response, or a slow one",
         "timeout",
         "did not answer within",
         swallow,
@@ -171,8 +177,8 @@ TROUBLES = (
         timeout_seconds=_IMPATIENT_SECONDS,
     ),
     Trouble(
-        "slow",
-        "black hole, slow, trickle",
+        "late response",
+        "no response, or a slow one",
         "timeout",
         "did not answer within",
         _late,
@@ -180,8 +186,8 @@ TROUBLES = (
         timeout_seconds=_IMPATIENT_SECONDS,
     ),
     Trouble(
-        "head by trickle",
-        "black hole, slow, trickle",
+        "headers byte by byte",
+        "no response, or a slow one",
         "timeout",
         "did not answer within",
         trickle(0),
@@ -189,8 +195,8 @@ TROUBLES = (
         timeout_seconds=_IMPATIENT_SECONDS,
     ),
     Trouble(
-        "body by trickle",
-        "black hole, slow, trickle",
+        "body byte by byte",
+        "no response, or a slow one",
         "timeout",
         "did not answer within",
         trickle(100),
@@ -199,29 +205,29 @@ TROUBLES = (
     ),
     Trouble(
         "truncated JSON",
-        "truncated JSON, cut gzip",
+        "truncated or corrupt body",
         "decode",
         "cannot be read",
         alter(lambda body: http_response(_mostly(0.6)(body))),
     ),
     Trouble(
-        "shorter than announced",
-        "truncated JSON, cut gzip",
+        "shorter than its Content-Length",
+        "truncated or corrupt body",
         "decode",
         "cannot be read",
         hang_up(http_response(b'{"status":"success"', content_length=10_000)),
         NOT_PRESENT,
     ),
     Trouble(
-        "cut gzip",
-        "truncated JSON, cut gzip",
+        "truncated gzip",
+        "truncated or corrupt body",
         "decode",
         "cannot be read",
         alter(_zipped(lambda packed: packed[:-9])),
     ),
     Trouble(
-        "broken gzip",
-        "truncated JSON, cut gzip",
+        "corrupt gzip",
+        "truncated or corrupt body",
         "decode",
         "cannot be read",
         alter(_zipped(lambda packed: packed[:20] + b"\xff" * 8 + packed[28:])),
@@ -229,14 +235,14 @@ TROUBLES = (
     ),
     Trouble(
         "gzip bomb",
-        "gzip bomb, huge body",
+        "too large",
         "too_large",
         "more data than this page accepts",
         say(_bomb()),
     ),
     Trouble(
-        "announced as huge",
-        "gzip bomb, huge body",
+        "huge Content-Length",
+        "too large",
         "too_large",
         "more data than this page accepts",
         say(http_response(b"{}", content_length=10**12)),
@@ -244,7 +250,7 @@ TROUBLES = (
     ),
     Trouble(
         "endless body",
-        "gzip bomb, huge body",
+        "too large",
         "too_large",
         "more data than this page accepts",
         _endless,
@@ -252,30 +258,30 @@ TROUBLES = (
     ),
     Trouble(
         "HTML page",
-        "HTML page, redirect, wrong type",
+        "not a Prometheus API",
         "not_prometheus",
         "not as a Prometheus API",
         say(_page()),
     ),
     Trouble(
-        "HTML page that was not found",
-        "HTML page, redirect, wrong type",
+        "HTML page with 404",
+        "not a Prometheus API",
         "not_prometheus",
         "not as a Prometheus API",
         say(_page("404 Not Found")),
         NOT_PRESENT,
     ),
     Trouble(
-        "JSON as text",
-        "HTML page, redirect, wrong type",
+        "JSON as plain text",
+        "not a Prometheus API",
         "not_prometheus",
         "not as a Prometheus API",
         alter(lambda body: http_response(body, content_type="text/plain")),
         NOT_PRESENT,
     ),
     Trouble(
-        "no HTTP",
-        "HTML page, redirect, wrong type",
+        "not HTTP",
+        "not a Prometheus API",
         "not_prometheus",
         "not as a Prometheus API",
         hang_up(f"220 {UPSTREAM} ESMTP\r\n\r\n".encode()),
@@ -299,7 +305,7 @@ TROUBLES = (
         most_spoilt=4,
     ),
     Trouble(
-        "429 for 30 s",
+        "429, retry after 30 s",
         "429, 503 with Retry-After",
         "busy",
         "asked to be left alone",
@@ -308,7 +314,7 @@ TROUBLES = (
         most_spoilt=1,
     ),
     Trouble(
-        "429 for 10^9 s",
+        "429, retry after 10^9 s",
         "429, 503 with Retry-After",
         "busy",
         "asked to be left alone",
@@ -317,7 +323,7 @@ TROUBLES = (
         most_spoilt=1,
     ),
     Trouble(
-        "429 for negative time",
+        "429, retry after -5 s",
         "429, 503 with Retry-After",
         "busy",
         "asked to be left alone",
@@ -325,7 +331,7 @@ TROUBLES = (
         NOT_PRESENT,
     ),
     Trouble(
-        "429 until a date past",
+        "429, retry after a past date",
         "429, 503 with Retry-After",
         "busy",
         "asked to be left alone",
@@ -333,7 +339,7 @@ TROUBLES = (
         NOT_PRESENT,
     ),
     Trouble(
-        "429 until a date to come",
+        "429, retry after a future date",
         "429, 503 with Retry-After",
         "busy",
         "asked to be left alone",
@@ -342,7 +348,7 @@ TROUBLES = (
         most_spoilt=1,
     ),
     Trouble(
-        "503 for nonsense",
+        "503, unreadable Retry-After",
         "429, 503 with Retry-After",
         "busy",
         "busy or still starting",
@@ -383,7 +389,7 @@ TROUBLES = (
     # Each refused figure is asked for by itself, and then whether it was ever measured.
     Trouble(
         "400 bad_data",
-        "400 bad_data, 422 execution, step limit",
+        "400 bad_data, 422 execution",
         "bad_data",
         "refused this query",
         ask_instead(f"sum({{{UPSTREAM}"),
@@ -391,7 +397,7 @@ TROUBLES = (
     ),
     Trouble(
         "422 execution",
-        "400 bad_data, 422 execution, step limit",
+        "400 bad_data, 422 execution",
         "execution",
         "could not compute",
         ask_instead("ai_agents_queue_depth + on(env) ai_agents_queue_depth"),
@@ -399,66 +405,66 @@ TROUBLES = (
     ),
     Trouble(
         "bare NaN",
-        "bare NaN, 1e999, duplicate keys, deep nesting",
+        "wrong JSON",
         "decode",
         "cannot be read",
         alter(_first_value(b"NaN")),
     ),
     Trouble(
         "bare 1e999",
-        "bare NaN, 1e999, duplicate keys, deep nesting",
+        "wrong JSON",
         "decode",
         "cannot be read",
         alter(_first_value(b"1e999")),
     ),
     Trouble(
-        "a word for a number",
-        "bare NaN, 1e999, duplicate keys, deep nesting",
+        "text instead of a number",
+        "wrong JSON",
         "decode",
         "cannot be read",
         alter(_first_value(f'"{UPSTREAM}"'.encode())),
     ),
     Trouble(
         "duplicate keys",
-        "bare NaN, 1e999, duplicate keys, deep nesting",
+        "wrong JSON",
         "decode",
         "cannot be read",
         alter(_repeated_key),
     ),
     Trouble(
         "deep nesting",
-        "bare NaN, 1e999, duplicate keys, deep nesting",
+        "wrong JSON",
         "decode",
         "cannot be read",
         say(http_response(_NESTED)),
     ),
     Trouble(
-        "an error called success",
-        "bare NaN, 1e999, duplicate keys, deep nesting",
+        "an error with status 200",
+        "wrong JSON",
         "decode",
         "cannot be read",
         say(_error("200 OK", "internal")),
         NOT_PRESENT,
     ),
     Trouble(
-        "two values at one time",
-        "duplicate or unsorted samples",
+        "two values for one timestamp",
+        "contradictory series",
         "decode",
         "cannot be read",
         alter(_last_point(b'[@,"1"],[@,"2"]')),
         ONE_PANEL,
     ),
     Trouble(
-        "a point off the steps",
-        "duplicate or unsorted samples",
+        "a point between the steps",
+        "contradictory series",
         "decode",
         "cannot be read",
         alter(_last_point(b'[@.5,"1"]')),
         ONE_PANEL,
     ),
     Trouble(
-        "a series twice",
-        "duplicate or unsorted samples",
+        "a duplicate series",
+        "contradictory series",
         "decode",
         "cannot be read",
         alter(_series_twice),
@@ -466,7 +472,7 @@ TROUBLES = (
     ),
     Trouble(
         "native histograms",
-        "duplicate or unsorted samples",
+        "contradictory series",
         "decode",
         "cannot be read",
         alter(_native_histograms),

@@ -1,4 +1,4 @@
-"""Answers that are used, with what must be said beside them."""
+"""Responses that are used, with a remark that the page must show."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _points(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[bytes], b
     [(f'"warnings":["{WORDS}"]', WORDS), ('"isPartial":true', "partial")],
     ids=["warning", "marked as partial"],
 )
-async def test_a_warning_is_shown_and_its_answer_is_not_kept(
+async def test_a_warning_is_shown_and_its_response_is_not_cached(
     field: str, told: str, scope: Scope, warm: bool, lab: Lab
 ) -> None:
     hit = PANELS if scope is Scope.SOURCE else ("latency",)
@@ -137,7 +137,7 @@ def _at_most(points: int) -> Spoil:
 
 @TEMPERATURES
 @pytest.mark.parametrize("scope", [Scope.SOURCE, Scope.PANEL])
-async def test_a_range_of_too_many_steps_is_read_in_parts(
+async def test_a_range_of_too_many_steps_is_fetched_in_parts(
     scope: Scope, warm: bool, lab: Lab
 ) -> None:
     async with lab.dashboard() as dashboard:
@@ -154,7 +154,7 @@ async def test_a_range_of_too_many_steps_is_read_in_parts(
         await reads_the_truth(lab, dashboard)
 
 
-async def test_a_range_beyond_the_limit_of_prometheus_is_drawn_at_a_wider_step_that_is_stated(
+async def test_a_range_beyond_the_limit_of_prometheus_is_drawn_at_a_wider_step_that_is_named(
     lab: Lab, moment: int
 ) -> None:
     view = View(None, moment - 60 * 86_400, moment, 1)
