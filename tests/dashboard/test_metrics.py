@@ -53,7 +53,7 @@ class Stage:
             clock=lambda: self.now,
             telemetry=self.metrics,
         )
-        self.metrics.tell_of(self.service, lambda: client.breaker_state)
+        self.metrics.export_state_of(self.service, lambda: client.breaker_state)
 
     def families(self) -> dict[str, Metric]:
         text = self.metrics.render()[0].decode()

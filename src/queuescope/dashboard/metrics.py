@@ -1,4 +1,4 @@
-"""What the dashboard tells Prometheus about itself."""
+"""The metrics that the dashboard exports about itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAPSES_AFTER = 2
 
 
 class Audience:
-    """How many pages look: those that have asked within two of their own refresh intervals.
+    """The number of viewers: pages that asked within two of their own refresh intervals.
 
     ``clock`` is monotonic seconds.
     """
@@ -49,25 +49,25 @@ def _lapses_at(page: str, interval_seconds: int, now: float) -> float:
 
 
 class OwnMetrics:
-    """``/metrics`` of the dashboard, in a registry of its own; takes note as ``Telemetry``."""
+    """``/metrics`` of the dashboard, in a registry of its own; implements ``Telemetry``."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.audience = Audience(time.monotonic)
         self._views = self._counter(
             "queuescope_views",
-            "Answers given to pages, by whether the snapshot was complete.",
+            "Responses to pages, by whether the snapshot was complete.",
             complete=("true", "false"),
         )
         self._queries = self._counter(
             "queuescope_upstream_queries",
-            "Questions that were sent to Prometheus, by what was asked and what came of it.",
+            "Requests to Prometheus, by kind and outcome.",
             kind=RequestKind,
             outcome=(_OK, *SourceErrorKind),
         )
         self._query_seconds = Histogram(
             "queuescope_upstream_query_duration_seconds",
-            "How long Prometheus took to answer, retries included.",
+            "Time that Prometheus took to respond, including retries.",
             ["kind"],
             buckets=_SECONDS,
             registry=self._registry,
@@ -76,12 +76,12 @@ class OwnMetrics:
             self._query_seconds.labels(kind)
         self._lookups = self._counter(
             "queuescope_cache_lookups",
-            "Reads of a panel's series through the cache, by what the cache could do.",
+            "Reads of a panel's series through the cache, by what the cache had.",
             status=LookupStatus,
         )
         self._refresh_seconds = Histogram(
             "queuescope_refresh_duration_seconds",
-            "How long it took to read and draw a view, by what it was done for.",
+            "Time to read and draw a view, by occasion.",
             ["occasion"],
             buckets=_SECONDS,
             registry=self._registry,
@@ -90,12 +90,12 @@ class OwnMetrics:
             self._refresh_seconds.labels(occasion)
         self._joins = Counter(
             "queuescope_snapshot_joins",
-            "Answers that waited for a view being read for somebody else.",
+            "Responses that waited for a view that was already being read for another viewer.",
             registry=self._registry,
         )
         self._viewers = Gauge(
             "queuescope_viewers",
-            "Pages that asked within their own refresh interval.",
+            "Pages that asked within two of their refresh intervals.",
             registry=self._registry,
         )
         self._viewers.set_function(self.audience.count)
@@ -110,8 +110,8 @@ class OwnMetrics:
             counter.labels(*values)
         return counter
 
-    def tell_of(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
-        """Tell the state of ``view`` and of its source with each scrape from now on."""
+    def export_state_of(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
+        """Export the state of ``view`` and of its source with each scrape from now on."""
         self._registry.register(_State(view, breaker))
 
     def viewed(self, snapshot: Snapshot) -> None:
@@ -138,7 +138,7 @@ class OwnMetrics:
 
 
 class _State(Collector):
-    """What is so at the moment of the scrape; what is not known has no sample."""
+    """State at the time of the scrape; an unknown value has no sample."""
 
     def __init__(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
         self._view = view
@@ -147,7 +147,7 @@ class _State(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         contact = self._view.source.contact
         up = GaugeMetricFamily(
-            "queuescope_source_up", "1 when Prometheus answered the newest question, else 0."
+            "queuescope_source_up", "1 if Prometheus answered the newest request, otherwise 0."
         )
         up.add_metric([], contact.is_fresh)
         age = GaugeMetricFamily(
@@ -157,18 +157,18 @@ class _State(Collector):
             age.add_metric([], time.time() - contact.as_of)
         breaker = GaugeMetricFamily(
             "queuescope_source_breaker_state",
-            "1 for the state of the circuit breaker before Prometheus, 0 for the others.",
+            "1 for the state of the circuit breaker for Prometheus, 0 for the others.",
             labels=["state"],
         )
         for state in BreakerState:
             breaker.add_metric([state], self._breaker() is state)
         watched = GaugeMetricFamily(
-            "queuescope_watched_views", "Views that are kept fresh because somebody looks at them."
+            "queuescope_watched_views", "Views that are kept fresh because they have viewers."
         )
         watched.add_metric([], len(self._view.watched))
         data = GaugeMetricFamily(
             "queuescope_data_age_seconds",
-            "Seconds since Prometheus last answered for a panel of a watched view, at most.",
+            "Seconds since Prometheus last answered for the panel: the most of all watched views.",
             labels=["panel"],
         )
         for panel, seconds in self._view.ages_seconds().items():

@@ -113,7 +113,7 @@ class DashboardServer:
             live=live,
             alert_scope=self.alert_scope,
         )
-        self.metrics.tell_of(self._views, lambda: self._client.breaker_state)
+        self.metrics.export_state_of(self._views, lambda: self._client.breaker_state)
         self.services.start()
         trends = self.trends_task = asyncio.create_task(self._read_trends())
         warm_up = asyncio.create_task(self._warm_up())

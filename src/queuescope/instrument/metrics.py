@@ -1,7 +1,7 @@
 """Every metric that Queuescope exports: its name, labels, buckets and meaning, once.
 
-A name is ``<namespace>_<stem>``, or ``<namespace>_<subsystem>_<stem>`` for what is told of the
-jobs themselves. ``docs/metrics.md`` explains the same table for people.
+A name is ``<namespace>_<stem>``, or ``<namespace>_<subsystem>_<stem>`` for metrics of the
+jobs themselves. ``docs/metrics.md`` has the same table with explanations.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _E12 = (1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2)
 BUCKETS_SECONDS = tuple(
     round(step * decade, 3) for decade in (0.1, 1.0, 10.0, 100.0, 1000.0) for step in _E12
 )
-"""Twelve a decade, the series of preferred numbers E12: each is 1.18 to 1.25 times the one before.
+"""Twelve per decade, the preferred numbers E12: each is 1.18 to 1.25 times the one before.
 
-P50 and P95 of durations that differ by a factor of three or more are within 10 %; where they differ
-less, and for P99, they are off by a bucket at most.
+P50 and P95 of durations that differ by a factor of three or more are within 10 %; for durations
+that differ less, and for P99, the error is one bucket at most.
 """
 SUCCESS_WINDOW_SECONDS = 300
 TENANT_LIMIT = 50
@@ -38,10 +38,10 @@ OTHER = "other"
 
 
 class Outcome(StrEnum):
-    """What an attempt came to. A retried job will be tried again: that outcome is not final.
+    """The outcome of an attempt. Retried is not final: another attempt follows.
 
-    Revoked is what an operator did, expired what came too late, ignored what set itself aside:
-    they end a job and say nothing about how well jobs go.
+    A job is revoked by an operator, expires if it starts too late, and is ignored if it raises
+    ``Ignore``: these end a job and do not count in the success rate.
     """
 
     SUCCEEDED = "succeeded"
@@ -99,7 +99,7 @@ SUCCESS_RATE = _worker(
     "success_rate",
     Kind.GAUGE,
     ("tenant",),
-    "Percent of the jobs that ended in the last 5 minutes that succeeded; NaN when none ended.",
+    "Percent of the jobs that ended in the last 5 minutes that succeeded; NaN if none ended.",
 )
 LATENCY_SECONDS = _worker(
     "latency_seconds",
@@ -123,59 +123,59 @@ JOBS_TOTAL = _worker(
     "jobs_total",
     Kind.COUNTER,
     ("tenant", "queue", "outcome"),
-    "Attempts by what they came to; retried is not a final outcome.",
+    "Attempts by outcome; retried is not a final outcome.",
 )
 JOBS_IN_FLIGHT = _worker(
-    "jobs_in_flight", Kind.GAUGE, ("queue",), "Jobs that this worker runs at the moment."
+    "jobs_in_flight", Kind.GAUGE, ("queue",), "Jobs that this worker is running."
 )
 REDELIVERED_TOTAL = _worker(
     "redelivered_total",
     Kind.COUNTER,
     ("queue",),
-    "Attempts that began with a message that a worker had before: it was killed or gave it back.",
+    "Attempts that started with a message that a worker had before and did not finish.",
 )
 UNRUNNABLE_MESSAGES_TOTAL = _worker(
     "unrunnable_messages_total",
     Kind.COUNTER,
     ("reason",),
-    "Messages that no worker can run; they are among the failed jobs.",
+    "Messages that no worker can run; they also count as failed jobs.",
 )
 WORKER_JOBS_TOTAL = _worker(
     "worker_jobs_total",
     Kind.COUNTER,
     ("worker", "outcome"),
-    "Attempts of this worker, by its own name, by what they came to.",
+    "Attempts of this worker by outcome.",
     of_jobs=False,
 )
 WORKER_CPU_RATIO = _worker(
     "worker_cpu_ratio",
     Kind.GAUGE,
     (),
-    "CPU time that this worker and its children use per second; 1 is one core.",
+    "CPU seconds per second of this worker and its child processes; 1 is one core.",
     of_jobs=False,
 )
 WORKER_MEMORY_BYTES = _worker(
     "worker_memory_bytes",
     Kind.GAUGE,
     (),
-    "Resident memory of this worker and its children; shared pages count in each.",
+    "Resident memory of this worker and its child processes; shared pages count in each.",
     of_jobs=False,
 )
 WORKER_PROCESSES = _worker(
-    "worker_processes", Kind.GAUGE, (), "Processes of this worker, itself included.", of_jobs=False
+    "worker_processes", Kind.GAUGE, (), "Processes of this worker, including itself.", of_jobs=False
 )
 WORKER_CLOCK_AHEAD_SECONDS = _worker(
     "worker_clock_ahead_seconds",
     Kind.GAUGE,
     (),
-    "By how much the clock of this worker's machine is ahead of the broker's; negative is behind.",
+    "How far the clock of this worker's machine is ahead of the broker's; negative is behind.",
     of_jobs=False,
 )
 OBSERVATIONS_LOST_TOTAL = _worker(
     "observations_lost_total",
     Kind.COUNTER,
     (),
-    "Observations that did not reach the metrics or the job history.",
+    "Events that reached neither the metrics nor the job history.",
     of_jobs=False,
 )
 QUEUE_DEPTH = Metric(
@@ -183,35 +183,35 @@ QUEUE_DEPTH = Metric(
     Kind.GAUGE,
     ("queue",),
     Origin.EXPORTER,
-    "Jobs that wait in the broker, all priorities.",
+    "Jobs waiting in the broker, all priorities.",
 )
 QUEUE_OLDEST_AGE_SECONDS = Metric(
     "queue_oldest_age_seconds",
     Kind.GAUGE,
     ("queue",),
     Origin.EXPORTER,
-    "How long the next job of the queue has been due, in seconds; 0 when none waits.",
+    "How long the oldest waiting job has been due, in seconds; 0 if none waits.",
 )
 QUEUE_SCHEDULED = Metric(
     "queue_scheduled",
     Kind.GAUGE,
     ("queue",),
     Origin.EXPORTER,
-    "Jobs that workers have fetched and that wait for their time: a countdown, an ETA, a retry.",
+    "Jobs that workers have fetched and that are not due yet: a countdown, an ETA, a retry.",
 )
 QUEUE_RESERVED = Metric(
     "queue_reserved",
     Kind.GAUGE,
     ("queue",),
     Origin.EXPORTER,
-    "Jobs that workers have fetched and not begun, without those that wait for their time.",
+    "Jobs that workers have fetched and not started, without the scheduled ones.",
 )
 RATE_LIMITED_JOBS = Metric(
     "rate_limited_jobs",
     Kind.GAUGE,
     (),
     Origin.EXPORTER,
-    "Jobs that workers have fetched and hold back, for a rate limit.",
+    "Jobs that workers have fetched and hold back because of a rate limit.",
 )
 WORKERS = Metric(
     "workers", Kind.GAUGE, ("status",), Origin.EXPORTER, "Workers that report, by their status."
@@ -221,11 +221,17 @@ WORKER_NAMES_SHARED = Metric(
     Kind.GAUGE,
     (),
     Origin.EXPORTER,
-    "Names that several living workers have at once.",
+    "Worker names that several living workers use at once.",
 )
-WORKERS_UP = Metric("workers_up", Kind.GAUGE, (), Origin.EXPORTER, "Workers that answer.")
+WORKERS_UP = Metric(
+    "workers_up",
+    Kind.GAUGE,
+    (),
+    Origin.EXPORTER,
+    "Workers that answered one of the last two pings.",
+)
 BROKER_UP = Metric(
-    "broker_up", Kind.GAUGE, (), Origin.EXPORTER, "1 when the broker answers, otherwise 0."
+    "broker_up", Kind.GAUGE, (), Origin.EXPORTER, "1 if the broker answers, otherwise 0."
 )
 
 CATALOGUE: tuple[Metric, ...] = (
