@@ -29,8 +29,7 @@ from queuescope.timeseries import Grid, State
 from queuescope.view import View, ViewService
 from queuescope.view.charts.flow_history import RECHECK_SECONDS
 from queuescope.view.overview.comparisons import COMPARED
-from queuescope.view.overview.days import DAY_SECONDS
-from queuescope.view.overview.days import STEP_SECONDS as DAY_STEP_SECONDS
+from queuescope.view.overview.days import DAY_SECONDS, DAY_STEP_SECONDS
 from queuescope.view.source.facts import FactsFile
 
 PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"

@@ -153,8 +153,8 @@ def test_a_server_whose_clock_is_off_tells_the_times_of_jobs_and_acts_by_the_bro
         def told() -> dict[str, Any]:
             return dict(json.loads(dashboard.get("/queuescope/overview")[1]))
 
-        overview = until(told, lambda made: bool(made["acts"]["list"]))
-        (act,) = overview["acts"]["list"]
+        overview = until(told, lambda made: bool(made["operations"]["list"]))
+        (act,) = overview["operations"]["list"]
         assert began - 5 < act["at"] < time.time() + 5
         (failed,) = overview["failures"]["last"]
         assert now - 15 < failed["at"] < now

@@ -218,7 +218,7 @@ def test_a_dark_page_is_printed_light_and_whole_and_without_buttons(
         "cell => cell.scrollWidth <= cell.clientWidth + 1)"
     )
     expect(page.page.locator(".stAppHeader")).to_be_hidden()
-    assert page.page.locator(".qs-act:visible").count() == 0
+    assert page.page.locator(".qs-action:visible").count() == 0
     # Nothing of it is behind the end of a screen.
     assert page.page.locator(".stMain").evaluate("main => getComputedStyle(main).overflowY") == (
         "visible"

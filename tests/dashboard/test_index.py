@@ -15,7 +15,7 @@ from tests.dashboard.conftest import HOSTILE
 
 from queuescope.dashboard.assets import STATIC, Assets
 from queuescope.dashboard.index import Shell
-from queuescope.panels import Dashboard, Kind, Role, load_dashboard
+from queuescope.panels import Dashboard, Kind, PanelRole, load_dashboard
 
 INDEX = Path(streamlit.__file__).parent / "static" / "index.html"
 
@@ -67,7 +67,7 @@ def test_script_style_and_skeleton_know_no_panel_by_its_id() -> None:
     names = [file.name.removesuffix(".toml") for file in presets.iterdir()]
     ids = {panel.id for name in names for panel in load_dashboard(name).panels}
     # What is a kind or a role as well may be named as such.
-    ids -= {*Kind, *Role}
+    ids -= {*Kind, *PanelRole}
     assert ids
     for file in STATIC.rglob("*.*"):
         if "vendor" not in file.parts and file.suffix in {".js", ".css", ".html"}:

@@ -15,7 +15,7 @@ from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import CountingProxy
 
 from queuescope.cache import FrameStore
-from queuescope.dashboard.metrics import Audience, OwnMetrics
+from queuescope.dashboard.metrics import OpenPages, OwnMetrics
 from queuescope.errors import SourceErrorKind
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
@@ -183,11 +183,11 @@ def test_a_page_counts_once_for_two_intervals_after_it_last_asked(
     polls: list[tuple[int, str, int]], now: int
 ) -> None:
     clock = [0.0]
-    audience = Audience(lambda: clock[0])
+    open_pages = OpenPages(lambda: clock[0])
     last: dict[str, tuple[int, int]] = {}
     for at, page, interval in sorted(poll for poll in polls if poll[0] <= now):
         clock[0] = at
-        audience.polled(page, interval)
+        open_pages.polled(page, interval)
         last[page] = (at, interval)
     clock[0] = now
-    assert audience.count() == sum(now - at <= 2 * interval for at, interval in last.values())
+    assert open_pages.count() == sum(now - at <= 2 * interval for at, interval in last.values())

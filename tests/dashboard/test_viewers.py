@@ -51,7 +51,7 @@ async def view_page(client: httpx2.AsyncClient, chance: random.Random) -> list[S
     return seen
 
 
-async def audience(
+async def open_pages(
     running: RunningDashboard, proxy: CountingProxy, viewers: int
 ) -> tuple[list[list[Seen]], Counter[str]]:
     """What each of ``viewers`` saw, and what Prometheus was asked meanwhile."""
@@ -81,7 +81,7 @@ async def test_a_hundred_viewers_cost_prometheus_what_one_costs(
                 while proxy.asked["query_range"] < 4 * 3:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.1)
             (alone, asked_by_one), (crowd, asked_by_many) = await asyncio.gather(
-                audience(dashboards[0], first, 1), audience(dashboards[1], second, VIEWERS)
+                open_pages(dashboards[0], first, 1), open_pages(dashboards[1], second, VIEWERS)
             )
             told = (await asyncio.to_thread(dashboards[1].ask, "/metrics")).text
         finally:

@@ -122,7 +122,7 @@ def test_the_colours_of_one_chart_differ_in_both_themes(colours: str) -> None:
         return [tokens[name[4:-1]] for name in names]
 
     assert len(set(shades(theme.BREAKDOWN))) == len(theme.BREAKDOWN)
-    assert len(set(shades(theme.QUANTILES))) == len(theme.QUANTILES)
+    assert len(set(shades(theme.QUANTILE_COLOURS))) == len(theme.QUANTILE_COLOURS)
 
 
 def test_no_two_of_a_breakdowns_curves_look_alike() -> None:

@@ -6,7 +6,7 @@ import re
 
 from tests.panels.fourth import PAGE, with_fourth
 
-from queuescope.panels import Kind, Role, parse_dashboard
+from queuescope.panels import Kind, PanelRole, parse_dashboard
 from queuescope.panels.loader import OPTIONAL, REQUIRED
 from queuescope.panels.template import PLACEHOLDERS
 
@@ -26,7 +26,7 @@ def test_every_key_of_a_panel_is_documented() -> None:
 
 def test_every_role_is_documented_with_its_kind() -> None:
     kinds = {role: kind.strip("`") for role, kind, *_ in _rows("Roles")[1:]}
-    assert kinds == {f"`{role}`": role.kind or "any" for role in Role}
+    assert kinds == {f"`{role}`": role.kind or "any" for role in PanelRole}
 
 
 def test_every_placeholder_is_documented() -> None:

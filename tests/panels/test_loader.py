@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Kind, Resolution, Role, Threshold, load_dashboard, render
+from queuescope.panels import Kind, PanelRole, Resolution, Threshold, load_dashboard, render
 from queuescope.panels import parse_dashboard as parse
 from queuescope.prometheus import promql
 
@@ -53,7 +53,7 @@ def test_a_panel_file_becomes_a_dashboard(tmp_path: Path) -> None:
     assert (dashboard.name, dashboard.title, dashboard.breakdowns) == ("mine", "Mine", ("queue",))
     (panel,) = dashboard.panels
     assert (panel.id, panel.kind, panel.scale) == ("queue_depth", Kind.COUNT, 1.0)
-    assert panel.role is Role.NONE
+    assert panel.role is PanelRole.NONE
     assert panel.query == "sum$by( depth{$matchers})"
 
 
@@ -68,9 +68,9 @@ def test_the_first_preset_keeps_its_panels() -> None:
     dashboard = load_dashboard("ai-agents")
     roles = {panel.id: panel.role for panel in dashboard.panels}
     assert roles == {
-        "queue_depth": Role.DEPTH,
-        "success_rate": Role.SUCCESS,
-        "latency": Role.LATENCY,
+        "queue_depth": PanelRole.DEPTH,
+        "success_rate": PanelRole.SUCCESS,
+        "latency": PanelRole.LATENCY,
     }
     assert dashboard.rows == (("queue_depth", "success_rate", "latency"),)
     assert dashboard.panels[2].quantiles == (0.5, 0.95, 0.99)
@@ -84,7 +84,7 @@ def test_panels_of_any_number_and_name_stand_in_rows() -> None:
     assert default.rows == (tuple(ids[:3]), tuple(ids[3:6]), (ids[6],))
     text += f"[[row]]\npanels = {ids[4:]}\n[[row]]\npanels = {ids[:4]}\n"
     assert parse(text, "t", "t").rows == (tuple(ids[4:]), tuple(ids[:4]))
-    assert parse(_with('role = "none"'), "t", "t").panels[0].role is Role.NONE
+    assert parse(_with('role = "none"'), "t", "t").panels[0].role is PanelRole.NONE
 
 
 RESOLUTIONS = [

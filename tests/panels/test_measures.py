@@ -6,7 +6,7 @@ import pytest
 from tests.metric_names import names_in
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels import Ended, Resolution, Share, load_dashboard, render
+from queuescope.panels import EndedJobs, Resolution, Share, load_dashboard, render
 from queuescope.panels import parse_dashboard as parse
 
 PANELS = """
@@ -86,7 +86,7 @@ def test_a_mistake_in_a_share_is_told_with_its_place(wrong: str, right: str, exp
 
 def test_what_jobs_come_to_is_named_once_for_all_figures_of_now() -> None:
     text = "[ended]\nnow = 'sum by (end) (rate(jobs{$matchers}[$recent]))'\ngood = { end = 'good' }"
-    expected = Ended("sum by (end) (rate(jobs{$matchers}[$recent]))", "end", "good")
+    expected = EndedJobs("sum by (end) (rate(jobs{$matchers}[$recent]))", "end", "good")
     assert expected == parse(PANELS + text, "t", "t").ended
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from queuescope.errors import BrokerError, BrokerErrorKind
 from queuescope.known import Known
 from queuescope.panels import load_dashboard
-from queuescope.view.present.live_sources import LiveFigure, LiveReport, LiveSource, Origin
+from queuescope.view.present.live_sources import FigureOrigin, LiveFigure, LiveReport, LiveSource
 
 DEPTH = load_dashboard("ai-agents").measures[0]
 # Prometheus's clock is a minute ahead of ours, and so are the times that the page shows.
@@ -19,7 +19,7 @@ REPORT = LiveReport(
     {"queue_depth": "nobody knows"},
 )
 DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
-BROKER = LiveSource(Origin.BROKER, Known(REPORT, NOW), frozenset({"queue_depth"}))
+BROKER = LiveSource(FigureOrigin.BROKER, Known(REPORT, NOW), frozenset({"queue_depth"}))
 AWAY = replace(BROKER, known=BROKER.known.failed(DOWN, NOW + 5))
 NEVER = replace(BROKER, known=Known(error=DOWN, failing_since=NOW + 5))
 

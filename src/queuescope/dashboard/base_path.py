@@ -41,11 +41,11 @@ class WithBasePath:
         self._app = app
         self._base = base
         self._own = frozenset(own)
-        self._own_beginnings = tuple(path for path in self._own if path.endswith("/"))
+        self._own_prefixes = tuple(path for path in self._own if path.endswith("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope.get("path", ""))
-        is_own = path in self._own or path.startswith(self._own_beginnings)
+        is_own = path in self._own or path.startswith(self._own_prefixes)
         if self._base and scope["type"] in ("http", "websocket") and not is_own:
             scope = _moved(scope, f"{self._base}{path}")
         await self._app(scope, receive, send)

@@ -49,7 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
     body_seconds = 30.0
     stalled_seconds = 60.0
     stalled_bytes = 16_384
-    looks_in_a_while = 12
+    checks_while_stalled = 12
     """How often within ``stalled_seconds`` it is looked at what is still unsent."""
 
     linger_seconds = 2.0
@@ -65,21 +65,21 @@ class BoundedHttp(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._deadline: TimerHandle | None = None
-        self._look: TimerHandle | None = None
+        self._check: TimerHandle | None = None
         self._begun = False
         self._in_body = False
         self._received = 0
         self._is_refused = False
         self._unsent = 0
         self._taken = 0
-        self._looks = 0
+        self._checks = 0
 
     # Connection
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._within(self.head_seconds, self._head_is_late)
-        self._look_again()
+        self._check_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
@@ -193,12 +193,12 @@ class BoundedHttp(HttpToolsProtocol):
         super().resume_writing()
         self._taken = self.stalled_bytes
 
-    def _look_again(self) -> None:
-        self._look = self.loop.call_later(
-            self.stalled_seconds / self.looks_in_a_while, self._look_at_unsent
+    def _check_later(self) -> None:
+        self._check = self.loop.call_later(
+            self.stalled_seconds / self.checks_while_stalled, self._check_unsent
         )
 
-    def _look_at_unsent(self) -> None:
+    def _check_unsent(self) -> None:
         """Only what the transport still holds can be seen, not what was sent: it may fall and
         rise between two looks. So a reader counts as slow only when hardly anything was seen to
         fall in many looks, and nothing was ever seen to be sent in full.
@@ -206,13 +206,13 @@ class BoundedHttp(HttpToolsProtocol):
         unsent = self.transport.get_write_buffer_size()
         self._taken += max(0, self._unsent - unsent)
         self._unsent = unsent
-        self._looks += 1
+        self._checks += 1
         if unsent == 0 or self._taken >= self.stalled_bytes:
-            self._looks = self._taken = 0
-        elif self._looks > self.looks_in_a_while:
+            self._checks = self._taken = 0
+        elif self._checks > self.checks_while_stalled:
             self.transport.abort()
             return
-        self._look_again()
+        self._check_later()
 
     # Time
 
@@ -227,6 +227,6 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _stop(self) -> None:
         self._end_deadline()
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None

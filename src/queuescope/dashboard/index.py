@@ -83,7 +83,7 @@ class Shell:
             breakdowns=options,
             overview=overview if dashboard.measures else "",
             instrument=(page / "instrument.html").read_text("utf-8")
-            if _reads_what_workers_tell(dashboard)
+            if _reads_worker_metrics(dashboard)
             else "",
             failures=(page / "failures.html").read_text("utf-8") if has_jobs else "",
             charts="".join(
@@ -133,10 +133,10 @@ class Shell:
         return "".join(parts).encode("utf-8")
 
 
-def _reads_what_workers_tell(dashboard: Dashboard) -> bool:
+def _reads_worker_metrics(dashboard: Dashboard) -> bool:
     """Whether a chart reads a metric that instrumented workers have: those of the preset."""
-    told = {metric for panel in load_dashboard(_OWN_PRESET).panels for metric in panel.metrics}
-    return any(metric in told for panel in dashboard.panels for metric in panel.metrics)
+    metrics = {metric for panel in load_dashboard(_OWN_PRESET).panels for metric in panel.metrics}
+    return any(metric in metrics for panel in dashboard.panels for metric in panel.metrics)
 
 
 def _title(assets: Assets) -> str:

@@ -24,22 +24,22 @@ _MAX_PAGES = 10_000
 _LAPSES_AFTER = 2
 
 
-class Audience:
+class OpenPages:
     """The number of viewers: pages that asked within two of their own refresh intervals.
 
     ``clock`` is monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._looking = TLRUCache[str, int, float](_MAX_PAGES, _lapses_at, clock)
+        self._pages = TLRUCache[str, int, float](_MAX_PAGES, _lapses_at, clock)
 
     def polled(self, page: str, interval_seconds: int) -> None:
         """``page``, which refreshes every ``interval_seconds``, has asked."""
-        self._looking[page] = interval_seconds
+        self._pages[page] = interval_seconds
 
     def count(self) -> int:
-        self._looking.expire()
-        return len(self._looking)
+        self._pages.expire()
+        return len(self._pages)
 
 
 def _lapses_at(page: str, interval_seconds: int, now: float) -> float:
@@ -53,7 +53,7 @@ class OwnMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.audience = Audience(time.monotonic)
+        self.open_pages = OpenPages(time.monotonic)
         self._views = self._counter(
             "queuescope_views",
             "Responses to pages, by whether the snapshot was complete.",
@@ -98,7 +98,7 @@ class OwnMetrics:
             "Pages that asked within two of their refresh intervals.",
             registry=self._registry,
         )
-        self._viewers.set_function(self.audience.count)
+        self._viewers.set_function(self.open_pages.count)
 
     def _counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
         """With every series at 0, so that ``rate`` sees the first event."""

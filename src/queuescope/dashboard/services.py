@@ -14,11 +14,11 @@ from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.dashboard.auth.identity import access_of
 from queuescope.dashboard.watches import (
     OperationsWatches,
-    watch_acts,
     watch_broker,
     watch_failures,
     watch_job_endings,
     watch_operations,
+    watch_past_operations,
     watch_recovery,
     watch_runtimes,
     watch_totals,
@@ -42,8 +42,8 @@ class Services:
     ``job_reconciler`` ends the history rows of lost workers, ``recovery`` finishes what an ended
     process has left; both tell whether they can, and count what they did last. ``usual_runtimes``
     is how long jobs run by their names, ``trends`` where the page of workers says what it shows.
-    ``acts`` are the marks on the charts, ``totals`` and ``failures`` what the job history says of a
-    day.
+    ``past_operations`` are the marks on the charts, ``totals`` and ``failures`` what the job
+    history says of a day.
     """
 
     settings: Settings
@@ -55,7 +55,7 @@ class Services:
     recovery: Watch[int] | None = None
     usual_runtimes: Watch[dict[str, UsualRuntime]] | None = None
     trends: TrendBoard | None = None
-    acts: Watch[RecordedActs] | None = None
+    past_operations: Watch[RecordedActs] | None = None
     totals: Watch[JobTotals] | None = None
     failures: Watch[RecentFailures] | None = None
     refused_jobs: ConfigurationError | None = None
@@ -109,7 +109,7 @@ class Services:
             self.broker,
             self.job_reconciler,
             self.recovery,
-            self.acts,
+            self.past_operations,
             *history,
             *operations,
         )
@@ -184,7 +184,7 @@ def open_services(
             "operations": operations,
             "job_reconciler": watch_job_endings(context, jobs, broker, operations.writable),
             "recovery": watch_recovery(context),
-            "acts": watch_acts(context),
+            "past_operations": watch_past_operations(context),
             "usual_runtimes": None if jobs is None else watch_runtimes(jobs, clock),
         }
     _current = Services(settings, context, jobs, broker, **watched)

@@ -47,7 +47,7 @@ _CHAIN_SECONDS = 10.0
 _RECOVERY_SECONDS = 5.0
 _RUNTIMES_SECONDS = 300.0
 _RUNTIMES_SPAN_SECONDS = 86_400.0
-_ACTS_SECONDS = 5.0
+_PAST_OPERATIONS_SECONDS = 5.0
 _TOTALS_SECONDS = 10.0
 _FAILURES_SECONDS = 15.0
 _OVERDUE_SECONDS = 10.0
@@ -189,11 +189,11 @@ def watch_recovery(context: OperationsContext) -> Watch[int]:
     )
 
 
-def watch_acts(context: OperationsContext) -> Watch[RecordedActs]:
+def watch_past_operations(context: OperationsContext) -> Watch[RecordedActs]:
     return Watch(
         "acts",
         lambda: read_acts(context.store.audit),
-        seconds=_ACTS_SECONDS,
+        seconds=_PAST_OPERATIONS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=silent_audit,
     )

@@ -11,8 +11,8 @@ from queuescope.timeseries import Floats
 Positions = NDArray[np.int64]
 
 FEWEST_POINTS = 8
-_SKIPPING_GAPS = MinMaxDownsampler()
-_TELLING_GAPS = NaNMinMaxDownsampler()
+_WITHOUT_GAPS = MinMaxDownsampler()
+_WITH_GAPS = NaNMinMaxDownsampler()
 
 
 def downsample(values: Floats, points: int) -> Positions:
@@ -36,7 +36,7 @@ def downsample(values: Floats, points: int) -> Positions:
     values = np.ascontiguousarray(values)
     # It keeps a NaN of each stretch that has one, and so tells without a second walk through all
     # values that there is no gap.
-    kept = _extremes(_TELLING_GAPS, values, points)
+    kept = _extremes(_WITH_GAPS, values, points)
     if np.isfinite(values[kept]).all():
         return kept
     is_gap = ~np.isfinite(values)
@@ -44,7 +44,7 @@ def downsample(values: Floats, points: int) -> Positions:
     gaps = int(np.count_nonzero(is_gap[1:] & ~is_gap[:-1]))
     # Among n values there are fewer than n breaks, so that half of the points do for any gaps.
     room = max(points - gaps, points // 2)
-    return _with_breaks(_extremes(_SKIPPING_GAPS, values, room), is_gap)
+    return _with_breaks(_extremes(_WITHOUT_GAPS, values, room), is_gap)
 
 
 def _extremes(

@@ -96,7 +96,7 @@ def _trace(
         slot = number if slots is None else slots[curve.name]
         colour, dash = theme.BREAKDOWN[slot % COLOURS], _DASHES[slot // COLOURS % len(_DASHES)]
     elif panel.quantiles:
-        colour, dash = theme.QUANTILES[number % len(theme.QUANTILES)], "solid"
+        colour, dash = theme.QUANTILE_COLOURS[number % len(theme.QUANTILE_COLOURS)], "solid"
     else:
         colour, dash = (theme.SUCCESS if panel.kind is Kind.PERCENT else theme.DEPTH), "solid"
     most = max(_FEWEST_OF_CURVE, _MOST_POINTS_OF_CHART // len(curves.curves))
@@ -140,16 +140,18 @@ def _words(panel: Panel, values: Floats, low: Floats | None, high: Floats | None
         estimated = np.isfinite(values) & ~np.isnan(low)
         pairs = np.empty(np.count_nonzero(estimated), dtype=np.complex128)
         pairs.real, pairs.imag = low[estimated], high[estimated]
-        texts[estimated] = _told(
+        texts[estimated] = _distinct_texts(
             pairs, lambda pair: figure_words(panel.kind, pair.real, (pair.real, pair.imag))
         )
-    texts[~estimated] = _told(values[~estimated], lambda value: value_words(panel.kind, value))
+    texts[~estimated] = _distinct_texts(
+        values[~estimated], lambda value: value_words(panel.kind, value)
+    )
     told: list[str] = texts.tolist()
     number = {words: n for n, words in enumerate(dict.fromkeys(told))}
     return {"of": list(number), "at": _packed(np.array([number[words] for words in told]), "u4")}
 
 
-def _told(points: NDArray[Any], words: Callable[[Any], str]) -> NDArray[Any]:
+def _distinct_texts(points: NDArray[Any], words: Callable[[Any], str]) -> NDArray[Any]:
     different, places = np.unique(points, return_inverse=True)
     told: NDArray[Any] = np.array([words(one) for one in different.tolist()], dtype=object)[places]
     return told

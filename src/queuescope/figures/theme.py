@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DEPTH = "var(--qs-series-1)"
 SUCCESS = "var(--qs-series-2)"
-QUANTILES = ("var(--qs-series-3)", "var(--qs-series-4)", "var(--qs-series-5)")
+QUANTILE_COLOURS = ("var(--qs-series-3)", "var(--qs-series-4)", "var(--qs-series-5)")
 # Neighbours differ in lightness as well as in hue.
 BREAKDOWN = tuple(f"var(--qs-series-{number})" for number in (1, 4, 2, 5, 7, 3, 6, 8))
 TEXT = "var(--qs-text)"

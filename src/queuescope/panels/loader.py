@@ -18,7 +18,7 @@ from queuescope.panels.model import (
     Dashboard,
     Kind,
     Panel,
-    Role,
+    PanelRole,
     Threshold,
 )
 from queuescope.panels.native import with_native
@@ -140,13 +140,14 @@ def _panel(raw: dict[str, Any], place: str) -> Panel:
     )
 
 
-def _role(raw: dict[str, Any], place: str) -> Role:
-    given = raw.get("role", Role.NONE)
-    if given not in list(Role):
+def _role(raw: dict[str, Any], place: str) -> PanelRole:
+    given = raw.get("role", PanelRole.NONE)
+    if given not in list(PanelRole):
         raise ConfigurationError(
-            f"{place}: role must be one of {', '.join(Role)}{meant(str(given), list(Role))}"
+            f"{place}: role must be one of {', '.join(PanelRole)}"
+            f"{meant(str(given), list(PanelRole))}"
         )
-    role = Role(given)
+    role = PanelRole(given)
     if role.kind not in (None, raw["kind"]):
         raise ConfigurationError(
             f"{place}: a panel with the role {role!s} is of the kind {role.kind}, not {raw['kind']}"
@@ -155,9 +156,12 @@ def _role(raw: dict[str, Any], place: str) -> Role:
 
 
 def _refuse_twice_the_role(panels: Sequence[Panel], place: str) -> None:
-    holders: dict[Role, str] = {}
+    holders: dict[PanelRole, str] = {}
     for panel in panels:
-        if panel.role is not Role.NONE and holders.setdefault(panel.role, panel.id) != panel.id:
+        if (
+            panel.role is not PanelRole.NONE
+            and holders.setdefault(panel.role, panel.id) != panel.id
+        ):
             raise ConfigurationError(
                 f"{place}: two panels have the role {panel.role}: "
                 f"{holders[panel.role]!r} and {panel.id!r}"

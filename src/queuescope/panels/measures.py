@@ -9,16 +9,25 @@ from typing import Any
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
 from queuescope.panels.checks import check_template, is_finite, meant, only, texts
-from queuescope.panels.model import Ended, Flow, Kind, Measure, Panel, PerWorker, Role, Share
+from queuescope.panels.model import (
+    EndedJobs,
+    Flow,
+    Kind,
+    Measure,
+    Panel,
+    PanelRole,
+    PerWorker,
+    Share,
+)
 from queuescope.prometheus.promql import is_label_name
 
 CARDS = {
-    "queue_depth": Role.DEPTH,
-    "success_rate": Role.SUCCESS,
-    "p95_latency": Role.LATENCY,
-    "active_workers": Role.WORKERS,
-    "throughput": Role.THROUGHPUT,
-    "oldest_waiting": Role.OLDEST,
+    "queue_depth": PanelRole.DEPTH,
+    "success_rate": PanelRole.SUCCESS,
+    "p95_latency": PanelRole.LATENCY,
+    "active_workers": PanelRole.WORKERS,
+    "throughput": PanelRole.THROUGHPUT,
+    "oldest_waiting": PanelRole.OLDEST,
 }
 """The cards that there are, and what each tells of: the role of the panel that it reads."""
 
@@ -79,7 +88,7 @@ def parse_per_worker(raw: Any, place: str) -> PerWorker:
     return PerWorker(query)
 
 
-def parse_ended(raw: Any, place: str) -> Ended:
+def parse_ended(raw: Any, place: str) -> EndedJobs:
     """Validate the table that success rate and throughput are read from. Raises
     ``ConfigurationError``.
     """
@@ -88,7 +97,7 @@ def parse_ended(raw: Any, place: str) -> Ended:
     only(raw, {"now", "good"}, place)
     now = _text(raw, "now", place)
     check_template(now, f"{place}, now")
-    return Ended(_one_line(now), *_label(raw, "good", place))
+    return EndedJobs(_one_line(now), *_label(raw, "good", place))
 
 
 def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Measure:

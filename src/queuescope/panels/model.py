@@ -25,7 +25,7 @@ class Kind(StrEnum):
     LATENCY = "latency"
 
 
-class Role(StrEnum):
+class PanelRole(StrEnum):
     """What a panel is for. At most one panel of a dashboard has each role but ``NONE``."""
 
     DEPTH = "depth"
@@ -43,12 +43,12 @@ class Role(StrEnum):
 
 
 _KINDS = {
-    Role.DEPTH: Kind.COUNT,
-    Role.SUCCESS: Kind.PERCENT,
-    Role.LATENCY: Kind.LATENCY,
-    Role.WORKERS: Kind.COUNT,
-    Role.THROUGHPUT: Kind.COUNT,
-    Role.OLDEST: Kind.LATENCY,
+    PanelRole.DEPTH: Kind.COUNT,
+    PanelRole.SUCCESS: Kind.PERCENT,
+    PanelRole.LATENCY: Kind.LATENCY,
+    PanelRole.WORKERS: Kind.COUNT,
+    PanelRole.THROUGHPUT: Kind.COUNT,
+    PanelRole.OLDEST: Kind.LATENCY,
 }
 
 
@@ -80,7 +80,7 @@ class Panel:
     now: str
     point: str
     metrics: tuple[str, ...]
-    role: Role = Role.NONE
+    role: PanelRole = PanelRole.NONE
     breakdowns: tuple[str, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     quantiles: tuple[float, ...] = ()
@@ -139,7 +139,7 @@ class Measure:
     @property
     def is_rate(self) -> bool:
         """Whether it counts jobs over the last minutes."""
-        return self.panel.role is Role.THROUGHPUT
+        return self.panel.role is PanelRole.THROUGHPUT
 
     @property
     def has_beside(self) -> bool:
@@ -175,7 +175,7 @@ class PerWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedJobs:
     """What jobs come to, asked for once for both figures of now that follow from it: the success
     rate, which is the share of the series that have ``label`` with ``value``, and the throughput.
 
@@ -204,7 +204,7 @@ class Dashboard:
     measures: tuple[Measure, ...] = ()
     flow: Flow | None = None
     per_worker: PerWorker | None = None
-    ended: Ended | None = None
+    ended: EndedJobs | None = None
     replica_labels: tuple[str, ...] = ()
 
     @property

@@ -27,9 +27,9 @@ from queuescope.view.charts.kept_points import KeptPoints, Points
 from queuescope.view.charts.readings import Drawing
 from queuescope.view.charts.refresher import Refresher
 from queuescope.view.overview.overview import Overview
-from queuescope.view.present.figures import Figure, PresentFigures
+from queuescope.view.present.figures import PresentFigure, PresentFigures
 from queuescope.view.present.live_sources import LiveSources, NoLiveSources
-from queuescope.view.present.values import PATIENCE_SECONDS, SHARED_SECONDS, PresentValues
+from queuescope.view.present.values import PRESENT_PATIENCE_SECONDS, SHARED_SECONDS, PresentValues
 from queuescope.view.selection import View
 from queuescope.view.source.absence import unmeasured_words
 from queuescope.view.source.alert_rules import AlertScope
@@ -229,14 +229,14 @@ class ViewService:
 
     async def _take(self, view: View, occasion: Occasion, *, anew: bool) -> Snapshot:
         started = asyncio.get_running_loop().time()
-        contact = await self.present.meet(anew=anew)
+        contact = await self.present.renew_contact(anew=anew)
         present = asyncio.create_task(self.present.renew(contact))
-        await asyncio.wait([present], timeout=PATIENCE_SECONDS)
+        await asyncio.wait([present], timeout=PRESENT_PATIENCE_SECONDS)
         source = self.present.state_of(contact, SHARED_SECONDS)
         grid = view.grid(source.now, source.scrapes.fastest_seconds)
         reachable = contact.error is None
 
-        async def figure_of(panel: Panel) -> Figure:
+        async def figure_of(panel: Panel) -> PresentFigure:
             # The charts' own queries do not wait for the figures of now.
             await present
             return self._figures.of_panel(panel, source)

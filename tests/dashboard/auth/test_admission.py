@@ -24,7 +24,7 @@ from tests.identity_proxy import ADDRESS, IdentityProxy
 from tests.real_prometheus import RealPrometheus
 from websockets.exceptions import InvalidStatus
 
-from queuescope.dashboard.auth.admission import Gate
+from queuescope.dashboard.auth.admission import AdmissionCheck
 from queuescope.settings import Settings
 
 USER = "X-Forwarded-User"
@@ -241,7 +241,7 @@ def test_the_true_peer_counts_where_the_server_knows_it(
 def test_without_authentication_another_machine_sees_nothing(kind: str, peer: str) -> None:
     """Also where a server of one's own listens elsewhere than the settings say."""
     scope: Scope = {"type": kind, "client": (peer, 4444), "headers": [(b"host", b"127.0.0.1")]}
-    gate = Gate(Settings.model_validate({}))
+    gate = AdmissionCheck(Settings.model_validate({}))
     refusal = gate.refusal(scope)
     assert refusal is not None
     assert refusal.sentence == "This dashboard is open to its own machine only."

@@ -22,7 +22,7 @@ from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.totals import JobTotals
 from queuescope.known import Known
 from queuescope.view.overview.live_content import source_findings
-from queuescope.view.present.live_sources import LiveSource, Origin
+from queuescope.view.present.live_sources import FigureOrigin, LiveSource
 from queuescope.watch import BrokerState, RecentFailures
 
 DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
@@ -73,7 +73,11 @@ def test_the_figures_are_those_of_all_queues_and_of_the_workers_that_live() -> N
         QueueReading("other", 0, 0.0, 0),
         workers=({}, {}, {}, {}),
     )
-    assert (source.origin, source.known.state, source.known.as_of) == (Origin.BROKER, "fresh", NOW)
+    assert (source.origin, source.known.state, source.known.as_of) == (
+        FigureOrigin.BROKER,
+        "fresh",
+        NOW,
+    )
     shown = {name: (figure.shown, figure.out_of) for name, figure in source.report.figures.items()}
     assert shown == {
         "queue_depth": (7.0, None),
@@ -235,7 +239,7 @@ def test_the_history_tells_rates_and_what_left_the_queue() -> None:
     assert source.report.figures["p95_latency"].quantiles == {0.5: 2e4, 0.95: 6.8e5, 0.99: 6.92e5}
     assert source.report.why_not == {}
     assert source.report.completion_per_second == pytest.approx(0.02)
-    assert (source.origin, source.known.state) == (Origin.JOB_HISTORY, "fresh")
+    assert (source.origin, source.known.state) == (FigureOrigin.JOB_HISTORY, "fresh")
 
 
 def test_a_history_that_cannot_tell_latencies_says_why() -> None:

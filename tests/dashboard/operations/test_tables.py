@@ -21,7 +21,7 @@ from queuescope.dashboard.operations.tables import (
     chain_part,
     purges_part,
     queues_part,
-    standing,
+    rights_notice,
     workers_part,
 )
 from queuescope.dashboard.ui.rights import Rights
@@ -245,7 +245,7 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
     ],
 )
 def test_whoever_looks_is_told_what_they_may_do(rights: Rights, words: str) -> None:
-    assert words in text(standing(rights))
+    assert words in text(rights_notice(rights))
 
 
 def test_a_purge_that_is_under_way_or_not_known_is_told() -> None:

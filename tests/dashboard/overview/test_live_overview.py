@@ -174,7 +174,7 @@ def test_the_cards_show_the_brokers_own_figures_with_their_moment(
     assert depth["state"] == "fresh"
     assert abs(depth["asOf"] - time.time()) < WITHIN_SECONDS
     assert depth["details"][0] == ["From the broker, as of ", {"at": depth["asOf"]}, "."]
-    assert found["acts"]["state"] == "idle"
+    assert found["operations"]["state"] == "idle"
 
 
 def test_charts_and_cards_live_beside_a_broker_that_nobody_can_ask(
@@ -204,7 +204,7 @@ def test_acts_of_the_audit_are_told_with_who_what_and_what_became_of_it(
     dashboard: RunningDashboard, folder: Path
 ) -> None:
     act(f"sqlite:///{folder / 'operations.db'}")
-    found = once(dashboard, lambda found: bool(found["acts"]["list"]))["acts"]
+    found = once(dashboard, lambda found: bool(found["operations"]["list"]))["operations"]
     [one] = found["list"]
     assert (one["actor"], one["words"], one["result"]) == ("ada", "purge queue later", "done")
     assert abs(one["at"] - time.time()) < WITHIN_SECONDS
@@ -317,7 +317,7 @@ def test_an_audit_that_cannot_be_read_is_told_and_takes_nothing_else_along(
         other.execute("ALTER TABLE gone RENAME TO operations_audit")
     assert findings(found)["audit"].startswith("the audit (SQLite, ")
     # What it said last is still shown.
-    assert (found["acts"]["state"], len(found["acts"]["list"])) == ("stale", 1)
+    assert (found["operations"]["state"], len(found["operations"]["list"])) == ("stale", 1)
     assert cards(found)["queue_depth"]["words"] == str(WAITING)
     once(dashboard, all_answer)
 
@@ -412,14 +412,14 @@ def test_audit_and_history_in_postgresql_are_told_when_it_is_down_frozen_or_forb
             tmp_path, prometheus, shop, operations_store_url=url, job_store_url=url
         ) as dashboard:
             found = once(dashboard, all_answer)
-            assert [one["words"] for one in found["acts"]["list"]] == ["purge queue later"]
+            assert [one["words"] for one in found["operations"]["list"]] == ["purge queue later"]
             assert cards(found)["success_rate"]["words"] == "85.0 %"
             for words, fault in faults.items():
                 with fault():
                     found = once(dashboard, both_are_away)
                 for source in ("audit", "job_history"):
                     assert words in findings(found)[source]
-                assert len(found["acts"]["list"]) == 1
+                assert len(found["operations"]["list"]) == 1
                 assert cards(found)["queue_depth"]["words"] == str(WAITING)
                 assert cards(found)["success_rate"]["origin"] == "prometheus"
                 assert b"s3cret" not in orjson.dumps(found)

@@ -6,7 +6,7 @@ import {
 } from "../../../src/queuescope/dashboard/static/charts/marks.js";
 
 const moment = (at) => `T${at}`;
-const act = (at, given = {}) => ({ at, actor: "ann", words: "paused queue a", result: "done", detail: "", ...given });
+const operation = (at, given = {}) => ({ at, actor: "ann", words: "paused queue a", result: "done", detail: "", ...given });
 const alert = (given = {}) => ({
   name: "Backlog", state: "firing", severity: "warning", summary: "Too many wait", since: 100, panel: "depth", labels: {},
   ...given,
@@ -15,10 +15,10 @@ const words = (alerts) => chartMarks("depth", [], alerts, moment).map((mark) => 
 // A second is a pixel.
 const PLACE = { width: 1000, x: (at) => at, end: 1000, isLive: true };
 
-test("an act tells who did what, and how it ended", () => {
+test("an operation tells who did what, and how it ended", () => {
   const told = chartMarks("any", [
-    act(1), act(2, { result: "failed", detail: "no such queue" }), act(3, { result: "pending" }),
-    act(4, { result: "unknown", detail: "It broke off." }), act(5, { result: "new" }),
+    operation(1), operation(2, { result: "failed", detail: "no such queue" }), operation(3, { result: "pending" }),
+    operation(4, { result: "unknown", detail: "It broke off." }), operation(5, { result: "new" }),
   ], [], moment).map((mark) => mark.words);
   assert.deepEqual(told, [
     "T1  ann: paused queue a, done.",
@@ -29,12 +29,12 @@ test("an act tells who did what, and how it ended", () => {
   ]);
 });
 
-test("acts stand on every chart, an alert on that of its panel, in the order of time", () => {
+test("operations stand on every chart, an alert on that of its panel, in the order of time", () => {
   const alerts = [alert({ since: 5 }), alert({ panel: "success", since: 1 })];
-  const kinds = (panel) => chartMarks(panel, [act(9), act(3)], alerts, moment).map(({ at, kind }) => [at, kind]);
-  assert.deepEqual(kinds("depth"), [[3, "act"], [5, "alert"], [9, "act"]]);
-  assert.deepEqual(kinds("success"), [[1, "alert"], [3, "act"], [9, "act"]]);
-  assert.deepEqual(kinds("fourth"), [[3, "act"], [9, "act"]]);
+  const kinds = (panel) => chartMarks(panel, [operation(9), operation(3)], alerts, moment).map(({ at, kind }) => [at, kind]);
+  assert.deepEqual(kinds("depth"), [[3, "operation"], [5, "alert"], [9, "operation"]]);
+  assert.deepEqual(kinds("success"), [[1, "alert"], [3, "operation"], [9, "operation"]]);
+  assert.deepEqual(kinds("fourth"), [[3, "operation"], [9, "operation"]]);
 });
 
 test("an alert tells its labels where its name does not tell it apart", () => {
@@ -67,14 +67,14 @@ test("an active alert whose begin is not known has no place", () => {
 });
 
 test("marks that would cover each other are one, in the middle of them", () => {
-  const marks = [10, 20, 25.9, 26.1, 500].map((at) => ({ at, kind: "act", words: "" }));
+  const marks = [10, 20, 25.9, 26.1, 500].map((at) => ({ at, kind: "operation", words: "" }));
   const clusters = clustersOf(marks, PLACE);
   assert.deepEqual(clusters.map((one) => one.marks.length), [3, 1, 1]);
   assert.deepEqual(clusters.map((one) => one.at), [17.95, 26.1, 500]);
 });
 
 test("what is out of sight is not marked; what is newer than the charts is, at the present", () => {
-  const at = (instant, place = {}) => clustersOf([{ at: instant, kind: "act", words: "" }], { ...PLACE, ...place }).map((one) => one.at);
+  const at = (instant, place = {}) => clustersOf([{ at: instant, kind: "operation", words: "" }], { ...PLACE, ...place }).map((one) => one.at);
   assert.deepEqual(at(-1), []);
   assert.deepEqual(at(1005), [1000]);
   assert.deepEqual(at(1005, { isLive: false }), []);
@@ -84,11 +84,11 @@ test("what is out of sight is not marked; what is newer than the charts is, at t
 
 test("what lasted is drawn from its begin to its end, or to the present, within the axis", () => {
   const lasting = (from, until) => ({ at: from, until, kind: "alert", words: "" });
-  const drawn = spansOf([lasting(-50, 20), lasting(100, null), lasting(990, 1200), lasting(-9, -3), { at: 5, kind: "act", words: "" }], PLACE);
+  const drawn = spansOf([lasting(-50, 20), lasting(100, null), lasting(990, 1200), lasting(-9, -3), { at: 5, kind: "operation", words: "" }], PLACE);
   assert.deepEqual(drawn.map(({ from, to }) => [from, to]), [[0, 20], [100, 1000], [990, 1000]]);
 });
 
-test("what is not known of acts and alerts is told", () => {
+test("what is not known of operations and alerts is told", () => {
   assert.equal(marksNote(null, 0, moment), "");
   assert.equal(marksNote({ state: "idle", asOf: 5, list: [] }, 0, moment), "");
   assert.match(marksNote({ state: "stale", asOf: 5, list: [] }, 0, moment), /since T5 are not known/);

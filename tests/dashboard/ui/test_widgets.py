@@ -17,7 +17,7 @@ from queuescope.dashboard.ui.widgets import (
     Column,
     Markup,
     Tone,
-    act,
+    action_button,
     choice,
     code,
     details,
@@ -186,8 +186,10 @@ def test_figures_durations_and_times_are_shown_with_their_unit(shown: Markup, te
 
 
 def test_a_button_that_cannot_be_pressed_says_why() -> None:
-    (free,) = Reader(act("Purge", HOSTILE, of="purge", label=f"Purge {HOSTILE}")).elements
-    (held,) = Reader(act("Purge", "q", of="purge", label="Purge q", refusal=HOSTILE)).elements
+    (free,) = Reader(action_button("Purge", HOSTILE, of="purge", label=f"Purge {HOSTILE}")).elements
+    (held,) = Reader(
+        action_button("Purge", "q", of="purge", label="Purge q", refusal=HOSTILE)
+    ).elements
     assert free[1]["data-value"] == HOSTILE
     assert free[1]["aria-label"] == f"Purge {HOSTILE}"
     assert not {"disabled", "title"} & set(free[1])

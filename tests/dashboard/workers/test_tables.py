@@ -19,7 +19,7 @@ from queuescope.broker.reports import ActiveJob, WorkerReport
 from queuescope.dashboard.workers.tables import (
     by_urgency,
     found,
-    workers_part,
+    worker_list_part,
 )
 from queuescope.dashboard.workers.trends import Trends, sparkline
 from queuescope.errors import BrokerError, BrokerErrorKind
@@ -53,7 +53,7 @@ def sheet(
     known = made(*reports, completion_rates=completion_rates)
     seen: Known[Any] = Known(object(), NOW, error, NOW + 2 if error else None)
     return Reader(
-        workers_part(
+        worker_list_part(
             seen, known, known.alive, trends, zone=UTC, now=NOW + 30, can_report=can_report
         )
     )
@@ -296,5 +296,5 @@ def test_of_many_workers_those_that_need_a_look_come_first() -> None:
     assert [entry.worker.name for entry in found(known.alive, "nap ")] == ["old@h"]
     assert found(known.alive, "nobody") == []
     seen: Known[Any] = Known(object(), NOW)
-    page = Reader(workers_part(seen, known, some, NO_TRENDS, zone=UTC, now=NOW))
+    page = Reader(worker_list_part(seen, known, some, NO_TRENDS, zone=UTC, now=NOW))
     assert "3 more that live are not shown." in page.text

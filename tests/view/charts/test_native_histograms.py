@@ -125,7 +125,7 @@ async def test_a_crowd_is_ranked_and_a_source_checked_by_them(prometheus: RealPr
         crowds = HighCardinality(client, matchers=matchers, limit=1, clock=Clock())
         query = render(LATENCY.now, Resolution(300, SCRAPE), matchers, "tenant")
         assert str(parse(query))
-        worst = await crowds._looks(
+        worst = await crowds._worst_at_instants(
             LATENCY, "tenant", Grid.ending_at(NOW, 3600, 60), Resolution(60, SCRAPE)
         )
         assert len(worst) == 1

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queuescope.view.charts.schedule import LONGEST_SECONDS, MAX_WATCHED, SHORTEST_SECONDS, Schedule
+from queuescope.view.charts.schedule import (
+    LONGEST_INTERVAL_SECONDS,
+    MAX_WATCHED,
+    SHORTEST_INTERVAL_SECONDS,
+    Schedule,
+)
 
 START = 1_700_000_000.0
 LEAD = 2.0
@@ -149,7 +154,12 @@ def test_the_smallest_interval_of_the_viewers_counts_while_they_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "kept"), [(0.001, SHORTEST_SECONDS), (-5, SHORTEST_SECONDS), (1e9, LONGEST_SECONDS)]
+    ("asked", "kept"),
+    [
+        (0.001, SHORTEST_INTERVAL_SECONDS),
+        (-5, SHORTEST_INTERVAL_SECONDS),
+        (1e9, LONGEST_INTERVAL_SECONDS),
+    ],
 )
 def test_an_interval_is_clamped(asked: float, kept: int) -> None:
     schedule: Schedule[str] = Schedule()

@@ -16,8 +16,8 @@ from queuescope.panels import PerWorker, load_dashboard
 from queuescope.timeseries import Floats, Reading, State
 from queuescope.view.charts.worker_trends import (
     MAX_WORKERS,
-    SPAN_SECONDS,
-    STEP_SECONDS,
+    TREND_SPAN_SECONDS,
+    TREND_STEP_SECONDS,
     TrendBoard,
     WorkerTrends,
 )
@@ -35,7 +35,9 @@ YOUNG_SECONDS = 2 * 86_400
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     """Three attempts a minute, one of four failed; a young worker; and a name that would escape."""
     now = int(time.time())
-    times = np.arange(now - SPAN_SECONDS - 2 * STEP_SECONDS, now + AHEAD_SECONDS, SCRAPE)
+    times = np.arange(
+        now - TREND_SPAN_SECONDS - 2 * TREND_STEP_SECONDS, now + AHEAD_SECONDS, SCRAPE
+    )
     steady = np.arange(len(times), dtype=float)
     young = times >= now - YOUNG_SECONDS
     escaped = HOSTILE.replace("\u202e", "\ufffd").replace("\\", "\\\\").replace('"', '\\"')
@@ -91,8 +93,8 @@ async def test_a_trend_is_what_the_worker_ended_in_each_hour(
         trend = here.board.look(["steady@h"])["steady@h"]
     assert (trend.state, trend.cause) == (State.FRESH, "")
     assert trend.frame is not None
-    assert 0 <= time.time() - trend.frame.grid.end < STEP_SECONDS + 60
-    assert len(rates(trend)) == SPAN_SECONDS // STEP_SECONDS + 1
+    assert 0 <= time.time() - trend.frame.grid.end < TREND_STEP_SECONDS + 60
+    assert len(rates(trend)) == TREND_SPAN_SECONDS // TREND_STEP_SECONDS + 1
     np.testing.assert_allclose(rates(trend), 3.0, rtol=0.03)
 
 
@@ -117,7 +119,7 @@ async def test_no_job_is_nought_and_no_worker_is_a_gap(
     idle, young, unknown = (found[name] for name in names)
     assert not rates(idle).any()
     missing = np.isnan(rates(young))
-    assert missing[: (SPAN_SECONDS - YOUNG_SECONDS) // STEP_SECONDS - 1].all()
+    assert missing[: (TREND_SPAN_SECONDS - YOUNG_SECONDS) // TREND_STEP_SECONDS - 1].all()
     assert not missing[-24:].any()
     assert (unknown.state, unknown.frame) == (State.EMPTY, None)
     assert unknown.cause
@@ -141,7 +143,7 @@ async def test_prometheus_is_asked_once_an_hour_and_only_while_somebody_looks(
         assert await asked() == 2
         here.board.look(["steady@h", "idle@h"])
         assert await asked() == 0
-        clock.offset_seconds += STEP_SECONDS + 180
+        clock.offset_seconds += TREND_STEP_SECONDS + 180
         assert here.board.look([]) == {}
         assert await asked() == 0
         assert here.board.look(["steady@h"]) == {}

@@ -6,7 +6,7 @@ import pytest
 
 from queuescope.panels import load_dashboard
 from queuescope.view.overview.comparisons import changes_content
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 
 DEPTH = load_dashboard("ai-agents").measures[0]
 
@@ -29,5 +29,5 @@ def test_a_change_is_good_or_bad_only_where_all_that_it_is_compared_with_say_so(
         name: None if change is None else (change, change)
         for name, change in (("yesterday", yesterday), ("last week", last_week))
     }
-    found = changes_content(DEPTH, Present(380.0, 1_000_000.0), changes)
+    found = changes_content(DEPTH, PresentValue(380.0, 1_000_000.0), changes)
     assert [change["tone"] for change in found] == tones

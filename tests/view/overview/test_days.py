@@ -18,7 +18,7 @@ from queuescope.known import Known
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.timeseries import Grid, Reading, State
-from queuescope.view.overview.days import DAY_SECONDS, STEP_SECONDS, Days
+from queuescope.view.overview.days import DAY_SECONDS, DAY_STEP_SECONDS, Days
 from queuescope.view.source.scrapes import Scrape, Scrapes
 from queuescope.view.source.state import Contact, SourceState
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 DASHBOARD = load_dashboard("ai-agents")
 MEASURES = {measure.id: measure for measure in DASHBOARD.measures}
 WORKERS, THROUGHPUT = MEASURES["active_workers"].panel, MEASURES["throughput"].panel
-NOW = float(time.time() // STEP_SECONDS * STEP_SECONDS + 60)
+NOW = float(time.time() // DAY_STEP_SECONDS * DAY_STEP_SECONDS + 60)
 FAILS = say(http_response(b"{}", status="500 Internal Server Error"))
 DOWN = SourceError(SourceErrorKind.TIMEOUT, "It does not answer in time")
 
@@ -72,8 +72,8 @@ async def test_a_part_is_what_its_own_question_would_give(
 ) -> None:
     at = source_state()
     found = await throughput(days, at)
-    alone = days.filled(THROUGHPUT.query, at.resolution(STEP_SECONDS, THROUGHPUT.query))
-    expected = await client.query_range(alone, Grid.ending_at(NOW, DAY_SECONDS, STEP_SECONDS))
+    alone = days.filled(THROUGHPUT.query, at.resolution(DAY_STEP_SECONDS, THROUGHPUT.query))
+    expected = await client.query_range(alone, Grid.ending_at(NOW, DAY_SECONDS, DAY_STEP_SECONDS))
     assert found.frame is not None
     assert (found.state, found.frame.series) == (State.FRESH, expected.frame.series)
     assert np.array_equal(found.frame.values, expected.frame.values, equal_nan=True)

@@ -18,17 +18,17 @@ from queuescope.errors import JobStoreError
 from queuescope.health import Finding, Health
 from queuescope.known import Known
 from queuescope.view.overview.live_content import (
-    MOST_ACTS,
-    act_content,
+    MOST_OPERATIONS,
+    operations_content,
     source_content,
     source_findings,
 )
 from queuescope.view.present.live_sources import (
-    Act,
-    Acts,
+    FigureOrigin,
     LiveReport,
     LiveSource,
-    Origin,
+    PastOperation,
+    PastOperations,
 )
 
 
@@ -46,7 +46,7 @@ def test_a_source_that_is_away_is_a_finding_of_its_own_and_its_old_findings_coun
 
 def test_each_source_is_told_with_its_state_and_what_it_tells() -> None:
     states = [
-        (one["title"], one["state"], one["asOf"], one["since"], one["kind"], one["tells"])
+        (one["title"], one["state"], one["asOf"], one["since"], one["kind"], one["measures"])
         for one in source_content([BROKER, AWAY, NEVER], {"queue_depth": DEPTH}, AHEAD)
     ]
     at, since = NOW + AHEAD, NOW + 5 + AHEAD
@@ -57,13 +57,13 @@ def test_each_source_is_told_with_its_state_and_what_it_tells() -> None:
     ]
 
 
-AUDIT = LiveSource(Origin.AUDIT, Known(LiveReport(), NOW))
+AUDIT = LiveSource(FigureOrigin.AUDIT, Known(LiveReport(), NOW))
 LOCKED = JobStoreError("it is locked")
-ACT = Act(NOW - 5, "ada", "purge queue default", "done", "3 jobs")
+DONE = PastOperation(NOW - 5, "ada", "purge queue default", "done", "3 jobs")
 
 
 def test_acts_are_placed_by_the_clock_of_the_charts() -> None:
-    found = act_content(Acts((ACT,)), [BROKER, AUDIT], AHEAD)
+    found = operations_content(PastOperations((DONE,)), [BROKER, AUDIT], AHEAD)
     assert found is not None
     assert (found["state"], found["begin"]) == ("fresh", None)
     assert found["list"] == [
@@ -78,21 +78,25 @@ def test_acts_are_placed_by_the_clock_of_the_charts() -> None:
 
 
 def test_acts_are_nothing_without_an_audit_and_not_hidden_when_it_is_away() -> None:
-    assert act_content(None, [BROKER], AHEAD) is None
+    assert operations_content(None, [BROKER], AHEAD) is None
     away = replace(AUDIT, known=AUDIT.known.failed(LOCKED, NOW))
-    found = act_content(Acts((ACT,)), [away], AHEAD)
+    found = operations_content(PastOperations((DONE,)), [away], AHEAD)
     assert found is not None
     assert (found["state"], len(found["list"])) == ("stale", 1)
-    never = act_content(None, [replace(AUDIT, known=Known(error=LOCKED))], AHEAD)
+    never = operations_content(None, [replace(AUDIT, known=Known(error=LOCKED))], AHEAD)
     assert never is not None
     assert (never["state"], never["list"]) == ("unavailable", [])
-    quiet = act_content(Acts(), [AUDIT], AHEAD)
+    quiet = operations_content(PastOperations(), [AUDIT], AHEAD)
     assert quiet is not None
     assert quiet["state"] == "idle"
 
 
 def test_of_very_many_acts_the_newest_are_told_and_since_when() -> None:
-    many = tuple(replace(ACT, at=float(number)) for number in range(MOST_ACTS + 10))
-    found = act_content(Acts(many), [AUDIT], 0.0)
+    many = tuple(replace(DONE, at=float(number)) for number in range(MOST_OPERATIONS + 10))
+    found = operations_content(PastOperations(many), [AUDIT], 0.0)
     assert found is not None
-    assert (len(found["list"]), found["begin"], found["list"][0]["at"]) == (MOST_ACTS, 10.0, 10.0)
+    assert (len(found["list"]), found["begin"], found["list"][0]["at"]) == (
+        MOST_OPERATIONS,
+        10.0,
+        10.0,
+    )

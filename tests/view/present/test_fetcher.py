@@ -15,7 +15,7 @@ from tests.real_prometheus import RealPrometheus
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
 from queuescope.view.present.fetcher import Answers, PresentFetcher
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.quantile_buckets import WHOLE_SECONDS
 from queuescope.view.present.queries import PresentQuery, figure_queries, flow_queries
 from queuescope.view.source.scrapes import Scrape, Scrapes
@@ -106,9 +106,9 @@ def fetcher(client: PrometheusClient, clock: Clock | None = None) -> PresentFetc
 
 async def each_by_itself(
     client: PrometheusClient, piece: str, scrapes: Scrapes = SCRAPES
-) -> dict[str, Present]:
+) -> dict[str, PresentValue]:
     """What a source says that is asked for everything."""
-    found: dict[str, Present] = {}
+    found: dict[str, PresentValue] = {}
     for question in QUERIES:
         alone = replace(question, ended=None)
         answers = await fetcher(client).fetch([alone], scrapes, middle_of(piece))
@@ -116,7 +116,7 @@ async def each_by_itself(
     return found
 
 
-def same(found: Answers, expected: dict[str, Present]) -> bool:
+def same(found: Answers, expected: dict[str, PresentValue]) -> bool:
     assert not found.failed
     assert found.found.keys() == expected.keys()
     for name, figure in expected.items():

@@ -15,23 +15,23 @@ from tests.view.broker_reports import (
     reporting,
 )
 
-from queuescope.view.present.figures import Figure, best_figure
+from queuescope.view.present.figures import PresentFigure, best_figure
 from queuescope.view.present.live_sources import (
     LiveSource,
 )
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 
-HIS = Figure(Present(40.0, NOW + AHEAD))
+HIS = PresentFigure(PresentValue(40.0, NOW + AHEAD))
 HIS_OLD = replace(HIS, outage="cannot connect to Prometheus")
-HIS_NONE = Figure(Present(None, NOW + AHEAD))
-UNASKED = Figure(Present())
+HIS_NONE = PresentFigure(PresentValue(None, NOW + AHEAD))
+UNASKED = PresentFigure(PresentValue())
 
 
-def best(figure: Figure, *sources: LiveSource) -> Figure:
+def best(figure: PresentFigure, *sources: LiveSource) -> PresentFigure:
     return best_figure(DEPTH, figure, sources, AHEAD)
 
 
-def told(figure: Figure) -> tuple[float | None, str, bool, str]:
+def told(figure: PresentFigure) -> tuple[float | None, str, bool, str]:
     return figure.shown.value, figure.origin.value, figure.is_stale, figure.cause
 
 
@@ -41,7 +41,7 @@ def test_prometheus_alone_is_as_ever() -> None:
 
 
 @pytest.mark.parametrize("his", [HIS, HIS_OLD, HIS_NONE, UNASKED])
-def test_the_source_that_tells_it_best_does_so_while_it_answers(his: Figure) -> None:
+def test_the_source_that_tells_it_best_does_so_while_it_answers(his: PresentFigure) -> None:
     found = best(his, BROKER)
     assert told(found) == (42.0, "broker", False, "")
     assert found.shown.as_of == NOW + AHEAD
@@ -61,8 +61,8 @@ def test_while_it_is_away_prometheus_does_and_says_so(source: LiveSource) -> Non
 
 
 def test_where_neither_has_one_of_now_the_newest_old_one_stays_with_its_time() -> None:
-    older = replace(HIS_OLD, shown=Present(40.0, NOW + AHEAD - 9))
-    newer = replace(HIS_OLD, shown=Present(40.0, NOW + AHEAD + 9))
+    older = replace(HIS_OLD, shown=PresentValue(40.0, NOW + AHEAD - 9))
+    newer = replace(HIS_OLD, shown=PresentValue(40.0, NOW + AHEAD + 9))
     assert told(best(older, AWAY)) == (42.0, "broker", True, "the broker did not answer")
     assert told(best(newer, AWAY)) == (
         *(40.0, "prometheus", True),

@@ -20,14 +20,14 @@ from queuescope.panels import load_dashboard
 from queuescope.view import View, ViewService
 from queuescope.view.overview.overview import Overview
 from queuescope.view.present.live_sources import (
-    Acts,
     Failures,
+    FigureOrigin,
     LiveFigure,
     LiveReport,
     LiveSource,
     LiveSources,
     NoLiveSources,
-    Origin,
+    PastOperations,
 )
 
 pytestmark = pytest.mark.anyio
@@ -171,7 +171,7 @@ class Told(NoLiveSources):
     def sources(self) -> tuple[LiveSource, ...]:
         return self._sources
 
-    def acts(self) -> Acts | None:
+    def past_operations(self) -> PastOperations | None:
         return None
 
     def failures(self) -> Known[Failures] | None:
@@ -182,12 +182,12 @@ def nearer(latency: LiveFigure) -> Told:
     rate = LiveFigure(93.3, beside=97.1)
     return Told(
         LiveSource(
-            Origin.BROKER,
+            FigureOrigin.BROKER,
             Known(LiveReport({"queue_depth": LiveFigure(352.0)}), time.time()),
             frozenset({"queue_depth"}),
         ),
         LiveSource(
-            Origin.JOB_HISTORY,
+            FigureOrigin.JOB_HISTORY,
             Known(LiveReport({"success_rate": rate, "p95_latency": latency}), time.time()),
             frozenset({"success_rate", "p95_latency"}),
         ),

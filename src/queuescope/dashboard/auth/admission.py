@@ -31,10 +31,10 @@ NOT_A_VIEWER = "You may not look at this dashboard; an administrator can add you
 
 _LOGOUT = "/auth/logout"
 # What tells nothing of the jobs: probes, the dashboard's own metrics, scripts and styles.
-_OPEN = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.png", "/_stcore/health"})
+_PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.png", "/_stcore/health"})
 # What a page needs besides so that somebody can log in.
-_WAY_IN = frozenset({"/_stcore/host-config", "/auth/login", _LOGOUT, CALLBACK})
-_OPEN_BEGINNINGS = ("/static/", "/queuescope/static/")
+_LOGIN_PATHS = frozenset({"/_stcore/host-config", "/auth/login", _LOGOUT, CALLBACK})
+_PUBLIC_PREFIXES = ("/static/", "/queuescope/static/")
 _POLICY_VIOLATION = 1008
 MUST_LOG_IN = frozenset({IdentityProblem.NOT_LOGGED_IN, IdentityProblem.EXPIRED})
 
@@ -51,7 +51,7 @@ class Refusal:
         return 401 if self.can_log_in else 403
 
 
-class Gate:
+class AdmissionCheck:
     """Decides for one connection as of now. ``clock`` is in epoch seconds."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
@@ -98,14 +98,14 @@ class Admission:
         knows_peer: bool,
     ) -> None:
         self._app = app
-        self._gate = Gate(settings)
+        self._check = AdmissionCheck(settings)
         self._login_page = login_page
         # Without a proxy to be believed, an address that was made up gives nobody anything.
         self._doubts_peer = settings.authentication == "proxy" and not knows_peer
         self._has_login = settings.authentication == "oidc"
         self._key = operator_key(settings.data_dir) if settings.authentication == "none" else None
         self._base_path = settings.base_path
-        self._open = _OPEN | _WAY_IN if self._has_login else _OPEN
+        self._public_paths = _PUBLIC_PATHS | _LOGIN_PATHS if self._has_login else _PUBLIC_PATHS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -118,11 +118,11 @@ class Admission:
             return
         path = str(scope["path"])
         if path == _LOGOUT and self._has_login:
-            self._gate.log_out(scope)
-        if path in self._open or path.startswith(_OPEN_BEGINNINGS):
+            self._check.log_out(scope)
+        if path in self._public_paths or path.startswith(_PUBLIC_PREFIXES):
             await self._app(scope, receive, send)
             return
-        refusal = self._gate.refusal(scope)
+        refusal = self._check.refusal(scope)
         if refusal is None:
             taken = None if self._key is None else _key_taken(scope, self._key, self._base_path)
             await (self._app if taken is None else taken)(scope, receive, send)
@@ -143,7 +143,7 @@ class Admission:
         return page_response(_REFUSED_PAGE % refusal.sentence.encode(), refusal.status)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._gate.refusal(scope)
+        refusal = self._check.refusal(scope)
         if refusal is not None:
             if not self._has_login:
                 await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
@@ -155,7 +155,7 @@ class Admission:
 
         async def receive_from_viewer() -> Message:
             message = await receive()
-            if message["type"] == "websocket.receive" and self._gate.refusal(scope):
+            if message["type"] == "websocket.receive" and self._check.refusal(scope):
                 await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
                 return {"type": "websocket.disconnect", "code": _POLICY_VIOLATION}
             return message

@@ -23,7 +23,7 @@ _GROUPS_LIMIT = 200
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 # A local proxy makes the whole world look like this machine; these headers give it away.
 _FORWARDED = frozenset({"forwarded", "via"})
-_FORWARDED_BEGINNINGS = ("xforwarded", "xreal", "xoriginal", "xclient", "cfconnecting")
+_FORWARDED_PREFIXES = ("xforwarded", "xreal", "xoriginal", "xclient", "cfconnecting")
 
 
 class IdentityProblem(StrEnum):
@@ -184,7 +184,7 @@ def _is_this_machine(headers: Sequence[tuple[str, str]], peer: str | None) -> bo
         return False
     for name, _ in headers:
         folded = _folded(name)
-        if folded in _FORWARDED or folded.startswith(_FORWARDED_BEGINNINGS):
+        if folded in _FORWARDED or folded.startswith(_FORWARDED_PREFIXES):
             return False
     hosts = [value for name, value in headers if name.lower() == "host"]
     return len(hosts) == 1 and _is_loopback(_without_port(hosts[0]))

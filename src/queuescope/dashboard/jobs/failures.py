@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from queuescope.dashboard.jobs.filter import TIMES
-from queuescope.dashboard.jobs.reads import asked, job_store, part, put_in_address, ticked_in
+from queuescope.dashboard.jobs.reads import (
+    job_store,
+    part,
+    put_in_address,
+    shared_answer,
+    ticked_in,
+)
 from queuescope.dashboard.jobs.retry import (
     Viewer,
     current_viewer,
@@ -63,18 +69,18 @@ def show_failures() -> None:
     span = Span(viewer.now - TIMES[name], viewer.now + TIMES["1h"])
     opened = st.query_params.get("group", "")
     limit = st.session_state.get(_LIMIT, GROUPS_SHOWN)
-    report = asked(
+    report = shared_answer(
         store,
         ("groups", name, order, limit),
         lambda: failure_groups(store, span, limit=limit, order=order),
     )
-    last = asked(store, ("last", name), lambda: last_failures(store, span, limit=_SINGLES))
+    last = shared_answer(store, ("last", name), lambda: last_failures(store, span, limit=_SINGLES))
     groups = () if report.value is None else report.value.groups
     group = next((group for group in groups if group.fingerprint == opened), None)
     singles: Sequence[Job] = ()
     if group is not None:
         singles = (
-            asked(
+            shared_answer(
                 store,
                 ("singles", name, opened),
                 lambda: last_failures(store, span, limit=_SINGLES, fingerprint=opened),
@@ -159,7 +165,7 @@ def _last(
     head = element(
         "div",
         element("h3", f"The last {len(jobs):,}" if len(jobs) > 1 else "The last one"),
-        element("span", retry_bar(chosen, viewer), class_="qs-acts"),
+        element("span", retry_bar(chosen, viewer), class_="qs-actions"),
         class_="qs-part-head",
     )
     failed = retriable([job.id for job in jobs], viewer.obstacles)

@@ -21,7 +21,13 @@ from queuescope.dashboard.jobs.filter import (
     parse_page,
     query_of,
 )
-from queuescope.dashboard.jobs.reads import asked, job_store, part, put_in_address, ticked_in
+from queuescope.dashboard.jobs.reads import (
+    job_store,
+    part,
+    put_in_address,
+    shared_answer,
+    ticked_in,
+)
 from queuescope.dashboard.jobs.retry import (
     CAN_BE_RETRIED,
     Viewer,
@@ -86,7 +92,7 @@ def show_history() -> None:
         return
     query = query_of(params)
     page = _pinned(store, (query, older, newer), lambda: _search(store, wanted, older, newer))
-    count = asked(store, ("count", query), lambda: count_jobs(store, wanted))
+    count = shared_answer(store, ("count", query), lambda: count_jobs(store, wanted))
     ticked = ticked_in("queuescope_jobs")
     jobs = () if page.value is None else page.value.jobs
     viewer = with_obstacles(viewer, jobs)
@@ -185,11 +191,11 @@ def _filters(store: JobStore, viewer: Viewer) -> dict[str, str]:
 
 def _known_values(store: JobStore) -> dict[str, list[str]]:
     """What stands in the columns by which jobs are chosen, as far as it can be read. Where one
-    cannot, the next is not asked for: each would take its whole time.
+    cannot, the next is not shared_answer for: each would take its whole time.
     """
     found: dict[str, list[str]] = {}
     for column in _CHOICES.values():
-        kept = asked(
+        kept = shared_answer(
             store,
             ("values", column),
             lambda column=column: known_values(store, column),  # type: ignore[misc]
@@ -278,21 +284,21 @@ def _line(
         role="status",
     )
     refresh = element(
-        "button", "Refresh", type="button", class_="qs-act", data_of="refresh", data_value="now"
+        "button", "Refresh", type="button", class_="qs-action", data_of="refresh", data_value="now"
     )
     # Relative to the page, which may be shown below any path.
     address = JOBS_CSV.removeprefix("/")
     file = element(
         "a",
         "Download CSV",
-        class_="qs-act",
+        class_="qs-action",
         href=f"{address}?{query}" if query else address,
         download="queuescope-jobs.csv",
         title=f"All that match, the newest first; at most {ROWS_LIMIT:,} jobs.",
     )
     held = page.value
     ways = Markup("") if held is None else pager(held, is_first=is_first)
-    buttons = element("span", retry_bar(chosen, viewer), refresh, file, ways, class_="qs-acts")
+    buttons = element("span", retry_bar(chosen, viewer), refresh, file, ways, class_="qs-actions")
     return element("div", said, buttons, class_="qs-part-head")
 
 
@@ -329,6 +335,6 @@ def _pinned(store: JobStore, question: Hashable, ask: Callable[[], T]) -> Known[
     if isinstance(held, tuple) and held[0] == question and held[1].error is None:
         kept: Known[T] = held[1]
         return kept
-    kept = asked(store, ("page", question), ask, fresh_seconds=1.0)
+    kept = shared_answer(store, ("page", question), ask, fresh_seconds=1.0)
     st.session_state[_PAGE] = (question, kept)
     return kept

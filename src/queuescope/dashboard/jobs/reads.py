@@ -26,7 +26,7 @@ from queuescope.known import Known
 
 T = TypeVar("T")
 FRESH_SECONDS = 5.0
-PATIENCE_SECONDS = 8.0
+READ_PATIENCE_SECONDS = 8.0
 _answers: WeakKeyDictionary[JobStore, SharedAnswers] = WeakKeyDictionary()
 
 
@@ -37,19 +37,21 @@ def job_store() -> JobStore:
     return store
 
 
-def asked(
+def shared_answer(
     store: JobStore,
     question: Hashable,
     ask: Callable[[], T],
     *,
     fresh_seconds: float = FRESH_SECONDS,
 ) -> Known[T]:
-    """What the history answers, or has answered a moment ago to whoever asked the same."""
+    """What the history answers, or has answered a moment ago to others who asked the same."""
     answers = _answers.get(store)
     if answers is None:
         answers = _answers.setdefault(
             store,
-            SharedAnswers(slow=silent_history, is_away=_is_away, patience_seconds=PATIENCE_SECONDS),
+            SharedAnswers(
+                slow=silent_history, is_away=_is_away, patience_seconds=READ_PATIENCE_SECONDS
+            ),
         )
     return answers.get(question, ask, fresh_seconds=fresh_seconds)
 

@@ -10,11 +10,11 @@ from datetime import tzinfo
 
 import streamlit as st
 
-from queuescope.dashboard.jobs.reads import FRESH_SECONDS, PATIENCE_SECONDS, asked
+from queuescope.dashboard.jobs.reads import FRESH_SECONDS, READ_PATIENCE_SECONDS, shared_answer
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.rights import visitor_rights
 from queuescope.dashboard.ui.shared_answers import SharedAnswers
-from queuescope.dashboard.ui.widgets import Markup, act, element, moment, viewer_zone
+from queuescope.dashboard.ui.widgets import Markup, action_button, element, moment, viewer_zone
 from queuescope.dashboard.watches import silent_broker
 from queuescope.jobs.failures import FailureGroup, Span, failed_ids
 from queuescope.jobs.job import Job, JobStatus
@@ -107,7 +107,7 @@ def group_retriable(
         return retriable(ids, _obstacles(jobs, viewer.now))
 
     question = ("retriable", round(span.until - span.since), group.fingerprint)
-    return asked(store, question, ask)
+    return shared_answer(store, question, ask)
 
 
 def _retries() -> Retries | None:
@@ -160,7 +160,7 @@ def to_be_retried(jobs: Sequence[Job], ticked: Sequence[str], viewer: Viewer) ->
 def retry_bar(chosen: Sequence[str], viewer: Viewer) -> Markup:
     """What can be done with the jobs that are ticked."""
     words = f"Retry {len(chosen):,} chosen" if chosen else "Retry chosen"
-    return act(
+    return action_button(
         words,
         "chosen",
         of="retry-chosen",
@@ -169,4 +169,4 @@ def retry_bar(chosen: Sequence[str], viewer: Viewer) -> Markup:
     )
 
 
-_broker_answers = SharedAnswers(slow=silent_broker, patience_seconds=PATIENCE_SECONDS)
+_broker_answers = SharedAnswers(slow=silent_broker, patience_seconds=READ_PATIENCE_SECONDS)

@@ -22,7 +22,7 @@ from queuescope.dashboard.ui.widgets import (
     Column,
     Markup,
     Tone,
-    act,
+    action_button,
     choice,
     code,
     details,
@@ -200,7 +200,7 @@ def group_card(
         element("h3", group.error_class or "no error class", " in ", group.name),
         element(
             "span",
-            act(
+            action_button(
                 retry_all,
                 group.fingerprint,
                 of="retry-group",
@@ -208,8 +208,8 @@ def group_card(
                 refusal=refusal,
             ),
             retry_bar(chosen, viewer),
-            act("Close", "", of="group", label="Close this group"),
-            class_="qs-acts",
+            action_button("Close", "", of="group", label="Close this group"),
+            class_="qs-actions",
         ),
         class_="qs-part-head",
     )
@@ -318,7 +318,7 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
             "button",
             words,
             type="button",
-            class_="qs-act",
+            class_="qs-action",
             data_of="page",
             data_value=value,
             disabled=not is_open,
@@ -330,7 +330,7 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
         way("Newest", "newest", is_open=not is_first),
         way("Newer", "newer", is_open=back),
         way(older, "older", is_open=page.older is not None),
-        class_="qs-acts",
+        class_="qs-actions",
     )
 
 

@@ -9,7 +9,7 @@ from queuescope.dashboard.worker_words import ahead_words, clock_words, several_
 from queuescope.errors import QueuescopeError
 from queuescope.figures import duration_words
 from queuescope.health import Finding, Health
-from queuescope.view.present.live_sources import LiveFigure, LiveReport, LiveSource, Origin
+from queuescope.view.present.live_sources import FigureOrigin, LiveFigure, LiveReport, LiveSource
 from queuescope.watch.broker import refuses_reports
 from queuescope.words import counted, listed, plural
 
@@ -34,7 +34,9 @@ def broker_source(known: Known[BrokerState], writing: QueuescopeError | None = N
     """Queues and workers as the broker tells of them. ``writing`` is what a proof of writing met:
     where nobody can report, it is not known who lives.
     """
-    return LiveSource(Origin.BROKER, known.map(lambda state: _report(state, writing)), _MEASURES)
+    return LiveSource(
+        FigureOrigin.BROKER, known.map(lambda state: _report(state, writing)), _MEASURES
+    )
 
 
 def _report(state: BrokerState, writing: QueuescopeError | None) -> LiveReport:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from queuescope.figures import duration_words
 from queuescope.panels import RANKED_QUANTILE
 from queuescope.panels.template import RECENT_SECONDS
-from queuescope.view.present.live_sources import LiveFigure, LiveReport, LiveSource, Origin
+from queuescope.view.present.live_sources import FigureOrigin, LiveFigure, LiveReport, LiveSource
 from queuescope.words import counted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _NOT_SORTED = (
 
 def history_source(known: Known[JobTotals]) -> LiveSource:
     """What became of the jobs of the last day, as the job history tells of it."""
-    return LiveSource(Origin.JOB_HISTORY, known.map(_report), MEASURES)
+    return LiveSource(FigureOrigin.JOB_HISTORY, known.map(_report), MEASURES)
 
 
 def _report(totals: JobTotals) -> LiveReport:

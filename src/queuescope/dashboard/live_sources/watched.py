@@ -11,12 +11,12 @@ from queuescope.dashboard.live_sources.job_history import MEASURES, history_sour
 from queuescope.errors import UnsupportedBrokerError
 from queuescope.known import Known
 from queuescope.view.present.live_sources import (
-    Act,
-    Acts,
     Failures,
+    FigureOrigin,
     LiveReport,
     LiveSource,
-    Origin,
+    PastOperation,
+    PastOperations,
 )
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class WatchedSources:
             found.append(replace(source, known=source.known.map(lambda r: _by_our_clock(r, ahead))))
         if self._services.totals is not None:
             found.append(history_source(self._services.totals.known))
-        if self._services.acts is not None:
-            acts = self._services.acts.known
-            found.append(LiveSource(Origin.AUDIT, acts.map(lambda _: LiveReport())))
+        if self._services.past_operations is not None:
+            operations = self._services.past_operations.known
+            found.append(LiveSource(FigureOrigin.AUDIT, operations.map(lambda _: LiveReport())))
         for origin, refusal in (
-            (Origin.BROKER, self._services.refused_broker),
-            (Origin.JOB_HISTORY, self._services.refused_jobs),
+            (FigureOrigin.BROKER, self._services.refused_broker),
+            (FigureOrigin.JOB_HISTORY, self._services.refused_jobs),
         ):
             # A broker of another kind is no failure: nobody can ask it anything.
             if refusal is not None and not isinstance(refusal, UnsupportedBrokerError):
@@ -61,14 +61,18 @@ class WatchedSources:
                 found.append(LiveSource(origin, Known(error=refusal, failing_since=since)))
         return tuple(without_jobs(one) for one in found) if self._is_narrowed else tuple(found)
 
-    def acts(self) -> Acts | None:
-        watch = self._services.acts
+    def past_operations(self) -> PastOperations | None:
+        watch = self._services.past_operations
         recorded = None if watch is None else watch.known.value
         if recorded is None:
             return None
         ahead = self.clock_ahead()
-        acts = (Act(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts)
-        return Acts(tuple(acts), None if recorded.begin is None else recorded.begin + ahead)
+        operations = (
+            PastOperation(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts
+        )
+        return PastOperations(
+            tuple(operations), None if recorded.begin is None else recorded.begin + ahead
+        )
 
     def failures(self) -> Known[Failures] | None:
         watch, ahead = self._services.failures, self.clock_ahead()

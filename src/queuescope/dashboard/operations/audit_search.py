@@ -28,11 +28,11 @@ _PAGE = 20
 _PATIENCE_SECONDS = 8.0
 _EXPORT_PATIENCE_SECONDS = 60.0
 _RESULTS = ("done", "refused", "failed", "unknown", "pending")
-_PLACE = "queuescope_audit_place"
+_PAGES = "queuescope_audit_place"
 
 
 @dataclass(slots=True)
-class Place:
+class AuditPages:
     """Where a reader is among the entries of a search: the ends of the pages before."""
 
     search: Search
@@ -61,9 +61,9 @@ def search_audit() -> None:
         return
     with box:
         search = _form(viewer_zone())
-        place = st.session_state.get(_PLACE)
-        if not isinstance(place, Place) or place.search != search:
-            place = st.session_state[_PLACE] = Place(search, [])
+        place = st.session_state.get(_PAGES)
+        if not isinstance(place, AuditPages) or place.search != search:
+            place = st.session_state[_PAGES] = AuditPages(search, [])
         _results(context.store.audit, place)
         _exports(context.store.audit, search, held)
 
@@ -107,7 +107,7 @@ def _start_ms(day: date, zone: tzinfo) -> int:
     return int(datetime.combine(day, clock_time(), zone).timestamp() * 1000)
 
 
-def _results(audit: Audit, place: Place) -> None:
+def _results(audit: Audit, place: AuditPages) -> None:
     before = place.ends[-1] if place.ends else None
     try:
         call = BackgroundCall(lambda: audit.find(place.search, limit=_PAGE + 1, before=before))

@@ -11,7 +11,7 @@ from queuescope.dashboard.operations.tables import (
     audit_part,
     purges_part,
     queues_part,
-    standing,
+    rights_notice,
     workers_part,
 )
 from queuescope.dashboard.services import services
@@ -54,7 +54,7 @@ def _queues_and_workers() -> None:
         return
     rights, zone, now, known = _rights(), viewer_zone(), time.time(), broker.known
     live = show_live(
-        standing(rights),
+        rights_notice(rights),
         operation_dialog.last_outcome(),
         *server_clock_remarks(services().clock_ahead),
         queues_part(known, rights, zone, now),

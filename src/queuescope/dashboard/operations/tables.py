@@ -21,7 +21,7 @@ from queuescope.dashboard.ui.widgets import (
     Column,
     Markup,
     Tone,
-    act,
+    action_button,
     code,
     details,
     element,
@@ -98,7 +98,7 @@ _DECIDED_ELSEWHERE = (
 )
 
 
-def standing(rights: Rights) -> Markup:
+def rights_notice(rights: Rights) -> Markup:
     """Whether the visitor can act now, and by what."""
     role = rights.role
     if rights.obstacle:
@@ -119,7 +119,7 @@ def standing(rights: Rights) -> Markup:
     if not isinstance(rights.who, Unidentified) and rights.who.how is Origin.LOOPBACK:
         return notice(
             "You may do everything here. This dashboard asks nobody who they are: whoever holds "
-            "the operator’s key may act, and stands in the audit as “local”.",
+            "the operator’s key may action_button, and stands in the audit as “local”.",
         )
     name = "" if isinstance(rights.who, Unidentified) else rights.who.name
     if role is Role.OPERATOR:
@@ -138,7 +138,7 @@ def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: fl
     are_paused = ALL_QUEUES in state.desired.paused
     whole = element(
         "span",
-        act(
+        action_button(
             "Pause all",
             ALL_QUEUES,
             of="pause",
@@ -146,7 +146,7 @@ def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: fl
             refusal=rights.refusal(lambda: Request.pause(ALL_QUEUES))
             or ("All queues are paused already." if are_paused else ""),
         ),
-        act(
+        action_button(
             "Resume all",
             ALL_QUEUES,
             of="resume",
@@ -154,7 +154,7 @@ def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: fl
             refusal=rights.refusal(lambda: Request.resume(ALL_QUEUES))
             or ("" if state.desired.paused else "No queue is paused."),
         ),
-        class_="qs-acts",
+        class_="qs-actions",
     )
     head = element("div", heading("Queues"), as_of(known, zone, now), whole, class_="qs-part-head")
     body = table(
@@ -274,7 +274,7 @@ def audit_table(
 def chain_part(known: Known[Verification], zone: tzinfo, now: float) -> Markup:
     """How the chain was found, and what that proves."""
     found = known.value
-    again = act("Verify now", "chain", of="verify", label="Verify the audit now")
+    again = action_button("Verify now", "chain", of="verify", label="Verify the audit now")
     if known.error is not None:
         line = mark(f"The chain could not be verified: {known.error}", Tone.UNKNOWN)
     elif found is None:
@@ -311,7 +311,7 @@ def _queue_row(
 ) -> list[Any]:
     queue = reading.queue
     if state.desired.pauses(queue):
-        turn = act(
+        turn = action_button(
             "Resume",
             queue,
             of="resume",
@@ -324,14 +324,14 @@ def _queue_row(
             ),
         )
     else:
-        turn = act(
+        turn = action_button(
             "Pause",
             queue,
             of="pause",
             label=f"Pause queue {queue}",
             refusal=rights.refusal(lambda: Request.pause(queue)),
         )
-    purge = act(
+    purge = action_button(
         "Purge",
         queue,
         of="purge",
@@ -345,7 +345,7 @@ def _queue_row(
         _oldest(reading) if reading.depth else "",
         _held(state, reading, zone, now),
         _pause_state(state, queue),
-        element("span", turn, purge, class_="qs-acts"),
+        element("span", turn, purge, class_="qs-actions"),
     ]
 
 
@@ -418,7 +418,7 @@ def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
     report = worker.report
     refusal = rights.refusal(lambda: Request.scale(worker.name, 1))
     # Its status says as much.
-    is_told = worker.status in (WorkerStatus.LOST, WorkerStatus.SHUTTING_DOWN)
+    is_in_status = worker.status in (WorkerStatus.LOST, WorkerStatus.SHUTTING_DOWN)
     places = counted(report.pool_size, "place")
     return [
         worker.name,
@@ -427,18 +427,18 @@ def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
         joined(
             mark(worker.words, STATUS_TONES[worker.status]),
             _note(worker.reason) if worker.reason else "",
-            _note(obstacle) if obstacle and not refusal and not is_told else "",
+            _note(obstacle) if obstacle and not refusal and not is_in_status else "",
         ),
         element(
             "span",
-            act(
+            action_button(
                 "Scale",
                 worker.name,
                 of="scale",
                 label=f"Scale worker {worker.name}",
                 refusal=refusal or obstacle,
             ),
-            class_="qs-acts",
+            class_="qs-actions",
         ),
     ]
 
@@ -456,11 +456,11 @@ def _restore(purge: Purge, rights: Rights) -> Markup:
     refusal = rights.refusal(lambda: Request.restore(purge.id))
     if purge.is_restored:
         refusal = refusal or "This purge was restored already."
-    button = act(
+    button = action_button(
         "Restore",
         purge.id,
         of="restore",
         label=f"Restore purge {purge.id} of queue {purge.queue}",
         refusal=refusal,
     )
-    return element("span", button, class_="qs-acts")
+    return element("span", button, class_="qs-actions")

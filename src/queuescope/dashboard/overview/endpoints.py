@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from queuescope.dashboard.assets import accepts
 from queuescope.errors import ConfigurationError
-from queuescope.view.charts.schedule import LONGEST_SECONDS, SHORTEST_SECONDS
+from queuescope.view.charts.schedule import LONGEST_INTERVAL_SECONDS, SHORTEST_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from queuescope.dashboard.server import DashboardServer
@@ -36,7 +36,7 @@ class OverviewEndpoints:
         except ConfigurationError as exc:
             return _json(orjson.dumps({"error": str(exc)}), status_code=400)
         if interval:
-            self._server.metrics.audience.polled(_page(request), interval)
+            self._server.metrics.open_pages.polled(_page(request), interval)
             self._server.views.watch(snapshot.view, interval)
         self._server.metrics.viewed(snapshot)
         if accepts("br", request.headers.get("accept-encoding", "")):
@@ -85,7 +85,11 @@ def _interval(text: str | None) -> int | None:
     plain = text.isascii() and text.isdecimal() and len(text) < 10
     if not plain:
         raise ConfigurationError(f"refresh={text[:40]!r}: give whole seconds, or off")
-    return min(max(int(text), SHORTEST_SECONDS), LONGEST_SECONDS) if int(text) else None
+    return (
+        min(max(int(text), SHORTEST_INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
+        if int(text)
+        else None
+    )
 
 
 def _json(body: bytes, *, status_code: int = 200, encoding: str | None = None) -> Response:

@@ -235,10 +235,10 @@ export interface Source {
   since: number | null;
   cause: string;
   kind: string;
-  tells: string[];
+  measures: string[];
 }
 
-export interface Act {
+export interface PastOperation {
   at: number;
   actor: string;
   words: string;
@@ -246,10 +246,10 @@ export interface Act {
   detail: string;
 }
 
-export interface Acts {
+export interface PastOperations {
   state: State;
   asOf: number | null;
-  list: Act[];
+  list: PastOperation[];
 }
 
 export interface FailureGroup {
@@ -295,7 +295,7 @@ export interface OverviewAnswer {
   kpis: Card[];
   drain: Drain | null;
   sources: Source[];
-  acts: Acts | null;
+  operations: PastOperations | null;
   failures: FailuresAnswer | null;
   alerts: Alert[];
   alertsMore: number;

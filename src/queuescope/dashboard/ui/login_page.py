@@ -67,14 +67,14 @@ def show_login_page(found: Actor | Unidentified) -> None:
     with st.container(horizontal_alignment="center", gap="small"):
         if isinstance(found, Unidentified) and found.problem in MUST_LOG_IN:
             is_new = found.problem is IdentityProblem.NOT_LOGGED_IN
-            show(_entrance("Log in to Queuescope", "" if is_new else sentence))
+            show(_login_heading("Log in to Queuescope", "" if is_new else sentence))
             names = providers()
             for name in names:
                 label = "Log in" if len(names) == 1 else f"Log in with {_shown(name)}"
                 if st.button(label, key=f"log-in-{name}", type="primary"):
                     st.login(name)
             return
-        parts = [_entrance("Queuescope", sentence)]
+        parts = [_login_heading("Queuescope", sentence)]
         if isinstance(found, Actor) and found.how is Origin.OIDC:
             parts.append(
                 element(
@@ -87,7 +87,7 @@ def show_login_page(found: Actor | Unidentified) -> None:
         show(*parts)
 
 
-def _entrance(title: str, sentence: str) -> Markup:
+def _login_heading(title: str, sentence: str) -> Markup:
     said = [element("p", sentence)] if sentence else []
     return element("div", element("h1", title), *said, class_="qs-entrance")
 

@@ -132,10 +132,10 @@ def last_outcome() -> Markup:
         return Markup("")
     last.look(patience_seconds=0)
     outcome = last.outcome
-    if outcome is None or not last.was_sent or now - last.told_at > _LAST_SECONDS:
+    if outcome is None or not last.was_sent or now - last.outcome_at > _LAST_SECONDS:
         return Markup("")
     word, tone = _RESULTS[outcome.result]
-    at = moment(last.told_at, viewer_zone(), now)
+    at = moment(last.outcome_at, viewer_zone(), now)
     words = joined(element("b", word), f": {last.request.words()}, ", at, f". {outcome.detail}")
     return notice(words, tone=tone)
 
@@ -176,18 +176,18 @@ def _draw(mine: VisitorOperations) -> None:
     Each step has a place of its own, and leaves it empty for the next: what one run has drawn in
     a container stays there until another run, also below what takes its place.
     """
-    choosing, confirming, telling = st.empty(), st.empty(), st.empty()
+    choosing, confirming, progress = st.empty(), st.empty(), st.empty()
     if _is_being_chosen(mine, choosing):
         return
     pending = mine.pending
     if pending is None:
         if mine.refusal:
-            with telling.container():
+            with progress.container():
                 _show_outcome(Outcome(Result.REFUSED, mine.refusal))
                 _buttons(mine, again=False)
         return
     if pending.plan is None and pending.outcome is None:
-        with telling.container(), st.spinner("Looking at what this touches …"):
+        with progress.container(), st.spinner("Looking at what this touches …"):
             pending.prepare(visitor())
     if pending.outcome is None:
         with confirming.container():
@@ -197,7 +197,7 @@ def _draw(mine: VisitorOperations) -> None:
         mine.last = pending
         if pending.plan is None or pending.plan.is_confirmed_by(typed):
             confirming.empty()
-            with telling.container(), st.spinner("At work …"):
+            with progress.container(), st.spinner("At work …"):
                 pending.send(visitor(), typed)
         else:
             # It is refused at once, and the form stays there with what is to be put right in it.
@@ -210,12 +210,12 @@ def _draw(mine: VisitorOperations) -> None:
         pending.look(patience_seconds=0)
     if pending.outcome is None:
         st.rerun()
-    with telling.container():
+    with progress.container():
         _show_outcome(pending.outcome)
         again = pending.outcome.result in (Result.REFUSED, Result.FAILED)
         looks_again = _buttons(mine, again=again)
     if looks_again:
-        telling.empty()
+        progress.empty()
         with confirming.container(), st.spinner("At work …"):
             pending.look()
         _renew()

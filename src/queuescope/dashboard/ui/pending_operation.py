@@ -27,12 +27,12 @@ from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.control import Operations
 from queuescope.operations.request import Plan, Request
 
-PATIENCE_SECONDS = 20.0
+OUTCOME_PATIENCE_SECONDS = 20.0
 """How long a page waits for an outcome before it says that there is none yet."""
 _NOTHING = "Nothing was done"
 _FAULT = "The server met an error of its own, which is in its log."
 # These sentences tell of an operation that was first.
-_TOLD_OF_THE_FIRST = frozenset({RefusalReason.OVERTAKEN, RefusalReason.CHALLENGE_USED})
+_ABOUT_THE_FIRST = frozenset({RefusalReason.OVERTAKEN, RefusalReason.CHALLENGE_USED})
 _REASONS = (RefusedError, AuditError, BrokerError, JobStoreError, PurgeError)
 
 
@@ -51,7 +51,7 @@ class PendingOperation:
         request: Request | None = None,
         choose: Callable[[], Request | None] | None = None,
         *,
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float = OUTCOME_PATIENCE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.key = secrets.token_hex(6)
@@ -60,7 +60,7 @@ class PendingOperation:
         self.choose = choose
         self.plan: Plan | None = None
         self.outcome: Outcome | None = None
-        self.told_at = 0.0
+        self.outcome_at = 0.0
         """When the outcome was told, in epoch seconds."""
         self.remark = ""
         self._operations = operations
@@ -84,17 +84,17 @@ class PendingOperation:
             if self.request is None or self.plan is not None or self.outcome is not None:
                 return
             if isinstance(actor, Unidentified):
-                self._tell(Result.REFUSED, actor.problem)
+                self._set_outcome(Result.REFUSED, actor.problem)
                 return
             try:
                 call = BackgroundCall(partial(self._operations.plan, actor, self.request))
                 self.plan = call.result(self._patience_seconds)
             except TimeoutError:
-                self._tell(Result.FAILED, f"There was no answer in time. {_NOTHING}.")
+                self._set_outcome(Result.FAILED, f"There was no answer in time. {_NOTHING}.")
             except RuntimeError:
-                self._tell(Result.FAILED, f"{_FAULT} {_NOTHING}.")
+                self._set_outcome(Result.FAILED, f"{_FAULT} {_NOTHING}.")
             except _REASONS as exc:
-                self._tell_why_not(exc)
+                self._set_refusal(exc)
 
     def send(self, actor: Actor | Unidentified, typed: str = "") -> None:
         """Carry it out, unless it was sent before: then only its outcome is waited for."""
@@ -102,17 +102,17 @@ class PendingOperation:
             plan = self.plan
             if self._call is None and self.outcome is None and plan is not None:
                 if isinstance(actor, Unidentified):
-                    self._tell(Result.REFUSED, actor.problem)
+                    self._set_outcome(Result.REFUSED, actor.problem)
                     return
-                act = partial(self._operations.act, actor, plan.request, plan.token, typed)
+                send = partial(self._operations.act, actor, plan.request, plan.token, typed)
                 self.remark = ""
                 try:
-                    self._call = BackgroundCall(act)
+                    self._call = BackgroundCall(send)
                 except RefusedError as exc:
-                    self._tell_why_not(exc)
+                    self._set_refusal(exc)
             self._wait(self._patience_seconds)
 
-    def look(self, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def look(self, *, patience_seconds: float = OUTCOME_PATIENCE_SECONDS) -> None:
         """Take in the outcome of an operation that has taken long."""
         # Whoever sends it holds the lock until there is one.
         if not self._lock.acquire(timeout=patience_seconds):
@@ -128,9 +128,9 @@ class PendingOperation:
         try:
             outcome = self._call.result(patience_seconds)
         except TimeoutError:
-            self._tell(Result.PENDING, "It was asked for, and there is no answer yet.")
+            self._set_outcome(Result.PENDING, "It was asked for, and there is no answer yet.")
         except RuntimeError:
-            self._tell(Result.UNKNOWN, f"{_FAULT} It is not known whether it happened.")
+            self._set_outcome(Result.UNKNOWN, f"{_FAULT} It is not known whether it happened.")
         except _REASONS as exc:
             is_mistyped = isinstance(exc, RefusedError) and (
                 exc.reason is RefusalReason.WRONG_PHRASE
@@ -140,19 +140,19 @@ class PendingOperation:
                 # The challenge was not used: what was typed can be put right.
                 self._call, self.outcome, self.remark = None, None, str(exc)
             else:
-                self._tell_why_not(exc)
+                self._set_refusal(exc)
         else:
-            self.told_at, self.outcome = self._clock(), outcome
+            self.outcome_at, self.outcome = self._clock(), outcome
 
-    def _tell_why_not(self, error: Exception) -> None:
+    def _set_refusal(self, error: Exception) -> None:
         """Of what was raised before anything was done."""
         if isinstance(error, RefusedError):
-            first = error.reason in _TOLD_OF_THE_FIRST
-            self._tell(Result.REFUSED, str(error) if first else f"{error} {_NOTHING}.")
+            first = error.reason in _ABOUT_THE_FIRST
+            self._set_outcome(Result.REFUSED, str(error) if first else f"{error} {_NOTHING}.")
         elif isinstance(error, AuditError):
-            self._tell(Result.REFUSED, f"{_NOTHING}: no act without an audit, and {error}.")
+            self._set_outcome(Result.REFUSED, f"{_NOTHING}: no act without an audit, and {error}.")
         else:
-            self._tell(Result.FAILED, f"{_NOTHING}: {error}.")
+            self._set_outcome(Result.FAILED, f"{_NOTHING}: {error}.")
 
-    def _tell(self, result: Result, words: str) -> None:
-        self.told_at, self.outcome = self._clock(), Outcome(result, words)
+    def _set_outcome(self, result: Result, words: str) -> None:
+        self.outcome_at, self.outcome = self._clock(), Outcome(result, words)

@@ -179,7 +179,7 @@ def choice(content: Cell, value: str, *, of: str = "row", label: str = "") -> Ma
     )
 
 
-def act(content: Cell, value: str, *, of: str, label: str, refusal: str = "") -> Markup:
+def action_button(content: Cell, value: str, *, of: str, label: str, refusal: str = "") -> Markup:
     """A button for what changes something, told as that of a ``choice``. With a ``refusal``, the
     sentence that says why not, it cannot be pressed.
     """
@@ -187,7 +187,7 @@ def act(content: Cell, value: str, *, of: str, label: str, refusal: str = "") ->
         "button",
         content,
         type="button",
-        class_="qs-act",
+        class_="qs-action",
         aria_label=label,
         data_of=of,
         data_value=value,

@@ -28,7 +28,7 @@ from queuescope.dashboard.workers.tables import (
     SHOWN,
     by_urgency,
     found,
-    workers_part,
+    worker_list_part,
 )
 from queuescope.dashboard.workers.trends import Trends
 from queuescope.errors import JobStoreError
@@ -85,7 +85,7 @@ def _workers(broker: Watch[BrokerState]) -> None:
     names = [entry.worker.name for entry in (*entries, *made.lost)]
     trends = Trends({} if board is None else board.look(names), board is not None)
     show_live(
-        workers_part(
+        worker_list_part(
             known,
             made,
             entries,
@@ -106,7 +106,7 @@ def _workers(broker: Watch[BrokerState]) -> None:
     )
 
 
-def _nobody_reports(state: BrokerState) -> Markup:
+def _no_reports_notice(state: BrokerState) -> Markup:
     return notice(
         state.capabilities.why_not(Ability.REPORTS)
         or "No worker reports to this broker. A worker reports once its project calls "
@@ -131,14 +131,14 @@ def _report_remarks(
     if is_new and (made.lost or not made.alive):
         words = "The broker has only just been reached: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
-    return [] if made.alive or made.lost else [_nobody_reports(state)]
+    return [] if made.alive or made.lost else [_no_reports_notice(state)]
 
 
-_RIGHTED = (
+_CORRECTED = (
     "the times of its jobs are put right by that. Celery itself still goes by the wrong clock, so "
     "that jobs with a countdown, an ETA or an expiry begin or expire at the wrong time."
 )
-_NOT_RIGHTED = (
+_NOT_CORRECTED = (
     "in the job history and the metrics the times, waits and latencies of its jobs are off by as "
     "much; a worker of this version would put them right."
 )
@@ -148,7 +148,7 @@ def _clock_remarks(state: BrokerState) -> list[Markup]:
     return [
         notice(
             f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: "
-            f"{_RIGHTED if worker.corrects_times else _NOT_RIGHTED} "
+            f"{_CORRECTED if worker.corrects_times else _NOT_CORRECTED} "
             "Let NTP set the clock of its machine.",
             tone=Tone.WARN,
         )

@@ -81,7 +81,7 @@ _RULES = {
 }
 
 
-def workers_part(
+def worker_list_part(
     known: Known[BrokerState],
     workers: WorkerList,
     shown: Sequence[WorkerDetails],
@@ -107,7 +107,7 @@ def workers_part(
         _ALIVE_COLUMNS,
         [_alive_row(entry, trends, zone, now) for entry in shown],
         caption="Workers that live",
-        empty=_nobody(workers, can_report=can_report),
+        empty=_empty_words(workers, can_report=can_report),
         stacks=True,
     )
     rules = details("How this is judged", facts(_RULES.items()), key="rules")
@@ -123,7 +123,7 @@ def workers_part(
     )
 
 
-def _nobody(workers: WorkerList, *, can_report: bool) -> str:
+def _empty_words(workers: WorkerList, *, can_report: bool) -> str:
     if workers.alive:
         return "No worker has that in its name."
     return "No worker is alive." if can_report else "Not known: no worker can report."
@@ -241,8 +241,8 @@ def _lost_row(
 def _queues(entry: WorkerDetails) -> Markup:
     lines = []
     for queue, state in entry.queues:
-        told = "" if state == "served" else mark(state, Tone.IDLE)
-        lines.append(element("li", element("span", queue, class_="qs-queue"), told))
+        state_mark = "" if state == "served" else mark(state, Tone.IDLE)
+        lines.append(element("li", element("span", queue, class_="qs-queue"), state_mark))
     return element("ul", *lines, class_="qs-lines") if lines else element("span", "none")
 
 
@@ -255,11 +255,11 @@ def _jobs(entry: WorkerDetails) -> Markup:
     if left > 0:
         lines.append(element("li", f"and {left:,} more, all younger", class_="qs-muted"))
     if not is_alive:
-        lines.append(element("li", _fate(entry), class_="qs-muted"))
+        lines.append(element("li", _redelivery_words(entry), class_="qs-muted"))
     return element("ul", *lines, class_="qs-lines")
 
 
-def _fate(entry: WorkerDetails) -> str:
+def _redelivery_words(entry: WorkerDetails) -> str:
     """What becomes of the jobs of a lost worker; it names 200 of them at most."""
     report = entry.worker.report
     again = sum(
@@ -299,9 +299,9 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
         else "how long its kind usually runs is not known"
     )
     # On a line of its own: the age grows, and must not break it anew.
-    told = mark("far older than usual", Tone.WARN)
+    stuck_mark = mark("far older than usual", Tone.WARN)
     note = _note(joined(f"{why}; id ", code(job.id)))
-    return element("li", name, " ", age, *again, told, note, data_stuck=True)
+    return element("li", name, " ", age, *again, stuck_mark, note, data_stuck=True)
 
 
 def _ended(entry: WorkerDetails) -> Markup:
@@ -336,10 +336,10 @@ def _meter(usage: Usage, words: str, label: str) -> Markup:
     # Rounded down, so that the figure and its word agree at the thresholds.
     percent = math.floor(100 * (usage.ratio or 0.0) + 1e-9)
     level = str(usage.level)
-    told = element("span", f"{percent} %")
+    usage_mark = element("span", f"{percent} %")
     if level in _LEVELS:
         word, tone = _LEVELS[level]
-        told = mark(f"{percent} %, {word}", tone)
+        usage_mark = mark(f"{percent} %, {word}", tone)
     bar = element(
         "span",
         element("i", style=f"width:{min(100, percent)}%"),
@@ -351,7 +351,7 @@ def _meter(usage: Usage, words: str, label: str) -> Markup:
         aria_valuemax="100",
         aria_valuenow=str(percent),
     )
-    return joined(told, bar, _note(words))
+    return joined(usage_mark, bar, _note(words))
 
 
 def _not_measured() -> Markup:

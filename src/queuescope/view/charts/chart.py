@@ -20,7 +20,7 @@ from queuescope.timeseries import Frame, State
 from queuescope.view.charts.kept_points import Points
 from queuescope.view.charts.live_end import LiveEnds
 from queuescope.view.charts.readings import ANSWERED, ChartReading, Drawing, PanelRequest
-from queuescope.view.present.figures import Figure, live_ends, now_content, with_ends
+from queuescope.view.present.figures import PresentFigure, live_ends, now_content, with_ends
 from queuescope.view.source.absence import Absence
 from queuescope.view.source.scrapes import Scrape, late_words
 
@@ -64,12 +64,12 @@ class Chart:
     absence: Absence | None = None
 
 
-def judge(
+def judge_chart(
     request: PanelRequest,
     read: ChartReading,
     drawing: Drawing,
     live: LiveEnds | None,
-    figure: Figure,
+    figure: PresentFigure,
     *,
     breakdown_limit: int,
 ) -> JudgedChart:
@@ -119,7 +119,7 @@ def judge(
 
 
 def draw_chart(
-    judged: JudgedChart, drawing: Drawing, slots: Mapping[str, int] | None, now: Figure
+    judged: JudgedChart, drawing: Drawing, slots: Mapping[str, int] | None, now: PresentFigure
 ) -> Chart:
     """The chart; ``slots`` are the colours of the values of a breakdown."""
     request, reading, curves = judged.request, judged.read.reading, judged.curves

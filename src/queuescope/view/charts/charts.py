@@ -14,12 +14,12 @@ from queuescope.panels.template import RECENT_SECONDS
 from queuescope.telemetry import Telemetry
 from queuescope.timeseries import Frame, State
 from queuescope.view.charts.alert_history import AlertHistories, PastAlerts
-from queuescope.view.charts.chart import Chart, JudgedChart, draw_chart, judge
+from queuescope.view.charts.chart import Chart, JudgedChart, draw_chart, judge_chart
 from queuescope.view.charts.high_cardinality import HighCardinality, WorstValues
 from queuescope.view.charts.live_end import LiveEnds, OpenPanel, fetch_live_ends
 from queuescope.view.charts.readings import ChartReading, ChartReadings, Drawing, PanelRequest
-from queuescope.view.charts.slots import Slots
-from queuescope.view.present.figures import Figure
+from queuescope.view.charts.slots import ColourSlots
+from queuescope.view.present.figures import PresentFigure
 from queuescope.view.source.absence import Absences
 from queuescope.view.source.data_start import DataStarts
 from queuescope.view.source.scrapes import measured_over
@@ -47,7 +47,7 @@ class Charts:
         self._breakdown_limit = breakdown_limit
         self._places = asyncio.Semaphore(_CONCURRENT_QUERIES)
         self._readings = ChartReadings(reader, telemetry=telemetry, clock=clock)
-        self._slots = Slots(SLOTS)
+        self._slots = ColourSlots(SLOTS)
         self._alerts = alerts
         self._data_starts = DataStarts(client, matchers=matchers, clock=clock)
         self._high_cardinality = HighCardinality(
@@ -56,7 +56,7 @@ class Charts:
         self._absences = Absences(client, matchers=matchers, clock=clock)
 
     async def draw(
-        self, drawing: Drawing, present: Callable[[Panel], Awaitable[Figure]]
+        self, drawing: Drawing, present: Callable[[Panel], Awaitable[PresentFigure]]
     ) -> tuple[tuple[Chart, ...], PastAlerts]:
         """The charts of all panels, and the alerts about them. A chart that reaches now ends with
         its figure of now, which ``present`` gives.
@@ -148,11 +148,11 @@ class Charts:
         read: ChartReading,
         drawing: Drawing,
         live: LiveEnds | None,
-        figure: Figure,
+        figure: PresentFigure,
     ) -> JudgedChart:
         panel, source = request.panel, drawing.source
         reading = self._readings.as_of_now(panel.id, read.reading, drawing, live)
-        found = judge(
+        found = judge_chart(
             request,
             replace(read, reading=reading),
             drawing,

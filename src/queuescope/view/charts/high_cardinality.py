@@ -20,7 +20,7 @@ from queuescope.timeseries import Grid, Labels
 HIGH_CARDINALITY = 500
 """Up to so many values all are fetched and ranked by their worst point of the range."""
 
-_LOOKS = 6
+_INSTANTS = 6
 _COUNTED_KEPT_SECONDS = 600.0
 _RANKED_KEPT_SECONDS = 60.0
 _SHARED_SECONDS = 1.0
@@ -51,16 +51,16 @@ class _Count:
 
 @dataclass(slots=True)
 class _Ranking:
-    """Who is worst in the range that ends at ``end``: by name, how bad the worst that was seen at
-    the ``looks`` was, and of those who came later or in between when they were ``met`` (source
-    time), and how bad they were then. More is worse.
+    """The worst values of the range that ends at ``end``. ``by_instants`` is, by name, the badness
+    of the worst that was seen at some instants; ``added`` are those that became worse later or in
+    between, with when (source time) and how bad they were. Higher is worse.
     """
 
     kept_until: float = float("-inf")
     end: int = 0
     count: _Count = _Count(0, ())
-    looks: Mapping[str, float] = field(default_factory=dict)
-    met: dict[str, tuple[float, float]] = field(default_factory=dict)
+    by_instants: Mapping[str, float] = field(default_factory=dict)
+    added: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class HighCardinality:
@@ -98,11 +98,11 @@ class HighCardinality:
         """The worst values of ``panel`` by label ``by`` on ``grid``; None where there are so few
         that all are fetched.
 
-        Who is worst is judged at ``_LOOKS`` instants of the range, as “now” is, for a while; where
-        the source cannot do that in time, at its end. With ``live_at`` (source time), until when
-        the view reaches the present, it is judged then, too, each time unless the source
-        ``is_away``: whoever is worst in the step that is still open is among them. Raises
-        ``SourceError``.
+        They are ranked at ``_INSTANTS`` instants of the range, each by the query for the present
+        value, and the ranking is kept for a while; if the source cannot answer that in time, only
+        the end of the range is ranked. With ``live_at`` (source time, the end of a view that
+        reaches the present) that instant is ranked as well, each time, unless the source
+        ``is_away``: so the worst of the open step are included. Raises ``SourceError``.
         """
         key = (panel.id, by, len(grid), grid.step_seconds, live_at is not None)
         ranking = self._ranked.get(key, _Ranking())
@@ -115,42 +115,44 @@ class HighCardinality:
                 count = await self._count(panel, by, grid)
                 if count.total <= HIGH_CARDINALITY:
                     return None
-                looks = await self._looks(panel, by, grid, resolution)
+                by_instants = await self._worst_at_instants(panel, by, grid, resolution)
             except SourceError:
                 if key not in self._ranked:
                     raise
                 # In an outage the last ones are those of whom data are held.
                 return self._worst_values(by, ranking)
             kept_until = self._clock() + _RANKED_KEPT_SECONDS
-            ranking = _Ranking(kept_until, grid.end, count, looks, ranking.met)
+            ranking = _Ranking(kept_until, grid.end, count, by_instants, ranking.added)
             self._ranked[key] = ranking
         if live_at is not None and not is_away:
             now = await self._bad_now(panel, by, resolution, live_at)
-            self._meet(ranking, now, live_at, grid.start)
+            self._add_worse(ranking, now, live_at, grid.start)
         return self._worst_values(by, ranking)
 
     def _worst_values(self, by: str, ranking: _Ranking) -> WorstValues:
-        worst = tuple(sorted({*ranking.looks, *ranking.met}))
+        worst = tuple(sorted({*ranking.by_instants, *ranking.added}))
         # Where none has a number just then, some at least are read, which shows their state.
         return WorstValues(by, worst or ranking.count.some, ranking.count.total)
 
-    def _meet(self, ranking: _Ranking, now: Mapping[str, float], at: float, since: float) -> None:
+    def _add_worse(
+        self, ranking: _Ranking, now: Mapping[str, float], at: float, since: float
+    ) -> None:
         """Take those in who are worse ``now``, ``at`` source time, than the worst of the range,
         which begins at ``since``; they stay as long as it holds that moment.
 
         Nobody else is taken in: each other name has all of the range read anew.
         """
-        met = {name: one for name, one in ranking.met.items() if one[0] >= since}
-        known = dict(ranking.looks)
-        for name, (_, bad) in met.items():
+        added = {name: one for name, one in ranking.added.items() if one[0] >= since}
+        known = dict(ranking.by_instants)
+        for name, (_, bad) in added.items():
             known[name] = max(bad, known.get(name, bad))
         worst = sorted(known.values(), reverse=True)[: self._limit]
         least = worst[-1] if len(worst) == self._limit else float("-inf")
         for name, bad in now.items():
             if bad > max(least, known.get(name, float("-inf"))):
-                met[name] = (at, bad)
-        kept = sorted(met, key=lambda name: met[name][1], reverse=True)[: self._limit]
-        ranking.met = {name: met[name] for name in kept}
+                added[name] = (at, bad)
+        kept = sorted(added, key=lambda name: added[name][1], reverse=True)[: self._limit]
+        ranking.added = {name: added[name] for name in kept}
 
     async def _count(self, panel: Panel, by: str, grid: Grid) -> _Count:
         # As long as it is counted in, a range that follows the present is one and the same.
@@ -176,15 +178,17 @@ class HighCardinality:
         # What has no number (NaN) is not the worst.
         return f"{pick}({self._limit}, ({value}) >= 0)"
 
-    async def _looks(
+    async def _worst_at_instants(
         self, panel: Panel, by: str, grid: Grid, resolution: Resolution
     ) -> Mapping[str, float]:
         query = self._worst_of(panel, by, resolution)
         step = _step_of(grid)
         last = grid.end // step * step
         try:
-            looks = Grid(max(grid.start // step * step, last - (_LOOKS - 1) * step), last, step)
-            frame = (await self._client.query_range(query, looks)).frame
+            by_instants = Grid(
+                max(grid.start // step * step, last - (_INSTANTS - 1) * step), last, step
+            )
+            frame = (await self._client.query_range(query, by_instants)).frame
         except SourceError as exc:
             if exc.kind not in _TOO_MUCH:
                 raise
@@ -220,8 +224,8 @@ class HighCardinality:
 
 
 def _step_of(grid: Grid) -> int:
-    """How far the looks into its range are apart."""
-    return max(grid.step_seconds, (grid.end - grid.start) // _LOOKS // 60 * 60)
+    """How far apart the instants in its range are."""
+    return max(grid.step_seconds, (grid.end - grid.start) // _INSTANTS // 60 * 60)
 
 
 def _badness(panel: Panel) -> float:

@@ -27,7 +27,7 @@ class Refresher:
         self._clock = clock
         self._schedule: Schedule[View] = Schedule()
         self._changed = asyncio.Event()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._places = asyncio.Semaphore(_AT_ONCE)
         self._renewals: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -67,5 +67,5 @@ class Refresher:
                     await self._changed.wait()
 
     async def _renew(self, view: View) -> None:
-        async with self._slots:
+        async with self._places:
             await self._take(view)

@@ -9,8 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-SHORTEST_SECONDS = 10
-LONGEST_SECONDS = 300
+SHORTEST_INTERVAL_SECONDS = 10
+LONGEST_INTERVAL_SECONDS = 300
 """A viewer's interval is clamped to these."""
 
 MAX_WATCHED = 64
@@ -58,7 +58,9 @@ class Schedule(Generic[V]):
 
     def seen(self, view: V, interval_seconds: float, taken_at: float, now: float) -> None:
         """A viewer who comes every ``interval_seconds`` looked at ``view``, as of ``taken_at``."""
-        interval = int(min(max(interval_seconds, SHORTEST_SECONDS), LONGEST_SECONDS))
+        interval = int(
+            min(max(interval_seconds, SHORTEST_INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
+        )
         watch = self._watches.get(view)
         if watch is None:
             self._drop_lapsed(now)

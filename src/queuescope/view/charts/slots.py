@@ -9,7 +9,7 @@ from cachetools import FIFOCache
 _MAX_KEPT = 10_000
 
 
-class Slots:
+class ColourSlots:
     """Gives the values of each label one of ``size`` colours, and remembers it.
 
     Values that are shown together have different ones, as long as there are so many. A value

@@ -23,8 +23,8 @@ from queuescope.timeseries import Frame, Grid, LookupStatus, Reading, State
 from queuescope.view.present.values import PresentValues
 from queuescope.view.source.state import SourceState
 
-SPAN_SECONDS = 7 * 86_400
-STEP_SECONDS = 3_600
+TREND_SPAN_SECONDS = 7 * 86_400
+TREND_STEP_SECONDS = 3_600
 MAX_WORKERS = 100
 """The trends of more workers are not read."""
 
@@ -99,7 +99,7 @@ class WorkerTrends:
         self._matchers = present.source.matchers
         self._clock = present.source.clock
         self._reads: dict[str, _Read] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
         """Read for ever what is wanted."""
@@ -126,12 +126,12 @@ class WorkerTrends:
             return True
         # A little later than the hour, so that its last samples are there.
         return age >= _RETRY_SECONDS and (
-            self._clock() - read.end >= STEP_SECONDS + _SETTLING_SECONDS
+            self._clock() - read.end >= TREND_STEP_SECONDS + _SETTLING_SECONDS
         )
 
     async def _read(self, worker: str, source: SourceState) -> None:
-        grid = Grid.ending_at(source.now, SPAN_SECONDS, STEP_SECONDS)
-        resolution = source.resolution(STEP_SECONDS, self._per_worker.throughput)
+        grid = Grid.ending_at(source.now, TREND_SPAN_SECONDS, TREND_STEP_SECONDS)
+        resolution = source.resolution(TREND_STEP_SECONDS, self._per_worker.throughput)
         try:
             query = render(
                 self._per_worker.throughput,
@@ -142,7 +142,7 @@ class WorkerTrends:
         except ConfigurationError as exc:
             trend = _without_frame(State.UNAVAILABLE, str(exc))
         else:
-            async with self._slots:
+            async with self._places:
                 reading = await self._reader.read(
                     query,
                     grid,

@@ -16,9 +16,9 @@ from queuescope.panels.template import RECENT_SECONDS
 from queuescope.timeseries import Floats, Reading, State
 from queuescope.view.overview.drain import drain_content
 from queuescope.view.overview.reason import Reason, panel_of
-from queuescope.view.present.figures import PARTIAL, Figure
-from queuescope.view.present.live_sources import Origin
-from queuescope.view.present.present import Present
+from queuescope.view.present.figures import PARTIAL, PresentFigure
+from queuescope.view.present.live_sources import FigureOrigin
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.source.scrapes import ago_words, late_words
 
 _NOTHING = "Nothing happened to be measured."
@@ -40,14 +40,14 @@ _BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
 
 def card_content(
     measure: Measure,
-    figure: Figure,
+    figure: PresentFigure,
     changes: list[dict[str, str]],
     history: Reading,
     spark: Floats | None,
     *,
     outlook: Drain | None = None,
     drain: Mapping[str, Any] | None = None,
-    ends: Mapping[str, Present] | None = None,
+    ends: Mapping[str, PresentValue] | None = None,
     says_why: bool = True,
 ) -> dict[str, Any]:
     """One card with its ``changes``; ``drain`` is what it shows of how the queue moves
@@ -110,25 +110,25 @@ def _finite(bounds: Bounds | None) -> list[float | None] | None:
     return None if bounds is None else [b if math.isfinite(b) else None for b in bounds]
 
 
-def _words(kind: Kind, shown: Present, out_of: int | None = None) -> str:
+def _words(kind: Kind, shown: PresentValue, out_of: int | None = None) -> str:
     if shown.value == 0 and shown.bounds is None and kind is Kind.LATENCY:
         return "0 s"
     words = shown.words(kind)
     return words if out_of is None else f"{words} of {out_of}"
 
 
-def _beside(measure: Measure, figure: Figure) -> str:
+def _beside(measure: Measure, figure: PresentFigure) -> str:
     """What the card shows beside its figure; empty where that is not whole or not of now."""
     beside = figure.beside
     if beside is None or beside.value is None or math.isnan(beside.value):
         return ""
-    is_old = beside.cause or (figure.outage and figure.origin is Origin.PROMETHEUS)
+    is_old = beside.cause or (figure.outage and figure.origin is FigureOrigin.PROMETHEUS)
     if is_old or beside.warnings:
         return ""
     return f"{beside.words(measure.panel.kind)} in {measure.note}"
 
 
-def _over_words(figure: Figure) -> str:
+def _over_words(figure: PresentFigure) -> str:
     """Over how long the figure was measured, where that is not the usual five minutes."""
     seconds = figure.shown.over_seconds
     if seconds is None or seconds == RECENT_SECONDS or figure.shown.value is None:
@@ -136,18 +136,18 @@ def _over_words(figure: Figure) -> str:
     return f"over {over_words(seconds)}"
 
 
-def _note(measure: Measure, figure: Figure) -> str:
+def _note(measure: Measure, figure: PresentFigure) -> str:
     """What stands beside the title: what is unusual of the figure, else what it always is."""
     unusual = _late_words(figure) or _over_words(figure)
     return unusual or ("" if measure.has_beside else measure.note)
 
 
-def _late_words(figure: Figure) -> str:
+def _late_words(figure: PresentFigure) -> str:
     return "" if figure.shown.value is None else ago_words(figure.shown.late_seconds)
 
 
 def _details(
-    measure: Measure, figure: Figure, history: Reading, outlook: Drain | None
+    measure: Measure, figure: PresentFigure, history: Reading, outlook: Drain | None
 ) -> list[Reason]:
     """Where the figure is from and as of when, and what is to be known of it."""
     said: list[Reason] = []
@@ -171,7 +171,7 @@ def _details(
         said.append([drain_content(outlook)["words"]])
     if limits := _limit_words(measure):
         said.append([limits])
-    if figure.origin is not Origin.PROMETHEUS:
+    if figure.origin is not FigureOrigin.PROMETHEUS:
         curve: Reason = ["The curve and what it is compared with are from Prometheus"]
         if history.state is State.STALE and history.as_of is not None:
             curve += [", as of ", {"at": history.as_of}]
@@ -196,18 +196,18 @@ def _sentence(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _state(figure: Figure, history: Reading) -> State:
+def _state(figure: PresentFigure, history: Reading) -> State:
     lacks = figure.missed or history.state is State.PARTIAL
     return State.PARTIAL if figure.state is State.FRESH and lacks else figure.state
 
 
-def _cause(figure: Figure, state: State) -> str:
+def _cause(figure: PresentFigure, state: State) -> str:
     if state is State.IDLE:
         return _NOTHING
     return figure.cause or (PARTIAL if state is State.PARTIAL else "")
 
 
-def _level(figure: Figure, measure: Measure) -> str:
+def _level(figure: PresentFigure, measure: Measure) -> str:
     """``good``, ``warn`` or ``bad`` by the limits; ``none`` where nothing is judged or proven."""
     limits, value = measure.limits, figure.proven(measure)
     if limits is None or not limits.is_set or value is None or math.isnan(value):

@@ -13,11 +13,11 @@ from queuescope.figures import Bounds, figure_words, value_words
 from queuescope.health import Worse
 from queuescope.panels import Dashboard, Kind, Measure
 from queuescope.prometheus import PrometheusClient
-from queuescope.view.overview.days import STEP_SECONDS
+from queuescope.view.overview.days import DAY_STEP_SECONDS
 from queuescope.view.overview.reason import rounded
 from queuescope.view.present.fetcher import PresentFetcher
-from queuescope.view.present.figures import Figure
-from queuescope.view.present.present import Present
+from queuescope.view.present.figures import PresentFigure
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import present_name, present_query
 from queuescope.view.source.state import SourceState
 
@@ -36,7 +36,7 @@ class _Then:
     """The figures as of ``at`` (source time), by name."""
 
     at: int
-    found: dict[str, Present]
+    found: dict[str, PresentValue]
 
 
 class Comparisons:
@@ -60,7 +60,7 @@ class Comparisons:
         self._queries = tuple(present_query(dashboard, one) for one in dashboard.measures)
         self._then: dict[str, _Then] = {}
 
-    def changes(self, measure: Measure, figure: Figure) -> list[dict[str, str]]:
+    def changes(self, measure: Measure, figure: PresentFigure) -> list[dict[str, str]]:
         """The card's changes, in words. Part of a figure is compared with nothing: it differs by
         what it lacks.
         """
@@ -69,12 +69,16 @@ class Comparisons:
         between = {name: self._between(name, measure, figure) for name in COMPARED}
         return changes_content(measure, figure.shown, between)
 
-    def _between(self, name: str, measure: Measure, figure: Figure) -> Bounds | None:
+    def _between(self, name: str, measure: Measure, figure: PresentFigure) -> Bounds | None:
         """Between what the change lies since the time that ``COMPARED`` calls ``name``; None: it is
         not known.
         """
         held = self._then.get(name)
-        then = Present() if held is None else held.found.get(present_name(measure), Present())
+        then = (
+            PresentValue()
+            if held is None
+            else held.found.get(present_name(measure), PresentValue())
+        )
         was, now = then.between, figure.shown.between
         if was is None or now is None:
             return None
@@ -91,7 +95,7 @@ class Comparisons:
 
     async def _renew(self, name: str, source: SourceState) -> None:
         ago = COMPARED[name]
-        at = int(source.now // STEP_SECONDS) * STEP_SECONDS - ago
+        at = int(source.now // DAY_STEP_SECONDS) * DAY_STEP_SECONDS - ago
         held = self._then.get(name)
         if held is not None and held.at == at:
             return
@@ -114,7 +118,7 @@ class Comparisons:
 
 
 def changes_content(
-    measure: Measure, shown: Present, changes: Mapping[str, Bounds | None]
+    measure: Measure, shown: PresentValue, changes: Mapping[str, Bounds | None]
 ) -> list[dict[str, str]]:
     """By what each is compared with, between what the change lies, in words; None: it is not known.
 
@@ -133,7 +137,7 @@ def changes_content(
 
 
 def _change(
-    kind: Kind, worse: Worse | None, between: Bounds | None, present: Present
+    kind: Kind, worse: Worse | None, between: Bounds | None, present: PresentValue
 ) -> dict[str, str]:
     """``between`` what the change lies; both are one where it is known exactly."""
     if between is None or present.value is None:

@@ -19,15 +19,15 @@ from queuescope.panels import Dashboard, Measure, Resolution, Share, render
 from queuescope.prometheus.promql import parts_of, union
 from queuescope.timeseries import Frame, Grid, Reading, State
 from queuescope.view.present.fetcher import PresentFetcher
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import beside_query
 from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400
-STEP_SECONDS = 900
-KEPT_SECONDS = 300.0
+DAY_STEP_SECONDS = 900
+DAY_KEPT_SECONDS = 300.0
 """How long a day is shown as it was read, unless everything is to be read anew."""
 
 _LABEL = "queuescope_day"
@@ -68,12 +68,12 @@ class Days:
         self, template: str, source: SourceState, metrics: Sequence[str], *, anew: bool
     ) -> Reading:
         """The last day; ``metrics`` are those of the panel."""
-        alone = self.filled(template, source.scrapes.resolution(STEP_SECONDS, metrics))
+        alone = self.filled(template, source.scrapes.resolution(DAY_STEP_SECONDS, metrics))
         place = self._beside.get(template)
         if place is None or self._is_apart():
             return await self._read(alone, source, anew=anew)
         parts = {
-            number: self.filled(one, source.scrapes.resolution(STEP_SECONDS, names))
+            number: self.filled(one, source.scrapes.resolution(DAY_STEP_SECONDS, names))
             for one, (number, names) in self._beside.items()
         }
         together = await self._read(union(_LABEL, parts), source, anew=anew)
@@ -86,14 +86,14 @@ class Days:
         return _part(together, place[0])
 
     def _is_apart(self) -> bool:
-        return 0 <= self._clock() - self._apart_since < KEPT_SECONDS
+        return 0 <= self._clock() - self._apart_since < DAY_KEPT_SECONDS
 
     async def _read(self, query: str, source: SourceState, *, anew: bool) -> Reading:
         kept = self._kept.get(query)
         same = kept is not None and kept.epoch == source.epoch and not anew
-        if kept is not None and same and 0 <= self._clock() - kept.at < KEPT_SECONDS:
+        if kept is not None and same and 0 <= self._clock() - kept.at < DAY_KEPT_SECONDS:
             return kept.reading
-        grid = Grid.ending_at(source.now, DAY_SECONDS, STEP_SECONDS)
+        grid = Grid.ending_at(source.now, DAY_SECONDS, DAY_STEP_SECONDS)
         reading = await self._reader.read(
             query,
             grid,
@@ -144,11 +144,11 @@ class DayShares:
         self._fetcher = fetcher
         self._days = days
         self._clock = clock
-        self._asked: dict[str, tuple[float, Present]] = {}
+        self._asked: dict[str, tuple[float, PresentValue]] = {}
 
     async def now(
         self, measure: Measure, share: Share, source: SourceState, *, anew: bool
-    ) -> Present:
+    ) -> PresentValue:
         """The share of the last day. Where its steps give nothing, such as in the first minutes or
         where nothing is counted, it is fetched at once, as ``measure.now`` says.
         """
@@ -156,24 +156,26 @@ class DayShares:
         if reading.state in (State.STALE, State.UNAVAILABLE):
             kind = SourceErrorKind(reading.cause_kind or SourceErrorKind.DECODE)
             error = SourceError(kind, reading.cause, detail=reading.detail)
-            return Present(_percent(share, reading), reading.as_of, error)
+            return PresentValue(_percent(share, reading), reading.as_of, error)
         value = _percent(share, reading)
         if value is None:
             return await self._asked_for(measure, source, anew=anew)
         self._asked.pop(measure.id, None)
         warnings = reading.warnings if reading.state is State.PARTIAL else ()
-        return Present(value, reading.as_of, warnings=warnings)
+        return PresentValue(value, reading.as_of, warnings=warnings)
 
     async def _read(
         self, measure: Measure, share: Share, source: SourceState, *, anew: bool
     ) -> Reading:
         return await self._days.read(share.query, source, measure.panel.all_metrics, anew=anew)
 
-    async def _asked_for(self, measure: Measure, source: SourceState, *, anew: bool) -> Present:
-        at, held = self._asked.get(measure.id, (float("-inf"), Present()))
+    async def _asked_for(
+        self, measure: Measure, source: SourceState, *, anew: bool
+    ) -> PresentValue:
+        at, held = self._asked.get(measure.id, (float("-inf"), PresentValue()))
         if source.error is not None:
             return held.failed(source.error, self._clock())
-        if not anew and held.error is None and 0 <= self._clock() - at < KEPT_SECONDS:
+        if not anew and held.error is None and 0 <= self._clock() - at < DAY_KEPT_SECONDS:
             return held
         query = beside_query(measure)
         try:

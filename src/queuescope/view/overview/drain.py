@@ -14,7 +14,7 @@ from queuescope.health import MEMORY_SECONDS, Drain, DrainState, drain, movement
 from queuescope.panels import Kind, render
 from queuescope.timeseries import Floats, Grid, Reading, State
 from queuescope.view.overview.reason import rounded
-from queuescope.view.present.figures import Figure
+from queuescope.view.present.figures import PresentFigure
 from queuescope.view.present.live_sources import LiveSource
 from queuescope.view.present.queries import COMPLETION
 from queuescope.view.present.values import PresentValues
@@ -27,7 +27,7 @@ _FEWEST_SCRAPES = 12
 _BRIEF_SECONDS = 60.0
 _DEPTH = "queue_depth"
 
-Depths = tuple[Floats, Floats]
+DepthSamples = tuple[Floats, Floats]
 """Moments (epoch seconds) and how many jobs waited then."""
 
 
@@ -41,7 +41,7 @@ class Drains:
         self._matchers = present.source.matchers
         self._read: tuple[tuple[Grid, str | None], Reading] | None = None
 
-    async def read_depths(self, state: SourceState) -> Depths | None:
+    async def read_depths(self, state: SourceState) -> DepthSamples | None:
         """The depth by the scrapes of the last minutes; None: it is not known."""
         flow = self._dashboard.flow
         if flow is None or not flow.waiting or state.error is not None:
@@ -70,8 +70,8 @@ class Drains:
 
     def of(
         self,
-        figures: Mapping[str, Figure],
-        depths: Depths | None,
+        figures: Mapping[str, PresentFigure],
+        depths: DepthSamples | None,
         state: SourceState,
         sources: Sequence[LiveSource],
     ) -> Drain:
@@ -104,7 +104,7 @@ class Drains:
             is_held_back=any(one.held_back for one in reports),
         )
 
-    def _completion(self, depth: Figure | None, state: SourceState) -> float | None:
+    def _completion(self, depth: PresentFigure | None, state: SourceState) -> float | None:
         """How many jobs a second Prometheus sees completed; None where that is old, not all of it,
         or of another moment than the ``depth``: a rate of then says nothing of what waits now.
         """
@@ -114,7 +114,7 @@ class Drains:
         return None if state.error is not None else found.whole
 
 
-def _joined(scraped: Depths | None, watched: Floats, offset_seconds: float) -> Depths:
+def _joined(scraped: DepthSamples | None, watched: Floats, offset_seconds: float) -> DepthSamples:
     """The depth as it was ``watched`` in the broker (moments and numbers, shape ``(n, 2)``), after
     the scrapes of before where that is not long enough to tell much. ``offset_seconds`` is how far
     the clock of the scrapes is ahead.

@@ -12,9 +12,9 @@ from queuescope.health import Finding, Health
 from queuescope.known import Known
 from queuescope.panels import Measure
 from queuescope.timeseries import State
-from queuescope.view.present.live_sources import Acts, Failures, LiveSource, Origin
+from queuescope.view.present.live_sources import Failures, FigureOrigin, LiveSource, PastOperations
 
-MOST_ACTS = 200
+MOST_OPERATIONS = 200
 """At most so many of the newest acts are shown."""
 
 
@@ -48,23 +48,23 @@ def source_content(
             "since": _moment(source.known.failing_since, offset_seconds),
             "cause": source.cause,
             "kind": source.known.kind,
-            "tells": [one.title for name, one in measures.items() if name in source.measures],
+            "measures": [one.title for name, one in measures.items() if name in source.measures],
         }
         for source in sources
     ]
 
 
-def act_content(
-    acts: Acts | None, sources: Iterable[LiveSource], offset_seconds: float
+def operations_content(
+    operations: PastOperations | None, sources: Iterable[LiveSource], offset_seconds: float
 ) -> dict[str, Any] | None:
     """The newest acts and how far they can be trusted; None where there is no audit."""
-    audit = next((source for source in sources if source.origin is Origin.AUDIT), None)
+    audit = next((source for source in sources if source.origin is FigureOrigin.AUDIT), None)
     if audit is None:
         return None
-    found = Acts() if acts is None else acts
-    shown = found.acts[-MOST_ACTS:]
+    found = PastOperations() if operations is None else operations
+    shown = found.operations[-MOST_OPERATIONS:]
     begin = found.begin
-    if len(found.acts) > len(shown):
+    if len(found.operations) > len(shown):
         begin = shown[0].at
     return {
         "state": State.IDLE if audit.is_fresh and not shown else audit.known.state,
@@ -72,13 +72,13 @@ def act_content(
         "begin": _moment(begin, offset_seconds),
         "list": [
             {
-                "at": act.at + offset_seconds,
-                "actor": act.actor,
-                "words": act.words,
-                "result": act.result,
-                "detail": act.detail,
+                "at": one.at + offset_seconds,
+                "actor": one.actor,
+                "words": one.words,
+                "result": one.result,
+                "detail": one.detail,
             }
-            for act in shown
+            for one in shown
         ],
     }
 

@@ -17,7 +17,7 @@ from queuescope.errors import ConfigurationError
 from queuescope.figures import curves_of
 from queuescope.health import DrainState, Finding, Health, Measured, judge
 from queuescope.known import Known
-from queuescope.panels import RANKED_QUANTILE, Measure, Panel, Role
+from queuescope.panels import RANKED_QUANTILE, Measure, Panel, PanelRole
 from queuescope.shown_text import shown_in_json
 from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Floats, Frame, Reading, State
@@ -25,18 +25,18 @@ from queuescope.view.overview.alerts import AlertReader, Alerts, alert_content, 
 from queuescope.view.overview.cards import card_content
 from queuescope.view.overview.comparisons import Comparisons
 from queuescope.view.overview.days import Days, DayShares
-from queuescope.view.overview.drain import Depths, Drains, drain_content
+from queuescope.view.overview.drain import DepthSamples, Drains, drain_content
 from queuescope.view.overview.live_content import (
-    act_content,
     failure_content,
+    operations_content,
     source_content,
     source_findings,
 )
 from queuescope.view.overview.verdict import STALL, UNMEASURED, verdict_content
 from queuescope.view.present.fetcher import PresentFetcher
-from queuescope.view.present.figures import Figure, PresentFigures, live_ends
-from queuescope.view.present.live_sources import LiveReport, LiveSource, LiveSources, Origin
-from queuescope.view.present.present import Present
+from queuescope.view.present.figures import PresentFigure, PresentFigures, live_ends
+from queuescope.view.present.live_sources import FigureOrigin, LiveReport, LiveSource, LiveSources
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import beside_name, present_name
 from queuescope.view.present.values import SHARED_SECONDS, PresentValues
 from queuescope.view.source.alert_rules import AlertScope
@@ -54,9 +54,9 @@ class _Read:
 
     source_state: SourceState
     histories: Sequence[Reading]
-    beside: Sequence[Present | None]
+    beside: Sequence[PresentValue | None]
     alerts: Known[Alerts]
-    depths: Depths | None
+    depths: DepthSamples | None
     unmeasured: frozenset[str]
 
 
@@ -93,7 +93,7 @@ class Overview:
         self._comparisons = Comparisons(client, dashboard, matchers=source.matchers, clock=clock)
         self._drains = Drains(present, reader)
         roles = {measure.panel.role for measure in dashboard.measures}
-        self._tells_of_a_queue = dashboard.flow is not None or Role.DEPTH in roles
+        self._shows_queue = dashboard.flow is not None or PanelRole.DEPTH in roles
         self._measured_here = MeasuredHere(client, matchers=source.matchers, clock=clock)
         self._alerts = AlertReader(
             client,
@@ -166,7 +166,7 @@ class Overview:
         drain = self._drains.of(figures, read.depths, state, sources)
         every = (self._prometheus(state, sources), *sources)
         moves = None
-        if drain.state is not DrainState.UNKNOWN or self._tells_of_a_queue:
+        if drain.state is not DrainState.UNKNOWN or self._shows_queue:
             moves = drain_content(drain, sum(s.report.scheduled for s in sources if s.is_fresh))
         named = {measure.id: measure for measure in measures}
         return {
@@ -192,7 +192,7 @@ class Overview:
             ],
             "drain": moves,
             "sources": source_content(every, named, offset),
-            "acts": act_content(self._live.acts(), sources, offset),
+            "operations": operations_content(self._live.past_operations(), sources, offset),
             "failures": failure_content(self._live.failures(), offset),
             **alert_content(read.alerts),
         }
@@ -247,9 +247,11 @@ class Overview:
             state.contact.failing_since,
         )
         measures = frozenset(m.id for m in self._dashboard.measures) - reported
-        return LiveSource(Origin.PROMETHEUS, known, measures)
+        return LiveSource(FigureOrigin.PROMETHEUS, known, measures)
 
-    async def _beside(self, measure: Measure, state: SourceState, *, anew: bool) -> Present | None:
+    async def _beside(
+        self, measure: Measure, state: SourceState, *, anew: bool
+    ) -> PresentValue | None:
         if not measure.has_beside:
             return None
         if measure.share is None:
@@ -266,15 +268,15 @@ class Overview:
             elif shown.state is State.EMPTY:
                 lacking.append(measure)
         await self._measured_here.renew(state, lacking, measured)
-        return frozenset(m.id for m in lacking if self._measured_here.is_never(m))
+        return frozenset(m.id for m in lacking if self._measured_here.was_never_measured(m))
 
     def _figure(
         self,
         measure: Measure,
         sources: Sequence[LiveSource],
         read: _Read,
-        beside: Present | None,
-    ) -> Figure:
+        beside: PresentValue | None,
+    ) -> PresentFigure:
         return self._figures.of(
             measure,
             sources,
@@ -298,7 +300,7 @@ class _Shown:
     None where there are none.
     """
 
-    def __init__(self, measure: Measure, figure: Figure, history: Reading) -> None:
+    def __init__(self, measure: Measure, figure: PresentFigure, history: Reading) -> None:
         self.measure = measure
         self.figure = figure
         self.history = history

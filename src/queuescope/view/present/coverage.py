@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from queuescope.panels import Dashboard
 from queuescope.panels.template import RECENT_SECONDS
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.scrapes import Scrapes
 
@@ -63,7 +63,7 @@ class Coverage:
             for name, seconds in self._windows.items()
         )
 
-    def learn(self, found: dict[str, Present], scrapes: Scrapes, at: float) -> bool:
+    def learn(self, found: dict[str, PresentValue], scrapes: Scrapes, at: float) -> bool:
         """Take the answers to ``queries`` out of ``found``, which are of ``at``.
 
         True: a rate that was fetched together with them was not over what there is.
@@ -84,7 +84,7 @@ class Coverage:
         self._checked_at = self._clock()
         return self._began != before
 
-    def is_back(self, rate: Present) -> bool:
+    def is_back(self, rate: PresentValue) -> bool:
         """Whether there are counts again where there were none; ``rate`` is the newest one."""
         was_lacking = self._lacking
         if rate.value is None and not rate.cause:

@@ -11,13 +11,13 @@ import numpy as np
 
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.figures import Bounds, curves_of
-from queuescope.panels import RANKED_QUANTILE, Ended, Kind, Panel, Role, render
+from queuescope.panels import RANKED_QUANTILE, EndedJobs, Kind, Panel, PanelRole, render
 from queuescope.panels.template import RECENT_SECONDS
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.promql import parts_of, union
 from queuescope.prometheus.wire import InstantAnswer
 from queuescope.timeseries import Frame, Grid, Labels
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.quantile_buckets import WHOLE_SECONDS, QuantileBuckets
 from queuescope.view.present.queries import PresentQuery
 from queuescope.view.source.scrapes import Scrapes, measured_over, metrics_of
@@ -40,7 +40,7 @@ class Answers:
     """
 
     at: float | None
-    found: Mapping[str, Present]
+    found: Mapping[str, PresentValue]
     failed: Mapping[str, SourceError]
 
 
@@ -132,7 +132,7 @@ class PresentFetcher:
                 value = _of_ended(query.panel, ended, rates)
                 span = measured_over(texts[_ENDED], scrapes)
                 found[query.name] = (
-                    Present(value, answered_at, warnings=answer.warnings, over_seconds=span)
+                    PresentValue(value, answered_at, warnings=answer.warnings, over_seconds=span)
                     if odd is None
                     else _no_number(odd)
                 )
@@ -176,41 +176,43 @@ class PresentFetcher:
         return render(template, recent, matchers)
 
 
-def _ended_of(queries: Sequence[PresentQuery]) -> dict[str, Ended]:
+def _ended_of(queries: Sequence[PresentQuery]) -> dict[str, EndedJobs]:
     """By name, the queries that are read from what jobs come to."""
     return {query.name: query.ended for query in queries if query.ended is not None}
 
 
-def _of_ended(panel: Panel | None, ended: Ended, rates: Samples) -> float:
+def _of_ended(panel: Panel | None, ended: EndedJobs, rates: Samples) -> float:
     """The success rate in percent, NaN where no job ended; or the throughput per minute."""
     total = sum(value for _, value in rates)
-    if panel is None or panel.role is not Role.SUCCESS:
+    if panel is None or panel.role is not PanelRole.SUCCESS:
         return 60 * total
     good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
     # In this order all of them are exactly 100 %.
     return 100 * (good / total) if total else math.nan
 
 
-def _figure(query: PresentQuery, samples: Samples, at: float, warnings: tuple[str, ...]) -> Present:
+def _figure(
+    query: PresentQuery, samples: Samples, at: float, warnings: tuple[str, ...]
+) -> PresentValue:
     try:
         value, bounds = _value(query, samples)
     except ConfigurationError as exc:
-        return Present(error=exc)
+        return PresentValue(error=exc)
     panel = query.panel
     if value is not None and panel is not None and not panel.quantiles:
         # A share of nothing is NaN, and so is a time that nobody waits; a number of jobs or of
         # workers that is NaN is not known.
-        is_told = math.isfinite(value) or (math.isnan(value) and panel.kind is not Kind.COUNT)
-        if not is_told:
+        is_figure = math.isfinite(value) or (math.isnan(value) and panel.kind is not Kind.COUNT)
+        if not is_figure:
             return _no_number(value)
-    return Present(value, at, warnings=warnings, bounds=bounds)
+    return PresentValue(value, at, warnings=warnings, bounds=bounds)
 
 
-def _no_number(value: float) -> Present:
+def _no_number(value: float) -> PresentValue:
     """Of samples that give no number to show or judge."""
     text = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
     words = f"Its newest samples come to {text}, which is no number"
-    return Present(error=SourceError(SourceErrorKind.DECODE, words))
+    return PresentValue(error=SourceError(SourceErrorKind.DECODE, words))
 
 
 def _value(query: PresentQuery, samples: Samples) -> tuple[float | None, Bounds | None]:

@@ -12,11 +12,11 @@ from queuescope.figures import Curves, quantile_name
 from queuescope.health import Worse
 from queuescope.panels import RANKED_QUANTILE, Dashboard, Kind, Measure, Panel
 from queuescope.timeseries import State
-from queuescope.view.present.live_sources import LiveSource, LiveSources, Origin
-from queuescope.view.present.present import Present
+from queuescope.view.present.live_sources import FigureOrigin, LiveSource, LiveSources
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import present_name
 from queuescope.view.present.values import PresentValues
-from queuescope.view.source.measured import SEARCHED_DAYS
+from queuescope.view.source.measured import MEASURED_WITHIN_DAYS
 from queuescope.view.source.scrapes import ago_words
 from queuescope.view.source.state import SourceState
 
@@ -24,7 +24,7 @@ PARTIAL = "Prometheus warned that its answer may be incomplete"
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class PresentFigure:
     """A measure's figure of now: the one that card, chart and verdict have in common.
 
     ``beside`` is what the card shows beside it, where it does. ``outage`` says why the source does
@@ -34,10 +34,10 @@ class Figure:
     those that were measured together with it. What ``is_unmeasured`` no source has ever reported.
     """
 
-    shown: Present
-    beside: Present | None = None
+    shown: PresentValue
+    beside: PresentValue | None = None
     outage: str = ""
-    origin: Origin = Origin.PROMETHEUS
+    origin: FigureOrigin = FigureOrigin.PROMETHEUS
     missed: str = ""
     out_of: int | None = None
     remark: str = ""
@@ -122,14 +122,14 @@ class PresentFigures:
         measure: Measure,
         sources: Sequence[LiveSource],
         state: SourceState,
-        beside: Present | None = None,
+        beside: PresentValue | None = None,
         *,
         is_unmeasured: bool = False,
-    ) -> Figure:
+    ) -> PresentFigure:
         """The figure of ``measure``; ``state`` is that of Prometheus, and ``beside`` what the card
         shows beside it. ``is_unmeasured`` says that Prometheus never had the figure.
         """
-        figure = Figure(
+        figure = PresentFigure(
             self._present.of(present_name(measure)),
             beside,
             state.contact.cause,
@@ -138,17 +138,17 @@ class PresentFigures:
         )
         return best_figure(measure, figure, sources, state.offset_seconds)
 
-    def of_panel(self, panel: Panel, state: SourceState) -> Figure:
+    def of_panel(self, panel: Panel, state: SourceState) -> PresentFigure:
         """The figure of now of a chart."""
         measure = self._measures.get(panel.id)
         if measure is None:
-            return Figure(self._present.of(panel.id), outage=state.contact.cause)
+            return PresentFigure(self._present.of(panel.id), outage=state.contact.cause)
         return self.of(measure, self._live.sources(), state)
 
 
 def best_figure(
-    measure: Measure, figure: Figure, sources: Iterable[LiveSource], offset_seconds: float
-) -> Figure:
+    measure: Measure, figure: PresentFigure, sources: Iterable[LiveSource], offset_seconds: float
+) -> PresentFigure:
     """The figure of ``measure``: that of the source which reports it best, while that answers.
 
     Otherwise ``figure``, that of Prometheus, and why; where neither has one of now, the newest of
@@ -176,18 +176,20 @@ def best_figure(
     return replace(figure, missed=source.cause, is_unmeasured=False)
 
 
-def _live_figure(measure: Measure, source: LiveSource, offset_seconds: float) -> Figure | None:
+def _live_figure(
+    measure: Measure, source: LiveSource, offset_seconds: float
+) -> PresentFigure | None:
     """The figure that ``source`` reports; None where it has none."""
     live, as_of = source.report.figures.get(measure.id), source.known.as_of
     if live is None or as_of is None:
         return None
 
-    def present(value: float, over_seconds: float | None = None) -> Present:
+    def present(value: float, over_seconds: float | None = None) -> PresentValue:
         known = source.known
         at, since = as_of + offset_seconds, known.failing_since
-        return Present(value, at, known.error, since, over_seconds=over_seconds)
+        return PresentValue(value, at, known.error, since, over_seconds=over_seconds)
 
-    return Figure(
+    return PresentFigure(
         present(live.shown, live.over_seconds),
         None if live.beside is None else present(live.beside),
         origin=source.origin,
@@ -200,10 +202,10 @@ def _live_figure(measure: Measure, source: LiveSource, offset_seconds: float) ->
 
 def _unmeasured_notes(measure: Measure) -> tuple[str, ...]:
     names = " or ".join(measure.panel.metrics)
-    return (f"Prometheus has had no sample of {names} in the last {SEARCHED_DAYS} days.",)
+    return (f"Prometheus has had no sample of {names} in the last {MEASURED_WITHIN_DAYS} days.",)
 
 
-def now_content(panel: Panel, figure: Figure) -> dict[str, Any] | None:
+def now_content(panel: Panel, figure: PresentFigure) -> dict[str, Any] | None:
     """The figure beside a chart's title; None when there is none."""
     shown = figure.shown
     if shown.value is None or not np.isfinite(shown.value):
@@ -219,7 +221,7 @@ def now_content(panel: Panel, figure: Figure) -> dict[str, Any] | None:
     }
 
 
-def live_ends(panel: Panel, figure: Figure) -> Mapping[str, Present]:
+def live_ends(panel: Panel, figure: PresentFigure) -> Mapping[str, PresentValue]:
     """What the curves of ``panel`` come to now, by their names: the figure itself, and of several
     quantiles those that were measured together with it. Of a curve that is left out the chart's
     own query knows.
@@ -231,7 +233,8 @@ def live_ends(panel: Panel, figure: Figure) -> Mapping[str, Present]:
         return {panel.title: shown}
     over = shown.over_seconds
     ends = {
-        quantile: Present(value, over_seconds=over) for quantile, value in figure.quantiles.items()
+        quantile: PresentValue(value, over_seconds=over)
+        for quantile, value in figure.quantiles.items()
     }
     if np.isnan(shown.value):
         ends = dict.fromkeys(panel.quantiles, shown)
@@ -239,7 +242,7 @@ def live_ends(panel: Panel, figure: Figure) -> Mapping[str, Present]:
     return {quantile_name(quantile): end for quantile, end in ends.items()}
 
 
-def with_ends(curves: Curves, ends: Mapping[str, Present]) -> Curves:
+def with_ends(curves: Curves, ends: Mapping[str, PresentValue]) -> Curves:
     """``curves`` with ``ends`` as their values now, by name."""
     shown = tuple(
         curve

@@ -16,7 +16,7 @@ from queuescope.health import Finding
 from queuescope.known import Known
 
 
-class Origin(StrEnum):
+class FigureOrigin(StrEnum):
     """Where a figure is from; the strings appear in JSON and name the rule of a finding."""
 
     PROMETHEUS = "prometheus"
@@ -26,12 +26,14 @@ class Origin(StrEnum):
 
     @property
     def heading(self) -> str:
-        return "Prometheus" if self is Origin.PROMETHEUS else self.replace("_", " ").capitalize()
+        return (
+            "Prometheus" if self is FigureOrigin.PROMETHEUS else self.replace("_", " ").capitalize()
+        )
 
     @property
     def words(self) -> str:
         """Within a sentence."""
-        return "Prometheus" if self is Origin.PROMETHEUS else f"the {self.replace('_', ' ')}"
+        return "Prometheus" if self is FigureOrigin.PROMETHEUS else f"the {self.replace('_', ' ')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class LiveFigure:
     it. ``out_of`` is the whole of which it counts a part, ``remark``
     a few words that should be seen at once, such as “1 lost”; ``notes`` are sentences for whoever
     looks closer. ``quantiles`` are others than the shown one, by which they are. ``over_seconds``:
-    see ``Present``.
+    see ``PresentValue``.
     """
 
     shown: float
@@ -83,7 +85,7 @@ class LiveReport:
 class LiveSource:
     """One source with its newest report; ``measures`` are those that it reports, known or not."""
 
-    origin: Origin
+    origin: FigureOrigin
     known: Known[LiveReport]
     measures: frozenset[str] = frozenset()
 
@@ -105,7 +107,7 @@ class LiveSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class PastOperation:
     """What an operator did, and what became of it; ``at`` is when it began."""
 
     at: float
@@ -116,10 +118,10 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Acts:
+class PastOperations:
     """The newest acts, oldest first. ``before`` them, if there are more, nothing is known here."""
 
-    acts: tuple[Act, ...] = ()
+    operations: tuple[PastOperation, ...] = ()
     begin: float | None = None
 
 
@@ -181,7 +183,7 @@ class LiveSources(Protocol):
         """Those that are configured, in the order in which they are shown."""
         ...
 
-    def acts(self) -> Acts | None:
+    def past_operations(self) -> PastOperations | None:
         """None: there is no audit, or it has not answered yet."""
         ...
 
@@ -199,7 +201,7 @@ class NoLiveSources:
     def sources(self) -> tuple[LiveSource, ...]:
         return ()
 
-    def acts(self) -> Acts | None:
+    def past_operations(self) -> PastOperations | None:
         return None
 
     def failures(self) -> Known[Failures] | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from queuescope.panels import Dashboard, Ended, Measure, Panel, Role
+from queuescope.panels import Dashboard, EndedJobs, Measure, Panel, PanelRole
 from queuescope.panels.native import classic_part
 
 COMPLETION = "flow:completion"
 """The name of what goes through the queue: jobs per second."""
 
-_FROM_ENDED = (Role.SUCCESS, Role.THROUGHPUT)
+_FROM_ENDED = (PanelRole.SUCCESS, PanelRole.THROUGHPUT)
 _MATCHERS = re.compile(r"\$\{?matchers\b")
 
 
@@ -26,7 +26,7 @@ class PresentQuery:
     name: str
     panel: Panel | None
     template: str
-    ended: Ended | None = None
+    ended: EndedJobs | None = None
 
     @property
     def is_of_buckets(self) -> bool:

@@ -11,7 +11,7 @@ from queuescope.errors import SourceError
 from queuescope.known import Known
 from queuescope.view.present.coverage import Coverage
 from queuescope.view.present.fetcher import ABOUT_THE_QUERY, Answers, PresentFetcher
-from queuescope.view.present.present import Present
+from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import (
     PresentQuery,
     figure_queries,
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 SHARED_SECONDS = 1.0
 """Who wants nothing older still shares what somebody fetched a moment ago."""
 
-PATIENCE_SECONDS = 0.5
+PRESENT_PATIENCE_SECONDS = 0.5
 """What does not need the present values waits so long for them: a source that hangs, or finds them
 hard, gets a query that costs it nothing.
 """
@@ -48,7 +48,7 @@ class PresentValues:
         self._names = frozenset(query.name for query in self._queries)
         self._rates = [present_name(m) for m in dashboard.measures if m.is_rate]
         self._clock = clock
-        self._found: dict[str, Present] = {}
+        self._found: dict[str, PresentValue] = {}
         self._refused: dict[str, float] = {}
         self._asked_at = float("-inf")
         self._asked_behind = 0.0
@@ -64,9 +64,9 @@ class PresentValues:
         """When they were last fetched (our clock); minus infinity before that."""
         return self._asked_at
 
-    def of(self, name: str) -> Present:
+    def of(self, name: str) -> PresentValue:
         """The figure of that name; while the source is away the last one, with its time."""
-        return self._found.get(name, Present())
+        return self._found.get(name, PresentValue())
 
     def covered(self, now: float, window_seconds: float) -> float:
         """Over how many seconds up to ``now`` (source time) jobs were counted, of a window."""
@@ -77,12 +77,12 @@ class PresentValues:
         age = self._clock() - self._asked_at
         return 0 <= age <= max_age_seconds or 0 <= age < SHARED_SECONDS
 
-    async def meet(self, *, anew: bool) -> Known[Contact]:
+    async def renew_contact(self, *, anew: bool) -> Known[Contact]:
         """The contact with the source as of now; where nothing is unusual, and unless it is to be
         read ``anew``, from the answer of the present values.
         """
         if self._source.contact.is_fresh and not anew and self._source.is_learnt:
-            await self._renew(SHARED_SECONDS, PATIENCE_SECONDS)
+            await self._renew(SHARED_SECONDS, PRESENT_PATIENCE_SECONDS)
         contact = await self._source.renew_contact()
         await self._source.learn(contact)
         return contact
@@ -113,7 +113,7 @@ class PresentValues:
         if contact.error is None and self.is_young(max_age_seconds):
             await self._source.learn(contact)
         else:
-            contact = await self.meet(anew=max_age_seconds <= SHARED_SECONDS)
+            contact = await self.renew_contact(anew=max_age_seconds <= SHARED_SECONDS)
         await self.renew(contact, max_age_seconds=max_age_seconds)
         return self.state_of(self._source.contact, max_age_seconds)
 
@@ -202,7 +202,7 @@ class PresentValues:
             PresentQuery(f"{_NEWEST}{name}", None, text) for name, text in templates.items()
         )
 
-    def _note_newest(self, found: dict[str, Present], at: float) -> None:
+    def _note_newest(self, found: dict[str, PresentValue], at: float) -> None:
         """Take the answers to ``_newest_queries``, which are as of ``at``, out of ``found``."""
         names = [name for name in found if name.startswith(_NEWEST)]
         if not names:
@@ -214,7 +214,7 @@ class PresentValues:
 
     async def _late(self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float) -> Answers:
         """The figures of metrics that are later than the others, each of its own moment."""
-        found: dict[str, Present] = {}
+        found: dict[str, PresentValue] = {}
         failed: dict[str, SourceError] = {}
         for more in sorted({_more_late(query, scrapes) for query in queries}):
             chosen = [q for q in queries if _more_late(q, scrapes) == more]

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 _RULES_KEPT_SECONDS = 600.0
 _NAMES = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*|"[^"\\]+"')
 # By convention such an alert notifies nobody; the best known fires always, to show that it can.
-_FOR_NOBODY = Matcher("severity", "!=", "none")
+_NOT_SEVERITY_NONE = Matcher("severity", "!=", "none")
 
 
 class AlertScope:
@@ -27,7 +27,7 @@ class AlertScope:
     """
 
     def __init__(self, matchers: Sequence[Matcher] = ()) -> None:
-        self._matchers = (*matchers, _FOR_NOBODY)
+        self._matchers = (*matchers, _NOT_SEVERITY_NONE)
         self._expressions = {}
         for matcher in self._matchers:
             if matcher.operator in ("=~", "!~"):

@@ -82,11 +82,11 @@ class SourceCheck:
                     yield f"  {panel.title}: {metric}: {_series(count)} of native histograms"
             missing += counts.count(0)
             empty += [panel.title] if not any(counts) else []
-        told = {metric for panel in self._dashboard.panels for metric in panel.metrics}
+        charted = {metric for panel in self._dashboard.panels for metric in panel.metrics}
         for measure in self._dashboard.measures:
             for metric in measure.panel.metrics:
-                if metric not in told:
-                    told.add(metric)
+                if metric not in charted:
+                    charted.add(metric)
                     count = await self._count(metric, at)
                     wanted = "" if count else " (only its card needs it)"
                     yield f"  {measure.title}: {metric}: {_series(count)}{wanted}"

@@ -22,7 +22,7 @@ from queuescope.private_files import make_private_folder, write_private
 from queuescope.prometheus import PrometheusClient
 from queuescope.view.source.sample_extent import newest_sample
 from queuescope.view.source.scrape_intervals import (
-    SEARCHED_DAYS,
+    SCRAPED_WITHIN_DAYS,
     measure_scrape,
     scraped_selector,
     still_hold,
@@ -137,7 +137,7 @@ async def _takes_lookback(
     ]
     for metric in slow:
         selector = scraped_selector(metric, matchers)
-        newest = await newest_sample(client, selector, now, SEARCHED_DAYS)
+        newest = await newest_sample(client, selector, now, SCRAPED_WITHIN_DAYS)
         if newest is not None:
             return await client.takes_lookback(selector, newest)
     return False

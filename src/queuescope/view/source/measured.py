@@ -17,12 +17,12 @@ from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
 
-SEARCHED_DAYS = 30
+MEASURED_WITHIN_DAYS = 30
 _KEPT_SECONDS = 600.0
 
 
 class MeasuredHere:
-    """Finds out which measures Prometheus has had a sample of in the last ``SEARCHED_DAYS``.
+    """Finds out which measures Prometheus has had a sample of in the last ``MEASURED_WITHIN_DAYS``.
 
     It is looked for only where there is none now, and the answer is kept for ten minutes; of what
     was seen since we started nothing need be looked for.
@@ -35,10 +35,10 @@ class MeasuredHere:
         self._matchers = matchers
         self._clock = clock
         self._epoch: str | None = None
-        self._had: set[str] = set()
+        self._measured: set[str] = set()
         self._never: dict[str, float] = {}
 
-    def is_never(self, measure: Measure) -> bool:
+    def was_never_measured(self, measure: Measure) -> bool:
         """Whether it is known that the source never had a figure of ``measure``."""
         return measure.id in self._never
 
@@ -51,37 +51,37 @@ class MeasuredHere:
         if source.epoch != self._epoch:
             # Other data stand behind the address.
             self._epoch = source.epoch
-            self._had.clear()
+            self._measured.clear()
             self._never.clear()
-        self._had.update(measured)
-        for name in self._had & self._never.keys():
+        self._measured.update(measured)
+        for name in self._measured & self._never.keys():
             del self._never[name]
         if source.error is None:
             await asyncio.gather(*(self._look(one, source.now) for one in lacking))
 
     async def _look(self, measure: Measure, now: float) -> None:
-        if measure.id in self._had:
+        if measure.id in self._measured:
             return
         looked_at = self._never.get(measure.id, float("-inf"))
         if 0 <= self._clock() - looked_at < _KEPT_SECONDS:
             return
         try:
-            was_had = await self._was_had(measure, now)
+            is_sampled = await self._has_sample(measure, now)
         except SourceError as exc:
             # Until it is known otherwise, it may be lost.
             logger.warning("cannot look for %s: %s (%s)", measure.id, exc, exc.detail)
             self._never.pop(measure.id, None)
             return
-        if was_had:
-            self._had.add(measure.id)
+        if is_sampled:
+            self._measured.add(measure.id)
             self._never.pop(measure.id, None)
         else:
             self._never[measure.id] = self._clock()
 
-    async def _was_had(self, measure: Measure, now: float) -> bool:
+    async def _has_sample(self, measure: Measure, now: float) -> bool:
         """Each search may go through thirty days: the first metric with a sample is enough."""
         for metric in measure.panel.all_metrics:
             where = selector(metric, self._matchers)
-            if await newest_sample(self._client, where, now, SEARCHED_DAYS) is not None:
+            if await newest_sample(self._client, where, now, MEASURED_WITHIN_DAYS) is not None:
                 return True
         return False

@@ -36,8 +36,8 @@ class Probe:
         self._clock = clock
         self._contact: Known[Contact] = Known()
         self._asked_at = float("-inf")
-        self._met_at = float("-inf")
-        self._met_connections = 0
+        self._contact_at = float("-inf")
+        self._contact_connections = 0
         self._epoch_asked_at = float("-inf")
         self._epoch_kept_seconds = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class Probe:
         """
         if not self._contact.is_fresh:
             return
-        if self._client.connections != self._met_connections:
+        if self._client.connections != self._contact_connections:
             return
         offset = source_now - (asked_at + answered_at) / 2
         contact = replace(contact_of(self._contact), offset_seconds=offset)
@@ -86,7 +86,7 @@ class Probe:
     def _is_epoch_due(self) -> bool:
         if self._contact.error is not None:
             return False
-        return not 0 <= self._clock() - self._met_at < _EPOCH_SECONDS
+        return not 0 <= self._clock() - self._contact_at < _EPOCH_SECONDS
 
     async def _renew_clock(self) -> None:
         asked_at = self._clock()
@@ -99,7 +99,7 @@ class Probe:
         else:
             offset = source_now - (asked_at + answered_at) / 2
             self._contact = self._contact.answered(Contact(offset, epoch), answered_at)
-            self._met()
+            self._note_contact()
         finally:
             self._asked_at = self._clock()
             self._task = None
@@ -109,13 +109,13 @@ class Probe:
         try:
             epoch = await self._epoch()
             self._contact = self._contact.map(lambda contact: replace(contact, epoch=epoch))
-            self._met()
+            self._note_contact()
         finally:
             self._task = None
 
-    def _met(self) -> None:
-        self._met_at = self._clock()
-        self._met_connections = self._client.connections
+    def _note_contact(self) -> None:
+        self._contact_at = self._clock()
+        self._contact_connections = self._client.connections
 
     async def _epoch(self) -> str | None:
         """Fetched with every contact, but seldom where the source has none."""

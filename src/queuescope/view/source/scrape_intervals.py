@@ -18,7 +18,7 @@ from queuescope.view.source.scrapes import Scrape, Scrapes
 _USUAL_INTERVALS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 150, 180, 240, 300, 600, 900)
 _COUNTED_SECONDS = 900
 _COMPARED_SECONDS = 1_800
-SEARCHED_DAYS = 7
+SCRAPED_WITHIN_DAYS = 7
 _SPACINGS = 3
 _PHASES = 8
 _CHECKED_INTERVALS = 10
@@ -36,7 +36,7 @@ async def measure_scrape(
 ) -> Scrape | None:
     """How ``metric`` is scraped; None where it has no two samples."""
     selector = scraped_selector(metric, matchers)
-    at = await newest_sample(client, selector, now, SEARCHED_DAYS)
+    at = await newest_sample(client, selector, now, SCRAPED_WITHIN_DAYS)
     if at is None:
         return None
     intervals = await _intervals(client, metric, matchers, at)

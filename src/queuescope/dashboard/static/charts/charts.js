@@ -3,7 +3,7 @@ import { Chart } from "./chart.js";
 import { allAlerts, chartMarks, marksNote } from "./marks.js";
 import { isAnswered } from "../ui/states.js";
 
-/** @import { Acts, Alert, Card, Flow, KeptAnswer } from "../answers.d.ts" */
+/** @import { PastOperations, Alert, Card, Flow, KeptAnswer } from "../answers.d.ts" */
 /** @import { ChartEvents, Context } from "./chart.js" */
 
 export class Charts {
@@ -58,14 +58,14 @@ export class Charts {
 
   /**
    * Operations are marked on all charts, each alert on the chart of its panel.
-   * @param {Acts | null | undefined} acts @param {Alert[]} active
+   * @param {PastOperations | null | undefined} operations @param {Alert[]} active
    * @param {{ list: Alert[], more: number }} recorded @param {(at: number) => string} moment
    */
-  showMarks(acts, active, recorded, moment) {
+  showMarks(operations, active, recorded, moment) {
     const alerts = allAlerts(active, recorded.list);
-    const note = marksNote(acts, recorded.more, moment);
+    const note = marksNote(operations, recorded.more, moment);
     for (const chart of this.all) {
-      chart.showMarks(chartMarks(chart.id, acts?.list ?? [], alerts, moment), note);
+      chart.showMarks(chartMarks(chart.id, operations?.list ?? [], alerts, moment), note);
     }
   }
 

@@ -3,11 +3,11 @@
 import { closest, textElement } from "../ui/elements.js";
 import { counted, sentence } from "../ui/text.js";
 
-/** @import { Act, Acts, Alert } from "../answers.d.ts" */
+/** @import { PastOperation, PastOperations, Alert } from "../answers.d.ts" */
 /** @import { Place } from "./plot.js" */
 /**
  * `until`, of what lasted, is null while it goes on.
- * @typedef {{ at: number, kind: "act" | "alert", words: string, until?: number | null, state?: string }} Mark
+ * @typedef {{ at: number, kind: "operation" | "alert", words: string, until?: number | null, state?: string }} Mark
  */
 /** @typedef {(at: number) => string} Moment an instant in the reader's zone */
 /** @typedef {Mark & { until: number | null }} LastingMark */
@@ -19,11 +19,11 @@ const MOST_LABEL_CHARACTERS = 1000;
 /** @type {Record<string, string>} */
 const RESULTS = { done: "done", failed: "failed", pending: "not finished yet", unknown: "not known whether it happened" };
 
-/** @param {Act} act @param {string} moment */
-function actWords(act, moment) {
-  const result = RESULTS[act.result] ?? act.result;
-  const detail = act.result === "done" || !act.detail ? "" : ` ${sentence(act.detail)}`;
-  return `${moment}  ${act.actor}: ${act.words}, ${result}.${detail}`;
+/** @param {PastOperation} operation @param {string} moment */
+function operationWords(operation, moment) {
+  const result = RESULTS[operation.result] ?? operation.result;
+  const detail = operation.result === "done" || !operation.detail ? "" : ` ${sentence(operation.detail)}`;
+  return `${moment}  ${operation.actor}: ${operation.words}, ${result}.${detail}`;
 }
 
 /**
@@ -78,15 +78,15 @@ export function allAlerts(active, recorded) {
 }
 
 /**
- * The marks of one chart, oldest first: all acts, and the alerts about its panel.
- * @param {string} panel @param {Act[]} acts @param {Alert[]} alerts @param {Moment} moment
+ * The marks of one chart, oldest first: all operations, and the alerts about its panel.
+ * @param {string} panel @param {PastOperation[]} operations @param {Alert[]} alerts @param {Moment} moment
  * @returns {Mark[]}
  */
-export function chartMarks(panel, acts, alerts, moment) {
+export function chartMarks(panel, operations, alerts, moment) {
   const own = alerts.filter((alert) => alert.panel === panel);
   /** @type {Mark[]} */
   const marks = [
-    ...acts.map((act) => ({ at: act.at, kind: /** @type {const} */ ("act"), words: actWords(act, moment(act.at)) })),
+    ...operations.map((operation) => ({ at: operation.at, kind: /** @type {const} */ ("operation"), words: operationWords(operation, moment(operation.at)) })),
     ...own.map((alert) => ({
       at: alert.since, until: alert.until ?? null, kind: /** @type {const} */ ("alert"), state: alert.state,
       words: alertWords(alert, own, moment),
@@ -97,13 +97,13 @@ export function chartMarks(panel, acts, alerts, moment) {
 
 /**
  * Which marks are missing, and why.
- * @param {Acts | null | undefined} acts @param {number} earlierAlerts @param {Moment} moment
+ * @param {PastOperations | null | undefined} operations @param {number} earlierAlerts @param {Moment} moment
  */
-export function marksNote(acts, earlierAlerts, moment) {
+export function marksNote(operations, earlierAlerts, moment) {
   const notes = [];
-  if (acts?.state === "stale" && acts.asOf !== null) {
-    notes.push(`Operations since ${moment(acts.asOf)} are not known: the audit does not answer.`);
-  } else if (acts && !["fresh", "idle"].includes(acts.state)) {
+  if (operations?.state === "stale" && operations.asOf !== null) {
+    notes.push(`Operations since ${moment(operations.asOf)} are not known: the audit does not answer.`);
+  } else if (operations && !["fresh", "idle"].includes(operations.state)) {
     notes.push("Operations are not known: the audit does not answer.");
   }
   if (earlierAlerts) {
@@ -158,7 +158,7 @@ export class Marks {
 
   /**
    * @param {HTMLElement} canvas
-   * @param {boolean} isReachable whether acts can be reached by keyboard; on one chart is enough
+   * @param {boolean} isReachable whether operations can be reached by keyboard; on one chart is enough
    */
   constructor(canvas, isReachable) {
     this.isReachable = isReachable;
@@ -224,7 +224,7 @@ export class Marks {
     const element = document.createElement("div");
     element.className = "qs-mark";
     element.style.left = `${at}px`;
-    element.dataset.kind = marks.some((mark) => mark.kind === "alert") ? "alert" : "act";
+    element.dataset.kind = marks.some((mark) => mark.kind === "alert") ? "alert" : "operation";
     const button = document.createElement("button");
     button.type = "button";
     button.tabIndex = this.isReachable || element.dataset.kind === "alert" ? 0 : -1;

@@ -296,7 +296,7 @@ export class Page {
   #showMarks() {
     const { content } = this.overview;
     const recorded = this.store.answer?.alerts ?? { list: [], more: 0 };
-    this.charts.showMarks(content?.acts, content?.alerts ?? [], recorded, (at) => this.#moment(at));
+    this.charts.showMarks(content?.operations, content?.alerts ?? [], recorded, (at) => this.#moment(at));
   }
 
   /** @param {boolean} on */

@@ -41,7 +41,7 @@ export class Sources {
       said.push(`As of ${this.page.moment(source.asOf)}${old}.`);
     }
     if (source.kind && source.state !== "fresh") said.push(`Kind: ${source.kind}.`);
-    if (source.tells.length) said.push(`Source of: ${source.tells.join(", ")}.`);
+    if (source.measures.length) said.push(`Source of: ${source.measures.join(", ")}.`);
     item.append(
       textElement("strong", `${source.title}: ${state}`),
       ...said.map((text) => textElement("span", text, "qs-muted")),

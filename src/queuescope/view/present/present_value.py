@@ -12,7 +12,7 @@ from queuescope.timeseries import State
 
 
 @dataclass(frozen=True, slots=True)
-class Present(Known[float]):
+class PresentValue(Known[float]):
     """One figure as of the newest query that was answered, by the source's clock.
 
     ``value`` None with an ``as_of``: the source has no sample for it; NaN: nothing happened that
