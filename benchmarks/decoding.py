@@ -25,7 +25,7 @@ from queuescope.timeseries import Grid
 
 PLAIN, BARE = "json and pandas", "orjson.loads alone"
 COMPILED, LIBRARIES = "Queuescope, compiled", "Queuescope, no compiler"
-ONCE = "1,000 × 5, one call after the plain way"
+ONCE = "1,000 × 5, one call after json and pandas"
 
 _SHAPES = ((1_000, 5), (11_000, 5), (1_000, 192))
 _FIRST, _STEP_SECONDS = 1_700_000_040, 60

@@ -170,14 +170,14 @@ def _compare(results: Results, pool: str, folder: Path, broker: str) -> None:
         for one in contenders:
             one.stop()
     for name, values in cpu.items():
-        results.add(f"{pool}: CPU of a job", name, "ms", values)
-        results.add(f"{pool}: jobs in a second", name, "/s", rate[name])
+        results.add(f"{pool}: CPU per job", name, "ms", values)
+        results.add(f"{pool}: jobs per second", name, "/s", rate[name])
     for name, is_judged in ((SEEN, True), (KEPT, False)):
         more = [ours - plain for ours, plain in zip(cpu[name], cpu[PLAIN], strict=True)]
         share = [ours / plain for ours, plain in zip(rate[name], rate[PLAIN], strict=True)]
         results.ratios += [
             Ratio(
-                f"{pool}, {name}: ms of CPU a job more",
+                f"{pool}, {name}: additional CPU per job, in ms",
                 statistics.median(more),
                 0.15 if is_judged else None,
                 at_least=False,

@@ -106,7 +106,7 @@ def reads_of(store: JobStore, now: float) -> dict[str, Callable[[], object]]:
         "the last 10 failures": lambda: last_failures(store, day),
         "the values of four filters": lambda: [known_values(store, name) for name in filters],
         "the newest 50 jobs": lambda: find_jobs(store, JobFilter()),
-        "how many there are": lambda: count_jobs(store, JobFilter()),
+        "number of jobs": lambda: count_jobs(store, JobFilter()),
     }
 
     def whole() -> None:
@@ -123,11 +123,11 @@ def reads_of(store: JobStore, now: float) -> dict[str, Callable[[], object]]:
         "the last 10 of a group": lambda: last_failures(store, ever, fingerprint=group.fingerprint),
         "the ids of a group, at most 10,000": lambda: failed_ids(store, ever, group.fingerprint),
         "50 jobs of a week ago": lambda: find_jobs(store, JobFilter(), older_than=deep),
-        "one tenant, and how many": found(JobFilter(tenant="acme")),
-        "one tenant's failures, and how many": found(
+        "one tenant, with the number": found(JobFilter(tenant="acme")),
+        "failures of one tenant, with the number": found(
             JobFilter(tenant="acme", status=JobStatus.FAILED)
         ),
-        "five filters at once, and how many": found(
+        "five filters at once, with the number": found(
             JobFilter(
                 tenant="acme",
                 status=JobStatus.SUCCEEDED,
@@ -136,9 +136,9 @@ def reads_of(store: JobStore, now: float) -> dict[str, Callable[[], object]]:
                 worker="worker-3@bench",
             )
         ),
-        "a job by the beginning of its id": found(JobFilter(text=group.example.id[:13])),
-        "words of an error, and how many": found(JobFilter(text="too many")),
-        "words that are in no error": found(JobFilter(text="zebra")),
+        "a job by the start of its id": found(JobFilter(text=group.example.id[:13])),
+        "text in errors, with the number": found(JobFilter(text="too many")),
+        "text that is in no error": found(JobFilter(text="zebra")),
     }
 
 

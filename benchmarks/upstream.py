@@ -33,7 +33,7 @@ from queuescope.view.overview.days import DAY_SECONDS, DAY_STEP_SECONDS
 from queuescope.view.source.facts import FactsFile
 
 PLAIN, EQUAL = "five plain queries", "five queries of the same numbers"
-EQUAL_WHOLE = "all of the page by queries of the same numbers"
+EQUAL_WHOLE = "the whole page by queries of the same numbers"
 CHARTS, WHOLE = "Queuescope's charts", "Queuescope's whole refresh"
 FINE_STEPS = {"24h": 86, "7d": 604}
 """In seconds: at them a range has 1,000 points, instead of those of its own step."""

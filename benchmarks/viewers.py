@@ -27,7 +27,7 @@ REFRESH_SECONDS = 10
 _SPREAD_SECONDS = 0.5
 _PAGE = f"/?range=24h&refresh={REFRESH_SECONDS}"
 _VIEW = f"/queuescope/view?range=24h&refresh={REFRESH_SECONDS}&age={REFRESH_SECONDS}"
-_STANDING = f"/queuescope/overview?age={REFRESH_SECONDS}"
+_OVERVIEW = f"/queuescope/overview?age={REFRESH_SECONDS}"
 _TARGET_MS = 250
 _UPSTREAM_TARGET = 1.05
 _READ_AHEAD_SECONDS = 10.0
@@ -104,7 +104,7 @@ class Viewers:
             for _ in range(self._refreshes):
                 view, _ = await asyncio.gather(
                     self._timed(connections[0], "view", _VIEW, "application/json"),
-                    self._timed(connections[1], "standing", _STANDING, "application/json"),
+                    self._timed(connections[1], "overview", _OVERVIEW, "application/json"),
                 )
                 age = self._age_seconds(*view)
                 self.seen.oldest_seconds = max(self.seen.oldest_seconds, age)
@@ -189,7 +189,7 @@ class Run:
         net = (cpu - idle_cores * seconds) / refreshes * 1000
         self.results.add("server CPU per viewer and refresh", name, "ms", [net])
         self.results.add("cores busy in the server", name, "", [cpu / seconds])
-        self.results.add("questions to Prometheus per refresh", name, "", [self._upstream[number]])
+        self.results.add("queries to Prometheus per refresh", name, "", [self._upstream[number]])
         self.results.add("oldest snapshot shown", name, "s", [viewers.seen.oldest_seconds])
 
     def judge(self) -> None:
@@ -199,7 +199,7 @@ class Run:
             p95 = float(np.quantile(waits, 0.95))
             ratios.append(Ratio(f"{what}, p95 in ms", p95, _TARGET_MS, at_least=False))
         times = self._upstream[self._viewers] / self._upstream[1]
-        title = "questions to Prometheus: times those for one viewer"
+        title = "queries to Prometheus: times those for one viewer"
         ratios.append(Ratio(title, times, _UPSTREAM_TARGET, at_least=False))
 
 
