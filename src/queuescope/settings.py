@@ -65,46 +65,49 @@ class Settings(BaseSettings):
         Field(
             default="http://127.0.0.1:9090",
             validation_alias=AliasChoices("PROMETHEUS_URL", "QUEUESCOPE_PROMETHEUS_URL"),
-            description="Where Prometheus or a server with its HTTP API answers; may have a path.",
+            description="Address of Prometheus or of a server with its HTTP API; may have a path.",
         ),
     ]
     prometheus_username: str | None = Field(
-        default=None, description="User that is named to Prometheus (basic authentication)."
+        default=None, description="User for Prometheus (basic authentication)."
     )
     prometheus_password: SecretStr | None = Field(
-        default=None, description="The password of that user."
+        default=None, description="Password of that user."
     )
     prometheus_token: SecretStr | None = Field(
-        default=None, description="Bearer token that is sent to Prometheus."
+        default=None, description="Bearer token for Prometheus."
     )
     prometheus_token_file: Path | None = Field(
         default=None,
-        description="File that holds the bearer token; it is read again for each question.",
+        description="File with the bearer token; it is read again for each request.",
     )
     prometheus_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
-        description="Headers that are sent to Prometheus, such as `X-Scope-OrgID=blue`, "
-        "separated by commas; in the file also a table.",
+        description="Headers for Prometheus, such as `X-Scope-OrgID=blue`, separated by commas; in "
+        "the file also a table.",
     )
     prometheus_parameters: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
-        description="Parameters that go with the address of every request to Prometheus, such as "
-        "`namespace=blue` for a proxy that demands it, separated by commas; in the file also a "
-        "table. They may stand in the query string of `prometheus_url` instead.",
+        description="Parameters in the address of every request to Prometheus, such as "
+        "`namespace=blue` for a proxy that requires it, separated by commas; in the file also a "
+        "table. They may also be in the query string of `prometheus_url`.",
     )
     prometheus_ca_file: Path | None = Field(
         default=None,
-        description="PEM file of the authorities that may sign the certificate of Prometheus, "
-        "instead of those that the system trusts.",
+        description="PEM file of the authorities that are trusted for the certificate of "
+        "Prometheus, instead of those of the system.",
     )
     prometheus_client_cert: Path | None = Field(
-        default=None, description="PEM file of the certificate that is shown to Prometheus."
+        default=None, description="PEM file of the client certificate for Prometheus."
     )
     prometheus_client_key: Path | None = Field(
         default=None, description="PEM file of that certificate's key, without a password."
     )
     prometheus_timeout_seconds: float = Field(
-        default=5.0, gt=0, le=60, description="Total time one question to Prometheus may take."
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Time limit for one query to Prometheus, including retries.",
     )
     preset: str = Field(
         default="ai-agents", description="Name of a built-in preset, or the path of a panel file."
@@ -115,45 +118,49 @@ class Settings(BaseSettings):
     )
     replica_labels: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Labels that tell apart the Prometheus servers that scrape the same targets "
-        "(an HA pair, a federation), such as `replica`, separated by commas. Series that differ in "
-        "them alone are counted once.",
+        description="Labels that distinguish the Prometheus servers that scrape the same targets "
+        "(an HA pair, a federation), such as `replica`, separated by commas. Series that differ "
+        "only in them are counted once.",
     )
     alert_selector: str = Field(
         default="",
-        description="Label matchers that choose the alerts which concern these queues, such as "
-        '`team="agents"`; empty: all of that Prometheus, without those of severity `none`.',
+        description="Label matchers that select the alerts for these queues, such as "
+        '`team="agents"`; without them, all alerts except those with severity `none`.',
     )
     scrape_interval_seconds: int = Field(
-        default=0, ge=0, le=3600, description="How often the metrics are scraped; 0 finds it out."
+        default=0, ge=0, le=3600, description="Scrape interval of the metrics; 0 measures it."
     )
-    range: Range = Field(default="24h", description="The range that the page opens with.")
+    range: Range = Field(default="24h", description="The initial range of the page.")
     refresh_seconds: RefreshSeconds = Field(
-        default=60, description="How often the page refreshes itself: 10, 30, 60 or 300; 0 is off."
+        default=60, description="How often the page refreshes: 10, 30, 60 or 300; 0 is off."
     )
     breakdown_limit: int = Field(
-        default=8, ge=1, le=50, description="How many series a breakdown shows before “M more”."
+        default=8,
+        ge=1,
+        le=50,
+        description="How many series a breakdown shows; the others are counted as “M more”.",
     )
     late_sample_horizon_seconds: int = Field(
         default=300,
         ge=0,
         le=86_400,
-        description="Samples that arrive up to this late still correct the cached history.",
+        description="Samples that arrive with up to this delay still correct the cached history.",
     )
     data_dir: Path = Field(
-        default_factory=_default_data_dir, description="Where state is kept (cache, demo, history)."
+        default_factory=_default_data_dir,
+        description="Directory for all state (cache, operations, demo).",
     )
     host: str = Field(default="127.0.0.1", description="Address that the dashboard listens on.")
     port: int = Field(default=8501, ge=0, le=65_535, description="Port of the dashboard.")
     allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Host names that may be asked for, besides the loopback ones, "
-        "separated by commas; `*` is any.",
+        description="Host names that requests may use, besides the loopback ones, separated by "
+        "commas; `*` is any.",
     )
     base_path: str = Field(
         default="",
-        description="The path below which a proxy shows the dashboard, such as `/queues`; whether "
-        "it passes that path on or takes it away makes no difference.",
+        description="Path below which a proxy serves the dashboard, such as `/queues`; the proxy "
+        "may keep or strip it.",
     )
     frame_ancestors: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -167,19 +174,20 @@ class Settings(BaseSettings):
     )
     operations_store_url: SecretStr = Field(
         default=SecretStr(""),
-        description="Database of the audit and of what operators want; empty is SQLite in the "
+        description="Database of the audit and of the desired state; without it, SQLite in the "
         "data directory. Replicas of the dashboard share one in PostgreSQL.",
     )
     authentication: Authentication = Field(
         default="none",
-        description="How it is known who looks: `none` (this machine only; who opens the link with "
-        "the operator’s key may do all, others may look), `public` (everybody may look, nobody "
-        "may act), `proxy` (a header from `trusted_proxies`), `oidc` (Streamlit’s login).",
+        description="How visitors are identified: `none` (not at all; only this machine has "
+        "access: to view, and with the operator’s key to act), `public` (not at all; everybody "
+        "may view, and operations are off), `proxy` (by a header from `trusted_proxies`), `oidc` "
+        "(by Streamlit’s login).",
     )
     trusted_proxies: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Addresses or networks, such as `10.0.0.7,192.168.4.0/24`, whose header is "
-        "believed.",
+        "trusted.",
     )
     proxy_user_header: str = Field(
         default="X-Forwarded-User", description="The header in which the proxy names the user."
@@ -197,8 +205,8 @@ class Settings(BaseSettings):
     )
     viewers: Annotated[list[str], NoDecode] = Field(
         default=["*"],
-        description="Who may look: users, `group:` with the name of a group, `*` for everybody "
-        "who is logged in; separated by commas.",
+        description="Who may view: users, `group:` with the name of a group, `*` for everybody who "
+        "is logged in; separated by commas.",
     )
     operators: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -210,30 +218,30 @@ class Settings(BaseSettings):
     )
     broker_url: SecretStr = Field(
         default=SecretStr(DEFAULT_BROKER_URL),
-        description="The Celery broker. The dashboard asks it only if it is set.",
+        description="The Celery broker. The dashboard uses it only if it is set.",
     )
     broker_key_prefix: str = Field(
         default="", description="The project’s `global_keyprefix` in the broker, if it has one."
     )
     broker_transport_options: dict[str, Any] = Field(
         default_factory=dict,
-        description="The project’s `broker_transport_options`, as JSON, where the way to the "
-        'broker or to its messages needs them: `{"master_name": "queues"}` for Sentinels, '
+        description="The project’s `broker_transport_options`, as JSON, if they affect the "
+        'connection or the messages: `{"master_name": "queues"}` for Sentinels, '
         '`{"sep": ":"}` for priorities.',
     )
     queues: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Queues to show besides those that running workers serve, separated by commas. "
-        "The exporter tells of these; without them, of `celery`.",
+        "The exporter reports these; without them, `celery`.",
     )
     metrics_port: int | str | None = Field(
         default=None,
-        description="Where a worker serves its metrics: a port, or a range such as `9600-9609` of "
-        "which it takes the first free one. Without it, 9540 and 9542 to 9549.",
+        description="Port of a worker’s metrics, or a range such as `9600-9609`, of which it takes "
+        "the first free port. Without it, 9540 and 9542 to 9549.",
     )
     metrics_host: str | None = Field(
         default=None,
-        description="Address on which a worker serves its metrics. Without it, every one.",
+        description="Address on which a worker serves its metrics. Without it, all addresses.",
     )
 
     @field_validator("prometheus_url")

@@ -30,9 +30,9 @@ def settings(markdown: bool) -> None:
 _SETTINGS_HEAD = """\
 # Settings
 
-Each setting can stand in the environment or, below it, in a TOML file that `QUEUESCOPE_CONFIG`
-names. The environment wins over the file, the file over the default. An unknown name is refused.
-This page is printed by `queuescope settings --markdown`.
+Set each setting in the environment, or in the TOML file that `QUEUESCOPE_CONFIG` names. The
+environment overrides the file, and the file overrides the default. An unknown name is rejected.
+`queuescope settings --markdown` prints this page.
 """
 
 

@@ -325,7 +325,8 @@ def options() -> argparse.ArgumentParser:
         raise ConfigurationError(f"{place_of('queues')}: {exc}") from exc
     transport = read_setting("broker_transport_options") or {}
     parser = argparse.ArgumentParser(
-        prog="queuescope exporter", description="Tells Prometheus what waits in a Celery broker."
+        prog="queuescope exporter",
+        description="Exports the state of a Celery broker to Prometheus.",
     )
     parser.add_argument(
         "--broker-url",
