@@ -164,7 +164,7 @@ def name_of(action: Action) -> str:
     """The kind of an action, in the words of a report."""
     match action:
         case Pass():
-            return "time goes by"
+            return "time passes"
         case Late(_, age_steps, value):
             what = "arrives or changes" if value is not None else "vanishes"
             beyond = age_steps * STEP >= HORIZON
@@ -176,7 +176,7 @@ def name_of(action: Action) -> str:
                 else ("a range is read, the source fails")
             )
         case Read(warns=True):
-            return "a range is read, the source answers half"
+            return "a range is read, the source answers in part"
         case Read():
             return "a range is read"
         case ReadTogether():

@@ -344,7 +344,7 @@ class History:
         for name in self.lives if may_be_former else ():
             former = await self._truth(name, key, grid)
             if same_columns(former, frame)[promised].all():
-                self.tally.changes["hit, still of the server before"] += 1
+                self.tally.changes["hit, still of the previous server"] += 1
                 return
         wrong = grid.timestamps()[promised & ~same_columns(truth, frame)]
         raise AssertionError(

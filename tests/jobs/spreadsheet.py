@@ -102,9 +102,9 @@ def main() -> None:
     ).stdout.strip()
     opener = version.rsplit(" ", 1)[0]
     lines = [
-        f"{len(jobs):,} jobs, each text of which is a payload, opened by {opener}: formulas found.",
+        f"{len(jobs):,} jobs in which every text is a payload, opened by {opener}: formulas found.",
         "",
-        "| cells separated by | as a plain writer writes it | as it is exported |",
+        "| cells separated by | written without protection | as exported |",
         "|---|---:|---:|",
     ]
     with tempfile.TemporaryDirectory() as made:

@@ -252,18 +252,18 @@ def _report(verdict: Verdict, site: Site, seconds: float, *, asked: int, seed: i
     return f"""# Operations under kills
 
 `python -m tests.operations.kills --operations {asked} --seed {seed}`; the audit in SQLite, a real
-Valkey, a real Celery worker, two dashboards that act at the same time.
+Valkey, a real Celery worker, two dashboards with operations at the same time.
 
 | | |
 | --- | --- |
-| acts with an intent | {verdict.acts:,} |
+| operations with an intent | {verdict.acts:,} |
 | their outcomes | {results} |
 | kills (SIGKILL) | {sum(site.kills.values())}: {kills} |
-| messages fed and found again, each once | {len(site.fed):,} |
+| messages sent and found again, each once | {len(site.fed):,} |
 | seconds | {seconds:.0f} |
 
-Checked: every effect has its intent before it; no effect happened twice; nothing is called done
-that did not happen; each message is in one place; the chain is whole.
+Checked: every effect has an earlier intent; no effect happened twice; nothing is shown as done
+that did not happen; each message is in one place; the chain is intact.
 
 Faults found:
 

@@ -370,8 +370,8 @@ def main() -> None:
     lines = [
         summary,
         "",
-        *table("what was done to the bodies", tally.made),
-        *table("what became of them", tally.became),
+        *table("changes to the bodies", tally.made),
+        *table("results", tally.became),
     ]
     command = f"python -m tests.prometheus.decoder_fuzz --count {options.count}"
     Outcome(
