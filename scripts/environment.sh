@@ -1,7 +1,7 @@
 # Sets up the project's own environment; sourced by ./run and ./test, with $project set.
 # Nothing outside the project's directory is changed.
 
-# All that is compiled stands in the project, and without it each of many processes compiles anew.
+# Compiled files are kept in the project; otherwise each of many processes would compile again.
 unset PYTHONDONTWRITEBYTECODE
 
 set -E
@@ -26,7 +26,7 @@ if sys.version_info >= (3, 11): print(sys.executable)' 2>/dev/null </dev/null) |
 
 find_uv() {
   uv=$(command -v uv || true)
-  # An old one does not know the lock file's options.
+  # An old version does not know the options of the lock file.
   if [ -n "$uv" ] && "$uv" sync --help 2>/dev/null | grep -q -- --no-default-groups; then return; fi
   uv=$project/.uv/bin/uv
   if "$uv" --version >/dev/null 2>&1; then return; fi
@@ -40,7 +40,7 @@ find_uv() {
   "$uv" --version >/dev/null 2>&1 || fail "the fetched uv does not run; install uv yourself."
 }
 
-# Sets pip_path: empty where Python has pip, else a wheel that carries it.
+# Sets pip_path: empty if Python has pip, otherwise a wheel that contains it.
 find_pip() {
   pip_path=
   if "$python" -m pip --version >/dev/null 2>&1; then return; fi
@@ -59,7 +59,7 @@ print(sysconfig.get_path("stdlib"))')/ensurepip" /usr/share/python-wheels)
 
 pip_wheel() { { find "$@" -name 'pip-*.whl' 2>/dev/null || true; } | sort | tail -n 1; }
 
-# Unpacks a package of the distribution into ./package, with package lists of its own if need be.
+# Unpacks a package of the distribution into ./package, with its own package lists if necessary.
 fetch_package() {
   local own=(-o "Dir::State::lists=$PWD/lists" -o "Dir::Cache=$PWD/cache" -o APT::Sandbox::User=root)
   if ! apt-get -q download "$1" >apt.log 2>&1; then
@@ -70,7 +70,7 @@ fetch_package() {
   dpkg -x ./"$1"_*.deb package && rm -rf lists cache ./"$1"_*.deb
 }
 
-# Brings .venv to what uv.lock says. $1 names the set (for the stamp), the rest are uv's options.
+# Updates .venv from uv.lock. $1 names the set (for the stamp), the rest are options for uv.
 sync_environment() {
   local set=$1 stamp wanted
   shift
@@ -84,13 +84,13 @@ sync_environment() {
   find_uv
   say "Setting up .venv from uv.lock"
   rm -f "$project"/.venv/.queuescope-*
-  # The second try is for machines that reach PyPI through a proxy with a certificate of its own.
+  # The second try is for machines that reach PyPI through a proxy with its own certificate.
   uv_sync "$@" 2>/dev/null || UV_SYSTEM_CERTS=true uv_sync "$@" ||
     fail "the environment could not be set up; the lines above say why."
   printf '%s' "$wanted $project" >"$stamp"
 }
 
-# Inexact: what ./test added must not vanish below a stack that runs.
+# Inexact: packages that ./test added must not disappear while a platform runs.
 uv_sync() {
   env -u VIRTUAL_ENV UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv "$uv" sync --quiet \
     --project "$project" --frozen --inexact --python "$python" "$@" </dev/null

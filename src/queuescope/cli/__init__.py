@@ -50,7 +50,7 @@ _EXTRAS = {"demo": "demo"}
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="queuescope")
 def main() -> None:
-    """One page that answers how a job queue is doing, from the Prometheus that already runs."""
+    """One page that shows how a job queue is doing, from the Prometheus that already runs."""
 
 
 for command in (demo, serve, check, settings, exporter, audit):

@@ -1,4 +1,4 @@
-"""``queuescope audit``: the record of what operators did."""
+"""``queuescope audit``: reads and verifies the audit."""
 
 # ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
 
@@ -19,16 +19,16 @@ from queuescope.words import counted
 
 @click.group()
 def audit() -> None:
-    """Read the record of what operators did, and prove that it is whole."""
+    """Read the audit of all operations, and prove that it is intact."""
 
 
 @audit.command("verify")
-@click.option("--head", metavar="SEQ:HASH", default="", help="A head that was noted before.")
+@click.option("--head", metavar="SEQ:HASH", default="", help="A head that was printed earlier.")
 def audit_verify(head: str) -> None:
-    """Walk the whole chain, and say where it was changed.
+    """Verify the whole chain, and print where it was changed.
 
-    Prints the head; noted elsewhere, it proves later that no entry before it was exchanged. Exit
-    status: 0 whole, 1 changed, 2 it cannot be read.
+    Prints the head. Kept elsewhere, it proves later that no entry before it was replaced. Exit
+    status: 0 intact, 1 changed, 2 cannot be read.
     """
     with _audit() as audit:
         found = audit.verify(expected_head=head)
@@ -42,10 +42,10 @@ def audit_verify(head: str) -> None:
 
 
 _search_options = [
-    click.option("--text", default="", help="Words in any column."),
-    click.option("--target", default="", help="Words of the target, such as a queue's name."),
-    click.option("--operation", default="", help="Such as pause or purge."),
-    click.option("--actor", default="", help="Who did it."),
+    click.option("--text", default="", help="Text in any column."),
+    click.option("--target", default="", help="Text in the target, such as a queue's name."),
+    click.option("--operation", default="", help="For example pause or purge."),
+    click.option("--actor", default="", help="The operator."),
     click.option("--result", default="", help="done, refused, failed, unknown or pending."),
 ]
 
@@ -98,7 +98,7 @@ def _utc(at_ms: float) -> str:
     type=click.Choice(["csv", "jsonl"]),
     default="csv",
     show_default=True,
-    help="CSV in which no cell begins a formula, or a line of JSON for each entry.",
+    help="CSV without spreadsheet formulas, or one line of JSON per entry.",
 )
 def audit_export(output: Path | None, kind: str, **search: Any) -> None:
     """Write the entries to a file, oldest first."""

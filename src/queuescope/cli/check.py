@@ -1,4 +1,4 @@
-"""``queuescope check``: whether Prometheus has what the panels need."""
+"""``queuescope check``: whether Prometheus has the data for the panels."""
 
 # ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
 
@@ -16,10 +16,10 @@ from queuescope.cli.options import override, prometheus_option, say
 @click.command()
 @prometheus_option
 def check(prometheus_url: str | None) -> None:
-    """Ask Prometheus whether it has what the panels need.
+    """Check whether Prometheus has the data for the panels.
 
     Exit status: 0 each chart has its data, 1 something is missing or counted twice, 2 Prometheus
-    cannot be asked.
+    cannot be queried.
     """
     override(prometheus_url=prometheus_url)
     from queuescope.settings import load_settings

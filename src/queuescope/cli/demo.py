@@ -19,9 +19,11 @@ from queuescope.cli.options import data_dir_option, override, port_option, say
     type=click.IntRange(0, 90),
     default=14,
     show_default=True,
-    help="Days of history that the first start makes.",
+    help="Days of history that the first start generates.",
 )
-@click.option("--broker-url", metavar="URL", help="Use this Redis or Valkey, and start none.")
+@click.option(
+    "--broker-url", metavar="URL", help="Use this Redis or Valkey instead of starting one."
+)
 def demo(
     data_dir: Path | None, port: int | None, history_days: int, broker_url: str | None
 ) -> None:

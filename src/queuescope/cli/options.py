@@ -12,15 +12,15 @@ from queuescope.environment import environment_name
 data_dir_option = click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where all state is kept.  [setting: data_dir]",
+    help="Directory for all state.  [setting: data_dir]",
 )
 port_option = click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    help="Port of the dashboard; 0 is any free one.  [setting: port]",
+    help="Port of the dashboard; 0 takes any free port.  [setting: port]",
 )
 prometheus_option = click.option(
-    "--prometheus-url", metavar="URL", help="Where Prometheus answers.  [setting: prometheus_url]"
+    "--prometheus-url", metavar="URL", help="Address of Prometheus.  [setting: prometheus_url]"
 )
 
 
