@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Provides the three servers that the client is tested against, below .engines/: Prometheus 2,
 # Prometheus 3 and VictoriaMetrics. They are Debian's packages, verified by apt against Debian's
-# keys and unpacked beside the project; nothing is installed. What is there already is kept.
+# keys and unpacked inside the project; nothing is installed. Existing ones are kept.
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$project/scripts/environment.sh"

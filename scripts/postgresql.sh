@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Provides the PostgreSQL server that the job history is tested on: one that is installed, or the
+# Provides the PostgreSQL server for tests of the job history: an installed one, or the
 # distribution's packages, verified by apt and unpacked below .postgresql/. Nothing is installed,
-# so no service starts by itself. What is there already is kept.
+# so no service starts automatically. An existing one is kept.
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$project/scripts/environment.sh"
@@ -34,8 +34,8 @@ unreachable() {
   fail "PostgreSQL could not be fetched; the lines above say why. Check the network, or $by_hand."
 }
 
-# The server and the libraries that this system lacks. Its compiler for queries is large and not
-# needed, and the libraries of the system's core are never replaced.
+# The server and the libraries that are missing. Its query compiler is large and not needed, and
+# core libraries of the system are never replaced.
 missing_packages() {
   apt-get "${apt[@]}" -s install --no-install-recommends postgresql 2>>apt.log |
     awk '$1 == "Inst" && $2 ~ /^(postgresql-[0-9]+|lib.*)$/ &&
@@ -46,7 +46,7 @@ apt=(-q -o APT::Sandbox::User=root)
 packages=$(missing_packages)
 # shellcheck disable=SC2086 # one word per package
 if [ -z "$packages" ] || ! apt-get "${apt[@]}" download $packages >>apt.log 2>&1; then
-  # Package lists of our own: the system's may be missing or old, and only root may fetch those.
+  # Separate package lists: those of the system may be missing or old, and only root can update them.
   mkdir -p lists/partial cache/archives/partial
   rm -f ./*.deb
   apt+=(-o "Dir::State::Lists=$PWD/lists" -o "Dir::Cache=$PWD/cache" -o Acquire::Languages=none)
