@@ -1,8 +1,8 @@
 """What the page's address asks for.
 
-One reader for the page and for its data. Times are ISO 8601 (without a zone: UTC), epoch seconds or
-milliseconds, or relative to now as Grafana writes them (``now-3h``, ``now-1d/d``; days and weeks
-are those of UTC, and weeks begin on Monday).
+The page and its data endpoints parse the address with the same functions. Times are ISO 8601
+(without a zone: UTC), epoch seconds or milliseconds, or relative to now as Grafana writes them
+(``now-3h``, ``now-1d/d``; days and weeks are those of UTC, and weeks begin on Monday).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A view, and the part of it that is zoomed to (epoch seconds); ``remarks`` are sentences on
-    what the address asks for and is not shown as it says.
+    """A view, and the part of it that is zoomed to (epoch seconds); ``remarks`` are sentences about
+    parameters that could not be honoured.
     """
 
     view: View
@@ -49,7 +49,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class _Instant:
-    """``seconds`` since the epoch; ``back`` is how long ago where it is just that."""
+    """``seconds`` since the epoch. ``back`` is how long ago that is, in seconds, for a time
+    relative to now; None for any other.
+    """
 
     seconds: int
     back: int | None = None
@@ -70,8 +72,8 @@ def parse_view(
 def read_address(
     params: Mapping[str, str], breakdowns: Sequence[str], default_range: str, now: float
 ) -> Address:
-    """The same for a reader, who is shown something in any case and told what is not shown as asked
-    for. Never raises.
+    """Like ``parse_view``, but never raises: each invalid parameter is replaced by its default,
+    with a remark that says so.
     """
     remarks: list[str] = []
 
@@ -175,7 +177,9 @@ def _zoom(text: str | None, now: float) -> tuple[int, int] | None:
 
 
 def _instant(name: str, text: str, now: float, *, up: bool = False) -> _Instant:
-    """One end of a range; ``up`` says that it is the later one: its day is reckoned to the end."""
+    """One end of a range. With ``up`` it is the later end, so a rounded unit such as ``/d`` counts
+    to its end.
+    """
     if (relative := _RELATIVE.fullmatch(text.replace(" ", "+"))) is not None:
         found = _relative(relative[1], relative[2], now, up=up)
     elif _EPOCH.fullmatch(text):

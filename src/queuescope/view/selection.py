@@ -1,4 +1,4 @@
-"""What a viewer looks at: a range, a step and a breakdown, clamped on the server."""
+"""A viewer's view: a range, a step and a breakdown, clamped on the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "24h": (24 * 3_600, 900),
     "7d": (7 * 86_400, 3_600),
 }
-"""Span and step in seconds of each range that the page offers."""
+"""Length and step in seconds of each range that the page offers."""
 
 RANGE_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 """Seconds of the units in which another range may be given: ``90m``, ``30d``."""
@@ -55,8 +55,8 @@ class View:
         return Grid(grid.start, last, step)
 
     def live_at(self, grid: Grid, now: float) -> float | None:
-        """Until when (source time) the step after ``grid`` is shown; None where the view ends with
-        the grid, or with steps that are over.
+        """The end (source time) of the open step after ``grid``; None if the view ends with the
+        grid, or in the past.
         """
         until = now if self.range is not None else min(float(self.end or 0), now)
         is_open = grid.end <= now < grid.end + grid.step_seconds
@@ -74,13 +74,13 @@ class View:
 
 
 def range_seconds(name: str) -> int:
-    """How long the range ``name`` is."""
+    """The length of the range ``name`` in seconds."""
     return RANGES[name][0] if name in RANGES else int(name[:-1]) * RANGE_UNITS[name[-1]]
 
 
 def range_name(seconds: int) -> str:
-    """The one name of a range: that which the page offers, else in the largest unit of which it is
-    a whole number.
+    """The canonical name of a range: that of the page's own range, or else a whole number of the
+    largest possible unit.
     """
     for name, (span, _) in RANGES.items():
         if span == seconds:

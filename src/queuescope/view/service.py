@@ -1,4 +1,4 @@
-"""What the page shows, made once for all who look at it: snapshots of views, and the overview."""
+"""What the page shows, made once for all viewers: snapshots of views, and the overview."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ _READ_AHEAD_RETRY_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The JSON of one view. ``taken_at`` is epoch seconds of our clock; ``complete`` is False
-    when something in it is stale or missing because the source did not answer.
+    """The JSON of one view. ``taken_at`` is in epoch seconds by our clock; ``complete`` is False if
+    something in it is stale or missing because the source did not answer.
 
-    ``as_of`` are the panels with the source's time of their newest answer; ``reachable`` says
+    ``as_of`` pairs each panel with the source's time of its newest answer; ``reachable`` says
     whether the source answered at all, ``thorough`` whether every panel was read.
     """
 
@@ -65,9 +65,9 @@ class Snapshot:
 
 
 class ViewService:
-    """Makes snapshots, one at a time for equal views, and keeps those that are watched fresh.
+    """Makes snapshots, one at a time for equal views, and keeps watched views fresh.
 
-    ``overview`` and ``flow_histories`` are made of the same readings.
+    ``overview`` and ``flow_histories`` use the same readings.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ViewService:
         live: LiveSources | None = None,
         alert_scope: AlertScope | None = None,
     ) -> None:
-        """``live`` are the sources besides Prometheus, where there are any."""
+        """``live`` are the sources besides Prometheus, if there are any."""
         self._clock = clock
         self._telemetry = telemetry or NoTelemetry()
         self._live = live or NoLiveSources()
@@ -121,7 +121,7 @@ class ViewService:
         self._refresher = Refresher(self._renew, clock)
         self._snapshots = FIFOCache[View, Snapshot](MAX_VIEWS)
         self._points = KeptPoints()
-        # A flight is known by whether all of it is read anew.
+        # Each flight carries whether everything is read again.
         self._flights = SingleFlight[View, bool, Snapshot]()
 
     @property
@@ -130,8 +130,8 @@ class ViewService:
         return self._refresher.watched
 
     def ages_seconds(self) -> Mapping[str, float]:
-        """By panel, how long ago the source last answered for it; the oldest of all views that
-        are watched. A panel without any answer is left out.
+        """By panel, how long ago the source last answered for it: the greatest age among watched
+        views. A panel without any answer is left out.
         """
         source_now = self.source.now - self.source.lateness.late.behind_seconds
         ages: dict[str, float] = {}
@@ -143,7 +143,7 @@ class ViewService:
         return ages
 
     def held(self, view: View, max_age_seconds: float) -> Snapshot | None:
-        """A snapshot from memory, if it is complete and young enough."""
+        """A snapshot from memory, if there is one that is complete and young enough."""
         snapshot = self._snapshots.get(view)
         if snapshot is None or not snapshot.complete:
             return None
@@ -152,8 +152,8 @@ class ViewService:
     async def get(self, view: View, *, max_age_seconds: float) -> Snapshot:
         """The snapshot of ``view``, not older than ``max_age_seconds``; never raises for a source.
 
-        However many want it at once, it is read once; one that is not complete is shared
-        for a moment. Who wants nothing older than ``SHARED_SECONDS`` has everything read anew.
+        Simultaneous requests share one reading; an incomplete snapshot is shared for a moment. If
+        ``max_age_seconds`` is at most ``SHARED_SECONDS``, everything is read again.
         """
         anew = max_age_seconds <= SHARED_SECONDS
         while True:
@@ -169,22 +169,22 @@ class ViewService:
                 return snapshot
 
     def points(self, view: View, taken_at: float) -> tuple[Points, ...] | None:
-        """What the snapshot of ``view`` that was taken at ``taken_at`` is drawn of, by panel; None
-        where that is no longer kept.
+        """The points of the snapshot of ``view`` that was taken at ``taken_at``, one for each
+        panel; None if they are no longer kept.
         """
         return self._points.of(view, taken_at)
 
     def watch(self, view: View, interval_seconds: float) -> None:
-        """Somebody looks at ``view``, of which there is a snapshot, every ``interval_seconds``:
-        from now on it is renewed in time for that, until nobody comes any more.
+        """Note a viewer of ``view``, of which there is a snapshot, with this interval: from now on
+        the snapshot is renewed in time, until there are no viewers.
         """
         snapshot = self._snapshots.get(view)
         if snapshot is not None:
             self._refresher.watch(view, interval_seconds, snapshot.taken_at)
 
     async def read_ahead(self, views: Iterable[View]) -> None:
-        """Read each view once, one after another, as soon as the source answers, so that what
-        does not change of them is held when somebody looks.
+        """Read each view once, one after another, as soon as the source answers, so that the
+        unchanging parts are cached before a viewer comes.
         """
         waiting = list(views)
         while waiting:
@@ -203,15 +203,19 @@ class ViewService:
         await self.source.aclose()
 
     def _age_seconds(self, snapshot: Snapshot) -> float:
-        """Negative after a clock was set back: a snapshot of the future is no young one."""
+        """Negative after the clock was set back: a snapshot from the future does not count as
+        young.
+        """
         return self._clock() - snapshot.taken_at
 
     def _just_failed(self, view: View, max_age_seconds: float) -> Snapshot | None:
-        """The newest incomplete one: a fault must not cost a query for each viewer."""
+        """The newest incomplete snapshot, if it is young enough to share: a fault must not cost a
+        query for each viewer.
+        """
         snapshot = self._snapshots.get(view)
         if snapshot is None or snapshot.complete:
             return None
-        # The probe makes an outage cheap to look at; a panel that fails is queried in full.
+        # During an outage only the probe is queried; a panel that fails is queried in full.
         shared = (
             min(max_age_seconds, _PANEL_FAILED_SECONDS)
             if snapshot.reachable
@@ -223,7 +227,7 @@ class ViewService:
         return self._flights.launch(view, anew, self._take(view, occasion, anew=anew))
 
     async def _renew(self, view: View) -> None:
-        """Its turn has come; what is being taken for a viewer serves as well."""
+        """Take a due view, unless it is already being taken for a viewer."""
         flight = self._flights.under_way(view)
         await (flight or self._launch(view, Occasion.SCHEDULE, anew=False)).result()
 
@@ -237,7 +241,7 @@ class ViewService:
         reachable = contact.error is None
 
         async def figure_of(panel: Panel) -> PresentFigure:
-            # The charts' own queries do not wait for the figures of now.
+            # The charts' own queries do not wait for the present values.
             await present
             return self._figures.of_panel(panel, source)
 
@@ -309,7 +313,7 @@ class ViewService:
         }
 
     def _unmeasured(self, charts: Sequence[Chart]) -> str:
-        """What the source lacks, where it has never had a metric of any chart; else empty."""
+        """What the source lacks if it has never had a metric of any chart; else empty."""
         unknown = [c.absence for c in charts if c.absence is not None and c.absence.is_unknown]
         if len(unknown) < len(charts):
             return ""

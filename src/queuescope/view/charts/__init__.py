@@ -1,1 +1,1 @@
-"""A chart's reading and figure, and what lies on it."""
+"""Charts: their readings, figures, live ends, and alerts."""

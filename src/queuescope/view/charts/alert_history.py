@@ -1,7 +1,7 @@
-"""Alerts that were active in a range, from begin to end, as Prometheus recorded them itself.
+"""Alerts that were active in a range, with start and end, as Prometheus recorded them.
 
 Each evaluation of a rule writes ``ALERTS`` and ``ALERTS_FOR_STATE`` (whose value is when the alert
-began), and both end with the alert. Sources that write neither know no alert that is over.
+began), and both end with the alert. A source that writes neither has no alert history.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _HIDDEN_LABELS = {"alertname", "severity", "alertstate", "__name__", _LABEL}
 
 @dataclass(frozen=True, slots=True)
 class PastAlert:
-    """``began`` and ``until`` are source times; ``until`` None: it is active still. ``fired`` says
-    whether it was ever more than pending.
+    """``began`` and ``until`` are source times; ``until`` is None while the alert is active.
+    ``fired`` says whether it ever fired, or was only pending.
     """
 
     name: str
@@ -69,7 +69,7 @@ class PastAlerts:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What was read ``at`` (our clock), as of ``source_now``."""
+    """A frame that was read at ``at`` (our clock), as of ``source_now``."""
 
     frame: Frame
     at: float
@@ -77,7 +77,7 @@ class _Kept:
 
 
 class AlertHistories:
-    """Reads the alerts of a range that are about one of the panels."""
+    """Reads the alerts of a range that concern one of the panels."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class AlertHistories:
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
-        """What differs in ``replica_labels`` alone is one alert, listed by several servers."""
+        """Alerts that differ only in ``replica_labels`` count as one: several servers list it."""
         self._reader = reader
         self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
         self._scope = scope
@@ -98,7 +98,7 @@ class AlertHistories:
         self._kept = FIFOCache[tuple[str, Grid, str | None], _Kept](MAX_CHARTS)
 
     async def selector(self, *, may_ask: bool) -> str:
-        """The matcher of the alerts that are about a panel, as PromQL; empty: none is known."""
+        """The matcher of the alerts that concern a panel, as PromQL; empty if none is known."""
         if may_ask:
             await self._rules.renew()
         names = [name for name, panel in self._rules.panel_of.items() if panel is not None]
@@ -108,8 +108,8 @@ class AlertHistories:
         return self._scope.narrowed(str(chosen))
 
     async def read(self, selector: str, drawing: Drawing, resolution: Resolution) -> Frame:
-        """What is recorded at the closed steps, kept as the charts are; empty where the source is
-        away.
+        """The alerts recorded at the closed steps, kept as long as a chart is; empty while the
+        source is away.
         """
         grid, source = drawing.grid, drawing.source
         if not selector:
@@ -130,7 +130,7 @@ class AlertHistories:
     def open_texts(
         self, selector: str, resolution: Resolution, open_seconds: float
     ) -> Mapping[str, str]:
-        """What to fetch of the step that is still open: PromQL by name."""
+        """The queries for the open step: PromQL by name."""
         texts = {
             f"{_OPEN}{name}": text
             for name, text in _texts(selector, resolution, open_seconds).items()
@@ -169,7 +169,7 @@ class AlertHistories:
     def _activations(
         self, labels: Labels, row: Mapping[str, Sequence[float]], times: Sequence[float]
     ) -> list[PastAlert]:
-        """Each time that one alert was active: what began at the same moment is one."""
+        """Each time that one alert was active. Samples with the same start belong to one time."""
         nothing = [math.nan] * len(times)
         panel = self._rules.panel_of.get(dict(labels).get("alertname", ""))
         if panel is None:
@@ -203,8 +203,8 @@ class AlertHistories:
 
 
 def _texts(selector: str, resolution: Resolution, seconds: float) -> Mapping[str, str]:
-    """PromQL by name, over windows of ``seconds``: when the alert began, until when it was seen to
-    be active, and until when to fire.
+    """PromQL by name, over windows of ``seconds``: when the alert began, when it was last active,
+    and when it last fired.
     """
     window = resolution.window(seconds)
     finest = min(max(seconds / 60, _FINEST_SECONDS), _COARSEST_SECONDS)

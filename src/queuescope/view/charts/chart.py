@@ -1,4 +1,4 @@
-"""One chart: what is fetched, what may be believed of the answer, and what the page shows."""
+"""One chart: its curves and state, judged from what was read, and its content for the page."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from queuescope.view.source.scrapes import Scrape, late_words
 
 @dataclass(frozen=True, slots=True)
 class JudgedChart:
-    """The curves of one panel, and what is said of them.
+    """The curves of one panel with their state and its cause.
 
-    ``frame`` holds the closed steps and the open one, ``series`` counts those of the closed ones.
-    ``data_start`` is when the samples begin, where that is within the range.
+    ``frame`` holds the closed steps and the open one; ``series`` is the number of series in the
+    closed steps. ``data_start`` is when the samples begin, if that is within the range.
     """
 
     request: PanelRequest
@@ -45,15 +45,15 @@ class JudgedChart:
 
     @property
     def is_unexplained(self) -> bool:
-        """Whether it is still to be found out why it is empty."""
+        """Whether the chart is empty and the reason is not known yet."""
         return self.state is State.EMPTY and not self.cause
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What the page shows of a panel. ``as_of`` is when the source last answered for it (source
-    time); ``checked_at`` when anything newer was last looked for; ``absence`` why
-    there are no series, where that is so.
+    """What the page shows of a panel. ``as_of`` is when the source last answered for it and
+    ``checked_at`` when newer data was last requested (source times); ``absence`` says why there are
+    no series, if there are none.
     """
 
     content: dict[str, Any]
@@ -73,15 +73,15 @@ def judge_chart(
     *,
     breakdown_limit: int,
 ) -> JudgedChart:
-    """The curves of ``read``, with the open step of ``live`` and the ``figure`` of now at their
-    end, and their state.
+    """The curves of ``read``, ending with the open step of ``live`` and the present ``figure``, and
+    their state.
     """
     panel, by, reading, grid = request.panel, request.by, read.reading, drawing.grid
     frame = closed = Frame.empty(grid) if reading.frame is None else reading.frame
     state, cause = reading.state, reading.cause
     late = request.resolution.late_seconds
     if late:
-        # Of what has come only in part nothing is drawn, nor of the open step.
+        # Steps whose samples have not all arrived are not drawn, and neither is the open step.
         frame = closed = closed.until(drawing.source.now - late)
         if state is State.FRESH and not closed.series:
             state, cause = State.EMPTY, _late_words(late)
@@ -102,18 +102,18 @@ def judge_chart(
             so_far=() if live is None else live.so_far.get(panel.id, ()),
         )
     except ConfigurationError as exc:
-        # A panel that cannot be drawn says so; the others stand.
+        # A panel that cannot be drawn says so; the others are drawn.
         frame = closed = Frame.empty(grid)
         curves = curves_of(panel, frame, by, breakdown_limit)
         return JudgedChart(request, read, frame, 0, curves, State.UNAVAILABLE, str(exc))
     is_now = by is None and drawing.live_at == drawing.source.now
-    # What another source knows now is nothing that Prometheus is still behind.
+    # The present figure of another source is drawn only if Prometheus is not behind.
     if has_open_step and is_now and figure.shown.late_seconds == drawing.source.behind_seconds:
         curves = with_ends(curves, live_ends(panel, figure))
     if state in (State.FRESH, State.IDLE):
         state, cause = _state_of(panel, by, frame, curves)
     elif state is State.EMPTY and reading.state is State.EMPTY:
-        # Why is still to be found out.
+        # The reason is looked up later.
         cause = ""
     return JudgedChart(request, read, frame, len(closed.series), curves, state, cause)
 
@@ -121,7 +121,7 @@ def judge_chart(
 def draw_chart(
     judged: JudgedChart, drawing: Drawing, slots: Mapping[str, int] | None, now: PresentFigure
 ) -> Chart:
-    """The chart; ``slots`` are the colours of the values of a breakdown."""
+    """The chart. ``slots`` are the colour numbers of a breakdown's values."""
     request, reading, curves = judged.request, judged.read.reading, judged.curves
     panel, by = request.panel, request.by
     figure = panel_figure(
@@ -169,32 +169,32 @@ def draw_chart(
 
 
 def _state_of(panel: Panel, by: str | None, frame: Frame, curves: Curves) -> tuple[State, str]:
-    """The state of what was answered whole, and its cause."""
+    """The state of a complete answer, and its cause."""
     if curves.has_numbers:
         return State.FRESH, ""
     if by is not None and bool(frame.series) and not curves.curves:
         return State.EMPTY, f"No series here has the label {by}. Break down by another."
     if panel.kind is Kind.COUNT:
-        # A number that was measured is one, were it 0.
-        return State.EMPTY, "Its samples in this range are NaN or infinite."
+        # A measured 0 is data, too.
+        return State.EMPTY, "All samples in this range are NaN or infinite."
     return State.IDLE, "No job finished in this range, so there is nothing to measure."
 
 
 def _late_words(seconds: float) -> str:
-    return f"Its samples arrive {late_words(seconds)} late: none of this range are there."
+    return f"Samples arrive {late_words(seconds)} late: there are none in this range yet."
 
 
 def _notes(judged: JudgedChart, drawing: Drawing) -> list[str]:
-    """What stands beside the chart's title, in a few words each."""
+    """Notes beside the chart's title, a few words each."""
     request, by = judged.request, judged.request.by
-    notes = [] if request.worst is None else ["ranked by their present values"]
+    notes = [] if request.worst is None else ["ranked by present values"]
     if drawing.view.by is not None and by is None:
         notes.append(f"not reported by {drawing.view.by}")
     elif by is not None:
         notes += _unlabelled_words(request.panel, by, judged.curves)
     if request.resolution.late_seconds:
         late = request.resolution.late_seconds + drawing.source.behind_seconds
-        notes.append(f"its samples arrive {late_words(late)} late")
+        notes.append(f"samples arrive {late_words(late)} late")
     scrape = _scrape(request.resolution)
     return [*notes, f"scraped {scrape.words}"] if scrape.is_mixed else notes
 
@@ -205,8 +205,8 @@ def _scrape(resolution: Resolution) -> Scrape:
 
 
 def _unlabelled_words(panel: Panel, by: str, curves: Curves) -> list[str]:
-    """What is not drawn because it has no label ``by``. A rate without it is silent: it is mostly
-    that of all jobs together, which the panel falls back on.
+    """Which series are not drawn because they lack the label ``by``. Success rates get no note:
+    such a series is usually that of all jobs together, which the panel falls back on.
     """
     if not curves.curves or curves.unlabelled is None or panel.kind is Kind.PERCENT:
         return []

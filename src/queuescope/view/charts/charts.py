@@ -29,7 +29,7 @@ _CONCURRENT_QUERIES = 6
 
 
 class Charts:
-    """Makes the charts of all views, and keeps those that cannot have changed."""
+    """Makes the charts of all views, and reuses readings that cannot have changed."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Charts:
     async def draw(
         self, drawing: Drawing, present: Callable[[Panel], Awaitable[PresentFigure]]
     ) -> tuple[tuple[Chart, ...], PastAlerts]:
-        """The charts of all panels, and the alerts about them. A chart that reaches now ends with
-        its figure of now, which ``present`` gives.
+        """The charts of all panels, and the alerts that concern them. A chart that reaches the
+        present ends with its present figure, which ``present`` returns.
 
-        Closed steps are not fetched anew while no new point can have come; the open step is,
-        each time.
+        Closed steps are fetched again only when a new point may have arrived; the open step is
+        fetched each time.
         """
         requests = await asyncio.gather(*(self._request(panel, drawing) for panel in self._panels))
         selector = await self._alerts.selector(may_ask=drawing.source.error is None)
@@ -113,13 +113,13 @@ class Charts:
                     is_away=drawing.source.error is not None,
                 )
         except SourceError:
-            # The reading itself says what is wrong with the source.
+            # The reading says what is wrong with the source.
             return None
 
     async def _live_ends(
         self, requests: Sequence[PanelRequest], drawing: Drawing, selector: str
     ) -> LiveEnds | None:
-        """The open steps; None where the view does not reach them, or the source is away."""
+        """The open steps; None if the view does not include them, or the source is away."""
         grid, live_at = drawing.grid, drawing.live_at
         if live_at is None or drawing.source.error is not None:
             return None

@@ -1,7 +1,7 @@
-"""How arrival went against completion over a range: the strip on the depth chart.
+"""Arrivals against completions over a range: the strip on the queue depth chart.
 
-It is fetched beside the charts, once for all viewers of a view, and again when the view has a
-new step. Where the samples of a step come late, they are seen within ``RECHECK_SECONDS``.
+It is fetched apart from the charts, once for all viewers of a view, and again when the view has a
+new step. Samples that arrive late are picked up within ``RECHECK_SECONDS``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from queuescope.view.source.state import SourceState
 RECHECK_SECONDS = 300.0
 
 _SETTLING_SECONDS = 5.0
-# Old enough that the query for the charts serves here as well.
+# Old enough to share the state that was read for the charts.
 _STATE_SECONDS = 60.0
 _MAX_KEPT = 64
 _MINUTE = 60
@@ -47,8 +47,9 @@ LETTERS = {
     DrainState.PAUSED: "p",
     DrainState.UNKNOWN: "-",
 }
-"""How the states of a whole range are sent, a letter for each timestamp; what operators wanted
-then is not known to Prometheus."""
+"""The letter that stands for each state: a range is sent as one letter for each timestamp. There is
+none for *paused*, since Prometheus does not know what operators had paused.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ class _Kept:
 
 
 class FlowHistories:
-    """Makes the history of a view on request; equal views at once share one reading."""
+    """Makes the history of a view on request; simultaneous requests for equal views share one
+    reading.
+    """
 
     def __init__(self, present: PresentValues, reader: CachedReader) -> None:
         source = present.source
@@ -73,7 +76,7 @@ class FlowHistories:
         self._flights = SingleFlight[View, None, bytes]()
 
     async def get(self, view: View) -> bytes:
-        """The JSON for ``view``, whose breakdown does not matter; never raises for a source."""
+        """The JSON for ``view``, whose breakdown is ignored; never raises for a source."""
         whole = View(view.range, view.start, view.end, view.step_seconds)
         flight = self._flights.under_way(whole)
         if flight is None:
@@ -95,7 +98,7 @@ class FlowHistories:
         step = grid.step_seconds
         window_steps = -(-flow.window_seconds // step)
         both = source.resolution(step, flow.waiting, flow.completed)
-        # A depth that is scraped rarely stands still in between.
+        # A depth that is scraped rarely does not move between two scrapes.
         movement_steps = -(-max(MOVEMENT_SECONDS, 2 * both.scrape_interval_seconds) // step)
         window_steps = max(window_steps, movement_steps)
         wide = Grid(grid.start - window_steps * step, grid.end, step)
@@ -167,5 +170,5 @@ def _packed(found: DrainHistory) -> dict[str, Any]:
 
 
 def _only(series: Sequence[tuple[Labels, Floats]]) -> Floats | None:
-    """The values of the one series; None where there is none, or several."""
+    """The values of the only series; None if there is none, or more than one."""
     return series[0][1] if len(series) == 1 else None

@@ -1,4 +1,4 @@
-"""Breakdowns by a label with very many values: only the worst of them are fetched."""
+"""Breakdowns by a label with very many values: only the worst values are fetched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from queuescope.prometheus.promql import Matcher, selector
 from queuescope.timeseries import Grid, Labels
 
 HIGH_CARDINALITY = 500
-"""Up to so many values all are fetched and ranked by their worst point of the range."""
+"""Up to this many values, all are fetched and ranked by their worst point in the range."""
 
 _INSTANTS = 6
 _COUNTED_KEPT_SECONDS = 600.0
@@ -30,14 +30,16 @@ _TOO_MUCH = (SourceErrorKind.TIMEOUT, SourceErrorKind.EXECUTION, SourceErrorKind
 
 @dataclass(frozen=True, slots=True)
 class WorstValues:
-    """``worst`` are the values to fetch, of ``total`` that were seen in the range."""
+    """``worst`` are the label values to fetch, out of ``total`` in the range."""
 
     by: str
     worst: tuple[str, ...]
     total: int
 
     def matchers(self, others: str) -> str:
-        """``others`` (rendered PromQL), and one that leaves only the worst."""
+        """``others`` (rendered PromQL) with one more matcher, which selects only the
+        worst values.
+        """
         pattern = "|".join(map(re.escape, self.worst))
         mine = str(Matcher(self.by, "=~", pattern))
         return f"{others},{mine}" if others else mine
@@ -64,8 +66,8 @@ class _Ranking:
 
 
 class HighCardinality:
-    """Finds out whether a breakdown has very many values, and the worst of them. Remembers both for
-    a while.
+    """Finds out whether a breakdown has very many values, and which are worst. Both are kept for a
+    while.
     """
 
     def __init__(
@@ -95,8 +97,8 @@ class HighCardinality:
         *,
         is_away: bool = False,
     ) -> WorstValues | None:
-        """The worst values of ``panel`` by label ``by`` on ``grid``; None where there are so few
-        that all are fetched.
+        """The worst values of ``panel`` by label ``by`` on ``grid``; None if there are so few that
+        all are fetched.
 
         They are ranked at ``_INSTANTS`` instants of the range, each by the query for the present
         value, and the ranking is kept for a while; if the source cannot answer that in time, only
@@ -107,7 +109,7 @@ class HighCardinality:
         key = (panel.id, by, len(grid), grid.step_seconds, live_at is not None)
         ranking = self._ranked.get(key, _Ranking())
         is_young = 0 <= ranking.kept_until - self._clock() <= _RANKED_KEPT_SECONDS
-        # Only a range that follows the present is the same one a moment later.
+        # Only a range that follows the present is still the same a moment later.
         moved = grid.end - ranking.end
         is_same = moved == 0 or (live_at is not None and 0 < moved <= 2 * _step_of(grid))
         if not (is_young and is_same):
@@ -119,7 +121,7 @@ class HighCardinality:
             except SourceError:
                 if key not in self._ranked:
                     raise
-                # In an outage the last ones are those of whom data are held.
+                # In an outage data is held for the last ranking.
                 return self._worst_values(by, ranking)
             kept_until = self._clock() + _RANKED_KEPT_SECONDS
             ranking = _Ranking(kept_until, grid.end, count, by_instants, ranking.added)
@@ -131,16 +133,16 @@ class HighCardinality:
 
     def _worst_values(self, by: str, ranking: _Ranking) -> WorstValues:
         worst = tuple(sorted({*ranking.by_instants, *ranking.added}))
-        # Where none has a number just then, some at least are read, which shows their state.
+        # If no value has a number just then, some are read anyway, to show their state.
         return WorstValues(by, worst or ranking.count.some, ranking.count.total)
 
     def _add_worse(
         self, ranking: _Ranking, now: Mapping[str, float], at: float, since: float
     ) -> None:
-        """Take those in who are worse ``now``, ``at`` source time, than the worst of the range,
-        which begins at ``since``; they stay as long as it holds that moment.
+        """Add the values that are worse ``now``, ``at`` source time, than the worst of the range,
+        which begins at ``since``. They stay as long as the range includes that instant.
 
-        Nobody else is taken in: each other name has all of the range read anew.
+        No others are added: each new name makes the whole range be read again.
         """
         added = {name: one for name, one in ranking.added.items() if one[0] >= since}
         known = dict(ranking.by_instants)
@@ -155,7 +157,7 @@ class HighCardinality:
         ranking.added = {name: added[name] for name in kept}
 
     async def _count(self, panel: Panel, by: str, grid: Grid) -> _Count:
-        # As long as it is counted in, a range that follows the present is one and the same.
+        # Rounded outward, so that a range that follows the present keeps its key for a while.
         coarse = Grid.covering(grid.start, grid.end, int(_COUNTED_KEPT_SECONDS))
         key = (panel.id, by, coarse)
         kept_until, count = self._counted.get(key, (float("-inf"), None))
@@ -168,14 +170,14 @@ class HighCardinality:
         return count
 
     def _worst_of(self, panel: Panel, by: str, resolution: Resolution) -> str:
-        """The query of the worst, with their values."""
+        """The query for the worst label values with their numbers."""
         recent = replace(resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
         value = render(panel.now, recent, self._matchers, by)
         if panel.quantiles:
             buckets = render(classic_part(panel.now), recent, self._matchers, by)
             value = f"histogram_quantile({RANKED_QUANTILE}, {buckets}){value[len(buckets) :]}"
         pick = "bottomk" if panel.kind is Kind.PERCENT else "topk"
-        # What has no number (NaN) is not the worst.
+        # NaN is never the worst.
         return f"{pick}({self._limit}, ({value}) >= 0)"
 
     async def _worst_at_instants(
@@ -199,7 +201,7 @@ class HighCardinality:
     async def _bad_now(
         self, panel: Panel, by: str, resolution: Resolution, at: float
     ) -> Mapping[str, float]:
-        """Who is worst at this moment; none, where the source does not answer in time."""
+        """The worst values at this instant; empty if the source does not answer in time."""
         key = (panel.id, by)
         held_at, held = self._now.get(key, (float("-inf"), {}))
         if 0 <= at - held_at < _SHARED_SECONDS:
@@ -229,7 +231,7 @@ def _step_of(grid: Grid) -> int:
 
 
 def _badness(panel: Panel) -> float:
-    """What makes of a value how bad it is, which is more the worse it is."""
+    """The factor that turns a value into its badness: higher is worse."""
     return -1.0 if panel.kind is Kind.PERCENT else 1.0
 
 

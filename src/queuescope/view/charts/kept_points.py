@@ -1,4 +1,4 @@
-"""The points of the newest snapshots, for whoever saves what they have before them."""
+"""The points of the newest snapshots, so that a reader can save what is on screen."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from queuescope.panels import Panel
 from queuescope.view.selection import View
 
 MOST_VALUES = 4 * 1024 * 1024
-"""Of 8 bytes each: 32 MiB."""
+"""Each takes 8 bytes, so 32 MiB in all."""
 
 _CURVE_VALUES = 128
-"""What a curve takes besides its values, as so many of them."""
+"""The overhead of a curve, counted in values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """All points of a chart, before any are left out for drawing; ``by`` is the label by which it
-    is broken down, and ``live_at`` when its open step was read (source time).
+    """All points of a chart, before any are left out for drawing. ``by`` is the label of its
+    breakdown; ``live_at`` is when its open step was read (source time).
     """
 
     panel: Panel
@@ -32,14 +32,14 @@ class Points:
 
 
 class KeptPoints:
-    """What each snapshot was drawn of, the oldest forgotten first, within ``most`` values."""
+    """The points of each snapshot, at most ``most`` values; the oldest are dropped first."""
 
     def __init__(self, most: int = MOST_VALUES) -> None:
         self._held = FIFOCache[tuple[View, float], tuple[Points, ...]](most, getsizeof=_size)
 
     @property
     def values(self) -> int:
-        """How many are kept."""
+        """The number of values that are kept."""
         return int(self._held.currsize)
 
     def keep(self, view: View, taken_at: float, points: Iterable[Points]) -> None:
@@ -49,7 +49,7 @@ class KeptPoints:
             self._held[view, taken_at] = kept
 
     def of(self, view: View, taken_at: float) -> tuple[Points, ...] | None:
-        """Those of that snapshot, by panel; None where they are no longer kept."""
+        """The points of that snapshot, one for each panel; None if they are no longer kept."""
         return self._held.get((view, taken_at))
 
 
@@ -62,5 +62,5 @@ def _values_alone(curves: Curves) -> Curves:
 
 
 def _value_alone(curve: Curve) -> Curve:
-    # A copy: these may be a row of something larger, all of which would be kept.
+    # A copy: the values may be a row of a larger array, which would be kept whole.
     return replace(curve, values=np.array(curve.values), low=None, high=None)

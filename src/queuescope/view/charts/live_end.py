@@ -1,4 +1,4 @@
-"""The step that is still open, of all charts of a view, fetched in one query."""
+"""The open step of all charts of a view, fetched in one query."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Series = Sequence[tuple[Labels, float]]
 
 @dataclass(frozen=True, slots=True)
 class OpenPanel:
-    """A chart whose open step is fetched: ``matchers`` is rendered PromQL, ``resolution`` that of
-    its closed steps.
+    """A chart whose open step is fetched. ``matchers`` is rendered PromQL; ``resolution`` is that
+    of the closed steps.
     """
 
     panel: Panel
@@ -36,8 +36,8 @@ class OpenPanel:
     resolution: Resolution
 
     def texts(self, open_seconds: float) -> Mapping[str, str]:
-        """PromQL by name: the value now, as the card's, and the panel's own query over the open
-        part of the step, unless the value now covers all of it.
+        """PromQL by name: the present value, as on the card, and the panel's query over the open
+        step so far, unless the present value already covers all of it.
         """
         panel = self.panel
         now = replace(self.resolution, step_seconds=RECENT_SECONDS, phase_seconds=None)
@@ -50,11 +50,11 @@ class OpenPanel:
 
 @dataclass(frozen=True, slots=True)
 class LiveEnds:
-    """What is known at ``at`` (source time), by panel: the series of its value now, and those of
-    its query over the open step ``so_far``.
+    """What is known at ``at`` (source time), by panel: the series of the present value, and those
+    of the panel's query over the open step ``so_far``.
 
-    ``error`` says why the source did not answer; ``warnings`` are its words for an answer that may
-    be incomplete, of which nothing is drawn.
+    ``error`` says why the source did not answer. With ``warnings`` the source said that its answer
+    may be incomplete; such an answer is not drawn.
     """
 
     at: float
@@ -71,18 +71,18 @@ async def fetch_live_ends(
     at: float,
     beside: Mapping[str, str] | None = None,
 ) -> LiveEnds:
-    """The open steps of ``panels``, from ``begun`` until ``at`` (source time), and what else is
-    fetched ``beside`` them, PromQL by name; never raises for a source.
+    """The open steps of ``panels``, from ``begun`` to ``at`` (source time), and the further queries
+    ``beside`` (PromQL by name), in one request; never raises for a source.
 
-    Should the source refuse the one query, each chart has its own, and those that are refused
-    again have no open step.
+    If the source rejects that query, each chart is queried alone; a chart that is rejected again
+    has no open step.
     """
     try:
         return await _together(client, panels, begun, at, beside or {})
     except SourceError as exc:
         if exc.kind not in ABOUT_THE_QUERY:
             return LiveEnds(at, error=exc)
-    # What stands beside them is left out until the next time.
+    # The further queries are left out until the next time.
     alone = await asyncio.gather(*(_alone(client, panel, begun, at) for panel in panels))
     return LiveEnds(
         at,
@@ -118,7 +118,7 @@ async def _together(
     given = parts_of(_LABEL, ((one.labels, one.value) for one in answer.samples))
     found = {name: tuple(given.get(name, ())) for name in (*names, *beside)}
     so_far = {name: tuple(given.get(name + _SO_FAR, ())) for name in names}
-    # A sample that is no number is one nevertheless.
+    # NaN is a sample, too.
     for name in names:
         found[name] = tuple(
             (labels, value if math.isfinite(value) else UNDEFINED) for labels, value in found[name]

@@ -1,4 +1,4 @@
-"""The closed steps of charts, read through the cache only when a new point can have come."""
+"""The closed steps of charts, read through the cache only when a new point may have arrived."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from queuescope.view.selection import View
 from queuescope.view.source.state import SourceState
 
 ANSWERED = (State.FRESH, State.PARTIAL, State.IDLE, State.EMPTY)
-"""The states of a reading that the source answered for."""
+"""The states of a reading for which the source answered."""
 
 MAX_CHARTS = 96
-"""So many charts are remembered at most."""
+"""The most charts that are remembered."""
 
 _RECHECK_SECONDS = (30.0, 120.0)
 _SETTLING_SECONDS = 5.0
@@ -30,9 +30,8 @@ _SETTLING_SECONDS = 5.0
 class Drawing:
     """``view`` on ``grid``, drawn as of ``source``.
 
-    ``live_at`` is until when (source time) the step after the grid is open; None where the view
-    does not reach it. With ``may_keep`` closed steps are not fetched while none can
-    have changed.
+    ``live_at`` (source time) is the end of the open step after the grid; None if the view does not
+    include it. With ``may_keep``, closed steps are not fetched while none can have changed.
     """
 
     view: View
@@ -42,14 +41,16 @@ class Drawing:
     may_keep: bool
 
     def settles_at(self, resolution: Resolution) -> float:
-        """When (source time) the newest point stands, for all its samples have been scraped."""
+        """When (source time) the newest point is final, because all its samples have
+        been scraped.
+        """
         return self.grid.end + resolution.newest_after_seconds + _SETTLING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class PanelRequest:
-    """What is fetched for one panel: broken down by ``by``, of which only ``worst`` are shown where
-    there are very many. Its value now is measured over ``live_over_seconds``.
+    """What is fetched for one panel, broken down by ``by``; only the ``worst`` values if there are
+    very many. The present value is measured over ``live_over_seconds``.
     """
 
     panel: Panel
@@ -66,7 +67,7 @@ class PanelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChartReading:
-    """``checked_at`` is when (source time) anything newer was last looked for."""
+    """``checked_at`` is when (source time) newer data was last requested."""
 
     reading: Reading
     checked_at: float
@@ -74,7 +75,7 @@ class ChartReading:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What was read, of what, and when (our clock)."""
+    """A reading, what it is of, and when it was read (our clock)."""
 
     query: str
     grid: Grid
@@ -84,8 +85,8 @@ class _Kept:
 
 
 def recheck_seconds(step_seconds: int) -> float:
-    """How soon samples that came late are seen, where nothing else fetches the newest points: a
-    tenth of what a point stands for, within bounds.
+    """How soon late samples are picked up if nothing else fetches the newest points: a tenth of the
+    step, within bounds.
     """
     shortest, longest = _RECHECK_SECONDS
     return min(max(step_seconds / 10, shortest), longest)
@@ -104,9 +105,9 @@ class ChartReadings:
         self._answered = FIFOCache[tuple[str, View], float](MAX_CHARTS)
 
     def kept(self, request: PanelRequest, drawing: Drawing) -> ChartReading | None:
-        """The closed steps as they were read before, while no new point can have come: the grid is
-        the same, its newest point was read when all its samples had been scraped, and that is no
-        longer ago than ``recheck_seconds``.
+        """The closed steps as they were read before, if no new point can have arrived: the grid is
+        the same, its newest point was read after all its samples had been scraped, and that was
+        less than ``recheck_seconds`` ago.
         """
         kept = self._kept.get((request.panel.id, drawing.view))
         if kept is None or not drawing.may_keep or request.resolution.unsettled_seconds:
@@ -132,7 +133,7 @@ class ChartReadings:
         self._telemetry.cache_read(reading.lookup)
         read = ChartReading(reading, source.now)
         self._kept.pop(key, None)
-        # What a source remarks is not repeated longer than it says so.
+        # A warning is not kept: it must not be shown longer than the source repeats it.
         if reading.state in (State.FRESH, State.IDLE) and not reading.warnings:
             self._kept[key] = _Kept(query, drawing.grid, source.epoch, read, self._clock())
         return read
@@ -140,8 +141,8 @@ class ChartReadings:
     def as_of_now(
         self, panel: str, reading: Reading, drawing: Drawing, live: LiveEnds | None
     ) -> Reading:
-        """``reading`` with the state that the source is in now: what is held of closed steps needs
-        no answer, but a chart that reaches the present does.
+        """``reading`` with the present state of the source: closed steps that are held need no
+        answer, but a chart that reaches the present does.
         """
         source, key = drawing.source, (panel, drawing.view)
         if drawing.live_at is None:
@@ -149,7 +150,8 @@ class ChartReadings:
         error = source.error if live is None else live.error
         answered_now = source.error is None and reading.as_of == source.now
         if reading.state is State.STALE and reading.frame is not None:
-            # It was last answered whole with its live end, which may be after its closed steps.
+            # The last complete answer includes the live end, which may be newer than the closed
+            # steps.
             if reading.frame.grid != drawing.grid:
                 return reading
             return replace(reading, as_of=self._newest_answer(reading, key))
@@ -175,7 +177,9 @@ class ChartReadings:
         )
 
     def _note_answer(self, key: tuple[str, View], at: float) -> None:
-        """Closed steps and live end of this chart were both known ``at`` (source time)."""
+        """Note that closed steps and live end of this chart were both known ``at``
+        (source time).
+        """
         self._answered[key] = at
 
     def _newest_answer(self, reading: Reading, key: tuple[str, View]) -> float | None:

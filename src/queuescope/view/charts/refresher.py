@@ -1,4 +1,4 @@
-"""Keeps the views that are looked at fresh, in one task for the whole process."""
+"""Keeps watched views fresh, in one task for the whole process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from queuescope.view.charts.schedule import Schedule
 from queuescope.view.selection import View
 
 _AT_ONCE = 2
-"""How many views are taken at a time, so that many of them do not come upon the source at once."""
+"""How many views are taken at once, so that many views do not query the source together."""
 
 
 class Refresher:
@@ -37,7 +37,9 @@ class Refresher:
         return self._schedule.watched(self._clock())
 
     def watch(self, view: View, interval_seconds: float, taken_at: float) -> None:
-        """Somebody looks at ``view`` every ``interval_seconds``, and saw it as of ``taken_at``."""
+        """Note that a viewer looks at ``view`` every ``interval_seconds``, and saw the snapshot of
+        ``taken_at``.
+        """
         self._schedule.seen(view, interval_seconds, taken_at, self._clock())
         if self._task is None:
             self._task = asyncio.create_task(self._run())

@@ -1,4 +1,4 @@
-"""When the views that are looked at are taken again; pure.
+"""When watched views are taken again; pure.
 
 All times are epoch seconds of one clock, which may be set back or forward.
 """
@@ -14,7 +14,7 @@ LONGEST_INTERVAL_SECONDS = 300
 """A viewer's interval is clamped to these."""
 
 MAX_WATCHED = 64
-"""More views than this are not kept fresh: their viewers wait for their own readings."""
+"""Views beyond this number are not kept fresh: their viewers wait for a reading."""
 
 _LEAD_RATIO = 0.05
 _LEAD_SECONDS = (0.5, 2.0)
@@ -26,7 +26,7 @@ V = TypeVar("V", bound=Hashable)
 
 @dataclass(slots=True)
 class _Watch:
-    """``seen`` is when a viewer of each interval last looked."""
+    """``seen`` is, by interval, when a viewer with that interval last looked."""
 
     due: float
     seen: dict[int, float] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class _Watch:
 
 
 class Schedule(Generic[V]):
-    """Views with the intervals at which they are looked at.
+    """Watched views with the intervals of their viewers.
 
-    A view is due once for all its viewers, at the smallest of their intervals, and slightly
-    ahead of it, so that they find it ready. Whoever has not looked for two of their own intervals
-    counts no more, and a view that nobody looks at is never due.
+    A view is due once for all its viewers, at the shortest of their intervals and slightly early,
+    so that it is ready when they ask. A viewer who has not looked for two of their own intervals no
+    longer counts, and a view without viewers is never due.
     """
 
     def __init__(self, max_watched: int = MAX_WATCHED) -> None:
@@ -52,12 +52,12 @@ class Schedule(Generic[V]):
         return len(self._watches)
 
     def watched(self, now: float) -> tuple[V, ...]:
-        """The views that somebody looks at."""
+        """The views that have a viewer."""
         self._drop_lapsed(now)
         return tuple(self._watches)
 
     def seen(self, view: V, interval_seconds: float, taken_at: float, now: float) -> None:
-        """A viewer who comes every ``interval_seconds`` looked at ``view``, as of ``taken_at``."""
+        """Note that a viewer with this interval looked at ``view`` as of ``taken_at``."""
         interval = int(
             min(max(interval_seconds, SHORTEST_INTERVAL_SECONDS), LONGEST_INTERVAL_SECONDS)
         )
@@ -71,15 +71,15 @@ class Schedule(Generic[V]):
         watch.due = min(watch.due, _due(taken_at, interval))
 
     def taken(self, view: V, at: float, *, complete: bool) -> None:
-        """``view`` was taken, for whomever. One that is not complete is tried again sooner."""
+        """Note that ``view`` was taken. An incomplete one is due again sooner."""
         watch = self._watches.get(view)
         if watch is not None:
             interval = float(watch.interval_seconds)
             watch.due = _due(at, interval if complete else min(interval, _RETRY_SECONDS))
 
     def take_due(self, now: float) -> tuple[V, ...]:
-        """What is to be taken now, the longest overdue first; each is due again an interval later
-        unless ``taken`` says when it was.
+        """The views to take now, the most overdue first. Each is due again an interval later,
+        unless ``taken`` reports it before.
         """
         self._drop_lapsed(now)
         due = sorted((w.due, n) for n, w in enumerate(self._watches.values()) if w.due <= now)
@@ -90,13 +90,13 @@ class Schedule(Generic[V]):
         return tuple(views[n] for _, n in due)
 
     def next_due(self) -> float | None:
-        """When something is due next; None while nobody looks."""
+        """When a view is due next; None without viewers."""
         return min((watch.due for watch in self._watches.values()), default=None)
 
     def _drop_lapsed(self, now: float) -> None:
         for view, watch in list(self._watches.items()):
             for interval, at in list(watch.seen.items()):
-                # Who looked in the future looked before the clock was set back.
+                # A time in the future is from before the clock was set back.
                 if not 0 <= now - at <= _LAPSES_AFTER * interval:
                     del watch.seen[interval]
             if not watch.seen:

@@ -1,4 +1,4 @@
-"""Which colour a value of a breakdown has: the same on all charts and in all ranges."""
+"""The colours of a breakdown's values: the same on all charts and in all ranges."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _MAX_KEPT = 10_000
 
 
 class ColourSlots:
-    """Gives the values of each label one of ``size`` colours, and remembers it.
+    """Gives each value of a label one of ``size`` colours, and remembers it.
 
-    Values that are shown together have different ones, as long as there are so many. A value
-    gives its colour up only to one that has had the same for longer.
+    Values that are shown together get different colours while there are enough. A value loses its
+    colour only to a value that has had the same one for longer.
     """
 
     def __init__(self, size: int) -> None:
@@ -21,7 +21,7 @@ class ColourSlots:
         self._known: dict[str, FIFOCache[str, int]] = {}
 
     def of(self, label: str, shown: Iterable[str]) -> Mapping[str, int]:
-        """By value, for all that are ``shown`` together, the number of its colour."""
+        """The number of the colour of each value, for those that are ``shown`` together."""
         known = self._known.setdefault(label, FIFOCache(_MAX_KEPT))
         values = sorted(set(shown))
         found: dict[str, int] = {}
@@ -30,7 +30,7 @@ class ColourSlots:
             if known[value] not in taken:
                 found[value] = known[value]
                 taken.add(known[value])
-        # Colours that no other value has are given before those of values that are out of sight.
+        # Unused colours are given before those of values that are not shown.
         used = set(known.values())
         for number, value in enumerate(value for value in values if value not in found):
             free = [slot for slot in range(self._size) if slot not in taken]

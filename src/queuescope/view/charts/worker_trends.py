@@ -1,10 +1,10 @@
-"""The throughput of each worker over seven days, read ahead for the page that shows them.
+"""The throughput of each worker over seven days, read in advance for the page of workers.
 
-A trend is a reading with one row: the attempts that a worker ended per minute, for each hour, NaN
-where nothing was measured; without a frame there is nothing to show.
+A trend is a reading with one row: the attempts per minute that a worker ended, for each hour, NaN
+where nothing was measured. Without a frame there is nothing to show.
 
-The page runs in threads of its own and may not wait: it says on the ``TrendBoard`` whose trends
-it shows and takes what is known. ``WorkerTrends`` reads what is wanted, on the server's loop.
+The page runs in threads of its own and must not wait: it requests trends on the ``TrendBoard`` and
+takes those that are known. ``WorkerTrends`` reads the requested ones, on the server's loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _YOUNG_SECONDS = 10.0
 
 
 class TrendBoard:
-    """Whose trends are shown, and those that are known. Any thread may use it; nothing waits."""
+    """The workers whose trends are shown, and the trends that are known. Thread-safe;
+    never blocks.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -46,8 +48,8 @@ class TrendBoard:
         self._trends: dict[str, Reading] = {}
 
     def look(self, workers: Sequence[str]) -> dict[str, Reading]:
-        """The trends of ``workers`` as far as they are known; they are kept up from now on, until
-        nobody has looked for a minute.
+        """The known trends of ``workers``. They are kept up to date until no one has asked for them
+        for a minute.
         """
         now = self._clock()
         with self._lock:
@@ -75,7 +77,9 @@ class TrendBoard:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """When a trend was read, by our clock, up to which hour, and whether it is worth keeping."""
+    """When a trend was read (our clock), up to which hour, and whether it may be kept
+    for the hour.
+    """
 
     at: float
     end: int
@@ -83,7 +87,7 @@ class _Read:
 
 
 class WorkerTrends:
-    """Reads the trends that are wanted, each once an hour. Belongs to one event loop."""
+    """Reads the requested trends, each once an hour. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -102,13 +106,13 @@ class WorkerTrends:
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
-        """Read for ever what is wanted."""
+        """Read requested trends, forever."""
         while True:
             await self.read_due()
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def read_due(self) -> None:
-        """Read what is wanted and not known as of this hour; never raises for a source."""
+        """Read the requested trends that are not known for this hour; never raises for a source."""
         wanted = self._board.wanted()
         self._reads = {worker: read for worker, read in self._reads.items() if worker in wanted}
         due = [worker for worker in wanted if self._is_due(worker)]
@@ -124,7 +128,7 @@ class WorkerTrends:
         age = self._clock() - read.at
         if age < 0 or (not read.is_good and age >= _RETRY_SECONDS):
             return True
-        # A little later than the hour, so that its last samples are there.
+        # Slightly after the hour, so that its last samples have arrived.
         return age >= _RETRY_SECONDS and (
             self._clock() - read.end >= TREND_STEP_SECONDS + _SETTLING_SECONDS
         )

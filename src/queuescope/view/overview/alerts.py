@@ -1,4 +1,4 @@
-"""The alerts that Prometheus has firing or pending, each with the chart that it is about.
+"""The alerts that are firing or pending in Prometheus, each with the chart that it concerns.
 
 Which alerts concern this page is decided once, by ``AlertScope``: for the list, for the marks on
 the charts, and for the verdict.
@@ -54,8 +54,8 @@ class ActiveAlert:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """Firing before pending, newest first. ``more`` counts those beyond the first fifty, and
-    ``firing`` are all that fire.
+    """Active alerts, firing before pending, newest first. ``more`` counts those beyond the first
+    fifty; ``firing`` holds all firing ones.
     """
 
     active: tuple[ActiveAlert, ...] = ()
@@ -64,17 +64,17 @@ class Alerts:
 
 
 def alert_findings(known: Known[Alerts], *, source_answers: bool) -> list[Finding]:
-    """What the alerts mean for the verdict: each that fires, once by name and severity.
+    """What the alerts mean for the verdict: one finding for each name and severity that fires.
 
-    Where alerts could be read before, or will be once the source recovers, and cannot now, it is
-    not known whether one fires; of a source that never listed any nothing is said.
+    If alerts cannot be read now, but could before or will be once the source recovers, it is
+    unknown whether any fires. For a source that has never listed alerts there is no finding.
     """
     if not source_answers:
-        # That the source is away is a finding of its own.
+        # An unreachable source is a finding of its own.
         return []
     if known.error is not None:
         is_lost = known.value is not None or known.kind in _PASSING
-        cause = f"whether alerts are firing is not known: {known.cause}"
+        cause = f"it is not known whether alerts are firing: {known.cause}"
         return [Finding(ALERT, Health.UNKNOWN, cause=cause)] if is_lost else []
     groups: dict[tuple[str, str], list[ActiveAlert]] = {}
     for alert in known.value.firing if known.value else ():
@@ -102,7 +102,7 @@ def _firing_words(name: str, severity: str, count: int) -> str:
 
 
 class AlertReader:
-    """Asks for the active alerts, and for the rules behind them only as often as these change."""
+    """Fetches the active alerts, and less often the rules behind them."""
 
     def __init__(
         self,
@@ -123,8 +123,8 @@ class AlertReader:
         self._asked_at = float("-inf")
 
     async def read(self, source: SourceState, *, anew: bool = False) -> Known[Alerts]:
-        """The alerts as of the last seconds, or with ``anew`` as of now; while the source is away
-        the last ones. Times are the source's.
+        """The alerts of the last seconds, or with ``anew`` those of now; while the source is away,
+        the last known ones. Times are the source's.
         """
         young = 0 <= self._clock() - self._asked_at < _KEPT_SECONDS
         if source.error is not None:
@@ -152,7 +152,8 @@ class AlertReader:
             _active(alert, panel_of.get(_name(alert)), self._replica_labels) for alert in alerts
         ]
         if self._replica_labels:
-            # Of one alert on several servers, the one that began first, and fires where one does.
+            # If several servers list one alert, keep the one that fires, then the one that began
+            # first.
             found.sort(key=lambda alert: (alert.state != "firing", alert.since or 0))
             once = {(one.name, one.severity, one.labels): one for one in reversed(found)}
             found = list(once.values())
@@ -175,7 +176,7 @@ def _active(alert: Alert, panel: str | None, replica_labels: Collection[str]) ->
         _name(alert),
         alert.state,
         alert.labels.get("severity", ""),
-        # Rules are written in lines, and shown in one.
+        # Summaries may have several lines, and are shown in one.
         " ".join(summary.split()),
         _instant(alert.active_at),
         panel,
@@ -195,7 +196,7 @@ def _instant(text: str | None) -> float | None:
 
 
 def alert_content(known: Known[Alerts]) -> dict[str, Any]:
-    """The alerts and how far they can be trusted."""
+    """The alerts with their state and as-of time."""
     alerts = known.value or Alerts()
     return {
         "alerts": [

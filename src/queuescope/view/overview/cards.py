@@ -21,10 +21,10 @@ from queuescope.view.present.live_sources import FigureOrigin
 from queuescope.view.present.present_value import PresentValue
 from queuescope.view.source.scrapes import ago_words, late_words
 
-_NOTHING = "Nothing happened to be measured."
-_NO_OLDER = "there are no older jobs in the last minutes"
-_SCRAPED_RARELY = "it is scraped so rarely that no shorter time holds enough samples"
-_BETWEEN = "The buckets of the histogram tell no more than between what it lies."
+_NOTHING = "Nothing happened that could be measured."
+_NO_OLDER = "there is no older data in the last minutes"
+_SCRAPED_RARELY = "it is scraped so rarely that a shorter window has too few samples"
+_BETWEEN = "The buckets of the histogram only show between which bounds it lies."
 _OPERATIONS = {"path": "operations", "title": "Operations"}
 _WORKERS = {"path": "workers", "title": "Workers"}
 _PAGES = {
@@ -34,7 +34,7 @@ _PAGES = {
     "throughput": [_WORKERS],
     "oldest_waiting": [_OPERATIONS],
 }
-"""Where to go on from a card."""
+"""The links of each card."""
 _BEYOND = {Worse.ABOVE: "too high", Worse.BELOW: "too low"}
 
 
@@ -50,9 +50,9 @@ def card_content(
     ends: Mapping[str, PresentValue] | None = None,
     says_why: bool = True,
 ) -> dict[str, Any]:
-    """One card with its ``changes``; ``drain`` is what it shows of how the queue moves
-    (``drain_content``), and ``ends`` what the curves of its chart come to now, by their names.
-    Unless it ``says_why``, a card that was never measured says so in its details only.
+    """One card with its ``changes``. ``drain`` is the forecast that it shows (see
+    ``drain_content``); ``ends`` are the present values of its chart's curves, by name. Without
+    ``says_why``, a card that was never measured says so only in its details.
     """
     kind, limits = measure.panel.kind, measure.limits
     worse = None if limits is None else limits.worse
@@ -118,7 +118,7 @@ def _words(kind: Kind, shown: PresentValue, out_of: int | None = None) -> str:
 
 
 def _beside(measure: Measure, figure: PresentFigure) -> str:
-    """What the card shows beside its figure; empty where that is not whole or not of now."""
+    """What the card shows beside its figure; empty if that is incomplete or old."""
     beside = figure.beside
     if beside is None or beside.value is None or math.isnan(beside.value):
         return ""
@@ -129,7 +129,7 @@ def _beside(measure: Measure, figure: PresentFigure) -> str:
 
 
 def _over_words(figure: PresentFigure) -> str:
-    """Over how long the figure was measured, where that is not the usual five minutes."""
+    """The window that the figure was measured over, unless it is the usual five minutes."""
     seconds = figure.shown.over_seconds
     if seconds is None or seconds == RECENT_SECONDS or figure.shown.value is None:
         return ""
@@ -137,7 +137,7 @@ def _over_words(figure: PresentFigure) -> str:
 
 
 def _note(measure: Measure, figure: PresentFigure) -> str:
-    """What stands beside the title: what is unusual of the figure, else what it always is."""
+    """The note beside the title: what is unusual about the figure, or else the card's own note."""
     unusual = _late_words(figure) or _over_words(figure)
     return unusual or ("" if measure.has_beside else measure.note)
 
@@ -149,7 +149,7 @@ def _late_words(figure: PresentFigure) -> str:
 def _details(
     measure: Measure, figure: PresentFigure, history: Reading, outlook: Drain | None
 ) -> list[Reason]:
-    """Where the figure is from and as of when, and what is to be known of it."""
+    """The source and time of the figure, and remarks about it."""
     said: list[Reason] = []
     shown = figure.shown
     if shown.value is not None and shown.as_of is not None:
@@ -162,7 +162,9 @@ def _details(
         said.append([f"Measured {over}: {_NO_OLDER if is_short else _SCRAPED_RARELY}."])
     if shown.late_seconds:
         late = late_words(shown.late_seconds)
-        said.append([f"Its samples arrive in Prometheus {late} late: none is younger."])
+        said.append(
+            [f"Samples arrive in Prometheus {late} late, so there are none that are newer."]
+        )
     if beside := _beside(measure, figure):
         said.append([f"{beside}."])
     if shown.bounds is not None:
@@ -172,7 +174,7 @@ def _details(
     if limits := _limit_words(measure):
         said.append([limits])
     if figure.origin is not FigureOrigin.PROMETHEUS:
-        curve: Reason = ["The curve and what it is compared with are from Prometheus"]
+        curve: Reason = ["The curve and the comparisons are from Prometheus"]
         if history.state is State.STALE and history.as_of is not None:
             curve += [", as of ", {"at": history.as_of}]
         said.append([*curve, "."])
@@ -208,7 +210,9 @@ def _cause(figure: PresentFigure, state: State) -> str:
 
 
 def _level(figure: PresentFigure, measure: Measure) -> str:
-    """``good``, ``warn`` or ``bad`` by the limits; ``none`` where nothing is judged or proven."""
+    """``good``, ``warn`` or ``bad`` by the limits; ``none`` without limits or if the figure proves
+    nothing.
+    """
     limits, value = measure.limits, figure.proven(measure)
     if limits is None or not limits.is_set or value is None or math.isnan(value):
         return "none"

@@ -1,4 +1,4 @@
-"""What the cards compare their figures with, the same time yesterday and last week, and how."""
+"""Compares the cards' figures with those of the same time yesterday and last week."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from queuescope.view.source.state import SourceState
 logger = logging.getLogger(__name__)
 
 COMPARED = {"yesterday": 86_400, "last week": 7 * 86_400}
-"""How many seconds ago that was."""
+"""How many seconds ago each was."""
 
-# What is past is fetched four times an hour; with all buckets once is enough.
+# Past figures are fetched four times an hour; all buckets are needed only once.
 _WHOLE_SECONDS = 3_600.0
 _SAME_RATIO = 0.005
 
@@ -40,7 +40,7 @@ class _Then:
 
 
 class Comparisons:
-    """Asks for the figures of then, once for each quarter of an hour: what is past stays so."""
+    """Fetches past figures, once for each quarter of an hour, since they do not change."""
 
     def __init__(
         self,
@@ -50,7 +50,8 @@ class Comparisons:
         matchers: str,
         clock: Callable[[], float],
     ) -> None:
-        # Each with its own: the buckets that were enough a quarter of an hour before are so again.
+        # One for each time, since the buckets that sufficed a quarter of an hour before do so
+        # again.
         self._fetchers = {
             name: PresentFetcher(
                 client, matchers=matchers, clock=clock, whole_seconds=_WHOLE_SECONDS
@@ -61,8 +62,8 @@ class Comparisons:
         self._then: dict[str, _Then] = {}
 
     def changes(self, measure: Measure, figure: PresentFigure) -> list[dict[str, str]]:
-        """The card's changes, in words. Part of a figure is compared with nothing: it differs by
-        what it lacks.
+        """The card's changes, in words. A partial figure is not compared: it would differ by what
+        it lacks.
         """
         if figure.shown.warnings:
             return []
@@ -70,8 +71,8 @@ class Comparisons:
         return changes_content(measure, figure.shown, between)
 
     def _between(self, name: str, measure: Measure, figure: PresentFigure) -> Bounds | None:
-        """Between what the change lies since the time that ``COMPARED`` calls ``name``; None: it is
-        not known.
+        """The bounds of the change since the time that ``COMPARED`` calls ``name``; None if it is
+        unknown.
         """
         held = self._then.get(name)
         then = (
@@ -83,13 +84,13 @@ class Comparisons:
         if was is None or now is None:
             return None
         least, most = now[0] - was[1], now[1] - was[0]
-        # What lies between bounds is above the lower one.
+        # A bounded value is above its lower bound.
         least = least if figure.shown.bounds is None else math.nextafter(least, math.inf)
         most = most if then.bounds is None else math.nextafter(most, -math.inf)
         return None if math.isnan(least) or math.isnan(most) else (least, most)
 
     async def renew(self, source: SourceState) -> None:
-        """Bring the figures up to the present quarter of an hour; never raises for a source."""
+        """Fetch the figures for this quarter of an hour; never raises for a source."""
         if source.error is None:
             await asyncio.gather(*(self._renew(name, source) for name in COMPARED))
 
@@ -108,7 +109,7 @@ class Comparisons:
             return
         for figure, error in answers.failed.items():
             logger.warning("cannot compare %s: %s (%s)", figure, error, error.detail)
-        # Half an answer is none.
+        # A partial answer is not used.
         found = {
             figure: present
             for figure, present in answers.found.items()
@@ -120,10 +121,10 @@ class Comparisons:
 def changes_content(
     measure: Measure, shown: PresentValue, changes: Mapping[str, Bounds | None]
 ) -> list[dict[str, str]]:
-    """By what each is compared with, between what the change lies, in words; None: it is not known.
+    """Each change in words, from its bounds, by what it is compared with; None if it is unknown.
 
-    Better or worse only by all that is compared with, and by two moments at least: one of them
-    alone may itself have been unusual, such as a burst of yesterday.
+    A change counts as better or worse only if at least two comparisons agree: one alone may have
+    been unusual itself, such as a burst yesterday.
     """
     worse = None if measure.limits is None else measure.limits.worse
     found = [
@@ -139,7 +140,7 @@ def changes_content(
 def _change(
     kind: Kind, worse: Worse | None, between: Bounds | None, present: PresentValue
 ) -> dict[str, str]:
-    """``between`` what the change lies; both are one where it is known exactly."""
+    """``between`` are the bounds of the change, which are equal if it is known exactly."""
     if between is None or present.value is None:
         return {"words": "no data", "direction": "none", "tone": "neutral"}
     shown, (change, most) = present.value, between
@@ -171,5 +172,5 @@ def _change(
 
 
 def _is_small(kind: Kind, change: float) -> bool:
-    """Whether it would be written as 0."""
+    """Whether it would be displayed as 0."""
     return abs(change) < {Kind.PERCENT: 0.05, Kind.COUNT: 0.05, Kind.LATENCY: 0.5}[kind]

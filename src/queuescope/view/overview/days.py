@@ -1,7 +1,7 @@
-"""Whole days behind the cards: how each figure got there, and the share of what went well.
+"""The last day behind the cards: the history of each figure, and the share of successful jobs.
 
-They are read in steps of a quarter of an hour, of which all but the newest are held already, and
-seldomer than the charts: at a card's size nobody sees the difference.
+It is read in steps of a quarter of an hour, of which all but the newest are cached, and less often
+than the charts: at a card's size the difference does not show.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 DAY_SECONDS = 86_400
 DAY_STEP_SECONDS = 900
 DAY_KEPT_SECONDS = 300.0
-"""How long a day is shown as it was read, unless everything is to be read anew."""
+"""How long a day is reused, unless everything is to be read again."""
 
 _LABEL = "queuescope_day"
 _MAX_KEPT = 64
@@ -45,8 +45,8 @@ class _Kept:
 class Days:
     """Reads days through the cache.
 
-    What a chart draws, too, is read with the very query of the chart of a day; all else in one
-    query, or each in its own for a while after the source did not answer the one.
+    A history that a chart also draws is read with the same query as the chart of a day. All others
+    are read in one query, or, for a while after the source has failed to answer that, one by one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Days:
     async def read(
         self, template: str, source: SourceState, metrics: Sequence[str], *, anew: bool
     ) -> Reading:
-        """The last day; ``metrics`` are those of the panel."""
+        """The reading of the last day; ``metrics`` are those of the panel."""
         alone = self.filled(template, source.scrapes.resolution(DAY_STEP_SECONDS, metrics))
         place = self._beside.get(template)
         if place is None or self._is_apart():
@@ -78,7 +78,7 @@ class Days:
         }
         together = await self._read(union(_LABEL, parts), source, anew=anew)
         if together.cause_kind is not None and source.error is None:
-            # One that cannot be answered must not take the others along.
+            # One query that fails must not make the others fail.
             reading = await self._read(alone, source, anew=anew)
             if reading.cause_kind is None:
                 self._apart_since = self._clock()
@@ -111,7 +111,7 @@ class Days:
 
 
 def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """What cards read and no chart does: by template a number for it, and its metrics."""
+    """What only cards read, by query template: its number and its metrics."""
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for measure in dashboard.measures:
         templates = [] if measure.on_page else [measure.panel.query]
@@ -122,7 +122,7 @@ def _beside_charts(dashboard: Dashboard) -> dict[str, tuple[str, tuple[str, ...]
 
 
 def _part(together: Reading, number: str) -> Reading:
-    """The part of ``together`` that answers one of its queries."""
+    """The part of ``together`` that belongs to one of its queries."""
     whole = together.frame
     if whole is None:
         return together
@@ -138,7 +138,7 @@ def _part(together: Reading, number: str) -> Reading:
 
 
 class DayShares:
-    """What share of a whole day something has, in percent."""
+    """Shares of the last day, in percent."""
 
     def __init__(self, fetcher: PresentFetcher, days: Days, *, clock: Callable[[], float]) -> None:
         self._fetcher = fetcher
@@ -149,8 +149,8 @@ class DayShares:
     async def now(
         self, measure: Measure, share: Share, source: SourceState, *, anew: bool
     ) -> PresentValue:
-        """The share of the last day. Where its steps give nothing, such as in the first minutes or
-        where nothing is counted, it is fetched at once, as ``measure.now`` says.
+        """The share of the last day. If its steps have no data, as in the first minutes or where
+        nothing is counted, ``measure.now`` is queried instead.
         """
         reading = await self._read(measure, share, source, anew=anew)
         if reading.state in (State.STALE, State.UNAVAILABLE):
@@ -192,11 +192,11 @@ class DayShares:
 
 
 def _percent(share: Share, reading: Reading) -> float | None:
-    """The share; NaN where nothing happened on that day, None where nothing is known of it."""
+    """The share; NaN if nothing happened on that day, None if nothing is known about it."""
     frame = reading.frame
     if frame is None or not frame.has_numbers:
         return None
-    # The first point is of the step before the day.
+    # The first point belongs to the step before the day.
     rates = frame.values[:, 1:]
     mine = [row for row, labels in enumerate(frame.series) if (share.label, share.value) in labels]
     total = float(np.nansum(rates))

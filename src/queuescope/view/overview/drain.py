@@ -1,4 +1,4 @@
-"""Whether the queue clears, and when: what waits, against what is completed."""
+"""The forecast of whether and when the queue clears, from depth and completions."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _BRIEF_SECONDS = 60.0
 _DEPTH = "queue_depth"
 
 DepthSamples = tuple[Floats, Floats]
-"""Moments (epoch seconds) and how many jobs waited then."""
+"""Times (epoch seconds) and the number of waiting jobs at each."""
 
 
 class Drains:
-    """Works out the drain of what was read of Prometheus and what is live."""
+    """Computes the drain forecast from Prometheus and the live sources."""
 
     def __init__(self, present: PresentValues, reader: CachedReader) -> None:
         self._present = present
@@ -42,7 +42,7 @@ class Drains:
         self._read: tuple[tuple[Grid, str | None], Reading] | None = None
 
     async def read_depths(self, state: SourceState) -> DepthSamples | None:
-        """The depth by the scrapes of the last minutes; None: it is not known."""
+        """The scraped depth of the last minutes; None if it is unknown."""
         flow = self._dashboard.flow
         if flow is None or not flow.waiting or state.error is not None:
             return None
@@ -75,8 +75,8 @@ class Drains:
         state: SourceState,
         sources: Sequence[LiveSource],
     ) -> Drain:
-        """The drain of ``figures`` (by measure), ``depths`` and what the live ``sources`` report;
-        a source that counts what leaves the queue, or watches it, knows that best.
+        """The drain forecast from ``figures`` (by measure), ``depths`` and the live ``sources``. A
+        source that counts what leaves the queue, or watches its depth, takes precedence.
         """
         flow = self._dashboard.flow
         known = {name: figure.whole for name, figure in figures.items()}
@@ -105,8 +105,8 @@ class Drains:
         )
 
     def _completion(self, depth: PresentFigure | None, state: SourceState) -> float | None:
-        """How many jobs a second Prometheus sees completed; None where that is old, not all of it,
-        or of another moment than the ``depth``: a rate of then says nothing of what waits now.
+        """Jobs completed per second, from Prometheus; None if that is old, partial, or of another
+        time than the ``depth``: an earlier rate says nothing about the jobs that wait now.
         """
         found = self._present.of(COMPLETION)
         if depth is None or depth.shown.late_seconds != found.late_seconds:
@@ -115,9 +115,9 @@ class Drains:
 
 
 def _joined(scraped: DepthSamples | None, watched: Floats, offset_seconds: float) -> DepthSamples:
-    """The depth as it was ``watched`` in the broker (moments and numbers, shape ``(n, 2)``), after
-    the scrapes of before where that is not long enough to tell much. ``offset_seconds`` is how far
-    the clock of the scrapes is ahead.
+    """The depth as ``watched`` in the broker (times and numbers, shape ``(n, 2)``), preceded by the
+    scraped one if the watched period is short. ``offset_seconds`` is how far the clock of the
+    scrapes is ahead.
     """
     times, depths = watched[:, 0], watched[:, 1]
     if scraped is None or times[-1] - times[0] >= _BRIEF_SECONDS:
@@ -130,13 +130,13 @@ def _joined(scraped: DepthSamples | None, watched: Floats, offset_seconds: float
 
 
 def drain_content(found: Drain, scheduled: int = 0) -> dict[str, Any]:
-    """The drain verdict in a sentence's words, with its numbers. ``scheduled`` jobs wait for their
-    time.
+    """The drain forecast as a sentence and its numbers. ``scheduled`` is the number of scheduled
+    jobs.
     """
     per_minute = None if found.growth_per_second is None else found.growth_per_second * _MINUTE
     brief, sentence = _drain_words(found, per_minute)
     if scheduled:
-        # Without it nobody would know of them where nothing waits.
+        # With an empty queue nothing else would mention them.
         is_empty = found.state is DrainState.EMPTY
         brief = f"{scheduled:,} scheduled" if is_empty else brief
         sentence += f" {scheduled:,} {plural(scheduled, 'is', 'are')} scheduled for later."
@@ -153,28 +153,28 @@ def drain_content(found: Drain, scheduled: int = 0) -> dict[str, Any]:
 
 
 def _drain_words(found: Drain, growth_per_minute: float | None) -> tuple[str, str]:
-    """In a few words for a card, and in a sentence."""
+    """A few words for a card, and a sentence."""
     state = found.state
     if state is DrainState.EMPTY:
         return "nothing waits", "Nothing waits."
     if state is DrainState.CLEARING and found.soonest_seconds is not None:
         words = f"clears in {_range_words(found.soonest_seconds, found.latest_seconds)}"
-        return words, f"The queue {words}, if it goes on as in the last minutes."
+        return words, f"The queue {words} at the rate of the last minutes."
     if state is DrainState.STALLED:
-        return "stalled", "Work waits and none is completed."
+        return "stalled", "Jobs are waiting and none is completed."
     if state is DrainState.WAITING:
         return (
             "none completed yet",
-            "No job is completed yet; it is not known whether the queue clears.",
+            "No job has been completed yet; it is not known whether the queue will clear.",
         )
     if state is DrainState.PAUSED:
-        return "paused", "What waits is paused by an operator and is not taken."
+        return "paused", "All waiting jobs are in queues that an operator has paused."
     if state is DrainState.UNKNOWN or growth_per_minute is None:
         yet = " yet" if found.is_early else ""
-        return "", f"It is not known{yet} whether the queue clears."
+        return "", f"It is not known{yet} whether the queue will clear."
     if state is DrainState.STEADY:
-        words = "holds its length"
-        sentence = f"The queue {words}: as much arrives as is completed"
+        words = "is steady"
+        sentence = f"The queue {words}: as many jobs arrive as are completed"
     else:
         rate = value_words(Kind.COUNT, rounded(Kind.COUNT, round(growth_per_minute, 1)))
         words = f"grows by {rate} / min"
@@ -194,11 +194,11 @@ _RANGE_UNITS: tuple[tuple[float, int, int, str], ...] = (
     (172_800.0, 3_600, 3_600, "h"),
     (math.inf, 86_400, 86_400, "d"),
 )
-"""Up to how many seconds, to what it is rounded, and in which unit it is written."""
+"""The upper limit, the rounding and the size of each unit, in seconds, and its name."""
 
 
 def _range_words(soonest: float, latest: float | None) -> str:
-    """From when to when, rounded outward: “5–8 min”, “about 40 s”, “20 min or more”."""
+    """The range of the forecast, rounded outward: “5–8 min”, “about 40 s”, “20 min or more”."""
     most = soonest if latest is None else latest
     rounding, size, unit = next(unit[1:] for unit in _RANGE_UNITS if most <= unit[0])
     first = math.floor(soonest / rounding) * rounding // size

@@ -1,5 +1,5 @@
-"""What the sources besides Prometheus say: the best figure of each measure, sources and acts in
-the words that the page shows. All times that leave here are the source's, as the charts' are.
+"""The content from the sources besides Prometheus: sources, past operations and failures, in the
+words that the page shows. All times are given by Prometheus's clock, like those of the charts.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from queuescope.timeseries import State
 from queuescope.view.present.live_sources import Failures, FigureOrigin, LiveSource, PastOperations
 
 MOST_OPERATIONS = 200
-"""At most so many of the newest acts are shown."""
+"""The most past operations that are shown; older ones are left out."""
 
 
 def source_findings(sources: Iterable[LiveSource], offset_seconds: float) -> list[Finding]:
-    """Each source that does not answer, and what the others say beyond figures."""
+    """One finding for each source that does not answer, and the findings that the others report."""
     sources = tuple(sources)
     away = [
         Finding(
@@ -38,7 +38,7 @@ def source_findings(sources: Iterable[LiveSource], offset_seconds: float) -> lis
 def source_content(
     sources: Iterable[LiveSource], measures: Mapping[str, Measure], offset_seconds: float
 ) -> list[dict[str, Any]]:
-    """Each source with its state, as of when, and what it reports."""
+    """Each source with its state, its as-of time, and the measures that it reports."""
     return [
         {
             "id": source.origin,
@@ -57,7 +57,7 @@ def source_content(
 def operations_content(
     operations: PastOperations | None, sources: Iterable[LiveSource], offset_seconds: float
 ) -> dict[str, Any] | None:
-    """The newest acts and how far they can be trusted; None where there is no audit."""
+    """The newest past operations, with the state of the audit; None if there is no audit."""
     audit = next((source for source in sources if source.origin is FigureOrigin.AUDIT), None)
     if audit is None:
         return None
@@ -84,7 +84,7 @@ def operations_content(
 
 
 def failure_content(known: Known[Failures] | None, offset_seconds: float) -> dict[str, Any] | None:
-    """The failures of the last day; None where there is no job history."""
+    """The failures of the last day; None if there is no job history."""
     if known is None:
         return None
     failures = known.value or Failures()
@@ -112,7 +112,7 @@ def failure_content(known: Known[Failures] | None, offset_seconds: float) -> dic
         "last": [
             {
                 "id": job.id,
-                # In an address it stands as it is, whatever cannot be seen in it.
+                # The address needs the real id, including characters that cannot be seen.
                 "find": quote(job.id, safe="", errors="replace"),
                 "name": job.name,
                 "tenant": job.tenant,
@@ -127,5 +127,5 @@ def failure_content(known: Known[Failures] | None, offset_seconds: float) -> dic
 
 
 def _moment(at: float | None, offset_seconds: float) -> float | None:
-    """The same moment by the clock of Prometheus, which is so far ahead of ours."""
+    """The same instant by the clock of Prometheus, which is ``offset_seconds`` ahead of ours."""
     return None if at is None else at + offset_seconds

@@ -1,6 +1,6 @@
-"""What is going on now: verdict, cards, drain and alerts, made once for all viewers.
+"""The present state: verdict, cards, forecast and alerts, made once for all viewers.
 
-It does not depend on what a viewer looks at, so there is one for the whole process.
+It does not depend on a viewer's range, so there is one for the whole process.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _DEPTH = "queue_depth"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """What was read of Prometheus, of which the overview is put together with what is live:
-    ``histories`` and ``beside`` by measure, in their order.
+    """What was read from Prometheus for the overview; ``histories`` and ``beside`` are in the order
+    of the measures.
     """
 
     source_state: SourceState
@@ -71,7 +71,9 @@ class Overview:
         live: LiveSources,
         alert_scope: AlertScope,
     ) -> None:
-        """``live`` are the sources besides Prometheus, and ``figures`` of each measure the best."""
+        """``live`` are the sources besides Prometheus; ``figures`` picks the best figure of each
+        measure.
+        """
         source = present.source
         client, dashboard, clock = source.client, source.dashboard, source.clock
         self._present = present
@@ -85,7 +87,7 @@ class Overview:
         self._body = b""
         self._body_of: _Read | None = None
         self._body_at = float("-inf")
-        # A flight is known by how old its figures may be, in seconds.
+        # Each flight carries the greatest age that its figures may have, in seconds.
         self._flights = SingleFlight[str, float, None]()
         self._days = Days(reader, dashboard, matchers=source.matchers, clock=clock)
         fetcher = PresentFetcher(client, matchers=source.matchers, clock=clock)
@@ -104,8 +106,8 @@ class Overview:
         )
 
     async def get(self, *, max_age_seconds: float) -> bytes:
-        """The JSON, of figures not older than ``max_age_seconds``, and of the very same as the
-        charts' newest; what is live is as of the last second. Never raises for a source.
+        """The JSON, of figures not older than ``max_age_seconds``, which are the same as those at
+        the end of the charts; live sources are at most a second old. Never raises for a source.
         """
         wanted = max(max_age_seconds, SHARED_SECONDS)
         while not self._is_read(wanted):
@@ -124,12 +126,13 @@ class Overview:
     def _is_read(self, max_age_seconds: float) -> bool:
         if self._read_of != self._present.asked_at:
             return False
-        # In an outage there are no young ones; what was read a moment ago is shared nevertheless.
+        # In an outage there are no young figures; what was read a moment ago is shared all the
+        # same.
         just_read = 0 <= self._clock() - self._read_at < SHARED_SECONDS
         return just_read or self._present.is_young(max_age_seconds)
 
     def _put_together(self) -> bytes:
-        """What is known now; anew where there is news of Prometheus, or a second has passed."""
+        """The body, made again if Prometheus was read again or a second has passed."""
         read = self._read
         if read is None:
             raise RuntimeError("nothing was read")
@@ -185,7 +188,7 @@ class Overview:
                     ends=live_ends(one.measure.panel, one.figure)
                     if one.measure.on_page and one.figure.shown.late_seconds == state.behind_seconds
                     else None,
-                    # Of a source that never had any of them it is said once, and not on each card.
+                    # If no measure was ever reported, that is said once and not on each card.
                     says_why=len(read.unmeasured) < len(measures),
                 )
                 for one in shown
@@ -234,7 +237,7 @@ class Overview:
         )
 
     def _prometheus(self, state: SourceState, sources: Sequence[LiveSource]) -> LiveSource:
-        """Prometheus as one of the sources; it reports what none of the others does."""
+        """Prometheus as one of the sources; it reports the measures that no other source does."""
         reported = {name for source in sources for name in source.measures}
         answered: float | None = state.now
         if state.error is not None:
@@ -259,7 +262,7 @@ class Overview:
         return await self._shares.now(measure, measure.share, state, anew=anew)
 
     async def _unmeasured(self, state: SourceState) -> frozenset[str]:
-        """The measures of which Prometheus never had a figure, as far as is known now."""
+        """The measures that Prometheus is known to have never had."""
         lacking, measured = [], set()
         for measure in self._dashboard.measures:
             shown = self._present.of(present_name(measure))
@@ -286,7 +289,7 @@ class Overview:
         )
 
     async def _history(self, measure: Measure, state: SourceState, *, anew: bool) -> Reading:
-        """The last day of what the measure judges."""
+        """The last day of the measure."""
         panel = measure.panel
         reading = await self._days.read(panel.query, state, panel.all_metrics, anew=anew)
         late = state.scrapes.late.more_seconds(panel.all_metrics)
@@ -296,8 +299,8 @@ class Overview:
 
 
 class _Shown:
-    """A measure with its figure of now and its last day: times (epoch seconds) and ``values``, both
-    None where there are none.
+    """A measure with its present figure and its last day: ``times`` (epoch seconds) and ``values``,
+    both None if there are none.
     """
 
     def __init__(self, measure: Measure, figure: PresentFigure, history: Reading) -> None:
@@ -313,14 +316,14 @@ class _Shown:
 
     @property
     def measured(self) -> Measured:
-        """What the verdict judges."""
+        """The measure as the verdict judges it."""
         figure = self.figure
         value = figure.proven(self.measure)
         return Measured(value, figure.doubt, self.times, self.values, figure.shown.bounds)
 
 
 def _curve(panel: Panel, frame: Frame) -> Floats | None:
-    """The curve that the measure reads; None for an answer that the panel cannot draw."""
+    """The curve that the measure uses; None for an answer that the panel cannot draw."""
     try:
         curves = curves_of(panel, frame, None, 1).curves
     except ConfigurationError:

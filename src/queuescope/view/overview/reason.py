@@ -1,17 +1,17 @@
-"""What verdict and cards have in common."""
+"""What the verdict and the cards share."""
 
 from __future__ import annotations
 
 from queuescope.panels import Kind, Measure
 
 Reason = list[str | dict[str, float]]
-"""Texts and instants (``{"at": epoch seconds}``, source time), which the page writes in its
-reader's zone.
+"""Texts and instants (``{"at": epoch seconds}``, source time); the page writes the instants in the
+reader's time zone.
 """
 
 
 def panel_of(measure: Measure | None) -> str | None:
-    """The chart that shows the measure; None where none does."""
+    """The id of the chart that shows the measure; None if no chart does."""
     return measure.panel.id if measure is not None and measure.on_page else None
 
 
@@ -21,5 +21,5 @@ def is_judged(measure: Measure) -> bool:
 
 
 def rounded(kind: Kind, value: float) -> float:
-    """A large number of jobs is shown without a fraction."""
+    """``value`` as it is shown: large numbers of jobs without a fraction."""
     return round(value) if kind is Kind.COUNT and value >= 10 else value

@@ -13,9 +13,9 @@ from queuescope.view.source.scrapes import ago_words, late_words
 from queuescope.words import plural
 
 STALL = "stall"
-"""The rule of a queue in which work waits and none is completed."""
+"""The rule for a queue whose jobs wait while none is completed."""
 UNMEASURED = "unmeasured"
-"""The rule of a page on which nothing that could be judged is measured."""
+"""The rule for a page on which no judged measure has data."""
 
 
 def verdict_content(
@@ -27,9 +27,9 @@ def verdict_content(
     late: Mapping[str, float],
     behind_seconds: float,
 ) -> dict[str, Any]:
-    """The verdict with the reason of its worst finding, and every finding; what is not measured
-    here is named beside a verdict that all is well. ``late`` is, by title, how old figures
-    are that were judged, because samples arrive late: all of Prometheus by ``behind_seconds``.
+    """The verdict with the reason of its worst finding, and all findings. A healthy verdict also
+    names the measures that have no data here. ``late`` is, by title, how old judged figures are
+    because their samples arrive late; ``behind_seconds`` is how late all samples are.
     """
     findings: list[dict[str, Any]] = [
         {
@@ -65,7 +65,7 @@ def verdict_content(
 
 
 def _late_reasons(late: Mapping[str, float], behind_seconds: float) -> list[str]:
-    """What of the verdict was so a while ago."""
+    """Which parts of the verdict are of an earlier time."""
     said = []
     for seconds in sorted(set(late.values()) - {0.0}):
         if seconds == behind_seconds:
@@ -80,7 +80,9 @@ def _late_reasons(late: Mapping[str, float], behind_seconds: float) -> list[str]
 
 def _reason(finding: Finding, measure: Measure | None, depth: float | None) -> Reason:
     if finding.measure == STALL:
-        jobs = "work waits" if depth is None else f"{_jobs(depth)} and none has been completed"
+        jobs = (
+            "jobs are waiting" if depth is None else f"{_jobs(depth)} and none has been completed"
+        )
         return [f"{jobs} for 10 min"]
     if finding.health is Health.UNKNOWN and finding.bounds is None:
         what = "" if measure is None else f"{measure.title} is not known: "
@@ -95,7 +97,7 @@ def _reason(finding: Finding, measure: Measure | None, depth: float | None) -> R
     side = "limit" if measure.limits.worse is Worse.ABOVE else "should be at least"
     title = measure.title
     if finding.health is Health.UNKNOWN:
-        return [f"{title} is {value}: whether that is beyond its limit, {limit}, is not known"]
+        return [f"{title} is {value}: it is not known whether that exceeds the limit, {limit}"]
     if measure.id == "active_workers" and finding.value == 0:
         return ["no worker is up", *_since(finding)]
     return [f"{title} is {value}, {side} {limit}", *_since(finding)]

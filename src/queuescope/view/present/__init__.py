@@ -1,1 +1,1 @@
-"""The figures of now, fetched once for all views and cards."""
+"""The present figures, fetched once for all views and cards."""

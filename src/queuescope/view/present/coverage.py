@@ -1,5 +1,5 @@
-"""How far back the counts of jobs reach without a gap, so that a rate of the last minutes is taken
-over what there is: ``rate()`` divides by its whole window, were it empty for the most part.
+"""How far back the job counters reach without a gap, so that a present rate uses a window that has
+data: ``rate()`` divides by its whole window, even if most of it is empty.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from queuescope.view.source.scrapes import Scrapes
 
 _CHECKED_SECONDS = 300.0
 _FLOW_SECONDS = 600
-# A lost scrape at the beginning of a window is no young history.
+# A scrape lost at the start of a window does not make the history short.
 _SLACK_SCRAPES = 2.5
 
 
 class Coverage:
-    """Remembers when the counts began, where that was within the last minutes.
+    """Remembers when the counters began, if that was within the last minutes.
 
-    It is fetched beside the present values, every five minutes, and whenever there are counts
-    again where there were none: so neither a first start nor the return after a gap is missed.
+    This is fetched with the present values, every five minutes and whenever counters reappear, so
+    that neither a first start nor a return after a gap is missed.
     """
 
     def __init__(self, dashboard: Dashboard, clock: Callable[[], float]) -> None:
@@ -40,15 +40,15 @@ class Coverage:
         self._checked_at = float("-inf")
 
     def queries(self, scrapes: Scrapes, now: float) -> tuple[PresentQuery, ...]:
-        """What is to be asked as of ``now`` (source time): when the oldest sample of each window
-        was taken. Nothing where it was fetched lately.
+        """The queries as of ``now`` (source time) for the oldest sample in each window; none if
+        they were fetched recently.
         """
         if 0 <= self._clock() - self._checked_at < _CHECKED_SECONDS:
             return ()
         return self.queries_now(scrapes, now)
 
     def queries_now(self, scrapes: Scrapes, now: float) -> tuple[PresentQuery, ...]:
-        """The same, however lately it was fetched."""
+        """The same, however recently they were fetched."""
         if self._metric is None:
             return ()
         every = max(1, scrapes.of([self._metric]).fastest_seconds // 2)
@@ -57,20 +57,20 @@ class Coverage:
             PresentQuery(
                 name,
                 None,
-                # A plain selector finds what is older than the window, too.
+                # A plain selector also finds samples from before the window.
                 f"min(min_over_time(({seen} > {now - seconds:.3f})[{round(seconds)}s:{every}s]))",
             )
             for name, seconds in self._windows.items()
         )
 
     def learn(self, found: dict[str, PresentValue], scrapes: Scrapes, at: float) -> bool:
-        """Take the answers to ``queries`` out of ``found``, which are of ``at``.
+        """Take the answers to ``queries`` out of ``found``, which is as of ``at``.
 
-        True: a rate that was fetched together with them was not over what there is.
+        Returns True if rates that were fetched together with them used a window without data.
         """
         answers = {name: found.pop(name) for name in self._windows if name in found}
         if not answers:
-            # It could not be answered, which is no reason to ask with every refresh.
+            # It could not be answered; do not ask again with every refresh.
             self._checked_at = self._clock()
             return False
         before = self._began
@@ -85,14 +85,14 @@ class Coverage:
         return self._began != before
 
     def is_back(self, rate: PresentValue) -> bool:
-        """Whether there are counts again where there were none; ``rate`` is the newest one."""
+        """Whether counters have reappeared; ``rate`` is the newest rate."""
         was_lacking = self._lacking
         if rate.value is None and not rate.cause:
             self._lacking = True
         return was_lacking and rate.value is not None
 
     def covered(self, now: float, window_seconds: float) -> float:
-        """Over how many seconds up to ``now`` (source time) a rate is taken."""
+        """The length of the window that a rate uses at ``now`` (source time), in seconds."""
         began = self._began
         return window_seconds if began is None else max(0.0, min(window_seconds, now - began))
 
@@ -100,7 +100,7 @@ class Coverage:
         return self.covered(now, window_seconds) < window_seconds
 
     def narrowed(self, scrapes: Scrapes, now: float) -> Scrapes:
-        """``scrapes`` with windows that hold no more than there is."""
+        """``scrapes`` with windows cut to the time that has data."""
         recent, flow = self._windows.values()
         return replace(
             scrapes,
@@ -111,5 +111,5 @@ class Coverage:
     def _within(self, window_seconds: float, now: float) -> float | None:
         if not self.is_young(now, window_seconds):
             return None
-        # Never nothing, which would be the whole window.
+        # Never 0, which would mean the whole window.
         return max(1.0, self.covered(now, window_seconds))

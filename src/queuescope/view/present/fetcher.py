@@ -1,4 +1,4 @@
-"""Fetches figures of now, all of them in one instant query."""
+"""Fetches present values, all of them in one instant query."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ Samples = Sequence[tuple[Labels, float]]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What came of several queries: the figures, by name, and what failed.
+    """The results of several queries: values and errors, by name.
 
-    ``at`` (source time) is the moment that they are of; None when none was answered.
+    ``at`` (source time) is the time of the values; None if no query was answered.
     """
 
     at: float | None
@@ -45,7 +45,9 @@ class Answers:
 
 
 class PresentFetcher:
-    """Sends several queries in one, and fetches no more buckets of a histogram than are needed."""
+    """Sends several queries in one request, and fetches only the histogram buckets that
+    are needed.
+    """
 
     def __init__(
         self,
@@ -70,8 +72,8 @@ class PresentFetcher:
     ) -> Answers:
         """The answers as of ``at`` (source time), or of now.
 
-        Should the source refuse the one query, each figure has its own, so that none takes the
-        others along. Raises ``SourceError`` for everything else that concerns them all.
+        If the source rejects the joint query, each value is queried alone, so that one bad query
+        does not affect the others. Raises ``SourceError`` for any other failure.
         """
         try:
             return await self._together(queries, scrapes, at)
@@ -79,14 +81,14 @@ class PresentFetcher:
             if exc.kind not in ABOUT_THE_QUERY:
                 raise
         if _ended_of(queries):
-            # It may be what was refused.
+            # The count of ended jobs may be what was rejected.
             self._uncounted_at = self._clock()
         return _merged(await asyncio.gather(*(self._whole([q], scrapes, at) for q in queries)))
 
     async def _whole(
         self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float | None
     ) -> Answers:
-        """The answers to just the queries of the panels; every error is that of all ``queries``."""
+        """The answers to the panels' own queries; an error counts for all ``queries``."""
         try:
             return await self._together(queries, scrapes, at, whole=True)
         except SourceError as exc:
@@ -109,7 +111,7 @@ class PresentFetcher:
         }
         for common in set(counted.values()):
             texts[_ENDED] = self._text(common.now, scrapes)
-        # Without labels, so that it stands beside whatever the others give, were it nothing.
+        # ``vector(0)`` has no labels, so it is in every answer, and carries the time.
         asked = [*filter(None, [union(_LABEL, texts)]), "vector(0)"]
         answer = await self._client.query(" or ".join(asked), at=at)
         answered_at = next((s.timestamp for s in answer.samples if not s.labels), None)
@@ -147,26 +149,28 @@ class PresentFetcher:
         answers = Answers(answered_at, found, {})
         if not unsure:
             return answers
-        # As of the same moment, so that all figures on the page still are.
+        # As of the same instant, so that all figures on the page still agree.
         return _merged([answers, await self._whole(unsure, scrapes, answered_at)])
 
     def _is_uncounted(self) -> bool:
-        """Whether it was found a while ago that no jobs are counted here."""
+        """Whether it was found recently that this source has no counter of ended jobs."""
         return 0 <= self._clock() - self._uncounted_at < _UNCOUNTED_SECONDS
 
     def _chosen(self, queries: Sequence[PresentQuery]) -> dict[str, str]:
-        """By query the matcher of the buckets that are enough, where all are not needed."""
+        """By query, the matcher for the buckets that suffice, for queries that do not need all."""
         found = {q.name: self._buckets.matcher(q.name) for q in queries if q.is_of_buckets}
         return {name: matcher for name, matcher in found.items() if matcher}
 
     def _is_enough(
         self, query: PresentQuery, samples: Samples, answer: InstantAnswer, *, narrow: bool
     ) -> bool:
-        """Whether ``samples`` tell the figure; ``narrow``: not all buckets were fetched."""
+        """Whether ``samples`` determine the value; ``narrow`` says that not all buckets were
+        fetched.
+        """
         if narrow:
             return self._buckets.is_enough(query.name, samples)
         if query.is_of_buckets:
-            # From part of an answer nothing is learnt.
+            # Nothing is learnt from a partial answer.
             self._buckets.learn(query.name, () if answer.warnings else samples)
         return True
 
@@ -177,7 +181,7 @@ class PresentFetcher:
 
 
 def _ended_of(queries: Sequence[PresentQuery]) -> dict[str, EndedJobs]:
-    """By name, the queries that are read from what jobs come to."""
+    """By name, the queries that can be answered from the count of ended jobs."""
     return {query.name: query.ended for query in queries if query.ended is not None}
 
 
@@ -187,7 +191,7 @@ def _of_ended(panel: Panel | None, ended: EndedJobs, rates: Samples) -> float:
     if panel is None or panel.role is not PanelRole.SUCCESS:
         return 60 * total
     good = sum(value for labels, value in rates if (ended.label, ended.value) in labels)
-    # In this order all of them are exactly 100 %.
+    # In this order, all successful is exactly 100 %.
     return 100 * (good / total) if total else math.nan
 
 
@@ -200,8 +204,8 @@ def _figure(
         return PresentValue(error=exc)
     panel = query.panel
     if value is not None and panel is not None and not panel.quantiles:
-        # A share of nothing is NaN, and so is a time that nobody waits; a number of jobs or of
-        # workers that is NaN is not known.
+        # A share of no jobs is NaN, and so is the wait time of none; a NaN number of jobs or
+        # workers is unknown.
         is_figure = math.isfinite(value) or (math.isnan(value) and panel.kind is not Kind.COUNT)
         if not is_figure:
             return _no_number(value)
@@ -209,15 +213,15 @@ def _figure(
 
 
 def _no_number(value: float) -> PresentValue:
-    """Of samples that give no number to show or judge."""
+    """A value for samples that contain no number to show or judge."""
     text = "NaN" if math.isnan(value) else f"{value:+}".replace("inf", "Inf")
-    words = f"Its newest samples come to {text}, which is no number"
+    words = f"The result of its newest samples is {text}, which is not a number"
     return PresentValue(error=SourceError(SourceErrorKind.DECODE, words))
 
 
 def _value(query: PresentQuery, samples: Samples) -> tuple[float | None, Bounds | None]:
-    """The figure, None when the source has no sample for it, and between what it lies where it is
-    an estimate. Raises ``ConfigurationError`` for an answer that is no single figure.
+    """The value, None if the source has no sample for it, and its bounds if it is an estimate.
+    Raises ``ConfigurationError`` for an answer that is not a single value.
     """
     if not samples:
         return None, None

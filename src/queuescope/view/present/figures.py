@@ -1,4 +1,4 @@
-"""The figure of now of each measure: card, verdict and the end of its chart all show this one."""
+"""The present figure of each measure, shown alike by its card, the verdict and its chart."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PARTIAL = "Prometheus warned that its answer may be incomplete"
 
 @dataclass(frozen=True, slots=True)
 class PresentFigure:
-    """A measure's figure of now: the one that card, chart and verdict have in common.
+    """A measure's present figure, which card, chart and verdict share.
 
-    ``beside`` is what the card shows beside it, where it does. ``outage`` says why the source does
-    not answer, empty while it does. ``missed`` says why the figure is not from the source that
-    reports it best. ``out_of`` is the whole of which it counts a part, ``remark`` what should be
-    seen of it at once, and ``notes`` are sentences for whoever looks closer. ``quantiles`` are all
-    those that were measured together with it. What ``is_unmeasured`` no source has ever reported.
+    ``beside`` is the second figure on the card, if it has one. ``outage`` says why the source does
+    not answer, empty while it does. ``missed`` says why the figure is not from the preferred
+    source. ``out_of`` is the total of which it is a part; ``remark`` is shown with it at once, and
+    ``notes`` are sentences for its details. ``quantiles`` are all that were measured together with
+    it. ``is_unmeasured``: no source has ever reported it.
     """
 
     shown: PresentValue
@@ -53,17 +53,17 @@ class PresentFigure:
 
     @property
     def is_stale(self) -> bool:
-        """Whether what is shown is of ``shown.as_of`` and no newer one can be had."""
+        """Whether ``shown`` is old and no newer value can be had."""
         return bool(self.outage or self.shown.cause)
 
     @property
     def whole(self) -> float | None:
-        """What the card shows, where it is of now and all of it; else None."""
+        """What the card shows, if it is current and complete; else None."""
         return None if self.outage else self.shown.whole
 
     @property
     def cause(self) -> str:
-        """Why there is nothing to show, or nothing newer, better or more than part of it."""
+        """Why there is no figure, or why it is old, partial or not from the preferred source."""
         own = self._own_cause
         if not self.missed:
             return own
@@ -85,15 +85,15 @@ class PresentFigure:
 
     @property
     def doubt(self) -> str:
-        """Why nothing is proven, where nothing is."""
+        """Why the figure proves nothing, if it does not."""
         own = self.outage or self.shown.cause or (PARTIAL if self.shown.warnings else "")
         return own if own and not self.missed else self.cause
 
     def proven(self, measure: Measure) -> float | None:
-        """The figure that the verdict may judge; None: nothing is proven.
+        """The figure that the verdict may judge; None if it proves nothing.
 
-        An old one proves nothing. Part of the jobs that wait can prove that there are too many of
-        them, but never that all is well; part of anything else proves nothing.
+        An old figure proves nothing. A partial queue depth can prove that too many jobs wait, but
+        not that all is well; any other partial figure proves nothing.
         """
         value, limits = self.shown.value, measure.limits
         if value is None or self.is_stale:
@@ -110,7 +110,7 @@ class PresentFigure:
 
 
 class PresentFigures:
-    """Of each measure the figure of the source that reports it best; see ``best_figure``."""
+    """The figure of each measure from the preferred source; see ``best_figure``."""
 
     def __init__(self, dashboard: Dashboard, present: PresentValues, live: LiveSources) -> None:
         self._measures = {one.panel.id: one for one in dashboard.measures if one.on_page}
@@ -126,8 +126,8 @@ class PresentFigures:
         *,
         is_unmeasured: bool = False,
     ) -> PresentFigure:
-        """The figure of ``measure``; ``state`` is that of Prometheus, and ``beside`` what the card
-        shows beside it. ``is_unmeasured`` says that Prometheus never had the figure.
+        """The figure of ``measure``. ``state`` is that of Prometheus; ``beside`` is the second
+        figure on the card; ``is_unmeasured`` says that Prometheus never had the figure.
         """
         figure = PresentFigure(
             self._present.of(present_name(measure)),
@@ -139,7 +139,7 @@ class PresentFigures:
         return best_figure(measure, figure, sources, state.offset_seconds)
 
     def of_panel(self, panel: Panel, state: SourceState) -> PresentFigure:
-        """The figure of now of a chart."""
+        """The present figure of a chart."""
         measure = self._measures.get(panel.id)
         if measure is None:
             return PresentFigure(self._present.of(panel.id), outage=state.contact.cause)
@@ -149,10 +149,11 @@ class PresentFigures:
 def best_figure(
     measure: Measure, figure: PresentFigure, sources: Iterable[LiveSource], offset_seconds: float
 ) -> PresentFigure:
-    """The figure of ``measure``: that of the source which reports it best, while that answers.
+    """The figure of ``measure`` from the live source that reports it, while that answers.
 
-    Otherwise ``figure``, that of Prometheus, and why; where neither has one of now, the newest of
-    the last good ones. ``offset_seconds`` is how far the clock of Prometheus is ahead of ours.
+    Otherwise ``figure``, that of Prometheus, with the reason; if neither has a current one, the
+    newer of their last good ones. ``offset_seconds`` is how far the clock of Prometheus is ahead of
+    ours.
     """
     source = next((one for one in sources if measure.id in one.measures), None)
     if source is None:
@@ -179,7 +180,7 @@ def best_figure(
 def _live_figure(
     measure: Measure, source: LiveSource, offset_seconds: float
 ) -> PresentFigure | None:
-    """The figure that ``source`` reports; None where it has none."""
+    """The figure that ``source`` reports; None if it has none."""
     live, as_of = source.report.figures.get(measure.id), source.known.as_of
     if live is None or as_of is None:
         return None
@@ -206,7 +207,7 @@ def _unmeasured_notes(measure: Measure) -> tuple[str, ...]:
 
 
 def now_content(panel: Panel, figure: PresentFigure) -> dict[str, Any] | None:
-    """The figure beside a chart's title; None when there is none."""
+    """The figure beside a chart's title; None if there is none."""
     shown = figure.shown
     if shown.value is None or not np.isfinite(shown.value):
         return None
@@ -222,9 +223,9 @@ def now_content(panel: Panel, figure: PresentFigure) -> dict[str, Any] | None:
 
 
 def live_ends(panel: Panel, figure: PresentFigure) -> Mapping[str, PresentValue]:
-    """What the curves of ``panel`` come to now, by their names: the figure itself, and of several
-    quantiles those that were measured together with it. Of a curve that is left out the chart's
-    own query knows.
+    """The present values of the curves of ``panel``, by name: the figure itself, and the quantiles
+    that were measured together with it. A curve that is missing here ends with the value of the
+    chart's own query.
     """
     shown = figure.shown
     if shown.value is None or figure.is_stale or shown.warnings:
@@ -243,7 +244,7 @@ def live_ends(panel: Panel, figure: PresentFigure) -> Mapping[str, PresentValue]
 
 
 def with_ends(curves: Curves, ends: Mapping[str, PresentValue]) -> Curves:
-    """``curves`` with ``ends`` as their values now, by name."""
+    """``curves`` with ``ends`` as their present values, by name."""
     shown = tuple(
         curve
         if (end := ends.get(curve.name)) is None or end.value is None

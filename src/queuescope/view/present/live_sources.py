@@ -1,8 +1,8 @@
-"""What is known of now besides Prometheus, as the overview takes it in.
+"""What sources besides Prometheus report about the present, as the overview uses it.
 
-How broker, job history and audit are read is none of this storey's business: whoever puts the
-application together hands in something that follows ``LiveSources``. Times are epoch seconds of
-our own clock, by which those of jobs and acts, which are the broker's, have been corrected.
+How broker, job history and audit are read is not decided here: the application passes in an
+implementation of ``LiveSources``. Times are epoch seconds by our own clock; times of jobs and
+operations, which are the broker's, have been corrected to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from queuescope.known import Known
 
 
 class FigureOrigin(StrEnum):
-    """Where a figure is from; the strings appear in JSON and name the rule of a finding."""
+    """The source of a figure; the strings appear in JSON and as the rule of a finding."""
 
     PROMETHEUS = "prometheus"
     BROKER = "broker"
@@ -32,19 +32,18 @@ class FigureOrigin(StrEnum):
 
     @property
     def words(self) -> str:
-        """Within a sentence."""
+        """The name within a sentence."""
         return "Prometheus" if self is FigureOrigin.PROMETHEUS else f"the {self.replace('_', ' ')}"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFigure:
-    """The present figure of a measure, in the unit of its panel.
+    """The present figure of a measure from a live source, in the unit of its panel.
 
-    ``shown`` is NaN where nothing happened to be measured. ``beside`` is what its card shows beside
-    it. ``out_of`` is the whole of which it counts a part, ``remark``
-    a few words that should be seen at once, such as “1 lost”; ``notes`` are sentences for whoever
-    looks closer. ``quantiles`` are others than the shown one, by which they are. ``over_seconds``:
-    see ``PresentValue``.
+    ``shown`` is NaN if nothing happened that could be measured. ``beside`` is the second figure on
+    the card. ``out_of`` is the total of which it is a part; ``remark`` is a few words to show at
+    once, such as “1 lost”; ``notes`` are sentences for the details. ``quantiles`` are further ones,
+    by quantile. ``over_seconds``: see ``PresentValue``.
     """
 
     shown: float
@@ -58,16 +57,15 @@ class LiveFigure:
 
 @dataclass(frozen=True, slots=True)
 class LiveReport:
-    """What a source says of now: ``figures`` by measure, ``why_not`` why one of its measures has
-    none, and ``findings``, which are what no figure can say. Of the measures that are ``expected``
-    a figure that is missing is unknown; of the others it may never have been there.
+    """What a source reports about the present: ``figures`` by measure, ``why_not`` the reason if a
+    measure has none, and ``findings``, which no figure can express. A missing figure of an
+    ``expected`` measure is unknown; any other may never have existed.
 
-    ``completion_per_second`` are the jobs that left for good, over the window that the overview
-    reads its flow over, or over ``completion_seconds``, where there is no more; ``held_back`` says
-    that all which waits does so because an operator wants it.
-    ``scheduled`` jobs wait for their time, and are none of those that wait.
-    ``depths`` are how many jobs waited in the last minutes, without those that are held back:
-    moments (seconds, ascending) and numbers.
+    ``completion_per_second`` is the rate of completed jobs over the flow window of the overview, or
+    over ``completion_seconds`` if there is no more data. ``held_back``: all waiting jobs are in
+    paused queues. ``scheduled`` is the number of scheduled jobs, which do not count as waiting.
+    ``depths`` is the number of waiting jobs in the last minutes, without those in paused queues:
+    times (seconds, ascending) and numbers.
     """
 
     figures: Mapping[str, LiveFigure] = field(default_factory=dict)
@@ -83,7 +81,7 @@ class LiveReport:
 
 @dataclass(frozen=True, slots=True)
 class LiveSource:
-    """One source with its newest report; ``measures`` are those that it reports, known or not."""
+    """One source with its newest report; ``measures`` are those that it can report."""
 
     origin: FigureOrigin
     known: Known[LiveReport]
@@ -95,7 +93,7 @@ class LiveSource:
 
     @property
     def report(self) -> LiveReport:
-        """The last one, were it an old one; before the first, an empty one."""
+        """The last report, even an old one; an empty one before the first."""
         return self.known.value or LiveReport()
 
     @property
@@ -108,7 +106,7 @@ class LiveSource:
 
 @dataclass(frozen=True, slots=True)
 class PastOperation:
-    """What an operator did, and what became of it; ``at`` is when it began."""
+    """An operation that was begun, and its result; ``at`` is when it began."""
 
     at: float
     actor: str
@@ -119,7 +117,9 @@ class PastOperation:
 
 @dataclass(frozen=True, slots=True)
 class PastOperations:
-    """The newest acts, oldest first. ``before`` them, if there are more, nothing is known here."""
+    """The newest operations, oldest first. Before ``begin`` there are more, which are not known
+    here; None: these are all.
+    """
 
     operations: tuple[PastOperation, ...] = ()
     begin: float | None = None
@@ -127,9 +127,9 @@ class PastOperations:
 
 @dataclass(frozen=True, slots=True)
 class FailedGroup:
-    """Failures that have job type, error class and message in common, but for what varies in the
-    message. ``pattern`` are words, the name of what varies after them, words, and so on.
-    ``tenants`` are some of ``tenant_count``.
+    """Failures with the same job type, error class and message, apart from variable parts of the
+    message. ``pattern`` alternates fixed words and the name of a variable part. ``tenants`` are
+    some of ``tenant_count``.
     """
 
     fingerprint: str
@@ -159,8 +159,8 @@ class FailedJob:
 class Failures:
     """The failures of the last day.
 
-    ``groups`` are the biggest of ``group_count``, made of ``count`` failures; unless it
-    ``is_whole`` there are older ones that were not looked at. ``last`` are the newest single ones.
+    ``groups`` are the largest of ``group_count``, which contain ``count`` failures; unless
+    ``is_whole``, older failures were not read. ``last`` are the newest single failures.
     """
 
     groups: tuple[FailedGroup, ...] = ()
@@ -171,29 +171,29 @@ class Failures:
 
 
 class LiveSources(Protocol):
-    """Reads memory; never waits and never raises for a source."""
+    """The live sources, read from memory: no method waits or raises for a source."""
 
     def clock_ahead(self) -> float:
-        """How many seconds our clock is ahead of the broker's, negative where it is behind; 0 where
-        it is not off, or there is no broker.
+        """How many seconds our clock is ahead of the broker's, negative if it is behind; 0 if they
+        agree or there is no broker.
         """
         ...
 
     def sources(self) -> tuple[LiveSource, ...]:
-        """Those that are configured, in the order in which they are shown."""
+        """The configured sources, in the order in which they are shown."""
         ...
 
     def past_operations(self) -> PastOperations | None:
-        """None: there is no audit, or it has not answered yet."""
+        """The newest operations; None if there is no audit or it has not answered yet."""
         ...
 
     def failures(self) -> Known[Failures] | None:
-        """None: there is no job history."""
+        """The failures of the last day; None if there is no job history."""
         ...
 
 
 class NoLiveSources:
-    """Prometheus alone."""
+    """No live sources: Prometheus alone."""
 
     def clock_ahead(self) -> float:
         return 0.0

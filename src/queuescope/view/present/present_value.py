@@ -1,4 +1,4 @@
-"""One figure of now."""
+"""One present value from Prometheus."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from queuescope.timeseries import State
 
 @dataclass(frozen=True, slots=True)
 class PresentValue(Known[float]):
-    """One figure as of the newest query that was answered, by the source's clock.
+    """One value as of the newest answered query, by the source's clock.
 
-    ``value`` None with an ``as_of``: the source has no sample for it; NaN: nothing happened that
-    could be measured. ``warnings`` are the source's words for an answer that may be incomplete.
-    With ``bounds`` it is known only that the figure lies between these, and ``value`` is an
-    estimate, which is drawn but never written. ``over_seconds`` is over how long it was measured;
-    None where it is of one moment, or that is not known. ``late_seconds`` is by how much the
-    source's samples arrive late, so that there can be none that is younger.
+    ``value`` is None with an ``as_of`` if the source has no sample for it, and NaN if nothing
+    happened that could be measured. ``warnings`` are the source's warnings that the answer may be
+    incomplete. With ``bounds`` the exact value is unknown but lies between them; ``value`` is then
+    an estimate, which is drawn but never written. ``over_seconds`` is the window it was measured
+    over; None for the value of one instant, or if unknown. ``late_seconds`` is how late the
+    source's samples arrive, so that no newer value can exist.
     """
 
     warnings: tuple[str, ...] = ()
@@ -41,16 +41,16 @@ class PresentValue(Known[float]):
 
     @property
     def whole(self) -> float | None:
-        """The value, unless it is an old one or may be only part of it."""
+        """The value, if it is neither old nor possibly partial; else None."""
         return None if self.warnings else self.fresh_value
 
     @property
     def between(self) -> Bounds | None:
-        """Between what it lies, itself where it is exact; None where it is not known."""
+        """The bounds of the value, which are equal if it is exact; None if it is unknown."""
         if self.value is None or math.isnan(self.value):
             return None
         return self.bounds or (self.value, self.value)
 
     def words(self, kind: Kind) -> str:
-        """As it is written: never as a number that was not measured."""
+        """The value in words: never a number that was not measured."""
         return "–" if self.value is None else figure_words(kind, self.value, self.bounds)

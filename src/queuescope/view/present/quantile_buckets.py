@@ -1,8 +1,8 @@
-"""Which buckets are enough to know where a quantile lies, so that not all need be fetched.
+"""Which buckets suffice to locate a quantile, so that not all have to be fetched.
 
-A quantile depends only on the total and on the two buckets that it lies between. Which these are
-is known from the last answer with all buckets; whether they still are, the next answer shows by
-itself: they are as long as the quantile lies between the lowest and the highest of them.
+A quantile depends only on the total and on the two buckets around it. The last answer with all
+buckets shows which these are; each later answer shows whether they still are, which is so while the
+quantile lies between the lowest and the highest of them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from queuescope.prometheus.promql import Matcher
 from queuescope.timeseries import Floats, Labels
 
 WHOLE_SECONDS = float(RECENT_SECONDS)
-"""How often all buckets are fetched nevertheless, unless said otherwise.
+"""How often all buckets are fetched all the same, by default.
 
-Finer ones may have come between those that are known. For as long as this the span that a quantile
-of now is read over holds both layouts, whatever is fetched.
+Finer buckets may have appeared between the known ones. For this long the window of a present
+quantile mixes both layouts anyway.
 """
 
 _LE = "le"
@@ -33,8 +33,8 @@ _WORTH_RATIO = 0.6
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """``texts`` are the buckets to fetch, as their label writes them. The quantile must lie above
-    ``lowest``, unless no bucket is below that, and not above ``highest``, unless none is above.
+    """``texts`` are the buckets to fetch, as written in their label. The quantile must lie above
+    ``lowest``, unless that is the first bucket, and not above ``highest``, unless that is the last.
     """
 
     texts: frozenset[str]
@@ -46,9 +46,9 @@ class _Chosen:
 
 
 class QuantileBuckets:
-    """Remembers by the name of a query the buckets around its ``RANKED_QUANTILE``.
+    """Remembers, by query name, the buckets around its ``RANKED_QUANTILE``.
 
-    ``clock`` gives our own time, epoch seconds. Nothing older than ``whole_seconds`` is believed.
+    ``clock`` gives our own time, epoch seconds. Nothing older than ``whole_seconds`` is used.
     """
 
     def __init__(self, clock: Callable[[], float], *, whole_seconds: float = WHOLE_SECONDS) -> None:
@@ -57,16 +57,16 @@ class QuantileBuckets:
         self._known: dict[str, _Chosen] = {}
 
     def matcher(self, name: str) -> str:
-        """What chooses the buckets that are enough, as PromQL; empty: all of them are needed."""
+        """The matcher for the buckets that suffice, as PromQL; empty if all are needed."""
         chosen = self._known.get(name)
         if chosen is None or not 0 <= self._clock() - chosen.learnt_at < self._whole_seconds:
             return ""
         return str(Matcher(_LE, "=~", "|".join(sorted(map(re.escape, chosen.texts)))))
 
     def learn(self, name: str, samples: Iterable[tuple[Labels, float]]) -> None:
-        """Take ``samples`` for all buckets there are, and choose among them.
+        """Choose buckets from ``samples``, which hold all there are.
 
-        Nothing is chosen where there is no quantile, or where it would leave out but few.
+        Nothing is chosen if there is no quantile, or if only a few buckets would be left out.
         """
         self._known.pop(name, None)
         texts, bounds, counts = _buckets(samples)
@@ -74,7 +74,7 @@ class QuantileBuckets:
             return
         at = int(np.searchsorted(counts, RANKED_QUANTILE * counts[-1]))
         finite = len(bounds) - 1
-        # The quantile's own bucket begins where the one below it ends.
+        # The quantile's own bucket starts at the bound of the one below it.
         first = max(0, at - 1 - _BESIDE)
         last = min(finite, at + 1 + _BESIDE)
         chosen = {*bounds[first:last], math.inf}
@@ -85,9 +85,9 @@ class QuantileBuckets:
             )
 
     def is_enough(self, name: str, samples: Iterable[tuple[Labels, float]]) -> bool:
-        """Whether ``samples``, which were fetched with ``matcher``, tell the quantile.
+        """Whether ``samples``, fetched with ``matcher``, determine the quantile.
 
-        They do if they are of exactly the buckets that were fetched, and it lies among them.
+        They do if they are exactly the requested buckets and the quantile lies between them.
         """
         chosen = self._known.get(name)
         if chosen is None:
@@ -96,7 +96,7 @@ class QuantileBuckets:
         if frozenset(texts) != chosen.texts or not np.isfinite(counts).all():
             return False
         rank = RANKED_QUANTILE * counts[-1]
-        # Of nothing there is no quantile, whichever buckets are looked at.
+        # Without observations there is no quantile, whichever buckets are fetched.
         is_idle = not counts.any()
         above = chosen.is_first or rank > counts[bounds.index(chosen.lowest)]
         below = chosen.is_last or rank <= counts[bounds.index(chosen.highest)]
@@ -106,7 +106,7 @@ class QuantileBuckets:
 def _buckets(
     samples: Iterable[tuple[Labels, float]],
 ) -> tuple[list[str], list[float], Floats]:
-    """The labels' texts, and the bounds in order with their cumulative counts."""
+    """The label texts, and the bounds in ascending order with their cumulative counts."""
     found: dict[float, float] = {}
     texts = []
     for labels, value in samples:

@@ -1,4 +1,4 @@
-"""The figures of now that a page shows, each with the query template that it is fetched by."""
+"""The present values that a page shows, each with its query template."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from queuescope.panels import Dashboard, EndedJobs, Measure, Panel, PanelRole
 from queuescope.panels.native import classic_part
 
 COMPLETION = "flow:completion"
-"""The name of what goes through the queue: jobs per second."""
+"""The name of the completion rate: jobs per second."""
 
 _FROM_ENDED = (PanelRole.SUCCESS, PanelRole.THROUGHPUT)
 _MATCHERS = re.compile(r"\$\{?matchers\b")
@@ -17,10 +17,9 @@ _MATCHERS = re.compile(r"\$\{?matchers\b")
 
 @dataclass(frozen=True, slots=True)
 class PresentQuery:
-    """``template`` under ``name``, which is the id of a panel, or has a colon, as no id has;
-    ``panel`` reads its answer, None: it is a single number.
-
-    With ``ended`` the figure is read from what jobs come to, where that is known.
+    """A query ``template`` by ``name``: the id of a panel, or a name with a colon, which no id has.
+    ``panel`` interprets the answer; None: it is a single number. With ``ended`` the value is
+    computed from the count of ended jobs, if there is one.
     """
 
     name: str
@@ -30,26 +29,26 @@ class PresentQuery:
 
     @property
     def is_of_buckets(self) -> bool:
-        """Whether the answer are the buckets of histograms, and one more matcher would choose among
-        them: with several selectors it could narrow another one. A matcher of classic buckets
-        leaves native histograms out, which are not read where there are such.
+        """Whether the answer consists of histogram buckets that one more matcher can select: with
+        several selectors the matcher could narrow the wrong one. Such a matcher excludes native
+        histograms, which are not needed where classic buckets exist.
         """
         is_histogram = self.panel is not None and bool(self.panel.quantiles)
         return is_histogram and len(_MATCHERS.findall(classic_part(self.template))) == 1
 
 
 def present_name(measure: Measure) -> str:
-    """The name of the measure's figure, which is the one of the chart that is on the page."""
+    """The name of the measure's value: that of its chart if the chart is on the page."""
     return measure.panel.id if measure.on_page else f"card:{measure.id}"
 
 
 def beside_name(measure: Measure) -> str:
-    """The name of the figure that its card shows beside it."""
+    """The name of the second figure on the card."""
     return f"card:{measure.id}:beside"
 
 
 def figure_queries(dashboard: Dashboard) -> tuple[PresentQuery, ...]:
-    """What charts and cards show of now, each figure once; shares of a day are not among them."""
+    """The present values of charts and cards, each once, without the shares of a day."""
     found = {panel.id: _present_query(dashboard, panel, panel.id) for panel in dashboard.panels}
     for measure in dashboard.measures:
         query = present_query(dashboard, measure)
@@ -60,7 +59,7 @@ def figure_queries(dashboard: Dashboard) -> tuple[PresentQuery, ...]:
 
 
 def present_query(dashboard: Dashboard, measure: Measure) -> PresentQuery:
-    """The query for the measure's figure of now."""
+    """The query for the measure's present value."""
     return _present_query(dashboard, measure.panel, present_name(measure))
 
 
@@ -70,12 +69,12 @@ def _present_query(dashboard: Dashboard, panel: Panel, name: str) -> PresentQuer
 
 
 def beside_query(measure: Measure) -> PresentQuery:
-    """The query for what its card shows beside it."""
+    """The query for the second figure on the card."""
     return PresentQuery(beside_name(measure), measure.panel, measure.now)
 
 
 def flow_queries(dashboard: Dashboard) -> tuple[PresentQuery, ...]:
-    """What goes through the queue."""
+    """The query for the completion rate, if the panel file has one."""
     flow = dashboard.flow
     if flow is None:
         return ()

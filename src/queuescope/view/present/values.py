@@ -1,4 +1,4 @@
-"""The present values: the same for every view and card, so fetched once for all of them."""
+"""The present values, the same for every view and card, fetched once for all of them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from queuescope.view.source.state import Contact, SourceState, contact_of
 logger = logging.getLogger(__name__)
 
 SHARED_SECONDS = 1.0
-"""Who wants nothing older still shares what somebody fetched a moment ago."""
+"""Requests for the newest values still share values that are this young."""
 
 PRESENT_PATIENCE_SECONDS = 0.5
-"""What does not need the present values waits so long for them: a source that hangs, or finds them
-hard, gets a query that costs it nothing.
+"""How long other reads wait for the present values. After that a source that hangs, or needs long
+for them, is asked a query that costs nothing.
 """
 
 _REFUSED_KEPT_SECONDS = 60.0
@@ -37,7 +37,7 @@ _NEWEST = "newest:"
 
 
 class PresentValues:
-    """Fetches all present values of ``source`` in one query, which also tells its time."""
+    """Fetches all present values of ``source`` in one query, which also returns its time."""
 
     def __init__(self, source: Source) -> None:
         dashboard, clock = source.dashboard, source.clock
@@ -61,25 +61,25 @@ class PresentValues:
 
     @property
     def asked_at(self) -> float:
-        """When they were last fetched (our clock); minus infinity before that."""
+        """When they were last fetched (our clock); minus infinity before the first time."""
         return self._asked_at
 
     def of(self, name: str) -> PresentValue:
-        """The figure of that name; while the source is away the last one, with its time."""
+        """The value of that name; while the source is away, the last one with its time."""
         return self._found.get(name, PresentValue())
 
     def covered(self, now: float, window_seconds: float) -> float:
-        """Over how many seconds up to ``now`` (source time) jobs were counted, of a window."""
+        """How many seconds of the window that ends at ``now`` (source time) have job counts."""
         return self._coverage.covered(now, window_seconds)
 
     def is_young(self, max_age_seconds: float) -> bool:
-        """Whether they were fetched no longer ago than that, or a moment ago."""
+        """Whether they are at most ``max_age_seconds`` old, or were fetched a moment ago."""
         age = self._clock() - self._asked_at
         return 0 <= age <= max_age_seconds or 0 <= age < SHARED_SECONDS
 
     async def renew_contact(self, *, anew: bool) -> Known[Contact]:
-        """The contact with the source as of now; where nothing is unusual, and unless it is to be
-        read ``anew``, from the answer of the present values.
+        """The present contact with the source. Normally it comes from the answer with the present
+        values; with ``anew`` the source is asked for it.
         """
         if self._source.contact.is_fresh and not anew and self._source.is_learnt:
             await self._renew(SHARED_SECONDS, PRESENT_PATIENCE_SECONDS)
@@ -90,13 +90,15 @@ class PresentValues:
     async def renew(
         self, contact: Known[Contact], *, max_age_seconds: float = SHARED_SECONDS
     ) -> None:
-        """Ask now, unless they are young enough or the source is away, and wait for the answer."""
+        """Fetch them, unless they are young enough or the source is away, and wait for
+        the answer.
+        """
         if contact.error is None:
             await self._renew(max_age_seconds, None)
 
     def state_of(self, contact: Known[Contact], max_age_seconds: float) -> SourceState:
-        """The source at the moment that a reading is of: that of the present values where they are
-        young, so that whatever is read of one moment needs to be read once.
+        """The source at the time of a reading: that of the present values if they are young, so
+        that everything of one instant is read once.
         """
         scrapes, now = self._source.scrapes, self._source_now
         is_of_them = contact.error is None and self.is_young(max_age_seconds)
@@ -106,8 +108,8 @@ class PresentValues:
         return SourceState(now, scrapes, contact)
 
     async def state(self, *, max_age_seconds: float) -> SourceState:
-        """The source as of the newest present values, which are not older than ``max_age_seconds``
-        when this returns, or could not be had.
+        """The source as of the newest present values, which are at most ``max_age_seconds`` old
+        when this returns, unless the source failed.
         """
         contact = self._source.contact
         if contact.error is None and self.is_young(max_age_seconds):
@@ -123,11 +125,12 @@ class PresentValues:
             await asyncio.wait([self._task])
 
     async def _renew(self, max_age_seconds: float, patience_seconds: float | None) -> None:
-        """Ask now, unless they are young enough; waits for the answer, or as long as ``patience``.
+        """Fetch them, unless they are young enough; wait at most ``patience_seconds`` for the
+        answer.
 
-        Those of another moment than the page is of now are fetched again. Should the
-        source refuse the one query, each figure has its own, so that none takes the others
-        along. What cannot be read stays as it was, with its time and the cause.
+        Values of another time than the page's are fetched again. If the source rejects the joint
+        query, each value is queried alone, so that one bad query does not affect the others. A
+        value that cannot be read keeps its last state, with its time and the cause.
         """
         scrapes = self._source.scrapes
         behind = scrapes.late.behind_seconds
@@ -141,7 +144,7 @@ class PresentValues:
     async def _fetch(self, scrapes: Scrapes) -> None:
         asked_at = self._clock()
         self._source_now = None
-        # What was refused a moment ago would only have all the others refused again.
+        # A query that was rejected a moment ago would only get the others rejected again.
         queries = [q for q in self._queries if not self._was_refused(q.name)]
         try:
             answers = await self._answers(queries, scrapes)
@@ -157,12 +160,14 @@ class PresentValues:
             if error.kind in ABOUT_THE_QUERY:
                 self._refused[name] = self._clock()
         self._source_now = answers.at
-        # A moment that was chosen is not the time that it is there.
+        # A time that we chose says nothing about the source's clock.
         if answers.at is not None and not answers.failed and not scrapes.late.behind_seconds:
             self._source.note_answer(answers.at, asked_at, self._clock())
 
     async def _answers(self, queries: Sequence[PresentQuery], scrapes: Scrapes) -> Answers:
-        """The answers over what there is; fetched once more where that was not known before."""
+        """The answers over windows that have data; fetched once more if these were not known
+        before.
+        """
         behind = scrapes.late.behind_seconds
         now = self._source.now - behind
         coverage = self._coverage.queries(scrapes, now)
@@ -196,7 +201,7 @@ class PresentValues:
         return Answers(at, found, failed)
 
     def _newest_queries(self, scrapes: Scrapes) -> tuple[PresentQuery, ...]:
-        """When the newest samples were taken, which tells how late they arrive."""
+        """The queries for the time of the newest samples, which shows how late they arrive."""
         templates = self._source.lateness.templates(scrapes)
         return tuple(
             PresentQuery(f"{_NEWEST}{name}", None, text) for name, text in templates.items()
@@ -213,7 +218,7 @@ class PresentValues:
         self._source.lateness.note_newest(known, at)
 
     async def _late(self, queries: Sequence[PresentQuery], scrapes: Scrapes, at: float) -> Answers:
-        """The figures of metrics that are later than the others, each of its own moment."""
+        """The values of metrics that are later than the others, each at its own time."""
         found: dict[str, PresentValue] = {}
         failed: dict[str, SourceError] = {}
         for more in sorted({_more_late(query, scrapes) for query in queries}):
@@ -233,5 +238,5 @@ class PresentValues:
 
 
 def _more_late(query: PresentQuery, scrapes: Scrapes) -> float:
-    """By how many seconds the samples of ``query`` are later than those of all the page."""
+    """By how many seconds the samples of ``query`` are later than those of the whole page."""
     return scrapes.late.more_seconds(metrics_of(query.template))

@@ -1,1 +1,1 @@
-"""The Prometheus behind a view: is it there, whose clock it keeps, and what it has."""
+"""The Prometheus behind a view: whether it answers, its clock, and what it has."""

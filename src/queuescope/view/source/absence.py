@@ -1,4 +1,4 @@
-"""Why a panel is empty, in a sentence that says what to do about it."""
+"""Why a panel is empty, and what to do about it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _KEPT_SECONDS = 60
 _MAX_KEPT = 256
 _NAMED = 4
 _NEAREST = 3
-_NOTHING_AT_ALL = "Prometheus holds no metric at all yet. Check that it scrapes your workers."
+_NOTHING_AT_ALL = "Prometheus has no metrics at all yet. Check that it scrapes your workers."
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
     """Why a panel is empty, in words.
 
-    With ``is_unknown`` the source has never had any metric that the panel reads: ``nearest`` are
-    the names that come closest, with ``is_bare`` it has no metric of any name, and ``down`` is what
-    it cannot scrape, as a sentence after a space; empty: nothing.
+    With ``is_unknown`` the source has never had any metric that the panel reads; ``nearest`` are
+    the most similar names. With ``is_bare`` it has no metrics at all. ``down`` names the targets
+    that it cannot scrape, as a sentence after a space, or is empty.
     """
 
     words: str
@@ -45,7 +45,9 @@ class Absence:
 
 
 def unmeasured_words(panels: Iterable[Panel], absences: Sequence[Absence]) -> str:
-    """What a source lacks that knows no metric of any of ``panels``, said once for all of them."""
+    """What a source lacks that has never had a metric of any of ``panels``, for all of them
+    together.
+    """
     if any(absence.is_bare for absence in absences):
         return _NOTHING_AT_ALL
     wanted = list(dict.fromkeys(metric for panel in panels for metric in panel.metrics))
@@ -56,8 +58,8 @@ def unmeasured_words(panels: Iterable[Panel], absences: Sequence[Absence]) -> st
 
 
 class Absences:
-    """Finds out why panels are empty, and remembers it for a while: it takes a search through weeks
-    of samples.
+    """Finds out why panels are empty, and keeps the answer for a while, since it takes a search
+    through weeks of samples.
     """
 
     def __init__(
@@ -78,9 +80,9 @@ class Absences:
         try:
             why = await explain_absence(self._client, panel, self._matchers, grid, now, live_at)
         except SourceError as exc:
-            words = f"Prometheus has no such series here. Why could not be found out: {exc}"
+            words = f"Prometheus has no such series here. The reason could not be found: {exc}"
             return Absence(words)
-        # A source without anything is not queried, and its first metric has another reason.
+        # Not kept while the source has no metrics: its first one changes the reason.
         if not why.is_bare:
             self._known[panel.id, view] = (self._clock(), why)
         return why
@@ -94,11 +96,11 @@ async def explain_absence(  # noqa: PLR0917
     now: float,
     live_at: float | None = None,
 ) -> Absence:
-    """Say why ``panel`` has no series on ``grid``, and until ``live_at``: the first that holds.
+    """The first reason that applies why ``panel`` has no series on ``grid`` and up to ``live_at``.
 
-    The metric is unknown (with the nearest names), the label filter is too narrow, the samples
-    have only just begun, the range lies before the first one, there are samples but none that the
-    panel selects, or they have ended (with the targets that are down). Raises ``SourceError``.
+    The metric is unknown (with the most similar names), the label filter is too narrow, the samples
+    have only just begun, the range is before the first one, the panel selects none of the samples,
+    or they have ended (with the targets that are down). Raises ``SourceError``.
     """
     known = await client.label_values("__name__", [_any_of(panel.all_metrics)], 0, now)
     if not known:
@@ -115,7 +117,7 @@ async def _missing_samples(  # noqa: PLR0917
     now: float,
     live_at: float | None,
 ) -> str:
-    """Why nothing is drawn although some of the panel's metrics, ``known``, are there."""
+    """Why nothing is drawn although the source has some of the panel's metrics, ``known``."""
     metric = panel.metrics[0]
     selectors = [selector(name, matchers) for name in known]
     if matchers and not await client.series(selectors, 0, now):
@@ -134,13 +136,13 @@ async def _missing_samples(  # noqa: PLR0917
     if grid.end < searched_from:
         return f"{known[0]} has no sample in this range."
     if grid.end < first and live_at is not None:
-        return f"The data start at {_moment(first)}; there is nothing to measure of them yet."
+        return f"The data starts at {_moment(first)}; there is not enough of it to measure yet."
     if grid.end < first:
-        return f"The data start at {_moment(first)}; this range lies before."
+        return f"The data starts at {_moment(first)}, after this range."
     until = grid.end if live_at is None else live_at
     if others := await _unselected(client, panel, matchers, known, grid, until):
         return others
-    ended = f"{known[0]} has no sample in this range; the newest is of {_moment(last)}."
+    ended = f"{known[0]} has no sample in this range; the newest is from {_moment(last)}."
     return ended + await _down_targets(client)
 
 
@@ -152,7 +154,9 @@ async def _unselected(  # noqa: PLR0917
     grid: Grid,
     until: float,
 ) -> str:
-    """Which series are missing among those that have samples in the range; empty: all are."""
+    """Which series the panel selects and does not find although the metric has samples in the
+    range; empty if the metric has none.
+    """
     span = f"[{max(1, round(until - grid.start))}s]"
 
     async def is_there(selector: str) -> bool:
@@ -171,9 +175,9 @@ async def _unselected(  # noqa: PLR0917
             and further
             and not await is_there(selector(name, render_matchers(chosen)))
         ):
-            return f"{name} has samples in this range, but no series of it has {further}."
+            return f"{name} has samples in this range, but none of its series has {further}."
     return (
-        f"{present[0]} has samples in this range, but nothing that can be drawn follows from them."
+        f"{present[0]} has samples in this range, but the query returns nothing that can be drawn."
     )
 
 

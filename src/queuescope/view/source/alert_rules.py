@@ -1,4 +1,4 @@
-"""Which alerts of the source concern this page, and which chart each is about."""
+"""Which alerts of the source concern this page, and which chart each concerns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ logger = logging.getLogger(__name__)
 
 _RULES_KEPT_SECONDS = 600.0
 _NAMES = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*|"[^"\\]+"')
-# By convention such an alert notifies nobody; the best known fires always, to show that it can.
+# By convention such an alert is not sent to anyone. The best known one, Watchdog, always fires, to
+# show that alerting works.
 _NOT_SEVERITY_NONE = Matcher("severity", "!=", "none")
 
 
 class AlertScope:
-    """Which alerts concern this page: those that ``matchers`` choose, as in a selector, without
-    those of severity “none”.
+    """Which alerts concern this page: those that ``matchers`` select, without those of severity
+    “none”.
 
-    Raises ``ConfigurationError`` for an expression that only Prometheus could read.
+    Raises ``ConfigurationError`` for a regular expression that only Prometheus could read.
     """
 
     def __init__(self, matchers: Sequence[Matcher] = ()) -> None:
@@ -42,7 +43,7 @@ class AlertScope:
         return all(self._matches(one, labels.get(one.name, "")) for one in self._matchers)
 
     def narrowed(self, selector: str) -> str:
-        """``selector``, rendered PromQL, of which only the alerts of this scope are left."""
+        """``selector``, rendered PromQL, narrowed to the alerts of this scope."""
         return f"{selector},{render_matchers(self._matchers)}"
 
     def _matches(self, matcher: Matcher, value: str) -> bool:
@@ -52,7 +53,7 @@ class AlertScope:
 
 
 class AlertRules:
-    """Which chart each alert is about, fetched only as often as rules change."""
+    """Which chart each alert concerns; fetched rarely, since rules change rarely."""
 
     def __init__(
         self, client: PrometheusClient, panels: tuple[Panel, ...], clock: Callable[[], float]
@@ -62,10 +63,12 @@ class AlertRules:
         self._clock = clock
         self._asked_at = float("-inf")
         self.panel_of: dict[str, str | None] = {}
-        """By the name of an alert, the panel that it is about; None: about no panel."""
+        """By alert name, the panel that the alert concerns; None if it concerns none."""
 
     async def renew(self, names: Iterable[str] = ()) -> None:
-        """Ask if it is long ago, or one of ``names`` is not known. Never raises for a source."""
+        """Fetch the rules if they are old, or one of ``names`` is unknown. Never raises for a
+        source.
+        """
         young = 0 <= self._clock() - self._asked_at < _RULES_KEPT_SECONDS
         if young and set(names) <= self.panel_of.keys():
             return
@@ -84,7 +87,7 @@ class AlertRules:
 
 
 def _panel(query: str, panels: tuple[Panel, ...], recorded: dict[str, str]) -> str | None:
-    """The panel that reads what ``query`` reads first, be it through a recording rule."""
+    """The panel that reads the first known metric of ``query``, also through a recording rule."""
     for name in _names(query):
         names = set(_names(recorded[name])) if name in recorded else {name}
         for panel in panels:
@@ -94,5 +97,5 @@ def _panel(query: str, panels: tuple[Panel, ...], recorded: dict[str, str]) -> s
 
 
 def _names(query: str) -> list[str]:
-    """What may name a metric, also in quotes."""
+    """All words that may be metric names, also quoted ones."""
     return [name.strip('"') for name in _NAMES.findall(query)]

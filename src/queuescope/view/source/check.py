@@ -1,4 +1,4 @@
-"""Whether a source has what the page needs, looked up with the queries of the page itself."""
+"""Checks whether a source has what the page needs, with the page's own queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_ALLOWED = (
 
 
 class SourceCheck:
-    """Looks at one source; ``is_good`` says, after the last line, that no chart lacks its data."""
+    """Checks one source. After the last line, ``is_good`` says whether no chart lacks data."""
 
     def __init__(self, client: PrometheusClient, dashboard: Dashboard, matchers: str) -> None:
         """``matchers`` are rendered PromQL."""
@@ -34,7 +34,9 @@ class SourceCheck:
         self.is_good = True
 
     async def lines(self) -> AsyncIterator[str]:
-        """What is found, a line each. Raises ``SourceError`` for a source that does not answer."""
+        """The findings, one on each line. Raises ``SourceError`` for a source that does
+        not answer.
+        """
         asked_at = time.time()
         there = await self._client.now()
         ahead = there - (asked_at + time.time()) / 2
@@ -58,7 +60,7 @@ class SourceCheck:
         except SourceError as exc:
             if exc.kind not in _NOT_ALLOWED:
                 raise
-            yield "It does not tell its alerts, so the page shows none."
+            yield "It does not list its alerts, so the page shows none."
 
     async def _greeting(self) -> str:
         try:
@@ -96,10 +98,10 @@ class SourceCheck:
                 yield "Each chart has another metric to draw, so nothing is missing on the page."
         if empty:
             self.is_good = False
-            yield f"Nothing can be drawn of: {_listed(empty)}."
+            yield f"These charts have no data: {_listed(empty)}."
 
     async def _mixtures(self, at: float) -> list[str]:
-        """Which charts read targets that are scraped at several intervals."""
+        """The charts whose targets are scraped at different intervals."""
         names = metrics_read(self._dashboard)
         scrapes = (await fetch_facts(self._client, names, self._matchers, at)).as_scrapes()
         found = [(panel, scrapes.of(panel.all_metrics)) for panel in self._dashboard.panels]

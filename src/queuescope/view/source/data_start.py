@@ -1,4 +1,4 @@
-"""Where within a range the data begin, so that what lies before is not read as quiet."""
+"""Where within a range the data starts, so that the time before is not taken for an idle one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FAILED_KEPT_SECONDS = 60.0
 
 
 def searched_days(grid: Grid, now: float) -> int:
-    """How many days before ``now`` must be searched to know what lies before ``grid``."""
+    """How many days before ``now`` have to be searched to include some time before ``grid``."""
     needed = math.ceil((now - grid.start) / _DAY) + 1
     return min(max(needed, _FEWEST_DAYS), _MOST_DAYS)
 
 
 class DataStarts:
-    """Finds the oldest samples, and remembers them for a while: it takes a search."""
+    """Finds the oldest samples, and keeps the result for a while, since it takes a search."""
 
     def __init__(
         self, client: PrometheusClient, *, matchers: str, clock: Callable[[], float]
@@ -39,10 +39,10 @@ class DataStarts:
         self._known: dict[tuple[str, int], tuple[float, float | None]] = {}
 
     async def within(self, panel: Panel, frame: Frame, now: float) -> float | None:
-        """When the samples of ``panel`` begin, where that is within the range of ``frame``.
+        """When the samples of ``panel`` begin, if that is within the range of ``frame``.
 
-        None where there are older samples, such as before a gap, where nothing is missing at the
-        beginning of the range, and where it cannot be found out. ``now`` is the source's clock.
+        None if there are older samples, such as before a gap, if nothing is missing at the start of
+        the range, or if the search failed. ``now`` is by the source's clock.
         """
         seen = np.flatnonzero(sampled(frame.values).any(axis=0))
         if not seen.size or seen[0] == 0:
@@ -61,7 +61,7 @@ class DataStarts:
                 for name in panel.all_metrics
             ]
         except SourceError:
-            # The chart stands without the note; the search is made again before long.
+            # The chart is shown without the note, and the search is repeated soon.
             self._known[key] = (self._clock() + _FAILED_KEPT_SECONDS, None)
             return None
         start = min((at for at in found if at is not None), default=None)

@@ -1,7 +1,7 @@
-"""What must be known of a Prometheus before a query can be written for it.
+"""What must be known about a Prometheus before a query can be written for it.
 
-Kept on disk, because the text of a query depends on it: after a restart during an outage the
-same queries must be found in the cache.
+Kept on disk, because query text depends on it: after a restart during an outage, the same queries
+must be found in the cache.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _Interval = Annotated[int, msgspec.Meta(ge=1)]
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """``left_open``: see ``panels.Resolution``. ``scrapes`` is how each metric is scraped that
-    has samples; ``scrape_interval_seconds``, the shortest of all their intervals, stands for the
-    others. ``measured`` is False for a mere default. ``takes_lookback`` says that a query may
-    tell how long a plain selector finds a sample, ``takes_reach`` that each selector may; None:
-    not known. ``late`` is, by metric, by how many seconds its samples arrive late.
+    """``left_open``: see ``panels.Resolution``. ``scrapes`` describes the scraping of each metric
+    that has samples; ``scrape_interval_seconds``, the shortest of their intervals, is used for the
+    others. ``measured`` is False for defaults. ``takes_lookback``: a query may set how long a plain
+    selector finds a sample; ``takes_reach``: each selector may; None: unknown. ``late`` is, by
+    metric, how many seconds late its samples arrive.
     """
 
     version: str = ""
@@ -60,13 +60,13 @@ class SourceFacts:
 
     @property
     def lookback_delta_seconds(self) -> int | None:
-        """How long plain selectors are to find a sample; None: as the source does."""
+        """How long plain selectors should find a sample; None for the source's own default."""
         needed = lookback_delta_for(self.slowest_seconds)
         return needed if self.takes_lookback and needed > LOOKBACK_DELTA_SECONDS else None
 
     def as_scrapes(self, configured_seconds: int = 0) -> Scrapes:
-        """What queries are rendered with; ``configured_seconds``, unless it is 0, is the interval
-        of all targets, whatever was measured.
+        """The scrapes to render queries with. ``configured_seconds``, unless it is 0, is the
+        interval of all targets, and overrides what was measured.
         """
         reach = bool(self.takes_reach)
         is_settable = self.takes_lookback or reach
@@ -90,10 +90,10 @@ async def fetch_facts(
     now: float,
     known: SourceFacts | None = None,
 ) -> SourceFacts:
-    """Ask for the version and measure how each of ``metrics`` is scraped. Raises ``SourceError``.
+    """Fetch the version and measure how each of ``metrics`` is scraped. Raises ``SourceError``.
 
-    Of a metric that is not sampled now it is how it was last, within 7 days. What cannot be
-    measured stays as it was ``known``, and so does what a single query finds unchanged.
+    For a metric without present samples, the last 7 days are searched. What cannot be measured
+    stays as ``known``, and so does everything if a single query finds it unchanged.
     """
     known = known or SourceFacts()
     version = await _version(client)
@@ -126,9 +126,9 @@ async def fetch_facts(
 async def _takes_lookback(
     client: PrometheusClient, scrapes: Mapping[str, Scrape], matchers: str, now: float
 ) -> bool:
-    """Whether a query may say how long a plain selector finds a sample.
+    """Whether a query may set how long a plain selector finds a sample.
 
-    Asked only where it matters.
+    Fetched only if it matters.
     """
     slow = [
         metric
@@ -149,12 +149,12 @@ async def _version(client: PrometheusClient) -> str:
     except SourceError as exc:
         if exc.kind in (SourceErrorKind.CANNOT_CONNECT, SourceErrorKind.TIMEOUT):
             raise
-        # Not every server with this API knows its version, and nothing depends on it.
+        # Not every server with this API reports its version, and nothing depends on it.
         return ""
 
 
 class FactsFile:
-    """The last known facts of each source in one directory; an unreadable file is no fact."""
+    """The last known facts about each source, in one directory; unreadable files are ignored."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -169,8 +169,8 @@ class FactsFile:
         return found
 
     def save(self, identity: str, facts: SourceFacts) -> None:
-        """Keep ``facts``, unless they are kept already. Never raises; what failed is tried again
-        with the next call.
+        """Save ``facts``, unless they are saved already. Never raises; after a failure the next
+        call tries again.
         """
         if self._saved.get(identity) == facts:
             return
@@ -182,7 +182,7 @@ class FactsFile:
             temporary.replace(path)
             self._saved[identity] = facts
         except OSError:
-            # Without it only a restart during an outage shows less; reading must go on.
+            # Without the file only a restart during an outage shows less; reading must go on.
             with contextlib.suppress(OSError):
                 temporary.unlink()
 

@@ -1,7 +1,7 @@
 """How late the samples of a source arrive, measured by when they appear.
 
-An old newest sample alone proves nothing: it may be the last one of a series that has ended. That
-samples arrive late is proven by one that appears with a time at which it was not there yet.
+An old newest sample alone proves nothing: it may be the last one of a series that has ended.
+Lateness is proven by a sample that appears with a timestamp at which it was not there yet.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from queuescope.view.source.scrapes import Late, Scrape, Scrapes
 logger = logging.getLogger(__name__)
 
 MOST_SECONDS = 10_800
-"""Samples that arrive later than this are not waited for."""
+"""The greatest delay that is taken into account."""
 
 _METRIC = "queuescope_metric"
-# Below the five minutes for which a sample stands, so that none is passed over.
+# Below the five minutes for which a plain selector finds a sample, so that none is missed.
 _SEARCH_STEP_SECONDS = 240
 _IN_REACH_SCRAPES = 3
 _REMEMBERED = 3
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 30.0
 _SEARCHED_AGAIN_SECONDS = 300.0
 _REFUSED_KEPT_SECONDS = 600.0
 UNDECIDED_LOOK_SECONDS = 2.0
-"""How often is looked while it is not known whether samples are late or have ended."""
+"""The time between two checks while it is unknown whether samples are late or have ended."""
 
 _UNDECIDED_SCRAPES = 3
 _UNDECIDED_SECONDS = 10.0
@@ -43,17 +43,17 @@ _SAME_SECONDS = 60.0
 
 
 def tolerated_seconds(interval_seconds: float) -> float:
-    """The delay that windows and lookback bridge by themselves."""
+    """The delay that windows and lookback cover anyway."""
     return max(_TOLERATED_SCRAPES * interval_seconds, _TOLERATED_SECONDS)
 
 
 @dataclass(slots=True)
 class Arrivals:
-    """When the samples of one metric, taken every ``interval_seconds``, were seen to arrive.
+    """When the samples of one metric, which is scraped every ``interval_seconds``, arrived.
 
-    ``late_seconds`` is by how much they are late, as a rule. ``at`` is the last look and ``newest``
-    the newest sample that was there then; ``advanced_at`` when one was first seen to be newer than
-    the one before it. All are source times.
+    ``late_seconds`` is their usual delay. ``at`` is the time of the last check and ``newest`` the
+    newest sample at that time; ``began_at`` is the first check, and ``has_advanced`` says whether a
+    newer sample has appeared since. All times are source times.
     """
 
     interval_seconds: float
@@ -70,12 +70,12 @@ class Arrivals:
 
     @property
     def is_old(self) -> bool:
-        """Whether there should have been a newer sample, were it on time."""
+        """Whether there should be a newer sample if samples were on time."""
         return self.age_seconds > self.interval_seconds + tolerated_seconds(self.interval_seconds)
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing has come for so long that nothing more is expected."""
+        """Whether there has been no new sample for so long that none is expected."""
         if self.at is None:
             return False
         quiet = max(2 * LOOKBACK_DELTA_SECONDS, _ENDED_SCRAPES * self.interval_seconds)
@@ -83,13 +83,13 @@ class Arrivals:
 
     @property
     def is_going(self) -> bool:
-        """Whether samples come, on time or late."""
+        """Whether samples keep arriving, on time or late."""
         known = bool(self.late_seconds) or self.has_advanced or not self.is_old
         return known and not self.has_ended
 
     @property
     def is_undecided(self) -> bool:
-        """Whether it cannot be told yet if the samples are late or have ended."""
+        """Whether it is unknown yet if the samples are late or have ended."""
         if self.at is None or self.late_seconds or self.has_advanced or not self.is_old:
             return False
         waited = max(_UNDECIDED_SCRAPES * self.interval_seconds, _UNDECIDED_SECONDS)
@@ -97,18 +97,18 @@ class Arrivals:
 
     @property
     def unsettled_seconds(self) -> float:
-        """For how long before now samples may still come."""
+        """How far before now samples may still arrive."""
         if self.at is None or not self.is_old or self.age_seconds > MOST_SECONDS:
             return self.late_seconds
         return max(self.late_seconds, self.age_seconds)
 
     def must_ask_before(self, newest: float) -> bool:
-        """Whether ``newest`` leaves open if samples were filled in before the last look."""
+        """Whether, given ``newest``, samples may have been added before the last check."""
         return self.at is not None and self.is_old and newest > self.at
 
     def see(self, at: float, newest: float, newest_before: float | None = None) -> None:
-        """At ``at`` the newest sample is ``newest``; ``newest_before`` is the newest up to the last
-        look, where that was looked up.
+        """Note that at ``at`` the newest sample is ``newest``; ``newest_before`` is the newest up
+        to the last check, if that was fetched.
         """
         before, was, was_old = self.at, self.newest, self.is_old
         self.at, self.newest = at, max(newest, was)
@@ -124,20 +124,20 @@ class Arrivals:
         self.has_advanced = True
         up_to_then = newest if newest <= before else newest_before
         if was_old and (up_to_then is None or up_to_then <= was):
-            # Nothing was taken in between: that is an outage, and no delay.
+            # No sample was taken in between: that is an outage and not a delay.
             return
         delay = max(0.0, before - was - self.interval_seconds) if was_old else 0.0
         self._delays.append(delay)
         self._settle(min(delay, max(0.0, at - newest - self.interval_seconds)))
 
     def _settle(self, surely: float) -> None:
-        """Late by what two of the last delays were at least, or by what is sure of the newest: one
-        alone may be what was left of an outage.
+        """The delay is what at least two of the last delays reached, or what is certain
+        (``surely``): a single one may be left over from an outage.
         """
         usual = sorted(self._delays)[-2] if len(self._delays) > 1 else 0.0
         late = min(max(usual, surely), float(MOST_SECONDS))
         if len(self._delays) < _REMEMBERED:
-            # What was known before is not given up for one look.
+            # One check does not override what was known before.
             late = max(late, self.late_seconds)
         if late <= tolerated_seconds(self.interval_seconds):
             self.late_seconds = 0.0
@@ -148,9 +148,9 @@ class Arrivals:
 
 
 class Lateness:
-    """Looks at the newest samples of each metric, and learns how late they arrive.
+    """Checks the newest sample of each metric, and learns how late samples arrive.
 
-    While nothing is late they are fetched beside the present values, which costs no query of
+    While nothing is late they are fetched in the query for the present values, and need none of
     their own.
     """
 
@@ -168,7 +168,7 @@ class Lateness:
         self.late = Late()
 
     def recall(self, by_metric: Mapping[str, float], scrapes: Mapping[str, Scrape]) -> None:
-        """Start from what was known before a restart, by metric in seconds."""
+        """Start from what was known before a restart: seconds by metric."""
         for name, seconds in by_metric.items():
             if name in scrapes and name not in self._arrivals:
                 interval = scrapes[name].slowest_seconds
@@ -177,29 +177,28 @@ class Lateness:
 
     @property
     def known(self) -> dict[str, float]:
-        """By metric by how many seconds it is late, where it is."""
+        """The seconds by which each late metric is late."""
         found = self._arrivals.items()
         return {name: one.late_seconds for name, one in found if one.late_seconds}
 
     @property
     def has_news(self) -> bool:
-        """Whether the newest samples are known, or must be fetched because something is late."""
+        """Whether the newest samples have been fetched, or must be, because something is late."""
         is_first = self._looked_at == float("-inf")
         must_ask = is_first or bool(self.late.undecided or self.known)
         return self._newest is not None or (must_ask and self._is_due)
 
     @property
     def _is_due(self) -> bool:
-        """Whether it is time for another look."""
+        """Whether it is time for another check."""
         every = UNDECIDED_LOOK_SECONDS if self.late.undecided else _LOOK_SECONDS
         fastest = [one.interval_seconds for one in self._arrivals.values() if one.late_seconds]
         every = min([every, *(max(UNDECIDED_LOOK_SECONDS, one) for one in fastest)])
         return not 0 <= self._clock() - self._looked_at < every
 
     def templates(self, scrapes: Scrapes) -> Mapping[str, str]:
-        """What is to be fetched beside the present values, query templates by metric, for
-        ``note_newest``; nothing where it was fetched lately, or where what is late is fetched
-        by itself.
+        """The query templates by metric to fetch with the present values, for ``note_newest``. None
+        if they were fetched recently, or while something is late and is fetched separately.
         """
         was_refused = 0 <= self._clock() - self._refused_at < _REFUSED_KEPT_SECONDS
         is_first = self._looked_at == float("-inf")
@@ -208,18 +207,18 @@ class Lateness:
         return {name: _newest(_to_be_filled(name), one) for name, one in scrapes.by_metric.items()}
 
     def note_newest(self, newest: Mapping[str, float], at: float) -> None:
-        """The answers to ``templates``, which are as of ``at``: when the newest sample of each
-        metric was taken, of those that have any.
+        """Take the answers to ``templates``, as of ``at``: the time of the newest sample of each
+        metric that has one.
         """
         self._newest = (newest, at)
 
     def note_refusal(self) -> None:
-        """They could not be answered, which is no reason to try with every refresh."""
+        """Note that they could not be answered, so that they are not tried with every refresh."""
         self._refused_at = self._clock()
 
     async def look(self, scrapes: Mapping[str, Scrape], now: float) -> None:
-        """Look at all metrics of ``scrapes`` as of ``now``, the source's clock, or as of when they
-        were noted. Never raises for a source: what was known stays.
+        """Check all metrics of ``scrapes`` as of ``now`` (source time), or as of the noted answers.
+        Never raises for a source: what was known stays.
         """
         self._looked_at = self._clock()
         noted, self._newest = self._newest, None
@@ -241,18 +240,18 @@ class Lateness:
                     before = await self._newest_before(name, one.at)
                 one.see(now, at, before)
         except SourceError as exc:
-            logger.warning("cannot look how late samples are: %s (%s)", exc, exc.detail)
+            logger.warning("cannot check how late samples are: %s (%s)", exc, exc.detail)
         for name in self._arrivals.keys() - scrapes.keys():
             del self._arrivals[name]
         self.late = self._summed()
 
     async def _in_reach(self, metrics: Iterable[str], now: float) -> dict[str, float]:
-        """By metric the time of its newest sample up to ``now`` that a plain selector finds."""
+        """By metric, the time of the newest sample up to ``now`` that a plain selector finds."""
         texts = {name: _stamp(self._selector(name)) for name in metrics}
         return await self._fetch(texts, now)
 
     async def _beyond(self, metrics: Iterable[str], now: float) -> dict[str, float]:
-        """The same within ``MOST_SECONDS``; of what has ended only from time to time."""
+        """The same within ``MOST_SECONDS``; for ended metrics only from time to time."""
         sought = []
         for name in metrics:
             one = self._arrivals.get(name)
@@ -264,7 +263,7 @@ class Lateness:
         return await self._fetch({name: self._within(name) for name in sought}, now)
 
     async def _newest_before(self, metric: str, at: float) -> float | None:
-        """The time of its newest sample up to ``at``, within ``MOST_SECONDS``."""
+        """The time of the newest sample up to ``at``, within ``MOST_SECONDS``."""
         found = await self._in_reach([metric], at)
         return (found or await self._fetch({metric: self._within(metric)}, at)).get(metric)
 
@@ -283,7 +282,7 @@ class Lateness:
     def _summed(self) -> Late:
         going = {name: one.late_seconds for name, one in self._arrivals.items() if one.is_going}
         least = min(going.values(), default=0.0)
-        # Metrics that are late by about the same share one moment.
+        # Metrics with similar delays share one time.
         behind = 0.0
         if least:
             behind = max(late for late in going.values() if late <= least + _SAME_SECONDS)
@@ -309,8 +308,8 @@ def _stamp_within(selector: str, seconds: float) -> str:
 
 
 def _newest(selector: str, scrape: Scrape) -> str:
-    """When the newest sample was taken, within some scrapes where a plain selector does not reach
-    so far.
+    """The time of the newest sample, within some scrapes if a plain selector does not reach that
+    far.
     """
     stamp = _stamp(selector)
     span = _IN_REACH_SCRAPES * scrape.slowest_seconds
@@ -320,6 +319,6 @@ def _newest(selector: str, scrape: Scrape) -> str:
 
 
 def _to_be_filled(metric: str) -> str:
-    """The selector as a query template has it."""
+    """The selector as it is written in a query template."""
     name = metric.replace("$", "$$")
     return of_name(name, ",".join([*_one_of(metric), "$matchers"]))

@@ -1,5 +1,5 @@
-"""Which figures a source has at all: what it never had is not measured here, and is no failure;
-what it had and has no more is.
+"""Which measures a source has ever had: one that it never had is not measured here, which is no
+failure; losing one is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _KEPT_SECONDS = 600.0
 class MeasuredHere:
     """Finds out which measures Prometheus has had a sample of in the last ``MEASURED_WITHIN_DAYS``.
 
-    It is looked for only where there is none now, and the answer is kept for ten minutes; of what
-    was seen since we started nothing need be looked for.
+    Only measures without a present sample are searched, and the answer is kept for ten minutes;
+    those seen since our start need no search.
     """
 
     def __init__(
@@ -39,17 +39,17 @@ class MeasuredHere:
         self._never: dict[str, float] = {}
 
     def was_never_measured(self, measure: Measure) -> bool:
-        """Whether it is known that the source never had a figure of ``measure``."""
+        """Whether the source is known to have never had a figure of ``measure``."""
         return measure.id in self._never
 
     async def renew(
         self, source: SourceState, lacking: Iterable[Measure], measured: Collection[str]
     ) -> None:
-        """``measured`` are the ids of the measures with a figure now, and ``lacking`` are those
-        without one that the source did answer for. Never raises for a source.
+        """``measured`` are the ids of measures with a present figure, ``lacking`` the measures for
+        which the source answered that there is none. Never raises for a source.
         """
         if source.epoch != self._epoch:
-            # Other data stand behind the address.
+            # The address leads to other data now.
             self._epoch = source.epoch
             self._measured.clear()
             self._never.clear()
@@ -68,7 +68,7 @@ class MeasuredHere:
         try:
             is_sampled = await self._has_sample(measure, now)
         except SourceError as exc:
-            # Until it is known otherwise, it may be lost.
+            # Until the search succeeds, the measure may be lost.
             logger.warning("cannot look for %s: %s (%s)", measure.id, exc, exc.detail)
             self._never.pop(measure.id, None)
             return
@@ -79,7 +79,7 @@ class MeasuredHere:
             self._never[measure.id] = self._clock()
 
     async def _has_sample(self, measure: Measure, now: float) -> bool:
-        """Each search may go through thirty days: the first metric with a sample is enough."""
+        """Each search may cover thirty days, so it ends with the first metric that has a sample."""
         for metric in measure.panel.all_metrics:
             where = selector(metric, self._matchers)
             if await newest_sample(self._client, where, now, MEASURED_WITHIN_DAYS) is not None:

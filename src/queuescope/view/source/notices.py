@@ -1,4 +1,4 @@
-"""What a reader should know of the source's data and clock, in sentences."""
+"""Notices to the reader about the source's data and clocks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _CLOCK_TOLERANCE_SECONDS = 5
 
 
 def late_notices(late: Late) -> list[str]:
-    """What a reader should know of it, in sentences."""
+    """One sentence for each group of late metrics."""
     said = []
     if late.behind_seconds:
         said.append(
-            f"Prometheus is {late_words(late.behind_seconds)} behind: samples arrive in it so"
-            " late. Figures and charts are of then."
+            f"Prometheus is {late_words(late.behind_seconds)} behind: samples arrive that"
+            " late. Figures and charts are as of that time."
         )
     for seconds in sorted(set(late.by_metric.values())):
         names = ", ".join(name for name, more in late.by_metric.items() if more == seconds)
@@ -24,14 +24,14 @@ def late_notices(late: Late) -> list[str]:
         names = ", ".join(late.undecided)
         said.append(
             f"The newest samples of {names} are old: they arrive late, or have ended."
-            " It will be known in a moment."
+            " This will be clear in a moment."
         )
     return said
 
 
 def clock_notices(prometheus: float, broker: float) -> list[str]:
-    """What a reader should know of three clocks: by how many seconds that of Prometheus and that of
-    the broker are ahead of this server's. Negative is behind, 0 is by nothing or not known.
+    """Sentences about three clocks. ``prometheus`` and ``broker`` are how many seconds their clocks
+    are ahead of this server's; negative is behind, 0 is equal or unknown.
     """
     found = []
     is_off, broker_is_off = (abs(one) > _CLOCK_TOLERANCE_SECONDS for one in (prometheus, broker))
@@ -47,8 +47,8 @@ def clock_notices(prometheus: float, broker: float) -> list[str]:
         )
     if broker_is_off and not is_ours:
         found.append(
-            f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and acts "
-            "are put right by that."
+            f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and operations "
+            "are corrected by that."
         )
     return found
 

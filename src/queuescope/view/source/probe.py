@@ -1,4 +1,6 @@
-"""Is the source there, what time is it there, is it still the same? Asked once for all views."""
+"""Asks the source whether it answers, what its time is, and whether it is still the same server;
+once for all views.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ _PASSING = (
 class Probe:
     """Keeps contact with one source, by asking for its time.
 
-    The client's circuit breaker goes by the answer: when this query fails, the
-    panels' queries fail at once instead of each waiting for its own time-out.
+    The client's circuit breaker uses the answer: when this query fails, the panels' queries fail at
+    once instead of each waiting for a timeout.
     """
 
     def __init__(self, client: PrometheusClient, clock: Callable[[], float]) -> None:
@@ -47,12 +49,13 @@ class Probe:
         return self._contact
 
     async def renew(self) -> Known[Contact]:
-        """Fetch its time now, unless somebody just did.
+        """Fetch its time now, unless that was just done.
 
-        In an outage the answer is awaited for one second only: what is known goes on screen, and
-        the query goes on in the background.
+        In an outage this waits for the answer for one second only, so that the screen is not
+        delayed; the query continues in the background.
         """
-        # However far: a clock that was set back must not silence the probe until it catches up.
+        # The absolute value: a clock that was set back must not silence the probe until it catches
+        # up.
         just_asked = abs(self._clock() - self._asked_at) < _SHARED_SECONDS
         if self._task is None and not just_asked:
             self._task = asyncio.create_task(self._renew_clock())
@@ -64,10 +67,10 @@ class Probe:
         return self._contact
 
     def note_answer(self, source_now: float, asked_at: float, answered_at: float) -> None:
-        """The answer to another query said that the source is there, and what time it is.
+        """Note that another query was answered, and the source's time in that answer.
 
-        It stands for a query of our own, but for the epoch: that is fetched now and then, and
-        whenever there is a new connection, as after each restart of what we are connected to.
+        It replaces a query of our own, except for the epoch: that is fetched from time to time, and
+        after each new connection, such as after a restart of the server.
         """
         if not self._contact.is_fresh:
             return
@@ -105,7 +108,7 @@ class Probe:
             self._task = None
 
     async def _renew_epoch(self) -> None:
-        """Whether it is still the same, of a source that has just answered."""
+        """Fetch the epoch of a source that has just answered."""
         try:
             epoch = await self._epoch()
             self._contact = self._contact.map(lambda contact: replace(contact, epoch=epoch))
@@ -118,14 +121,14 @@ class Probe:
         self._contact_connections = self._client.connections
 
     async def _epoch(self) -> str | None:
-        """Fetched with every contact, but seldom where the source has none."""
+        """Fetched with every contact, but rarely if the source has none."""
         if 0 <= self._clock() - self._epoch_asked_at < self._epoch_kept_seconds:
             return contact_of(self._contact).epoch
         try:
             started = (await self._client.runtimeinfo()).start_time or None
             self._epoch_kept_seconds = 0.0 if started else _NO_EPOCH_KEPT_SECONDS
         except SourceError as exc:
-            # It answers queries for data: what was known of it is known still.
+            # The source answers queries for data, so its known epoch is kept.
             passing = exc.kind in _PASSING
             started = contact_of(self._contact).epoch if passing else None
             self._epoch_kept_seconds = _FAILED_KEPT_SECONDS if passing else _NO_EPOCH_KEPT_SECONDS

@@ -1,7 +1,7 @@
-"""Whether a source holds each series several times, scraped by several Prometheus servers.
+"""Whether a source holds each series several times, because several Prometheus servers scrape it.
 
-That is so where series come in groups that differ in one label alone, a label that stands on all of
-them, and the members of a group count alike.
+That is the case if series come in groups that differ only in one label, which all of them have, and
+the members of a group have the same counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from queuescope.timeseries import Labels
 from queuescope.words import plural
 
 _LOOKED_AT = 200
-"""Series of each metric: those that count highest, so that replicas come together."""
+"""The number of series to compare for each metric: those with the highest values, so that replicas
+are found together.
+"""
 
 _METRIC = "queuescope_metric"
 _SPAN = "15m"
@@ -27,8 +29,8 @@ _EXPORTED = "exported_"
 _REPLICA = re.compile(r"replica|^prometheus$|^monitor$", re.IGNORECASE)
 _MOST_REPLICAS = 8
 _PAIRED = 0.9
-# Of a label that is named so, values that only resemble each other are enough: gauges move between
-# two scrapes. Any other must have counted exactly the same, and enough to be no coincidence.
+# For a label with such a name, similar values suffice, since gauges move between two scrapes. For
+# any other label the counts must be equal, and large enough not to be equal by chance.
 _ALIKE_IF_NAMED, _ALIKE = 0.5, 0.98
 _COUNTED = 100.0
 
@@ -36,8 +38,8 @@ _COUNTED = 100.0
 async def find_replica_labels(
     client: PrometheusClient, dashboard: Dashboard, matchers: str, at: float
 ) -> tuple[str, ...]:
-    """The labels that tell replicas apart, besides those that ``dashboard`` allows for; empty where
-    each series is there once. Raises ``SourceError``.
+    """The labels that distinguish replicas, besides the ``replica_labels`` of ``dashboard``; empty
+    if each series exists once. Raises ``SourceError``.
     """
     metrics = dict.fromkeys(name for panel in dashboard.all_panels for name in panel.metrics)
     parts = {}
@@ -54,9 +56,9 @@ async def find_replica_labels(
 
 
 def replica_labels(series: Mapping[Labels, float], *, breakdowns: Sequence[str]) -> tuple[str, ...]:
-    """The labels by which alone groups of ``series`` differ, the one that is named so first.
+    """The labels in which alone groups of ``series`` differ; one with a typical name comes first.
 
-    ``breakdowns`` are labels that say something of jobs.
+    ``breakdowns`` are labels that describe jobs.
     """
     if not series:
         return ()
@@ -71,17 +73,17 @@ def replica_labels(series: Mapping[Labels, float], *, breakdowns: Sequence[str])
 
 
 def replica_words(labels: Sequence[str]) -> str:
-    """What to say of replicas that differ in ``labels``, and the setting to write."""
+    """A sentence about replicas that differ in ``labels``, with the setting to write."""
     which = plural(len(labels), "label")
     return (
-        f"Each series is there more than once, apart in the {which} {' and '.join(labels)}: "
+        f"Each series exists more than once, differing only in the {which} {' and '.join(labels)}: "
         "several Prometheus servers scrape the same targets, and every count is multiplied. "
         f'Set replica_labels = "{",".join(labels)}" to count each once.'
     )
 
 
 def _moving_together(names: Iterable[str], series: Iterable[Labels]) -> list[tuple[str, ...]]:
-    """``names`` that have several values, in groups of those of which each tells the others."""
+    """``names`` that have several values, grouped by labels whose values determine each other."""
     values = {name: tuple(dict(labels)[name] for labels in series) for name in names}
     groups: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, found in values.items():
@@ -103,7 +105,7 @@ def _are_replicas(
     if of_jobs.intersection(group):
         return False
     exported = {name for labels in series for name, _ in labels if name.startswith(_EXPORTED)}
-    # Another target is another source of its own, unless a federation hides whose it is.
+    # A different target is a different source, unless federation hides the target.
     if any(n in group and _EXPORTED + n not in exported for n in ("instance", "pod", "container")):
         return False
     groups: dict[Labels, list[float]] = defaultdict(list)

@@ -1,17 +1,19 @@
-"""When the samples of a selector begin and end, found without walking through all of them."""
+"""When the samples of a selector begin and end, found without reading all of them."""
 
 from __future__ import annotations
 
 from queuescope.prometheus import PrometheusClient
 
 _WINDOWS_SECONDS = (6 * 3_600, 900, 60)
-"""Each a multiple of the next; the last is below the five minutes for which a sample stands."""
+"""Each is a multiple of the next; the last is below the five minutes for which a plain selector
+finds a sample.
+"""
 
 
 async def newest_sample(
     client: PrometheusClient, selector: str, now: float, days: int
 ) -> float | None:
-    """When the newest sample of the last ``days`` days was taken; None without one.
+    """The time of the newest sample in the last ``days`` days; None without one.
 
     Raises ``SourceError``.
     """
@@ -24,7 +26,7 @@ async def newest_sample(
 async def oldest_sample(
     client: PrometheusClient, selector: str, now: float, days: int
 ) -> float | None:
-    """When the oldest sample of the last ``days`` days was taken; None without one.
+    """The time of the oldest sample in the last ``days`` days; None without one.
 
     Raises ``SourceError``.
     """
@@ -34,10 +36,10 @@ async def oldest_sample(
 async def _searched(
     client: PrometheusClient, which: str, selector: str, now: float, days: int
 ) -> float | None:
-    """First the longest window that holds the sample, then ever shorter ones within it.
+    """Search with long windows first, then with shorter ones inside the window that was found.
 
-    Windows without samples cost next to nothing, and no window is read twice, so that this stays
-    quick for many series. Within the last one the newest sample of each series is looked at.
+    Windows without samples cost almost nothing, and no window is read twice, so this is quick even
+    for many series. In the last window the newest sample of each series is compared.
     """
     end: float = -int(-now // _WINDOWS_SECONDS[0]) * _WINDOWS_SECONDS[0]
     span = days * 86_400

@@ -1,4 +1,4 @@
-"""How often each metric is scraped, and when within the interval, measured by its samples."""
+"""How often each metric is scraped, and when within the interval, measured from its samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 5
 async def measure_scrape(
     client: PrometheusClient, metric: str, matchers: str, now: float, known: Scrape | None
 ) -> Scrape | None:
-    """How ``metric`` is scraped; None where it has no two samples."""
+    """How ``metric`` is scraped; None if it has fewer than two samples."""
     selector = scraped_selector(metric, matchers)
     at = await newest_sample(client, selector, now, SCRAPED_WITHIN_DAYS)
     if at is None:
@@ -63,7 +63,7 @@ async def still_hold(
     now: float,
     known: Scrapes,
 ) -> bool:
-    """Whether what is sampled now is so at the intervals and phases that are ``known``."""
+    """Whether metrics with present samples still have the ``known`` intervals and phases."""
     parts = {}
     for metric in metrics:
         selector = scraped_selector(metric, matchers)
@@ -89,11 +89,13 @@ async def still_hold(
 
 
 def _is_still(known: Scrape | None, count: Mapping[str, float], phases: Iterable[Labels]) -> bool:
-    """``count`` is how many samples the fullest and the emptiest series have of ten intervals."""
+    """``count`` is the number of samples within ten intervals, of the series with the most and of
+    the one with the fewest.
+    """
     if known is None:
         return False
     most = _CHECKED_INTERVALS * known.slowest_seconds / known.fastest_seconds
-    # One more or less falls into the window by chance, or was lost.
+    # A window may contain one sample more or less by chance, or after a lost scrape.
     if abs(count["most"] - most) > max(1, most * _CLEAR_RATIO):
         return False
     if abs(count["fewest"] - _CHECKED_INTERVALS) > 1:
@@ -106,7 +108,7 @@ def _is_still(known: Scrape | None, count: Mapping[str, float], phases: Iterable
 
 
 def scraped_selector(metric: str, matchers: str) -> str:
-    """One series of each histogram is enough: its buckets are sampled together."""
+    """A selector for one series of each histogram, since its buckets are sampled together."""
     return of_name(metric, _narrowed(metric, matchers))
 
 
@@ -116,10 +118,10 @@ def _narrowed(metric: str, matchers: str) -> str:
 
 
 async def _intervals(client: PrometheusClient, metric: str, matchers: str, at: float) -> set[int]:
-    """The intervals at which the targets of ``metric`` are sampled, as of ``at``.
+    """The intervals at which the targets of ``metric`` are scraped, as of ``at``.
 
-    A series that was there half an hour before shows its interval by how many samples it has. One
-    that is younger, or was interrupted, is looked at by itself.
+    The interval of a series that existed half an hour earlier follows from its number of samples.
+    One that is younger, or was interrupted, is examined separately.
     """
     selector = scraped_selector(metric, matchers)
     window = f"[{_COMPARED_SECONDS * 1000 - 1}ms]"
@@ -145,7 +147,7 @@ async def _intervals(client: PrometheusClient, metric: str, matchers: str, at: f
             found.add(usual)
         else:
             doubts.setdefault(round(sample.value), labels)
-    # The slowest and the fastest matter; what lies between them changes nothing.
+    # Only the slowest and the fastest matter.
     rows = sorted(doubts)
     looked_at = (
         rows
@@ -164,11 +166,11 @@ async def _intervals(client: PrometheusClient, metric: str, matchers: str, at: f
 
 
 async def _spacing_of(client: PrometheusClient, metric: str, labels: str, at: float) -> float:
-    """Seconds between the newest samples of one series; 0 is unknown."""
+    """Seconds between the newest samples of one series; 0 if unknown."""
     spacing = await _newest_spacing(client, metric, labels, at)
     if spacing:
         return spacing
-    # It may be slower than a plain selector looks back, or have ended.
+    # Its interval may be longer than a plain selector looks back, or it may have ended.
     seen = f"timestamp({of_name(metric, labels)})[{_COMPARED_SECONDS}s:{_LOOK_SECONDS}s]"
     found = await client.query(
         f"(max_over_time({seen}) - min_over_time({seen})) / (changes({seen}) > 0)", at=at
@@ -185,7 +187,9 @@ def _exactly(labels: Labels) -> str:
 
 
 def _steadied(phase: float, before: float | None, interval_seconds: int) -> float:
-    """``before`` while the new measure is next to it: each change has all history fetched anew."""
+    """``before`` if the new measurement is next to it, since each change makes all history be
+    fetched again.
+    """
     if before is None:
         return phase
     apart = abs(phase - before)
@@ -195,10 +199,11 @@ def _steadied(phase: float, before: float | None, interval_seconds: int) -> floa
 async def _phase(
     client: PrometheusClient, selector: str, interval_seconds: int, at: float
 ) -> float | None:
-    """How far after a multiple of the interval samples are taken; None when targets differ.
+    """How long after a multiple of the interval samples are taken, in seconds; None if targets
+    differ.
 
-    Counted in eighths of the interval, which steadies the answer against jitter. A sample exactly
-    on a multiple belongs to the last eighth: it ends the interval before it.
+    Measured in eighths of the interval, so that jitter does not change the answer. A sample exactly
+    on a multiple belongs to the last eighth of the interval before it.
     """
     found = await client.query(_phases_of(selector, interval_seconds), at=at)
     return _common_phase((sample.labels for sample in found.samples), interval_seconds)
@@ -218,15 +223,15 @@ def _common_phase(found: Iterable[Labels], interval_seconds: int) -> float | Non
     if len(seen) == 1:
         return (seen[0] + 0.5) * eighth
     if len(seen) == 2 and (seen[1] - seen[0]) % _PHASES in (1, _PHASES - 1):
-        # Jitter over the border of two: the border itself.
+        # With jitter across two eighths, the border between them.
         return interval_seconds if seen == [0, _PHASES - 1] else seen[1] * eighth
     return None
 
 
 async def _newest_spacing(client: PrometheusClient, metric: str, matchers: str, at: float) -> float:
-    """Seconds between the newest samples of the series that was sampled last; 0 is unknown.
+    """Seconds between the newest samples of the series that was scraped last; 0 if unknown.
 
-    It needs few samples, so that it is right for a source that has only just been started.
+    It needs few samples, so it also works for a source that has just been started.
     """
     newest = await client.query(f"topk(1, timestamp({of_name(metric, matchers)}))", at=at)
     if not newest.samples:
@@ -240,12 +245,12 @@ async def _newest_spacing(client: PrometheusClient, metric: str, matchers: str, 
         if not before.samples:
             break
         times.append(before.samples[0].value)
-    # The median, because a lost scrape doubles one of them.
+    # The median, because a lost scrape doubles one of the distances.
     return float(np.median(-np.diff(times))) if len(times) > 1 else 0.0
 
 
 async def _usual_spacing(client: PrometheusClient, selector: str, at: float) -> float:
-    """The same from how many samples fell into a window of the 7 days before at most."""
+    """The same, from the highest number of samples in any window of the last 7 days."""
     grid = Grid.ending_at(at, 7 * 86_400, 6 * 3_600)
     query = f"max(count_over_time({selector}[{_COUNTED_SECONDS}s]))"
     found = await client.query(query, at=at)

@@ -1,7 +1,7 @@
-"""How the metrics of a source are scraped, and how a query template is rendered for that.
+"""How the metrics of a source are scraped, and the resolution to render query templates with.
 
-What one template reads may be scraped at several intervals: windows must hold enough samples of
-the slowest target, while peaks are looked for as often as the fastest one is sampled.
+The metrics of one template may be scraped at different intervals: windows must hold enough samples
+of the slowest target, while peaks must be found in those of the fastest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import promql
 
 _LOOKBACK_SCRAPES = 5
-"""How many intervals of the slowest target a plain selector has to bridge."""
+"""How many intervals of the slowest target a plain selector has to cover."""
 _ANY = Resolution(60, 60)
 
 
@@ -43,21 +43,22 @@ class Scrape:
 
 
 def late_words(seconds: float) -> str:
-    """How late samples are, as far as that is of use: in whole minutes, but of a short delay."""
+    """A delay in words, in whole minutes unless it is short."""
     return duration_words(round(seconds) if seconds < 120 else 60 * round(seconds / 60))
 
 
 def ago_words(late_seconds: float) -> str:
-    """How old what is newest is, because samples are so late; empty where they are on time."""
+    """The age of the newest data because of the delay, in words; empty without a delay."""
     return f"{late_words(late_seconds)} ago" if late_seconds else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """What is late: all metrics by ``behind_seconds``, and those of ``by_metric`` by so much more.
+    """How late samples are: all metrics by ``behind_seconds``, and those of ``by_metric`` by that
+    much more.
 
-    ``unsettled`` is, by metric, for how long before the clock's now samples may still come.
-    ``undecided`` are metrics of which it is not yet known whether they are late or have ended.
+    ``unsettled`` is, by metric, how far before the clock's now samples may still arrive.
+    ``undecided`` are metrics for which it is unknown yet whether they are late or have ended.
     """
 
     behind_seconds: float = 0.0
@@ -66,25 +67,25 @@ class Late:
     undecided: tuple[str, ...] = ()
 
     def more_seconds(self, metrics: Iterable[str]) -> float:
-        """By how much the latest of ``metrics`` is later than all."""
+        """By how much the latest of ``metrics`` is later than ``behind_seconds``."""
         return max((self.by_metric.get(name, 0.0) for name in metrics), default=0.0)
 
     @property
     def longest_unsettled_seconds(self) -> float:
-        """``unsettled_seconds`` of all metrics together."""
+        """The greatest ``unsettled_seconds`` of all metrics."""
         return self.unsettled_seconds(self.unsettled)
 
     def unsettled_seconds(self, metrics: Iterable[str]) -> float:
-        """For how long before the page's now samples of ``metrics`` may still come."""
+        """How far before the page's now samples of ``metrics`` may still arrive."""
         most = max((self.unsettled.get(name, 0.0) for name in metrics), default=0.0)
         return max(0.0, most - self.behind_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Scrapes:
-    """How each metric is scraped; ``usual`` stands for a metric that was not measured.
+    """How each metric is scraped; ``usual`` is used for a metric that was not measured.
 
-    ``late`` is what arrives late. For the others see ``panels.Resolution``.
+    ``late`` is how late samples arrive. For the others see ``panels.Resolution``.
     """
 
     usual: Scrape
@@ -98,7 +99,7 @@ class Scrapes:
 
     @property
     def fastest_seconds(self) -> int:
-        """The interval of the target that is scraped most often."""
+        """The shortest interval of all targets."""
         known = self.by_metric.values()
         return min((one.fastest_seconds for one in known), default=self.usual.fastest_seconds)
 
@@ -110,12 +111,12 @@ class Scrapes:
             return self.usual
         fastest = min(one.fastest_seconds for one in known)
         slowest = max(one.slowest_seconds for one in known)
-        # The phase is that of the first, which is the one that raw samples are read of.
+        # The phase is that of the first metric, whose raw samples the template reads.
         first = self.by_metric.get(names[0]) if fastest == slowest else None
         return Scrape(fastest, slowest, None if first is None else first.phase_seconds)
 
     def resolution(self, step_seconds: int, metrics: Iterable[str]) -> Resolution:
-        """What a template that reads ``metrics`` is rendered with, in steps of ``step_seconds``."""
+        """The resolution for a template that reads ``metrics``, in steps of ``step_seconds``."""
         names = tuple(metrics)
         scrape = self.of(names)
         return Resolution(
@@ -135,7 +136,7 @@ class Scrapes:
 
 def lookback_delta_for(slowest_seconds: int) -> int:
     """How long a plain selector has to find a sample, so that a lost scrape of the slowest target
-    is no end: as long as usual, where that is enough.
+    does not end its series; the usual time if that suffices.
     """
     is_enough = 2 * slowest_seconds < LOOKBACK_DELTA_SECONDS
     return LOOKBACK_DELTA_SECONDS if is_enough else _LOOKBACK_SCRAPES * slowest_seconds
@@ -143,7 +144,7 @@ def lookback_delta_for(slowest_seconds: int) -> int:
 
 @lru_cache(maxsize=256)
 def metrics_of(template: str) -> tuple[str, ...]:
-    """The metrics that a query template reads by name, in order; none where it cannot be read."""
+    """The metrics that a query template names, in order; empty if it cannot be parsed."""
     try:
         text = render(template, _ANY, worker='"w"')
         return tuple(dict.fromkeys(name for name, _ in promql.selectors(text)))
@@ -152,10 +153,10 @@ def metrics_of(template: str) -> tuple[str, ...]:
 
 
 def measured_over(query: str, scrapes: Scrapes) -> float | None:
-    """Over how many seconds a figure of now is measured by ``query``, rendered; None
-    where it is of one moment, as a gauge is, or of no one window.
+    """The window in seconds over which the rendered ``query`` measures a present value; None for
+    the value of one instant, as of a gauge, or if windows differ.
 
-    A query that falls back on a gauge has no window where what it counts was never scraped.
+    A query that falls back on a gauge has no window if its counter was never scraped.
     """
     windows = _rate_windows(query)
     known = scrapes.by_metric
@@ -168,14 +169,14 @@ def measured_over(query: str, scrapes: Scrapes) -> float | None:
 @lru_cache(maxsize=256)
 def _rate_windows(query: str) -> tuple[tuple[str, float], ...]:
     try:
-        # Some sources get a window that is a millisecond shorter.
+        # For some sources windows are a millisecond shorter.
         return tuple((name, round(span, 2)) for name, span in promql.rate_windows(query))
     except ConfigurationError:
         return ()
 
 
 def metrics_read(dashboard: Dashboard) -> tuple[str, ...]:
-    """Everything that is read by name, what the charts read first."""
+    """All metrics that are read by name, those of the charts first."""
     found = [name for panel in dashboard.all_panels for name in panel.all_metrics]
     flow, worker = dashboard.flow, dashboard.per_worker
     templates = [] if flow is None else [flow.completion, flow.waiting, flow.completed]

@@ -1,5 +1,5 @@
-"""The Prometheus that is read, and what is known of it: whether it answers, what time it is there,
-how it is scraped, how late its samples arrive, and whether it holds each series once.
+"""The Prometheus that is read, and what is known about it: whether it answers, its time, how it is
+scraped, how late its samples arrive, and whether it holds each series once.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _UNMEASURED_FACTS_KEPT_SECONDS = 30
 class Source:
     """Belongs to one event loop; no method raises for a source that fails.
 
-    ``matchers`` (rendered PromQL) narrow all that is read for ``dashboard``; ``clock`` gives our
-    own time, epoch seconds.
+    ``matchers`` (rendered PromQL) narrow all reads for ``dashboard``; ``clock`` gives our own time,
+    epoch seconds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Source:
         scrape_interval_seconds: int,
         clock: Callable[[], float],
     ) -> None:
-        """``scrape_interval_seconds``, unless it is 0, is that of all targets."""
+        """``scrape_interval_seconds``, unless it is 0, is the interval of all targets."""
         self.client = client
         self.dashboard = dashboard
         self.matchers = matchers
@@ -63,12 +63,12 @@ class Source:
 
     @property
     def contact(self) -> Known[Contact]:
-        """Whether it answers, by our clock."""
+        """The last contact with it, with times by our clock."""
         return self._probe.contact
 
     @property
     def now(self) -> float:
-        """What its clock says, as far as is known."""
+        """The time by its clock, as far as is known."""
         return self.clock() + contact_of(self.contact).offset_seconds
 
     @property
@@ -79,7 +79,7 @@ class Source:
 
     @property
     def is_learnt(self) -> bool:
-        """Whether anything is known of its scrapes."""
+        """Whether anything is known about its scrapes."""
         return self._facts is not None
 
     @property
@@ -87,20 +87,20 @@ class Source:
         return "" if self._facts is None else self._facts.version
 
     def notices(self) -> list[str]:
-        """What a reader should know of its data, in sentences."""
+        """Sentences that a reader should know about its data."""
         replicas = [replica_words(self._replicas)] if self._replicas else []
         return replicas + late_notices(self.lateness.late)
 
     async def renew_contact(self) -> Known[Contact]:
-        """Ask whether it is there, unless somebody just did."""
+        """Ask whether it answers, unless that was just done."""
         return await self._probe.renew()
 
     def note_answer(self, source_now: float, asked_at: float, answered_at: float) -> None:
-        """Another query was answered; see ``Probe.note_answer``."""
+        """Note that another query was answered; see ``Probe.note_answer``."""
         self._probe.note_answer(source_now, asked_at, answered_at)
 
     async def learn(self, contact: Known[Contact]) -> None:
-        """Bring what is known of it up to date; only the very first reader waits for that."""
+        """Bring what is known about it up to date; only the very first reader waits for that."""
         await self._renew_facts(contact)
         await self._look_how_late(contact)
 
@@ -154,8 +154,8 @@ class Source:
             logger.warning("cannot look for replicas: %s (%s)", exc, exc.detail)
 
     async def _look_how_late(self, contact: Known[Contact]) -> None:
-        """Where there is something to be seen, see how late samples arrive. While it is not known
-        yet whether they are late or have ended, this goes on in the background.
+        """Check how late samples arrive, if there is news. While it is unknown whether they are
+        late or have ended, this continues in the background.
         """
         if contact.error is not None or self._facts is None or not self._facts.scrapes:
             return

@@ -1,4 +1,4 @@
-"""The source at one moment, for whoever reads of it."""
+"""The state of the source at one instant, which readings are made with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from queuescope.view.source.scrapes import Scrapes, metrics_of
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What the source's last answer said: by how much its clock is ahead of ours, and its
-    epoch.
+    """What the source's last answer showed: how far its clock is ahead of ours, and its epoch.
 
-    The epoch changes when another server answers, or the same one that was started anew; None
-    where the source has none (VictoriaMetrics, and proxies that pass queries for data only).
+    The epoch changes when another server answers, or the same one after a restart; None if the
+    source has none (VictoriaMetrics, and proxies that only pass queries for data).
     """
 
     offset_seconds: float = 0.0
@@ -24,14 +23,14 @@ class Contact:
 
 
 def contact_of(known: Known[Contact]) -> Contact:
-    """The last contact; before the first, one with a clock like ours."""
+    """The last contact; before the first, one whose clock agrees with ours."""
     return known.value or Contact()
 
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """``now`` is the moment that readings are of, by the source's clock; ``scrapes`` is how it is
-    scraped, and ``contact`` whether it answers.
+    """``now`` is the time of readings, by the source's clock; ``scrapes`` is how it is scraped, and
+    ``contact`` whether it answers.
     """
 
     now: float
@@ -40,7 +39,7 @@ class SourceState:
 
     @property
     def error(self) -> QueuescopeError | None:
-        """Why it does not answer; None while it does."""
+        """Why the source does not answer; None while it does."""
         return self.contact.error
 
     @property
@@ -49,15 +48,15 @@ class SourceState:
 
     @property
     def offset_seconds(self) -> float:
-        """How far its clock is ahead of ours."""
+        """How far the source's clock is ahead of ours."""
         return contact_of(self.contact).offset_seconds
 
     @property
     def behind_seconds(self) -> float:
-        """How far ``now`` is before its clock, where all samples arrive so late."""
+        """How far ``now`` is behind the source's clock because all samples arrive late."""
         return self.scrapes.late.behind_seconds
 
     def resolution(self, step_seconds: int, *templates: str) -> Resolution:
-        """What ``templates`` are rendered with, in steps of ``step_seconds``."""
+        """The resolution for ``templates``, in steps of ``step_seconds``."""
         names = (name for template in templates for name in metrics_of(template))
         return self.scrapes.resolution(step_seconds, dict.fromkeys(names))
