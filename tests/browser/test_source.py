@@ -88,7 +88,7 @@ def test_a_first_start_is_told_once_until_the_first_sample(
     ):
         page = open_page("?range=1h", at=dashboard, drawn=False)
         notice = page.page.get_by_role("status", name="Nothing is measured yet")
-        missing = "Prometheus holds no metric at all yet."
+        missing = "Prometheus has no metrics at all yet."
         expect(notice).to_contain_text(missing)
         expect(notice.locator("pre")).to_have_text(
             "from queuescope.instrument import instrument\ninstrument(app)"

@@ -91,7 +91,7 @@ async def test_a_series_that_has_ended_has_no_present_value(cache: Cache, lab: L
     page = await _page(lab, cache, "ended")
     oracles.states_are(page, dict.fromkeys(PANELS, "empty"))
     for panel in page.panels.values():
-        assert "no sample in this range; the newest is of" in panel["cause"]
+        assert "no sample in this range; the newest is from" in panel["cause"]
         assert panel["now"] is None
 
 

@@ -105,7 +105,7 @@ async def test_the_source_is_known_and_checked_by_such_names(prometheus: RealPro
         assert await client.label_values("service.name", *everything) == tuple(sorted(DEPTHS))
         grid = Grid.covering(NOW - 20 * 3600, NOW - 10 * 3600, 300)
         ended = await explain_absence(client, own.panels[0], MATCHERS, grid, float(NOW))
-        assert ended.words.endswith("this range lies before.")
+        assert ended.words.endswith("after this range.")
         wrong = await explain_absence(client, own.panels[0], '"a.b"="c"', grid, float(NOW))
         assert not wrong.is_unknown
         assert wrong.words == (

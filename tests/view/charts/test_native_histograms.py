@@ -132,7 +132,7 @@ async def test_a_crowd_is_ranked_and_a_source_checked_by_them(prometheus: RealPr
         check = SourceCheck(client, load_dashboard("ai-agents"), matchers)
         lines = [line async for line in check.lines()]
     assert f"  Latency: {METRIC}: 2 series of native histograms" in lines
-    assert "Nothing can be drawn of: Queue depth, Success rate." in lines
+    assert "These charts have no data: Queue depth, Success rate." in lines
 
 
 async def test_those_of_a_pair_are_counted_once(prometheus: RealPrometheus) -> None:

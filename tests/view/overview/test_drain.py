@@ -37,4 +37,4 @@ def test_a_forecast_is_told_as_a_range_that_is_rounded_outward(
         )
     )
     assert found["brief"] == words
-    assert found["words"] == f"The queue {words}, if it goes on as in the last minutes."
+    assert found["words"] == f"The queue {words} at the rate of the last minutes."

@@ -165,7 +165,7 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
         "Active workers and Oldest waiting are not measured here"
     )
     assert blind["verdict"]["state"] == "unknown"
-    assert blind["verdict"]["reason"][0].startswith("whether alerts are firing is not known: ")
+    assert blind["verdict"]["reason"][0].startswith("it is not known whether alerts are firing: ")
 
 
 async def test_what_was_measured_and_is_no_more_is_not_known(

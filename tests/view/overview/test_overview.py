@@ -562,10 +562,10 @@ async def test_what_is_no_number_is_unknown_and_neither_idle_nor_healthy(
         card = cards(found)[name]
         assert (card["state"], card["words"], card["level"]) == ("unavailable", "–", "none"), name
         text = {"nan": "NaN", "inf": "+Inf"}[value]
-        assert card["cause"] == f"Its newest samples come to {text}, which is no number"
+        assert card["cause"] == f"The result of its newest samples is {text}, which is not a number"
     assert found["verdict"]["state"] == "unknown"
     rules = {(finding["rule"], finding["state"]) for finding in found["verdict"]["findings"]}
     assert {(name, "unknown") for name in of if name != "throughput"} <= rules
     assert (chart["state"], chart["cause"]) == (
-        *("empty", "Its samples in this range are NaN or infinite."),
+        *("empty", "All samples in this range are NaN or infinite."),
     )

@@ -97,7 +97,7 @@ async def test_a_prometheus_without_any_metric_is_told_as_such(
 ) -> None:
     with RealPrometheus(tmp_path_factory.mktemp("bare")) as bare:
         absence = await _absence(bare, DEPTH, "", _hours(FIRST, LAST))
-    assert absence.words.startswith("Prometheus holds no metric at all yet.")
+    assert absence.words.startswith("Prometheus has no metrics at all yet.")
     assert unmeasured_words([DEPTH, SUCCESS], [absence, absence]) == absence.words
 
 
@@ -138,7 +138,7 @@ async def test_a_range_before_the_first_sample_is_told_with_its_time(
         datetime.fromtimestamp(FIRST + late, UTC).strftime("%Y-%m-%d %H:%M UTC")
         for late in range(0, 301, 60)
     }
-    assert text.removeprefix("The data start at ").removesuffix("; this range lies before.") in (
+    assert text.removeprefix("The data start at ").removesuffix(", after this range.") in (
         moments
     )
 
@@ -150,7 +150,7 @@ async def test_samples_that_ended_are_told_with_the_target_that_is_down(
     text = await _explain(prometheus, DEPTH, "", _hours(LAST + 7200, NOW))
     newest = datetime.fromtimestamp(LAST, UTC).strftime("%Y-%m-%d %H:%M UTC")
     assert text == (
-        f"ai_agents_queue_depth has no sample in this range; the newest is of {newest}. "
+        f"ai_agents_queue_depth has no sample in this range; the newest is from {newest}. "
         f"Prometheus cannot scrape {down_target}."
     )
 
@@ -160,12 +160,12 @@ async def test_samples_that_the_chart_does_not_select_are_not_said_to_be_missing
 ) -> None:
     text = await _explain(prometheus, SUCCESS, "", _hours(FIRST + 3600, LAST - 3600))
     assert text == (
-        "ai_agents_enhancement_jobs_total has samples in this range, but no series of it has "
+        "ai_agents_enhancement_jobs_total has samples in this range, but none of its series has "
         'outcome="succeeded".'
     )
     # What the setting chooses is not told as what the chart chooses.
     text = await _explain(prometheus, SUCCESS, 'outcome="failed"', _hours(FIRST + 3600, LAST))
-    assert "no series of it has" in text
+    assert "none of its series has" in text
 
 
 async def test_samples_that_began_in_the_open_step_are_not_after_the_range(
@@ -176,13 +176,13 @@ async def test_samples_that_began_in_the_open_step_are_not_after_the_range(
         absence = await explain_absence(client, DEPTH, "", grid, FIRST + 30.0, FIRST + 30.0)
     text = absence.words
     assert text.startswith("The data start at ")
-    assert text.endswith("; there is nothing to measure of them yet.")
+    assert text.endswith("; there are not enough to measure yet.")
 
 
 async def test_the_search_reaches_as_far_back_as_the_range(prometheus: RealPrometheus) -> None:
     text = await _explain(prometheus, DEPTH, "", _hours(NOW - 60 * 86_400, NOW - 59 * 86_400))
     assert text.startswith("The data start at ")
-    assert text.endswith("; this range lies before.")
+    assert text.endswith(", after this range.")
 
 
 async def test_a_range_too_long_ago_to_be_searched_names_no_start(

@@ -75,8 +75,8 @@ async def test_a_pair_is_found_and_the_setting_is_proposed(
     finally:
         await service.aclose()
     words = (
-        "Each series is there more than once, apart in the label replica: several Prometheus "
-        "servers scrape the same targets, and every count is multiplied. "
+        "Each series exists more than once, differing only in the label replica: several "
+        "Prometheus servers scrape the same targets, and every count is multiplied. "
         'Set replica_labels = "replica" to count each once.'
     )
     assert content(snapshot)["source"]["notice"] == words
@@ -216,4 +216,4 @@ async def test_a_gateway_that_lets_only_queries_through_is_enough(
     assert "  Success rate: ai_agents_enhancement_success_rate: nothing" in lines
     assert "  Queue depth: ai_agents_queue_depth: 2 series" in lines
     assert "Each chart has another metric to draw, so nothing is missing on the page." in lines
-    assert lines[-1] == "It does not tell its alerts, so the page shows none."
+    assert lines[-1] == "It does not list its alerts, so the page shows none."

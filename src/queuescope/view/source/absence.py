@@ -136,9 +136,9 @@ async def _missing_samples(  # noqa: PLR0917
     if grid.end < searched_from:
         return f"{known[0]} has no sample in this range."
     if grid.end < first and live_at is not None:
-        return f"The data starts at {_moment(first)}; there is not enough of it to measure yet."
+        return f"The data start at {_moment(first)}; there are not enough to measure yet."
     if grid.end < first:
-        return f"The data starts at {_moment(first)}, after this range."
+        return f"The data start at {_moment(first)}, after this range."
     until = grid.end if live_at is None else live_at
     if others := await _unselected(client, panel, matchers, known, grid, until):
         return others

@@ -47,8 +47,8 @@ def clock_notices(prometheus: float, broker: float) -> list[str]:
         )
     if broker_is_off and not is_ours:
         found.append(
-            f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and operations "
-            "are corrected by that."
+            f"The clock of the broker is {_apart(broker)} this server's. Times of jobs and "
+            "operations are corrected by that."
         )
     return found
 
