@@ -1,4 +1,4 @@
-"""The Streamlit script: who is let in, the pages and their order."""
+"""The Streamlit script: admission, and the pages in their order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ page = st.navigation(
         st.Page(show_workers, title="Workers", url_path="workers"),
         st.Page(show_operations, title="Operations", url_path="operations"),
     ],
-    # Its address stays known, so that nobody is told of a page that does not exist.
+    # The page keeps its address, so that Streamlit does not report a page that does not exist.
     position="top" if may_look else "hidden",
 )
 if isinstance(found, Unidentified) or not may_look:

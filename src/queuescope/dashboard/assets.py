@@ -30,7 +30,7 @@ _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 
 
 def accepts(coding: str, accept_encoding: str) -> bool:
-    """Whether the header names ``coding``, and not with a quality of 0, which forbids it."""
+    """Whether the header accepts ``coding``, that is, names it without a quality of 0."""
     for offer in accept_encoding.lower().split(","):
         name, _, quality = offer.partition(";")
         if name.strip() == coding:
@@ -70,7 +70,7 @@ class Assets:
     """Queuescope's own files: the page's script, its style, and the chart library."""
 
     def __init__(self, base_path: str = "") -> None:
-        """``base_path`` is what a proxy puts before the addresses of this server."""
+        """``base_path`` is the path below which a proxy shows this server."""
         self._base_path = base_path
         library = _compiled_at_once((STATIC / "vendor" / "plotly-basic.min.js").read_bytes())
         self._assets: dict[str, Asset] = {}
@@ -95,10 +95,10 @@ class Assets:
 
 
 def _colours_of_sheets(style: str) -> str:
-    """The colours of the other pages: those of the first one, by the theme in force around them.
+    """The colours of the other pages: those of the overview, by the current theme.
 
-    That page takes the theme from an attribute, as its script must; Streamlit's own elements and
-    what stands among them have it from `color-scheme`.
+    The overview has the theme in an attribute, which its script sets; Streamlit's elements and
+    everything among them have it in `color-scheme`.
     """
     first, _, rest = style.partition('[data-theme="dark"]')
     dark = dict(_COLOUR.findall(rest.partition("}")[0]))
@@ -110,8 +110,8 @@ def _colours_of_sheets(style: str) -> str:
 def _compiled_at_once(library: bytes) -> bytes:
     """The chart library with brackets around the one function that holds it all.
 
-    Browsers take a function in brackets for one that is called at once. They compile it while it
-    arrives instead of skimming it then, and parsing it again before anything can be drawn.
+    Browsers assume that a function in brackets is called at once. They compile it while it arrives,
+    instead of skipping it first and parsing it again before anything can be drawn.
     """
     before, opening, rest = library.partition(b"this, () => {")
     body, closing, after = rest.rpartition(b"}));")
@@ -123,12 +123,12 @@ def _compiled_at_once(library: bytes) -> bytes:
 class CompressedStatic:
     """ASGI middleware: Streamlit's own scripts and styles, which it serves uncompressed.
 
-    Their names carry a hash of their content, so each is read and compressed once.
+    Their names contain a hash of their content, so each is read and compressed once.
     """
 
     def __init__(self, app: ASGIApp, directory: Path) -> None:
         self._app = app
-        # Only what is listed here can be asked for, under one spelling of its path.
+        # Only the listed files can be requested, each by one spelling of its path.
         self._files = {
             f"/static/{file.relative_to(directory / 'static').as_posix()}": file
             for file in (directory / "static").rglob("*")

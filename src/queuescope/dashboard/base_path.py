@@ -1,7 +1,7 @@
 """The path below which a proxy shows the dashboard, such as ``/queues``.
 
-Some proxies pass it on and some take it away. Both are understood: what follows it is what all of
-the dashboard answers to, and what the dashboard answers names addresses below it.
+Some proxies pass it on and some remove it. Both work: the dashboard handles paths without it, and
+all addresses in its responses include it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class WithoutBasePath:
-    """ASGI middleware that takes ``base`` (such as ``/queues``; empty is none) off each path."""
+    """ASGI middleware that removes ``base`` (such as ``/queues``; empty for none) from
+    each path.
+    """
 
     def __init__(self, app: ASGIApp, base: str) -> None:
         self._app = app
@@ -22,7 +24,7 @@ class WithoutBasePath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope.get("path", ""))
         if self._base and path == self._base and scope["type"] == "http":
-            # Relative addresses in the page are those below the slash.
+            # Relative addresses in the page need the trailing slash.
             query = scope["query_string"].decode("latin-1")
             address = f"{self._base}/{'?' if query else ''}{query}"
             await RedirectResponse(address, status_code=307)(scope, receive, send)
@@ -33,8 +35,8 @@ class WithoutBasePath:
 
 
 class WithBasePath:
-    """ASGI middleware before Streamlit, whose own addresses begin with ``base``. Not those of
-    ``own``, which are ours: a path itself, and where it ends with a slash all below it.
+    """ASGI middleware in front of Streamlit, whose addresses begin with ``base``. The paths in
+    ``own`` are ours and stay as they are: exact ones, and prefixes that end with a slash.
     """
 
     def __init__(self, app: ASGIApp, base: str, own: Iterable[str]) -> None:

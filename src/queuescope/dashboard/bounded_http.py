@@ -1,8 +1,8 @@
-"""How much a connection may send before it is known whose it is, and how long it may take.
+"""Limits on how much an unidentified connection may send, and how long it may take.
 
-uvicorn's own protocol gathers the head of a request however long it becomes, and waits for it, for
-a body, and for the reader of an answer for ever. So anybody who reaches the port could take its
-memory or all its connections, before hosts and logins are looked at.
+uvicorn's own protocol collects the head of a request whatever its length, and waits forever for it,
+for a body, and for the reader of a response. So anyone who reaches the port could use up its memory
+or all its connections, before hosts and logins are checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from uvicorn.server import ServerState
 
 # The cookies of a login with many groups are longer than the 8 KiB that is usual elsewhere.
 LONGEST_HEAD = 65_536
-# Counted from outside the parser, which keeps an unfinished header to itself: so exactly.
+# Bytes are counted outside the parser, which does not expose an unfinished header, in slices of
+# this size.
 _SLICE = 4096
 _NOT_TO_BE_SHOWN = (
     b"cache-control: no-store\r\n"
@@ -30,8 +31,8 @@ _NOT_TO_BE_SHOWN = (
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's protocol, within bounds. What breaks one is told so where that is possible, and
-    its connection is closed.
+    """uvicorn's protocol with limits. A client that exceeds one gets an error response if possible,
+    and its connection is closed.
 
     Sizes are of bytes as they come, to within 4 KiB; times are in seconds:
 
@@ -41,6 +42,7 @@ class BoundedHttp(HttpToolsProtocol):
       sent nothing but small ones.
     * ``stalled_seconds``, ``stalled_bytes``: a connection with an answer on its way is closed when
       its reader took less than so much in that time. The slowest telephone takes many times more.
+
     """
 
     longest_head = LONGEST_HEAD
@@ -50,11 +52,12 @@ class BoundedHttp(HttpToolsProtocol):
     stalled_seconds = 60.0
     stalled_bytes = 16_384
     checks_while_stalled = 12
-    """How often within ``stalled_seconds`` it is looked at what is still unsent."""
+    """How often within ``stalled_seconds`` the unsent bytes are checked."""
 
     linger_seconds = 2.0
-    """For so long what still comes is read and dropped: a connection that is closed before loses
-    its refusal on the way."""
+    """How long further input is read and dropped: if the connection were closed earlier, the
+    refusal could be lost on the way.
+    """
 
     def __init__(
         self,
@@ -86,7 +89,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """From here on it is another protocol's, which asks by itself whether somebody is there."""
+        """From here on the connection belongs to the websocket protocol, which has its
+        own pings.
+        """
         self._stop()
         super().handle_websocket_upgrade()
 
@@ -108,13 +113,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._expect_head()
 
     def _expect_head(self) -> None:
-        """Sets the time for a head that has begun, or for whatever came instead of one."""
+        """Set the deadline for a head that has begun, or for anything else that was sent."""
         is_idle = self.cycle is None or self.cycle.response_complete
         if (
             self._deadline is None
             and not self._in_body
             and (self._begun or is_idle)
-            # One that is itself not read at the moment is not late.
+            # A connection that we are not reading from at the moment is not late.
             and not self.flow.read_paused
             and not self._is_refused
         ):
@@ -151,9 +156,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(400, msg)
 
     def _refuse(self, status: int, sentence: str) -> None:
-        """Answer for the request that is being received, and take no other. Where an answer is
-        already on its way, or was given early, nothing may be written into or behind it: it breaks
-        off.
+        """Answer the request that is being received, and accept no other. If a response is already
+        on its way, or was sent early, nothing may be written into or after it: the connection is
+        cut off.
         """
         if self._is_refused:
             return
@@ -169,7 +174,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
             return
         if cycle is not None:
-            # What its application still says is for nobody.
+            # Whatever the application still sends is dropped.
             cycle.disconnected = True
             cycle.message_event.set()
         body = f"{sentence}\n".encode("ascii")
@@ -183,7 +188,7 @@ class BoundedHttp(HttpToolsProtocol):
         )
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        # What was held back is read too, so that it does not stand in the way of the answer.
+        # Paused input is read too, so that it does not block the response.
         self.flow.resume_reading()
         self._within(self.linger_seconds, self.transport.abort)
 
@@ -199,9 +204,9 @@ class BoundedHttp(HttpToolsProtocol):
         )
 
     def _check_unsent(self) -> None:
-        """Only what the transport still holds can be seen, not what was sent: it may fall and
-        rise between two looks. So a reader counts as slow only when hardly anything was seen to
-        fall in many looks, and nothing was ever seen to be sent in full.
+        """Only the unsent bytes can be seen, not the sent ones, and they may fall and rise between
+        two checks. So a reader counts as slow only if the unsent bytes hardly fell in many checks,
+        and never reached 0.
         """
         unsent = self.transport.get_write_buffer_size()
         self._taken += max(0, self._unsent - unsent)

@@ -1,11 +1,11 @@
-"""Streamlit's index page with ours in it, so that the charts are drawn while Streamlit boots.
+"""Streamlit's index page with ours in it, so that the charts are drawn while Streamlit starts.
 
-The page's skeleton, style, script and, where one is at hand, its snapshot stand in the document
-itself, ahead of Streamlit's module script. On the dashboard's own address they are drawn at once
-in a holder over Streamlit's root; the component adopts the drawn nodes when it mounts.
+The page's skeleton, style, script and, if there is one, its snapshot are in the document itself,
+before Streamlit's module script. On the overview's address they are drawn at once in a holder over
+Streamlit's root; the component adopts the drawn nodes when it mounts.
 
-There Streamlit's own scripts wait in a template until the charts are drawn: sixty files that
-otherwise take the line and the processor from the one that draws.
+There Streamlit's own scripts wait in a template until the charts are drawn: sixty files that would
+otherwise compete for bandwidth and CPU with the one that draws.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STREAMLIT = re.compile(
 )
 _OWN_PRESET = "ai-agents"
 _LATEST_START_MS = 2_000
-"""When Streamlit starts at the latest, be the charts drawn or not."""
+"""When Streamlit starts at the latest, whether or not the charts are drawn."""
 _START = Template("""
   window.queuescopeStartStreamlit = () => {
     const waiting = document.getElementById("queuescope-streamlit");
@@ -39,7 +39,7 @@ _START = Template("""
 
 
 class Shell:
-    """Streamlit's ``index.html``, split where the parts of Queuescope go in."""
+    """Streamlit's ``index.html``, split where the parts of Queuescope are inserted."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Shell:
         base_path: str = "",
         has_jobs: bool = False,
     ) -> None:
-        """``has_jobs``: there is a job history to tell failures of."""
+        """``has_jobs`` says whether there is a job history to show failures from."""
         page = STATIC / "overview"
         chart = Template((STATIC / "charts" / "chart.html").read_text("utf-8"))
         charts = {
@@ -103,7 +103,7 @@ class Shell:
         end = f"<style>{assets.style}</style></head>"
         between, self._tail = rest.split("<body>", 1)
         end += f"{between}<body>{template}"
-        # Elsewhere Streamlit draws, and ours follows; what is shared goes first all the same.
+        # On other pages Streamlit draws first; the shared files still have priority.
         low = head.replace('rel="modulepreload"', 'rel="modulepreload" fetchpriority="low"')
         self._head = low.replace(charset, first) + end
         self._early_head = (
@@ -118,8 +118,8 @@ class Shell:
     def document(
         self, *, early: bool, snapshot: bytes | None, address: bytes | None = None
     ) -> bytes:
-        """The whole page; ``snapshot`` (JSON) is drawn without asking for it, and ``address`` is
-        what the page's address means.
+        """The whole page. ``snapshot`` (JSON) is drawn without a request; ``address`` (JSON) is the
+        parsed address of the page.
         """
         parts = [self._early_head if early else self._head]
         for name, content in (("address", address), ("snapshot", snapshot)):
@@ -134,7 +134,7 @@ class Shell:
 
 
 def _reads_worker_metrics(dashboard: Dashboard) -> bool:
-    """Whether a chart reads a metric that instrumented workers have: those of the preset."""
+    """Whether a chart reads a metric of instrumented workers, which are those of the preset."""
     metrics = {metric for panel in load_dashboard(_OWN_PRESET).panels for metric in panel.metrics}
     return any(metric in metrics for panel in dashboard.panels for metric in panel.metrics)
 

@@ -1,12 +1,12 @@
 """ES modules joined into the one file that a browser asks for.
 
-Each module keeps a scope of its own, so that names that it does not export are nobody else's. Of
-the ways to write imports and exports only these are joined, each on lines of its own::
+Each module keeps a scope of its own, so names that it does not export stay private. Only these
+forms of import and export are supported, each on lines of its own::
 
     import { name, other } from "./module.js";
     export function name() {}      // also `async function`, `class` and `const`
 
-Comments that have lines of their own are left out: they would be a quarter of what is sent.
+Comments on lines of their own are left out: they would be a quarter of the file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _OTHER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 def join_modules(entry: Path) -> str:
     """``entry`` with all that it imports, as a classic script.
 
-    Raises ``ValueError`` for what cannot be joined: another form of import or export, a name that
-    its module does not export, modules that import each other in a circle.
+    Raises ``ValueError`` for modules that cannot be joined: another form of import or export, a
+    name that its module does not export, or circular imports.
     """
     exports: dict[Path, list[str]] = {}
     parts = [
@@ -38,7 +38,7 @@ def join_modules(entry: Path) -> str:
 def _texts(
     module: Path, exports: dict[Path, list[str]], importers: tuple[Path, ...]
 ) -> Iterator[str]:
-    """The modules that are not among ``exports`` yet, each after those that it imports."""
+    """The texts of modules that are not in ``exports`` yet, each after those that it imports."""
     if module in importers:
         circle = " imports ".join(file.name for file in (*importers, module))
         raise ValueError(f"modules cannot be joined that import each other: {circle}")

@@ -1,4 +1,4 @@
-"""Which requests ask for a page, and how every page is sent."""
+"""Which requests ask for a page, and how pages are sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PAGE_HEADERS = {"Cache-Control": "no-store"}
 
 
 def asks_for_page(scope: Scope) -> bool:
-    """Whether a browser asks for a page, under whatever name."""
+    """Whether the request is for a page, by any name."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     # Not `request.url`, which fails on an address that is not UTF-8.
@@ -23,5 +23,5 @@ def asks_for_page(scope: Scope) -> bool:
 
 
 def page_response(body: bytes, status_code: int = 200) -> Response:
-    """A page as every page is sent."""
+    """The response for a page."""
     return Response(body, status_code, _PAGE_HEADERS, media_type="text/html")

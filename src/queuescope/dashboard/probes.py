@@ -1,4 +1,4 @@
-"""Whether the server is alive and ready, and what it tells Prometheus of itself."""
+"""The probes for liveness and readiness, and the server's own metrics."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Probes:
         self._server = server
 
     async def alive(self, _request: Request) -> Response:
-        """503 once a loop in the background has ended: only a restart begins it again. One that
-        fails goes on by itself, and is named.
+        """503 once a background loop has ended: only a restart starts it again. A loop that fails
+        but continues is named.
         """
         ended, failing = self._server.services.troubles()
         trends = self._server.trends_task
@@ -29,7 +29,8 @@ class Probes:
         return liveness(ended, failing)
 
     async def ready(self, _request: Request) -> Response:
-        # Asked here too: who is not ready gets no viewers, and without them nobody else asks.
+        # The probe has to ask itself: a server that is not ready gets no viewers, and without them
+        # nothing else asks.
         contact = await self._server.views.source.renew_contact()
         if contact.error is None:
             return PlainTextResponse("ready: Prometheus answers\n")
@@ -41,7 +42,7 @@ class Probes:
 
 
 def liveness(ended: Sequence[str], failing: Sequence[str]) -> Response:
-    """What ``/healthz`` says of the loops in the background that have ended or meet errors."""
+    """The response of ``/healthz`` from the background loops that have ended or fail."""
     words = [f"ended: {name}\n" for name in ended] + [f"failing: {name}\n" for name in failing]
     first, status = ("not ok\n", 503) if ended else ("ok\n", 200)
     return PlainTextResponse("".join([first, *words]), status)

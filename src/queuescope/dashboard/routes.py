@@ -40,7 +40,7 @@ _STREAMLIT_OPTIONS: dict[str, Any] = {
     "server.enableAgentApi": False,
     "server.fileWatcherType": "none",
     "server.maxUploadSize": 1,
-    # What the environment may say of these decides nothing about who is believed.
+    # These override the environment, which must not decide who is trusted.
     "server.enableCORS": True,
     "server.enableXsrfProtection": True,
     "server.trustedUserHeaders": {},
@@ -73,8 +73,8 @@ class IndexPage:
 def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
     """The ASGI application. Raises ``ConfigurationError``.
 
-    ``knows_peer`` says that the server tells who is at the other end of a connection, whatever
-    headers say; see ``Admission``.
+    ``knows_peer`` says that the server reports the true address of its peer, whatever headers say;
+    see ``Admission``.
     """
     check_exposure(settings)
     for name, value in _STREAMLIT_OPTIONS.items():
@@ -87,11 +87,11 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
     server = DashboardServer(settings)
     probes, endpoints = Probes(server), OverviewEndpoints(server)
     return st.App(
-        # Beside a folder named “pages” Streamlit would take the files in it for pages of its own.
+        # Next to a folder named “pages”, Streamlit would treat the files in it as its own pages.
         Path(__file__).parent / "app.py",
         lifespan=server.lifespan,
         routes=[
-            # Below "/queuescope/" and in PROBES, so that they are known for ours.
+            # Below "/queuescope/" and in PROBES, so that they are recognised as ours.
             Route("/healthz", probes.alive),
             Route("/readyz", probes.ready),
             Route("/metrics", probes.own_metrics),
@@ -120,7 +120,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
 
 
 def __getattr__(name: str) -> object:
-    # `uvicorn …:app` asks for it by name; a test that builds its own imports without effect.
+    # `uvicorn …:app` gets it by name; a test that builds its own can import this without effect.
     if name == "app":
         return create_app(load_settings())
     raise AttributeError(name)

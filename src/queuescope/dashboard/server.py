@@ -1,4 +1,4 @@
-"""What one server process holds: settings, services, and what it reads of Prometheus."""
+"""What one server process holds: settings, services, and the view of Prometheus."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class DashboardServer:
         context = self.services.operations_context
         _keep_private(settings.data_dir, None if context is None else context.store.file)
         if settings.authentication == "none":
-            # Made now, so that it is there for whoever looks for it.
+            # Created now, so that an operator can find it.
             _ = operator_key(settings.data_dir).value
         cache = settings.data_dir / "cache"
         store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
@@ -117,7 +117,7 @@ class DashboardServer:
         self.services.start()
         trends = self.trends_task = asyncio.create_task(self._read_trends())
         warm_up = asyncio.create_task(self._warm_up())
-        # What was imported is not walked by every collection from here on.
+        # Imported objects need not be traversed by every garbage collection from here on.
         gc.collect()
         gc.freeze()
         try:
@@ -127,19 +127,19 @@ class DashboardServer:
             trends.cancel()
             await self._views.aclose()
             await asyncio.to_thread(self.services.close)
-            # The signal that ends the server leaves no other moment to finish writing.
+            # After the signal that ends the server there is no other time to finish writing.
             await asyncio.to_thread(store.flush)
 
     async def _warm_up(self) -> None:
-        """The first viewer finds the default view ready, and whoever changes the range then finds
-        what does not change of the others. Viewers who come at once go first.
+        """Read the default view, so that the first viewer finds it ready, and then the other
+        ranges, so that their unchanging parts are cached. Early viewers have priority.
         """
         await self.take({}, max_age_seconds=OLDEST_SECONDS)
         await asyncio.sleep(_READ_AHEAD_AFTER_SECONDS)
         await self.views.read_ahead(View(name) for name in RANGES)
 
     async def _read_trends(self) -> None:
-        """What the page of workers shows of each, for as long as somebody looks at it."""
+        """Read the trends that the page of workers requests."""
         if self._trends is not None and self.panels.per_worker is not None:
             await WorkerTrends(
                 self._trends, self.views.present, self.views.reader, self.panels.per_worker
@@ -151,7 +151,7 @@ class DashboardServer:
 
     @property
     def usual_age_seconds(self) -> int:
-        """How old an answer may be for a page that does not say."""
+        """The greatest age of an answer for a page that does not give one."""
         return self.settings.refresh_seconds or 60
 
     @property
@@ -161,8 +161,8 @@ class DashboardServer:
     async def points(
         self, params: Mapping[str, str], taken_at: float | None
     ) -> tuple[Points, ...] | None:
-        """What the answer that was taken at ``taken_at`` is drawn of, or that of now; None where
-        it is no longer kept.
+        """The points of the answer that was taken at ``taken_at``, or of the present one; None if
+        they are no longer kept.
         """
         view = self.view_of(params)
         if taken_at is None:
@@ -175,7 +175,7 @@ class DashboardServer:
         return parse_view(params, self.panels.breakdowns, self.settings.range, now)
 
     def document(self, request: Request) -> bytes:
-        """The index page for ``request``, with its snapshot when one is at hand."""
+        """The index page for ``request``, with its snapshot if there is one."""
         if request.scope["path"] != "/":
             return self.shell.document(early=False, snapshot=None)
         now = self.views.source.now
@@ -191,10 +191,10 @@ class DashboardServer:
 
 
 def _keep_private(data_dir: Path, operations: Path | None) -> None:
-    """Make the data directory before anything else puts its files there, and warn of what
-    others may read of an earlier one.
+    """Create the data directory before other parts write to it, and warn about files in an existing
+    one that other users can read.
     """
-    # Where it cannot be made, whatever would be written there says so itself.
+    # If it cannot be created, the parts that write there report that.
     with suppress(OSError):
         make_private_folder(data_dir)
     for warning in open_to_others(data_dir, operations):
@@ -202,12 +202,14 @@ def _keep_private(data_dir: Path, operations: Path | None) -> None:
 
 
 def _inline(snapshot: Snapshot) -> bytes:
-    """The snapshot as of this moment: its age is told by ``serverNow``."""
+    """The snapshot with the present server time as ``serverNow``, from which the page computes its
+    age.
+    """
     return b'{"serverNow":%.3f,%b' % (time.time(), snapshot.body.removeprefix(b"{"))
 
 
 def _asked(address: Address) -> bytes:
-    """What the page's script is told of the address, which it does not read itself."""
+    """The parsed address for the page's script, which does not parse it itself."""
     view = address.view
     return orjson.dumps(
         {

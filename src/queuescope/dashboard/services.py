@@ -1,6 +1,6 @@
 """What the pages need besides Prometheus: the broker, its workers, the job history, operations.
 
-Each is there only if its setting is: the dashboard works on Prometheus alone.
+Each exists only if its setting does: the dashboard also works with Prometheus alone.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of the running application; None: the setting that names it is not set.
+    """The parts of the running application; None if the setting for it is missing.
 
-    ``job_reconciler`` ends the history rows of lost workers, ``recovery`` finishes what an ended
-    process has left; both tell whether they can, and count what they did last. ``usual_runtimes``
-    is how long jobs run by their names, ``trends`` where the page of workers says what it shows.
-    ``past_operations`` are the marks on the charts, ``totals`` and ``failures`` what the job
-    history says of a day.
+    ``job_reconciler`` ends the history rows of jobs of lost workers, ``recovery`` finishes
+    operations that a dead process left unfinished; the value of both is the number in the last
+    round. ``usual_runtimes`` are the usual runtimes by job type, ``trends`` is where the page of
+    workers requests its trends. ``past_operations`` are marked on the charts; ``totals`` and
+    ``failures`` cover the last day of the job history.
     """
 
     settings: Settings
@@ -64,15 +64,15 @@ class Services:
 
     @property
     def clock_ahead(self) -> float:
-        """By how many seconds this server's clock is ahead of the broker's; negative is behind, 0
-        is by less than ``CLOCK_OFF_SECONDS`` or not known.
+        """How many seconds this server's clock is ahead of the broker's; negative is behind, 0 is
+        less than ``CLOCK_OFF_SECONDS`` or unknown.
         """
         return (
             0.0 if self.operations_context is None else self.operations_context.broker.clock.ahead
         )
 
     def now(self) -> float:
-        """Epoch seconds by the clock of jobs, workers and acts, which is the broker's."""
+        """Epoch seconds by the clock of jobs, workers and operations, which is the broker's."""
         return time.time() - self.clock_ahead
 
     @property
@@ -83,22 +83,22 @@ class Services:
                 "No job history is configured, so there is nothing to show. Set job_store_url "
                 "(QUEUESCOPE_JOB_STORE_URL) to the database that your workers write."
             )
-        return f"The job history cannot be used: {self.refused_jobs}. The charts go on."
+        return f"The job history cannot be used: {self.refused_jobs}. The charts still work."
 
     @property
     def without_broker(self) -> str:
-        """Why nothing is known of the broker, as sentences."""
+        """Why nothing is known about the broker, as sentences."""
         if self.refused_broker is None:
             return (
-                "No broker is configured, so nothing is known of the workers, and there is "
+                "No broker is configured, so nothing is known about the workers, and there is "
                 "nothing to operate on. Set broker_url (QUEUESCOPE_BROKER_URL) to the broker of "
                 "your workers."
             )
-        return f"The broker cannot be used: {self.refused_broker}. The charts go on."
+        return f"The broker cannot be used: {self.refused_broker}. The charts still work."
 
     @property
     def writing_error(self) -> QueuescopeError | None:
-        """Why the broker takes no writes, as far as that was tried."""
+        """Why the broker accepts no writes, as far as that was tested."""
         return None if self.operations is None else self.operations.writable.known.error
 
     @property
@@ -116,8 +116,8 @@ class Services:
         return tuple(watch for watch in watches if watch is not None)
 
     def troubles(self) -> tuple[list[str], list[str]]:
-        """The names of the watches that have ended, which nothing but a restart begins again, and
-        of those that meet an error of Queuescope's own each time.
+        """The names of the watches that have ended, which only a restart starts again, and of those
+        that keep failing because of a fault in Queuescope.
         """
         ended = [watch.name for watch in self._watches if watch.has_ended]
         failing = [
@@ -126,7 +126,7 @@ class Services:
         return ended, failing
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start all watches."""
         for watch in self._watches:
             watch.start()
 
@@ -149,12 +149,11 @@ def open_services(
     flow_seconds: float = 600,
     timings: WorkerTimings = DEFAULT_TIMINGS,
 ) -> Services:
-    """Put together what ``settings`` ask for; opens no connection.
+    """Create the parts that ``settings`` ask for; opens no connection.
 
-    ``flow_seconds`` is over what completed jobs are counted for the forecast, ``timings`` are those
-    of the workers. Broker and job history are optional: where one cannot be used, the others go on,
-    and the pages say why.
-    Raises ``ConfigurationError`` for what decides who may do what.
+    ``flow_seconds`` is the window in which completed jobs are counted for the forecast; ``timings``
+    are those of the workers. Broker and job history are optional: if one cannot be used, the rest
+    still works, and the pages say why. Raises ``ConfigurationError`` for invalid access settings.
     """
     global _current  # noqa: PLW0603 - Streamlit's scripts can be handed nothing
     access = access_of(settings)
@@ -192,7 +191,7 @@ def open_services(
 
 
 def services() -> Services:
-    """Those of the running application."""
+    """The services of the running application."""
     if _current is None:
         raise RuntimeError("the application has not been started")
     return _current

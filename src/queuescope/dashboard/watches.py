@@ -1,4 +1,4 @@
-"""How each source is watched: what is read, how often, and when it has hung."""
+"""How each source is watched: what is read, how often, and when it counts as hung."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ _PAST_OPERATIONS_SECONDS = 5.0
 _TOTALS_SECONDS = 10.0
 _FAILURES_SECONDS = 15.0
 _OVERDUE_SECONDS = 10.0
-# Several questions, each of which is given 4 s.
+# Several queries, each with a limit of 4 s.
 _FAILURES_OVERDUE_SECONDS = 25.0
 _LONG_OVERDUE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class OperationsWatches:
-    """What acts need and leave behind, as it was seen last.
+    """What operations need and leave behind, as last read.
 
-    ``writable`` fails for as long as the broker would refuse to write; its value is when it last
-    did not, in epoch seconds. ``verifier`` is what ``chain`` reads with.
+    ``writable`` fails while the broker rejects writes; its value is when it last accepted one, in
+    epoch seconds. ``chain`` uses ``verifier``.
     """
 
     audit: Watch[AuditState]
@@ -119,7 +119,7 @@ def watch_operations(context: OperationsContext) -> OperationsWatches:
         writable=Watch(
             "writable",
             writable,
-            # Known anew before a silent worker is taken for lost.
+            # Checked again before a silent worker counts as lost.
             seconds=0.9 * (timings.lost_seconds - 2 * timings.report_seconds),
             overdue_seconds=_OVERDUE_SECONDS,
             hung=silent_broker,
@@ -136,7 +136,7 @@ def watch_job_endings(
     timings = context.broker.timings
 
     def fleet() -> Fleet | None:
-        """Unknown while workers cannot report, and until they have had the time to."""
+        """The fleet; None while workers cannot report, and until they have had time to."""
         known, now = broker.known, time.time()
         if known.value is None or known.fresh_seconds(now) <= timings.lost_seconds:
             return None
@@ -159,9 +159,9 @@ def watch_job_endings(
 
 
 def _takes_reports(known: Known[float], now: float, timings: WorkerTimings) -> bool:
-    """Whether whoever is silent for long enough to be lost could have reported meanwhile."""
+    """Whether a worker that was silent long enough to be lost could have reported meanwhile."""
     if known.error is not None:
-        # Where only the dashboard may not write, nothing is known against the broker.
+        # If only the dashboard may not write, workers still can.
         return not refuses_reports(known.error)
     age = known.age_seconds(now)
     if age is None or known.fresh_seconds(now) <= timings.lost_seconds:

@@ -1,4 +1,4 @@
-"""What is said of workers and clocks in several places."""
+"""Words about workers and clocks that several pages share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def several_of(name: str, count: int) -> str:
-    """What is said of several workers of one name."""
+    """A remark on several workers with the same name."""
     return f"{'Two' if count == 2 else f'{count:,}'} workers are called {name}"
 
 
 def clock_words(worker: Worker) -> str:
-    """By how much a worker's clock is off, such as “1 h ahead”."""
+    """How far a worker's clock is off, such as “1 h ahead”."""
     return ahead_words(worker.clock_off_seconds)
 
 
 def ahead_words(seconds: float) -> str:
-    """By how much a clock is ahead, or behind where that is negative."""
+    """How far a clock is ahead, or behind if ``seconds`` is negative."""
     return f"{duration_words(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"

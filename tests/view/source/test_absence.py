@@ -138,9 +138,7 @@ async def test_a_range_before_the_first_sample_is_told_with_its_time(
         datetime.fromtimestamp(FIRST + late, UTC).strftime("%Y-%m-%d %H:%M UTC")
         for late in range(0, 301, 60)
     }
-    assert text.removeprefix("The data start at ").removesuffix(", after this range.") in (
-        moments
-    )
+    assert text.removeprefix("The data start at ").removesuffix(", after this range.") in (moments)
 
 
 async def test_samples_that_ended_are_told_with_the_target_that_is_down(

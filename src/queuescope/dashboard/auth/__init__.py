@@ -1,1 +1,1 @@
-"""Who is asking, how they log in, and what they may do."""
+"""Who a visitor is, how they log in, and what they may do."""

@@ -1,8 +1,8 @@
-"""Who is let in: nothing of the data goes to anybody who may not look.
+"""Admission: no data is sent to visitors who may not view it.
 
-Asked for each request, and on a websocket for each frame that the page sends, so that a page
-which was opened in time does not outlive the login that opened it. What a visitor may do is asked
-again where it is done, in ``queuescope.operations.control``.
+Checked for each request, and on a websocket for each frame that the page sends, so that a page does
+not outlive the login that opened it. What a visitor may do is checked again where it is done, in
+``queuescope.operations.control``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from queuescope.operations.access import Role
 from queuescope.operator_key import COOKIE_SECONDS, PARAMETER, OperatorKey, operator_key
 from queuescope.settings import Settings
 
-NOT_A_VIEWER = "You may not look at this dashboard; an administrator can add you to its viewers."
+NOT_A_VIEWER = "You may not view this dashboard; an administrator can add you to its viewers."
 
 _LOGOUT = "/auth/logout"
-# What tells nothing of the jobs: probes, the dashboard's own metrics, scripts and styles.
+# Paths without data about jobs: probes, the dashboard's own metrics, scripts and styles.
 _PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/favicon.png", "/_stcore/health"})
-# What a page needs besides so that somebody can log in.
+# Further paths that a page needs for a login.
 _LOGIN_PATHS = frozenset({"/_stcore/host-config", "/auth/login", _LOGOUT, CALLBACK})
 _PUBLIC_PREFIXES = ("/static/", "/queuescope/static/")
 _POLICY_VIOLATION = 1008
@@ -41,7 +41,9 @@ MUST_LOG_IN = frozenset({IdentityProblem.NOT_LOGGED_IN, IdentityProblem.EXPIRED}
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why somebody is not let in, as a sentence; ``can_log_in`` if a login would help."""
+    """Why a visitor is not admitted, as a sentence; ``can_log_in`` says whether a login
+    may help.
+    """
 
     sentence: str
     can_log_in: bool
@@ -52,7 +54,7 @@ class Refusal:
 
 
 class AdmissionCheck:
-    """Decides for one connection as of now. ``clock`` is in epoch seconds."""
+    """Decides whether a connection may view the dashboard now. ``clock`` is in epoch seconds."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
@@ -60,7 +62,7 @@ class AdmissionCheck:
         self._clock = clock
 
     def refusal(self, scope: Scope) -> Refusal | None:
-        """Why whoever is at the other end may not look; ``None`` for who may."""
+        """Why the visitor at the other end may not view the dashboard; ``None`` if they may."""
         handshake = scope_handshake(scope, self._settings)
         found = identify(
             self._settings,
@@ -76,17 +78,17 @@ class AdmissionCheck:
         return None
 
     def log_out(self, scope: Scope) -> None:
-        """Believe the login of this connection no more, wherever else its cookie may be."""
+        """End the login of this connection, also for copies of its cookie."""
         ended.add(read_login(HTTPConnection(scope)), self._clock())
 
 
 class Admission:
-    """ASGI middleware before everything that holds data.
+    """ASGI middleware in front of everything that holds data.
 
-    ``login_page`` makes the page for those who may still log in: Streamlit draws the login in it.
-    ``knows_peer`` says that the server tells the true address of its peer. One that takes it
-    from a header, as uvicorn's own command does for local proxies, is not believed when that
-    header names it.
+    ``login_page`` makes the page for visitors who may log in: Streamlit draws the login in it.
+    ``knows_peer`` says that the server reports the true address of its peer. If the server may take
+    it from a header, as uvicorn's own command does for local proxies, an address that is also in
+    such a header is not trusted.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Admission:
         self._app = app
         self._check = AdmissionCheck(settings)
         self._login_page = login_page
-        # Without a proxy to be believed, an address that was made up gives nobody anything.
+        # Without a trusted proxy, a forged address gains nothing.
         self._doubts_peer = settings.authentication == "proxy" and not knows_peer
         self._has_login = settings.authentication == "oidc"
         self._key = operator_key(settings.data_dir) if settings.authentication == "none" else None
@@ -148,7 +150,7 @@ class Admission:
             if not self._has_login:
                 await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
                 return
-            # Who is to log in gets a session of their own: one that exists may hold more.
+            # A visitor who has to log in gets a new session: an existing one may hold data.
             _ask_for_new_session(scope)
             await self._app(scope, receive, send)
             return
@@ -164,10 +166,10 @@ class Admission:
 
 
 def _key_taken(scope: Scope, key: OperatorKey, base_path: str) -> Response | None:
-    """The way to the same page without the operator's key, where a request for one brings it: the
-    browser keeps it as a cookie, and it stands in no address and no history.
+    """A redirect to the same page without the operator's key, if the request has it: the browser
+    keeps the key as a cookie, so it stays out of addresses and the history.
 
-    Whatever else stands on the same address, beside ``base_path``, is not shown the cookie.
+    The cookie is limited to ``base_path``, so other applications on the same host do not get it.
     """
     if not asks_for_page(scope):
         return None
@@ -176,7 +178,7 @@ def _key_taken(scope: Scope, key: OperatorKey, base_path: str) -> Response | Non
     if not said:
         return None
     rest = urlencode([(name, value) for name, value in parameters if name != PARAMETER])
-    # Relative, so that no path of theirs leads to another server.
+    # Relative, so that no path can lead to another server.
     page = f"./{quote(str(scope['path']).rpartition('/')[2])}"
     response = Response(
         status_code=303,
@@ -195,7 +197,7 @@ def _key_taken(scope: Scope, key: OperatorKey, base_path: str) -> Response | Non
     return response
 
 
-# Stands alone: nothing of the page is for whoever reads it.
+# Self-contained, since its reader may not load anything of the page.
 _REFUSED_PAGE = b"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Queuescope</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -212,7 +214,7 @@ p { margin: 0; color: light-dark(#53616e, #a3b0bc); }
 
 
 def _may_be_made_up(scope: Scope) -> bool:
-    """Whether the peer's address also stands in a header, from where it may have been taken."""
+    """Whether the peer's address is also in a header, from which the server may have taken it."""
     client = scope.get("client")
     if client is None:
         return False
@@ -224,7 +226,7 @@ def _may_be_made_up(scope: Scope) -> bool:
 
 
 def _plain_address(text: str) -> str:
-    """Without port and brackets, and in one spelling."""
+    """The address without port and brackets, in canonical form."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -237,7 +239,7 @@ def _plain_address(text: str) -> str:
 
 
 def _ask_for_new_session(scope: Scope) -> None:
-    """Take the id of a session out of the subprotocols, where Streamlit's page puts it third."""
+    """Remove the session id from the subprotocols, where Streamlit's page puts it third."""
     wanted = b"sec-websocket-protocol"
     offered = b",".join(value for name, value in scope["headers"] if name == wanted).split(b",")
     others = [(name, value) for name, value in scope["headers"] if name != wanted]

@@ -1,7 +1,7 @@
-"""What a connection brings with it, as the server sees it: headers, peer and login.
+"""The handshake of a connection: its headers, peer and login.
 
-Streamlit has no public way to the peer's address (it leaves out this machine's) nor to every
-header as it was sent. What is asked of its inner parts for that is asked here.
+Streamlit has no public function for the peer's address (it omits that of this machine), nor for all
+headers as they were sent. All use of its private parts for that is in this module.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from queuescope.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """Each header with its duplicates, the address at the other end of the connection, and the
-    claims of Streamlit's login. What is not known is empty, or ``None``.
+    """All headers including duplicates, the address at the other end of the connection, and the
+    claims of Streamlit's login. Unknown parts are empty or ``None``.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -31,7 +31,7 @@ class Handshake:
 
 
 def scope_handshake(scope: Scope, settings: Settings) -> Handshake:
-    """That of an ASGI request or websocket."""
+    """The handshake of an ASGI request or websocket."""
     connection = HTTPConnection(scope)
     peer = None if connection.client is None else connection.client.host
     login = read_login(connection) if settings.authentication == "oidc" else Login()
@@ -39,8 +39,8 @@ def scope_handshake(scope: Scope, settings: Settings) -> Handshake:
 
 
 def session_handshake(settings: Settings) -> Handshake:
-    """That of the websocket which the running script serves; an empty one outside a script or
-    when its page has gone.
+    """The handshake of the websocket that the running script serves; an empty one outside a script,
+    or when the page is gone.
     """
     context = get_script_run_ctx(suppress_warning=True)
     if context is None or not runtime.exists():
@@ -51,8 +51,8 @@ def session_handshake(settings: Settings) -> Handshake:
         return Handshake()
     headers = tuple(connection.headers)
     found = scope_handshake(_scope(headers, connection.remote_ip), settings)
-    # Streamlit believes a cookie only with its token against forgery, and forgets it when the
-    # session logs out; it does not know of a login that was ended elsewhere.
+    # Streamlit accepts a cookie only with its anti-forgery token, and drops it when the session
+    # logs out; it does not know about a login that was ended elsewhere.
     agreed = st.user.to_dict() if found.claims else {}
     return Handshake(headers, found.peer, agreed)
 

@@ -1,7 +1,7 @@
 """Which ``Host`` a request may name: without this check, DNS rebinding reaches the dashboard.
 
-And which page may open a websocket: its own. Streamlit alone would let in a page of any other
-server on this machine.
+It also allows websockets only from the dashboard's own pages. Streamlit alone would accept a page
+of any other server on this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class AllowedHosts:
-    """ASGI middleware. IP addresses pass (a name is needed to rebind); names must be allowed."""
+    """ASGI middleware. IP addresses pass (rebinding needs a name); names must be allowed."""
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
         self._app = app
@@ -61,7 +61,9 @@ class AllowedHosts:
 
 
 def _is_foreign(headers: Headers) -> bool:
-    """Whether another page asks. What names no origin is no browser, and has no cookies to lend."""
+    """Whether a page of another site asks. A client that sends no origin is not a browser, so it
+    has no visitor's cookies.
+    """
     origins = headers.getlist("origin")
     if not origins:
         return False

@@ -1,7 +1,7 @@
-"""Who is asking: from what a request and a login say to an ``Actor``, or why nobody is identified.
+"""Identifies the visitor: turns a request and its login into an ``Actor``, or a reason why not.
 
-Only what cannot be said by the visitor is believed: the address of the connection, a header that
-a configured proxy has set, and the claims that Streamlit has verified. Roles are given by
+Only facts that a visitor cannot forge are used: the address of the connection, a header that a
+configured proxy has set, and the claims that Streamlit has verified. Roles are assigned by
 ``queuescope.operations.access``.
 """
 
@@ -21,28 +21,28 @@ from queuescope.settings import Settings
 _NAME_LIMIT = 200
 _GROUPS_LIMIT = 200
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-# A local proxy makes the whole world look like this machine; these headers give it away.
+# A local proxy makes every visitor look like this machine; these headers reveal the proxy.
 _FORWARDED = frozenset({"forwarded", "via"})
 _FORWARDED_PREFIXES = ("xforwarded", "xreal", "xoriginal", "xclient", "cfconnecting")
 
 
 class IdentityProblem(StrEnum):
-    """Why nobody was recognised; the strings may be shown and logged."""
+    """Why a visitor could not be identified; the strings may be shown and logged."""
 
     NOT_LOGGED_IN = "You are not logged in."
     EXPIRED = "Your login has expired; log in again."
-    NO_EXPIRY = "The login provider does not say when the login ends; nobody can be admitted."
+    NO_EXPIRY = "The login provider does not say when the login ends, so no one can be admitted."
     NO_NAME = "The login names no user; an administrator sets oidc_user_claim."
     NOT_VERIFIED = "The login provider has not verified this address."
     NOT_THIS_MACHINE = "This dashboard is open to its own machine only."
     NOT_FROM_PROXY = "This request did not come through a trusted proxy."
     NO_HEADER = "The proxy named no user."
-    AMBIGUOUS_HEADER = "The request names its user more than once, or not plainly."
+    AMBIGUOUS_HEADER = "The request names its user more than once, or in an invalid form."
 
 
 @dataclass(frozen=True, slots=True)
 class Unidentified:
-    """Not recognised; may not even look."""
+    """A visitor who could not be identified, and may not view anything."""
 
     problem: IdentityProblem
 
@@ -55,11 +55,11 @@ def identify(
     claims: Mapping[str, object],
     now: float,
 ) -> Actor | Unidentified:
-    """Who asks.
+    """The actor behind a request, or why there is none.
 
-    ``headers`` are all of the request's, duplicates among them; ``peer`` is the address at the
-    other end of the connection, unchanged by any header; ``claims`` are those of Streamlit's
-    login (``st.user``); ``now`` is in epoch seconds.
+    ``headers`` are all headers of the request, including duplicates; ``peer`` is the address at the
+    other end of the connection, not taken from a header; ``claims`` are those of Streamlit's login
+    (``st.user``); ``now`` is in epoch seconds.
     """
     match settings.authentication:
         case "none":
@@ -67,9 +67,9 @@ def identify(
                 return Actor("local", Origin.LOOPBACK)
             address = _address(peer)
             if address is not None and not address.is_loopback:
-                # Its server listens elsewhere than the settings say.
+                # The server listens on other addresses than the settings say.
                 return Unidentified(IdentityProblem.NOT_THIS_MACHINE)
-            # What looks like this machine may be somebody far away behind a forwarded port.
+            # A connection from this machine may come from far away through a forwarded port.
             return Actor("public", Origin.WITHOUT_KEY)
         case "public":
             return Actor("public", Origin.PUBLIC)
@@ -80,19 +80,20 @@ def identify(
 
 
 def access_of(settings: Settings) -> Access:
-    """The roles that the settings give."""
+    """The roles that the settings assign."""
     return Access(viewers=settings.viewers, operators=settings.operators, admins=settings.admins)
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises ``ConfigurationError`` when strangers could reach a dashboard that asks nobody who
-    they are, or when nobody could ever be recognised.
+    """Raises ``ConfigurationError`` if strangers could reach a dashboard that does not identify
+    visitors, or if no visitor could ever be identified.
     """
     if settings.authentication == "none" and not _is_loopback(settings.host):
         raise ConfigurationError(
             f"host {settings.host!r} can be reached from other machines, and authentication is "
             "“none”: set authentication to “proxy” or “oidc”, or to “public”, which lets "
-            "everybody look and nobody act (QUEUESCOPE_AUTHENTICATION=public), or set host to "
+            "everyone view and no one run operations (QUEUESCOPE_AUTHENTICATION=public), or set "
+            "host to "
             "127.0.0.1"
         )
     if settings.authentication == "proxy" and not settings.trusted_proxies:
@@ -102,8 +103,8 @@ def check_exposure(settings: Settings) -> None:
     for network in settings.trusted_proxies:
         if ipaddress.ip_network(network).prefixlen == 0:
             raise ConfigurationError(
-                f"trusted_proxies holds {network}, which is every address: whoever comes could "
-                "name themselves; set it to the address of the proxy"
+                f"trusted_proxies holds {network}, which is every address: anyone could "
+                "claim any name; set it to the address of the proxy"
             )
     if settings.authentication == "proxy" and not settings.proxy_user_header:
         raise ConfigurationError("authentication is “proxy”: set proxy_user_header")
@@ -133,8 +134,8 @@ def _from_proxy(
 
 
 def _only_value(headers: Sequence[tuple[str, str]], wanted: str) -> str | None:
-    """The one value of a header, empty without it; ``None`` if it stands there twice or under
-    another spelling, which some servers take for the same.
+    """The only value of a header, empty without it; ``None`` if the header is there twice, also in
+    another spelling that some servers treat as equal.
     """
     found = [(name, value) for name, value in headers if _folded(name) == _folded(wanted)]
     if not found:
@@ -150,7 +151,7 @@ def _from_claims(
     if claims.get("is_logged_in") is not True:
         return Unidentified(IdentityProblem.NOT_LOGGED_IN)
     expires_at = claims.get("exp")
-    # Streamlit's cookie lives on for weeks; the login ends when its token does.
+    # Streamlit's cookie is valid for weeks; the login ends when its token expires.
     if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
         return Unidentified(IdentityProblem.NO_EXPIRY)
     if not math.isfinite(expires_at):
@@ -203,7 +204,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IPv4-mapped IPv6 address, as a socket for both gives it, is the IPv4 address."""
+    """The parsed address. An IPv4-mapped IPv6 address, as a dual-stack socket reports it, becomes
+    the IPv4 address.
+    """
     try:
         address = ipaddress.ip_address(text or "")
     except ValueError:

@@ -1,7 +1,7 @@
-"""Streamlit's login: what it needs to be set up, and what its cookie says.
+"""Streamlit's login: its setup, and the content of its cookie.
 
-Streamlit reads its signed cookie for the websocket alone; Queuescope's own routes must read the
-same. The functions that do it are not public: all that is asked of them is asked here, and
+Streamlit reads its signed cookie only for the websocket; Queuescope's own routes must read the same
+cookie. The functions for that are private: all use of them is in this module, and
 ``tests/dashboard/auth/test_login.py`` fails when they change.
 """
 
@@ -24,7 +24,7 @@ from queuescope.words import to_install
 
 CALLBACK = "/oauth2callback"
 UNNAMED = "default"
-"""What Streamlit calls the provider that stands in ``[auth]`` itself."""
+"""Streamlit's name for the provider that is configured in ``[auth]`` itself."""
 
 _SHORTEST_SECRET = 32
 _NEEDED = ("client_id", "client_secret", "server_metadata_url")
@@ -34,7 +34,7 @@ _PLACE = "[auth] in .streamlit/secrets.toml"
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The claims that a cookie carries, and what tells this login from any other; both are empty
+    """The claims in a cookie, and a key that identifies this login; both are empty
     without a login.
     """
 
@@ -43,9 +43,9 @@ class Login:
 
 
 def check_login_setup(base_path: str = "") -> None:
-    """``base_path`` is where a proxy shows the dashboard.
+    """``base_path`` is the path at which a proxy shows the dashboard.
 
-    Raises ``ConfigurationError`` where nobody could log in, or anybody could forge a login.
+    Raises ``ConfigurationError`` if no one could log in, or anyone could forge a login.
     """
     if find_spec("authlib") is None or not auth_util.is_authlib_installed():
         raise ConfigurationError(
@@ -57,12 +57,12 @@ def check_login_setup(base_path: str = "") -> None:
             f"authentication is “oidc”, and {_PLACE} is missing or cannot be read"
         )
     if len(str(section.get("cookie_secret", ""))) < _SHORTEST_SECRET:
-        # Whoever guesses it signs logins of their own.
+        # Anyone who guesses it can sign logins.
         raise ConfigurationError(
             f"{_PLACE}: cookie_secret must have at least {_SHORTEST_SECRET} random characters"
         )
     address = urlsplit(auth_util.get_redirect_uri(section) or "")
-    # Browsers write addresses so, and what they write is compared to it letter by letter.
+    # Browsers normalise addresses like this, and the comparison is exact.
     is_plain = address.netloc == address.netloc.lower() and not address.netloc.endswith(
         {"https": ":443", "http": ":80"}.get(address.scheme, ":")
     )
@@ -87,7 +87,7 @@ def check_login_setup(base_path: str = "") -> None:
 
 
 def providers() -> list[str]:
-    """The names that ``st.login`` takes."""
+    """The provider names that ``st.login`` accepts."""
     section = auth_util.get_secrets_auth_section()
     unnamed = [UNNAMED] if any(key in section for key in _NEEDED) else []
     return unnamed + [
@@ -98,18 +98,18 @@ def providers() -> list[str]:
 
 
 def own_origin() -> str:
-    """Scheme and host at which people log in; empty when no login is set up."""
+    """Scheme and host at which visitors log in; empty if no login is set up."""
     return auth_util.get_origin_from_redirect_uri() or ""
 
 
 def own_host() -> str:
-    """The name of the host at which people log in, without its port."""
+    """The host name at which visitors log in, without its port."""
     return urlsplit(own_origin()).hostname or ""
 
 
 def read_login(connection: HTTPConnection) -> Login:
-    """The login in a request's cookie, if it is signed, made for this address, asked for from
-    this address, and was not ended.
+    """The login in a request's cookie, if it is signed, was made for this origin, is sent from this
+    origin, and has not been ended.
     """
     origin = own_origin()
     if not origin or connection.headers.getlist("host") != [urlsplit(origin).netloc]:
@@ -129,8 +129,8 @@ def read_login(connection: HTTPConnection) -> Login:
 
 
 class EndedLogins:
-    """The logins that were ended here: their cookies may live on, in other pages or in the wrong
-    hands, and still be well signed.
+    """The logins that were ended here: copies of their cookies may still exist elsewhere, with a
+    valid signature.
     """
 
     def __init__(self) -> None:
@@ -138,12 +138,12 @@ class EndedLogins:
         self._lock = threading.Lock()
 
     def add(self, login: Login, now: float) -> None:
-        """Believe this login no more; ``now`` is in epoch seconds."""
+        """End this login; ``now`` is in epoch seconds."""
         until = login.claims.get("exp")
         if not login.key or not isinstance(until, int | float):
             return
         with self._lock:
-            # What has run out is refused for that, and need not be remembered.
+            # Expired logins are refused anyway, and need not be remembered.
             self._until = {key: end for key, end in self._until.items() if end > now}
             self._until[login.key] = float(until)
 
@@ -152,4 +152,4 @@ class EndedLogins:
 
 
 ended = EndedLogins()
-"""Of this process: Streamlit's scripts can be handed nothing."""
+"""One for the process, since nothing can be passed to Streamlit's scripts."""

@@ -1,4 +1,4 @@
-"""What every answer tells a browser not to do with it, whichever part of the server gives it."""
+"""Security headers on every response, whichever part of the server sends it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ _STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
 class SecurityHeaders:
-    """ASGI middleware, outside of all others: also errors and refusals pass through it.
+    """ASGI middleware outside all others, so that errors and refusals also pass through it.
 
     ``frame_ancestors`` are the origins, besides the dashboard's own, whose pages may show it in a
-    frame. An error that nobody has answered is answered here, and raised for the server's log.
+    frame. An error that nothing else handled gets its response here, and is raised for the server's
+    log.
     """
 
     def __init__(self, app: ASGIApp, frame_ancestors: Iterable[str] = ()) -> None:
         self._app = app
         origins = tuple(frame_ancestors)
         self._headers = {
-            # No other site may show a page in a frame and lead its reader's clicks.
+            # No other site may show a page in a frame and misdirect its reader's clicks.
             "Content-Security-Policy": " ".join(("frame-ancestors 'self'", *origins)),
-            # Nothing of it is asked for, so that what slips into a page cannot have it either.
+            # The dashboard needs none of these, so injected content cannot have them either.
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
             "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",
-            # For browsers that do not know frame-ancestors; it cannot name other origins.
+            # For browsers without frame-ancestors; it cannot name other origins.
             **({} if origins else {"X-Frame-Options": "SAMEORIGIN"}),
         }
 

@@ -1,4 +1,4 @@
-"""The route that sends jobs as a file, read while it is sent, to only so many at once."""
+"""The route that streams jobs as a file, to a limited number of readers at once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BEGINS_WITHIN_SECONDS = 8.0
 
 
 class JobsFile:
-    """Sends the newest jobs that an address names, at most ``export.ROWS_LIMIT``.
+    """Sends the newest jobs that match an address, at most ``export.ROWS_LIMIT``.
 
-    Who may not look does not come here (see ``Admission``).
+    Visitors who may not view it do not get here (see ``Admission``).
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class JobsFile:
         except ConfigurationError as exc:
             return _refused(str(exc), 400)
         if self._running >= _AT_ONCE:
-            return _refused("Others are being sent their files; try again in a moment", 503)
+            return _refused("Too many files are being sent; try again in a moment", 503)
         self._running += 1
         pieces = csv_of(each_job(store, wanted, limit=ROWS_LIMIT))
         beginning = asyncio.ensure_future(asyncio.to_thread(next, pieces))
         is_sent = False
         try:
-            # What is wrong from the beginning is an answer of its own.
+            # An error before the first piece gets an error response.
             first = await asyncio.wait_for(asyncio.shield(beginning), _BEGINS_WITHIN_SECONDS)
             file = CsvFile(_with(first, pieces), "queuescope-jobs.csv", self._ended)
             is_sent = True
@@ -54,7 +54,7 @@ class JobsFile:
         except TimeoutError:
             return _refused("The job history does not answer in time", 503)
         finally:
-            # From there on the file itself gives its place back.
+            # From here on the file itself releases its place.
             if beginning.done() and not is_sent:
                 self._ended()
             elif not is_sent:
@@ -62,7 +62,9 @@ class JobsFile:
         return file
 
     def _given_up(self, beginning: asyncio.Future[bytes]) -> None:
-        """Nobody waits for it any more; its thread did, and took a place until now."""
+        """Release the place of a file that no one waits for any more, now that its thread has
+        ended.
+        """
         if not beginning.cancelled():
             beginning.exception()
         self._ended()

@@ -1,4 +1,4 @@
-"""Recent failures, as the page of jobs shows them: groups, one of them opened, and single ones."""
+"""The recent failures on the page of jobs: groups, the open one, and single failures."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ _KEY, _LIMIT = "queuescope_failures", "queuescope_groups_limit"
 
 
 def show_failures() -> None:
-    """Groups of failures, one of them opened, and the last single ones."""
+    """Groups of failures, the open one, and the last single failures."""
     store, viewer = job_store(), current_viewer()
     name, order = _wanted()
-    # Of workers of earlier versions whose clocks are ahead, too.
+    # Includes jobs of workers of earlier versions whose clocks are ahead.
     span = Span(viewer.now - TIMES[name], viewer.now + TIMES["1h"])
     opened = st.query_params.get("group", "")
     limit = st.session_state.get(_LIMIT, GROUPS_SHOWN)
@@ -122,7 +122,7 @@ def show_failures() -> None:
 
 
 def _wanted() -> tuple[str, GroupOrder]:
-    """The span by its name, and the order of the groups, beside the title."""
+    """The name of the span and the order of the groups, chosen beside the title."""
     # The two choices stay together where the screen is too narrow for the title beside them.
     with st.container(horizontal=True, vertical_alignment="bottom"):
         show(heading("Recent failures"))
@@ -154,7 +154,7 @@ def _groups(
         return notice(f"No job failed in the {words}.", tone=Tone.GOOD)
     found = groups_table(report, viewer, opened=opened, card=card, span_words=words)
     if opened and card is None:
-        lost = notice(f"The group that was opened is not among those of the {words}.")
+        lost = notice(f"The open group is not among those of the {words}.")
         return joined(lost, found)
     return found
 
@@ -188,7 +188,7 @@ def _retry_group(
 ) -> None:
     group = next((one for one in groups if one.fingerprint == fingerprint), None)
     if group is None:
-        # Nothing of it is failed any more, which the dialog says.
+        # None of its jobs are failed any more, which the dialog says.
         operation_dialog.offer_retry((), group=fingerprint)
         return
     found = group_retriable(store, span, group, viewer)

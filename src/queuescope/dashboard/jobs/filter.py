@@ -1,6 +1,6 @@
-"""What is looked for in the job history, as it stands in an address.
+"""The filter of the job history, as written in an address.
 
-The page and the file of jobs read the same address, so that the file holds what the page shows.
+The page and the file of jobs parse the same address, so that the file holds what the page shows.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ TIMES = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400}
 """Seconds back from now, by their names in an address."""
 
 NAMES = ("find", "status", "tenant", "type", "queue", "worker", "time", "from", "to")
-"""The parameters of a filter, in the order in which they stand in an address."""
+"""The parameters of a filter, in their order in an address."""
 
 _STEP_SECONDS = 10
 
 
 def parse_filter(params: Mapping[str, str], now: float) -> JobFilter:
-    """The filter that ``params`` name; others than ``NAMES`` are let be.
+    """The filter in ``params``; parameters that are not in ``NAMES`` are ignored.
 
-    ``now`` (epoch seconds) is what a time such as ``24h`` reaches back from. Raises
-    ``ConfigurationError`` that may be shown to anyone.
+    ``now`` (epoch seconds) is the end of a time such as ``24h``. Raises ``ConfigurationError``,
+    whose text may be shown to anyone.
     """
     since, until = _span(params, now)
     return JobFilter(
@@ -48,27 +48,29 @@ def query_of(params: Mapping[str, str]) -> str:
 
 
 def page_text(way: str, place: Place) -> str:
-    """A page as it stands in an address: ``older`` or ``newer`` than ``place``."""
+    """A page as written in an address: ``older`` or ``newer`` than ``place``."""
     return f"{way}~{place}"
 
 
 def parse_page(text: str) -> tuple[Place | None, Place | None]:
-    """What the page is older and newer than; neither for any other text than that of a page."""
+    """The places that the page is older and newer than; both None for any other text."""
     way, _, rest = text.partition("~")
     place = Place.parse(rest)
     return (place if way == "older" else None), (place if way == "newer" else None)
 
 
 def moment_text(at: datetime) -> str:
-    """A moment as it stands in an address: UTC, ISO 8601, whole seconds."""
+    """An instant as written in an address: UTC, ISO 8601, whole seconds."""
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parse_moment(text: str) -> datetime | None:
-    """What ``moment_text`` gave, or another moment with its offset; None for any other text."""
+    """The instant in a text from ``moment_text``, or in another one with an offset; None for any
+    other text.
+    """
     try:
         at = datetime.fromisoformat(text)
-        # In other zones a moment near the end of the calendar is beyond it.
+        # Near the limits of the calendar the conversion to another zone overflows.
         return None if at.tzinfo is None else at.astimezone(UTC) + timedelta(0)
     except (ValueError, OverflowError):
         return None
@@ -85,7 +87,7 @@ def _status(text: str) -> JobStatus | None:
 
 
 def _name(params: Mapping[str, str], name: str) -> str:
-    """To the letter: one that ends in a line break is another name."""
+    """The exact name: one that ends in a line break is another name."""
     text = _short(params, name, LABEL_LIMIT)
     return text if text.strip() else ""
 
@@ -101,7 +103,7 @@ def _span(params: Mapping[str, str], now: float) -> tuple[float | None, float | 
     time = params.get("time", "")
     since, until = params.get("from", ""), params.get("to", "")
     if time in TIMES:
-        # In steps, so that all who look within one ask the same.
+        # Rounded, so that all viewers within one step share a query.
         return now // _STEP_SECONDS * _STEP_SECONDS - TIMES[time], None
     if time not in ("", CUSTOM):
         raise ConfigurationError(

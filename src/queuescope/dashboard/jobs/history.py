@@ -1,4 +1,4 @@
-"""The job history, as the page of jobs shows it: filters, pages, and the file of what they name."""
+"""The job history on the page of jobs: filters, pages, and the file of matching jobs."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ from queuescope.shown_text import as_written, shown_apart
 
 T = TypeVar("T")
 _CHOICES = {"tenant": "tenant", "type": "name", "queue": "queue", "worker": "worker"}
-"""The columns by which jobs are chosen, by their names on the page."""
+"""The columns that jobs can be filtered by, by their names on the page."""
 _VALUES_FRESH_SECONDS = 60.0
-# A search that finds nothing goes on by itself for so long.
+# A search that finds nothing continues by itself for this long.
 _SEARCH_SECONDS = 1.0
 _EARLIEST, _LATEST = datetime(2000, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001 - of any zone
 _FILTER, _PAGE = "queuescope_jobs_filter", "queuescope_jobs_page"
 
 
 def show_history() -> None:
-    """All jobs, as the filters say, page by page, and the file of them."""
+    """The jobs that match the filters, page by page, and the file of them."""
     store, viewer = job_store(), current_viewer()
     show(heading("Job history"))
     params = _filters(store, viewer)
@@ -88,7 +88,7 @@ def show_history() -> None:
     try:
         wanted = parse_filter(params, viewer.now)
     except ConfigurationError as exc:
-        show(notice(f"The address asks for what is not there: {exc}.", tone=Tone.WARN))
+        show(notice(f"The address has an invalid filter: {exc}.", tone=Tone.WARN))
         return
     query = query_of(params)
     page = _pinned(store, (query, older, newer), lambda: _search(store, wanted, older, newer))
@@ -122,7 +122,7 @@ def show_history() -> None:
 
 
 def _filters(store: JobStore, viewer: Viewer) -> dict[str, str]:
-    """The widgets, and what they say as it stands in an address."""
+    """The filter widgets; returns their values as written in an address."""
     if {"from", "to"} & set(st.query_params) and "time" not in st.query_params:
         st.session_state.setdefault("time", CUSTOM)
     params = dict.fromkeys(NAMES, "")
@@ -167,7 +167,7 @@ def _filters(store: JobStore, viewer: Viewer) -> dict[str, str]:
                 )
                 or ""
             )
-            # Another one was read off the screen, or stands so in an address.
+            # An unknown value was copied from the screen, or comes from an address.
             params[name] = chosen if chosen in values else as_written(chosen)
         params["time"] = (
             st.selectbox(
@@ -190,8 +190,8 @@ def _filters(store: JobStore, viewer: Viewer) -> dict[str, str]:
 
 
 def _known_values(store: JobStore) -> dict[str, list[str]]:
-    """What stands in the columns by which jobs are chosen, as far as it can be read. Where one
-    cannot, the next is not shared_answer for: each would take its whole time.
+    """The values in the columns that jobs can be filtered by, as far as they can be read. After a
+    failure the next column is not read: each would take the full timeout.
     """
     found: dict[str, list[str]] = {}
     for column in _CHOICES.values():
@@ -209,7 +209,7 @@ def _known_values(store: JobStore) -> dict[str, list[str]]:
 
 
 def _moment(label: str, name: str, zone: tzinfo) -> str:
-    """A bound of the time, which stands in the address in UTC and on the page in ``zone``."""
+    """A bound of the time range, in UTC in the address and in ``zone`` on the page."""
     text = st.query_params.get(name, "")
     at = parse_moment(text)
     try:
@@ -224,7 +224,7 @@ def _moment(label: str, name: str, zone: tzinfo) -> str:
         min_value=_EARLIEST,
         max_value=_LATEST,
         step=60,
-        # Another moment in the address is another widget: one keeps what it was made with.
+        # Another time in the address needs another widget: a widget keeps its first value.
         key=f"queuescope_{name}_{text}",
         width=190,
     )
@@ -248,7 +248,7 @@ def _clear() -> None:
 def _search(
     store: JobStore, wanted: JobFilter, older: Place | None, newer: Place | None
 ) -> JobPage:
-    """One page; the newest where nothing is newer than what was asked for."""
+    """One page; the newest one if nothing is newer than what was asked for."""
     until = time.monotonic() + _SEARCH_SECONDS
     page = find_jobs(store, wanted, older_than=older, newer_than=newer)
     goes_up = newer is not None and older is None
@@ -273,7 +273,7 @@ def _line(
     *,
     is_first: bool,
 ) -> Markup:
-    """How many there are, as of when, and what can be done with them."""
+    """The number of jobs, the as-of time, and the buttons."""
     words = "" if count.value is None else count_words(count.value)
     as_of = joined(" as of ", viewer.moment(page.as_of))
     said = element(
@@ -286,7 +286,7 @@ def _line(
     refresh = element(
         "button", "Refresh", type="button", class_="qs-action", data_of="refresh", data_value="now"
     )
-    # Relative to the page, which may be shown below any path.
+    # Relative to the page, which may be below any path.
     address = JOBS_CSV.removeprefix("/")
     file = element(
         "a",
@@ -294,7 +294,7 @@ def _line(
         class_="qs-action",
         href=f"{address}?{query}" if query else address,
         download="queuescope-jobs.csv",
-        title=f"All that match, the newest first; at most {ROWS_LIMIT:,} jobs.",
+        title=f"All matching jobs, newest first; at most {ROWS_LIMIT:,}.",
     )
     held = page.value
     ways = Markup("") if held is None else pager(held, is_first=is_first)
@@ -304,10 +304,10 @@ def _line(
 
 def _nothing(page: JobPage, params: dict[str, str]) -> str:
     if page.looked_back_to is not None:
-        return "Nothing was found yet."
+        return "Nothing found yet."
     if any(params.values()):
         return "No job matches."
-    return "The job history holds no job yet. Workers fill it when they are told where it is."
+    return "The job history holds no jobs yet. Workers fill it once job_store_url is set for them."
 
 
 def _looked_back(page: JobPage, viewer: Viewer) -> Markup:
@@ -315,13 +315,13 @@ def _looked_back(page: JobPage, viewer: Viewer) -> Markup:
         return Markup("")
     return element(
         "p",
-        *("Looked back to ", viewer.moment(page.looked_back_to), " so far."),
+        *("Searched back to ", viewer.moment(page.looked_back_to), " so far."),
         class_="qs-muted",
     )
 
 
 def _turn(page: JobPage, way: str) -> None:
-    """Go to another page; what is not offered is not done."""
+    """Go to another page; a page that is not offered is ignored."""
     place = {"older": page.older, "newer": page.newer, "newest": None}.get(way)
     if place is None and way != "newest":
         return
@@ -330,7 +330,9 @@ def _turn(page: JobPage, way: str) -> None:
 
 
 def _pinned(store: JobStore, question: Hashable, ask: Callable[[], T]) -> Known[T]:
-    """What was answered when the viewer came to this page: rows do not move under their hands."""
+    """The answer from when the viewer came to this page, so that rows do not move while they are
+    used.
+    """
     held = st.session_state.get(_PAGE)
     if isinstance(held, tuple) and held[0] == question and held[1].error is None:
         kept: Known[T] = held[1]

@@ -1,4 +1,4 @@
-"""The page of jobs: what fails, and what became of each job."""
+"""The page of jobs: recent failures, and the history of each job."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What both parts of the page of jobs need: bounded reads, and the state of the page.
+"""What both parts of the page of jobs share: bounded reads, and the state of the page.
 
-Reads are shared by all who look at the same, and their last good answers stay with their age when
-the database fails.
+Viewers of the same page share reads, and the last good answers are kept with their age when the
+database fails.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def shared_answer(
     *,
     fresh_seconds: float = FRESH_SECONDS,
 ) -> Known[T]:
-    """What the history answers, or has answered a moment ago to others who asked the same."""
+    """The answer of the history, shared with others who asked the same a moment ago."""
     answers = _answers.get(store)
     if answers is None:
         answers = _answers.setdefault(
@@ -57,20 +57,20 @@ def shared_answer(
 
 
 def _is_away(error: QueuescopeError) -> bool:
-    """Whether every other question would meet the same, after as long a wait."""
+    """Whether every other query would fail in the same way, after the same wait."""
     kinds = (StoreErrorKind.DOWN, StoreErrorKind.LOCKED)
     return isinstance(error, JobStoreError) and error.kind in kinds
 
 
 def ticked_in(key: str) -> tuple[str, ...]:
-    """What was ticked when the page was last drawn."""
+    """The values of the boxes that were ticked when the page was last drawn."""
     held = st.session_state.get(key)
     values = None if held is None else held.get("ticked")
     return tuple(str(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
 def put_in_address(name: str, value: str) -> None:
-    """Put ``value`` into the address, or take the parameter out of it."""
+    """Put ``value`` into the address, or remove the parameter if it is empty."""
     if value:
         st.query_params[name] = value
     elif name in st.query_params:
@@ -78,7 +78,7 @@ def put_in_address(name: str, value: str) -> None:
 
 
 def part(name: str, kept: Known[Any], said: Markup, *parts: Markup) -> Markup:
-    """A part of the page, greyed where it is old, but for what is ``said`` above it."""
+    """A part of the page, greyed if it is old, except for ``said`` above it."""
     return element(
         "div",
         said,

@@ -1,4 +1,4 @@
-"""Which of the failed jobs a viewer can have sent again, and why not the others."""
+"""Which failed jobs a viewer can retry, and why not the others."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ CAN_BE_RETRIED = frozenset({JobStatus.FAILED, JobStatus.LOST})
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """For whom it is made: ``zone`` and ``now`` are the viewer's, ``refusal`` says why they cannot
-    retry, or nothing; ``obstacles`` says of a job by its id why it cannot be retried by anybody.
+    """The viewer of the page. ``zone`` and ``now`` are theirs; ``refusal`` says why they cannot
+    retry, or is empty; ``obstacles`` are, by job id, the reasons why no one can retry a job.
     """
 
     zone: tzinfo
@@ -45,8 +45,8 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Retriable:
-    """Of failed jobs the ids of those that can be sent again, and why the others cannot: how many
-    there are of whom what is true.
+    """The ids of failed jobs that can be sent again, and for the ``others`` the reasons why not,
+    each with the number of jobs.
     """
 
     ids: tuple[str, ...]
@@ -58,7 +58,7 @@ class Retriable:
 
 
 def retriable(ids: Sequence[str], obstacles: Mapping[str, Obstacle]) -> Retriable:
-    """``ids`` are those of failed jobs."""
+    """Split the ``ids`` of failed jobs into those that can be sent again and the others."""
     return Retriable(
         tuple(one for one in ids if one not in obstacles),
         Counter(obstacles[one].they for one in ids if one in obstacles),
@@ -66,7 +66,7 @@ def retriable(ids: Sequence[str], obstacles: Mapping[str, Obstacle]) -> Retriabl
 
 
 def retry_words(found: Retriable) -> str:
-    """How many can be sent again, and why not all of them; nothing where all can."""
+    """How many can be sent again, and why not all; empty if all can."""
     if not found.others:
         return ""
     whole = f"{len(found.ids):,} of {found.count:,} failed jobs can be sent again; "
@@ -74,13 +74,13 @@ def retry_words(found: Retriable) -> str:
 
 
 def retry_note(found: Retriable, viewer: Viewer) -> Markup:
-    """Why not all of them can be sent again, for who cannot point at a box to be told."""
+    """Why not all can be sent again, for readers who cannot hover over a box to see it."""
     words = "" if viewer.refusal else retry_words(found)
     return element("p", words, class_="qs-muted", data_note="retry") if words else Markup("")
 
 
 def current_viewer() -> Viewer:
-    """For whom the page is made; whoever may not even look any more is shown out."""
+    """The viewer of the page. A visitor who may no longer view it gets the login page."""
     rights = visitor_rights()
     if not rights.role.covers(Role.VIEWER):
         st.rerun()
@@ -91,14 +91,14 @@ def current_viewer() -> Viewer:
 
 
 def with_obstacles(viewer: Viewer, jobs: Iterable[Job]) -> Viewer:
-    """``viewer``, told of which of ``jobs`` nobody could send again."""
+    """``viewer`` with the obstacles of those ``jobs`` that no one can retry."""
     return replace(viewer, obstacles=_obstacles(jobs, viewer.now))
 
 
 def group_retriable(
     store: JobStore, span: Span, group: FailureGroup, viewer: Viewer
 ) -> Known[Retriable]:
-    """Of the jobs of ``group`` those that can be sent again."""
+    """The jobs of ``group`` that can be sent again."""
 
     def ask() -> Retriable:
         ids = failed_ids(store, span, group.fingerprint).ids
@@ -111,7 +111,7 @@ def group_retriable(
 
 
 def _retries() -> Retries | None:
-    """What the workers could send again, by their last reports; None where these are not known."""
+    """What the workers can retry, by their last reports; None if these are unknown."""
     broker = services().broker
     known = None if broker is None else broker.known
     state = None if known is None else known.fresh_value
@@ -120,13 +120,13 @@ def _retries() -> Retries | None:
     fleet = state.fleet
     is_new = known.fresh_seconds(time.time()) <= fleet.timings.lost_seconds
     if is_new and (fleet.lost or not fleet.alive):
-        # Those that seem to be lost may not have reported yet.
+        # Workers that seem lost may not have reported yet.
         return None
     return Retries(worker.report for worker in fleet.alive)
 
 
 def _obstacles(jobs: Iterable[Job], now: float) -> dict[str, Obstacle]:
-    """What keeps each of those from being sent again of which something does."""
+    """The obstacle of each failed job that has one, by id."""
     failed = {job.id: job for job in jobs if job.status in CAN_BE_RETRIED}
     retries, context = _retries(), services().operations_context
     if retries is None or context is None or not failed:
@@ -141,7 +141,7 @@ def _obstacles(jobs: Iterable[Job], now: float) -> dict[str, Obstacle]:
         )
     found = {}
     for job in failed.values():
-        # What was kept a moment ago may be gone; what is not known is for the worker to say.
+        # A kept message may be gone by now; what is unknown here, the worker decides.
         is_kept = None if kept is None or kept.error or kept.value is None else job.id in kept.value
         ago = None if job.finished_at is None else now - job.finished_at
         obstacle = retries.obstacle(job.name, job.queue, is_kept=is_kept, ended_seconds_ago=ago)
@@ -151,14 +151,16 @@ def _obstacles(jobs: Iterable[Job], now: float) -> dict[str, Obstacle]:
 
 
 def to_be_retried(jobs: Sequence[Job], ticked: Sequence[str], viewer: Viewer) -> list[str]:
-    """Those of ``jobs`` that are ticked and can be retried, each once however often it is shown."""
+    """The ids of ``jobs`` that are ticked and can be retried, each once even if shown several
+    times.
+    """
     wanted = set(ticked) - viewer.obstacles.keys()
     found = (job.id for job in jobs if job.id in wanted and job.status in CAN_BE_RETRIED)
     return list(dict.fromkeys(found))
 
 
 def retry_bar(chosen: Sequence[str], viewer: Viewer) -> Markup:
-    """What can be done with the jobs that are ticked."""
+    """The button for the ticked jobs."""
     words = f"Retry {len(chosen):,} chosen" if chosen else "Retry chosen"
     return action_button(
         words,

@@ -1,6 +1,6 @@
-"""What the page of jobs shows: failures and jobs made tables, without reading anything.
+"""The tables of the page of jobs, made without reading anything.
 
-Every text of a job is foreign, and goes through the widgets that escape it.
+Every text of a job is foreign, and is escaped by the widgets.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ _TONES: dict[str, Tone] = {
 _TROUBLES = {
     StoreErrorKind.DOWN: "The job history cannot be reached",
     StoreErrorKind.SLOW: "The job history does not answer in time",
-    StoreErrorKind.LOCKED: "Another program keeps the job history locked",
-    StoreErrorKind.READ_ONLY: "The job history may only be read, and has not been set up yet",
+    StoreErrorKind.LOCKED: "Another program has locked the job history",
+    StoreErrorKind.READ_ONLY: "The job history is read-only, and has not been set up yet",
     StoreErrorKind.NO_PERMISSION: "The dashboard may not read the job history",
     StoreErrorKind.NOT_OURS: "The database of the job history belongs to another program",
     StoreErrorKind.UNUSABLE: "The job history gives no usable answer",
@@ -99,12 +99,12 @@ _JOB_COLUMNS = (
 
 
 def trouble(kept: Known[Any], viewer: Viewer) -> Markup:
-    """Why there is nothing newer, or nothing at all; nothing while the source answers."""
+    """Why there is no newer data, or none at all; empty while the source answers."""
     if kept.error is None:
         return Markup("")
     kind = kept.error.kind if isinstance(kept.error, JobStoreError) else StoreErrorKind.UNUSABLE
     since = joined(", since ", viewer.moment(kept.failing_since))
-    data = joined("; these are the data of ", viewer.moment(kept.as_of)) if kept.as_of else ""
+    data = joined("; the data shown are of ", viewer.moment(kept.as_of)) if kept.as_of else ""
     return notice(
         joined(_TROUBLES[kind], since, data, "."), tone=Tone.BAD, detail=sentence(kept.error)
     )
@@ -113,7 +113,7 @@ def trouble(kept: Known[Any], viewer: Viewer) -> Markup:
 def groups_table(
     report: FailureReport, viewer: Viewer, *, opened: str, card: Markup | None, span_words: str
 ) -> Markup:
-    """The groups, each to be opened by its name; ``card`` stands below the one that is."""
+    """The groups, which open by their names; ``card`` is shown below the open one."""
     groups = report.groups
     numbers = [number for number, group in enumerate(groups) if group.fingerprint == opened]
     return joined(
@@ -160,13 +160,13 @@ def _left_out(report: FailureReport) -> Markup:
             parts.append(f"{kinds} of failure are not shown. ")
     if not report.is_whole:
         parts.append(
-            f"There are very many failures: these are of the newest {report.failure_count:,}."
+            f"There are very many failures: only the newest {report.failure_count:,} are grouped."
         )
     return element("p", *parts, class_="qs-muted") if parts else Markup("")
 
 
 def pattern(text: str) -> Markup:
-    """A pattern with its placeholders told apart from its words."""
+    """A pattern with its placeholders set off from its words."""
     parts = words_and_variables(text)
     return joined(
         *(
@@ -185,8 +185,8 @@ def group_card(
     *,
     found: Retriable | None = None,
 ) -> Markup:
-    """One group: what it is, its newest failure in full, and its last single ones. ``found`` are
-    those that can be sent again, where that is known.
+    """One group: its facts, its newest failure in full, and its last single failures. ``found``
+    says which can be sent again, if that is known.
     """
     example = group.example
     retry_all, refusal = f"Retry all {group.count:,}", viewer.refusal
@@ -301,7 +301,7 @@ def _ended(job: Job, viewer: Viewer) -> Markup:
 
 
 def count_words(count: JobCount) -> str:
-    """How many there are, as exactly as it is known."""
+    """The number of jobs, as exactly as it is known."""
     if count.is_exact:
         return counted(count.count, "job")
     if count.count >= COUNT_LIMIT:
@@ -310,7 +310,7 @@ def count_words(count: JobCount) -> str:
 
 
 def pager(page: JobPage, *, is_first: bool) -> Markup:
-    """The ways to the newest, newer and older jobs."""
+    """The buttons for the newest, newer and older jobs."""
     back = page.newer is not None
 
     def way(words: str, value: str, *, is_open: bool) -> Markup:
@@ -335,7 +335,7 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
 
 
 def job_details(job: Job, viewer: Viewer) -> Markup:
-    """A job in one line that opens to all that is known of it."""
+    """A job in one line, which opens to everything that is known about it."""
     name = code(job.id[:8] + ("…" if len(job.id) > 8 else ""))
     again = joined(" ", mark(f"begun {job.deliveries:,} times", Tone.BAD)) if _returns(job) else ""
     head = joined(name, again, " ", _summary(job))
@@ -343,7 +343,7 @@ def job_details(job: Job, viewer: Viewer) -> Markup:
 
 
 def _returns(job: Job) -> bool:
-    """Whether it came back from a worker that did not end it."""
+    """Whether it came back from a worker that did not finish it."""
     return job.deliveries > 1
 
 
@@ -371,9 +371,7 @@ def _about(job: Job, viewer: Viewer) -> list[tuple[str, Cell]]:
 
 def _deliveries(job: Job) -> str:
     times = "once" if job.deliveries == 2 else f"{job.deliveries - 1:,} times"
-    return (
-        f"{job.deliveries:,}: it came back {times} without an end, as when its process dies in it"
-    )
+    return f"{job.deliveries:,}: it came back {times} unfinished, as when its process dies"
 
 
 def _error(job: Job) -> Markup:
@@ -385,7 +383,7 @@ def _error(job: Job) -> Markup:
 
 
 def _tick(job: Job, ticked: Sequence[str], viewer: Viewer) -> Cell:
-    # Nothing is asked of an id that cannot be shown as it is.
+    # A job whose id cannot be shown exactly cannot be chosen.
     if job.status not in CAN_BE_RETRIED or not is_shown_as_it_is(job.id):
         return ""
     obstacle = viewer.obstacles.get(job.id)

@@ -1,1 +1,1 @@
-"""What the watched sources say, in the terms of the view. Everything is read from memory."""
+"""The watched sources as live sources of the view. Everything is read from memory."""

@@ -1,4 +1,4 @@
-"""Queues and workers, as the broker tells of them."""
+"""Queues and workers, as the broker reports them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 _NAMED = 3
 _MEASURES = frozenset({"queue_depth", "active_workers", "oldest_waiting"})
-# The jobs of another project may not say since when they wait, and that is no failure.
+# Jobs of other projects may not carry the time since when they wait, which is no failure.
 _EXPECTED = frozenset({"queue_depth", "active_workers"})
 _NOT_IN_BROKER = {
-    "queue_depth": "no worker tells the broker which queues it serves, and the setting queues "
+    "queue_depth": "no worker reports to the broker which queues it serves, and the setting queues "
     "names none",
     "active_workers": "no worker has reported to the broker in the last ten minutes",
-    "oldest_waiting": "the jobs that wait in the broker do not say since when",
+    "oldest_waiting": "the waiting jobs do not carry the time since when they wait",
 }
 
 
 def broker_source(known: Known[BrokerState], writing: QueuescopeError | None = None) -> LiveSource:
-    """Queues and workers as the broker tells of them. ``writing`` is what a proof of writing met:
-    where nobody can report, it is not known who lives.
+    """Queues and workers as the broker reports them. ``writing`` is the error of a test write, if
+    it failed: if workers cannot report, it is unknown which are alive.
     """
     return LiveSource(
         FigureOrigin.BROKER, known.map(lambda state: _report(state, writing)), _MEASURES
@@ -46,7 +46,7 @@ def _report(state: BrokerState, writing: QueuescopeError | None) -> LiveReport:
     if refuses_reports(writing):
         figures.pop("active_workers", None)
         why_not["active_workers"] = f"workers cannot report: {writing}"
-        cause = f"workers cannot report, nor jobs be sent: {writing}"
+        cause = f"workers cannot report and jobs cannot be sent: {writing}"
         findings.insert(0, Finding("broker_refuses", Health.DEGRADED, cause=cause))
     else:
         findings = [*_worker_findings(state), *findings]
@@ -74,7 +74,7 @@ def _broker_figures(state: BrokerState) -> Mapping[str, LiveFigure]:
         figures["oldest_waiting"] = LiveFigure(
             state.oldest_age_seconds * 1000, notes=_age_notes(state)
         )
-    # Workers that never report may run beside those that do; none at all is not known from here.
+    # Workers that never report may also be running, so the absence of all reports is not 0 workers.
     if fleet.workers:
         lost = [worker.name for worker in fleet.lost]
         notes = (f"Lost: {listed(lost)}.",) if lost else ()
@@ -89,32 +89,32 @@ def _broker_figures(state: BrokerState) -> Mapping[str, LiveFigure]:
 
 
 def _age_notes(state: BrokerState) -> tuple[str, ...]:
-    """How the oldest job's age was found, where the clock of its sender may be off."""
+    """How the oldest job's age was found, if the clock of its sender may be off."""
     oldest = state.oldest
     if oldest is None:
         return ()
     words = ""
     if oldest.sender_ahead:
         words = (
-            f"The clock of whoever sent it is {ahead_words(oldest.sender_ahead)}, by the broker’s; "
-            "its age is put right by that."
+            f"Its sender’s clock is {ahead_words(oldest.sender_ahead)} compared to the broker’s; "
+            "the age is corrected by that."
         )
     elif oldest.is_age_doubtful:
         words = (
-            f"The queue {oldest.queue} was empty later than that: the job was put back, or the "
-            "clock of whoever sent it is behind."
+            f"The queue {oldest.queue} was empty after that: the job was put back, or its "
+            "sender’s clock is behind."
         )
     return (words,) if words else ()
 
 
 def _unknown_age(state: BrokerState) -> str:
-    """Why it is not known how long the oldest job has waited."""
+    """Why the wait of the oldest job is unknown."""
     for queue in state.queues:
         if queue.depth and queue.oldest_age_seconds is None and queue.sender_ahead:
             ahead = ahead_words(queue.sender_ahead)
             return (
-                f"the clock of whoever sent the oldest job in {queue.queue} is {ahead} or more, "
-                "by the broker’s"
+                f"the clock of the sender of the oldest job in {queue.queue} is {ahead} or more, "
+                "compared to the broker’s"
             )
     return _NOT_IN_BROKER["oldest_waiting"]
 
@@ -128,12 +128,12 @@ def _scheduled_notes(state: BrokerState) -> tuple[str, ...]:
     if scheduled.next_at is not None:
         seconds = max(0.0, scheduled.next_at - state.at)
         due = f"; the next is due in {duration_words(seconds)}"
-    return (f"{scheduled.count:,} more {verb} scheduled and wait for their time{due}.",)
+    return (f"{scheduled.count:,} more {verb} scheduled for later{due}.",)
 
 
 def _ending_notes(state: BrokerState) -> tuple[str, ...]:
-    """Workers that live and take nothing, as they should, those that cannot be told apart, and
-    those whose clock is off.
+    """Remarks on live workers that rightly take no jobs, on workers with the same name, and on
+    workers whose clock is off.
     """
     fleet = state.fleet
     names = [several_of(name, len(fleet.named(name))) for name in fleet.namesakes()]
@@ -142,7 +142,7 @@ def _ending_notes(state: BrokerState) -> tuple[str, ...]:
         *_taking_nothing(state),
         *(
             f"The clock of {worker.name} is {clock_words(worker)}"
-            f"{'' if worker.corrects_times else ', and the times of its jobs with it'}."
+            f"{'' if worker.corrects_times else ', and so are the times of its jobs'}."
             for worker in fleet.with_clocks_off()[:_NAMED]
         ),
     )
@@ -182,7 +182,7 @@ def _held_findings(state: BrokerState) -> Iterable[Finding]:
 
 
 def _unread_findings(state: BrokerState) -> Iterable[Finding]:
-    """What stands in the broker and is not known: nobody may take the rest for all."""
+    """Findings on data in the broker that was not read, so that the rest does not pass for all."""
     count = len(state.unreadable)
     if count:
         verb = plural(count, "is", "are")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def recent_failures(state: RecentFailures, clock_ahead: float = 0.0) -> Failures:
     """The failures of the job history, whose times are the broker's; ``clock_ahead`` is how far our
-    clock is ahead of that.
+    clock is ahead of the broker's.
     """
     report = state.report
     return Failures(

@@ -1,4 +1,4 @@
-"""What became of the jobs of a day, as the job history tells of it."""
+"""The results of the last day's jobs, as the job history reports them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 MEASURES = frozenset({"success_rate", "throughput", "p95_latency"})
 _DAY_SECONDS = 86_400
 _NOT_SORTED = (
-    "more jobs ended in the last five minutes than can be sorted, or it is not known since when "
-    "they were due"
+    "more jobs ended in the last five minutes than can be sorted, or it is not known when they "
+    "were due"
 )
 
 
 def history_source(known: Known[JobTotals]) -> LiveSource:
-    """What became of the jobs of the last day, as the job history tells of it."""
+    """The results of the last day's jobs, as the job history reports them."""
     return LiveSource(FigureOrigin.JOB_HISTORY, known.map(_report), MEASURES)
 
 
@@ -59,13 +59,15 @@ def _report(totals: JobTotals) -> LiveReport:
 
 
 def _less_than(totals: JobTotals, seconds: float) -> float | None:
-    """Over how long it was counted, where the history holds less than the last ``seconds``."""
+    """The window that was counted, if the history holds less than the last ``seconds``;
+    else None.
+    """
     covered = totals.covered(seconds)
     return covered if covered < seconds else None
 
 
 def _latency(totals: JobTotals) -> LiveFigure | None:
-    """P95 and its fellows in milliseconds; None where the history does not tell them."""
+    """P95 and the other quantiles in milliseconds; None if the history cannot give them."""
     over = totals.covered(RECENT_SECONDS)
     if not totals.measured_lately:
         return LiveFigure(math.nan, over_seconds=over)
@@ -74,5 +76,5 @@ def _latency(totals: JobTotals) -> LiveFigure | None:
         return None
     exactly = {quantile: 1000 * seconds for quantile, seconds in totals.latencies.items()}
     jobs = counted(totals.measured_lately, "job")
-    note = f"That of the {jobs} that succeeded or failed in the last {duration_words(over)}."
+    note = f"From {jobs} that succeeded or failed in the last {duration_words(over)}."
     return LiveFigure(1000 * p95, notes=(note,), quantiles=exactly, over_seconds=over)

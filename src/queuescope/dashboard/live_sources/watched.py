@@ -1,4 +1,4 @@
-"""All sources of the running application, as the view asks for them."""
+"""All live sources of the running application."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _OF_JOBS = MEASURES | {"queue_depth", "oldest_waiting"}
 
 
 class WatchedSources:
-    """``LiveSources`` of the running application; only what is configured is told of.
+    """``LiveSources`` of the running application; only configured sources are included.
 
-    With ``is_narrowed`` the page tells of some of the platform's jobs only. Broker and job history
-    know no such choice, so figures of jobs are left to Prometheus.
+    With ``is_narrowed`` the page covers only some of the platform's jobs. Broker and job history
+    cannot filter like that, so figures about jobs are left to Prometheus.
     """
 
     def __init__(self, services: Services, *, is_narrowed: bool = False) -> None:
@@ -55,7 +55,7 @@ class WatchedSources:
             (FigureOrigin.BROKER, self._services.refused_broker),
             (FigureOrigin.JOB_HISTORY, self._services.refused_jobs),
         ):
-            # A broker of another kind is no failure: nobody can ask it anything.
+            # An unsupported kind of broker is no failure: it cannot be queried.
             if refusal is not None and not isinstance(refusal, UnsupportedBrokerError):
                 since = self._services.opened_at
                 found.append(LiveSource(origin, Known(error=refusal, failing_since=since)))
@@ -82,12 +82,14 @@ class WatchedSources:
 
 
 def _by_our_clock(report: LiveReport, ahead: float) -> LiveReport:
-    """``report`` of the broker, by whose clock ours is so far ``ahead``."""
+    """``report`` of the broker with times by our clock, which is ``ahead`` seconds ahead of the
+    broker's.
+    """
     return replace(report, depths=tuple((at + ahead, depth) for at, depth in report.depths))
 
 
 def without_jobs(source: LiveSource) -> LiveSource:
-    """``source`` without what it tells of all jobs of the platform."""
+    """``source`` without its figures about all jobs of the platform."""
     return replace(
         source,
         measures=source.measures - _OF_JOBS,

@@ -1,4 +1,4 @@
-"""Searching and exporting the audit: each question is asked once, and waits only so long."""
+"""Searching and exporting the audit: each search runs once, with a limited wait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PAGES = "queuescope_audit_place"
 
 @dataclass(slots=True)
 class AuditPages:
-    """Where a reader is among the entries of a search: the ends of the pages before."""
+    """A reader's place in the results of a search: the ends of the earlier pages."""
 
     search: Search
     ends: list[int]
@@ -47,15 +47,15 @@ class AuditPages:
 
 
 def search_audit() -> None:
-    """The form, the entries that match, page by page, and the files."""
+    """The form, the matching entries, page by page, and the files."""
     context = services().operations_context
     if context is None:
         return
     held = visitor_rights()
     if not held.role.covers(Role.VIEWER):
-        # The whole page is drawn anew, and shows the way in.
+        # The whole page is drawn again, and shows the login.
         st.rerun()
-    # Closed, it asks for nothing.
+    # While closed, it reads nothing.
     box = st.expander("Search and export the audit", key="queuescope_audit", on_change="rerun")
     if not box.open:
         return
@@ -94,7 +94,9 @@ def _any(value: str) -> str:
 
 
 def _bounds(days: object, zone: tzinfo) -> tuple[int | None, int | None]:
-    """The first and the last day, whole, in epoch milliseconds; one day alone is both."""
+    """The start of the first day and the end of the last, in epoch milliseconds; a single day is
+    both.
+    """
     chosen = (
         [day for day in days if isinstance(day, date)] if isinstance(days, tuple | list) else []
     )
@@ -132,13 +134,13 @@ def _results(audit: Audit, place: AuditPages) -> None:
 
 def _exports(audit: Audit, search: Search, held: Rights) -> None:
     def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
-        # Asked for later, and from outside the script: all that is known then is the time.
+        # Called later and outside the script, where only the time is known.
         if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
             raise RefusedError(RefusalReason.IDENTITY_EXPIRED, IdentityProblem.EXPIRED)
         call = BackgroundCall(lambda: "".join(lines(search)).encode())
         return call.result(_EXPORT_PATIENCE_SECONDS)
 
-    show(element("p", "All that match, oldest first, as a file:", class_="qs-muted"))
+    show(element("p", "All matching entries, oldest first, as a file:", class_="qs-muted"))
     with st.container(horizontal=True):
         st.download_button(
             "CSV",

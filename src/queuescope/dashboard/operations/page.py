@@ -1,4 +1,4 @@
-"""The page of operations: queues, workers, purges, and the audit of what was done."""
+"""The page of operations: queues, workers, purges, and the audit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _VERIFY_PATIENCE_SECONDS = 5.0
 
 
 def show_operations() -> None:
-    """What can be done to queues, jobs and workers, and what was done."""
+    """The possible operations on queues, jobs and workers, and the past ones."""
     show(element("h1", "Operations"))
     acting = services().operations
     if acting is None:
@@ -67,7 +67,7 @@ def _queues_and_workers() -> None:
 
 def _jobs() -> None:
     show(
-        heading("Jobs", "failed ones are retried from the page Jobs, one by one or as a group"),
+        heading("Jobs", "failed ones are retried on the page Jobs, one by one or as a group"),
     )
     rights = _rights()
     refusal = rights.refusal(lambda: Request.revoke("any"))
@@ -97,7 +97,9 @@ def _records(acting: OperationsWatches) -> None:
 
 
 def _rights() -> Rights:
-    """Those of the visitor; whoever may not even look any more, as after a login, is shown out."""
+    """The visitor's rights. A visitor who may no longer view the page, as after a login expired,
+    gets the login page.
+    """
     found = visitor_rights()
     if not found.role.covers(Role.VIEWER):
         st.rerun()
@@ -105,8 +107,8 @@ def _rights() -> Rights:
 
 
 def _begin(operation: str, subject: str) -> None:
-    """What a button asks for. A browser may say anything: what cannot be meant is dropped, and
-    the rest goes the way of every operation.
+    """Begin the operation of a button. A browser may send anything: an impossible request is
+    dropped, and any other is checked like every operation.
     """
     try:
         match operation:

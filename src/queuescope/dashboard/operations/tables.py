@@ -1,7 +1,7 @@
-"""What the page of operations shows: sightings made tables and sentences, without a look anywhere.
+"""The tables and sentences of the page of operations, made without reading anything.
 
-A source that fails leaves what was last known of it, greyed and with its age; what was never known
-is no row and no zero.
+If a source fails, what was last known is shown, greyed and with its age; what was never known is
+neither a row nor a zero.
 """
 
 from __future__ import annotations
@@ -93,41 +93,41 @@ _RESULT_TONES = {
 
 
 _DECIDED_ELSEWHERE = (
-    "What is paused was decided by another dashboard, whose acts stand in an audit of its own. "
+    "The pauses were set by another dashboard, which has an audit of its own. "
     "Give all dashboards of this broker one operations_store_url."
 )
 
 
 def rights_notice(rights: Rights) -> Markup:
-    """Whether the visitor can act now, and by what."""
+    """Whether the visitor may run operations now, and by which role."""
     role = rights.role
     if rights.obstacle:
         return notice(rights.obstacle, tone=Tone.BAD)
     if not isinstance(rights.who, Unidentified) and rights.who.how is Origin.WITHOUT_KEY:
         return notice(
-            "You may look and not act. To act, open on the dashboard’s own machine the link that "
-            "queuescope serve has printed: it ends with ?key= and what the file operator-key in "
-            "the data directory holds.",
+            "You may view this page but not run operations. To run them, open on the dashboard’s "
+            "own machine the link that queuescope serve printed: it ends with ?key= and the "
+            "content of the file operator-key in the data directory.",
             tone=Tone.WARN,
         )
     if not role.covers(Role.OPERATOR):
         return notice(
-            "You may look and not act: pausing, resuming, retrying and revoking take the role "
-            f"operator, the rest admin; yours is {role}.",
+            "You may view this page but not run operations: pausing, resuming, retrying and "
+            f"revoking require the role operator, the others admin; yours is {role}.",
             tone=Tone.WARN,
         )
     if not isinstance(rights.who, Unidentified) and rights.who.how is Origin.LOOPBACK:
         return notice(
-            "You may do everything here. This dashboard asks nobody who they are: whoever holds "
-            "the operator’s key may action_button, and stands in the audit as “local”.",
+            "You may run all operations. This dashboard does not identify its visitors: anyone who "
+            "holds the operator’s key may run operations, and is “local” in the audit.",
         )
     name = "" if isinstance(rights.who, Unidentified) else rights.who.name
     if role is Role.OPERATOR:
         return notice(
-            f"You act as {name}, {role}. Purging, restoring, ending jobs, scaling, and pausing "
-            "all queues take the role admin."
+            f"You are {name}, {role}. Purging, restoring, ending jobs, scaling, and pausing "
+            "all queues require the role admin."
         )
-    return notice(f"You act as {name}, {role}.")
+    return notice(f"You are {name}, {role}.")
 
 
 def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: float) -> Markup:
@@ -162,7 +162,7 @@ def queues_part(known: Known[BrokerState], rights: Rights, zone: tzinfo, now: fl
         rows,
         caption="Queues",
         empty=state.capabilities.why_not(Ability.DEPTH)
-        or "No worker reports, and no queue is named in the setting queues.",
+        or "No worker reports, and the setting queues names none.",
         stacks=True,
     )
     elsewhere = (
@@ -207,14 +207,14 @@ def purges_part(known: Known[PurgesState], rights: Rights, zone: tzinfo, now: fl
     ]
     notes = []
     if state.purges:
-        notes.append(f"The files lie in {state.purges[0].path.parent} on the dashboard's machine.")
+        notes.append(f"The files are in {state.purges[0].path.parent} on the dashboard's machine.")
     if state.warnings:
         notes.append(
-            "What may be restored already would run twice; Restore says why it is not known, and "
-            "asks to confirm."
+            "A purge that may be restored already could run twice; Restore says why this is not "
+            "known, and asks to confirm."
         )
     if len(state.purges) > _PURGES_SHOWN:
-        notes.append(f"{len(state.purges) - _PURGES_SHOWN:,} older ones are there, too.")
+        notes.append(f"{len(state.purges) - _PURGES_SHOWN:,} older ones are not shown.")
     if state.unfinished is None:
         notes.append("Whether a purge is under way is not known: the broker does not say.")
     elif state.unfinished:
@@ -248,7 +248,9 @@ def audit_part(
 def audit_table(
     entries: Iterable[Entry], unfinished: frozenset[str], zone: tzinfo, now: float
 ) -> Markup:
-    """Entries as they stand in the chain; of ``unfinished`` acts the outcome is still to come."""
+    """Entries in the order of the chain; the outcome of ``unfinished`` operations is
+    still to come.
+    """
     rows: list[Sequence[Any]] = []
     for entry in entries:
         event = entry.event
@@ -272,7 +274,7 @@ def audit_table(
 
 
 def chain_part(known: Known[Verification], zone: tzinfo, now: float) -> Markup:
-    """How the chain was found, and what that proves."""
+    """The result of verifying the chain, and what it proves."""
     found = known.value
     again = action_button("Verify now", "chain", of="verify", label="Verify the audit now")
     if known.error is not None:
@@ -286,7 +288,7 @@ def chain_part(known: Known[Verification], zone: tzinfo, now: float) -> Markup:
         elif not found.is_complete:
             line = mark(f"verified to entry {found.entries:,}, not to the end", Tone.WARN)
         elif not found.entries:
-            line = mark("empty: nothing was done yet, or this is another database", Tone.IDLE)
+            line = mark("empty: no operation was run yet, or this is another database", Tone.IDLE)
         else:
             line = mark(f"verified to entry {found.entries:,}", Tone.GOOD)
         line = joined(line, element("span", " at ", at, class_="qs-muted"))
@@ -294,11 +296,11 @@ def chain_part(known: Known[Verification], zone: tzinfo, now: float) -> Markup:
         "What this proves",
         element(
             "p",
-            "Each entry's hash covers all its fields and the hash before it: an edit, a removal, "
-            "another order, an insertion and a cut tail are found. Whoever may write to the "
-            "database can make a whole new chain, and nothing in it shows that. Note the head "
-            "elsewhere; queuescope audit verify --head proves later that nothing before it was "
-            "exchanged.",
+            "Each entry's hash covers all its fields and the hash before it: edits, removals, "
+            "insertions, a changed order and a cut tail are found. Anyone who may write to the "
+            "database can create a whole new chain, and nothing in it shows that. Note the head "
+            "elsewhere; later, queuescope audit verify --head proves that nothing before it was "
+            "replaced.",
         ),
         element("p", "Head ", code(found.head)) if found and found.entries else "",
         key="proof",
@@ -318,7 +320,7 @@ def _queue_row(
             label=f"Resume queue {queue}",
             refusal=rights.refusal(lambda: Request.resume(queue))
             or (
-                "All queues are paused; they can be resumed together."
+                "All queues are paused; they can only be resumed together."
                 if ALL_QUEUES in state.desired.paused
                 else ""
             ),
@@ -337,7 +339,7 @@ def _queue_row(
         of="purge",
         label=f"Purge queue {queue}",
         refusal=rights.refusal(lambda: Request.purge(queue))
-        or ("" if reading.depth else "Nothing waits in this queue."),
+        or ("" if reading.depth else "No job waits in this queue."),
     )
     return [
         queue,
@@ -350,7 +352,7 @@ def _queue_row(
 
 
 def _oldest(reading: QueueReading) -> Markup:
-    """How long the oldest job has waited, and how that is known where a clock is off."""
+    """The wait of the oldest job, with a note if a clock is off."""
     age = span(reading.oldest_age_seconds)
     if reading.sender_ahead:
         or_more = "" if reading.oldest_age_seconds is not None else " or more"
@@ -361,8 +363,8 @@ def _oldest(reading: QueueReading) -> Markup:
 
 
 def _held(state: BrokerState, reading: QueueReading, zone: tzinfo, now: float) -> Markup:
-    """What workers have of a queue. Of very many messages the broker is not asked, and workers tell
-    what they have fetched.
+    """The jobs of a queue that workers hold. With very many messages the broker is not asked, and
+    the workers' own reports are added up.
     """
     queue, count = reading.queue, reading.unacknowledged
     scheduled = state.fleet.scheduled(queue)
@@ -375,16 +377,16 @@ def _held(state: BrokerState, reading: QueueReading, zone: tzinfo, now: float) -
 
 
 def _pause_state(state: BrokerState, queue: str) -> Markup:
-    """What is wanted, and how far workers are seen to follow."""
+    """The desired state, and how many workers have confirmed it."""
     found = state.fleet.confirmation(queue, state.desired)
     is_paused = state.desired.pauses(queue)
     if not found.asked:
         if not is_paused:
-            return mark("open: no worker that reports serves it", Tone.UNKNOWN)
-        note = "No worker that reports serves it, which is no proof that it stands still."
+            return mark("open: no reporting worker serves it", Tone.UNKNOWN)
+        note = "No reporting worker serves it, which does not prove that its jobs wait."
         return joined(mark("paused: 0 of 0 workers confirmed", Tone.UNKNOWN), _note(note))
     if not is_paused:
-        # A worker that has not heard of the last change may never have held back this queue.
+        # A worker that has not received the last change may never have paused this queue.
         late = tuple(
             name
             for name in found.missing
@@ -414,10 +416,10 @@ def _note(text: str | Markup) -> Markup:
 
 
 def _worker_row(worker: Worker, rights: Rights, obstacle: str) -> list[Any]:
-    """``obstacle`` is why nobody can scale it, or nothing."""
+    """``obstacle`` is why no one can scale it, or empty."""
     report = worker.report
     refusal = rights.refusal(lambda: Request.scale(worker.name, 1))
-    # Its status says as much.
+    # The status already says that.
     is_in_status = worker.status in (WorkerStatus.LOST, WorkerStatus.SHUTTING_DOWN)
     places = counted(report.pool_size, "place")
     return [
@@ -448,7 +450,7 @@ def _purge_state(purge: Purge, warning: str) -> Markup:
         return mark("restored", Tone.IDLE)
     if warning:
         return element("span", mark("may be restored already", Tone.WARN), title=warning)
-    # Written by an earlier version: nothing proves which queue it came from.
+    # Written by an earlier version: it is not proven which queue it came from.
     return mark("kept", Tone.GOOD) if purge.is_proven else mark("kept, queue not proven", Tone.WARN)
 
 

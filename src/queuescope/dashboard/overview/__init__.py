@@ -1,1 +1,1 @@
-"""The first page: what is going on, and how it got there."""
+"""The overview, the first page: the present state and its history."""

@@ -1,4 +1,4 @@
-"""The route that sends all points of a chart as a file, to only so many at once."""
+"""The route that sends all points of a chart as a file, to a limited number of readers at once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Find = Callable[[Mapping[str, str], float | None], Awaitable[tuple[Points, ...] 
 
 
 class ChartFile:
-    """Sends what was read for one chart of the view that an address names: ``panel``, the view's
-    own parameters, ``tz`` (a name) and ``offset`` (its seconds from UTC). ``taken`` names one
-    answer of ``/queuescope/view`` by its ``takenAt``; without it the newest is sent. With
-    ``steps=closed`` the step that is still open is left out.
+    """Sends the points of one chart. The address has ``panel``, the view's own parameters, ``tz``
+    (a name) and ``offset`` (its seconds from UTC). ``taken`` selects an answer of
+    ``/queuescope/view`` by its ``takenAt``; without it the newest is sent. With ``steps=closed``
+    the open step is left out.
 
-    ``find`` gives the points of an answer; ``panels`` are the ids of the panels there are. Who may
-    not look does not come here (see ``Admission``).
+    ``find`` returns the points of an answer; ``panels`` are the ids of all panels. Visitors who may
+    not view it do not get here (see ``Admission``).
     """
 
     def __init__(self, find: Find, panels: Sequence[str]) -> None:
@@ -50,12 +50,12 @@ class ChartFile:
         points = next((one for one in found or () if one.panel.id == wanted), None)
         if points is None:
             return _refused(
-                "The points of what is drawn here are no longer kept; refresh the page, then save"
-                " them again",
+                "The points of this chart are no longer kept; refresh the page, then save them "
+                "again",
                 410,
             )
         if self._running >= _AT_ONCE:
-            return _refused("Others are being sent their files; try again in a moment", 503)
+            return _refused("Too many files are being sent; try again in a moment", 503)
         self._running += 1
         pieces = points_csv(
             points.panel,
@@ -72,7 +72,7 @@ class ChartFile:
 
 
 def _name(points: Points, zone: PointZone) -> str:
-    """As the page names its own files: what it is of, from when to when, and in which zone."""
+    """The file's name, like those that the page makes: content, range and time zone."""
     grid = points.curves.grid
     ends = (grid.start, points.live_at or grid.end)
     start, end = (zone.iso(at)[:16].replace("T", "-") for at in ends)

@@ -1,4 +1,4 @@
-"""The routes from which the overview takes its data."""
+"""The routes with the data of the overview."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OLDEST_SECONDS = 600.0
 
 
 class OverviewEndpoints:
-    """Answers with JSON; what an address asks for and is not there is a 400 with its cause."""
+    """Responds with JSON; an invalid address gets a 400 with the cause."""
 
     def __init__(self, server: DashboardServer) -> None:
         self._server = server
@@ -43,7 +43,8 @@ class OverviewEndpoints:
             response = _json(snapshot.body_brotli, encoding="br")
         else:
             response = _json(snapshot.body)
-        # Beside the body, which is the same for all: by it the page knows how old that is.
+        # In a header, since all viewers share the body: the page computes the age of the data from
+        # it.
         response.headers["Queuescope-Now"] = f"{time.time():.3f}"
         return response
 
@@ -63,7 +64,7 @@ class OverviewEndpoints:
 
 
 def _page(request: Request) -> str:
-    """Which open page asks: the token it made up, or else the connection it comes by."""
+    """The page that asks: its random token, or else its connection."""
     peer = request.client
     return request.query_params.get("page", "")[:32] or (f"{peer.host}:{peer.port}" if peer else "")
 
@@ -79,7 +80,7 @@ def _age(text: str | None, default: float) -> float:
 
 
 def _interval(text: str | None) -> int | None:
-    """How often a page asks, in whole seconds; None when it does not."""
+    """How often a page asks, in whole seconds; None if it does not repeat."""
     if not text or text == "off":
         return None
     plain = text.isascii() and text.isdecimal() and len(text) < 10

@@ -1,6 +1,6 @@
-"""The dashboard's first page: what is going on, and how it got there.
+"""The dashboard's first page: the present state and its history.
 
-Streamlit only takes in what ``static/boot.js`` has built and drawn. The page asks for its data
+Streamlit only mounts what ``static/boot.js`` has built and drawn. The page requests its data
 itself, so that a refresh costs the server one read from memory and no run of the script.
 """
 

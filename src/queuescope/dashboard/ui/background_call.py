@@ -14,12 +14,12 @@ _places = threading.BoundedSemaphore(_AT_ONCE)
 
 
 class BackgroundCall(Generic[T]):
-    """Calls ``do`` once, beginning now, whoever waits for it. A source that never answers keeps
-    the thread, and neither a page nor the end of the server.
+    """Calls ``do`` once, starting now, whether or not anyone waits for it. A source that never
+    answers blocks the thread, but no page and not the end of the server.
     """
 
     def __init__(self, do: Callable[[], T]) -> None:
-        """Raises ``RefusedError`` when too many others have not ended."""
+        """Raises ``RefusedError`` if too many other calls are still running."""
         self._do = do
         self._value: T | None = None
         self._error: QueuescopeError | None = None
@@ -28,7 +28,7 @@ class BackgroundCall(Generic[T]):
         if not _places.acquire(blocking=False):
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
-                "This server waits for too many answers already; try again later.",
+                "This server is already waiting for too many answers; try again later.",
             )
         threading.Thread(target=self._run, name="background-call", daemon=True).start()
 
@@ -43,8 +43,8 @@ class BackgroundCall(Generic[T]):
             self._ended.set()
 
     def result(self, patience_seconds: float) -> T:
-        """What came of it; raises what it raised. ``TimeoutError`` when it has not ended, and
-        ``RuntimeError`` when it ended by a fault of our own, which is in the log.
+        """Its result; raises what it raised. Raises ``TimeoutError`` if it has not ended in time,
+        and ``RuntimeError`` if it failed because of a fault of our own, which is in the log.
         """
         if not self._ended.wait(patience_seconds):
             raise TimeoutError

@@ -1,4 +1,4 @@
-"""A CSV file that is sent while it is made, to a reader who takes it in time."""
+"""A CSV file that is sent while it is made, within time limits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 class CsvFile(StreamingResponse):
-    """What fails on the way breaks the connection off: no part is taken for the whole. So does a
-    reader who takes too long: others wait for the place.
+    """A failure on the way cuts the connection, so that a part does not pass for the whole file. A
+    reader who takes too long is cut off as well, since others wait for the place.
     """
 
     def __init__(self, pieces: Iterator[bytes], name: str, ended: Callable[[], None]) -> None:
@@ -46,11 +46,11 @@ class CsvFile(StreamingResponse):
         try:
             await super().__call__(scope, receive, send_in_time)
         except _TooSlowError:
-            # Without its end the server breaks it off.
-            logger.warning("a CSV file was broken off: its reader took too long")
+            # Since the end is missing, the server cuts the connection.
+            logger.warning("a CSV file was cut off: its reader took too long")
         finally:
             self._ended()
 
 
 class _TooSlowError(Exception):
-    """The reader of a file has not taken it in time."""
+    """The reader of a file took too long."""

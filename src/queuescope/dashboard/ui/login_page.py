@@ -1,4 +1,4 @@
-"""Who looks, in a corner of every page; and the page for those who may not look."""
+"""The visitor card in a corner of every page, and the login page."""
 
 from __future__ import annotations
 
@@ -16,27 +16,33 @@ from queuescope.operations.access import Actor, Origin, Role
 LOG_OUT = "auth/logout"
 
 _RIGHTS = {
-    Role.NOBODY: "May do nothing here.",
-    Role.VIEWER: "May look, and change nothing.",
-    Role.OPERATOR: "May look, pause and resume a queue, retry and revoke jobs.",
-    Role.ADMIN: "May look and do everything.",
+    Role.NOBODY: "May not do anything here.",
+    Role.VIEWER: "May view, and change nothing.",
+    Role.OPERATOR: "May view, pause and resume a queue, retry and revoke jobs.",
+    Role.ADMIN: "May view and do everything.",
 }
 
 
 def show_visitor(found: Actor) -> None:
-    """A corner of the page that says who looks and what they may do."""
+    """Show in a corner of the page who the visitor is and what they may do."""
     role = role_of(found)
     login = element("a", "Log out", href=LOG_OUT, target="_self", class_="qs-leave")
     match found.how:
         case Origin.LOOPBACK:
             label = element("span", "This machine only")
-            about = ["Listening on this machine only. You hold the operator’s key and may act."]
+            about = [
+                "Listening on this machine only. You hold the operator’s key and may run operations."
+            ]
         case Origin.WITHOUT_KEY:
-            label = element("span", "May look")
-            about = ["Whoever reaches this dashboard may look. To act takes the operator’s key."]
+            label = element("span", "View only")
+            about = [
+                "Anyone who reaches this dashboard may view it. Operations require the operator’s key."
+            ]
         case Origin.PUBLIC:
             label = element("span", "Open to all")
-            about = ["Everybody who reaches this dashboard may look, and nobody may act."]
+            about = [
+                "Anyone who reaches this dashboard may view it, and no one may run operations."
+            ]
         case Origin.PROXY | Origin.OIDC:
             label = joined(
                 element("span", found.name, class_="qs-name"),
@@ -51,7 +57,7 @@ def show_visitor(found: Actor) -> None:
     show(
         element(
             "details",
-            element("summary", label, aria_label=f"Who looks: {' '.join(about)}"),
+            element("summary", label, aria_label=f"Visitor: {' '.join(about)}"),
             element("div", *card),
             class_="qs-visitor",
         )
@@ -59,9 +65,9 @@ def show_visitor(found: Actor) -> None:
 
 
 def show_login_page(found: Actor | Unidentified) -> None:
-    """A way in for those who may log in, and a sentence for those who may not look.
+    """Show the login, or a sentence for visitors who may not view the dashboard.
 
-    Draws nothing else: whoever sees it sees no data.
+    Nothing else is drawn, so the visitor sees no data.
     """
     sentence = NOT_A_VIEWER if isinstance(found, Actor) else str(found.problem)
     with st.container(horizontal_alignment="center", gap="small"):

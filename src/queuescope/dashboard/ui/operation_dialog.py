@@ -1,7 +1,7 @@
-"""The dialog of an operation: what it will do, the confirmation, and what became of it.
+"""The dialog of an operation: what it will do, the confirmation, and the outcome.
 
-One dialog for all pages. What is pending is kept in the visitor's session and shown wherever the
-page is drawn anew; who asks for it is asked again when it is planned and when it is sent.
+One dialog for all pages. The pending operation is kept in the visitor's session and shown whenever
+the page is drawn again; the visitor is identified again when it is planned and when it is sent.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _RESULTS = {
 
 @dataclass(slots=True)
 class VisitorOperations:
-    """What a visitor is about to do, with the dialog's title, and what they did last."""
+    """A visitor's pending operation with the dialog's title, and their last one."""
 
     title: str = ""
     pending: PendingOperation | None = None
@@ -69,12 +69,12 @@ class VisitorOperations:
 
 
 def offer(request: Request) -> None:
-    """Open the dialog for ``request``; ends the run in which it was asked for."""
+    """Open the dialog for ``request``; ends the present run of the script."""
     _begin(WORDINGS[request.operation].title, request=request)
 
 
 def offer_retry(job_ids: Sequence[str], *, group: str = "") -> None:
-    """Offer to send failed jobs again; ``group`` names the failure group that they are."""
+    """Offer to retry failed jobs; ``group`` names their failure group, if they are one."""
     title = WORDINGS[Operation.RETRY].title
     try:
         request = Request.retry(job_ids, group=group)
@@ -85,16 +85,16 @@ def offer_retry(job_ids: Sequence[str], *, group: str = "") -> None:
 
 
 def offer_revoke(job_id: str) -> None:
-    """Offer to let a job never start, or to end it where it runs."""
+    """Offer to revoke a job, and to end it if it is running."""
 
     def choose() -> Request | None:
         show(element("p", "Job ", _named(job_id)))
         refusal = _cannot_end(job_id)
         with st.form("queuescope_revoke", border=False):
-            ends = st.checkbox("End it where it runs (terminate)", disabled=bool(refusal))
+            ends = st.checkbox("End it if it is running (terminate)", disabled=bool(refusal))
             if refusal:
                 show(element("p", refusal, class_="qs-muted"))
-            if not st.form_submit_button("Go on", type="primary"):
+            if not st.form_submit_button("Continue", type="primary"):
                 return None
         return Request.revoke(job_id, terminate=ends)
 
@@ -102,15 +102,15 @@ def offer_revoke(job_id: str) -> None:
 
 
 def offer_scale(worker: str) -> None:
-    """Offer to give the pool of ``worker`` another size."""
+    """Offer to change the pool size of ``worker``."""
 
     def choose() -> Request | None:
         found = _worker(worker)
         now = 1 if found is None else max(1, found.report.pool_size)
         show(element("p", "Worker ", _named(worker), f" has {counted(now, 'place')}."))
         with st.form("queuescope_scale", border=False):
-            size = st.number_input("Places from now on", 1, _SIZE_LIMIT, min(now, _SIZE_LIMIT))
-            if not st.form_submit_button("Go on", type="primary"):
+            size = st.number_input("New number of places", 1, _SIZE_LIMIT, min(now, _SIZE_LIMIT))
+            if not st.form_submit_button("Continue", type="primary"):
                 return None
         return Request.scale(worker, int(size))
 
@@ -118,14 +118,14 @@ def offer_scale(worker: str) -> None:
 
 
 def show_pending() -> None:
-    """Show the dialog of what the visitor is about to do, if anything; for the script's start."""
+    """Show the dialog of the pending operation, if there is one; for the start of the script."""
     mine = st.session_state.get(_SESSION_KEY)
     if isinstance(mine, VisitorOperations) and mine.is_open:
         st.dialog(mine.title, on_dismiss=mine.clear)(_draw)(mine)
 
 
 def last_outcome() -> Markup:
-    """What came of the visitor's last operation, for a while; from memory."""
+    """The outcome of the visitor's last operation, shown for a while; from memory."""
     mine, now = _mine(), time.time()
     last = mine.last
     if last is None or last.request is None or mine.is_open:
@@ -154,10 +154,10 @@ def _begin(
     choose: Callable[[], Request | None] | None = None,
     refusal: str = "",
 ) -> NoReturn:
-    """Draw the page again, with the dialog, by ``show_pending``.
+    """Draw the page again, with the dialog from ``show_pending``.
 
-    A dialog that a fragment opens is the fragment's: when that runs again by itself, which these
-    do, what is drawn in the dialog at that moment may find no place in the browser any more.
+    A dialog that a fragment opens belongs to the fragment: when the fragment reruns by itself, as
+    these do, content that is being drawn in the dialog may lose its place in the browser.
     """
     mine, context = _mine(), services().operations_context
     mine.clear()
@@ -170,11 +170,11 @@ def _begin(
 
 
 def _draw(mine: VisitorOperations) -> None:
-    """All of the dialog, in whichever state it is. Its session is not touched here: a run may be
-    cut off at every touch, and what was sent must have been noted before.
+    """Draw the dialog in its present state. The session state is not written here: a run may be
+    interrupted at each write, and a sent operation must be noted before.
 
-    Each step has a place of its own, and leaves it empty for the next: what one run has drawn in
-    a container stays there until another run, also below what takes its place.
+    Each step has a container of its own, which it leaves empty for the next: content stays in a
+    container until another run, even below its replacement.
     """
     choosing, confirming, progress = st.empty(), st.empty(), st.empty()
     if _is_being_chosen(mine, choosing):
@@ -187,7 +187,7 @@ def _draw(mine: VisitorOperations) -> None:
                 _buttons(mine, again=False)
         return
     if pending.plan is None and pending.outcome is None:
-        with progress.container(), st.spinner("Looking at what this touches …"):
+        with progress.container(), st.spinner("Checking what this affects …"):
             pending.prepare(visitor())
     if pending.outcome is None:
         with confirming.container():
@@ -197,10 +197,10 @@ def _draw(mine: VisitorOperations) -> None:
         mine.last = pending
         if pending.plan is None or pending.plan.is_confirmed_by(typed):
             confirming.empty()
-            with progress.container(), st.spinner("At work …"):
+            with progress.container(), st.spinner("Working …"):
                 pending.send(visitor(), typed)
         else:
-            # It is refused at once, and the form stays there with what is to be put right in it.
+            # A wrong confirmation is refused at once, and the form stays, to be corrected.
             pending.send(visitor(), typed)
         _renew()
         if pending.outcome is None:
@@ -216,14 +216,16 @@ def _draw(mine: VisitorOperations) -> None:
         looks_again = _buttons(mine, again=again)
     if looks_again:
         progress.empty()
-        with confirming.container(), st.spinner("At work …"):
+        with confirming.container(), st.spinner("Working …"):
             pending.look()
         _renew()
         st.rerun()
 
 
 def _is_being_chosen(mine: VisitorOperations, place: DeltaGenerator) -> bool:
-    """Ask in ``place`` for what is not known yet of the request; whether it is not known still."""
+    """Ask in ``place`` for the missing parts of the request; returns whether they are still
+    missing.
+    """
     pending = mine.pending
     if pending is None or pending.request is not None or pending.choose is None:
         return False
@@ -241,7 +243,7 @@ def _is_being_chosen(mine: VisitorOperations, place: DeltaGenerator) -> bool:
 
 
 def _confirmation(mine: VisitorOperations, pending: PendingOperation) -> str | None:
-    """What the plan says, and a form; returns what was typed when it is sent."""
+    """Show the plan and a form; returns the typed text once the form is sent."""
     plan = pending.plan
     if plan is None:
         return None
@@ -251,7 +253,7 @@ def _confirmation(mine: VisitorOperations, pending: PendingOperation) -> str | N
         element("p", _touched(plan), class_="qs-lead"),
         element("h3", "What it does"),
         element("p", wording.does),
-        element("h3", "What it does not"),
+        element("h3", "What it does not do"),
         element("p", wording.does_not),
     ]
     if plan.warning:
@@ -259,7 +261,7 @@ def _confirmation(mine: VisitorOperations, pending: PendingOperation) -> str | N
     if plan.phrase:
         parts.append(element("p", "To confirm, type ", _named(plan.phrase)))
     show(*parts)
-    # It has a place of its own, so that the form below stays the same one when there is a remark.
+    # The remark has a container of its own, so that the form below keeps its identity.
     remark = st.empty()
     if pending.remark:
         with remark:
@@ -268,7 +270,7 @@ def _confirmation(mine: VisitorOperations, pending: PendingOperation) -> str | N
         typed = ""
         if plan.phrase:
             typed = st.text_input("Type it here", autocomplete="off")
-        show(element("p", "This holds until ", until, ", and once.", class_="qs-muted"))
+        show(element("p", "Valid until ", until, ", for one use.", class_="qs-muted"))
         with st.container(horizontal=True):
             is_sent = st.form_submit_button(wording.button, type="primary")
             is_left = st.form_submit_button("Cancel")
@@ -279,7 +281,7 @@ def _confirmation(mine: VisitorOperations, pending: PendingOperation) -> str | N
 
 
 def _buttons(mine: VisitorOperations, *, again: bool) -> bool:
-    """The ways on from an outcome; whether the visitor wants to wait for one once more."""
+    """The buttons below an outcome; returns whether the visitor wants to wait once more."""
     pending = mine.pending
     with st.container(horizontal=True):
         if st.button("Close", type="primary"):
@@ -287,11 +289,11 @@ def _buttons(mine: VisitorOperations, *, again: bool) -> bool:
             st.rerun()
         if pending is None:
             return False
-        if again and st.button("Begin again"):
+        if again and st.button("Start again"):
             mine.pending = pending.again()
             st.rerun()
         is_open = pending.outcome is not None and pending.outcome.result is Result.PENDING
-        return is_open and st.button("Look again")
+        return is_open and st.button("Check again")
 
 
 def _show_outcome(outcome: Outcome) -> None:
@@ -309,7 +311,7 @@ def _show_outcome(outcome: Outcome) -> None:
 
 
 def _touched(plan: Plan) -> Markup:
-    """What it touches now, in a sentence."""
+    """What it affects now, in a sentence."""
     request, count = plan.request, plan.count
     subject = _named(request.subject)
     jobs = counted(count, "job")
@@ -326,7 +328,7 @@ def _touched(plan: Plan) -> Markup:
         case Operation.RETRY:
             return joined(f"{jobs} that failed are to be sent again: ", subject, ".")
         case Operation.REVOKE if request.terminate:
-            return joined("Job ", subject, " is to be ended where it runs.")
+            return joined("Job ", subject, " is to be ended if it is running.")
         case Operation.REVOKE:
             return joined("Job ", subject, " is never to start.")
         case Operation.SCALE:
@@ -340,19 +342,19 @@ def _touched(plan: Plan) -> Markup:
 
 
 def _reserved(queue: str) -> str:
-    """How many jobs of ``queue`` a purge leaves with the workers."""
+    """How many jobs of ``queue`` stay with the workers after a purge."""
     watch = services().broker
     state = None if watch is None else watch.known.fresh_value
     reading = None if state is None else state.queue(queue)
     if reading is None or reading.unacknowledged is None:
         return "How many more the workers hold is not known; those stay."
     if not reading.unacknowledged:
-        return "The workers hold none besides."
+        return "The workers hold no others."
     return f"The workers hold {reading.unacknowledged:,} more, which stay and may run."
 
 
 def _cannot_end(job_id: str) -> str:
-    """Why a job cannot be ended where it runs; nothing, too, where that is not known."""
+    """Why a running job cannot be ended; empty if it can, or if that is unknown."""
     broker = services().broker
     state = None if broker is None else broker.known.value
     worker = None if state is None else state.fleet.running(job_id)
@@ -370,7 +372,7 @@ def _named(text: str) -> Markup:
 
 
 def _renew() -> None:
-    """Let the page show soon what came of an operation."""
+    """Make the page show the outcome of an operation soon."""
     acting, broker = services().operations, services().broker
     if acting is None or broker is None:
         return

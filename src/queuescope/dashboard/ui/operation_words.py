@@ -1,4 +1,4 @@
-"""What is said of an operation before it is confirmed."""
+"""What the dialog says about an operation before it is confirmed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One operation of one visitor, from what they choose to what became of it.
+"""One operation of one visitor, from the choice to the outcome.
 
-It is planned once and sent once: whatever a page repeats, replays or presses twice, it is told
-what the one operation came to. The token of its plan stays in here, on the server.
+It is planned once and sent once: if a page repeats, replays or presses twice, it gets the outcome
+of that one operation. The token of the plan stays on the server.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ OUTCOME_PATIENCE_SECONDS = 20.0
 """How long a page waits for an outcome before it says that there is none yet."""
 _NOTHING = "Nothing was done"
 _FAULT = "The server met an error of its own, which is in its log."
-# These sentences tell of an operation that was first.
+# The sentences of these reasons are about an earlier operation.
 _ABOUT_THE_FIRST = frozenset({RefusalReason.OVERTAKEN, RefusalReason.CHALLENGE_USED})
 _REASONS = (RefusedError, AuditError, BrokerError, JobStoreError, PurgeError)
 
 
 class PendingOperation:
-    """An operation on its way. Threads may share one.
+    """An operation in progress. Thread-safe.
 
-    ``request`` is what is asked for; None until it is chosen by ``choose``, which the page asks.
-    Of ``plan`` and ``outcome`` at most one is to be shown: as long as there is no outcome, the plan
-    waits to be confirmed. ``remark`` tells what was wrong with the last attempt to. An outcome that
-    is ``pending`` was sent for, and has not come yet.
+    ``request`` is None until the page gets it from ``choose``. While there is no ``outcome``, the
+    ``plan`` waits for confirmation; ``remark`` says what was wrong with the last attempt to confirm
+    it. An outcome ``pending`` means that the operation was sent and has not ended yet.
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class PendingOperation:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.key = secrets.token_hex(6)
-        """Names its fields on the page; of no use to anyone else."""
+        """A name for its form on the page; not a secret."""
         self.request = request
         self.choose = choose
         self.plan: Plan | None = None
         self.outcome: Outcome | None = None
         self.outcome_at = 0.0
-        """When the outcome was told, in epoch seconds."""
+        """When the outcome was set, in epoch seconds."""
         self.remark = ""
         self._operations = operations
         self._patience_seconds = patience_seconds
@@ -74,12 +73,12 @@ class PendingOperation:
         return self._call is not None
 
     def again(self) -> PendingOperation:
-        """The same from its beginning."""
+        """The same operation from its start."""
         request = self.request if self.choose is None else None
         return PendingOperation(self._operations, request, self.choose)
 
     def prepare(self, actor: Actor | Unidentified) -> None:
-        """Count what it touches and ask for the challenge, unless that was done."""
+        """Make the plan with its count and challenge, unless there is one."""
         with self._lock:
             if self.request is None or self.plan is not None or self.outcome is not None:
                 return
@@ -97,7 +96,7 @@ class PendingOperation:
                 self._set_refusal(exc)
 
     def send(self, actor: Actor | Unidentified, typed: str = "") -> None:
-        """Carry it out, unless it was sent before: then only its outcome is waited for."""
+        """Carry it out, unless it was sent before: then only wait for its outcome."""
         with self._lock:
             plan = self.plan
             if self._call is None and self.outcome is None and plan is not None:
@@ -113,8 +112,8 @@ class PendingOperation:
             self._wait(self._patience_seconds)
 
     def look(self, *, patience_seconds: float = OUTCOME_PATIENCE_SECONDS) -> None:
-        """Take in the outcome of an operation that has taken long."""
-        # Whoever sends it holds the lock until there is one.
+        """Take the outcome of an operation that has taken long, if there is one."""
+        # The thread that sends it holds the lock until there is an outcome.
         if not self._lock.acquire(timeout=patience_seconds):
             return
         try:
@@ -128,16 +127,16 @@ class PendingOperation:
         try:
             outcome = self._call.result(patience_seconds)
         except TimeoutError:
-            self._set_outcome(Result.PENDING, "It was asked for, and there is no answer yet.")
+            self._set_outcome(Result.PENDING, "It was sent, and there is no answer yet.")
         except RuntimeError:
             self._set_outcome(Result.UNKNOWN, f"{_FAULT} It is not known whether it happened.")
         except _REASONS as exc:
             is_mistyped = isinstance(exc, RefusedError) and (
                 exc.reason is RefusalReason.WRONG_PHRASE
             )
-            # Where nothing was to be typed when it was planned, it is planned anew.
+            # If nothing had to be typed when it was planned, it is planned again.
             if is_mistyped and self.plan is not None and self.plan.phrase:
-                # The challenge was not used: what was typed can be put right.
+                # The challenge was not used, so the typed text can be corrected.
                 self._call, self.outcome, self.remark = None, None, str(exc)
             else:
                 self._set_refusal(exc)
@@ -145,12 +144,14 @@ class PendingOperation:
             self.outcome_at, self.outcome = self._clock(), outcome
 
     def _set_refusal(self, error: Exception) -> None:
-        """Of what was raised before anything was done."""
+        """Set the outcome for an error that was raised before anything was done."""
         if isinstance(error, RefusedError):
             first = error.reason in _ABOUT_THE_FIRST
             self._set_outcome(Result.REFUSED, str(error) if first else f"{error} {_NOTHING}.")
         elif isinstance(error, AuditError):
-            self._set_outcome(Result.REFUSED, f"{_NOTHING}: no act without an audit, and {error}.")
+            self._set_outcome(
+                Result.REFUSED, f"{_NOTHING}: no operation runs without an audit, and {error}."
+            )
         else:
             self._set_outcome(Result.FAILED, f"{_NOTHING}: {error}.")
 

@@ -1,7 +1,6 @@
-"""What a visitor may ask for at this moment, and why not; for what is shown alone.
+"""What a visitor may request now, and why not; only for display.
 
-What is disabled on a page is a courtesy: the right is checked again where the operation is carried
-out.
+Disabled buttons are a courtesy: the right is checked again where the operation is carried out.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ from queuescope.errors import RefusedError
 from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.request import Operation, Request
 
-_NEEDS_KEY = "To act takes the operator’s key; the page Operations says where it is."
+_NEEDS_KEY = "Operations require the operator’s key; the page Operations says where it is."
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the visitor could ask for at this moment; see ``visitor_rights``."""
+    """What the visitor may request now; see ``visitor_rights``."""
 
     who: Actor | Unidentified
     obstacle: str
     _access: Access
     missing: Mapping[Operation, str] = field(default_factory=dict)
-    """The operations that the broker is not capable of, each with the reason."""
+    """The operations that the broker cannot do, each with the reason."""
 
     @property
     def role(self) -> Role:
         return Role.NOBODY if isinstance(self.who, Unidentified) else self._access.role_of(self.who)
 
     def refusal(self, make: Callable[[], Request]) -> str:
-        """Why the visitor should not even ask for what ``make`` makes, or nothing."""
+        """Why the visitor cannot request what ``make`` returns, or empty."""
         if isinstance(self.who, Unidentified):
             return self.who.problem
         if self.who.how is Origin.WITHOUT_KEY:
-            # What keeps everybody from acting is no matter of a key.
+            # An obstacle for everyone goes before a missing key.
             return self.obstacle or _NEEDS_KEY
         try:
             request = make()
@@ -50,9 +49,9 @@ class Rights:
 
 
 def visitor_rights() -> Rights:
-    """Who looks, and what keeps everybody from acting, from memory alone.
+    """The visitor's rights, and what blocks operations for everyone, from memory alone.
 
-    To be asked in each run, and for what is shown alone: an operation is checked by itself.
+    To be called in each run, and only for display: each operation is checked by itself.
     """
     context = services().operations_context
     missing = {} if context is None else context.missing
@@ -68,15 +67,15 @@ def no_broker() -> str:
 
 
 def obstacle() -> str:
-    """Why nobody can act now, as a sentence, or nothing."""
+    """Why no one can run operations now, as a sentence, or empty."""
     broker, acting = services().broker, services().operations
     if broker is None or acting is None:
         return no_broker()
     audit, seen = acting.audit.known, broker.known
     if audit.error is not None:
-        return f"Operations are refused, for the audit cannot be read: {audit.error}."
+        return f"Operations are refused because the audit cannot be read: {audit.error}."
     if audit.value is not None and audit.value.refusal is not None:
-        return f"Operations are refused, for the audit cannot be written: {audit.value.refusal}."
+        return f"Operations are refused because the audit cannot be written: {audit.value.refusal}."
     for known in (seen, acting.writable.known):
         if known.error is not None:
             return f"Operations are off: {known.error}."

@@ -1,8 +1,8 @@
-"""What was asked of a source that may fail, and its last good answers.
+"""Answers of a source that may fail, shared by viewers, and its last good ones.
 
-However many look at the same thing, it is asked once in a few seconds, and one that fails not more
-often; the others wait for the same answer or are given the last one with its age. A source that is
-away altogether is found so by one question, and not by each of a page in turn.
+Each question is asked once in a few seconds, however many viewers want its answer, and a failing
+one no more often; the others wait for the same answer, or get the last one with its age. If the
+source is down, one question finds that out for all others.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class _Away:
 
 
 class SharedAnswers:
-    """Answers by the questions that they are of, the ``limit`` that were asked for last.
+    """Answers by question; the ``limit`` most recently used ones are kept.
 
-    ``slow`` makes the error of an answer that has not come within ``patience_seconds``; the
-    question itself is to be bounded, too, so that the source is away then. So it is with an error
-    that ``is_away`` says yes to; for ``failing_seconds`` every question has that error then.
+    ``slow`` makes the error for an answer that takes longer than ``patience_seconds``; questions
+    should have a limit of their own, so this means that the source is down. So does an error for
+    which ``is_away`` is true; every question then gets that error for ``failing_seconds``.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class SharedAnswers:
         self._away: _Away | None = None
 
     def get(self, question: Hashable, ask: Callable[[], T], *, fresh_seconds: float) -> Known[T]:
-        """What ``ask`` answers or has answered within ``fresh_seconds``; it raises a
-        ``QueuescopeError`` where it cannot.
+        """The answer of ``ask``, or the one from within ``fresh_seconds``; ``ask`` raises a
+        ``QueuescopeError`` if it fails.
         """
         place = self._place(question)
         with place.lock:

@@ -1,4 +1,4 @@
-"""Parts of pages that show what is known of a source: fresh, old with age and cause, or nothing."""
+"""Parts of pages with the state of their source: fresh, old with age and cause, or unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def as_of(known: Known[Any], zone: tzinfo, now: float) -> Markup:
-    """When this was so; of what fails, since when and why."""
+    """The as-of time; if the source fails, also since when and why."""
     at = moment(known.as_of, zone, now)
     if known.error is None:
         return element("span", "as of ", at, class_="qs-muted")
@@ -23,14 +23,16 @@ def as_of(known: Known[Any], zone: tzinfo, now: float) -> Markup:
 
 
 def server_clock_remarks(ahead: float) -> list[Markup]:
-    """That this server's clock is so many seconds ahead of the broker's; negative is behind."""
+    """A remark if this server's clock is off: ``ahead`` is how many seconds it is ahead of the
+    broker's, negative if behind.
+    """
     if not ahead:
         return []
     side = "ahead of" if ahead > 0 else "behind"
     return [
         notice(
             f"The clock of this server is {duration_words(abs(ahead))} {side} the broker’s. Times "
-            "of jobs, workers and acts are the broker’s, and only “as of” is this server’s. Let "
+            "of jobs, workers and operations are the broker’s; only “as of” is this server’s. Let "
             "NTP set the clock of its machine.",
             tone=Tone.WARN,
         )
@@ -38,7 +40,7 @@ def server_clock_remarks(ahead: float) -> list[Markup]:
 
 
 def unknown_part(title: str, known: Known[Any]) -> Markup:
-    """Of what was never seen."""
+    """A part whose source has never been read."""
     if known.error is None:
         said = element("div", "Asking …", class_="qs-asking")
     else:
@@ -47,7 +49,7 @@ def unknown_part(title: str, known: Known[Any]) -> Markup:
 
 
 def known_part(known: Known[Any], head: Markup, *body: Markup) -> Markup:
-    """What was seen last, greyed where that is old."""
+    """A part with what was read last, greyed if that is old."""
     state = "fresh" if known.is_fresh else "stale"
     held = element("div", *body, class_="qs-part-body")
     return element("section", head, held, class_="qs-part-of", data_state=state)

@@ -1,4 +1,4 @@
-"""Who looks at the page that the running Streamlit script draws."""
+"""The visitor for whom the running Streamlit script draws the page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from queuescope.operations.access import Actor, Role
 
 
 def visitor() -> Actor | Unidentified:
-    """The visitor of this session as of now, for pages, fragments and callbacks.
+    """The present visitor of this session, for pages, fragments and callbacks.
 
-    Ask at each use and keep nothing: a login ends, and a session outlives it. Without a session,
-    as in a thread of one's own, there is nobody whom a header or a login could name.
+    Call it at each use and do not keep the result: a login ends, and a session outlives it. Without
+    a session, as in a thread, no header or login can identify a visitor.
     """
     settings = services().settings
     handshake = session_handshake(settings)
@@ -28,7 +28,7 @@ def visitor() -> Actor | Unidentified:
 
 
 def role_of(found: Actor | Unidentified) -> Role:
-    """What ``found`` may do by the settings; to be shown, never instead of the check that
+    """The role of ``found`` by the settings; only for display, never instead of the check that
     operations make themselves.
     """
     if isinstance(found, Unidentified):

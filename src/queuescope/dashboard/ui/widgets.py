@@ -1,8 +1,8 @@
-"""Tables and notices of the pages, as HTML in which every foreign text is escaped.
+"""Tables and notices of the pages, as HTML in which all foreign text is escaped.
 
-Streamlit's own elements read Markdown, LaTeX, colours and icons into the texts they are given; a
-job's error must stand on the page as it was written. So foreign text goes through ``escaped`` and
-nowhere else: whatever is not ``Markup`` is escaped when it is put into a table or an element.
+Streamlit's own elements interpret Markdown, LaTeX, colours and icons; a job's error must be shown
+exactly as it was written. So all foreign text goes through ``escaped``: anything that is not
+``Markup`` is escaped when it is put into a table or an element.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from queuescope.shown_text import shown
 
 
 class Markup(str):
-    """HTML in which all foreign text is escaped. What is made of it by other means than those of
-    this module is plain text again, and escaped once more.
+    """HTML in which all foreign text is escaped. The result of any string operation on it, other
+    than those of this module, is plain text again and is escaped once more.
     """
 
     __slots__ = ()
@@ -39,14 +39,14 @@ _VOID = frozenset({"br", "input"})
 
 
 class Align(StrEnum):
-    """How the cells of a column stand: figures end in line, texts begin in line."""
+    """The alignment of a column: figures to the right, texts to the left."""
 
     TEXT = "text"
     FIGURE = "figure"
 
 
 class Tone(StrEnum):
-    """What a state means to its reader. Each has a shape of its own beside its colour."""
+    """What a state means to its reader. Each tone has a shape as well as a colour."""
 
     GOOD = "good"
     WARN = "warn"
@@ -58,7 +58,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; one that is ``wide`` takes the room that the others leave, and breaks its lines."""
+    """A column; a ``wide`` one takes the remaining width, and wraps its lines."""
 
     title: str
     align: Align = Align.TEXT
@@ -66,15 +66,15 @@ class Column:
 
 
 def escaped(text: str, *, in_lines: bool = False) -> Markup:
-    """``text`` as text: no markup, and nothing that would turn or hide what stands beside it; see
-    ``shown`` for that and for ``in_lines``.
+    """``text`` as plain text: no markup, and no characters that would reverse or hide the text
+    around them; see ``shown`` for these and for ``in_lines``.
     """
     return Markup(escape(shown(text, in_lines=in_lines)))
 
 
 def element(name: str, *content: Cell, **attributes: str | bool) -> Markup:
-    """An element of our own ``name``. In the names of attributes, ours too, an underscore stands
-    for a hyphen, and one at the end for nothing: ``class_``, ``data_key``.
+    """An element. ``name`` and attribute names are our own, not foreign text. In attribute names an
+    underscore becomes a hyphen, and one at the end is dropped: ``class_``, ``data_key``.
     """
     written = "".join(
         f" {_attribute(key)}" + ("" if value is True else f'="{escaped(str(value))}"')
@@ -86,12 +86,12 @@ def element(name: str, *content: Cell, **attributes: str | bool) -> Markup:
 
 
 def joined(*content: Cell) -> Markup:
-    """One after the other."""
+    """The contents, one after the other."""
     return Markup("".join(map(_markup, content)))
 
 
 def figure(value: float | None, unit: str = "", *, digits: int = 0) -> Markup:
-    """A number with its unit: ``1,234``, ``98.2 %``; one that is not known or no number is “–”."""
+    """A number with its unit: ``1,234``, ``98.2 %``; “–” if it is unknown or not finite."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     text = f"{value:,.{digits}f}" + (f" {unit}" if unit else "")
@@ -129,7 +129,7 @@ def moment(at: float | None, zone: tzinfo, now: float) -> Markup:
 
 
 def viewer_zone() -> tzinfo:
-    """The zone that the reader's browser tells, UTC where it tells none that we know."""
+    """The time zone of the reader's browser; UTC if it reports none that we know."""
     name = st.context.timezone
     if not name or not _ZONE.fullmatch(name):
         return UTC
@@ -149,7 +149,7 @@ def _when(at: float | None, zone: tzinfo) -> datetime | None:
 
 
 def mark(word: str, tone: Tone) -> Markup:
-    """A state, told by its word and by the shape and colour of its tone."""
+    """A state: its word, with the shape and colour of its tone."""
     shape = element("i", class_="qs-shape", aria_hidden="true")
     return element("span", shape, word, class_="qs-told", data_tone=tone)
 
@@ -160,13 +160,13 @@ def code(text: str) -> Markup:
 
 
 def foreign(text: str) -> Markup:
-    """Text of others at full length, such as an error: as it was written, line by line."""
+    """Foreign text at full length, such as an error: as it was written, line by line."""
     lines = escaped(text, in_lines=True)
     return element("pre", lines, class_="qs-foreign", tabindex="0")
 
 
 def choice(content: Cell, value: str, *, of: str = "row", label: str = "") -> Markup:
-    """A button; ``Live.chosen`` tells ``(of, value)`` when it was pressed."""
+    """A button; ``Live.chosen`` is ``(of, value)`` after it was pressed."""
     names = {"aria_label": label} if label else {}
     return element(
         "button",
@@ -180,8 +180,8 @@ def choice(content: Cell, value: str, *, of: str = "row", label: str = "") -> Ma
 
 
 def action_button(content: Cell, value: str, *, of: str, label: str, refusal: str = "") -> Markup:
-    """A button for what changes something, told as that of a ``choice``. With a ``refusal``, the
-    sentence that says why not, it cannot be pressed.
+    """A button for an action, reported like that of a ``choice``. With a ``refusal``, a sentence
+    that says why not, it is disabled.
     """
     return element(
         "button",
@@ -197,8 +197,8 @@ def action_button(content: Cell, value: str, *, of: str, label: str, refusal: st
 
 
 def tick(value: str, *, label: str, checked: bool = False, refusal: str = "") -> Markup:
-    """A box to tick; ``Live.ticked`` tells the values of those that are. With a ``refusal``, the
-    sentence that says why not, it cannot be.
+    """A checkbox; ``Live.ticked`` holds the values of ticked ones. With a ``refusal``, a sentence
+    that says why not, it is disabled.
     """
     return element(
         "input",
@@ -213,7 +213,7 @@ def tick(value: str, *, label: str, checked: bool = False, refusal: str = "") ->
 
 
 def details(summary: Cell, *content: Cell, key: str) -> Markup:
-    """What can be opened; what a reader has opened stays so under the same ``key``."""
+    """A part that can be opened; it stays open over redraws with the same ``key``."""
     return element(
         "details", element("summary", summary), *content, class_="qs-more-of", data_key=key
     )
@@ -238,13 +238,12 @@ def table(
     below: Markup | None = None,
     stacks: bool = False,
 ) -> Markup:
-    """A table. ``caption`` names it for those who cannot see it; ``empty`` stands there without
-    rows; ``chosen`` is the number of the row that the reader has opened, and ``below`` what stands
-    below that row.
+    """A table. ``caption`` is its name for screen readers; ``empty`` is shown without rows;
+    ``chosen`` is the index of the row that the reader has opened, and ``below`` is shown below that
+    row.
 
-    It scrolls sideways in its frame where the screen is narrower; one that ``stacks`` has its
-    cells below one another on a phone. Raises ``ValueError`` when a row has more or fewer cells
-    than there are columns.
+    On a narrow screen it scrolls sideways in its frame; with ``stacks`` its cells are stacked on a
+    phone. Raises ``ValueError`` if a row does not have one cell for each column.
     """
     head = (element("th", column.title, scope="col", data_align=column.align) for column in columns)
     body = []
@@ -279,19 +278,21 @@ def table(
 
 
 def heading(title: str, note: str = "") -> Markup:
-    """The head of a part of a page, with a quiet remark beside it."""
+    """The heading of a part of a page, with a muted note beside it."""
     beside = element("span", note, class_="qs-muted") if note else Markup("")
     return element("header", element("h2", title), beside, class_="qs-part")
 
 
 def sentence(words: object) -> str:
-    """What an error says, as a sentence of its own."""
+    """The text of an error as a sentence."""
     text = str(words)
     return f"{text[:1].upper()}{text[1:]}."
 
 
 def notice(text: str | Markup, *, tone: Tone = Tone.IDLE, detail: str = "") -> Markup:
-    """A sentence in a frame: bad news are read aloud at once. ``detail`` is for the engineer."""
+    """A sentence in a frame; screen readers announce bad news at once. ``detail`` is
+    for engineers.
+    """
     more = element("p", detail, class_="qs-muted") if detail else Markup("")
     shape = element("i", class_="qs-shape", aria_hidden="true")
     words = element("div", element("p", text), more)
@@ -300,24 +301,24 @@ def notice(text: str | Markup, *, tone: Tone = Tone.IDLE, detail: str = "") -> M
 
 
 def show(*parts: Markup) -> None:
-    """Place ``parts`` on the page. Buttons and boxes in them do nothing; see ``show_live``."""
+    """Show ``parts`` on the page. Buttons and checkboxes in them do nothing; see ``show_live``."""
     st.html(element("section", *parts, class_="qs-sheet"))
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What a reader did with what ``show_live`` showed. A browser may send whatever it likes:
-    compare it with what was shown.
+    """A reader's input to the parts of ``show_live``. A browser may send anything: compare it with
+    what was shown.
     """
 
     chosen: tuple[str, str] | None
-    """The button that was pressed since the last run: what it is of, and its value."""
+    """The button that was pressed since the last run, as its ``of`` and value."""
 
     ticked: tuple[str, ...]
 
 
-# What is put in has been escaped above; static/ui/live_html.js shows it. A choice happens once,
-# ticks stay; both are texts.
+# The HTML was escaped above; static/ui/live_html.js shows it. A choice is reported once, ticks
+# stay; both are texts.
 _live = st.components.v2.component(
     "queuescope_live",
     html="<section class='qs-sheet qs-live'></section>",
@@ -327,7 +328,7 @@ _live = st.components.v2.component(
 
 
 def show_live(*parts: Markup, key: str) -> Live:
-    """Place ``parts`` on the page and tell what the reader did with their buttons and boxes."""
+    """Show ``parts`` on the page and return the reader's input to their buttons and checkboxes."""
     result = _live(
         key=key,
         data={"html": joined(*parts)},

@@ -1,4 +1,4 @@
-"""How pages show the status of a worker, and what waits in it."""
+"""How pages show the status of a worker, and its scheduled jobs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ STATUS_TONES = {
 
 
 def scheduled_words(count: int, next_at: float | None, zone: tzinfo, now: float) -> Markup:
-    """So many jobs wait for their time, the first until ``next_at``, epoch seconds."""
+    """The number of scheduled jobs, of which the first is due at ``next_at`` (epoch seconds)."""
     next_due = () if next_at is None else (", next at ", moment(next_at, zone, now))
     return joined(f"{count:,} scheduled", *next_due)

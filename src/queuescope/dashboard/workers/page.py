@@ -1,4 +1,4 @@
-"""The page of workers: who lives, what each runs, and how much it takes."""
+"""The page of workers: which are alive, what each runs, and what it uses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NAMED = 5
 
 
 def show_workers() -> None:
-    """Each worker as it reports, and those that are lost."""
+    """The workers that report, and the lost ones."""
     show(element("h1", "Workers"))
     broker = services().broker
     if broker is None:
@@ -58,7 +58,7 @@ def show_workers() -> None:
 
 
 def _workers(broker: Watch[BrokerState]) -> None:
-    """Only reads memory: this runs every few seconds for everybody who looks."""
+    """Reads memory only, since it runs every few seconds for each viewer."""
     from queuescope.watch.workers import list_workers  # noqa: PLC0415
 
     if not role_of(visitor()).covers(Role.VIEWER):
@@ -110,44 +110,44 @@ def _no_reports_notice(state: BrokerState) -> Markup:
     return notice(
         state.capabilities.why_not(Ability.REPORTS)
         or "No worker reports to this broker. A worker reports once its project calls "
-        "queuescope.instrument.instrument(app) and it was started anew; with a global_keyprefix "
-        "in the project, set broker_key_prefix, too."
+        "queuescope.instrument.instrument(app) and the worker was restarted; if the project has "
+        "a global_keyprefix, also set broker_key_prefix."
     )
 
 
 def _report_remarks(
     known: Known[BrokerState], state: BrokerState, made: WorkerList, now: float
 ) -> list[Markup]:
-    """Why nobody reports, and why workers that live may seem to be lost."""
+    """Why no worker reports, and why live workers may seem lost."""
     error = services().writing_error
     if refuses_reports(error):
         return [
             notice(
-                f"Workers cannot report, so those that seem lost may live: {error}.",
+                f"Workers cannot report, so those that seem lost may be alive: {error}.",
                 tone=Tone.WARN,
             )
         ]
     is_new = known.is_fresh and known.fresh_seconds(now) <= state.fleet.timings.lost_seconds
     if is_new and (made.lost or not made.alive):
-        words = "The broker has only just been reached: workers may not have reported yet."
+        words = "The broker has only just answered: workers may not have reported yet."
         return [notice(words, tone=Tone.BUSY)]
     return [] if made.alive or made.lost else [_no_reports_notice(state)]
 
 
 _CORRECTED = (
-    "the times of its jobs are put right by that. Celery itself still goes by the wrong clock, so "
-    "that jobs with a countdown, an ETA or an expiry begin or expire at the wrong time."
+    "the times of its jobs are corrected by that. Celery itself still uses the wrong clock, so "
+    "jobs with a countdown, an ETA or an expiry start or expire at the wrong time."
 )
 _NOT_CORRECTED = (
-    "in the job history and the metrics the times, waits and latencies of its jobs are off by as "
-    "much; a worker of this version would put them right."
+    "in the job history and the metrics, times, waits and latencies of its jobs are off by as "
+    "much; a worker of this version would correct them."
 )
 
 
 def _clock_remarks(state: BrokerState) -> list[Markup]:
     return [
         notice(
-            f"The clock of {worker.name} is {clock_words(worker)}, by the broker’s: "
+            f"The clock of {worker.name} is {clock_words(worker)} compared to the broker’s: "
             f"{_CORRECTED if worker.corrects_times else _NOT_CORRECTED} "
             "Let NTP set the clock of its machine.",
             tone=Tone.WARN,
@@ -162,7 +162,7 @@ def _namesake_remarks(state: BrokerState) -> list[Markup]:
         return []
     return [
         notice(
-            f"{several_of(name, len(state.fleet.named(name)))}: an order reaches all of them. "
+            f"{several_of(name, len(state.fleet.named(name)))}: operations reach all of them. "
             "Start each with a name of its own (-n).",
             tone=Tone.WARN,
         )
@@ -198,9 +198,9 @@ def _history_remarks() -> list[Markup]:
     return [
         notice(
             joined(
-                "The job history has not been kept since ",
+                "The job history has not been updated since ",
                 since,
-                ": there jobs of lost workers may still stand as started.",
+                ": jobs of lost workers may still be listed as started.",
             ),
             tone=Tone.WARN,
             detail=sentence(known.error),

@@ -1,4 +1,4 @@
-"""What the page of workers shows: tables and sentences, made without reading anything."""
+"""The tables and sentences of the page of workers, made without reading anything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from queuescope.watch.workers import RunningJob, Usage, WorkerDetails, WorkerList
 
 SHOWN = 50
-"""Of more workers those that need a look come first, and the rest is counted."""
+"""With more workers, those that need attention come first, and the rest are counted."""
 _JOBS_SHOWN = 5
 
 _LEVELS = {"high": ("high", Tone.WARN), "critical": ("at its limit", Tone.BAD)}
@@ -61,21 +61,19 @@ _LOST_COLUMNS = (
     Column("Seven days"),
 )
 _RULES = {
-    "Status": "Active: it runs a job. Idle: it could, and nothing waits. Paused: every queue that "
-    "it serves is paused. Held back by a rate limit: the jobs that it has may not begin yet. "
+    "Status": "Active: it runs a job. Idle: it could, but no job waits. Paused: every queue that "
+    "it serves is paused. Held back by a rate limit: the jobs that it has may not start yet. "
     "Shutting down: it was told to end; it finishes what it runs and takes no more. Stalled: it "
-    "lives and does not take what it should. Lost: it has not reported for 15 s.",
-    "Far older than usual": "A job that has run three times as long as 95 % of its kind did within "
-    "the last day, and for a minute at least. Where fewer than 20 of its kind are known: for "
-    "10 min.",
-    "Delivered again": "A worker had the job before: it was killed in it, or gave it back "
-    "without an end, as one does that shuts down. A job that kills whoever takes it comes again "
-    "each time.",
-    "Ended": "Attempts since the worker began, retried ones among them; per minute is over the "
+    "is alive but does not take the jobs that it should. Lost: it has not reported for 15 s.",
+    "Far older than usual": "A job that has run three times as long as 95 % of its type did in the "
+    "last day, and for at least a minute. If fewer than 20 of its type are known: for 10 min.",
+    "Delivered again": "A worker had the job before: it was killed while running it, or returned "
+    "it unfinished, as when shutting down. A job that kills its worker comes back each time.",
+    "Ended": "Attempts since the worker started, including retried ones; per minute is over the "
     "last 5 min at most. Seven days shows attempts per minute, hour by hour.",
-    "Fetched, scheduled": "Fetched: it has them and they begin when a place is free. Scheduled: it "
-    "has them and they wait for their time, a countdown, an ETA or a retry; they do not count as "
-    "waiting. When it ends they go back to the broker and count there.",
+    "Fetched, scheduled": "Fetched: it has them, and they start when a place is free. Scheduled: "
+    "it has them until they are due, by a countdown, an ETA or a retry; they do not count as "
+    "waiting. When the worker ends they go back to the broker and count there.",
     "CPU, memory": "Measured against the cores that the worker may use and the memory limit of its "
     "container. From 80 % on it is high, from 95 % on at its limit.",
 }
@@ -92,8 +90,8 @@ def worker_list_part(
     remarks: Sequence[Markup] = (),
     can_report: bool = True,
 ) -> Markup:
-    """All that is known of the workers, of which the living ones in ``shown`` have their row. Where
-    they cannot report, those of whom nothing is heard may live.
+    """Everything that is known about the workers; the live ones in ``shown`` get a row each.
+    Without ``can_report``, silent workers may be alive.
     """
     head = element(
         "div",
@@ -102,11 +100,11 @@ def worker_list_part(
         class_="qs-part-head",
     )
     left = len(workers.alive) - len(shown)
-    more = element("p", f"{left:,} more that live are not shown.", class_="qs-muted")
+    more = element("p", f"{left:,} more live workers are not shown.", class_="qs-muted")
     alive = table(
         _ALIVE_COLUMNS,
         [_alive_row(entry, trends, zone, now) for entry in shown],
-        caption="Workers that live",
+        caption="Live workers",
         empty=_empty_words(workers, can_report=can_report),
         stacks=True,
     )
@@ -125,17 +123,17 @@ def worker_list_part(
 
 def _empty_words(workers: WorkerList, *, can_report: bool) -> str:
     if workers.alive:
-        return "No worker has that in its name."
+        return "No worker matches."
     return "No worker is alive." if can_report else "Not known: no worker can report."
 
 
 def summary(workers: WorkerList, *, is_fresh: bool, can_report: bool = True) -> Markup:
-    """How many live, or did when this was seen, and how many there are of each status."""
+    """How many workers are, or were, alive, and how many have each status."""
     alive, known = len(workers.alive), len(workers.alive) + len(workers.lost)
     be = "" if is_fresh else " was" if 1 in (alive, known) else " were"
     words = f"{alive:,} of {known:,} {plural(known, 'worker')}{be} alive"
     if not can_report:
-        words = f"{counted(known, 'worker')}: not known who is alive"
+        words = f"{counted(known, 'worker')}: not known which are alive"
     marks = [
         mark(f"{count:,} {status}", STATUS_TONES[status])
         for status, count in workers.counts.items()
@@ -147,7 +145,7 @@ def summary(workers: WorkerList, *, is_fresh: bool, can_report: bool = True) -> 
 
 
 def by_urgency(entries: Sequence[WorkerDetails]) -> list[WorkerDetails]:
-    """Those that need a look first, and else in their order."""
+    """``entries`` with those that need attention first, otherwise in their order."""
 
     def rank(entry: WorkerDetails) -> int:
         if entry.worker.status == "stalled":
@@ -161,7 +159,7 @@ def by_urgency(entries: Sequence[WorkerDetails]) -> list[WorkerDetails]:
 
 
 def found(entries: Sequence[WorkerDetails], text: str) -> list[WorkerDetails]:
-    """Those that have ``text`` in their name, a queue or a job's name."""
+    """Those with ``text`` in their name, a queue or a job type."""
     wanted = text.strip().casefold()
 
     def has(entry: WorkerDetails) -> bool:
@@ -200,7 +198,7 @@ def _alive_row(entry: WorkerDetails, trends: Trends, zone: tzinfo, now: float) -
 def _lost_part(
     workers: WorkerList, trends: Trends, zone: tzinfo, now: float, *, can_report: bool
 ) -> Markup:
-    title = "Lost" if can_report else "Not heard of"
+    title = "Lost" if can_report else "Silent"
     state = mark("lost", STATUS_TONES["lost"]) if can_report else mark("not known", Tone.UNKNOWN)
     return element(
         "section",
@@ -208,7 +206,7 @@ def _lost_part(
         table(
             _LOST_COLUMNS,
             [_lost_row(entry, state, trends, zone, now) for entry in workers.lost],
-            caption="Workers that are lost" if can_report else "Workers that are not heard of",
+            caption="Lost workers" if can_report else "Silent workers",
             stacks=True,
         ),
         class_="qs-lost",
@@ -260,7 +258,7 @@ def _jobs(entry: WorkerDetails) -> Markup:
 
 
 def _redelivery_words(entry: WorkerDetails) -> str:
-    """What becomes of the jobs of a lost worker; it names 200 of them at most."""
+    """What happens to the jobs of a lost worker, of which its report names at most 200."""
     report = entry.worker.report
     again = sum(
         report.redelivers if job.redelivers is None else job.redelivers for job in report.active
@@ -268,13 +266,13 @@ def _redelivery_words(entry: WorkerDetails) -> str:
     if again == len(report.active):
         return "The broker will deliver them again."
     if not again:
-        return "Lost: the broker has handed them over for good."
+        return "Lost: the broker has no copy of them."
     gone = len(report.active) - again
-    return f"The broker will deliver {again:,} of them again; {gone:,} it has handed over for good."
+    return f"The broker will deliver {again:,} of them again; it has no copy of {gone:,}."
 
 
 def _fetched(entry: WorkerDetails, zone: tzinfo, now: float) -> Markup:
-    """What it has besides the jobs that run, in a line each."""
+    """The fetched and the scheduled jobs, on a line each."""
     lines = []
     if entry.reserved_count:
         lines.append(_note(f"{entry.reserved_count:,} fetched"))
@@ -289,16 +287,16 @@ def _job(running: RunningJob, *, is_alive: bool) -> Markup:
     age = element("span", _long(running.age_seconds), class_="qs-age")
     again = (mark("delivered again", Tone.WARN),) if job.is_redelivered else ()
     if not is_alive or not running.is_stuck:
-        # Who finds it with each worker that is lost can revoke it.
+        # The id, so that a job that keeps killing workers can be revoked.
         which = (_note(joined("id ", code(job.id))),) if again else ()
         return element("li", name, " ", age, *again, *which, data_again=bool(again))
     usual = running.usual
     why = (
-        f"95 % of its kind end within {duration_words(max(1.0, usual.p95_seconds))}"
+        f"95 % of its type end within {duration_words(max(1.0, usual.p95_seconds))}"
         if usual is not None
-        else "how long its kind usually runs is not known"
+        else "the usual runtime of its type is not known"
     )
-    # On a line of its own: the age grows, and must not break it anew.
+    # On a line of its own, so that the growing age does not wrap it again.
     stuck_mark = mark("far older than usual", Tone.WARN)
     note = _note(joined(f"{why}; id ", code(job.id)))
     return element("li", name, " ", age, *again, stuck_mark, note, data_stuck=True)
@@ -366,7 +364,7 @@ def _bytes(count: float) -> str:
 
 
 def _long(seconds: float) -> Markup:
-    """A duration in whole seconds, which does not run while it is read."""
+    """A duration in whole seconds."""
     return element("span", duration_words(seconds), class_="qs-figures")
 
 

@@ -1,4 +1,4 @@
-"""How many attempts each worker ended in the last seven days, as a curve in its row."""
+"""The attempts that each worker ended in the last seven days, as a curve in its row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHART = (168, 28)
 
 @dataclass(frozen=True, slots=True)
 class Trends:
-    """The trends that are known, by worker; ``is_offered`` says whether there may be any."""
+    """The known trends, by worker; ``is_offered`` says whether the panel file provides them."""
 
     known: Mapping[str, Reading]
     is_offered: bool
@@ -48,7 +48,7 @@ def trend_chart(worker: str, trends: Trends) -> Markup:
 
 
 def sparkline(values: Floats, peak: float, words: str) -> Markup:
-    """A curve from 0 to ``peak`` with its gaps; ``words`` say it to those who cannot see it."""
+    """A curve from 0 to ``peak`` with its gaps; ``words`` describe it for screen readers."""
     width, height = _CHART
     across = width / max(1, len(values) - 1)
     down = (height - 4) / peak if peak > 0 else 0.0
@@ -60,7 +60,7 @@ def sparkline(values: Floats, peak: float, words: str) -> Markup:
             continue
         parts.append(
             f"{'L' if is_drawn else 'M'}{index * across:.0f} {height - 2 - value * down:.1f}"
-            # A lone point between gaps is seen by its round end.
+            # A lone point between gaps is visible by its round end.
             + ("" if is_drawn else "h.01")
         )
         is_drawn = True
@@ -80,9 +80,9 @@ def _rate(value: float) -> str:
 
 
 def trend_remarks(trends: Trends, zone: tzinfo, now: float) -> list[Markup]:
-    """Once below the tables, why a chart may be old or missing."""
+    """One notice below the tables why charts may be old or missing."""
     if not trends.is_offered:
-        words = "The panel file names no throughput of a worker, so seven days are not shown."
+        words = "The panel file has no throughput per worker, so seven days are not shown."
         return [element("p", words, class_="qs-muted")]
     troubled = [t for t in trends.known.values() if t.state in (State.STALE, State.UNAVAILABLE)]
     if not troubled:

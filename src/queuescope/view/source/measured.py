@@ -22,7 +22,8 @@ _KEPT_SECONDS = 600.0
 
 
 class MeasuredHere:
-    """Finds out for which measures Prometheus has had a sample in the last ``MEASURED_WITHIN_DAYS``.
+    """Finds out for which measures Prometheus has had a sample in the last
+    ``MEASURED_WITHIN_DAYS``.
 
     Only measures without a present sample are searched, and the answer is kept for ten minutes;
     those seen since our start need no search.
