@@ -140,7 +140,7 @@ class OperationsPage:
     def begin(self, label: str) -> Locator:
         """Press the button that is called ``label`` and wait for the dialog and its plan."""
         self.button(label).click()
-        expect(self.dialog.get_by_text("What it does not")).to_be_visible()
+        expect(self.dialog.get_by_text("What it does not do")).to_be_visible()
         return self.dialog
 
     def confirm(self, button: str, phrase: str = "") -> str:

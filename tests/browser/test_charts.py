@@ -417,7 +417,7 @@ def test_a_finger_reaches_what_saves_a_chart_and_a_refusal_is_told(open_page: Op
     )
     points.tap()
     expect(chart.get_by_role("alert")).to_have_text(
-        "Not saved: The points of what is drawn here are no longer kept; refresh the page, then"
+        "Not saved: The points of this chart are no longer kept; refresh the page, then"
         " save them again."
     )
     page.page.unroute("**/chart.csv?*")

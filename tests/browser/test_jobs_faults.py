@@ -112,7 +112,7 @@ def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
             said = alert(page, name).inner_text()
             assert said.startswith("The job history cannot be reached")
             assert cause in said
-            assert re.search(r", since \S+; these are the data of ", said)
+            assert re.search(r", since \S+; the data shown are of ", said)
         assert page.ids() == rows
         expect(page.groups).to_have_count(3)
         other = open_jobs(dashboard, "?tenant=acme&find=zebra")
@@ -160,12 +160,12 @@ def test_workers_whose_history_cannot_be_kept_are_told_of_until_it_is(
     )
     with closing(JobStore(faulty.server.url("faulty"))) as store:
         store.record([left])
-    warning = crew_page.locator(".qs-notice", has_text="has not been kept since")
+    warning = crew_page.locator(".qs-notice", has_text="has not been updated since")
     with Crew(world.server.port) as crew:
         crew.join("gone@shop", started_at=now - 600, redelivers=False)
         crew.lose("gone@shop")
         expect(crew_page.locator(".qs-lost")).to_contain_text("gone@shop")
-        expect(warning).to_contain_text("jobs of lost workers may still stand as started")
+        expect(warning).to_contain_text("jobs of lost workers may still be listed as started")
         expect(warning).to_contain_text("its user lacks a right; grant SELECT, INSERT and UPDATE")
         assert CANARY not in crew_page.content()
         page = open_jobs(world.dashboard, "?find=left-behind")

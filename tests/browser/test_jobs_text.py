@@ -155,7 +155,7 @@ def open_jobs_or_words(open_jobs: OpenJobs, query: str) -> JobsPage:
     page = open_jobs("")
     page.page.goto(f"{page.base_url}/jobs{query}")
     expect(
-        page.part("history").or_(page.page.get_by_text("The address asks for what is not there"))
+        page.part("history").or_(page.page.get_by_text("The address has an invalid filter"))
     ).to_be_visible(timeout=WAIT_MS)
     return page
 

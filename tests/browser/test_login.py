@@ -94,7 +94,7 @@ def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: Brows
     summary = visitor(page.page).locator("summary")
     expect(summary).to_have_text(f"{ADA}operator")
     summary.click()
-    expect(visitor(page.page)).to_contain_text("May look, pause and resume a queue")
+    expect(visitor(page.page)).to_contain_text("May view, pause and resume a queue")
     page.page.keyboard.press("Escape")
     expect(page.page.get_by_role("link", name="Log out")).to_be_hidden()
     summary.click()

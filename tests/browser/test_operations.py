@@ -126,7 +126,7 @@ def test_all_queues_are_paused_and_resumed_together(
     single = page.button("Resume queue orders")
     expect(single).to_be_disabled()
     expect(single).to_have_attribute(
-        "title", "All queues are paused; they can be resumed together."
+        "title", "All queues are paused; they can only be resumed together."
     )
     assert page.do("Resume all queues", "Resume").startswith("Done: All queues are to be resumed")
     expect(page.cell("Queues", "express", "State")).to_have_text(re.compile(r"^open: \d workers?$"))
@@ -140,7 +140,7 @@ def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
     page = open_operations()
     expect(page.cell("Queues", "reports", "Waiting")).to_have_text("5")
     dialog = page.begin("Purge queue reports")
-    expect(dialog).to_contain_text("5 jobs wait in queue reports. The workers hold none besides.")
+    expect(dialog).to_contain_text("5 jobs wait in queue reports. The workers hold no others.")
     told = page.confirm("Purge", "reports 5")
     assert told.startswith("Done: Removed 5 jobs, kept as purge ")
     page.close()
@@ -214,7 +214,7 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
         "Refused: There were 3 and are now 23; look again before you confirm. Nothing was done."
     )
     # From there the way is to look again.
-    dialog.get_by_role("button", name="Begin again").click()
+    dialog.get_by_role("button", name="Start again").click()
     expect(dialog.get_by_text("23 jobs wait in queue")).to_be_visible()
     with closing(sqlite3.connect(world.store)) as store:
         store.execute("UPDATE operations_challenges SET expires_at_ms = 1")
@@ -255,7 +255,7 @@ def test_what_a_page_sends_again_has_no_second_effect(
     for words in ('["pause","mail"]', "FormSubmitter:queuescope_confirm"):
         sent = page.page.evaluate("([from, words]) => window.replay(from, words)", [began, words])
         assert sent > 0
-        expect(page.dialog.get_by_text("What it does not")).to_be_visible()
+        expect(page.dialog.get_by_text("What it does not do")).to_be_visible()
     page.dialog.get_by_role("button", name="Cancel").click()
     expect(page.dialog).to_have_count(0)
     assert len(world.audited()) == count
@@ -287,7 +287,7 @@ def test_a_lost_connection_and_a_new_server_send_nothing(
     # A server that knows nothing of this dialog shows none. The page looks for it at intervals
     # that grow to a quarter of a minute.
     expect(page.cell("Queues", "reports", "Waiting")).to_have_text("3", timeout=2 * WAIT_MS)
-    expect(page.dialog.get_by_text("What it does not")).to_have_count(0)
+    expect(page.dialog.get_by_text("What it does not do")).to_have_count(0)
     assert page.do("Purge queue reports", "Purge", "reports 3").startswith("Done: Removed 3 jobs")
 
 
@@ -321,8 +321,8 @@ def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None
     page = open_operations()
     expect(page.cell("Workers", "w1@shop", "Pool")).to_have_text("prefork, 2 places")
     page.button("Scale worker w1@shop").click()
-    page.dialog.get_by_label("Places from now on").fill("3")
-    page.dialog.get_by_role("button", name="Go on").click()
+    page.dialog.get_by_label("New number of places").fill("3")
+    page.dialog.get_by_role("button", name="Continue").click()
     expect(page.dialog.get_by_text("has 2 places and is to have 3")).to_be_visible()
     assert page.confirm("Scale") == "Done: The pool went from 2 to 3 places."
     page.close()
@@ -350,7 +350,7 @@ def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
     expect(page.dialog.get_by_role("checkbox")).to_be_disabled()
     why = "Worker threads@shop runs this job and cannot end it: its pool is threads, and only a"
     expect(page.dialog.get_by_text(why)).to_be_visible()
-    page.dialog.get_by_role("button", name="Go on").click()
+    page.dialog.get_by_role("button", name="Continue").click()
     assert page.told().startswith(f"Refused: {why}")
     page.close()
     end.touch()
@@ -369,7 +369,7 @@ def test_a_revoked_job_never_starts(
     shop.send("mark", {"queue": "orders"}, path=str(evidence), word="next")
     page.page.get_by_placeholder("Id of a job").fill(revoked)
     page.page.get_by_role("button", name="Revoke", exact=True).click()
-    page.dialog.get_by_role("button", name="Go on").click()
+    page.dialog.get_by_role("button", name="Continue").click()
     expect(page.dialog.get_by_text("is never to start")).to_be_visible()
     assert page.confirm("Revoke") == "Done: The job will not start in any worker."
     page.close()

@@ -97,7 +97,7 @@ def test_a_name_is_only_a_name_in_every_place(
     page.page.get_by_placeholder("Id of a job").fill(name)
     page.page.get_by_role("button", name="Revoke", exact=True).click()
     expect(page.dialog.locator("code")).to_have_text(name)
-    page.dialog.get_by_role("button", name="Go on").click()
+    page.dialog.get_by_role("button", name="Continue").click()
     expect(page.dialog.locator(".qs-lead")).to_have_text(f"Job {name} is never to start.")
     page.close()
     expect(page.page.locator(".qs-sheet :is(img, script, b > *, em, .katex)")).to_have_count(0)
@@ -175,7 +175,7 @@ def test_a_viewer_sees_all_and_a_control_that_was_forced_open_does_nothing(
 ) -> None:
     held = world.fill("orders", 2)
     page = open_operations(looker)
-    expect(page.standing).to_contain_text("You may look and not act")
+    expect(page.standing).to_contain_text("You may view this page but not run operations")
     expect(page.cell("Queues", "orders", "Waiting")).to_have_text("2")
     expect(page.part("Audit").locator("tbody tr")).to_have_count(20)
     purge = page.button("Purge queue orders")
@@ -207,7 +207,7 @@ def test_it_fits_every_width_and_can_be_read_in_both_themes(
     dialog = page.begin("Purge queue orders")
     expect(dialog.get_by_label(CONFIRM)).to_be_visible()
     measured = page.page.evaluate(CONTRASTS, ".qs-sheet")
-    assert {"What it does not", "Queues"} <= {text for _, text in measured}
+    assert {"What it does not do", "Queues"} <= {text for _, text in measured}
     assert [one for one in measured if one[0] < 4.5] == []
     dialog.get_by_role("button", name="Cancel").click()
     world.client.delete("orders")

@@ -160,7 +160,7 @@ def test_each_worker_stands_there_with_all_that_is_known(
         expect(page.summary).to_contain_text(words, timeout=WAIT_MS)
     busy = page.worker("worker-1@demo")
     expect(busy).to_contain_text("active")
-    expect(busy).to_contain_text("far older than usual95 % of its kind end within 10 s")
+    expect(busy).to_contain_text("far older than usual95 % of its type end within 10 s")
     expect(busy).to_contain_text("86 %, high")
     expect(busy).to_contain_text("183 failed")
     expect(page.worker("worker-2@demo")).to_contain_text("97 %, at its limit")
@@ -231,7 +231,7 @@ def test_nothing_moves_while_it_refreshes_and_what_was_opened_stays_open(
     page = look(crew_dashboard)
     expect(page.worker("worker-1@demo").locator("svg path")).to_be_visible(timeout=WAIT_MS)
     # A remark of the first seconds stands above the table.
-    expect(page.sheet).not_to_contain_text("has only just been reached", timeout=WAIT_MS)
+    expect(page.sheet).not_to_contain_text("has only just answered", timeout=WAIT_MS)
     rules = page.page.locator("details", has_text="How this is judged")
     rules.locator("summary").click()
     page.wait_for_a_refresh()
@@ -277,7 +277,7 @@ def test_of_many_workers_some_are_shown_and_any_is_found(
         page = look(dashboard)
         rows = page.page.locator(".qs-crew tbody tr")
         expect(rows).to_have_count(50, timeout=WAIT_MS)
-        expect(page.sheet).to_contain_text("10 more that live are not shown.")
+        expect(page.sheet).to_contain_text("10 more live workers are not shown.")
         expect(rows.first).to_contain_text("pod-57@k8s")
         page.page.get_by_label("Find a worker").fill("pod-58")
         page.page.keyboard.press("Enter")
@@ -343,12 +343,12 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
         # A replica takes no reports, and whoever cannot report is not called lost without a word.
         with server.read_only():
             expect(page.page.locator(".qs-notice")).to_contain_text(
-                "Workers cannot report, so those that seem lost may live: the broker refuses to "
+                "Workers cannot report, so those that seem lost may be alive: the broker refuses to "
                 "write",
                 timeout=WAIT_MS,
             )
             expect(page.lost("worker-1@demo")).to_contain_text("not known", timeout=WAIT_MS)
-            expect(page.summary).to_contain_text("1 worker: not known who is alive")
+            expect(page.summary).to_contain_text("1 worker: not known which are alive")
             # Nor do the cards make a nought of it.
             charts.goto(dashboard.url)
             card = charts.locator("[data-kpi=active_workers]")

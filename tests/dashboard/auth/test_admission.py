@@ -206,7 +206,7 @@ def test_who_is_known_and_no_viewer_is_told_so(
     answer = through(proxy, "/queuescope/view", user="eve")
     assert answer.status == 403
     assert json.loads(answer.body) == {
-        "error": "You may not look at this dashboard; an administrator can add you to its viewers.",
+        "error": "You may not view this dashboard; an administrator can add you to its viewers.",
         "refused": "role",
     }
     page = through(proxy, "/", PAGE, user="eve")
@@ -304,7 +304,10 @@ def test_without_authentication_who_holds_the_key_may_act_and_others_look(
     cookie, *attributes = taken.headers["set-cookie"].split("; ")
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(attributes)
     assert key not in str(taken.headers)
-    looks, acts = "To act takes the operator’s key.", "You hold the operator’s key and may act."
+    looks, acts = (
+        "Operations require the operator’s key.",
+        "You hold the operator’s key and may run operations.",
+    )
     with forwarded(dashboard.port) as port:
         for at in (dashboard.port, port):
             assert looks in said_on_page(at)
@@ -343,7 +346,7 @@ def test_in_public_mode_everybody_sees_and_is_told_that_nobody_may_act(
         with PageSocket(running.port, headers=other) as page:
             drawn = page.run()
         (said,) = [element.body for element in elements(drawn, "html")]
-        assert "may look, and nobody may act." in said
+        assert "may view this dashboard, and no one may run operations." in said
         assert texts(drawn) == []
     finally:
         running.close()

@@ -137,7 +137,7 @@ def test_claims_and_groups_give_the_role(reader: Reader, user: str, role: str) -
     assert 'href="auth/logout"' in shown
 
 
-NOT_A_VIEWER = "You may not look at this dashboard; an administrator can add you to its viewers."
+NOT_A_VIEWER = "You may not view this dashboard; an administrator can add you to its viewers."
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_chunk_less_is_no_login(reader: Reader) -> None:
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ("", "The login provider does not say when the login ends; nobody can be admitted."),
+        ("", "The login provider does not say when the login ends, so no one can be admitted."),
         (', "exp": 1', "Your login has expired; log in again."),
         (', "exp": "9999999999"', "The login provider does not say"),
         (', "exp": true', "The login provider does not say"),

@@ -48,7 +48,7 @@ def test_an_empty_history_says_so_and_shows_no_zero_as_health(tmp_path: Path) ->
     with DashboardProcess(tmp_path, NOWHERE, job_store_url=url) as dashboard:
         seen = look(dashboard)
     assert seen.states == dict.fromkeys(BOTH, "fresh")
-    assert "The job history holds no job yet." in seen.text
+    assert "The job history holds no jobs yet." in seen.text
     assert "No job failed in the last 24 hours." in seen.text
 
 
@@ -81,7 +81,7 @@ def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
         for name in BOTH:
             assert seen.alerts[name].startswith(case.words)
             assert case.cause in seen.alerts[name]
-            assert re.search(r", since +\S+ *; these are the data of ", seen.alerts[name])
+            assert re.search(r", since +\S+ *; the data shown are of ", seen.alerts[name])
         assert seen.ids == before.ids
         other = look(dashboard, "tenant=acme&find=zebra")
         assert other.states["history"] == "unavailable"
@@ -105,7 +105,7 @@ def test_a_locked_table_is_told(tmp_path: Path, faulty: FaultyHistory) -> None:
         seen = look(dashboard)
         other.execute("ROLLBACK")
     assert seen.states["history"] == "unavailable"
-    words = "Another program keeps the job history locked, since "
+    words = "Another program has locked the job history, since "
     assert seen.alerts["history"].startswith(words)
 
 
@@ -163,7 +163,7 @@ def test_readers_of_sqlite_wait_for_no_writer_and_of_what_bars_them_the_cause_is
             assert once(dashboard, "fresh").ids == rows
         for trouble, words, cause in (
             (with_mode(file, 0), "The job history cannot be reached", "cannot be opened"),
-            (kept_alone(file), "Another program keeps the job history locked", "keeps it locked"),
+            (kept_alone(file), "Another program has locked the job history", "keeps it locked"),
         ):
             with trouble:
                 seen = once(dashboard, "stale")

@@ -28,7 +28,7 @@ def test_a_job_that_comes_back_without_an_end_is_marked() -> None:
     assert "begun" not in job_details(JOB, READER)
     again = job_details(replace(JOB, deliveries=4), READER)
     assert "begun 4 times" in again
-    assert "4: it came back 3 times without an end, as when its process dies in it" in again
+    assert "4: it came back 3 times unfinished, as when its process dies" in again
     assert "it came back once" in job_details(replace(JOB, deliveries=2), READER)
 
 

@@ -58,7 +58,7 @@ def test_where_nobody_can_report_it_is_not_known_who_lives() -> None:
     source = broker_source(seen, BrokerError(BrokerErrorKind.READ_ONLY, "it refuses to write"))
     assert set(source.report.figures) == {"queue_depth", "oldest_waiting"}
     assert source.report.why_not["active_workers"] == "workers cannot report: it refuses to write"
-    cause = "workers cannot report, nor jobs be sent: it refuses to write"
+    cause = "workers cannot report and jobs cannot be sent: it refuses to write"
     assert findings(source) == [("broker_refuses", "degraded", cause)]
     # Where only the dashboard may not write, those of whom nothing is heard are lost.
     other = broker_source(seen, BrokerError(BrokerErrorKind.NO_PERMISSION, "it forbids this"))
@@ -105,16 +105,16 @@ def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
         (
             QueueReading("orders", 2, 8.0, 0, sender_ahead=-3600.0),
             (
-                "The clock of whoever sent it is 1 h behind, by the broker’s; its age is put "
-                "right by that."
+                "Its sender’s clock is 1 h behind compared to the broker’s; the age is "
+                "corrected by that."
             ),
             "",
         ),
         (
             QueueReading("orders", 2, 3600.0, 0, is_age_doubtful=True),
             (
-                "The queue orders was empty later than that: the job was put back, or the clock of "
-                "whoever sent it is behind."
+                "The queue orders was empty after that: the job was put back, or its sender’s "
+                "clock is behind."
             ),
             "",
         ),
@@ -122,8 +122,8 @@ def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
             QueueReading("orders", 2, None, 0, sender_ahead=3000.0),
             "",
             (
-                "the clock of whoever sent the oldest job in orders is 50 min ahead or more, "
-                "by the broker’s"
+                "the clock of the sender of the oldest job in orders is 50 min ahead or more, "
+                "compared to the broker’s"
             ),
         ),
     ],
@@ -233,7 +233,7 @@ def test_the_history_tells_rates_and_what_left_the_queue() -> None:
         "throughput": (1.0, None, ()),
         "p95_latency": (
             *(680_000.0, None),
-            ("That of the 5 jobs that succeeded or failed in the last 5 min.",),
+            ("From 5 jobs that succeeded or failed in the last 5 min.",),
         ),
     }
     assert source.report.figures["p95_latency"].quantiles == {0.5: 2e4, 0.95: 6.8e5, 0.99: 6.92e5}
@@ -267,7 +267,7 @@ def test_a_young_history_says_how_far_it_reaches() -> None:
     source = history_source(Known(replace(TOTALS, began_at=NOW - 40), NOW))
     assert {figure.over_seconds for figure in source.report.figures.values()} == {40}
     assert source.report.figures["p95_latency"].notes == (
-        "That of the 5 jobs that succeeded or failed in the last 40 s.",
+        "From 5 jobs that succeeded or failed in the last 40 s.",
     )
 
 

@@ -76,16 +76,16 @@ class OperationsPage:
         self._run([typed, pressed(button.id)], button.id, self.first)
         if not elements(self.drawn, "checkbox"):
             return
-        box = self._labelled("checkbox", "End it where it runs (terminate)")
+        box = self._labelled("checkbox", "End it if it is running (terminate)")
         ticked = WidgetState(id=box.id, bool_value=terminate)
         self._go_on([ticked])
 
     def choose_size(self, size: int) -> None:
-        field = self._labelled("number_input", "Places from now on")
+        field = self._labelled("number_input", "New number of places")
         self._go_on([WidgetState(id=field.id, double_value=float(size))])
 
     def _go_on(self, states: list[WidgetState]) -> None:
-        button = self._labelled("button", "Go on")
+        button = self._labelled("button", "Continue")
         self._run([*states, pressed(button.id)], button.id)
 
     def confirm(self, button: str, typed: str = "") -> None:

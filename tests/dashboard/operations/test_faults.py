@@ -134,8 +134,10 @@ def test_an_audit_that_cannot_be_written_blocks_every_act(world: World) -> None:
         with closing(sqlite3.connect(world.store)) as writer:
             writer.execute("BEGIN IMMEDIATE")
             page.confirm("Purge", "orders 3")
-            assert "Nothing was done: no act without an audit, and the audit" in page.said
-            words = "Operations are refused, for the audit cannot be written"
+            assert (
+                "Nothing was done: no operation runs without an audit, and the audit" in page.said
+            )
+            words = "Operations are refused because the audit cannot be written"
             seen = once(world, lambda seen: words in seen.notice)
             assert seen.off(PURGE)
             assert seen.off("Pause all queues")
@@ -159,9 +161,9 @@ def test_a_full_disk_blocks_every_act_until_there_is_room_again(tmp_path: Path) 
             page.press("purge", "orders")
             with world.dashboard.full_disk():
                 page.confirm("Purge", "orders 3")
-                assert "Nothing was done: no act without an audit, and the" in page.said
+                assert "Nothing was done: no operation runs without an audit, and the" in page.said
                 assert "the disk is full." in page.said
-                words = "Operations are refused, for the audit cannot be"
+                words = "Operations are refused because the audit cannot be"
                 seen = once(world, lambda seen: words in seen.notice)
                 assert "the disk is full" in seen.notice
                 assert world.messages("orders") == held
@@ -268,7 +270,7 @@ def test_acts_are_audited_in_postgresql_and_refused_without_it(
             server.kill()
             try:
                 page.confirm("Purge", "orders 4")
-                assert "Nothing was done: no act without an audit" in page.said
+                assert "Nothing was done: no operation runs without an audit" in page.said
                 seen = once(world, lambda seen: seen.states["Audit"] == "stale")
                 assert "cannot be opened" in seen.part("Audit")
                 assert seen.states["Queues"] == "fresh"

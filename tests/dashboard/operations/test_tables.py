@@ -95,7 +95,7 @@ PAUSED = DesiredState(revision=4, paused=("orders",))
             UNSERVED,
         ),
         (DesiredState(revision=4), workers(4, 4), "open: 2 workers"),
-        (DesiredState(revision=4), [], "open: no worker that reports serves it"),
+        (DesiredState(revision=4), [], "open: no reporting worker serves it"),
         # Another queue was paused meanwhile, of which these two have not heard yet.
         (DesiredState(revision=4, paused=("mail",)), workers(3, 4), "open: 2 workers"),
         (
@@ -231,12 +231,15 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
 @pytest.mark.parametrize(
     ("rights", "words"),
     [
-        (Rights(Actor("local", Origin.LOOPBACK), "", ACCESS), "whoever holds the operator’s key"),
+        (
+            Rights(Actor("local", Origin.LOOPBACK), "", ACCESS),
+            "anyone who holds the operator’s key",
+        ),
         (
             Rights(Actor("public", Origin.WITHOUT_KEY), "", ACCESS),
-            "To act, open on the dashboard’s",
+            "To run them, open on the dashboard’s",
         ),
-        (ADA, "You act as ada, admin."),
+        (ADA, "You are ada, admin."),
         (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues take"),
         (Rights(Actor("vic", Origin.OIDC), "", ACCESS), "yours is viewer"),
         (Rights(Actor("public", Origin.PUBLIC), "", ACCESS), "yours is viewer"),

@@ -81,7 +81,7 @@ def test_look_again_waits_for_the_answer_that_is_late(
             pending.send(ADA, "orders 3")
             page.run()
             assert not page.exception
-            assert _buttons(page) == ["Close", "Look again"]
+            assert _buttons(page) == ["Close", "Check again"]
             assert (len(page.text_input), mine.is_open) == (0, True)
             looking = threading.Thread(target=page.button[1].click().run)
             looking.start()

@@ -189,7 +189,7 @@ def test_no_act_without_an_audit(context: OperationsContext, send: Send, tmp_pat
         pending.send(ADA, "orders 3")
     state, words = told(pending)
     assert state is Result.REFUSED
-    assert words.startswith("Nothing was done: no act without an audit, and the audit")
+    assert words.startswith("Nothing was done: no operation runs without an audit, and the audit")
     assert depth(context) == 3
 
 
@@ -216,7 +216,7 @@ def test_what_takes_long_is_called_open_until_it_is_known(
     pending._patience_seconds = 0
     with server.frozen():
         pending.send(ADA, "orders 3")
-        assert told(pending) == (Result.PENDING, "It was asked for, and there is no answer yet.")
+        assert told(pending) == (Result.PENDING, "It was sent, and there is no answer yet.")
         pending.look(patience_seconds=0)
         assert told(pending)[0] is Result.PENDING
     pending.look(patience_seconds=30)

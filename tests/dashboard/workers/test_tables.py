@@ -86,8 +86,8 @@ def test_it_says_who_lives_and_what_each_does() -> None:
     ("of_jobs", "words"),
     [
         ((True, None), "The broker will deliver them again."),
-        ((False, False), "Lost: the broker has handed them over for good."),
-        ((False, None), "The broker will deliver 1 of them again; 1 it has handed over for good."),
+        ((False, False), "Lost: the broker has no copy of them."),
+        ((False, None), "The broker will deliver 1 of them again; it has no copy of 1."),
     ],
 )
 def test_of_a_lost_workers_jobs_each_says_whether_it_comes_again(
@@ -123,9 +123,9 @@ def test_a_clock_that_is_off_is_told_on_its_worker(ahead: float, words: str) -> 
 
 def test_where_nobody_can_report_nobody_is_called_lost() -> None:
     text = cells(sheet(report(worker="gone@h", at=NOW - 100), can_report=False))
-    assert text.startswith("1 worker: not known who is aliveas of ")
+    assert text.startswith("1 worker: not known which are aliveas of ")
     assert "Not known: no worker can report." in text
-    assert "Not heard offorgotten 10 min after their last report" in text
+    assert "Silentforgotten 10 min after their last report" in text
     assert "gone@hnot known" in text
     assert "lost" not in text.partition("How this is judged")[0]
 
@@ -135,7 +135,7 @@ def test_a_stuck_job_stands_out_with_the_rule_and_its_id() -> None:
         id="id-7", name="nap", queue="orders", tenant="acme", started_at=NOW + AHEAD - 400
     )
     page = sheet(report(active=(old,), active_count=1))
-    assert "6 min 40 sfar older than usual95 % of its kind end within 12 s; id id-7" in page.text
+    assert "6 min 40 sfar older than usual95 % of its type end within 12 s; id id-7" in page.text
     assert "1 job far older than usual" in page.text
     assert any("data-stuck" in attributes for _, attributes in page.elements)
 
@@ -243,7 +243,7 @@ def test_seven_days_are_told_or_why_not() -> None:
 
 def test_a_panel_file_without_the_question_is_told() -> None:
     page = sheet(report(), trends=Trends({}, is_offered=False))
-    assert "names no throughput of a worker" in page.text
+    assert "has no throughput per worker" in page.text
 
 
 def test_a_curve_has_its_gaps_and_its_lone_points() -> None:
@@ -297,4 +297,4 @@ def test_of_many_workers_those_that_need_a_look_come_first() -> None:
     assert found(known.alive, "nobody") == []
     seen: Known[Any] = Known(object(), NOW)
     page = Reader(worker_list_part(seen, known, some, NO_TRENDS, zone=UTC, now=NOW))
-    assert "3 more that live are not shown." in page.text
+    assert "3 more live workers are not shown." in page.text

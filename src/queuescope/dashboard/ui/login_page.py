@@ -30,19 +30,13 @@ def show_visitor(found: Actor) -> None:
     match found.how:
         case Origin.LOOPBACK:
             label = element("span", "This machine only")
-            about = [
-                "Listening on this machine only. You hold the operator’s key and may run operations."
-            ]
+            about = ["This machine only. You hold the operator’s key and may run operations."]
         case Origin.WITHOUT_KEY:
             label = element("span", "View only")
-            about = [
-                "Anyone who reaches this dashboard may view it. Operations require the operator’s key."
-            ]
+            about = ["Everyone may view this dashboard. Operations require the operator’s key."]
         case Origin.PUBLIC:
             label = element("span", "Open to all")
-            about = [
-                "Anyone who reaches this dashboard may view it, and no one may run operations."
-            ]
+            about = ["Everyone may view this dashboard, and no one may run operations."]
         case Origin.PROXY | Origin.OIDC:
             label = joined(
                 element("span", found.name, class_="qs-name"),
