@@ -343,8 +343,8 @@ def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
         # A replica takes no reports, and whoever cannot report is not called lost without a word.
         with server.read_only():
             expect(page.page.locator(".qs-notice")).to_contain_text(
-                "Workers cannot report, so those that seem lost may be alive: the broker refuses to "
-                "write",
+                "Workers cannot report, so those that seem lost may be alive: the broker refuses "
+                "to write",
                 timeout=WAIT_MS,
             )
             expect(page.lost("worker-1@demo")).to_contain_text("not known", timeout=WAIT_MS)

@@ -163,7 +163,7 @@ IN_THE_PANEL = {
     "unit = 1": ": 'unit' must be a text that is not empty",
     'kind = "counter"': ": kind must be one of count, percent, latency",
     'query = "a($matcher)"': ", query: unknown placeholder $matcher, did you mean 'matchers'?",
-    'now = "a$"': ", now: a lone $ stands in the template; write $$ for a dollar",
+    'now = "a$"': ", now: the template has a single $; write $$ for a dollar",
     'point = "in {stepp}"': ": 'point' may hold {step}, and no other braces",
     'point = "{step.__class__}"': ": 'point' may hold {step}, and no other braces",
     'breakdowns = ["a b"]': ": 'a b' is not a label name",
@@ -221,11 +221,11 @@ def test_a_mistake_in_a_panel_is_told_with_its_place(line: str, expected: str) -
         ),
         (
             PANEL + "[[row]]\npanels = ['queue_depth']\n[[row]]\npanels = ['queue_depth']",
-            ", row 2: the panel 'queue_depth' stands in row 1 already",
+            ", row 2: the panel 'queue_depth' is already in row 1",
         ),
         (
             PANEL + _with('id = "more"') + "[[row]]\npanels = ['queue_depth']",
-            (": the panel 'more' stands in no row; add it to one, or leave out all [[row]] tables"),
+            (": the panel 'more' is in no row; add it to one, or leave out all [[row]] tables"),
         ),
         (
             _with("") + _with(""),

@@ -68,7 +68,7 @@ def test_a_share_names_its_rates_and_which_of_them_are_counted() -> None:
             'panel = "succes_rate"',
             "there is no panel 'succes_rate' in this file, did you mean 'success_rate'?",
         ),
-        ("now = ", "note = ", "a share needs 'now', which is asked where the share gives nothing"),
+        ("now = ", "note = ", "a share needs 'now', which is queried if the share has no data"),
         (
             'id = "success_rate"\ntitle = "Success rate"\npanel = "success_rate"',
             'id = "queue_depth"\ntitle = "Depth"\npanel = "depth"',
@@ -96,7 +96,7 @@ def test_what_jobs_come_to_is_named_once_for_all_figures_of_now() -> None:
         ("ended = 3\n", "here, ended is written as an [ended] table"),
         ("ended = {}\n", "here, ended: 'now' must be a text that is not empty"),
         ("ended = { now = 'a' }\n", "here, ended: 'good' must name a label and its value, such as"),
-        ("ended = { now = 'a$' }\n", "here, ended, now: a lone $ stands in the template"),
+        ("ended = { now = 'a$' }\n", "here, ended, now: the template has a single $"),
         ("ended = { then = 'a' }\n", "here, ended: unknown key 'then'"),
     ],
 )

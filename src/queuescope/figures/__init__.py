@@ -1,4 +1,4 @@
-"""How it looks: curves of a panel, and the Plotly figure that draws them."""
+"""The curves of a panel, and the Plotly figure that draws them."""
 
 from queuescope.figures.curves import (
     Curve,

@@ -17,12 +17,13 @@ from queuescope.timeseries import Floats, Frame, Grid, Labels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One line: its name on screen, its stable identity, and its values in the panel's unit.
+    """One line of a chart: its name on screen, its stable identity, and its values in the panel's
+    unit.
 
-    ``live`` is the value now, at the end of the step that is still open, and ``so_far`` that of the
-    part of it which is over; NaN where there is none. ``low`` and ``high`` are between what each
-    value is known to lie, where it is an estimate, and ``live_bounds`` between what ``live`` is.
-    ``live_over_seconds`` is over how long ``live`` was measured; None: it is of one moment.
+    ``live`` is the present value, at the end of the open step, and ``so_far`` the value over the
+    open step so far; NaN if there is none. ``low`` and ``high`` are the bounds of values that are
+    estimates, ``live_bounds`` those of ``live``. ``live_over_seconds`` is the window of ``live``;
+    None for the value of one instant.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Curve:
     live_over_seconds: float | None = None
 
     def bounds(self, index: int) -> tuple[float, float] | None:
-        """Between what that value is known to lie; None where it is no estimate or no number."""
+        """The bounds of that value; None if it is not an estimate or not a number."""
         if self.low is None or self.high is None or np.isnan(self.low[index]):
             return None
         return float(self.low[index]), float(self.high[index])
@@ -44,13 +45,13 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What one chart draws. ``hidden`` counts the series of a breakdown that are not shown;
-    ``unlabelled`` is the worst value among those without its label, which are no curve: None where
-    there is none.
+    """The curves of one chart. ``hidden`` counts the values of a breakdown that are not shown;
+    ``unlabelled`` is the worst value of the series without its label, which are not drawn; None if
+    there are none.
 
-    ``at_least`` is the highest finite bucket bound (in the panel's unit) when a value reaches
-    it: the true value may be higher. Where several label values reach theirs, it is the lowest.
-    ``relaid_at`` is the first timestamp that has no quantile because the buckets changed there.
+    ``at_least`` is the highest finite bucket bound (in the panel's unit) if a value reaches it: the
+    true value may be higher. If several label values reach theirs, it is the lowest. ``relaid_at``
+    is the first timestamp without a quantile because the buckets changed there.
     """
 
     grid: Grid
@@ -71,12 +72,12 @@ class Curves:
 
 
 def quantile_name(quantile: float) -> str:
-    """As the page calls it: ``P95``."""
+    """The name on the page, such as ``P95``."""
     return f"P{quantile * 100:g}"
 
 
 def with_open_step(frame: Frame, series: Sequence[tuple[Labels, float]]) -> Frame:
-    """``frame`` with one more timestamp: the step that is still open, of which ``series`` tells."""
+    """``frame`` with one more timestamp: the open step, whose values are in ``series``."""
     grid = frame.grid
     after = grid.end + grid.step_seconds
     values = np.array([[value] for _, value in series], dtype=np.float64).reshape(-1, 1)
@@ -89,7 +90,7 @@ def with_open_step(frame: Frame, series: Sequence[tuple[Labels, float]]) -> Fram
 def _with_so_far(
     panel: Panel, curves: Curves, series: Sequence[tuple[Labels, float]], by: str | None
 ) -> Curves:
-    """``curves`` with what ``series`` tell of them over the open step so far."""
+    """``curves`` with the values of ``series`` for the open step so far."""
     if not series:
         return curves
     grid = Grid(curves.grid.end, curves.grid.end, curves.grid.step_seconds)
@@ -101,8 +102,8 @@ def _with_so_far(
 
 
 def _worst_of(panel: Panel, curves: Curves, limit: int) -> Curves:
-    """The ``limit`` worst of the curves of a breakdown, by all that is known of each: its points,
-    its value now, and the worst of the open step so far, which may be neither.
+    """The ``limit`` worst curves of a breakdown, ranked by the points of each, its present value,
+    and its value over the open step so far.
     """
     if len(curves.curves) <= limit:
         return curves
@@ -129,14 +130,13 @@ def curves_of(
 ) -> Curves:
     """The curves of ``panel`` from the answer to its query.
 
-    Without ``by`` there is one curve, or one for each of the panel's quantiles, under the names
-    that the page promises. With it there is one for each value of the label, the worst first
-    (largest, or smallest for a percentage), at most ``limit`` of them. Series without the label
-    are not one of its values, and no curve. ``window_seconds`` is how far back the rate of a point
-    reaches, one step at least. With ``has_open_step`` the frame's last timestamp is the step that
-    is still open (see ``with_open_step``), measured over ``live_over_seconds``, and ``so_far`` is
-    what the query tells of that step. Raises ``ConfigurationError`` for a query that gives several
-    series for one curve.
+    Without ``by`` there is one curve, or one for each of the panel's quantiles, with documented
+    names. With it there is one for each of the worst ``limit`` values of the label (largest, or
+    smallest for a percentage), ordered by name. Series without the label get no curve.
+    ``window_seconds`` is how far back the rate of a point reaches, at least one step. With
+    ``has_open_step`` the frame's last timestamp is the open step (see ``with_open_step``), measured
+    over ``live_over_seconds``, and ``so_far`` is the query's answer for that step. Raises
+    ``ConfigurationError`` for a query that returns several series for one curve.
     """
     curves = _curves_of(panel, frame, by, window_seconds)
     if has_open_step:
@@ -145,7 +145,7 @@ def curves_of(
 
 
 def _opened(curves: Curves, live_over_seconds: float | None) -> Curves:
-    """The last timestamp apart from the others."""
+    """``curves`` with the last timestamp as their live value."""
     grid = curves.grid
     closed = tuple(
         replace(
@@ -169,7 +169,7 @@ def _opened(curves: Curves, live_over_seconds: float | None) -> Curves:
 
 
 def _curves_of(panel: Panel, frame: Frame, by: str | None, window_seconds: int) -> Curves:
-    """All of them."""
+    """The curves, not yet limited or with an open step."""
     if panel.quantiles:
         step = frame.grid.step_seconds
         return _latency(panel, frame, by, max(1, -(-window_seconds // step)))
@@ -203,7 +203,7 @@ def _latency(panel: Panel, frame: Frame, by: str | None, window_steps: int) -> C
             continue
         buckets = groups.setdefault(group, {})
         held = buckets.get(bound)
-        # `le="1"` and `le="1.0"` of two client libraries are one bucket.
+        # `le="1"` and `le="1.0"`, from two client libraries, are one bucket.
         buckets[bound] = frame.values[row] if held is None else _sum(held, frame.values[row])
     quantiles = panel.quantiles if by is None else (RANKED_QUANTILE,)
     at_least: float | None = None
@@ -265,7 +265,7 @@ def _broken_down(panel: Panel, grid: Grid, by: str, found: dict[str, Floats]) ->
 
 
 def _badness(panel: Panel, values: Floats) -> float:
-    """Less for a worse curve."""
+    """A sort key that is lower for a worse curve."""
     worst = _worst_value(panel, values)
     if worst is None:
         return np.inf
@@ -273,14 +273,16 @@ def _badness(panel: Panel, values: Floats) -> float:
 
 
 def _worst_value(panel: Panel, values: Floats) -> float | None:
-    """The largest, or of a percentage the smallest; None where there is no number."""
+    """The largest, or for a percentage the smallest; None if there is no number."""
     if not np.isfinite(values).any():
         return None
     return float(np.nanmin(values) if panel.kind is Kind.PERCENT else np.nanmax(values))
 
 
 def _identity(name: str) -> str:
-    """Plotly puts a trace's identity into CSS selectors, where a label value may break them."""
+    """A hash: Plotly puts a trace's identity into CSS selectors, which a label value
+    could break.
+    """
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -293,6 +295,6 @@ def _bound(text: str) -> float | None:
 
 
 def _sum(a: Floats, b: Floats) -> Floats:
-    """The sum where both have a value, the one that has it elsewhere."""
+    """The sum where both have a value, otherwise the one that exists."""
     total: Floats = np.where(np.isnan(a), b, np.where(np.isnan(b), a, a + b))
     return total

@@ -1,6 +1,6 @@
 """The points of a chart as CSV (RFC 4180, UTF-8), in which no spreadsheet finds a formula.
 
-Each row is one point and says itself what it is of, so that files can be put together. The page
+Each row is one point and describes itself completely, so that files can be combined. The page
 writes the points that it draws in the same columns.
 """
 
@@ -37,7 +37,7 @@ _CHUNK_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class PointZone:
-    """The reader's time zone: what it is called, and its offset from UTC in seconds."""
+    """The reader's time zone: its name, and its offset from UTC in seconds."""
 
     name: str = "UTC"
     offset_seconds: int = 0
@@ -45,7 +45,7 @@ class PointZone:
     def iso(self, at: float) -> str:
         """ISO 8601 with the offset, of ``at`` in epoch seconds, to the millisecond."""
         zone = timezone(timedelta(seconds=self.offset_seconds))
-        # Added to the epoch, so that no rounding of floats shows.
+        # Added to the epoch, which avoids rounding errors of floats.
         when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=round(at * 1000))
         return when.astimezone(zone).isoformat(
             timespec="milliseconds" if when.microsecond else "seconds"
@@ -61,10 +61,10 @@ def points_csv(
     zone: PointZone,
     with_open: bool = True,
 ) -> Iterator[bytes]:
-    """Every point of ``curves`` in pieces, the names of the columns first; a gap is an empty cell.
+    """All points of ``curves`` in pieces, with the column names first; a gap is an empty cell.
 
-    ``step`` is ``closed``, or ``open`` for the value at ``live_at`` (epoch seconds), in the step
-    that is still open; ``with_open`` False leaves these values out.
+    ``step`` is ``closed``, or ``open`` for the value at ``live_at`` (epoch seconds), in the open
+    step; ``with_open`` False leaves these values out.
     """
     held = io.StringIO()
     writer = csv.writer(held, lineterminator="\r\n")
@@ -96,7 +96,7 @@ def _names(panel: Panel, curve: Curve, by: str | None) -> tuple[str, ...]:
 
 
 def _cell(text: str) -> str:
-    """As the page writes it, which is told of no text what cannot be seen in it."""
+    """The text as the page would write it, which never gets characters that cannot be seen."""
     return shown(harmless(text))
 
 

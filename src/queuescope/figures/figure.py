@@ -1,10 +1,10 @@
 """A panel's curves as a Plotly figure, in plain dictionaries ready for JSON.
 
 Plotly's Python objects are not used: building and serialising them costs a few hundred times as
-much. What a trace needs beyond Plotly's own schema is resolved by the page before drawing:
-``x0`` and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``at``, if it
-is there, says which of them the points have, ``y`` becomes plain numbers, ``words`` those
-that points are told in, and ``var(--…)`` colours those of the reader's theme.
+much. What a trace needs beyond Plotly's own schema is resolved by the page before drawing: ``x0``
+and ``dx`` (epoch milliseconds, UTC) become timestamps in the reader's zone, ``at``, if present,
+selects those that have points, ``y`` becomes plain numbers, ``words`` the text of each point, and
+``var(--…)`` colours become those of the reader's theme.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from queuescope.timeseries import Floats
 _EXACT_IN_FLOAT32 = 2**24
 _MOST_POINTS_OF_CHART = 8_000
 _FEWEST_OF_CURVE = 400
-"""More than the chart has pixels to tell apart, and few enough to be drawn in a tenth of a second;
-a curve, however many there are, keeps a high and a low for every other pixel."""
+"""More than the chart has pixels, and few enough to be drawn in a tenth of a second. Each curve
+keeps at least a high and a low for every other pixel.
+"""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 COLOURS = len(theme.BREAKDOWN)
 SLOTS = COLOURS * len(_DASHES)
-"""How many curves of a breakdown can be told apart, by colour and dash."""
+"""How many curves of a breakdown can be distinguished by colour and dash."""
 
 
 def panel_figure(
@@ -47,19 +48,18 @@ def panel_figure(
 ) -> dict[str, Any]:
     """``{"data": […], "layout": {…}}`` for one chart; see ``common_layout`` for the rest of it.
 
-    Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the
-    reader's zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses.
-    Values are sent as ``float32`` (seven digits) where that is exact enough to be drawn; the words
-    in which they are told are made here, of the full numbers. Of many long curves
-    only the extremes are sent (see ``downsample``), and ``point`` says so.
+    Traces keep their ``uid`` and the layout its ``uirevision`` over refreshes, so that the reader's
+    zoom and legend choices survive. NaN becomes ``null``: a gap that no line crosses. Values are
+    sent as ``float32`` (seven digits) if that is exact enough to be drawn; their texts are made
+    here, from the full numbers. For many long curves only the extremes are sent (see
+    ``downsample``), and ``point`` says so.
 
-    With ``live_at`` (epoch seconds) the figure has ``live``: when it is now, within the step that
-    is still open. ``live`` of a trace is its value now, ``liveWords`` how that is told and, where
-    it is an estimate, ``liveBetween`` between what it lies; ``liveOver`` says over how long it was
-    measured, where it is not of one moment; ``soFar`` is its value over the open
-    step where that is worse. ``slots`` says which of the colours of a breakdown a curve has, by its
-    name; without it they are given in order. ``point_seconds`` is over how long a point is
-    measured, if not its step.
+    With ``live_at`` (epoch seconds) the figure has ``live``: the present time, within the open
+    step. ``live`` of a trace is its present value, ``liveWords`` the text of that and, for an
+    estimate, ``liveBetween`` its bounds; ``liveOver`` is the window that it was measured over, if
+    it is not the value of one instant; ``soFar`` is its value over the open step if that is worse.
+    ``slots`` are the colour numbers of a breakdown's curves, by name; without it they are given in
+    order. ``point_seconds`` is the window of a point if it is not the step.
     """
     step = curves.grid.step_seconds
     point = panel.point.replace("{step}", step_words(point_seconds or step))
@@ -109,10 +109,10 @@ def _trace(
     return {
         "type": "scatter",
         "mode": "lines",
-        # Plotly renders a small HTML dialect in names: what comes from labels is escaped.
+        # Plotly renders some HTML in names, so label values are escaped.
         "name": escape(curve.name, quote=False),
         "uid": curve.uid,
-        # The name for a spreadsheet, escaped alike, where that could take it for a formula.
+        # The name for a spreadsheet, escaped as well, if that could take it for a formula.
         **({} if cell == curve.name else {"cell": escape(cell, quote=False)}),
         "x0": curves.grid.start * 1000,
         "dx": curves.grid.step_seconds * 1000,
@@ -122,17 +122,17 @@ def _trace(
         **_live_end(panel, curve),
         "connectgaps": False,
         "line": {"color": colour, "width": 1.8, "dash": dash, "simplify": False},
-        # Words of a count have no unit of their own.
+        # The text of a count has no unit.
         "hovertemplate": "%{customdata}"
         + (f" {escape(panel.unit, quote=False)}" if panel.kind is Kind.COUNT else ""),
     }
 
 
 def _words(panel: Panel, values: Floats, low: Floats | None, high: Floats | None) -> dict[str, Any]:
-    """How each point is told: the different texts, as a card would have them, and, packed, which of
-    them it has. Of an estimate that is between what it lies.
+    """The text of each point: the distinct texts, formatted as on a card, and the packed index of
+    each point's text. The text of an estimate shows its bounds.
 
-    Points that are alike are told once: of a thousand estimates most lie in the same few buckets.
+    Equal points share a text: of a thousand estimates most lie in the same few buckets.
     """
     texts = np.empty(len(values), dtype=object)
     estimated = np.zeros(len(values), dtype=bool)
@@ -186,9 +186,9 @@ def _seven_digits(value: float) -> float:
 
 
 def common_layout() -> dict[str, Any]:
-    """What the layouts of all charts have in common; the page is told it once.
+    """The common part of all charts' layouts, which the page gets once.
 
-    A figure's own ``layout`` goes over it, and its ``yaxis`` over this one's.
+    A figure's own ``layout`` is merged over it, and its ``yaxis`` over this one's.
     """
     return {
         "uirevision": "constant",
@@ -248,7 +248,7 @@ def common_layout() -> dict[str, Any]:
 
 def _layout(panel: Panel, traces: int, ranked: str) -> dict[str, Any]:
     title = f"{ranked} {panel.title.lower()}" if ranked else panel.title
-    # The ticks of a duration name their units themselves.
+    # The ticks of a duration include their units.
     unit = "" if panel.kind is Kind.LATENCY else f" ({panel.unit})"
     yaxis: dict[str, Any] = {
         "title": {
@@ -258,7 +258,7 @@ def _layout(panel: Panel, traces: int, ranked: str) -> dict[str, Any]:
         }
     }
     if panel.kind is Kind.PERCENT:
-        # The line at 100 keeps its full width; nothing above it can exist.
+        # Above 100, so that the line at 100 has its full width.
         yaxis |= {"autorangeoptions": {"include": [100], "clipmax": 100.5}}
     else:
         yaxis |= {"rangemode": "tozero"}
@@ -270,7 +270,7 @@ def _layout(panel: Panel, traces: int, ranked: str) -> dict[str, Any]:
 
 
 def _limit(panel: Panel, threshold: Threshold) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Its line, above the grid and below the curves, and its label above both."""
+    """The line of a limit, above the grid and below the curves, and its label above both."""
     place = {
         "type": "line",
         "xref": "paper",

@@ -1,7 +1,8 @@
-"""Colours by name: the page resolves each token for the theme that the reader has chosen.
+"""Colours by name, which the page resolves for the reader's theme.
 
-The series colours are those of Okabe and Ito (2008), told apart with every common colour
-blindness; the page's style sheet holds a darker and a lighter shade of each for the two themes.
+The series colours are those of Okabe and Ito (2008), which can be distinguished with all common
+kinds of colour blindness; the style sheet has a darker and a lighter shade of each for the two
+themes.
 """
 
 from __future__ import annotations

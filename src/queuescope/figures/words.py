@@ -1,4 +1,4 @@
-"""Numbers, durations and steps in the words that a reader sees."""
+"""Numbers, durations and steps as text for the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from queuescope.panels import Kind
 
 Bounds = tuple[float, float]
-"""Between what a figure is known to lie; the higher may be infinite."""
+"""The bounds of a figure; the upper one may be infinite."""
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -36,7 +36,7 @@ def duration_words(seconds: float) -> str:
 
 
 def over_words(seconds: float | None) -> str:
-    """Over how long something was measured, in words; empty for what is of one moment."""
+    """The window of a measurement in words; empty for the value of one instant."""
     return "" if seconds is None else duration_words(max(1, round(seconds)))
 
 
@@ -45,14 +45,14 @@ def value_words(kind: Kind, value: float) -> str:
     if not math.isfinite(value):
         return "–"
     if kind is Kind.PERCENT:
-        # Never rounded up to a perfect score that was not reached.
+        # Never rounded up to 100 % if that was not reached.
         shown = min(round(value, 1), 99.9) if value < 100 else 100.0
         return f"{shown:.1f} %"
     if kind is Kind.COUNT:
-        # What is a whole number but for the last bits of a rate reads as one.
+        # A whole number, apart from the last bits of a rate, is written as one.
         whole = math.isclose(value, round(value), rel_tol=1e-9)
         return f"{value:,.0f}" if whole else f"{value:,.1f}"
-    # The limits lie where rounding would write 1,000 ms or 60.0 s.
+    # The limits are where rounding would give 1,000 ms or 60.0 s.
     if value < 999.5:
         return f"{value:.0f} ms"
     if value < 59_950:
@@ -61,8 +61,8 @@ def value_words(kind: Kind, value: float) -> str:
 
 
 def figure_words(kind: Kind, value: float, bounds: Bounds | None = None) -> str:
-    """A value with its unit, or between what it lies, where no more than that is known of it:
-    ``10–30 min``, ``56–68 s``, ``950 ms – 1.2 s``, ``up to 1 s``, ``1 h or more``.
+    """A value with its unit, or its bounds if only these are known: ``10–30 min``, ``56–68 s``,
+    ``950 ms – 1.2 s``, ``up to 1 s``, ``1 h or more``.
     """
     if bounds is None or not math.isfinite(value):
         return value_words(kind, value)

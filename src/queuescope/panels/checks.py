@@ -1,4 +1,4 @@
-"""What every table of a panel file is checked for, with errors that say where and what instead."""
+"""Checks for all tables of a panel file, with errors that name the place and the remedy."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from queuescope.panels.template import PLACEHOLDERS
 
 
 def check_template(text: str, place: str, *, also: Collection[str] = ()) -> None:
-    """``also`` are placeholders that may stand here besides the usual ones."""
+    """``also`` are placeholders that are allowed here besides the usual ones."""
     template = Template(text)
     if not template.is_valid():
-        raise ConfigurationError(f"{place}: a lone $ stands in the template; write $$ for a dollar")
+        raise ConfigurationError(f"{place}: the template has a single $; write $$ for a dollar")
     for name in template.get_identifiers():
         if name not in PLACEHOLDERS and name not in also:
             known = sorted({*PLACEHOLDERS, *also})

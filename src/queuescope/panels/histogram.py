@@ -1,4 +1,4 @@
-"""Quantiles of classic histograms, computed here so that the buckets are asked for only once."""
+"""Quantiles of classic histograms, computed here so that the buckets are fetched only once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from queuescope.timeseries import Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantiles:
-    """What buckets tell of quantiles: ``values`` are the estimates that ``histogram_quantile``
-    makes, and the truth lies above ``low`` and not above ``high``, which is infinite beyond the
-    highest finite bound. All have shape ``(q, n)`` and the unit of the bounds.
+    """Quantiles from buckets. ``values`` are the estimates of ``histogram_quantile``; the true
+    value is above ``low`` and not above ``high``, which is infinite beyond the highest finite
+    bound. All have shape ``(q, n)`` and the unit of the bounds.
     """
 
     values: Floats
@@ -38,7 +38,7 @@ def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[f
     result = np.full((3, len(quantiles), counts.shape[1]), np.nan)
     if not len(upper_bounds) or not np.isposinf(upper_bounds[-1]):
         return Quantiles(*result)
-    # Steps with the same buckets are computed together: nearly always all that have any.
+    # Steps with the same buckets are computed together; usually these are all steps.
     present = ~np.isnan(counts)
     open_steps = np.flatnonzero(present[-1])
     while open_steps.size:
@@ -54,16 +54,16 @@ def bucket_quantiles(upper_bounds: Floats, counts: Floats, quantiles: Sequence[f
 
 
 def layout_breaks(counts: Floats, window_steps: int) -> NDArray[np.bool_]:
-    """The steps whose counts mix two bucket layouts, so that any quantile of them would be false.
+    """The steps whose counts mix two bucket layouts, so that a quantile of them would be wrong.
 
-    ``counts`` are those of ``bucket_quantiles``; returns shape ``(n,)``. The window that a rate is
-    taken over reaches back ``window_steps`` steps: so long after a bucket appeared, and before one
-    vanished, some buckets hold what others lack. What lies between an appearance and the
-    disappearance after it is a mixture throughout, such as of workers that are replaced in turn.
+    ``counts`` are those of ``bucket_quantiles``; returns shape ``(n,)``. The window of a rate
+    reaches back ``window_steps`` steps: for that long after a bucket appeared, and before one
+    disappeared, some buckets include observations that others lack. Between an appearance and the
+    next disappearance everything is mixed, as when workers are replaced one by one.
     """
     present = ~np.isnan(counts)
     broken = np.zeros(counts.shape[1], dtype=bool)
-    # Beside a step without any bucket there is a gap already.
+    # Next to a step without any bucket there is a gap already.
     some: NDArray[np.bool_] = np.logical_or.reduce(present, axis=0)
     beside = some[:-1] & some[1:]
     came = (present[:, 1:] & ~present[:, :-1]).any(axis=0) & beside
@@ -83,7 +83,7 @@ def layout_breaks(counts: Floats, window_steps: int) -> NDArray[np.bool_]:
 
 
 def _interpolated(upper_bounds: Floats, counts: Floats, quantiles: Sequence[float]) -> Floats:
-    """Values, low and high; at least two buckets, all of them there at every step."""
+    """Values, low and high, for at least two buckets, all of them present at every step."""
     cumulative = np.maximum.accumulate(counts, axis=0)
     total = cumulative[-1]
     columns = np.arange(counts.shape[1])

@@ -1,4 +1,4 @@
-"""The ``[[row]]`` tables of a panel file: which charts stand side by side, and in which order."""
+"""The ``[[row]]`` tables of a panel file: which charts are side by side, and in which order."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from queuescope.errors import ConfigurationError
 from queuescope.panels.checks import meant, only, texts
 
 Rows = tuple[tuple[str, ...], ...]
-"""The ids of the panels that stand side by side, row by row from the top."""
+"""The ids of the panels in each row, from the top."""
 
 _SIDE_BY_SIDE = 3
-"""How many charts a laptop has room for in one row."""
+"""How many charts fit in one row on a laptop."""
 
 
 def default_rows(panels: Sequence[str]) -> Rows:
-    """Where a file says nothing: ``panels`` in their order, each row filled before the next."""
+    """The rows of a file without any: ``panels`` in their order, each row filled before
+    the next.
+    """
     starts = range(0, len(panels), _SIDE_BY_SIDE)
     return tuple(tuple(panels[start : start + _SIDE_BY_SIDE]) for start in starts)
 
 
 def parse_rows(tables: Any, place: str, panels: Sequence[str]) -> Rows:
-    """Validate the rows; ``panels`` are the ids of the same file, each of which stands in one row.
+    """Validate the rows. ``panels`` are the ids in the same file, each of which must be in one row.
 
     Raises ``ConfigurationError``.
     """
@@ -37,14 +39,13 @@ def parse_rows(tables: Any, place: str, panels: Sequence[str]) -> Rows:
         for panel in row:
             if panel in placed:
                 raise ConfigurationError(
-                    f"{place}, row {number}: the panel {panel!r} stands in row {placed[panel]} "
-                    "already"
+                    f"{place}, row {number}: the panel {panel!r} is already in row {placed[panel]}"
                 )
             placed[panel] = number
     for panel in panels:
         if panel not in placed:
             raise ConfigurationError(
-                f"{place}: the panel {panel!r} stands in no row; add it to one, or leave out all "
+                f"{place}: the panel {panel!r} is in no row; add it to one, or leave out all "
                 "[[row]] tables"
             )
     return rows

@@ -1,4 +1,4 @@
-"""Panel files (TOML) to dashboards, with errors that say what, where and what instead."""
+"""Loads panel files (TOML), with errors that name the problem, the place and the remedy."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from queuescope.prometheus.promql import is_label_name, is_metric_name
 REQUIRED = {"id", "title", "kind", "unit", "query", "now", "point", "metrics"}
 OPTIONAL = {"role", "breakdowns", "thresholds", "quantiles", "scale"}
 _MOST_LETTERS = 64
-# It stands in addresses, selectors and names of files.
+# An id is used in addresses, selectors and file names.
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def load_dashboard(preset: str) -> Dashboard:
-    """Read a built-in preset by name, or a panel file by its path.
+    """Load a built-in preset by name, or a panel file by path.
 
-    Raises ``ConfigurationError`` that names the file, the panel and the key.
+    Raises ``ConfigurationError``, which names the file, the panel and the key.
     """
     if preset.endswith(".toml") or "/" in preset:
         path = Path(preset)
@@ -53,7 +53,7 @@ def load_dashboard(preset: str) -> Dashboard:
 
 
 def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
-    """Validate the text of a panel file. ``place`` is how errors call it."""
+    """Validate the text of a panel file. ``place`` is its name in errors."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:

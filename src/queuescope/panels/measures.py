@@ -29,7 +29,7 @@ CARDS = {
     "throughput": PanelRole.THROUGHPUT,
     "oldest_waiting": PanelRole.OLDEST,
 }
-"""The cards that there are, and what each tells of: the role of the panel that it reads."""
+"""The possible cards, and the role of the panel that each reads."""
 
 _WORKER = "worker"
 _OF_PANEL = {"panel", "now", "share", "share_of"}
@@ -38,10 +38,10 @@ _SHARED = {"id", "title", "worse", "degraded", "down", "note"}
 
 
 def parse_measures(tables: Any, place: str, panels: Mapping[str, Panel]) -> tuple[Measure, ...]:
-    """Validate the measures; ``panels`` are those of the same file, by their id.
+    """Validate the measures. ``panels`` are those of the same file, by id.
 
-    A measure reads what ``panel`` names, or has a ``kind``, ``unit``, ``query``, ``now`` and
-    ``metrics`` of its own. Raises ``ConfigurationError``.
+    A measure reads the panel that ``panel`` names, or has a ``kind``, ``unit``, ``query``, ``now``
+    and ``metrics`` of its own. Raises ``ConfigurationError``.
     """
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigurationError(f"{place}: measures are written as [[measure]] tables")
@@ -56,14 +56,14 @@ def parse_measures(tables: Any, place: str, panels: Mapping[str, Panel]) -> tupl
 
 
 def parse_flow(raw: Any, place: str) -> Flow:
-    """Validate the table that the drain verdict reads. Raises ``ConfigurationError``."""
+    """Validate the table for the drain forecast. Raises ``ConfigurationError``."""
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as a [flow] table")
     history = {"waiting", "completed"}
-    # How the depth moves is seen from its history; files of before may still say how to ask for it.
+    # The growth of the depth follows from its history; older files may still have a query for it.
     only(raw, {"growth", "completion", "window_seconds"} | history, place)
     if history & raw.keys() and not history <= raw.keys():
-        raise ConfigurationError(f"{place}: 'waiting' and 'completed' stand together, or neither")
+        raise ConfigurationError(f"{place}: give both 'waiting' and 'completed', or neither")
     queries = {
         key: _one_line(_text(raw, key, place))
         for key in ("completion", *sorted(history & raw.keys()))
@@ -77,7 +77,7 @@ def parse_flow(raw: Any, place: str) -> Flow:
 
 
 def parse_per_worker(raw: Any, place: str) -> PerWorker:
-    """Validate the table that the page of workers reads. Raises ``ConfigurationError``."""
+    """Validate the table for the page of workers. Raises ``ConfigurationError``."""
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as a [worker] table")
     only(raw, {"throughput"}, place)
@@ -89,9 +89,7 @@ def parse_per_worker(raw: Any, place: str) -> PerWorker:
 
 
 def parse_ended(raw: Any, place: str) -> EndedJobs:
-    """Validate the table that success rate and throughput are read from. Raises
-    ``ConfigurationError``.
-    """
+    """Validate the table for success rate and throughput. Raises ``ConfigurationError``."""
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as an [ended] table")
     only(raw, {"now", "good"}, place)
@@ -144,7 +142,7 @@ def _share(raw: dict[str, Any], place: str, panel: Panel) -> Share:
         raise ConfigurationError(f"{place}: a share is in percent, the panel {panel.id!r} is not")
     if "now" not in raw:
         raise ConfigurationError(
-            f"{place}: a share needs 'now', which is asked where the share gives nothing"
+            f"{place}: a share needs 'now', which is queried if the share has no data"
         )
     query = _text(raw, "share", place)
     check_template(query, f"{place}, share")
@@ -152,7 +150,7 @@ def _share(raw: dict[str, Any], place: str, panel: Panel) -> Share:
 
 
 def _label(raw: dict[str, Any], key: str, place: str) -> tuple[str, str]:
-    """The one label with its value that stands under ``key``."""
+    """The only label with its value in the table ``key``."""
     table = raw.get(key)
     pairs = list(table.items()) if isinstance(table, dict) else []
     if len(pairs) != 1 or not isinstance(pairs[0][1], str) or not is_label_name(pairs[0][0]):

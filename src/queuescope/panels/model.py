@@ -1,4 +1,4 @@
-"""Dashboards, panels, measures, and what else a panel file holds."""
+"""Dashboards, panels, measures, and the other tables of a panel file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from queuescope.panels.template import Resolution
 _RATE_WINDOW = re.compile(r"\$\{?window\b")
 
 RANKED_QUANTILE = 0.95
-"""The quantile that a latency breakdown shows and ranks by, and that “now” shows."""
+"""The quantile that a latency breakdown shows and ranks by, and the present value of latency
+panels.
+"""
 
 
 class Kind(StrEnum):
-    """How values behave: it decides the axis, the direction of “worst” and how points are read."""
+    """The kind of a panel's values: it decides the axis, which values are worst, and the format."""
 
     COUNT = "count"
     PERCENT = "percent"
@@ -38,7 +40,7 @@ class PanelRole(StrEnum):
 
     @property
     def kind(self) -> Kind | None:
-        """How the values of a panel with this role behave; None: in any way."""
+        """The kind that a panel with this role must have; None for any."""
         return _KINDS.get(self)
 
 
@@ -62,14 +64,14 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart: a query template and how its answer is to be read.
+    """One chart: a query template, and how to interpret its answer.
 
-    ``query`` gives, for every step, the numbers that are drawn; ``now`` is the instant query of
-    the present value. With ``quantiles`` the answer holds histogram buckets (label ``le``,
-    seconds), of which the quantiles are computed and scaled by ``scale``, and quantiles of native
-    histograms (label ``quantile``). ``point`` says in words what one point is, ``{step}`` standing
-    for ``point_seconds``; ``breakdowns`` are the labels it can be split by; ``metrics`` are the
-    names that it reads; ``role`` is what it is for.
+    ``query`` returns the numbers to draw for every step; ``now`` is the instant query for the
+    present value. With ``quantiles`` the answer holds histogram buckets (label ``le``, seconds),
+    from which the quantiles are computed and multiplied by ``scale``, and quantiles of native
+    histograms (label ``quantile``). ``point`` describes one point in words, with ``{step}`` for
+    ``point_seconds``; ``breakdowns`` are the labels that it can be split by; ``metrics`` are the
+    metrics that it reads; ``role`` is its purpose.
     """
 
     id: str
@@ -88,11 +90,11 @@ class Panel:
 
     @property
     def all_metrics(self) -> tuple[str, ...]:
-        """``metrics``, and what their native histograms are called."""
+        """``metrics``, and the names of their native histograms."""
         return (*self.metrics, *(native_metrics(self.metrics) if self.quantiles else ()))
 
     def point_seconds(self, resolution: Resolution) -> int:
-        """Over how long one point is measured, at that resolution."""
+        """The window in seconds that one point measures, at that resolution."""
         is_rate = _RATE_WINDOW.search(self.query) is not None
         return resolution.point_seconds if is_rate else resolution.step_seconds
 
@@ -103,11 +105,11 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of the last day, in percent, added up from its steps, which stay as they are once
-    they are past: so only the newest of them is read with a refresh.
+    """A share of the last day, in percent, summed from its steps. Past steps do not change, so a
+    refresh reads only the newest one.
 
-    ``query`` gives rates per second within each step by a label; the series that have ``label``
-    with ``value`` are counted among all of them.
+    ``query`` returns rates per second within each step by a label; the share is that of the series
+    that have ``label`` with ``value``.
     """
 
     query: str
@@ -117,14 +119,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One present figure, on its card and, where it has limits, as a rule of the health verdict.
+    """One present figure, on its card and, if it has limits, as a rule of the health verdict.
 
-    ``panel`` shows how the figure got there: its answer (of panels with quantiles the
-    ``RANKED_QUANTILE``) is the card's history, and its present value is what the card shows and
-    what is judged. ``now`` is what the card tells beside it under the name ``note``, where that is
-    something else; ``share`` is a cheaper way to the same where that is the share of something in
-    a whole day. ``limits`` are in the panel's unit. ``on_page`` says that the panel is one of the
-    charts.
+    ``panel`` provides the card's history (for panels with quantiles, the ``RANKED_QUANTILE``) and
+    the present value, which is shown and judged. ``now``, if it differs, is the query for a second
+    figure on the card, named ``note``; ``share`` is a cheaper way to compute that if it is a share
+    of the last day. ``limits`` are in the panel's unit. ``on_page`` says that the panel is one of
+    the charts.
     """
 
     id: str
@@ -138,21 +139,22 @@ class Measure:
 
     @property
     def is_rate(self) -> bool:
-        """Whether it counts jobs over the last minutes."""
+        """Whether it is a rate of jobs over the last minutes."""
         return self.panel.role is PanelRole.THROUGHPUT
 
     @property
     def has_beside(self) -> bool:
-        """Whether the card tells one more figure beside its own."""
+        """Whether the card shows a second figure."""
         return bool(self.note) and self.now != self.panel.now
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What goes through the queue, in jobs per second over the last ``window_seconds``.
+    """The flow through the queue, in jobs per second over the last ``window_seconds``.
 
-    ``completion`` are the jobs that left for good. Over a range, ``waiting`` is the depth at each
-    step and ``completed`` the rate of those jobs within it; empty: the file does not say.
+    ``completion`` is the rate of jobs that left the queue for good. Over a range, ``waiting`` is
+    the depth at each step and ``completed`` that rate within it; both are empty if the file lacks
+    them.
     """
 
     completion: str
@@ -167,8 +169,8 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class PerWorker:
-    """What is asked of one worker. ``throughput`` gives the attempts that it ended within each
-    step, per second; ``$worker`` stands there for its name as a string of PromQL.
+    """The queries about one worker. ``throughput`` returns the attempts that it ended within each
+    step, per second; ``$worker`` is its name as a PromQL string.
     """
 
     throughput: str
@@ -176,11 +178,11 @@ class PerWorker:
 
 @dataclass(frozen=True, slots=True)
 class EndedJobs:
-    """What jobs come to, asked for once for both figures of now that follow from it: the success
-    rate, which is the share of the series that have ``label`` with ``value``, and the throughput.
+    """The rate of ended jobs by result, fetched once for two present values: the success rate,
+    which is the share of the series that have ``label`` with ``value``, and the throughput.
 
-    ``now`` gives jobs per second by that label over the last minutes. Where it gives nothing the
-    figures are asked for as their own ``now`` says.
+    ``now`` returns jobs per second by that label over the last minutes. If it has no data, the
+    ``now`` of the panels is queried instead.
     """
 
     now: str
@@ -190,11 +192,11 @@ class EndedJobs:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Panels and measures in the order in which they stand in the file.
+    """Panels and measures in the order of the file.
 
-    ``rows`` are the ids of the panels that stand side by side on the page, from the top.
-    ``replica_labels`` tell apart what several Prometheus servers scraped of one target; the
-    queries count it once.
+    ``rows`` are the ids of the panels in each row of the page, from the top. ``replica_labels``
+    distinguish the series that several Prometheus servers scraped from one target; the queries
+    count them once.
     """
 
     name: str
@@ -209,10 +211,10 @@ class Dashboard:
 
     @property
     def all_panels(self) -> tuple[Panel, ...]:
-        """The charts' panels and those of the measures, of which some are charts as well."""
+        """The panels of the charts and of the measures; some are both."""
         return (*self.panels, *(measure.panel for measure in self.measures))
 
     @property
     def breakdowns(self) -> tuple[str, ...]:
-        """Every label that at least one panel can be split by, in order of first mention."""
+        """All labels that at least one panel can be split by, in order of first appearance."""
         return tuple(dict.fromkeys(label for panel in self.panels for label in panel.breakdowns))

@@ -1,7 +1,7 @@
-"""Series that several Prometheus servers scraped of one target, counted once.
+"""Counts series once that several Prometheus servers scraped from the same target.
 
-Each innermost aggregation of a query first takes the highest of a series' replicas. So nothing is
-added up twice, and the other replica speaks while one is away or has only begun to scrape.
+Each innermost aggregation of a query first takes the maximum of a series' replicas. So nothing is
+added up twice, and one replica suffices while another is away or has just started to scrape.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _BRACED = re.compile(r"\$\{(\w+)\}")
 
 
 def count_once(dashboard: Dashboard, replica_labels: Sequence[str]) -> Dashboard:
-    """``dashboard`` with queries that count series once that differ in ``replica_labels`` alone.
+    """``dashboard`` with queries that count series once if they differ only in ``replica_labels``.
 
-    Raises ``ConfigurationError`` for a query that reads series outside of an aggregation.
+    Raises ``ConfigurationError`` for a query that reads series outside an aggregation.
     """
     if not replica_labels:
         return dashboard
@@ -82,7 +82,7 @@ def count_once(dashboard: Dashboard, replica_labels: Sequence[str]) -> Dashboard
 
 
 def _once(template: str, labels: str, place: str) -> str:
-    """``template``, each innermost aggregation of which reads one series of all its replicas."""
+    """``template`` with each innermost aggregation over the maximum of the replicas."""
     plain = _STRING.sub(lambda found: "_" * len(found[0]), template)
     plain = _BRACED.sub(lambda found: f"${found[1]}  ", plain)
     spans = [
@@ -99,21 +99,21 @@ def _once(template: str, labels: str, place: str) -> str:
         begin = start
         if name in _WITH_PARAMETER:
             begin = _comma(plain, start, end) + 1
-        # Of native histograms there is no highest; their quantiles are those of the mean.
+        # Native histograms have no maximum; their quantiles are those of the mean.
         pick = "avg" if _OF_NATIVE.search(plain[:start]) else "max"
         text += f"{template[at:begin]}{pick} without ({labels}) ({template[begin:end].strip()})"
         rest += plain[at:begin]
         at = end
     if "{" in rest + plain[at:]:
         raise ConfigurationError(
-            f"{place}: with replica_labels each selector stands inside an aggregation, such as "
+            f"{place}: with replica_labels each selector must be inside an aggregation, such as "
             "sum(…) or max(…)"
         )
     return text + template[at:]
 
 
 def _closed(plain: str, start: int) -> int:
-    """Where the bracket closes that opened before ``start``."""
+    """The position of the bracket that closes the one before ``start``."""
     depth = 1
     for at in range(start, len(plain)):
         depth += {"(": 1, ")": -1}.get(plain[at], 0)
@@ -123,7 +123,7 @@ def _closed(plain: str, start: int) -> int:
 
 
 def _comma(plain: str, start: int, end: int) -> int:
-    """The comma after the first argument."""
+    """The position of the comma after the first argument."""
     depth = 0
     for at in range(start, end):
         depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(plain[at], 0)

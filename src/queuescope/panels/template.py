@@ -1,4 +1,4 @@
-"""Query templates: what may stand in one, and with what it is filled in."""
+"""Query templates: their placeholders, and how they are rendered."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ PLACEHOLDERS = frozenset(
     {"matchers", "by", "le_by", "step", "fine", "shift", "coarse", "window", "recent"}
     | {"lookback", "alive", "reach", "ten_minutes"}
 )
-"""What a query template may hold, each written as ``$name``; see ``Resolution``."""
+"""The placeholders of a query template, each written as ``$name``; see ``Resolution``."""
 
 LOOKBACK_DELTA_SECONDS = 300
-"""How long a plain selector finds a sample, as Prometheus is set up by default."""
+"""How long a plain selector finds a sample, by the default of Prometheus."""
 
 _TEN_MINUTES = 600
 
 RECENT_SECONDS = 300
-"""The span that “now” is read over where a single sample says nothing (rates, quantiles)."""
+"""The window of a present value that a single sample cannot give (rates, quantiles)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """The durations that a query template is rendered with, all in seconds.
 
-    ``left_open`` says that the source leaves out a range selector's left end (Prometheus 3,
-    VictoriaMetrics). Prometheus 2 includes it, so there the windows are shortened by a
-    millisecond: a sample that stands exactly on a grid point is then read in one step only.
+    ``left_open`` says that the source excludes a range selector's left end (Prometheus 3,
+    VictoriaMetrics). Prometheus 2 includes it, so there windows are shortened by a millisecond: a
+    sample exactly on a grid point is then read in one step only.
 
-    ``phase_seconds``, more than 0 and at most the scrape interval, is how far after a multiple of
-    the interval the samples stand; None: not known, or different among targets.
+    ``phase_seconds``, more than 0 and at most the scrape interval, is how long after a multiple of
+    the interval samples are taken; None if unknown, or different among targets.
 
-    With ``open_seconds`` the query is asked of a step that is still open, so long after it began:
-    what covers the step covers only this part of it.
+    With ``open_seconds`` the query is for an open step that began that long ago: windows over the
+    step cover only this part of it.
 
-    Where targets are scraped at several intervals, ``scrape_interval_seconds`` is that of the
-    slowest one, which windows and lookback must fit, and ``fastest_seconds`` that of the fastest,
-    none of whose samples may be missed. ``lookback_delta_seconds`` is how long a plain selector
-    finds a sample; with ``takes_reach`` each selector says so itself.
+    If targets are scraped at several intervals, ``scrape_interval_seconds`` is that of the slowest
+    one, which windows and lookback must fit, and ``fastest_seconds`` that of the fastest, none of
+    whose samples may be missed. ``lookback_delta_seconds`` is how long a plain selector finds a
+    sample; with ``takes_reach`` each selector sets that itself.
 
-    ``recent_seconds`` and ``flow_seconds`` shorten the spans that “now”, and what goes through the
-    queue, are read over, where there is no more than that.
+    ``recent_seconds`` and ``flow_seconds`` shorten the windows of present values and of the flow if
+    there is no more data than that.
 
-    ``late_seconds`` is how much later than the page's now the samples arrive, and
-    ``unsettled_seconds`` for how long before it some may still come.
+    ``late_seconds`` is how long before the page's now the newest samples are, because they arrive
+    late; ``unsettled_seconds`` is how far before it more samples may still arrive.
     """
 
     step_seconds: int
@@ -70,7 +70,7 @@ class Resolution:
 
     @property
     def rate_window_seconds(self) -> int:
-        """Covers the step with the sample before it, and never fewer than four scrapes.
+        """The step plus the sample before it, and at least four scrapes.
 
         ``rate()`` needs two samples and must survive a lost one.
         """
@@ -79,41 +79,42 @@ class Resolution:
 
     @property
     def point_seconds(self) -> int:
-        """What a point of a rate stands for: its step, or the four scrapes that it is read over at
-        least, where these are longer than the step and the scrape before it.
+        """What a point of a rate measures: its step, or four scrapes if these are longer than the
+        step and the scrape before it.
         """
         is_widened = self.rate_window_seconds > self.step_seconds + self.scrape_interval_seconds
         return self.rate_window_seconds if is_widened else self.step_seconds
 
     @property
     def lookback_seconds(self) -> int:
-        """How long a gauge's sample speaks for its series: one lost scrape is no gap, more are."""
+        """How long a gauge's sample is valid: one lost scrape is not a gap, more are."""
         return max(self.scrape_interval_seconds * 9 // 2, 1)
 
     @property
     def ends_are_seen(self) -> bool:
-        """Whether a plain selector bridges a lost scrape, so that what it does not find has ended.
+        """Whether a plain selector covers a lost scrape, so that a series that it does not find has
+        ended.
 
-        Of slower scrapes it cannot be told: their silence is as long as that of a series' end.
+        With slower scrapes this is unknown: a lost scrape looks like the end of a series.
         """
         return 2 * self.scrape_interval_seconds < self.lookback_delta_seconds
 
     @property
     def newest_after_seconds(self) -> int:
-        """How soon after a step its last samples are there: those of a known phase are read half
-        an interval later, and all others were scraped before it ended.
+        """How soon after a step its last samples have arrived: with a known phase they are read
+        half an interval later; otherwise they were scraped before it ended.
         """
         return self.fastest_seconds or self.scrape_interval_seconds
 
     def _sampling(self) -> tuple[str, str]:
-        """The resolution of a subquery over raw samples, and the offset of what it reads.
+        """The resolution of a subquery over raw samples, and the offset of its selector.
 
-        Where the phase is known each sample is read once, halfway to the next one, so that no
-        jitter of the scrapes can hide it and none is counted in the step after its own. Else the
-        subquery looks twice within an interval.
+        With a known phase each sample is read once, halfway to the next one, so that jitter cannot
+        hide it and it does not count in the step after its own. Otherwise the subquery reads twice
+        in each interval.
         """
         scrape = self.scrape_interval_seconds
-        # A subquery that is coarser than the step would leave steps without a point.
+        # A subquery coarser than the step would leave steps without a point.
         if self.phase_seconds is None or scrape > self.step_seconds:
             often = (self.fastest_seconds or scrape) // 2
             return f"{max(1, min(often, self.step_seconds))}s", ""
@@ -130,7 +131,7 @@ class Resolution:
             "step": self.window(covered),
             "fine": fine,
             "shift": shift,
-            # A subquery that is coarser than the step would leave steps without a point.
+            # A subquery coarser than the step would leave steps without a point.
             "coarse": f"{min(60 if dip >= 120 else max(1, scrape), self.step_seconds)}s",
             "window": self.window(max(covered + scrape, 4 * scrape)),
             "recent": self.window(min(dip, self.recent_seconds or dip)),
@@ -152,7 +153,7 @@ def render(
     worker: str = "",
 ) -> str:
     """``template`` as PromQL. ``matchers`` is rendered PromQL, ``by`` the label to break down by;
-    ``worker`` is the name of one, as a string of PromQL with its quotation marks.
+    ``worker`` is a worker's name as a PromQL string with its quotation marks.
     """
     return Template(template).substitute(
         resolution.placeholders(),

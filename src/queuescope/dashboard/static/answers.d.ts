@@ -71,7 +71,7 @@ export interface Curve {
   live: LiveEnd | null;
 }
 
-/** What a panel comes to now. */
+/** The present value of a panel. */
 export interface Now {
   state: State;
   words: string;
@@ -205,16 +205,16 @@ export interface Card extends Now {
   beside: string;
   changes: Change[];
   spark: { state: State; values: string } | null;
-  /** How the queue moves, on the card that tells of what waits. */
+  /** How the queue moves, on the card of the queue depth. */
   drain: Drain | null;
   /** The chart that shows how the figure got there. */
   panel: string;
-  /** Where to go on from it. */
+  /** Links to more about it. */
   pages: { path: string; title: string }[];
   ends: Record<string, CardEnd>;
 }
 
-/** What a curve of a card's chart comes to now. */
+/** The present value of a curve of the card's chart. */
 export interface CardEnd {
   value: number;
   words: string;

@@ -37,7 +37,7 @@ function alertLabels(alert, all) {
 }
 
 /**
- * `all` are the alerts of the chart: an active one that shares its name with others tells its labels.
+ * `all` are the alerts of the chart: an active one that shares its name with others shows its labels.
  * @param {Alert} alert @param {Alert[]} all @param {Moment} moment
  */
 function alertWords(alert, all, moment) {
