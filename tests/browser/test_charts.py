@@ -94,7 +94,7 @@ def moments_told(page: TrendsPage) -> set[float]:
     return {datetime.fromisoformat(moment).timestamp() for moment in told if moment}
 
 
-def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
+def test_the_live_end_is_a_dot_with_the_cards_figure_and_ends_the_axis(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?range=24h&tz=UTC")
@@ -129,7 +129,7 @@ def test_the_live_end_is_a_dot_that_tells_the_cards_figure_and_ends_the_axis(
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(0)
 
 
-def test_what_is_now_tells_over_how_long_it_was_measured(
+def test_a_present_value_says_over_how_long_it_was_measured(
     tmp_path: Path, open_page: OpenPage, known: Known
 ) -> None:
     def told(page: TrendsPage, panel: str) -> str:
@@ -264,7 +264,7 @@ def test_every_axis_names_its_unit(open_page: OpenPage) -> None:
 _SPAN = re.compile(r"0|[0-9.]+ ms|[0-9.]+ s|[0-9]+ (min|h|d)( [0-9]+ (s|min|h))?")
 
 
-def test_durations_are_told_in_one_form_on_axis_limit_tooltip_and_heading(
+def test_durations_have_one_format_on_axis_limit_tooltip_and_heading(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?range=24h&refresh=off&tz=UTC")
@@ -380,7 +380,7 @@ def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
     assert first == {row["from"] for row in read} == {f"{iso_in(traces['P95'].times[0])}"}
 
 
-def test_a_finger_reaches_what_saves_a_chart_and_a_refusal_is_told(open_page: OpenPage) -> None:
+def test_a_chart_can_be_saved_by_touch_and_a_refusal_is_shown(open_page: OpenPage) -> None:
     page = open_page(
         "?range=1h&refresh=off&tz=UTC",
         viewport={"width": 390, "height": 844},

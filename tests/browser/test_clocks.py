@@ -53,7 +53,7 @@ def test_a_wrong_clock_of_the_reader_changes_no_time_age_or_countdown(
 @pytest.mark.parametrize(
     ("ahead", "words"), [(-1_800, "30 min behind"), (2_400, "40 min ahead of")]
 )
-def test_a_prometheus_whose_clock_differs_is_told_and_its_time_rules_the_range(
+def test_a_prometheus_with_another_clock_is_noted_and_its_time_sets_the_range(
     ahead: int, words: str, known: Known, tmp_path: Path, open_page: OpenPage
 ) -> None:
     def shift(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_a_prometheus_whose_clock_differs_is_told_and_its_time_rules_the_range(
             known.prometheus.cont()
 
 
-def test_a_server_whose_clock_is_off_tells_the_times_of_jobs_and_acts_by_the_brokers(
+def test_a_server_whose_clock_is_off_shows_times_of_jobs_and_operations_by_the_brokers(
     known: Known,
     tmp_path: Path,
     open_page: OpenPage,

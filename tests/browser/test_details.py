@@ -169,7 +169,7 @@ def young(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Young]:
         yield Young(since, dashboard)
 
 
-def test_the_begin_of_the_data_and_a_top_bucket_are_told_below_the_chart(
+def test_the_start_of_the_data_and_a_top_bucket_are_noted_below_the_chart(
     young: Young, open_page: OpenPage
 ) -> None:
     since = young.since

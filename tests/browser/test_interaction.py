@@ -108,7 +108,7 @@ def test_zooming_in_fetches_finer_points_down_to_the_scrape_interval(
     assert list(np.unique(np.diff(whole.times))) == [900]
 
 
-def test_one_tooltip_tells_time_value_unit_and_what_a_point_is(
+def test_one_tooltip_shows_time_value_unit_and_what_a_point_is(
     open_page: OpenPage, known: Known
 ) -> None:
     page = open_page("?range=24h&refresh=off")

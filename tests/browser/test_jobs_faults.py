@@ -144,7 +144,7 @@ def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
     assert charts.complaints == []
 
 
-def test_workers_whose_history_cannot_be_kept_are_told_of_until_it_is(
+def test_a_history_that_cannot_be_written_is_noted_on_the_page_of_workers(
     open_jobs: OpenJobs, faulty: FaultyHistory, world: World, onlookers: Onlookers
 ) -> None:
     """A worker is lost, and the dashboard may not write so into the history."""

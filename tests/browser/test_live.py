@@ -147,7 +147,7 @@ def test_acts_stand_on_every_chart_where_they_happened(
         assert page.panel(name).locator(".qs-chart svg.main-svg img").count() == 0
 
 
-def test_what_a_mark_tells_stays_as_it_was_left_when_the_marks_are_placed_anew(
+def test_an_open_mark_stays_open_when_the_marks_are_placed_again(
     dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
     page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
@@ -301,7 +301,7 @@ def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_recent_failures_are_told_by_kind_and_one_by_one_and_lead_to_the_jobs(
+def test_recent_failures_are_listed_by_group_and_one_by_one_and_link_to_the_jobs(
     width: int, dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
     page = open_page(

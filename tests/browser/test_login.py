@@ -104,7 +104,7 @@ def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: Brows
     assert not [one for one in context.cookies() if one["name"].startswith(COOKIE)]
 
 
-def test_who_may_not_look_is_told_so_by_name_and_may_log_out(
+def test_a_visitor_who_may_not_view_it_is_named_and_may_log_out(
     stage: Stage, context: BrowserContext
 ) -> None:
     page = opened(context, stage.dashboard.url, "operations").page

@@ -225,7 +225,7 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     world.client.delete("reports")
 
 
-def test_of_two_operators_at_once_one_has_the_effect_and_the_second_is_told(
+def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refused(
     open_operations: OpenOperations, world: World
 ) -> None:
     world.fill("mail", 3)

@@ -103,7 +103,7 @@ def test_a_name_is_only_a_name_in_every_place(
     expect(page.page.locator(".qs-sheet :is(img, script, b > *, em, .katex)")).to_have_count(0)
 
 
-def test_names_of_workers_and_of_those_who_acted_are_only_names(
+def test_names_of_workers_and_actors_are_only_text(
     open_operations: OpenOperations,
 ) -> None:
     page = open_operations()

@@ -156,7 +156,7 @@ def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_i
         expect(open_one.status).to_contain_text("updated")
 
 
-def test_a_frozen_prometheus_is_given_up_within_the_time_limit_and_told(
+def test_a_frozen_prometheus_is_given_up_and_reported_within_the_time_limit(
     impatient: Stage, open_page: OpenPage
 ) -> None:
     # Nothing is read again before Prometheus is frozen: the last good data are those seen here.
@@ -220,7 +220,7 @@ def test_a_dashboard_that_stops_leaves_the_charts_with_a_warning_and_they_recove
     expect(page.banner).not_to_contain_text("does not answer")
 
 
-def test_a_frozen_dashboard_is_told_after_the_time_limit_and_the_page_recovers_by_itself(
+def test_a_frozen_dashboard_is_reported_after_the_time_limit_and_the_page_recovers(
     lasting: Stage, open_page: OpenPage
 ) -> None:
     page = open_page("?range=1h&refresh=off", at=lasting.dashboard)

@@ -93,7 +93,7 @@ def test_the_range_is_chosen_with_the_arrow_keys_at_one_stop_of_the_tab_key(
     assert checked(page) == ["1h"]
 
 
-def test_what_the_address_does_not_say_as_the_page_would_is_told(open_page: OpenPage) -> None:
+def test_an_address_that_the_page_would_not_write_gets_remarks(open_page: OpenPage) -> None:
     page = open_page("?range=zz&by=job&step=x&refresh=7&tz=Mars/Base", timezone_id="Asia/Tokyo")
     expect(page.banner).to_have_attribute("data-tone", "note")
     for words in (

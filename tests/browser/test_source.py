@@ -46,7 +46,7 @@ def test_the_url_decides_and_range_queries_are_really_asked(
         assert page.complaints == []
 
 
-def test_what_prometheus_has_not_is_told_with_the_nearest_name(
+def test_a_missing_metric_is_reported_with_the_nearest_name(
     tmp_path: Path, open_page: OpenPage
 ) -> None:
     times = scrape_times(time.time() - 3_000, time.time())
@@ -79,7 +79,7 @@ def test_what_prometheus_has_not_is_told_with_the_nearest_name(
         expect(success).to_contain_text("Prometheus cannot scrape worker-7:9100.")
 
 
-def test_a_first_start_is_told_once_until_the_first_sample(
+def test_a_first_start_shows_one_notice_until_the_first_sample(
     tmp_path: Path, open_page: OpenPage
 ) -> None:
     with (

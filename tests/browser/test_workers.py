@@ -320,7 +320,7 @@ def test_without_a_broker_it_says_which_setting_is_missing(
     assert page.summary.count() == 0
 
 
-def test_a_broker_that_fails_is_told_with_its_cause_and_the_rest_goes_on(
+def test_a_broker_that_fails_is_reported_with_its_cause_and_the_rest_works(
     known: Known, server: RealBroker, tmp_path: Path, look: Look
 ) -> None:
     """Stopped, or without permission to write: never no workers, always the last known ones."""

@@ -270,7 +270,7 @@ def test_a_head_that_is_late_breaks_off_the_answer_before_it(served: Served) -> 
 
 
 @pytest.mark.parametrize("path", [b"/pieces", b"/whole"])
-def test_an_answer_that_nobody_takes_is_given_up(served: Served, path: bytes) -> None:
+def test_a_response_that_is_not_read_is_given_up(served: Served, path: bytes) -> None:
     """Also one that the application has long ended, and that waits in the buffer alone."""
     with open_socket(served.port, receives=4096) as connection:
         connection.sendall(GET.replace(b" / ", b" " + path + b" ") + b"\r\n")
@@ -341,7 +341,7 @@ def test_headers_without_end_take_no_memory(dashboard: RunningDashboard) -> None
     assert dashboard.ask("/healthz", {"Cookie": "c" * 60_000}).status == 200
 
 
-def test_readers_of_files_who_go_give_their_places_back(dashboard: RunningDashboard) -> None:
+def test_readers_of_files_who_leave_free_their_places(dashboard: RunningDashboard) -> None:
     request = f"GET {JOBS_CSV} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     readers = [open_socket(dashboard.port, receives=4096) for _ in range(4)]
     for reader in readers:

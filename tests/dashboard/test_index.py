@@ -74,7 +74,7 @@ def test_script_style_and_skeleton_know_no_panel_by_its_id() -> None:
             assert [one for one in ids if one in file.read_text("utf-8")] == [], file
 
 
-def test_the_page_is_told_its_defaults(assets: Assets) -> None:
+def test_the_page_gets_its_defaults(assets: Assets) -> None:
     page = _shell(assets, load_dashboard("ai-agents")).document(early=True, snapshot=None).decode()
     (defaults,) = re.findall(r'data-defaults="([^"]*)"', page)
     found = json.loads(unescape(defaults))

@@ -125,7 +125,7 @@ async def test_what_may_happen_is_counted_from_zero_and_what_is_unknown_is_absen
     assert stage.families()["queuescope_data_age_seconds"].samples == []
 
 
-async def test_as_many_questions_are_told_as_were_sent(stage: Stage) -> None:
+async def test_as_many_queries_are_counted_as_were_sent(stage: Stage) -> None:
     await stage.service.get(HOUR, max_age_seconds=60)
     await stage.service.get(View("6h", by="tenant"), max_age_seconds=60)
     sent = stage.proxy.asked
@@ -139,7 +139,7 @@ async def test_as_many_questions_are_told_as_were_sent(stage: Stage) -> None:
     assert stage.value("queuescope_refresh_duration_seconds_count", occasion="viewer") == 2
 
 
-async def test_an_outage_is_told_by_its_kind_and_the_data_grow_old(stage: Stage) -> None:
+async def test_an_outage_is_counted_by_its_kind_and_the_data_age_grows(stage: Stage) -> None:
     await stage.service.get(HOUR, max_age_seconds=60)
     stage.service.watch(HOUR, 60)
     assert stage.value("queuescope_source_up") == 1
@@ -159,7 +159,7 @@ async def test_an_outage_is_told_by_its_kind_and_the_data_grow_old(stage: Stage)
     assert after == pytest.approx(before + 61, abs=1)
 
 
-async def test_what_is_told_of_views_does_not_grow_with_them(stage: Stage) -> None:
+async def test_the_metrics_do_not_grow_with_the_views(stage: Stage) -> None:
     await stage.service.get(HOUR, max_age_seconds=60)
     before = stage.metrics.render()[0].count(b"\n")
     for step in range(60, 60 + MAX_WATCHED + 5):

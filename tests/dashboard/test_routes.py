@@ -60,7 +60,7 @@ def _is_complete(answer: Answer) -> bool:
     return fresh and bool(told["source"]["reachable"])
 
 
-def test_alive_and_ready_are_told_apart_when_prometheus_goes_and_comes(
+def test_alive_and_ready_differ_while_prometheus_is_away(
     dashboard: RunningDashboard, prometheus: RealPrometheus
 ) -> None:
     assert _until(lambda: dashboard.ask("/readyz"), 200).text == "ready: Prometheus answers\n"
@@ -186,7 +186,7 @@ def test_bytes_that_are_no_text_break_no_route(dashboard: RunningDashboard, path
     assert re.match(rb"HTTP/1\.1 (200|400) ", _raw(dashboard, head))
 
 
-def test_a_selector_by_a_label_of_jobs_narrows_what_the_page_tells_of(tmp_path: Path) -> None:
+def test_a_selector_by_a_job_label_narrows_the_page(tmp_path: Path) -> None:
     configured = tmp_path / "queuescope.toml"
     for selector, is_narrowed in (("", False), ('env="prod"', False), ('env="a",tenant="b"', True)):
         configured.write_text(f"data_dir = '{tmp_path}'\nselector = '{selector}'", "utf-8")
@@ -240,7 +240,7 @@ def test_the_page_carries_its_snapshot_and_no_markup_of_a_label(
 @pytest.mark.parametrize(
     "query", ["?range=</script><script>alert(1)</script>", "?by=%3C/script%3E&tz=\"'><x>"]
 )
-def test_what_the_address_holds_is_told_in_the_page_as_data_alone(
+def test_the_address_is_embedded_in_the_page_only_as_data(
     dashboard: RunningDashboard, query: str
 ) -> None:
     def without_data(text: str) -> str:

@@ -180,7 +180,7 @@ def test_a_job_of_a_killed_worker_is_retried_and_never_doubled(
 
 
 @pytest.mark.timeout(200)
-def test_a_job_that_nobody_will_deliver_again_is_lost_and_runs_once(
+def test_a_job_that_will_not_be_redelivered_is_lost_and_runs_once(
     shop: Shop, tmp_path: Path, open_dashboard: Open, store_url: str
 ) -> None:
     """With early acknowledgement the broker has forgotten it."""

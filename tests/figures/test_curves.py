@@ -148,7 +148,7 @@ def test_a_breakdown_shows_the_worst_and_counts_the_others() -> None:
     assert curves.hidden == 8
 
 
-def test_who_was_worst_within_the_open_step_alone_is_shown() -> None:
+def test_a_value_that_is_worst_only_in_the_open_step_is_shown() -> None:
     rows: Rows = [({"queue": f"q{n}"}, [n, n, 1]) for n in range(5)]
     so_far = [(labels_of({"queue": f"q{n}"}), 90.0 - n) for n in range(2)]
 
@@ -189,7 +189,7 @@ def test_the_worst_of_a_latency_has_the_highest_p95() -> None:
 
 
 @pytest.mark.parametrize("panel", [DEPTH, LATENCY], ids=["gauge", "histogram"])
-def test_series_without_the_label_are_no_curve_and_their_worst_is_told(panel: Panel) -> None:
+def test_series_without_the_label_get_no_curve_and_their_worst_is_noted(panel: Panel) -> None:
     buckets = {"1": 50.0, "2": 100.0, "+Inf": 100.0}
     with_label: Rows = [({"instance": "a"}, [1.0] * 3)]
     without: Rows = [({}, [2.0, 7.0, 2.0])]
@@ -203,7 +203,7 @@ def test_series_without_the_label_are_no_curve_and_their_worst_is_told(panel: Pa
     assert curves_of(panel, _frame(without), "instance", 8).curves == ()
 
 
-def test_the_open_step_is_told_apart_from_those_that_are_over() -> None:
+def test_the_open_step_is_separate_from_the_closed_ones() -> None:
     rows: Rows = [({"queue": "a"}, [1, 2, 3]), ({"queue": "b"}, [4, NAN, 4])]
     frame = with_open_step(
         _frame(rows),

@@ -175,7 +175,7 @@ def test_of_an_estimate_the_words_are_what_it_lies_between() -> None:
     assert (trace["liveBetween"], trace["soFar"]) == ([6e5, 1.8e6], 2e6)
 
 
-def test_what_was_worse_in_the_open_step_is_told_beside_what_is_now() -> None:
+def test_a_worse_value_in_the_open_step_is_shown_beside_the_present_one() -> None:
     for name, now, worse, better in (("queue_depth", 360, 388, 300), ("success_rate", 99, 91, 100)):
         for so_far, is_told in ((worse, True), (better, False), (now, False)):
             curve = Curve("x", "x", np.array([1.0, 2.0]), live=now, so_far=so_far)
@@ -186,7 +186,7 @@ def test_what_was_worse_in_the_open_step_is_told_beside_what_is_now() -> None:
             assert ("soFar" in trace) is is_told
 
 
-def test_a_point_is_told_with_its_step() -> None:
+def test_a_point_is_described_with_its_step() -> None:
     assert _figure(PANELS["queue_depth"], ["x"])["point"] == "peak within 1 min"
 
 
@@ -216,7 +216,7 @@ def test_a_chart_of_many_long_curves_draws_the_extremes_of_each(names: int, poin
         ("latency", [0.0, 840.0, 12_437.0, 1_500_000.0, NAN], "0 ms 840 ms 12.4 s 25 min –"),
     ],
 )
-def test_points_are_told_as_cards_are(name: str, values: list[float], words: str) -> None:
+def test_points_are_formatted_as_on_cards(name: str, values: list[float], words: str) -> None:
     grid = Grid(0, 60 * (len(values) - 1), 60)
     curves = Curves(grid, (Curve("x", "x", np.array(values)),))
     (trace,) = panel_figure(PANELS[name], curves)["data"]
@@ -250,7 +250,7 @@ BOUNDS = st.sampled_from([0.0, 250.0, 6e5, 1.8e6, 9e7, NAN])
         max_size=30,
     )
 )
-def test_alike_estimates_are_told_alike(points: list[tuple[float, float, float]]) -> None:
+def test_equal_estimates_share_a_text(points: list[tuple[float, float, float]]) -> None:
     """Each as if it stood alone: with its bounds, as a number where it has none, as a gap."""
     values = np.array([value for value, _, _ in points])
     low = np.array([low for _, low, _ in points])

@@ -19,7 +19,7 @@ COUNT, PERCENT, LATENCY = Kind.COUNT, Kind.PERCENT, Kind.LATENCY
         (3600, "1 h"), (5400, "90 min"), (7200, "2 h"), (86_400, "1 d"), (3975, "3975 s"),
     ],
 )  # fmt: skip
-def test_a_step_is_told_in_one_exact_unit(seconds: int, words: str) -> None:
+def test_a_step_is_written_in_one_exact_unit(seconds: int, words: str) -> None:
     assert step_words(seconds) == words
 
 
@@ -31,7 +31,7 @@ def test_a_step_is_told_in_one_exact_unit(seconds: int, words: str) -> None:
         (3 * 86_400 + 7_300, "3 d 2 h"), (40 * 86_400, "40 d"),
     ],
 )  # fmt: skip
-def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str) -> None:
+def test_a_duration_is_written_in_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration_words(seconds) == words
 
 
@@ -48,7 +48,7 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str)
         (COUNT, float("nan"), "–"), (PERCENT, float("inf"), "–"), (LATENCY, float("-inf"), "–"),
     ],
 )  # fmt: skip
-def test_a_value_is_told_with_its_unit(kind: Kind, value: float, words: str) -> None:
+def test_a_value_is_written_with_its_unit(kind: Kind, value: float, words: str) -> None:
     assert value_words(kind, value) == words
 
 
@@ -65,15 +65,13 @@ def test_a_value_is_told_with_its_unit(kind: Kind, value: float, words: str) -> 
         (float("nan"), float("nan"), "–"),
     ],
 )  # fmt: skip
-def test_what_is_known_to_lie_between_two_bounds_is_told_as_no_number(
-    low: float, high: float, words: str
-) -> None:
+def test_a_bounded_value_is_not_written_as_one_number(low: float, high: float, words: str) -> None:
     value = low if high == float("inf") else (low + high) / 2
     assert figure_words(LATENCY, value, (low, high)) == words
 
 
 @given(st.floats(0, 100, exclude_max=True))
-def test_less_than_all_is_never_told_as_all(value: float) -> None:
+def test_less_than_all_is_never_rounded_to_all(value: float) -> None:
     assert value_words(PERCENT, value) != "100.0 %"
 
 

@@ -188,7 +188,7 @@ IN_THE_PANEL = {
 
 
 @pytest.mark.parametrize(("line", "expected"), IN_THE_PANEL.items())
-def test_a_mistake_in_a_panel_is_told_with_its_place(line: str, expected: str) -> None:
+def test_a_mistake_in_a_panel_is_reported_with_its_place(line: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(_with(line), "t", "here")
     assert str(caught.value) == f"here, panel 'queue_depth'{expected}"
@@ -250,13 +250,13 @@ def test_a_mistake_in_a_panel_is_told_with_its_place(line: str, expected: str) -
         ),
     ],
 )
-def test_a_mistake_in_a_file_is_told_with_its_place(text: str, expected: str) -> None:
+def test_a_mistake_in_a_file_is_reported_with_its_place(text: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(text, "t", "here")
     assert str(caught.value) == f"here{expected}"
 
 
-def test_text_that_is_not_toml_is_told_with_the_line() -> None:
+def test_text_that_is_not_toml_is_reported_with_the_line() -> None:
     with pytest.raises(ConfigurationError, match=r"^here is not valid TOML: .*line 2"):
         parse('title = "x"\n[[panel]\n', "t", "here")
 
@@ -266,7 +266,7 @@ def test_the_second_panel_is_named_by_its_number_when_it_has_no_id() -> None:
         parse(PANEL + "[[panel]]\n", "t", "here")
 
 
-def test_an_unknown_preset_is_told_with_the_nearest_and_all_of_them() -> None:
+def test_an_unknown_preset_is_reported_with_the_nearest_and_all_of_them() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_dashboard("ai-agent")
     assert str(caught.value) == (
@@ -283,7 +283,7 @@ def test_a_panel_file_that_cannot_be_read_is_named(tmp_path: Path, content: byte
         load_dashboard(str(file))
 
 
-def test_a_mistake_in_a_file_is_told_with_the_files_path(tmp_path: Path) -> None:
+def test_a_mistake_in_a_file_is_reported_with_the_files_path(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(PANEL.replace("unit =", "unti ="), "utf-8")
     with pytest.raises(ConfigurationError) as caught:

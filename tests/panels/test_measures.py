@@ -76,7 +76,9 @@ def test_a_share_names_its_rates_and_which_of_them_are_counted() -> None:
         ),
     ],
 )
-def test_a_mistake_in_a_share_is_told_with_its_place(wrong: str, right: str, expected: str) -> None:
+def test_a_mistake_in_a_share_is_reported_with_its_place(
+    wrong: str, right: str, expected: str
+) -> None:
     assert wrong in SHARE
     with pytest.raises(ConfigurationError) as caught:
         parse(PANELS + SHARE.replace(wrong, right), "t", "here")
@@ -100,7 +102,7 @@ def test_what_jobs_come_to_is_named_once_for_all_figures_of_now() -> None:
         ("ended = { then = 'a' }\n", "here, ended: unknown key 'then'"),
     ],
 )
-def test_a_mistake_in_what_jobs_come_to_is_told(text: str, expected: str) -> None:
+def test_a_mistake_in_the_ended_table_is_reported(text: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(text + PANELS, "t", "here")
     assert str(caught.value).startswith(expected)

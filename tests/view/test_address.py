@@ -93,7 +93,7 @@ def test_the_forms_of_other_tools_name_the_same_views(
     assert view.span_seconds - grid.step_seconds < grid.end - grid.start <= view.span_seconds
 
 
-def test_a_reader_is_shown_something_and_told_what_the_address_did_not_say() -> None:
+def test_an_invalid_address_shows_a_default_and_remarks() -> None:
     def told(**params: str) -> tuple[View, tuple[str, ...]]:
         names = {name.rstrip("_"): value for name, value in params.items()}
         found = read_address(names, BREAKDOWNS, "6h", LATER)
@@ -180,7 +180,7 @@ def test_a_plus_that_a_browser_sent_as_a_space_is_read_as_a_plus() -> None:
         ({"from": "2025-01-01", "to": "2026-01-31"}, "from= and to= are more than 92 days apart"),
     ],
 )  # fmt: skip
-def test_a_bad_parameter_is_told_with_what_it_may_hold(
+def test_a_bad_parameter_is_reported_with_its_valid_values(
     params: dict[str, str], expected: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:

@@ -127,7 +127,7 @@ def test_names_are_written_as_promql_has_them() -> None:
     assert 'max without ("k8s.pod") ({"celery.queue/depth",$matchers})' in own.panels[0].query
 
 
-def test_a_name_that_needs_quotes_is_told_so() -> None:
+def test_a_name_that_needs_quotes_is_shown_with_them() -> None:
     with pytest.raises(ConfigurationError, match=r"column 8: a label name .* stands in quotes"):
         parse_matchers('a="b", service.name="x"')
     with pytest.raises(ConfigurationError, match="column 1: 'a b' is not a label name"):

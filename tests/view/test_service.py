@@ -285,7 +285,7 @@ async def test_one_panel_that_fails_does_not_take_the_others_along(
         (2, ""),
     ],
 )
-async def test_a_clock_that_differs_is_told_and_the_range_follows_prometheus(
+async def test_a_different_clock_is_reported_and_the_range_follows_prometheus(
     offset: int, expected: str, prometheus: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     clock.offset_seconds = offset

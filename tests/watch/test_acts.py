@@ -66,7 +66,7 @@ def test_what_was_refused_is_no_act(store: OperationsStore) -> None:
     assert read_acts(store.audit).acts == ()
 
 
-def test_of_very_many_acts_the_newest_are_told_and_since_when(
+def test_only_the_newest_of_very_many_operations_are_listed(
     store: OperationsStore, now: list[float]
 ) -> None:
     for number in range(4):

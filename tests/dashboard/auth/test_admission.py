@@ -200,7 +200,7 @@ def test_the_proxy_goes_before_what_its_visitor_says(proxy: IdentityProxy, spell
         PageSocket(proxy.port, host=ADDRESS, headers=[("Cookie", "proxy_session=eve"), forged])
 
 
-def test_who_is_known_and_no_viewer_is_told_so(
+def test_an_identified_visitor_who_is_no_viewer_gets_the_reason(
     guarded: RunningDashboard, proxy: IdentityProxy
 ) -> None:
     answer = through(proxy, "/queuescope/view", user="eve")
@@ -292,7 +292,7 @@ def said_on_page(port: int, cookie: str = "", **headers: str) -> str:
     return str(said)
 
 
-def test_without_authentication_who_holds_the_key_may_act_and_others_look(
+def test_without_authentication_the_key_holder_may_run_operations_and_others_view(
     dashboard: RunningDashboard,
 ) -> None:
     """Also behind a port that is forwarded without a word: the request itself proves nothing."""
@@ -336,7 +336,7 @@ def test_a_wrong_key_gives_nothing_and_leads_nowhere_else(
         assert path == "/a:b?key"
 
 
-def test_in_public_mode_everybody_sees_and_is_told_that_nobody_may_act(
+def test_in_public_mode_everyone_may_view_and_no_one_may_run_operations(
     prometheus: RealPrometheus, tmp_path: Path
 ) -> None:
     running = RunningDashboard(tmp_path, prometheus.url, authentication="public", host="0.0.0.0")

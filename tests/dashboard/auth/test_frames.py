@@ -423,9 +423,7 @@ def test_a_confirmed_act_that_is_replayed_has_no_second_effect(stage: Stage, act
 
 
 @pytest.mark.parametrize("thief", ["oz", "vera", "bob"])
-def test_a_stolen_session_gives_nobody_the_rights_of_who_began_in_it(
-    stage: Stage, thief: str
-) -> None:
+def test_a_stolen_session_does_not_give_the_rights_of_its_owner(stage: Stage, thief: str) -> None:
     """Behind a proxy all sessions are alike to Streamlit, and its id opens one: with the open
     dialog in it, the plan and its token. The act is asked for as who sends the frame.
     """

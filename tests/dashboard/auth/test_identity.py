@@ -57,7 +57,7 @@ def ask(
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("host", ["localhost:8501", "127.0.0.1", "[::1]:8501"])
-def test_without_authentication_who_holds_the_key_on_this_machine_may_all(
+def test_without_authentication_the_key_holder_on_this_machine_may_do_everything(
     peer: str, host: str, tmp_path: Path
 ) -> None:
     settings = configured(data_dir=tmp_path)
@@ -100,7 +100,7 @@ def test_without_authentication_everybody_else_may_only_look(
 
 @pytest.mark.parametrize("peer", ["10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"])
 @pytest.mark.parametrize("header", [HOST, ("X-Forwarded-For", "127.0.0.1")])
-def test_without_authentication_nobody_comes_from_another_machine(
+def test_without_authentication_other_machines_are_refused(
     peer: str, header: tuple[str, str]
 ) -> None:
     """Even where the server listens elsewhere than the settings say."""
@@ -145,12 +145,12 @@ def test_the_header_of_anybody_else_is_not(peer: str | None) -> None:
         [("X-Forwarded-User", "bob"), ("X-Forwarded-Groups", "a"), ("X_Forwarded_Groups", "ops")],
     ],
 )
-def test_a_name_that_is_not_plain_is_nobodys(headers: list[tuple[str, str]]) -> None:
+def test_an_invalid_name_is_unidentified(headers: list[tuple[str, str]]) -> None:
     assert ask(PROXY, *headers, peer="10.0.0.7") == Unidentified(IdentityProblem.AMBIGUOUS_HEADER)
 
 
 @pytest.mark.parametrize("headers", [[], [("X-Forwarded-User", "")], [("X-Forwarded-User", " ")]])
-def test_a_proxy_that_names_nobody_lets_nobody_in(headers: list[tuple[str, str]]) -> None:
+def test_a_proxy_request_without_a_name_is_unidentified(headers: list[tuple[str, str]]) -> None:
     assert ask(PROXY, *headers, peer="10.0.0.7") == Unidentified(IdentityProblem.NO_HEADER)
 
 
@@ -180,9 +180,7 @@ def test_a_login_is_believed_until_its_token_ends() -> None:
         ({"email_verified": "true"}, IdentityProblem.NOT_VERIFIED),
     ],
 )
-def test_a_login_that_proves_nothing_is_nobodys(
-    change: dict[str, Any], problem: IdentityProblem
-) -> None:
+def test_an_invalid_login_is_unidentified(change: dict[str, Any], problem: IdentityProblem) -> None:
     assert ask(OIDC, claims={**LOGIN, **change}) == Unidentified(problem)
 
 
@@ -198,7 +196,7 @@ def test_a_header_means_nothing_to_a_login() -> None:
     assert ask(OIDC, *headers, peer="10.0.0.7") == Unidentified(IdentityProblem.NOT_LOGGED_IN)
 
 
-def test_who_stands_in_no_list_may_look_or_not_as_configured() -> None:
+def test_a_visitor_in_no_list_may_view_or_not_as_configured() -> None:
     found = ask(OIDC, claims=LOGIN)
     assert isinstance(found, Actor)
     assert access_of(configured(authentication="oidc")).role_of(found) is Role.VIEWER

@@ -114,7 +114,7 @@ def assert_sees_nothing(reader: Reader, said: str = "You are not logged in.") ->
     assert "qs-visitor" not in "".join(element.body for element in elements(drawn, "html"))
 
 
-def test_who_has_not_logged_in_sees_nothing_but_the_way_in(reader: Reader) -> None:
+def test_visitors_without_a_login_see_only_the_login(reader: Reader) -> None:
     assert_sees_nothing(reader)
     with reader.page() as page:
         drawn = page.run()
@@ -252,7 +252,7 @@ def test_another_site_gets_nothing_by_the_cookie_of_its_visitor(reader: Reader) 
     assert reader.ask(headers={"Origin": reader.origin}).status_code == 200
 
 
-def test_a_websocket_without_the_token_against_forgery_is_nobodys(reader: Reader) -> None:
+def test_a_websocket_without_the_anti_forgery_token_is_unidentified(reader: Reader) -> None:
     reader.log_in("ada")
     with reader.page(xsrf="none") as page:
         assert [button.label for button in elements(page.run(), "button")] == ["Log in"]
@@ -281,7 +281,7 @@ def test_after_a_log_out_the_cookie_is_worth_nothing_anywhere(reader: Reader) ->
     assert reader.log_in("ada").ask().status_code == 200
 
 
-def test_a_log_out_that_nobody_signed_ends_no_login(reader: Reader) -> None:
+def test_an_unsigned_logout_ends_no_login(reader: Reader) -> None:
     reader.log_in("ada")
     with Reader(reader.port) as stranger:
         forged = reader.cookies[USER][:-2]
@@ -328,7 +328,7 @@ def test_the_host_at_which_people_log_in_is_allowed_and_no_other(
         running.close()
 
 
-def test_no_header_is_believed_whatever_streamlit_is_told(
+def test_no_header_is_trusted_whatever_streamlit_is_configured_to(
     prometheus: RealPrometheus,
     provider: OpenIDProvider,
     tmp_path: Path,

@@ -228,7 +228,7 @@ async def test_only_so_many_are_sent_at_once_and_places_are_given_back(parts: Se
     assert [response.status_code for response in again] == [200, 200, 503]
 
 
-def test_who_may_not_look_is_given_no_file(tmp_path: Path, store_url: str) -> None:
+def test_visitors_who_may_not_view_it_get_no_file(tmp_path: Path, store_url: str) -> None:
     running = RunningDashboard(
         tmp_path,
         NOWHERE,

@@ -95,7 +95,7 @@ def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
     assert once(dashboard, "fresh").ids == before.ids
 
 
-def test_a_locked_table_is_told(tmp_path: Path, faulty: FaultyHistory) -> None:
+def test_a_locked_table_is_reported(tmp_path: Path, faulty: FaultyHistory) -> None:
     with (
         DashboardProcess(tmp_path, NOWHERE, job_store_url=faulty.url) as dashboard,
         faulty.server.connect("faulty") as other,
@@ -148,7 +148,7 @@ def with_mode(file: Path, mode: int) -> Iterator[None]:
         file.chmod(0o644)
 
 
-def test_readers_of_sqlite_wait_for_no_writer_and_of_what_bars_them_the_cause_is_told(
+def test_readers_of_sqlite_wait_for_no_writer_and_report_what_blocks_them(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "jobs.db"

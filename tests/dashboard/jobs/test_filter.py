@@ -84,7 +84,7 @@ def test_a_time_reaches_back_from_now_in_steps() -> None:
         ({"status": "<script>" * 99}, "status='<script>"),
     ],
 )
-def test_what_makes_no_sense_is_told_briefly(params: dict[str, str], said: str) -> None:
+def test_an_invalid_filter_is_reported_briefly(params: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match="give") as caught:
         parse_filter(params, NOW)
     assert said in str(caught.value)

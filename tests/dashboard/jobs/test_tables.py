@@ -32,7 +32,7 @@ def test_a_job_that_comes_back_without_an_end_is_marked() -> None:
     assert "it came back once" in job_details(replace(JOB, deliveries=2), READER)
 
 
-def test_a_routing_key_is_told_where_it_is_not_the_queue() -> None:
+def test_a_routing_key_is_shown_if_it_is_not_the_queue() -> None:
     assert "media.video" in job_details(replace(JOB, routing_key="media.video"), READER)
     assert "Routing key" not in job_details(replace(JOB, routing_key="media_jobs"), READER)
     assert "Routing key" not in job_details(JOB, READER)

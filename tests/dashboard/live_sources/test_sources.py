@@ -50,7 +50,7 @@ def findings(source: LiveSource) -> list[tuple[str, str, str]]:
     return [(one.measure, one.health.value, one.cause) for one in source.report.findings]
 
 
-def test_where_nobody_can_report_it_is_not_known_who_lives() -> None:
+def test_if_workers_cannot_report_it_is_unknown_which_are_alive() -> None:
     seen = Known(
         state(QueueReading("orders", 4, 8.0, 0), workers=({"at": NOW - 60}, {"at": NOW - 60})),
         NOW,
@@ -128,7 +128,7 @@ def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
         ),
     ],
 )
-def test_an_age_that_a_wrong_clock_told_says_how_it_is_known(
+def test_an_age_from_a_wrong_clock_says_how_it_is_known(
     reading: QueueReading, note: str, why_not: str
 ) -> None:
     source = told(QueueReading("mail", 1, 2.0, 0), reading)
@@ -138,7 +138,7 @@ def test_an_age_that_a_wrong_clock_told_says_how_it_is_known(
         assert source.report.why_not["oldest_waiting"] == why_not
 
 
-def test_a_lost_worker_is_told_and_counts_as_one_of_those_that_should_live() -> None:
+def test_a_lost_worker_is_reported_and_counts_in_the_total() -> None:
     source = told(QueueReading("orders", 0, 0.0, 0), workers=({}, {"at": NOW - 60}))
     alive = source.report.figures["active_workers"]
     assert (alive.shown, alive.out_of, alive.remark) == (1.0, 2, "1 lost")
@@ -225,7 +225,7 @@ FAILED = Job(
 )
 
 
-def test_the_history_tells_rates_and_what_left_the_queue() -> None:
+def test_the_history_reports_rates_and_completions() -> None:
     source = history_source(Known(TOTALS, NOW))
     figures = {name: (f.shown, f.beside, f.notes) for name, f in source.report.figures.items()}
     assert figures == {
@@ -250,7 +250,7 @@ def test_a_history_that_cannot_tell_latencies_says_why() -> None:
     assert math.isnan(idle.report.figures["p95_latency"].shown)
 
 
-def test_where_a_selector_chooses_among_the_jobs_nobody_tells_of_all_of_them() -> None:
+def test_with_a_selector_by_a_job_label_no_source_reports_all_jobs() -> None:
     broker = without_jobs(told(QueueReading("orders", 4, 8.0, 0)))
     assert (set(broker.measures), broker.report.depths) == ({"active_workers"}, ())
     history = without_jobs(history_source(Known(TOTALS, NOW)))
@@ -285,7 +285,7 @@ def test_a_history_that_is_away_keeps_its_last_figures_and_names_the_kind() -> N
     assert source.report.figures["success_rate"].shown == 80.0
 
 
-def test_failures_are_told_by_group_and_one_by_one() -> None:
+def test_failures_are_listed_by_group_and_one_by_one() -> None:
     group = FailureGroup(
         *("f1", "enhance", "LookupError", "no order <n>", 7, NOW - 90, NOW - 9),
         *(("acme", "globex"), 3, FAILED),

@@ -140,7 +140,7 @@ def test_unknown_is_a_dash_and_never_zero() -> None:
         ),
     ],
 )
-def test_an_age_that_a_wrong_clock_told_says_so(reading: QueueReading, words: str) -> None:
+def test_an_age_from_a_wrong_clock_is_marked(reading: QueueReading, words: str) -> None:
     made = replace(state(PAUSED), queues=(reading,))
     assert shown(made)[2] == words
 
@@ -247,11 +247,11 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
         (Rights(ADA.who, "Operations are refused.", ACCESS), "Operations are refused."),
     ],
 )
-def test_whoever_looks_is_told_what_they_may_do(rights: Rights, words: str) -> None:
+def test_visitors_see_what_they_may_do(rights: Rights, words: str) -> None:
     assert words in text(rights_notice(rights))
 
 
-def test_a_purge_that_is_under_way_or_not_known_is_told() -> None:
+def test_a_purge_that_is_under_way_or_unknown_is_noted() -> None:
     def told(unfinished: tuple[str, ...] | None) -> str:
         seen = PurgesState((), ("a.jsonl",), {}, unfinished, {})
         return text(purges_part(Known(seen, NOW), ADA, UTC, NOW))

@@ -97,7 +97,7 @@ def test_what_makes_no_sense_is_refused_by_name(
 
 
 @pytest.mark.parametrize("query", ["range=1h&by=tenant&taken=1", "range=6h&taken={taken}"])
-def test_points_that_are_not_kept_are_not_told_of_another_answer(
+def test_points_that_are_not_kept_are_not_replaced_by_those_of_another_answer(
     dashboard: RunningDashboard, answers: list[Any], query: str
 ) -> None:
     query = query.format(taken=answers[0]["takenAt"])

@@ -177,7 +177,7 @@ def test_the_cards_show_the_brokers_own_figures_with_their_moment(
     assert found["operations"]["state"] == "idle"
 
 
-def test_charts_and_cards_live_beside_a_broker_that_nobody_can_ask(
+def test_charts_and_cards_work_beside_an_unsupported_broker(
     folder: Path, prometheus: RealPrometheus, shop: Shop
 ) -> None:
     address = "amqp://guest:secret@127.0.0.1:1//"
@@ -200,7 +200,7 @@ def act(url: str) -> None:
         store.end(Outcome(Result.DONE, "Three.", 3, begun), ADA, Role.ADMIN, purge)
 
 
-def test_acts_of_the_audit_are_told_with_who_what_and_what_became_of_it(
+def test_operations_of_the_audit_are_listed_with_actor_and_outcome(
     dashboard: RunningDashboard, folder: Path
 ) -> None:
     act(f"sqlite:///{folder / 'operations.db'}")
@@ -222,7 +222,7 @@ def test_a_worker_that_is_killed_is_lost_and_the_verdict_says_which(
     assert findings(found)["workers_lost"] == "1 of 2 workers is lost: w2@shop"
 
 
-def test_the_failures_of_the_day_are_told_by_kind_and_one_by_one(
+def test_the_failures_of_the_day_are_listed_by_group_and_one_by_one(
     dashboard: RunningDashboard,
 ) -> None:
     found = once(dashboard, lambda found: found["failures"]["state"] == "fresh")["failures"]
@@ -238,7 +238,7 @@ def test_the_failures_of_the_day_are_told_by_kind_and_one_by_one(
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_without_the_broker_prometheus_tells_the_figures_it_has_and_the_rest_go_on(
+def test_without_the_broker_prometheus_supplies_its_figures_and_the_rest_still_work(
     how: str, dashboard: RunningDashboard, broker: RealBroker
 ) -> None:
     once(dashboard, all_answer)
@@ -282,7 +282,7 @@ def test_without_prometheus_the_live_figures_go_on_and_say_where_they_are_from(
     once(dashboard, all_answer)
 
 
-def test_a_broker_that_forbids_writing_still_tells(
+def test_a_broker_that_forbids_writing_is_still_read(
     dashboard: RunningDashboard, broker: RealBroker
 ) -> None:
     with broker.read_only():
@@ -292,7 +292,7 @@ def test_a_broker_that_forbids_writing_still_tells(
     assert states(found)["broker"] == "fresh"
 
 
-def test_a_broker_that_forbids_reading_is_told_with_its_kind_and_no_secret(
+def test_a_broker_that_forbids_reading_is_reported_with_its_kind_and_no_secret(
     tmp_path: Path, prometheus: RealPrometheus, shop: Shop, broker: RealBroker
 ) -> None:
     with broker.connected() as client:
@@ -307,7 +307,7 @@ def test_a_broker_that_forbids_reading_is_told_with_its_kind_and_no_secret(
     assert b"s3cret" not in orjson.dumps(found)
 
 
-def test_an_audit_that_cannot_be_read_is_told_and_takes_nothing_else_along(
+def test_an_unreadable_audit_is_reported_and_affects_nothing_else(
     dashboard: RunningDashboard, folder: Path
 ) -> None:
     once(dashboard, all_answer)
@@ -389,7 +389,7 @@ def denied(postgresql: RealPostgreSQL, name: str) -> Iterator[None]:
         postgresql.execute("GRANT SELECT ON operations_audit, jobs TO reader", database=name)
 
 
-def test_audit_and_history_in_postgresql_are_told_when_it_is_down_frozen_or_forbids(
+def test_audit_and_history_report_a_postgresql_that_is_down_frozen_or_forbids_reading(
     tmp_path: Path,
     prometheus: RealPrometheus,
     shop: Shop,

@@ -13,7 +13,7 @@ from queuescope.errors import AuditError, RefusedError
 PATIENCE = 30.0
 
 
-def test_what_came_of_it_is_told_as_often_as_it_is_asked() -> None:
+def test_the_result_can_be_read_repeatedly() -> None:
     numbers = iter(range(42, 99))
     call = BackgroundCall(lambda: next(numbers))
     assert [call.result(PATIENCE), call.result(PATIENCE)] == [42, 42]
@@ -44,7 +44,7 @@ def test_a_fault_of_our_own_is_no_value() -> None:
     threads[0].join(PATIENCE)
 
 
-def test_nobody_waits_longer_than_they_want() -> None:
+def test_a_wait_ends_with_its_patience() -> None:
     gate = threading.Event()
     call = BackgroundCall(lambda: gate.wait(PATIENCE))
     with pytest.raises(TimeoutError):

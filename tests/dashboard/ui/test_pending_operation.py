@@ -124,7 +124,7 @@ def test_a_wrong_phrase_may_be_put_right(context: OperationsContext, send: Send)
     assert (told(pending)[0], pending.remark) == (Result.DONE, "")
 
 
-def test_of_two_operators_the_second_is_told_of_the_first(
+def test_the_second_of_two_operators_is_refused_with_the_first_one_named(
     context: OperationsContext, send: Send
 ) -> None:
     send(3)
@@ -163,7 +163,7 @@ def test_a_confirmation_expires(context: OperationsContext, send: Send, now: lis
 
 
 @pytest.mark.parametrize("request_", [Request.purge("orders"), Request.pause("orders")])
-def test_whoever_may_not_is_told_so_at_the_plan_and_at_the_act(
+def test_without_the_right_plan_and_operation_are_refused(
     context: OperationsContext, send: Send, request_: Request
 ) -> None:
     send(3)

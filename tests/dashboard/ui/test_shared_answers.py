@@ -130,7 +130,7 @@ def test_questions_do_not_share_their_answers_and_the_oldest_is_let_go(
     assert answers.get("b", source, fresh_seconds=5).value == 5
 
 
-def test_all_who_ask_at_once_have_the_same_answer() -> None:
+def test_simultaneous_questions_share_an_answer() -> None:
     answers = SharedAnswers(slow=slow, patience_seconds=30)
     gate = threading.Event()
     source = Source()

@@ -79,7 +79,7 @@ def _seen(page: PageSocket) -> dict[str, str]:
     return dict(text.split(": ", 1) for text in texts(drawn))
 
 
-def test_without_authentication_who_holds_the_key_is_an_admin(
+def test_without_authentication_the_key_holder_is_an_admin(
     unguarded: int, operator_key: OperatorKey
 ) -> None:
     with PageSocket(unguarded, headers=[("Cookie", "=".join(operator_key.cookie))]) as page:
@@ -137,7 +137,7 @@ def test_the_header_of_a_trusted_proxy_names_the_visitor(behind_proxy: int) -> N
         ("127.0.0.2", [("X-Forwarded-User", "eve, ada")], "AMBIGUOUS_HEADER"),
     ],
 )
-def test_what_a_visitor_could_say_names_nobody(
+def test_what_a_visitor_could_forge_identifies_no_one(
     behind_proxy: int, source: str, headers: list[tuple[str, str]], problem: str
 ) -> None:
     with PageSocket(behind_proxy, headers=headers, source=source) as page:
@@ -146,7 +146,7 @@ def test_what_a_visitor_could_say_names_nobody(
             assert said.endswith(" as nobody")
 
 
-def test_a_session_that_is_taken_over_is_seen_as_who_took_it(behind_proxy: int) -> None:
+def test_a_session_that_is_taken_over_belongs_to_the_one_who_took_it(behind_proxy: int) -> None:
     """The id of a session is no right: what it draws for the next is asked for anew."""
     ada = PageSocket(behind_proxy, headers=[("X-Forwarded-User", "ada")], source="127.0.0.2")
     _seen(ada)

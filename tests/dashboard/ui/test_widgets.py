@@ -149,7 +149,7 @@ def test_a_row_that_does_not_fit_its_columns_is_an_error() -> None:
         table(COLUMNS, [("only one",)], caption="Failures")
 
 
-def test_a_state_is_told_by_word_and_shape_and_not_by_colour_alone() -> None:
+def test_a_state_is_shown_by_word_and_shape_and_not_by_colour_alone() -> None:
     seen = Reader(mark("lost", Tone.BAD))
     assert seen.text == "lost"
     assert [(n, a.get("data-tone")) for n, a in seen.elements] == [("span", "bad"), ("i", None)]
@@ -197,7 +197,7 @@ def test_a_button_that_cannot_be_pressed_says_why() -> None:
     assert held[1]["title"] == HOSTILE
 
 
-def test_a_time_tells_machines_its_offset() -> None:
+def test_a_time_is_machine_readable_with_its_offset() -> None:
     attributes = Reader(moment(T0, UTC, T0)).elements[0][1]
     assert attributes["datetime"] == "2026-09-21T14:13:20+00:00"
 

@@ -63,7 +63,7 @@ def cells(page: Reader) -> str:
     return re.sub(r"\s+", " ", page.text)
 
 
-def test_it_says_who_lives_and_what_each_does() -> None:
+def test_it_shows_which_workers_are_alive_and_what_each_does() -> None:
     page = sheet(
         report(worker="busy@h", processed=200, failed=3, retried=2, **BUSY),
         report(worker="idle@h", pool_size=1),
@@ -114,14 +114,14 @@ def test_of_a_lost_workers_jobs_each_says_whether_it_comes_again(
         (-4.9, ""),
     ],
 )
-def test_a_clock_that_is_off_is_told_on_its_worker(ahead: float, words: str) -> None:
+def test_a_clock_that_is_off_is_noted_on_its_worker(ahead: float, words: str) -> None:
     off = report(clock_at=REPORT.at + ahead, started_at=REPORT.at + ahead - 1000)
     text = cells(sheet(off))
     assert ("clock" in text) is bool(words)
     assert f"prefork, 2 places{words}" in text
 
 
-def test_where_nobody_can_report_nobody_is_called_lost() -> None:
+def test_if_workers_cannot_report_none_is_called_lost() -> None:
     text = cells(sheet(report(worker="gone@h", at=NOW - 100), can_report=False))
     assert text.startswith("1 worker: not known which are aliveas of ")
     assert "Not known: no worker can report." in text
@@ -163,7 +163,7 @@ def test_a_job_that_was_delivered_again_says_so_with_its_id(at: float) -> None:
     ("ratio", "words", "tone"),
     [(0.5, "50 %", None), (0.81, "81 %, high", "warn"), (0.96, "96 %, at its limit", "bad")],
 )
-def test_thresholds_are_told_by_word_and_shape(ratio: float, words: str, tone: str | None) -> None:
+def test_thresholds_are_shown_by_word_and_shape(ratio: float, words: str, tone: str | None) -> None:
     page = sheet(
         report(
             cpu_ratio=2 * ratio,
@@ -197,7 +197,7 @@ def test_what_is_not_known_is_no_number() -> None:
     assert cells(page).count("–") == 1
 
 
-def test_old_news_are_told_as_old() -> None:
+def test_old_data_is_marked_as_old() -> None:
     page = sheet(report(**BUSY), error=DOWN)
     assert "1 of 1 worker was alive" in page.text
     assert re.search(r"old, as of .*; since .* the broker did not answer", page.text)
@@ -214,7 +214,7 @@ def trend(state: State, values: Sequence[float] | None, cause: str = "") -> Read
     return Reading(state, frame, NOW, LookupStatus.HIT, cause)
 
 
-def test_seven_days_are_told_or_why_not() -> None:
+def test_seven_days_are_shown_or_why_not() -> None:
     names = ["fresh@h", "stale@h", "none@h", "away@h", "idle@h", "asked@h"]
     page = sheet(
         *(report(worker=name) for name in names),
@@ -241,7 +241,7 @@ def test_seven_days_are_told_or_why_not() -> None:
     ]
 
 
-def test_a_panel_file_without_the_question_is_told() -> None:
+def test_a_panel_file_without_the_query_is_noted() -> None:
     page = sheet(report(), trends=Trends({}, is_offered=False))
     assert "has no throughput per worker" in page.text
 

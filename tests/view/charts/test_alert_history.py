@@ -68,7 +68,7 @@ def alarmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus
 
 
 @pytest.mark.parametrize("name", ["24h", "7d"])
-async def test_alerts_that_are_over_are_told_with_begin_and_end_by_chart(
+async def test_past_alerts_have_start_and_end_by_chart(
     alarmed: RealPrometheus, make_service: StartService, name: str
 ) -> None:
     service = make_service(alarmed.url, scrape_interval_seconds=EVERY)

@@ -115,7 +115,7 @@ async def test_the_worst_of_a_crowd_are_shown_and_the_others_are_counted(
         await service.aclose()
 
 
-async def test_who_is_worst_in_the_open_step_is_drawn_with_the_next_refresh(
+async def test_the_worst_value_of_the_open_step_is_drawn_with_the_next_refresh(
     crowded: RealPrometheus, make_service: StartService
 ) -> None:
     """With its value now, and the worst of the open step, as in a breakdown of few."""

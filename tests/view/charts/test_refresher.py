@@ -67,7 +67,7 @@ async def test_a_view_is_renewed_before_its_viewer_comes_again(
     assert await service.get(HOUR, max_age_seconds=10) is held
 
 
-async def test_a_view_that_nobody_looks_at_any_more_is_left_alone(
+async def test_a_view_without_viewers_is_no_longer_renewed(
     service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     await look(service, HOUR, 10)
@@ -83,7 +83,7 @@ async def test_a_view_that_nobody_looks_at_any_more_is_left_alone(
     assert proxy.asked == asked
 
 
-async def test_who_does_not_say_when_they_come_again_is_not_waited_for(
+async def test_a_viewer_without_an_interval_is_not_waited_for(
     service: ViewService,
 ) -> None:
     await service.get(HOUR, max_age_seconds=60)
@@ -132,7 +132,7 @@ def test_a_point_that_stands_for_longer_may_wait_longer_for_them(step: int, seco
     assert recheck_seconds(step) == seconds
 
 
-async def test_whoever_refreshes_by_hand_has_everything_asked_anew(
+async def test_a_manual_refresh_reads_everything_again(
     service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
     view = just_past(clock)

@@ -118,7 +118,7 @@ def test_a_view_is_taken_as_often_for_many_as_for_one(
 
 @settings(deadline=None)
 @given(viewers)
-def test_nothing_is_taken_that_nobody_looks_at(crowd: list[Viewer]) -> None:
+def test_views_without_viewers_are_not_taken(crowd: list[Viewer]) -> None:
     simulation = Simulation()
     simulation.run(crowd, until=100_000)
     for at, view in simulation.taken:
@@ -189,7 +189,7 @@ def test_what_is_not_complete_is_tried_again_sooner() -> None:
     assert schedule.take_due(START + 290) == ()
 
 
-def test_a_take_that_tells_nothing_is_made_again_an_interval_later() -> None:
+def test_a_take_that_reports_nothing_is_due_again_an_interval_later() -> None:
     schedule: Schedule[str] = Schedule()
     schedule.seen("a", 10, START, START)
     schedule.seen("a", 300, START, START)

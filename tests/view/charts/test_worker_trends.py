@@ -125,7 +125,7 @@ async def test_no_job_is_nought_and_no_worker_is_a_gap(
     assert unknown.cause
 
 
-async def test_prometheus_is_asked_once_an_hour_and_only_while_somebody_looks(
+async def test_prometheus_is_queried_once_an_hour_and_only_for_viewers(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with (
@@ -151,7 +151,7 @@ async def test_prometheus_is_asked_once_an_hour_and_only_while_somebody_looks(
         assert here.board.look(["steady@h"])["steady@h"].frame is not None
 
 
-async def test_an_outage_is_told_and_ends(
+async def test_an_outage_is_shown_and_ends(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with (

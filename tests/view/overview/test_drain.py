@@ -23,7 +23,7 @@ from queuescope.view.overview.drain import drain_content
         (4, None, "clears in 10 s or more"),
     ],
 )
-def test_a_forecast_is_told_as_a_range_that_is_rounded_outward(
+def test_a_forecast_is_a_range_that_is_rounded_outward(
     soonest: float, latest: float | None, words: str
 ) -> None:
     seconds = soonest if latest is None else (soonest + latest) / 2

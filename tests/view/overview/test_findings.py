@@ -115,7 +115,7 @@ async def test_an_alert_that_fires_is_a_finding_and_what_was_never_measured_is_n
         assert (shown[name]["cause"], shown[name]["level"]) == ("Not measured here", "none")
 
 
-async def test_of_several_servers_alerts_that_differ_in_severity_alone_are_each_told_once(
+async def test_alerts_of_several_servers_that_differ_only_in_severity_are_each_listed_once(
     sparse: RealPrometheus,
 ) -> None:
     async with PrometheusClient(sparse.url) as client:

@@ -44,7 +44,7 @@ def test_a_source_that_is_away_is_a_finding_of_its_own_and_its_old_findings_coun
     assert source_findings([], AHEAD) == []
 
 
-def test_each_source_is_told_with_its_state_and_what_it_tells() -> None:
+def test_each_source_is_listed_with_its_state_and_measures() -> None:
     states = [
         (one["title"], one["state"], one["asOf"], one["since"], one["kind"], one["measures"])
         for one in source_content([BROKER, AWAY, NEVER], {"queue_depth": DEPTH}, AHEAD)
@@ -91,7 +91,7 @@ def test_acts_are_nothing_without_an_audit_and_not_hidden_when_it_is_away() -> N
     assert quiet["state"] == "idle"
 
 
-def test_of_very_many_acts_the_newest_are_told_and_since_when() -> None:
+def test_only_the_newest_of_very_many_operations_are_listed() -> None:
     many = tuple(replace(DONE, at=float(number)) for number in range(MOST_OPERATIONS + 10))
     found = operations_content(PastOperations(many), [AUDIT], 0.0)
     assert found is not None

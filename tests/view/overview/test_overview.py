@@ -168,7 +168,7 @@ async def test_the_verdict_names_the_figure_its_limit_and_since_when(
     )
 
 
-async def test_alerts_are_told_with_their_chart_and_when_they_began(
+async def test_alerts_are_listed_with_their_chart_and_start(
     alarmed: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     deadline = time.monotonic() + 120

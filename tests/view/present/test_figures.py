@@ -41,7 +41,7 @@ def test_prometheus_alone_is_as_ever() -> None:
 
 
 @pytest.mark.parametrize("his", [HIS, HIS_OLD, HIS_NONE, UNASKED])
-def test_the_source_that_tells_it_best_does_so_while_it_answers(his: PresentFigure) -> None:
+def test_the_preferred_source_is_used_while_it_answers(his: PresentFigure) -> None:
     found = best(his, BROKER)
     assert told(found) == (42.0, "broker", False, "")
     assert found.shown.as_of == NOW + AHEAD
@@ -74,7 +74,7 @@ def test_where_neither_has_one_of_now_the_newest_old_one_stays_with_its_time() -
         assert "the broker did not answer" in found.doubt
 
 
-def test_where_nobody_ever_knew_it_stays_unknown_with_both_causes() -> None:
+def test_a_figure_no_source_ever_had_stays_unknown_with_both_causes() -> None:
     found = best(UNASKED, NEVER)
     assert told(found) == (
         *(None, "prometheus", False),

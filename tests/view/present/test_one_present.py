@@ -194,7 +194,7 @@ def nearer(latency: LiveFigure) -> Told:
     )
 
 
-async def test_what_broker_and_job_history_know_exactly_all_of_the_page_tells(page: Page) -> None:
+async def test_the_whole_page_shows_the_exact_figures_of_broker_and_job_history(page: Page) -> None:
     exactly = {0.5: 610_000.0, 0.95: 680_000.0, 0.99: 692_000.0}
     live = nearer(LiveFigure(680_000.0, quantiles=exactly))
     async with page("on", live) as made:
@@ -213,7 +213,7 @@ async def test_what_broker_and_job_history_know_exactly_all_of_the_page_tells(pa
     assert card["beside"] == "97.1 % in 24 h"
 
 
-async def test_where_no_job_ended_lately_nothing_is_told_of_latency_and_no_limit_is_broken(
+async def test_without_recently_ended_jobs_there_is_no_latency_and_no_limit_is_broken(
     page: Page,
 ) -> None:
     live = nearer(LiveFigure(math.nan))

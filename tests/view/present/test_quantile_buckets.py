@@ -131,7 +131,7 @@ def test_what_gives_no_quantile_or_few_buckets_gives_no_bracket(found: Samples) 
     assert not brackets.is_enough(NAME, found)
 
 
-def test_questions_are_told_apart() -> None:
+def test_queries_are_kept_apart() -> None:
     brackets = QuantileBuckets(Clock())
     brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
     assert not brackets.matcher("another")

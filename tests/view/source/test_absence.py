@@ -71,7 +71,7 @@ def _hours(start: float, end: float) -> Grid:
     return Grid.covering(start, end, 300)
 
 
-async def test_an_unknown_metric_is_told_with_the_nearest_names(
+async def test_an_unknown_metric_is_reported_with_the_nearest_names(
     prometheus: RealPrometheus,
 ) -> None:
     panel = replace(DEPTH, metrics=("ai_agent_queue_depth",))
@@ -83,7 +83,7 @@ async def test_an_unknown_metric_is_told_with_the_nearest_names(
     assert "unlike" not in text
 
 
-async def test_an_unknown_metric_that_resembles_none_is_told_alone(
+async def test_an_unknown_metric_that_resembles_none_is_reported_alone(
     prometheus: RealPrometheus, down_target: str
 ) -> None:
     panel = replace(DEPTH, metrics=("zzz", "yyy"))
@@ -92,7 +92,7 @@ async def test_an_unknown_metric_that_resembles_none_is_told_alone(
     assert text == (f"Prometheus has no metric zzz or yyy. Prometheus cannot scrape {down_target}.")
 
 
-async def test_a_prometheus_without_any_metric_is_told_as_such(
+async def test_a_prometheus_without_any_metric_is_reported_as_such(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with RealPrometheus(tmp_path_factory.mktemp("bare")) as bare:
@@ -121,7 +121,7 @@ async def test_what_no_panel_has_is_said_once_for_all(
     assert text.count("ai_agents_queue_depth") == text.count("cannot scrape") == 1
 
 
-async def test_a_label_filter_that_matches_nothing_is_told(prometheus: RealPrometheus) -> None:
+async def test_a_label_filter_that_matches_nothing_is_reported(prometheus: RealPrometheus) -> None:
     text = await _explain(prometheus, DEPTH, 'env="dev"', _hours(FIRST, LAST))
     assert text == (
         'The label filter {env="dev"} matches no series of ai_agents_queue_depth. '
@@ -129,7 +129,7 @@ async def test_a_label_filter_that_matches_nothing_is_told(prometheus: RealProme
     )
 
 
-async def test_a_range_before_the_first_sample_is_told_with_its_time(
+async def test_a_range_before_the_first_sample_is_reported_with_its_time(
     prometheus: RealPrometheus,
 ) -> None:
     text = await _explain(prometheus, DEPTH, 'env="prod"', _hours(FIRST - 7200, FIRST - 3600))
@@ -141,7 +141,7 @@ async def test_a_range_before_the_first_sample_is_told_with_its_time(
     assert text.removeprefix("The data start at ").removesuffix(", after this range.") in (moments)
 
 
-async def test_samples_that_ended_are_told_with_the_target_that_is_down(
+async def test_samples_that_ended_are_reported_with_the_target_that_is_down(
     prometheus: RealPrometheus, down_target: str
 ) -> None:
     await _until_down(prometheus)

@@ -32,7 +32,7 @@ from queuescope.view.source.notices import clock_notices
         (4.0, 6.0, ["The clock of the broker is 6 s ahead of this server's."]),
     ],
 )
-def test_three_clocks_are_told_apart(prometheus: float, broker: float, words: list[str]) -> None:
+def test_three_clocks_are_compared(prometheus: float, broker: float, words: list[str]) -> None:
     told = clock_notices(prometheus, broker)
     assert [text[: text.index(".") + 1] for text in told] == words
     ranges = [text for text in told if "Ranges follow the clock of Prometheus." in text]

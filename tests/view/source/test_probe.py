@@ -48,7 +48,7 @@ async def probe(proxy: CountingProxy, still: Still) -> AsyncIterator[Probe]:
         await probe.aclose()
 
 
-async def test_whoever_asks_within_half_a_second_shares_an_answer(
+async def test_requests_within_half_a_second_share_an_answer(
     probe: Probe, proxy: CountingProxy, still: Still
 ) -> None:
     await asyncio.gather(*(probe.renew() for _ in range(20)))

@@ -106,7 +106,7 @@ async def test_between_two_slow_scrapes_every_figure_stays(
     assert now["verdict"]["state"] == "healthy"
 
 
-async def test_an_exporter_that_has_another_name_counts_once_where_a_question_tells_the_lookback(
+async def test_an_exporter_with_a_new_name_counts_once_if_queries_set_the_lookback(
     url: str, engine: str, make_service: StartService, clock: Clock
 ) -> None:
     service = make_service(url, matchers='env="renamed"')
