@@ -31,7 +31,7 @@ from tests.browser.scenes import (
     many_queues,
 )
 from tests.browser.trends_page import WAIT_MS, TrendsPage
-from tests.flow_story import Story
+from tests.flow_samples import FlowSamples
 from tests.real_prometheus import RealPrometheus
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or "chromium"
@@ -56,7 +56,7 @@ class Known:
     marks: Landmarks
     jobs: Jobs
     queues: Mapping[str, tuple[Floats, Floats]]
-    flow: Story
+    flow: FlowSamples
 
 
 Reader = Callable[[dict[str, Any]], BrowserContext]
@@ -87,7 +87,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     platform, marks = known_platform(start, end, now)
     jobs = known_jobs(now - 7 * DAY - 2 * HOUR, end)
     queues = many_queues(now - DAY - HOUR, end)
-    flow = Story(int(end))
+    flow = FlowSamples(int(end))
     series = {
         **platform.series("known"),
         **flow.samples('scene="flow",'),

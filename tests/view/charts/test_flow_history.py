@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from tests.flow_story import SCRAPE, Story
+from tests.flow_samples import SCRAPE, FlowSamples
 from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import Clock, CountingProxy, StartService
 
@@ -24,13 +24,15 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def story() -> Story:
-    return Story(int(time.time()))
+def flow() -> FlowSamples:
+    return FlowSamples(int(time.time()))
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, story: Story) -> Iterator[RealPrometheus]:
-    with RealPrometheus(tmp_path_factory.mktemp("flow"), series=story.samples()) as server:
+def platform(
+    tmp_path_factory: pytest.TempPathFactory, flow: FlowSamples
+) -> Iterator[RealPrometheus]:
+    with RealPrometheus(tmp_path_factory.mktemp("flow"), series=flow.samples()) as server:
         yield server
 
 
@@ -57,16 +59,16 @@ def numbers(packed: dict[str, str]) -> list[float]:
     return values
 
 
-def is_inside_a_counters_gap(story: Story, at: float, window: int) -> bool:
+def is_inside_a_counters_gap(flow: FlowSamples, at: float, window: int) -> bool:
     """Prometheus extends a rate to the ends of its window only where samples stand near them."""
-    return story.gap[0] - SCRAPE < at < story.gap[1] + window + 2 * SCRAPE
+    return flow.gap[0] - SCRAPE < at < flow.gap[1] + window + 2 * SCRAPE
 
 
 @pytest.mark.parametrize("step", [60, 300, 900])
 async def test_the_strip_says_what_the_samples_say(
-    platform: RealPrometheus, make_service: StartService, clock: Clock, story: Story, step: int
+    platform: RealPrometheus, make_service: StartService, clock: Clock, flow: FlowSamples, step: int
 ) -> None:
-    end = int(story.times[-1]) // 900 * 900
+    end = int(flow.times[-1]) // 900 * 900
     view = View(None, end - 6 * 3600, end, step)
     async with histories(platform.url, make_service, clock) as made:
         found = await told(made, view)
@@ -80,10 +82,10 @@ async def test_the_strip_says_what_the_samples_say(
     assert len(found["states"]) == len(arrived) == len(completed) == len(at)
     seen = set()
     for n, t in enumerate(at.tolist()):
-        depths = [story.waiting(t - k * step) for k in range(steps, -1, -1)]
-        ended = [story.completed(t - k * step, step) for k in range(steps)]
+        depths = [flow.waiting(t - k * step) for k in range(steps, -1, -1)]
+        ended = [flow.completed(t - k * step, step) for k in range(steps)]
         done = float(np.mean(ended))
-        if is_inside_a_counters_gap(story, t, window):
+        if is_inside_a_counters_gap(flow, t, window):
             assert found["states"][n] == "-" or np.isfinite([*depths, done]).all()
             continue
         newest, net = depths[-1] - depths[-2], depths[-1] - depths[-1 - moving]
@@ -115,12 +117,12 @@ async def test_the_strip_says_what_the_samples_say(
 
 
 async def test_a_gap_in_the_samples_is_unknown_and_never_a_state(
-    platform: RealPrometheus, make_service: StartService, clock: Clock, story: Story
+    platform: RealPrometheus, make_service: StartService, clock: Clock, flow: FlowSamples
 ) -> None:
-    end = int(story.times[-1]) // 900 * 900
+    end = int(flow.times[-1]) // 900 * 900
     async with histories(platform.url, make_service, clock) as made:
         found = await told(made, View(None, end - 6 * 3600, end, 300))
-    first, last = story.gap
+    first, last = flow.gap
     for n, state in enumerate(found["states"]):
         at = found["from"] + 300 * n
         if first + 5 * SCRAPE < at < last:

@@ -1,4 +1,4 @@
-"""A queue's last nine hours, with a time of each kind: growing, clearing, stalled, and a gap."""
+"""Samples of a queue over nine hours in which it grows, clears and stalls, with a gap."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ SCRAPE = 15
 Floats = NDArray[np.float64]
 
 
-class Story:
-    """Two queues and two tenants over nine hours, with a time of each kind and a gap."""
+class FlowSamples:
+    """Two queues and two tenants over nine hours: growing, clearing, stalled, and a gap."""
 
     def __init__(self, end: int) -> None:
         end = end // SCRAPE * SCRAPE - 7
