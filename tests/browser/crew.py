@@ -1,4 +1,6 @@
-"""Workers that report to a real broker as told, and go on doing so, for pages that show them."""
+"""Workers that report to a real broker as configured, and keep doing so, for pages that
+show them.
+"""
 
 from __future__ import annotations
 
@@ -65,15 +67,15 @@ class Crew:
     def lose(self, worker: str, *, seconds: float = 60.0) -> None:
         """It reported last so long ago."""
         with self._lock:
-            told = self._members.pop(worker)
+            last = self._members.pop(worker)
             at = time.time() - seconds
-            self._lost[worker] = msgspec.structs.replace(told, at=at, clock_at=at, loop_at=at)
+            self._lost[worker] = msgspec.structs.replace(last, at=at, clock_at=at, loop_at=at)
             self._put(self._lost[worker])
 
     def age(self, worker: str, *, seconds: float) -> None:
         """Of one that is lost: as if so much more time had passed since it reported."""
-        told = self._lost[worker]
-        self._put(msgspec.structs.replace(told, at=told.at - seconds))
+        last = self._lost[worker]
+        self._put(msgspec.structs.replace(last, at=last.at - seconds))
 
     def job(
         self,
@@ -94,7 +96,7 @@ class Crew:
 
     def _run(self) -> None:
         while not self._stop.wait(1.0):
-            # Who is lost from now on must not be told of once more.
+            # A worker that is lost from now on must not be reported again.
             with self._lock:
                 for member in self._members.values():
                     try:
@@ -116,8 +118,8 @@ class Crew:
             )
         )
 
-    def _put(self, told: WorkerReport) -> None:
-        self._client.hset(Keys().workers, told.worker, encode(told))
+    def _put(self, last: WorkerReport) -> None:
+        self._client.hset(Keys().workers, last.worker, encode(last))
 
     def __enter__(self) -> Self:
         self._thread.start()

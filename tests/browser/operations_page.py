@@ -21,7 +21,7 @@ from queuescope.operations.audit import Entry, Search
 from queuescope.operations.store import OperationsStore
 
 NOWHERE = "http://127.0.0.1:9"
-"""Where no Prometheus answers: what acts does not need one."""
+"""Where no Prometheus answers: operations do not need one."""
 CONFIRM = "Type it here"
 _WAYS_ON = re.compile("^(Close|Begin again|Look again)$")
 
@@ -48,7 +48,7 @@ class World:
         self.store_url = settings.get("operations_store_url", f"sqlite:///{self.store}")
 
     def fill(self, queue: str, count: int, *, anew: bool = False) -> list[bytes]:
-        """Messages that nobody will run; returns all that the queue holds then.
+        """Adds messages that no worker will run; returns all that the queue then holds.
 
         ``anew`` has them instead of what it held, at once: no reading falls between.
         """
@@ -134,7 +134,7 @@ class OperationsPage:
 
     @property
     def standing(self) -> Locator:
-        """Whether the visitor can act, and why not."""
+        """Whether the visitor may run operations, and why not."""
         return self.page.locator(".qs-notice").first
 
     def begin(self, label: str) -> Locator:
@@ -148,7 +148,7 @@ class OperationsPage:
         if phrase:
             self.dialog.get_by_label(CONFIRM).fill(phrase)
         self.dialog.get_by_role("button", name=button, exact=True).click()
-        return self.told()
+        return self.outcome()
 
     def confirm_retry(self, words: str) -> None:
         """Let the retry be done that the dialog asks for in ``words``, and leave the dialog."""
@@ -156,7 +156,7 @@ class OperationsPage:
         assert self.confirm("Retry").startswith("Done")
         self.close()
 
-    def told(self) -> str:
+    def outcome(self) -> str:
         """What the dialog says came of it: the state, and the words. It says nothing besides: what
         was asked for is no longer there to be pressed.
         """
@@ -177,6 +177,6 @@ class OperationsPage:
     def do(self, label: str, button: str, phrase: str = "") -> str:
         """From the button to what came of it."""
         self.begin(label)
-        told = self.confirm(button, phrase)
+        outcome = self.confirm(button, phrase)
         self.close()
-        return told
+        return outcome

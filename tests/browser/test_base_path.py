@@ -42,8 +42,8 @@ def test_every_page_works_below_a_path(below: DashboardProcess, open_tab: OpenTa
         f"{below.url}/queues/queuescope/jobs.csv"
     )
     assert page.complaints == []
-    # Also when a browser comes to that page first (Streamlit tries its address for one of its
-    # own, and is told 404), and by the path without its slash.
+    # Also when a browser comes to that page first (Streamlit tries its address for one of its own,
+    # and gets a 404), and by the path without its slash.
     page.page.reload()
     expect(download).to_be_visible()
     page.page.goto(f"{below.url}/queues?range=1h")

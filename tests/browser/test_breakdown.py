@@ -109,9 +109,9 @@ def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
     expect(legend(page, "success_rate")).to_have_count(8)
     assert names <= set(legend(page, "success_rate").all_text_contents())
     page.page.get_by_role("button", name="Details of Success rate").click()
-    told = page.panel("success_rate").locator("dt", has_text="Names").locator("+ dd")
+    note = page.panel("success_rate").locator("dt", has_text="Names").locator("+ dd")
     (numbered,) = names - set(HOSTILE)
-    expect(told).to_have_text(
+    expect(note).to_have_text(
         f"{numbered}: \\u and a number stand for a character that cannot be seen, "
         "or would turn the text around it."
     )

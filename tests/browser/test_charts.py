@@ -87,11 +87,11 @@ def test_the_drawn_numbers_are_those_of_the_samples(
 
 def moments_told(page: TrendsPage) -> set[float]:
     """Of when the figures on the page say that they are: those of the charts, and of the cards."""
-    told = page.page.evaluate(
+    shown_text = page.page.evaluate(
         "[...document.querySelectorAll('[data-live], [data-as-of]')]"
         ".map(({ dataset }) => dataset.live || dataset.asOf)"
     )
-    return {datetime.fromisoformat(moment).timestamp() for moment in told if moment}
+    return {datetime.fromisoformat(moment).timestamp() for moment in shown_text if moment}
 
 
 def test_the_live_end_is_a_dot_with_the_cards_figure_and_ends_the_axis(
@@ -132,14 +132,14 @@ def test_the_live_end_is_a_dot_with_the_cards_figure_and_ends_the_axis(
 def test_a_present_value_says_over_how_long_it_was_measured(
     tmp_path: Path, open_page: OpenPage, known: Known
 ) -> None:
-    def told(page: TrendsPage, panel: str) -> str:
+    def shown_text(page: TrendsPage, panel: str) -> str:
         text = page.plot(panel).evaluate("plot => plot.data[0].text.at(-1)")
         return str(text).partition("<br>")[0]
 
     page = open_page("?range=24h")
-    assert told(page, "latency") == ", the last 5 min"
+    assert shown_text(page, "latency") == ", the last 5 min"
     # There it is a gauge, which is of one moment.
-    assert told(page, "success_rate") == told(page, "queue_depth") == ", now"
+    assert shown_text(page, "success_rate") == shown_text(page, "queue_depth") == ", now"
     with DashboardProcess(
         tmp_path / "dashboard",
         known.prometheus.url,
@@ -149,8 +149,8 @@ def test_a_present_value_says_over_how_long_it_was_measured(
         page = open_page("?range=1h", at=slow)
         p95 = page.page.locator("[data-kpi=p95_latency]")
         expect(p95.locator(".qs-note")).to_have_text("over 20 min")
-        assert told(page, "latency") == ", the last 20 min"
-        assert told(page, "queue_depth") == ", now"
+        assert shown_text(page, "latency") == ", the last 20 min"
+        assert shown_text(page, "queue_depth") == ", now"
         expect(page.panel("latency").locator(".qs-point")).to_contain_text("within 20 min")
 
 
@@ -343,7 +343,7 @@ def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
-    # The ends of the curves are told by the cards: with them the page is as it stays.
+    # The ends of the curves come from the cards: with them the page is final.
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
     page.page.evaluate("queuescope.page().drawn()")
     # Others look at the same range, and for them it has been read again since.
@@ -410,7 +410,7 @@ def test_a_chart_can_be_saved_by_touch_and_a_refusal_is_shown(open_page: OpenPag
     assert {row["panel"] for row in rows} == {"latency"}
     assert page.page.evaluate(FITS)
 
-    # The points of an answer that nobody keeps any more.
+    # The points of an answer that are no longer kept.
     page.page.route(
         "**/chart.csv?*",
         lambda route: route.continue_(url=re.sub("taken=[0-9.]+", "taken=1", route.request.url)),

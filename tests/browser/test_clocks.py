@@ -59,12 +59,12 @@ def test_a_prometheus_with_another_clock_is_noted_and_its_time_sets_the_range(
     def shift(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
         if path != "/api/v1/query" or "time" in form:
             return
-        # It was asked for the present, whose time it tells beside each value.
+        # It was asked for the present, whose time comes with each value.
         result = answer["data"]["result"]
         if form["query"] == "time()":
             result[1] = str(float(result[1]) + ahead)
-        for told in [result] if answer["data"]["resultType"] == "scalar" else result:
-            at = told if isinstance(told, list) else told["value"]
+        for read_overview in [result] if answer["data"]["resultType"] == "scalar" else result:
+            at = read_overview if isinstance(read_overview, list) else read_overview["value"]
             at[0] += ahead
 
     with (
@@ -150,10 +150,10 @@ def test_a_server_whose_clock_is_off_shows_times_of_jobs_and_operations_by_the_b
         expect(kpi).to_have_attribute("data-state", "fresh")
         expect(kpi).to_contain_text("95")
 
-        def told() -> dict[str, Any]:
+        def read_overview() -> dict[str, Any]:
             return dict(json.loads(dashboard.get("/queuescope/overview")[1]))
 
-        overview = until(told, lambda made: bool(made["operations"]["list"]))
+        overview = until(read_overview, lambda made: bool(made["operations"]["list"]))
         (act,) = overview["operations"]["list"]
         assert began - 5 < act["at"] < time.time() + 5
         (failed,) = overview["failures"]["last"]

@@ -1,4 +1,4 @@
-"""Each chart tells its state in plain words, and the particulars to who asks for them."""
+"""Each chart shows its state in plain words, and the particulars in its details."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def details_of(page: TrendsPage, panel: str) -> Locator:
     return page.panel(panel).locator(".qs-details")
 
 
-def told(page: TrendsPage, panel: str) -> dict[str, str]:
+def rows_of(page: TrendsPage, panel: str) -> dict[str, str]:
     """The particulars of a chart, by their names."""
     rows: list[tuple[str, str]] = details_of(page, panel).evaluate(
         "box => [...box.querySelectorAll('dt')].map(dt => [dt.textContent,"
@@ -49,7 +49,7 @@ def test_the_particulars_open_and_close_by_keyboard_and_move_nothing(open_page: 
     expect(details_of(page, "queue_depth")).to_be_visible()
     expect(about).to_have_attribute("aria-expanded", "true")
     assert [page.panel(name).bounding_box() for name in PANELS] == before
-    rows = told(page, "queue_depth")
+    rows = rows_of(page, "queue_depth")
     assert rows["State"].startswith("fresh. ")
     assert re.fullmatch(r"(.* )?\d\d:\d\d:\d\d, .* ago", rows["Data as of"])
     assert rows["Step"] == "5 min"
@@ -82,7 +82,7 @@ def test_in_an_outage_the_particulars_name_the_kind_of_error_and_the_next_try(
             "Prometheus does not accept connections."
         )
         page.page.get_by_role("button", name="Details of Queue depth").click()
-        rows = told(page, "queue_depth")
+        rows = rows_of(page, "queue_depth")
         assert rows["Kind"] == "cannot_connect"
         assert rows["State"].startswith("stale. ")
         assert re.search(r"\d\d:\d\d:\d\d", rows["Last answer"])
@@ -115,7 +115,7 @@ def test_what_a_source_says_beside_its_data_is_shown_as_text(
     for name in PANELS:
         expect(page.panel(name).locator(".qs-warning")).to_contain_text(_HOSTILE)
     page.page.get_by_role("button", name="Details of Latency").click()
-    assert told(page, "latency")["Remark"] == _HOSTILE
+    assert rows_of(page, "latency")["Remark"] == _HOSTILE
     assert page.page.evaluate("window.hacked") is None
     assert page.panel("latency").locator("img, b").count() == 0
 

@@ -84,7 +84,7 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
 def assert_only_what_can_be_is_asked_for(
     page: JobsPage, acts: OperationsPage, shop: Shop, store: JobStore, file: Path
 ) -> None:
-    """Of a group of two one has kept arguments; a third job is of a type that nobody knows."""
+    """Of a group of two one has kept arguments; a third job is of an unknown type."""
     kept = shop.send("fail_once", path=str(file), word="last")
     until(lambda: count_rows(store, JobStatus.FAILED), (1).__eq__)
     job = store.get(kept)

@@ -1,4 +1,6 @@
-"""Live sources on the page: where a figure is from, what is away, and acts where they happened."""
+"""Live sources on the page: the source of a figure, what is away, and operations where they
+happened.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,7 @@ def test_acts_stand_on_every_chart_where_they_happened(
     expect(tip).to_contain_text(f"{PAYLOAD}: resume queue orders, done.")
     page.page.mouse.move(5, 5)
     expect(tip).to_be_hidden()
-    # By keyboard, too; what did not simply happen is told with its outcome.
+    # By keyboard, too; an operation that did not succeed is shown with its outcome.
     marks(page, "queue_depth").nth(1).locator("button").focus()
     expect(tip).to_contain_text(f"purge queue express, failed. Three {PAYLOAD} of them.")
     page.page.keyboard.press("Escape")

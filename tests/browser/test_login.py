@@ -227,7 +227,7 @@ def test_way_in_and_card_fit_every_screen(
         assert found["x"] >= 0
         assert found["x"] + found["width"] <= width
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
-    # The role is told in full, however long the name.
+    # The role is shown in full, however long the name.
     role = visitor(page).locator(".qs-role")
     assert role.evaluate("node => node.scrollWidth <= node.clientWidth + 1")
     logo = page.get_by_test_id("stHeaderLogo").or_(page.locator(".stLogo")).first.bounding_box()

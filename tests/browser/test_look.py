@@ -95,27 +95,27 @@ def test_a_dark_page_is_printed_as_one_light_sheet_with_nothing_cut(
     page.page.evaluate(_LOOK_AT_THE_PAPER)
     sheet = page.page.pdf(format=paper)
     assert len(_PAGE_OF_PDF.findall(sheet)) == 1
-    told = page.page.evaluate("window.paper")
+    printed = page.page.evaluate("window.paper")
     moment = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-    said = moment.sub("TIME", told["words"])
+    said = moment.sub("TIME", printed["words"])
     assert said.startswith(f"The {words}")
     assert re.search(r"\. Data as of TIME, \d+ s old when printed\.\Z", said)
-    assert told["grounds"] == ["rgb(255, 255, 255)"] * 2
-    assert len(told["contrasts"]) > 30
-    assert [one for one in told["contrasts"] if one[0] < 4.5] == []
+    assert printed["grounds"] == ["rgb(255, 255, 255)"] * 2
+    assert len(printed["contrasts"]) > 30
+    assert [one for one in printed["contrasts"] if one[0] < 4.5] == []
     for name in ("controls", "stuck", "cut", "cutLabels"):
-        assert told[name] == [], name
-    for wider, higher, share in told["plots"]:
+        assert printed[name] == [], name
+    for wider, higher, share in printed["plots"]:
         assert (wider, higher) == (0, 0)
         # Of the paper's width, all but its margins and the frame.
         assert share > 0.85
-    assert len(told["names"]) == (3 if scene == "known" else 8)
+    assert len(printed["names"]) == (3 if scene == "known" else 8)
     # What is on the screen is as it was.
     expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", "dark")
     page.page.wait_for_function(_PLOTS_FIT_THEIR_FRAMES)
-    assert page.page.evaluate(CONTRASTS, ".qs-page") != told["contrasts"]
+    assert page.page.evaluate(CONTRASTS, ".qs-page") != printed["contrasts"]
     expect(page.plot("latency").locator(".infolayer .legendtext").first).to_be_visible()
-    # A zoom is told, with no range that follows the present.
+    # A zoom is named, and not the range that follows the present.
     page.zoom("latency", 0.4, 0.6)
     page.page.wait_for_url("**zoom=*")
     page.page.pdf(format=paper)
@@ -123,7 +123,7 @@ def test_a_dark_page_is_printed_as_one_light_sheet_with_nothing_cut(
 
 
 def test_in_an_outage_the_page_is_still_printed_as_one_sheet(open_page: OpenPage) -> None:
-    """What is told of it, above and below each chart, has room even on the shorter paper."""
+    """The texts above and below each chart have room even on the shorter paper."""
     page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
     page.wait_until_streamlit_has_taken_over()
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
@@ -133,8 +133,8 @@ def test_in_an_outage_the_page_is_still_printed_as_one_sheet(open_page: OpenPage
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "stale")
     page.page.evaluate(_LOOK_AT_THE_PAPER)
     assert len(_PAGE_OF_PDF.findall(page.page.pdf(format="Letter"))) == 1
-    told = page.page.evaluate("window.paper")
-    assert (told["cut"], told["cutLabels"]) == ([], [])
+    printed = page.page.evaluate("window.paper")
+    assert (printed["cut"], printed["cutLabels"]) == ([], [])
     assert [text for text in page.complaints if "ERR_FAILED" not in text] == []
     page.complaints.clear()
 
@@ -197,7 +197,7 @@ def test_the_page_asks_no_other_host_for_anything(open_page: OpenPage) -> None:
     page.wait_until_streamlit_has_taken_over()
     page.page.wait_for_load_state("networkidle")
     asked = [urlsplit(url) for url in (*page.requests, *sockets)]
-    # What the page holds itself (data:, blob:) is asked of nobody.
+    # What the page holds itself (data:, blob:) needs no request.
     hosts = {url.netloc for url in asked if url.scheme not in ("data", "blob")}
     assert hosts == {urlsplit(page.base_url).netloc}
     assert sockets

@@ -1,4 +1,6 @@
-"""Acts through the page, with a real broker and real workers: done, once, and told to whom."""
+"""Operations through the page, with a real broker and real workers: done, once, and with their
+outcome.
+"""
 
 from __future__ import annotations
 
@@ -93,8 +95,8 @@ def test_a_paused_queue_begins_nothing_also_in_a_worker_that_starts_later(
     page = open_operations()
     state = page.cell("Queues", "orders", "State")
     expect(state).to_have_text("open: 1 worker")
-    told = page.do("Pause queue orders", "Pause")
-    assert told == "Done: Queue orders is to be paused; workers follow within seconds."
+    outcome = page.do("Pause queue orders", "Pause")
+    assert outcome == "Done: Queue orders is to be paused; workers follow within seconds."
     expect(state).to_have_text("paused: 1 of 1 worker confirmed")
     shop.send("mark", {"queue": "orders"}, path=str(evidence), word="held")
     shop.send("mark", {"queue": "express"}, path=str(evidence), word="sibling")
@@ -104,8 +106,8 @@ def test_a_paused_queue_begins_nothing_also_in_a_worker_that_starts_later(
     # The worker that has just started serves both queues, and takes from the other.
     shop.send("mark", {"queue": "express"}, path=str(evidence), word="sibling")
     until(lambda: words_in(evidence), lambda words: words == ["sibling"] * 2)
-    told = page.do("Resume queue orders", "Resume")
-    assert told.startswith("Done: Queue orders is to be resumed")
+    outcome = page.do("Resume queue orders", "Resume")
+    assert outcome.startswith("Done: Queue orders is to be resumed")
     until(lambda: words_in(evidence), lambda words: words == ["sibling"] * 2 + ["held"])
     expect(state).to_have_text("open: 2 workers")
     expect(page.cell("Queues", "orders", "Waiting")).to_have_text("0")
@@ -116,10 +118,10 @@ def test_all_queues_are_paused_and_resumed_together(
     open_operations: OpenOperations, shop: Shop
 ) -> None:
     page = open_operations()
-    told = page.do("Pause all queues", "Pause", "all queues 4")
-    assert told == "Done: All queues are to be paused; workers follow within seconds."
+    outcome = page.do("Pause all queues", "Pause", "all queues 4")
+    assert outcome == "Done: All queues are to be paused; workers follow within seconds."
     expect(page.cell("Queues", "express", "State")).to_have_text(_ALL_CONFIRMED)
-    # Nobody serves it, so that nobody can say that it stands still.
+    # No worker serves it, so none can confirm the pause.
     unserved = page.cell("Queues", "reports", "State")
     expect(unserved).to_contain_text("paused: 0 of 0 workers confirmed")
     expect(unserved).to_contain_text("no proof that it stands still")
@@ -141,8 +143,8 @@ def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
     expect(page.cell("Queues", "reports", "Waiting")).to_have_text("5")
     dialog = page.begin("Purge queue reports")
     expect(dialog).to_contain_text("5 jobs wait in queue reports. The workers hold no others.")
-    told = page.confirm("Purge", "reports 5")
-    assert told.startswith("Done: Removed 5 jobs, kept as purge ")
+    outcome = page.confirm("Purge", "reports 5")
+    assert outcome.startswith("Done: Removed 5 jobs, kept as purge ")
     page.close()
     assert world.messages("reports") == []
     assert world.messages("mail") == sibling
@@ -172,8 +174,8 @@ def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
     dialog = page.begin(label)
     expect(dialog).to_contain_text("The broker does not know this purge")
     expect(dialog).to_contain_text("The audit has no restore of it.")
-    told = page.confirm("Restore", f"{purge_id} 5")
-    assert told == "Done: 5 jobs are back in queue reports."
+    outcome = page.confirm("Restore", f"{purge_id} 5")
+    assert outcome == "Done: 5 jobs are back in queue reports."
     assert world.messages("reports") == before
     world.client.delete("reports", "mail")
 
@@ -188,8 +190,8 @@ def test_of_ten_thousand_waiting_jobs_each_is_counted_and_taken(
     dialog = page.begin("Purge queue reports")
     expect(dialog).to_contain_text("10,000 jobs wait in queue reports.")
     world.client.rpop("reports")
-    told = page.confirm("Purge", "reports 10000")
-    assert told.startswith("Done: Removed 9,999 jobs")
+    outcome = page.confirm("Purge", "reports 10000")
+    assert outcome.startswith("Done: Removed 9,999 jobs")
     page.close()
     expect(page.cell("Queues", "reports", "Waiting")).to_have_text("0")
     assert (world.messages("reports"), world.messages("mail")) == ([], sibling)
@@ -234,9 +236,9 @@ def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refuse
         page.begin("Purge queue mail")
     assert first.confirm("Purge", "mail 3").startswith("Done: Removed 3 jobs")
     later = world.fill("mail", 1)
-    told = second.confirm("Purge", "mail 3")
-    assert told.startswith("Refused: local began to purge queue mail at ")
-    assert told.endswith("after you had asked. Nothing more was done.")
+    outcome = second.confirm("Purge", "mail 3")
+    assert outcome.startswith("Refused: local began to purge queue mail at ")
+    assert outcome.endswith("after you had asked. Nothing more was done.")
     assert world.messages("mail") == later
     assert outcomes(world, "purge", "mail") == [Result.DONE, Result.REFUSED]
     world.client.delete("mail")
@@ -351,7 +353,7 @@ def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
     why = "Worker threads@shop runs this job and cannot end it: its pool is threads, and only a"
     expect(page.dialog.get_by_text(why)).to_be_visible()
     page.dialog.get_by_role("button", name="Continue").click()
-    assert page.told().startswith(f"Refused: {why}")
+    assert page.outcome().startswith(f"Refused: {why}")
     page.close()
     end.touch()
     worker.process.terminate()

@@ -96,8 +96,8 @@ def test_an_act_that_the_broker_does_not_take_is_not_called_done(
     page = open_operations(world)
     page.begin("Purge queue orders")
     with world.server.forbidding("-@write"):
-        told = page.confirm("Purge", "orders 3")
-        assert told.startswith("Failed: Nothing was done: the broker forbids this")
+        outcome = page.confirm("Purge", "orders 3")
+        assert outcome.startswith("Failed: Nothing was done: the broker forbids this")
     assert world.messages("orders") == held
     assert world.audited("purge", "orders")[-1].event.result is Result.FAILED
     # Nor on the charts, where it stands at its time.

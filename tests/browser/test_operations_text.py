@@ -45,7 +45,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def looker(world: World) -> Iterator[DashboardProcess]:
-    """A dashboard on the same broker and audit that lets everybody look and nobody act."""
+    """A dashboard on the same broker and audit that everyone may view, and where no one may run
+    operations.
+    """
     with DashboardProcess(
         world.directory / "public",
         "http://127.0.0.1:9",
@@ -187,7 +189,7 @@ def test_a_viewer_sees_all_and_a_control_that_was_forced_open_does_nothing(
     expect(page.page.get_by_role("button", name="Revoke", exact=True)).to_be_disabled()
     # The server is asked all the same, and says no.
     purge.evaluate("button => { button.disabled = false; button.click(); }")
-    assert page.told() == (
+    assert page.outcome() == (
         "Refused: To purge queue orders takes the role admin; yours is viewer. Nothing was done."
     )
     assert world.messages("orders") == held

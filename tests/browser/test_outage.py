@@ -87,7 +87,7 @@ def refresh_now(page: TrendsPage) -> None:
 
 
 def age_in_seconds(page: TrendsPage) -> int:
-    """The age that the warning tells."""
+    """The age in the warning."""
     found = re.search(r", (?:(\d+) min ?)?(?:(\d+) s)? old\.", page.banner.inner_text())
     assert found, page.banner.inner_text()
     return 60 * int(found.group(1) or 0) + int(found.group(2) or 0)

@@ -151,8 +151,8 @@ def test_two_panels_and_none_of_what_waits_are_a_whole_page(
     # The card shows the figure of its chart, and the way to it.
     card = page.page.locator("[data-kpi=oldest_waiting]")
     expect(card).to_have_attribute("data-state", "fresh")
-    told = page.panel("oldest").locator(".qs-now strong").text_content()
-    expect(card.locator(".qs-figure strong")).to_have_text(told or "")
+    present = page.panel("oldest").locator(".qs-now strong").text_content()
+    expect(card.locator(".qs-figure strong")).to_have_text(present or "")
     card.locator("summary").click()
     card.get_by_role("button", name="Show its chart").click()
     expect(page.panel("oldest")).to_be_focused()

@@ -106,7 +106,7 @@ def test_an_address_that_the_page_would_not_write_gets_remarks(open_page: OpenPa
     ):
         expect(page.banner).to_contain_text(words)
     assert checked(page) == ["24h"]
-    # The address says what is drawn, and what was told is over with the next choice.
+    # The address says what is drawn, and the remark is gone with the next choice.
     assert page.page.url.removeprefix(page.base_url) == "/?refresh=60&range=24h"
     page.wait_until_streamlit_has_taken_over()
     expect(page.banner).to_contain_text("range='zz'")

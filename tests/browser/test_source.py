@@ -107,7 +107,7 @@ def test_a_first_start_shows_one_notice_until_the_first_sample(
         text = page.page.locator(".qs-page").inner_text()
         assert text.count(missing) == text.count("instrument(app)") == 1
         assert "measured here" not in text.replace("nothing is measured here yet", "")
-        # Whoever looks closer is told of each what is missing of it.
+        # The details say for each what is missing.
         page.panel("latency").get_by_role("button", name="Details").click()
         expect(page.panel("latency").locator(".qs-details")).to_contain_text(missing)
         code = notice.locator("pre")
@@ -122,7 +122,7 @@ def test_a_first_start_shows_one_notice_until_the_first_sample(
         writer.close()
         page.refresh_until(page.panel("queue_depth"), "fresh")
         expect(notice).to_be_hidden()
-        # What is still missing is told where it is missing.
+        # What is still missing is reported where it is missing.
         expect(page.panel("latency")).to_contain_text(
             "Prometheus has no metric ai_agents_enhancement_latency_seconds_bucket."
         )

@@ -1,4 +1,4 @@
-"""The strip on the depth chart: each time stands where it was, told by shape and in words."""
+"""The strip on the depth chart: each state at its time, shown by shape and in words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_stall_stands_where_it_was_and_a_gap_is_left_out(
     page = strip_of(open_page("?range=6h&tz=UTC", scene="flow", drawn=False))
     start, end = known.flow.stall
     [stall] = covered(page, STALLED)
-    # A cell of five minutes tells of the ten before its end.
+    # A cell of five minutes is about the ten before its end.
     assert abs(stall[0] - start) <= 900
     assert abs(stall[1] - end) <= 600
     first, last = known.flow.gap

@@ -170,7 +170,7 @@ def test_each_worker_stands_there_with_all_that_is_known(
     expect(ending).to_contain_text("shutting down, finishes 1 job")
     expect(ending).to_contain_text("delivered againid 6f1d-came-again")
     # Its words are whole, in a column that is narrower than they are.
-    status, cell = ending.locator(".qs-worker > .qs-told"), ending.locator("td, th").first
+    status, cell = ending.locator(".qs-worker > .qs-state"), ending.locator("td, th").first
     assert_within(status, cell)
     held = page.worker("worker-6@demo")
     expect(held).to_contain_text("held back by a rate limit")
@@ -340,7 +340,7 @@ def test_a_broker_that_fails_is_reported_with_its_cause_and_the_rest_works(
         crew.join("worker-1@demo")
         expect(page.summary).to_contain_text("1 of 1 worker alive", timeout=WAIT_MS)
         charts = look(dashboard).page
-        # A replica takes no reports, and whoever cannot report is not called lost without a word.
+        # A replica takes no reports, and workers that cannot report are not just called lost.
         with server.read_only():
             expect(page.page.locator(".qs-notice")).to_contain_text(
                 "Workers cannot report, so those that seem lost may be alive: the broker refuses "
@@ -349,7 +349,7 @@ def test_a_broker_that_fails_is_reported_with_its_cause_and_the_rest_works(
             )
             expect(page.lost("worker-1@demo")).to_contain_text("not known", timeout=WAIT_MS)
             expect(page.summary).to_contain_text("1 worker: not known which are alive")
-            # Nor do the cards make a nought of it.
+            # Nor do the cards show a 0.
             charts.goto(dashboard.url)
             card = charts.locator("[data-kpi=active_workers]")
             expect(card).to_have_attribute("data-origin", "prometheus", timeout=WAIT_MS)

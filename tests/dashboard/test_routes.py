@@ -55,9 +55,9 @@ def _until(asked: Callable[[], Answer], status: int) -> Answer:
 
 
 def _is_complete(answer: Answer) -> bool:
-    told = json.loads(answer.body)
-    fresh = all(panel["state"] == "fresh" for panel in told["panels"])
-    return fresh and bool(told["source"]["reachable"])
+    content = json.loads(answer.body)
+    fresh = all(panel["state"] == "fresh" for panel in content["panels"])
+    return fresh and bool(content["source"]["reachable"])
 
 
 def test_alive_and_ready_differ_while_prometheus_is_away(

@@ -35,7 +35,7 @@ PATHS = ("/", "/queuescope/view?range=24h&age=1", "/readyz", "/metrics", "/healt
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Refuses access and repeats what it was told."""
+    """Refuses access and repeats what it was sent."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -119,10 +119,10 @@ def test_no_credential_is_said_or_kept_while_prometheus_answers_or_refuses_and_r
 
     kept = [path for path in data.rglob("*") if path.is_file()]
     assert kept, "the cache must have been written"
-    told = [answering, refusing, argv, log.read_text("utf-8"), *map(str, kept)]
-    told += [path.read_bytes().decode("latin-1") for path in kept]
+    texts = [answering, refusing, argv, log.read_text("utf-8"), *map(str, kept)]
+    texts += [path.read_bytes().decode("latin-1") for path in kept]
     for secret in SECRETS:
-        assert not any(secret in text for text in told)
+        assert not any(secret in text for text in texts)
 
 
 BROKER = "br0k3r-c4n4ry"
@@ -171,7 +171,7 @@ class Witness:
     heard: list[str] = field(default_factory=list)
 
     def look(self, reader: Reader) -> None:
-        """At everything that can be asked for: as somebody who has logged in, and by the page."""
+        """Requests everything that there is: as a visitor who has logged in, and by the page."""
         for path in (*PATHS, *DATA_PATHS, "/_stcore/host-config"):
             answer = reader.client.get(path, headers={"Accept": "text/html"})
             self.heard.append(f"{answer.headers}{answer.text}")
@@ -247,18 +247,18 @@ def test_no_secret_of_broker_databases_and_login_is_said_or_kept(
     assert witness.says("cannot be read") or witness.says("does not answer")
     secret = [*CANARIES, *provider.issued, mine]
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "secrets.toml"]
-    told = [*witness.heard, argv, dashboard.log, *map(str, kept)]
-    told += [path.read_bytes().decode("latin-1") for path in kept]
+    texts = [*witness.heard, argv, dashboard.log, *map(str, kept)]
+    texts += [path.read_bytes().decode("latin-1") for path in kept]
     if not is_wrong:
         rows = postgresql.execute("SELECT * FROM operations_audit", database="auditor")
         assert rows
-        told += map(str, rows)
+        texts += map(str, rows)
     for one in secret:
-        assert not [text[:200] for text in told if one in text]
+        assert not [text[:200] for text in texts if one in text]
 
 
 def _purge(reader: Reader, witness: Witness) -> None:
-    """An act, so that there is something in the audit."""
+    """An operation, so that there is something in the audit."""
     with reader.page() as socket:
         page = OperationsPage(socket)
         while "orders" not in page.said:

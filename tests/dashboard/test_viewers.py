@@ -78,12 +78,12 @@ async def test_a_hundred_viewers_cost_prometheus_what_one_costs(
                 dashboards.append(await asyncio.to_thread(RunningDashboard, directory, proxy.url))
             # What is read ahead after the start is asked for once and is no viewer's cost.
             for proxy in (first, second):
-                while proxy.asked["query_range"] < 4 * 3:  # noqa: ASYNC110 - it tells nobody
+                while proxy.asked["query_range"] < 4 * 3:  # noqa: ASYNC110 - it has no event for it
                     await asyncio.sleep(0.1)
             (alone, asked_by_one), (crowd, asked_by_many) = await asyncio.gather(
                 open_pages(dashboards[0], first, 1), open_pages(dashboards[1], second, VIEWERS)
             )
-            told = (await asyncio.to_thread(dashboards[1].ask, "/metrics")).text
+            metrics = (await asyncio.to_thread(dashboards[1].ask, "/metrics")).text
         finally:
             for dashboard in dashboards:
                 dashboard.close()
@@ -99,7 +99,7 @@ async def test_a_hundred_viewers_cost_prometheus_what_one_costs(
 
     values = {
         sample.name: sample.value
-        for family in text_string_to_metric_families(told)
+        for family in text_string_to_metric_families(metrics)
         for sample in family.samples
         if not sample.labels
     }

@@ -152,8 +152,8 @@ def test_a_value_that_is_worst_only_in_the_open_step_is_shown() -> None:
     rows: Rows = [({"queue": f"q{n}"}, [n, n, 1]) for n in range(5)]
     so_far = [(labels_of({"queue": f"q{n}"}), 90.0 - n) for n in range(2)]
 
-    def shown(limit: int, **told: Any) -> Curves:
-        return curves_of(DEPTH, _frame(rows), "queue", limit, has_open_step=True, **told)
+    def shown(limit: int, **options: Any) -> Curves:
+        return curves_of(DEPTH, _frame(rows), "queue", limit, has_open_step=True, **options)
 
     assert [c.name for c in shown(3).curves] == ["q2", "q3", "q4"]
     worst = shown(3, so_far=so_far)

@@ -79,6 +79,6 @@ def test_less_than_all_is_never_rounded_to_all(value: float) -> None:
 def test_a_duration_loses_less_than_the_unit_after_its_last(seconds: float) -> None:
     sizes = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
     parts = duration_words(seconds).split(" ")
-    told = sum(int(n) * sizes[unit] for n, unit in zip(parts[::2], parts[1::2], strict=True))
+    total = sum(int(n) * sizes[unit] for n, unit in zip(parts[::2], parts[1::2], strict=True))
     assert len(parts) <= 4
-    assert -0.5 <= seconds - told < max(1, sizes[parts[1]] / 24)
+    assert -0.5 <= seconds - total < max(1, sizes[parts[1]] / 24)

@@ -1,4 +1,4 @@
-"""The panel file that ``docs/panels.md`` tells how to write."""
+"""The panel file that ``docs/panels.md`` describes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _samples() -> Iterator[Sample]:
         first, second = (
             labels_of({"__name__": metric, "instance": name}) for name in ("old:1", "new:1")
         )
-        # The first name tells worse of the same queue, so that its value is known where it counts.
+        # The first name has the worse value of the same queue, so it shows which one counts.
         worse = 900.0 if metric.endswith("age_seconds") else value
         for at in range(START, MOVED + 1, SCRAPE):
             yield first, at, worse

@@ -1,4 +1,4 @@
-"""Panel files: the built-in preset is sound, and every mistake is told with its place."""
+"""Panel files: the built-in preset is valid, and every mistake is reported with its place."""
 
 from __future__ import annotations
 

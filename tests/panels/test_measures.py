@@ -1,4 +1,6 @@
-"""The cards of a panel file: what the built-in ones ask, and mistakes told with their place."""
+"""The cards of a panel file: the queries of the built-in ones, and mistakes reported with their
+place.
+"""
 
 from __future__ import annotations
 

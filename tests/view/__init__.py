@@ -1,1 +1,1 @@
-"""What a page is told, on real servers."""
+"""The data of the page, from real servers."""

@@ -16,7 +16,7 @@ AHEAD = 60.0
 NOW = 1_000_000.0
 REPORT = LiveReport(
     {"queue_depth": LiveFigure(42.0, out_of=50, remark="hm", notes=("As it is.",))},
-    {"queue_depth": "nobody knows"},
+    {"queue_depth": "it is not known"},
 )
 DOWN = BrokerError(BrokerErrorKind.DOWN, "the broker did not answer")
 BROKER = LiveSource(FigureOrigin.BROKER, Known(REPORT, NOW), frozenset({"queue_depth"}))

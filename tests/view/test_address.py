@@ -94,29 +94,29 @@ def test_the_forms_of_other_tools_name_the_same_views(
 
 
 def test_an_invalid_address_shows_a_default_and_remarks() -> None:
-    def told(**params: str) -> tuple[View, tuple[str, ...]]:
+    def read(**params: str) -> tuple[View, tuple[str, ...]]:
         names = {name.rstrip("_"): value for name, value in params.items()}
         found = read_address(names, BREAKDOWNS, "6h", LATER)
         return found.view, found.remarks
 
-    assert told() == (View("6h"), ())
-    assert told(from_="now-3h", to="now", by="queue") == (View("3h", by="queue"), ())
+    assert read() == (View("6h"), ())
+    assert read(from_="now-3h", to="now", by="queue") == (View("3h", by="queue"), ())
     for params in (
         {"range": "zz"},
         {"from_": "2027-01-01", "to": "2027-01-02"},
         {"to": "2026-01-01"},
         {"from_": "2025-01-01", "to": "2026-01-02"},
     ):
-        view, (remark,) = told(**params)
+        view, (remark,) = read(**params)
         assert view == View("6h")
         assert remark.endswith(". Shown instead: the last 6h.")
-    view, remarks = told(range="1h", by="job", step="x")
+    view, remarks = read(range="1h", by="job", step="x")
     assert view == View("1h")
     assert [remark.rpartition(". ")[2] for remark in remarks] == [
         "Shown instead: all together.",
         "Shown instead: the usual step.",
     ]
-    view, remarks = told(from_="2026-03-30 10:00", to="now-1d/d")
+    view, remarks = read(from_="2026-03-30 10:00", to="now-1d/d")
     assert view == _parse(from_="2026-03-30T10:00Z", to="2026-03-31T00:00Z")
     assert remarks == (
         "from='2026-03-30 10:00' names no time zone and is read as UTC.",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import Clock, CountingProxy, StartService
-from tests.view.overview.test_overview import cards, over, told
+from tests.view.overview.test_overview import cards, over, read_overview
 
 from queuescope.panels import load_dashboard
 
@@ -55,7 +55,7 @@ async def overview_of(
         url, dashboard=dashboard, matchers=matchers, scrape_interval_seconds=EVERY
     )
     async with over(service) as made:
-        return await told(made)
+        return await read_overview(made)
 
 
 @pytest.mark.parametrize("env", [OLD, YOUNG, GAP])
@@ -84,9 +84,9 @@ async def test_where_it_began_is_looked_for_once(
             proxy.url, dashboard=dashboard, matchers=OLD, scrape_interval_seconds=EVERY
         )
         async with over(service) as made:
-            await told(made)
+            await read_overview(made)
             proxy.asked.clear()
             for _ in range(3):
                 clock.offset_seconds += 20
-                await told(made, 10)
+                await read_overview(made, 10)
             assert proxy.asked["query"] <= 3 * 2

@@ -118,7 +118,7 @@ def proxy(
 def through(
     proxy: IdentityProxy, path: str, *headers: tuple[str, str], user: str = "ada"
 ) -> Answer:
-    """One request to the proxy by somebody who has logged in there."""
+    """One request to the proxy by a visitor who has logged in there."""
     connection = http.client.HTTPConnection(ADDRESS, proxy.port, timeout=30)
     try:
         connection.putrequest("GET", path)
@@ -217,8 +217,8 @@ def test_an_identified_visitor_who_is_no_viewer_gets_the_reason(
 def test_the_true_peer_counts_where_the_server_knows_it(
     prometheus: RealPrometheus, tmp_path: Path
 ) -> None:
-    """``queuescope serve`` itself takes no address from a header; so one may name the proxy's
-    own, as when somebody looks from the machine of the proxy.
+    """``queuescope serve`` itself takes no address from a header; so one may name the proxy's own,
+    as when someone browses from the machine of the proxy.
     """
     running = RunningDashboard(
         tmp_path,
@@ -320,7 +320,7 @@ def test_without_authentication_the_key_holder_may_run_operations_and_others_vie
         *(f"queuescope_00000000={proof}", f"x{cookie}", proof),
     ):
         assert looks in said_on_page(dashboard.port, forged)
-    # A proxy that tells of itself leads everybody here, with or without the key.
+    # A proxy that identifies itself brings all visitors here, with or without the key.
     assert looks in said_on_page(dashboard.port, cookie, Via="1.1 proxy")
 
 
@@ -359,7 +359,7 @@ def test_in_public_mode_everyone_may_view_and_no_one_may_run_operations(
 def test_a_page_of_another_server_opens_no_websocket(
     dashboard: RunningDashboard, origin: str
 ) -> None:
-    """Not even of one on this machine: whoever looks from here may act."""
+    """Not even for one on this machine, from which anyone may run operations."""
     with pytest.raises(InvalidStatus) as refused:
         PageSocket(dashboard.port, origin=origin.format(port=dashboard.port))
     assert refused.value.response.status_code == 403

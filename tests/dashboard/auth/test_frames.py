@@ -63,7 +63,7 @@ class Stage:
     purge: str = ""
 
     def page(self, name: str, session: str | None = None) -> PageSocket:
-        """A page of whoever the proxy names."""
+        """A page of the user whom the proxy names."""
         return PageSocket(
             self.by_proxy.port,
             headers=[("X-Forwarded-User", name)],
@@ -72,11 +72,11 @@ class Stage:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What acts change, whoever asks for it."""
+        """What operations change."""
         keys = sorted(
             key
             for key in self.redis.scan_iter()
-            # The answers of workers to whoever asked them, which the broker forgets.
+            # The answers of workers to remote control, which the broker drops.
             if key not in _RESTLESS and b"pidbox" not in key
         )
         held: dict[str, Any] = {str(key): self.redis.dump(key) for key in keys}
@@ -143,7 +143,7 @@ def _empty_again(stage: Stage) -> None:
 
 
 def _hold(stage: Stage) -> None:
-    """Five jobs wait again in the queue that nobody serves."""
+    """Five jobs wait again in the queue that no worker serves."""
     for _ in range(_HELD - stage.redis.llen("held")):
         stage.shop.send("nap", {"queue": "held"})
 
@@ -316,13 +316,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         )
         yield made
         for dashboard in (by_proxy, by_login):
-            # What is no frame at all is told by Streamlit with a traceback, and in its log alone.
+            # Streamlit reports invalid frames with a traceback, and only in its log.
             faults = dashboard.log.count("Traceback")
             assert faults == dashboard.log.count("protobuf.message.DecodeError"), dashboard.log
 
 
 def visible(stage: Stage, page: OperationsPage) -> None:
-    """Until the page knows what the acts are about: it watches the broker in the background."""
+    """Waits until the page has read the broker, which it watches in the background."""
     awaited = {"w1@shop", stage.purge}
     if page.at == "jobs":
         awaited = {stage.failed_job}

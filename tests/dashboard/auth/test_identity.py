@@ -91,7 +91,7 @@ def test_without_authentication_the_key_holder_on_this_machine_may_do_everything
 def test_without_authentication_everybody_else_may_only_look(
     peer: str | None, headers: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    """Also who comes through a proxy on this machine, which nobody told us of, with the key."""
+    """Also a visitor with the key who comes through an unconfigured proxy on this machine."""
     cookie = ("Cookie", "=".join(OperatorKey(tmp_path).cookie))
     found = ask(configured(data_dir=tmp_path), *headers, cookie, peer=peer)
     assert isinstance(found, Actor)

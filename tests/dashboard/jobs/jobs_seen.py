@@ -19,7 +19,7 @@ BOTH = {"failures", "history"}
 
 @dataclass(frozen=True)
 class Seen:
-    """The page as it was drawn once. By part: its state, what is told of its trouble, its jobs."""
+    """The page as it was drawn once. By part: its state, its error notice, its jobs."""
 
     text: str
     states: dict[str, str]

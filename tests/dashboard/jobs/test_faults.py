@@ -90,8 +90,8 @@ def test_the_last_data_stay_with_their_age_and_the_cause_until_it_answers_again(
         status, body = get(dashboard.port, "/queuescope/jobs.csv?tenant=globex")
         assert (status, CANARY in body) == (503, False)
         assert get(dashboard.port, "/healthz") == (200, "ok\n")
-        told = get(dashboard.port, "/metrics")[1] + dashboard.log
-        assert CANARY not in seen.text + other.text + told
+        published = get(dashboard.port, "/metrics")[1] + dashboard.log
+        assert CANARY not in seen.text + other.text + published
     assert once(dashboard, "fresh").ids == before.ids
 
 

@@ -49,7 +49,7 @@ def test_how_many_of_some_jobs_can_be_sent_again_is_said_with_why_not_all() -> N
     assert (some.ids, some.count) == (("a",), 3)
     words = "1 of 3 failed jobs can be sent again; 2 without kept arguments."
     assert words in retry_note(some, READER)
-    # Whoever may not act at all is told that, and not this as well.
+    # Visitors who may not retry anything get that reason, and not this one as well.
     assert retry_note(some, replace(READER, refusal="Not now.")) == ""
 
 

@@ -42,7 +42,7 @@ def state(
     )
 
 
-def told(*queues: QueueReading, **about: Any) -> LiveSource:
+def source_of(*queues: QueueReading, **about: Any) -> LiveSource:
     return broker_source(Known(state(*queues, **about), NOW))
 
 
@@ -67,7 +67,7 @@ def test_if_workers_cannot_report_it_is_unknown_which_are_alive() -> None:
 
 
 def test_the_figures_are_those_of_all_queues_and_of_the_workers_that_live() -> None:
-    source = told(
+    source = source_of(
         QueueReading("express", 3, 5.0, 0),
         QueueReading("orders", 4, 8.0, 0),
         QueueReading("other", 0, 0.0, 0),
@@ -90,11 +90,11 @@ def test_the_figures_are_those_of_all_queues_and_of_the_workers_that_live() -> N
 
 
 def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
-    source = told(workers=())
+    source = source_of(workers=())
     assert source.report.figures == {}
     assert source.is_fresh
     assert set(source.report.why_not) == source.measures
-    undated = told(QueueReading("orders", 2, None, 0))
+    undated = source_of(QueueReading("orders", 2, None, 0))
     assert "oldest_waiting" not in undated.report.figures
     assert undated.report.figures["queue_depth"].shown == 2
 
@@ -131,7 +131,7 @@ def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
 def test_an_age_from_a_wrong_clock_says_how_it_is_known(
     reading: QueueReading, note: str, why_not: str
 ) -> None:
-    source = told(QueueReading("mail", 1, 2.0, 0), reading)
+    source = source_of(QueueReading("mail", 1, 2.0, 0), reading)
     figure = source.report.figures.get("oldest_waiting")
     assert ((note,) if note else None) == (None if figure is None else figure.notes)
     if why_not:
@@ -139,7 +139,7 @@ def test_an_age_from_a_wrong_clock_says_how_it_is_known(
 
 
 def test_a_lost_worker_is_reported_and_counts_in_the_total() -> None:
-    source = told(QueueReading("orders", 0, 0.0, 0), workers=({}, {"at": NOW - 60}))
+    source = source_of(QueueReading("orders", 0, 0.0, 0), workers=({}, {"at": NOW - 60}))
     alive = source.report.figures["active_workers"]
     assert (alive.shown, alive.out_of, alive.remark) == (1.0, 2, "1 lost")
     assert findings(source) == [("workers_lost", "degraded", "1 of 2 workers is lost: w2@h")]
@@ -148,13 +148,13 @@ def test_a_lost_worker_is_reported_and_counts_in_the_total() -> None:
 def test_a_stalled_worker_degrades_and_none_that_works_is_a_stall() -> None:
     waits = QueueReading("orders", 5, 60.0, 0)
     busy = {"last_started_at": NOW + AHEAD - 5}
-    one = told(waits, workers=({}, busy))
+    one = source_of(waits, workers=({}, busy))
     [(rule, health, cause)] = findings(one)
     assert (rule, health) == ("workers_stalled", "degraded")
     assert cause == (
         "1 of 2 workers is stalled: w1@h: Jobs wait in orders, and it has begun none for 389 s"
     )
-    all_of_them = told(waits, workers=({}, {}))
+    all_of_them = source_of(waits, workers=({}, {}))
     assert [found[1] for found in findings(all_of_them)] == ["stalled"]
 
 
@@ -169,7 +169,7 @@ def test_a_stalled_worker_degrades_and_none_that_works_is_a_stall() -> None:
 def test_what_waits_in_a_paused_queue_is_held_back_and_no_stall(
     paused: tuple[str, ...], held: bool, cause: str
 ) -> None:
-    source = told(
+    source = source_of(
         QueueReading("express", 1, 60.0, 0),
         QueueReading("orders", 5, 60.0, 0),
         paused=paused,
@@ -181,7 +181,7 @@ def test_what_waits_in_a_paused_queue_is_held_back_and_no_stall(
 
 
 def test_an_empty_queue_is_not_held_back_by_a_pause() -> None:
-    source = told(QueueReading("orders", 0, 0.0, 0), paused=("*",))
+    source = source_of(QueueReading("orders", 0, 0.0, 0), paused=("*",))
     assert not source.report.held_back
     assert findings(source) == []
 
@@ -251,7 +251,7 @@ def test_a_history_that_cannot_tell_latencies_says_why() -> None:
 
 
 def test_with_a_selector_by_a_job_label_no_source_reports_all_jobs() -> None:
-    broker = without_jobs(told(QueueReading("orders", 4, 8.0, 0)))
+    broker = without_jobs(source_of(QueueReading("orders", 4, 8.0, 0)))
     assert (set(broker.measures), broker.report.depths) == ({"active_workers"}, ())
     history = without_jobs(history_source(Known(TOTALS, NOW)))
     assert (history.measures, history.report.figures) == (frozenset(), {})

@@ -23,7 +23,7 @@ def chosen(component: str, value: Any) -> WidgetState:
 
 
 class OperationsPage:
-    """One visitor's page, that of operations or another with acts (``at``). ``drawn`` is all
+    """One visitor's page, that of operations or another with operations (``at``). ``drawn`` is all
     that the last run has put on it, ``query`` that of its address.
     """
 
@@ -47,7 +47,7 @@ class OperationsPage:
         return "\n".join([*html, *live])
 
     def press(self, operation: str, subject: str) -> None:
-        """The button of an act: of a queue, a worker or a purge."""
+        """The button of an operation: of a queue, a worker or a purge."""
         is_of_records = operation in ("restore", "verify")
         self.choose([operation, subject], key=RECORDS if is_of_records else QUEUES)
 

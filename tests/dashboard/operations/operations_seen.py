@@ -32,7 +32,7 @@ class Seen:
 
     @property
     def notice(self) -> str:
-        """Whether the visitor can act, and why not."""
+        """Whether the visitor may run operations, and why not."""
         found = _NOTICE.search(self.said)
         return words(found[1]) if found else ""
 

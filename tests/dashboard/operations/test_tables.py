@@ -220,7 +220,7 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
     assert found["Scale worker x"] == "This worker does not report."
     assert found["Scale worker a"] == "This worker scales itself (--autoscale)."
     assert found["Scale worker twin"].startswith("Several workers have this name")
-    # The reason stands there, too, for whoever cannot point at a button.
+    # The reason is also in the row, for readers who cannot hover over a button.
     markup = workers_part(fresh(value), ADA, UTC, NOW)
     for name in ("t", "a", "twin"):
         assert cells(markup, name)[3] == f"idle {found[f'Scale worker {name}']}"
@@ -252,13 +252,13 @@ def test_visitors_see_what_they_may_do(rights: Rights, words: str) -> None:
 
 
 def test_a_purge_that_is_under_way_or_unknown_is_noted() -> None:
-    def told(unfinished: tuple[str, ...] | None) -> str:
+    def notes_of(unfinished: tuple[str, ...] | None) -> str:
         seen = PurgesState((), ("a.jsonl",), {}, unfinished, {})
         return text(purges_part(Known(seen, NOW), ADA, UTC, NOW))
 
-    assert "damaged a.jsonl" in told(())
-    assert "Under way, or being completed: p1." in told(("p1",))
-    assert "Whether a purge is under way is not known" in told(None)
+    assert "damaged a.jsonl" in notes_of(())
+    assert "Under way, or being completed: p1." in notes_of(("p1",))
+    assert "Whether a purge is under way is not known" in notes_of(None)
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ def answers(dashboard: RunningDashboard) -> list[Any]:
     """Two of one view, of which the second took the place of the first."""
     found: list[Any] = []
     while len(found) < 2:
-        told = json.loads(dashboard.ask(f"/queuescope/view?{VIEW}&age=1").body)
-        if told["takenAt"] not in [one["takenAt"] for one in found]:
-            found.append(told)
+        content = json.loads(dashboard.ask(f"/queuescope/view?{VIEW}&age=1").body)
+        if content["takenAt"] not in [one["takenAt"] for one in found]:
+            found.append(content)
         time.sleep(0.05)
     return found
 
@@ -43,9 +43,9 @@ def test_the_file_is_of_the_answer_that_is_named(
     dashboard: RunningDashboard, answers: list[Any]
 ) -> None:
     ends = []
-    for told in answers:
-        panel = told["panels"][2]
-        answer = dashboard.ask(f"{CHART_CSV}?{VIEW}&panel=latency&taken={told['takenAt']!r}")
+    for content in answers:
+        panel = content["panels"][2]
+        answer = dashboard.ask(f"{CHART_CSV}?{VIEW}&panel=latency&taken={content['takenAt']!r}")
         assert answer.status == 200
         assert answer.headers["content-type"] == "text/csv; charset=utf-8"
         assert answer.headers["cache-control"] == "no-store"
@@ -61,7 +61,7 @@ def test_the_file_is_of_the_answer_that_is_named(
         ends.append(live["time"])
         assert [row["to"] for row in rows] == [live["time"]] * 62
         alone = dashboard.ask(
-            f"{CHART_CSV}?{VIEW}&panel=latency&taken={told['takenAt']!r}&steps=closed"
+            f"{CHART_CSV}?{VIEW}&panel=latency&taken={content['takenAt']!r}&steps=closed"
         )
         assert _rows(alone.text) == closed
     assert ends[0] < ends[1]

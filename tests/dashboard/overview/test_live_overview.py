@@ -40,7 +40,7 @@ Standing = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
-    """It tells of other numbers than the broker, so that it is seen whose a figure is."""
+    """Its numbers differ from the broker's, so that the source of each figure shows."""
     end = int(time.time()) + 3600
     times = np.arange(end - 2 * 3600, end, 15)
     jobs = np.arange(len(times), dtype=float)
@@ -124,7 +124,7 @@ def write_jobs(url: str) -> None:
     store.close()
 
 
-def told(dashboard: RunningDashboard) -> Standing:
+def read_overview(dashboard: RunningDashboard) -> Standing:
     found: Standing = orjson.loads(dashboard.ask("/queuescope/overview?age=10").body)
     return found
 
@@ -132,7 +132,7 @@ def told(dashboard: RunningDashboard) -> Standing:
 def once(dashboard: RunningDashboard, is_so: Callable[[Standing], bool]) -> Standing:
     """The overview as soon as it is so."""
     deadline = time.monotonic() + WITHIN_SECONDS
-    while not is_so(found := told(dashboard)):
+    while not is_so(found := read_overview(dashboard)):
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
     return found

@@ -44,7 +44,7 @@ test("what is not the page's stays in the address, and what others wrote goes", 
   assert.deepEqual(Object.fromEntries(address), { orgId: "1", range: "24h", refresh: "60" });
 });
 
-test("what cannot be taken is told, with what is shown instead", () => {
+test("a rejected parameter gets a remark, with what is shown instead", () => {
   const { choices, remarks } = read("range=1h&refresh=7&tz=Mars/Base&scale=cubic");
   assert.equal(choices.refresh, 60);
   assert.equal(choices.zone, browserZone());

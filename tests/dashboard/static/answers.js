@@ -9,7 +9,7 @@ export function packed(values, dtype = "f4") {
   return { dtype, bdata: Buffer.from(types[dtype].from(values).buffer).toString("base64") };
 }
 
-/** A curve as the server sends it: a point a minute from `NOON`, told by its value. */
+/** A curve as the server sends it: a point a minute from `NOON`, with its value. */
 export function trace(values, given = {}) {
   return {
     name: "Queue depth", uid: "depth", x0: NOON * 1000, dx: 60_000, y: packed(values),

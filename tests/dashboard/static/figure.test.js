@@ -11,7 +11,7 @@ const same = (node) => node;
 const LIVE = { live: { at: NOON + 150, from: NOON + 120 } };
 const curveOf = (values, given = {}, figure = {}) => decodeTraces({ data: [trace(values, given)], ...figure })[0];
 
-test("values are told with what float32 holds, and gaps stay gaps", () => {
+test("values have the digits that float32 holds, and gaps stay gaps", () => {
   assert.deepEqual(decodeValues(packed([0.1, 1 / 3, 12_345_678, NaN, Infinity])), [0.1, 0.3333333, 12_345_678, null, null]);
   assert.deepEqual(decodeValues(packed([0.1, 123_456_789.25], "f8")), [0.1, 123_456_789.25]);
 });

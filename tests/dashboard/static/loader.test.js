@@ -107,7 +107,7 @@ test("a zoom asks for half a window more on each side, and keeps only what is fi
   assert.equal(store.fine, null);
 });
 
-test("who may not look is told so", async (t) => {
+test("a reader who may not view it gets the reason", async (t) => {
   const { loader, store, heard } = await loaderOn(t, () => [401, { refused: "login", error: "Log in." }]);
   await loader.load();
   assert.ok(heard.includes("Log in."));

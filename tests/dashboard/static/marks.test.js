@@ -15,12 +15,12 @@ const words = (alerts) => chartMarks("depth", [], alerts, moment).map((mark) => 
 // A second is a pixel.
 const PLACE = { width: 1000, x: (at) => at, end: 1000, isLive: true };
 
-test("an operation tells who did what, and how it ended", () => {
-  const told = chartMarks("any", [
+test("an operation shows who did what, and how it ended", () => {
+  const marks = chartMarks("any", [
     operation(1), operation(2, { result: "failed", detail: "no such queue" }), operation(3, { result: "pending" }),
     operation(4, { result: "unknown", detail: "It broke off." }), operation(5, { result: "new" }),
   ], [], moment).map((mark) => mark.words);
-  assert.deepEqual(told, [
+  assert.deepEqual(marks, [
     "T1  ann: paused queue a, done.",
     "T2  ann: paused queue a, failed. no such queue.",
     "T3  ann: paused queue a, not finished yet.",
@@ -29,7 +29,7 @@ test("an operation tells who did what, and how it ended", () => {
   ]);
 });
 
-test("operations stand on every chart, an alert on that of its panel, in the order of time", () => {
+test("operations are on every chart, an alert on that of its panel, in order of time", () => {
   const alerts = [alert({ since: 5 }), alert({ panel: "success", since: 1 })];
   const kinds = (panel) => chartMarks(panel, [operation(9), operation(3)], alerts, moment).map(({ at, kind }) => [at, kind]);
   assert.deepEqual(kinds("depth"), [[3, "operation"], [5, "alert"], [9, "operation"]]);
@@ -37,7 +37,7 @@ test("operations stand on every chart, an alert on that of its panel, in the ord
   assert.deepEqual(kinds("fourth"), [[3, "operation"], [9, "operation"]]);
 });
 
-test("an alert tells its labels where its name does not tell it apart", () => {
+test("an alert shows its labels if its name is not unique", () => {
   assert.deepEqual(words([alert({ labels: { queue: "a" } })]), ["T100  alert Backlog began and is firing: Too many wait."]);
   const [first, second, third] = words([
     alert({ labels: { queue: "a" } }), alert({ labels: { queue: "a" }, severity: "critical" }),
@@ -49,7 +49,7 @@ test("an alert tells its labels where its name does not tell it apart", () => {
   assert.deepEqual(words([alert({ state: "pending", until: 200 })]), ["T100  alert Backlog began; it was pending until T200."]);
 });
 
-test("of an active alert its record is not told once more", () => {
+test("the record of an active alert is not shown again", () => {
   const active = [alert({ labels: { queue: "a" } })];
   const record = (given) => alert({ summary: undefined, until: null, labels: { queue: "a" }, ...given });
   const others = [
@@ -88,7 +88,7 @@ test("what lasted is drawn from its begin to its end, or to the present, within 
   assert.deepEqual(drawn.map(({ from, to }) => [from, to]), [[0, 20], [100, 1000], [990, 1000]]);
 });
 
-test("what is not known of operations and alerts is told", () => {
+test("unknown operations and alerts are noted", () => {
   assert.equal(marksNote(null, 0, moment), "");
   assert.equal(marksNote({ state: "idle", asOf: 5, list: [] }, 0, moment), "");
   assert.match(marksNote({ state: "stale", asOf: 5, list: [] }, 0, moment), /since T5 are not known/);

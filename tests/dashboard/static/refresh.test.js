@@ -27,7 +27,7 @@ test("what is not well is looked for sooner, and our own server even with refres
   assert.equal(next({ refresh: 0, isDisconnected: true }), 10);
 });
 
-test("when it is asked next is told in words", () => {
+test("the next refresh in words", () => {
   const words = (given) => nextWords({ isAsking: false, isOff: false, isHidden: false, left: 61, ...given });
   assert.equal(words({}), "next in 1 min 1 s");
   assert.equal(words({ isAsking: true, isHidden: true }), "asking now");
@@ -35,7 +35,7 @@ test("when it is asked next is told in words", () => {
   assert.equal(words({ isHidden: true }), "paused");
 });
 
-test("the clock calls once, and not for a tab that nobody sees, which finds it due", async () => {
+test("the clock calls once, and not for a hidden tab, which is due when shown again", async () => {
   let calls = 0;
   const [seen, hidden, cleared] = [0, 1, 2].map(() => new RefreshClock(() => { calls += 1; }));
   seen.set(0, false);
@@ -62,11 +62,11 @@ test("without our own server the banner says so, since when, and how old the dat
   assert.doesNotMatch(banner({ problem: "no", dataTimes: [] }).text, /old/);
 });
 
-test("three days and some seconds are told as days", () => {
+test("three days and some seconds are shown as days", () => {
   assert.match(banner({ problem: "no", dataTimes: [NOON - 3 * 86_400 - 20] }).text, /, 3 d old\.$/);
 });
 
-test("a source that does not answer is told with its last answer, or with what to look at", () => {
+test("a source that does not answer is reported with its last answer, or with what to check", () => {
   const away = (lastSeen) => answer({ source: { reachable: false, cause: "no connection", lastSeen } });
   assert.match(banner({ answer: away(NOON - 60) }).text, /^no connection\. Last answer at 11:59:00\. The charts show/);
   assert.match(banner({ answer: away(null), dataTimes: [] }).text, /^no connection\. Check that Prometheus runs/);
@@ -84,14 +84,14 @@ test("remarks on the address stay beside what is worse", () => {
   assert.match(banner({ problem: "no" }, {}, ["range='zz': no."]).text, / old\. range='zz': no\.$/);
 });
 
-test("a clock of this device that is off is told, unless it agrees with Prometheus", () => {
+test("a wrong clock of this device is noted, unless it agrees with Prometheus", () => {
   assert.equal(banner({ deviceAhead: 4 }), null);
   assert.match(banner({ deviceAhead: 5430 }).text, /1 h 30 min ahead of the server's/);
   assert.match(banner({ deviceAhead: -2 * 86_400 }).text, /2 d behind the server's/);
   assert.equal(banner({ deviceAhead: 3600, answer: answer({ source: { offset: 3600 } }) }), null);
 });
 
-test("a range that ends in the future, or over a change of the clocks, is told", () => {
+test("a range that ends in the future, or over a change of the clocks, is noted", () => {
   assert.match(banner({}, { custom: [NOON - 60, NOON + 3600] }).text, /ends in the future/);
   assert.equal(banner({}, { custom: [NOON - 60, NOON + 30] }), null);
   const change = Date.parse("2026-03-29T01:00Z") / 1000;

@@ -68,7 +68,7 @@ test("a character that cannot be seen in a name is explained", () => {
   assert.equal(details({ figure: figure("plain") }).Names, undefined);
 });
 
-test("a card's badge tells its state, or that its figure is beyond its limit", () => {
+test("a card's badge shows its state, or that its figure is beyond its limit", () => {
   const card = { level: "bad", levelWords: "too high", instead: "from Prometheus" };
   assert.equal(badgeWords("fresh", card), "too high");
   assert.equal(badgeWords("fresh", { ...card, level: "none" }), "");

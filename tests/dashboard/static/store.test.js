@@ -31,7 +31,7 @@ test("a bounded map keeps those that were used last", () => {
   assert.equal(map.size, 0);
 });
 
-test("an answer is asked for with its age, and tells the server's time", async (t) => {
+test("a request carries the age, and its answer the server's time", async (t) => {
   const { store, asked } = await storeOn(t, () => [200, answer(), { "queuescope-now": String(NOON + 7) }]);
   const got = await store.ask("range=1h", 60, SIGNAL);
   assert.match(asked[0], /^\/queuescope\/view\?range=1h&age=60&page=\w+$/);

@@ -14,7 +14,7 @@ test("without states there is no flow", () => {
   assert.equal(decodeFlow({ state: "empty", states: "" }), null);
 });
 
-test("a step is told in words at its end, and only there", () => {
+test("a step has words at its end, and only there", () => {
   const flow = flowOf("gx-");
   assert.equal(flowWords(flow, 600), "growing: 0 arrived, 0 completed a minute in 10 min");
   assert.equal(flowWords(flow, 900.4), "stalled: 1.3 arrived, 0 completed a minute in 10 min");

@@ -21,7 +21,7 @@ test("a zone's offset is that of the instant, to the second at which the clocks 
   assert.equal(offsetSeconds("Europe/Berlin", TO_WINTER), 3600);
 });
 
-test("an offset is told with its minutes where it has any", () => {
+test("an offset has minutes if they are not 0", () => {
   assert.deepEqual(
     [0, 3600, -12_600, 34_200, -18_000].map(offsetText), ["UTC", "UTC+1", "UTC−3:30", "UTC+9:30", "UTC−5"],
   );
@@ -60,16 +60,16 @@ test("a moment has its date unless it is of the reader's own day", () => {
 });
 
 test("a duration has its two largest units", () => {
-  const told = {
+  const texts = {
     0: "0 s", 0.4: "0 s", 59.6: "1 min", 61: "1 min 1 s", 3600: "1 h", 3661: "1 h 1 min", 86_399: "23 h 59 min",
     90_000: "1 d 1 h", 259_220: "3 d", "-5": "0 s",
   };
-  for (const [seconds, words] of Object.entries(told)) assert.equal(durationText(Number(seconds)), words);
+  for (const [seconds, words] of Object.entries(texts)) assert.equal(durationText(Number(seconds)), words);
 });
 
 test("the older an age the coarser", () => {
-  const told = { 9: "9 s", 61: "1 min 1 s", 615: "10 min", 4_000: "1 h 6 min", 40_000: "11 h", 259_220: "3 d" };
-  for (const [seconds, words] of Object.entries(told)) assert.equal(ageText(Number(seconds)), words);
+  const texts = { 9: "9 s", 61: "1 min 1 s", 615: "10 min", 4_000: "1 h 6 min", 40_000: "11 h", 259_220: "3 d" };
+  for (const [seconds, words] of Object.entries(texts)) assert.equal(ageText(Number(seconds)), words);
 });
 
 test("what is no zone is none, and the reader has one", () => {

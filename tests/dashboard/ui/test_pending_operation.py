@@ -1,4 +1,6 @@
-"""An operation on a real broker and a real audit: planned once, sent once, told as it went."""
+"""An operation on a real broker and a real audit: planned once, sent once, with its
+true outcome.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def planned(context: OperationsContext, request: Request, actor: Actor = ADA) ->
     return pending
 
 
-def told(pending: PendingOperation) -> tuple[Result, str]:
+def outcome_of(pending: PendingOperation) -> tuple[Result, str]:
     assert pending.outcome is not None
     return pending.outcome.result, pending.outcome.detail
 
@@ -85,7 +87,7 @@ def test_it_is_done_once_however_often_it_is_sent(context: OperationsContext, se
     send(3)
     pending = planned(context, Request.purge("orders"))
     pending.send(ADA, "orders 3")
-    assert told(pending)[0] is Result.DONE
+    assert outcome_of(pending)[0] is Result.DONE
     first = pending.outcome
     send(2)
     pending.send(ADA, "orders 3")
@@ -106,7 +108,7 @@ def test_threads_that_send_it_at_once_have_one_effect(
         thread.start()
     for thread in threads:
         thread.join()
-    assert told(pending)[0] is Result.DONE
+    assert outcome_of(pending)[0] is Result.DONE
     assert results(context) == [Result.DONE]
 
 
@@ -121,7 +123,7 @@ def test_a_wrong_phrase_may_be_put_right(context: OperationsContext, send: Send)
     assert depth(context) == 3
     assert pending.plan.is_confirmed_by(" orders 3 ")
     pending.send(ADA, "orders 3")
-    assert (told(pending)[0], pending.remark) == (Result.DONE, "")
+    assert (outcome_of(pending)[0], pending.remark) == (Result.DONE, "")
 
 
 def test_the_second_of_two_operators_is_refused_with_the_first_one_named(
@@ -132,8 +134,8 @@ def test_the_second_of_two_operators_is_refused_with_the_first_one_named(
     adas.send(ADA, "orders 3")
     send(1)
     bobs.send(BOB, "orders 3")
-    assert told(adas)[0] is Result.DONE
-    state, words = told(bobs)
+    assert outcome_of(adas)[0] is Result.DONE
+    state, words = outcome_of(bobs)
     assert state is Result.REFUSED
     assert words.startswith("ada began to purge queue orders at ")
     assert depth(context) == 1
@@ -144,7 +146,7 @@ def test_a_queue_that_has_grown_is_looked_at_again(context: OperationsContext, s
     pending = planned(context, Request.purge("orders"))
     send(20)
     pending.send(ADA, "orders 3")
-    assert told(pending) == (
+    assert outcome_of(pending) == (
         Result.REFUSED,
         "There were 3 and are now 23; look again before you confirm. Nothing was done.",
     )
@@ -156,7 +158,7 @@ def test_a_confirmation_expires(context: OperationsContext, send: Send, now: lis
     pending = planned(context, Request.purge("orders"))
     now[0] += 61
     pending.send(ADA, "orders 3")
-    state, words = told(pending)
+    state, words = outcome_of(pending)
     assert state is Result.REFUSED
     assert "holds for 60 seconds" in words
     assert depth(context) == 3
@@ -174,7 +176,7 @@ def test_without_the_right_plan_and_operation_are_refused(
         late = planned(context, request_)
         late.send(actor, "orders 3")
         for pending in (early, late):
-            state, said = told(pending)
+            state, said = outcome_of(pending)
             assert state is Result.REFUSED
             assert words in said
     assert depth(context) == 3
@@ -187,7 +189,7 @@ def test_no_act_without_an_audit(context: OperationsContext, send: Send, tmp_pat
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         pending.send(ADA, "orders 3")
-    state, words = told(pending)
+    state, words = outcome_of(pending)
     assert state is Result.REFUSED
     assert words.startswith("Nothing was done: no operation runs without an audit, and the audit")
     assert depth(context) == 3
@@ -200,11 +202,11 @@ def test_without_a_broker_nothing_was_done(
     pending = planned(context, Request.purge("orders"))
     server.stop()
     pending.send(ADA, "orders 3")
-    assert told(pending)[0] is Result.FAILED
-    assert told(pending)[1].startswith("Nothing was done: the broker did not answer")
+    assert outcome_of(pending)[0] is Result.FAILED
+    assert outcome_of(pending)[1].startswith("Nothing was done: the broker did not answer")
     unplanned = PendingOperation(context.operations, Request.pause("orders"))
     unplanned.prepare(ADA)
-    assert told(unplanned)[0] is Result.FAILED
+    assert outcome_of(unplanned)[0] is Result.FAILED
 
 
 def test_what_takes_long_is_called_open_until_it_is_known(
@@ -212,15 +214,15 @@ def test_what_takes_long_is_called_open_until_it_is_known(
 ) -> None:
     send(3)
     pending = planned(context, Request.purge("orders"))
-    # The plan was waited for as long as it took; for the act nobody waits.
+    # The plan was awaited to its end; the operation itself is not.
     pending._patience_seconds = 0
     with server.frozen():
         pending.send(ADA, "orders 3")
-        assert told(pending) == (Result.PENDING, "It was sent, and there is no answer yet.")
+        assert outcome_of(pending) == (Result.PENDING, "It was sent, and there is no answer yet.")
         pending.look(patience_seconds=0)
-        assert told(pending)[0] is Result.PENDING
+        assert outcome_of(pending)[0] is Result.PENDING
     pending.look(patience_seconds=30)
-    assert told(pending)[0] is Result.DONE
+    assert outcome_of(pending)[0] is Result.DONE
     assert results(context) == [Result.DONE]
 
 

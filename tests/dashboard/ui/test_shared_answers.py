@@ -22,7 +22,7 @@ class Clock:
 
 
 class Source:
-    """Counts how often it is asked, and fails when it is told to."""
+    """Counts how often it is asked, and fails on request."""
 
     def __init__(self) -> None:
         self.asked = 0

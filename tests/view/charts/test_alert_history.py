@@ -76,24 +76,24 @@ async def test_past_alerts_have_start_and_end_by_chart(
         found = content(await service.get(View(name), max_age_seconds=1))["alerts"]
     finally:
         await service.aclose()
-    told = {alert["labels"]["team"]: alert for alert in found["list"]}
+    by_team = {alert["labels"]["team"]: alert for alert in found["list"]}
     assert found["more"] == 0
-    assert set(told) == {HOSTILE, "short", "b"} | ({"before"} if name == "7d" else set())
-    assert [told[team]["panel"] for team in (HOSTILE, "short", "b")] == [
+    assert set(by_team) == {HOSTILE, "short", "b"} | ({"before"} if name == "7d" else set())
+    assert [by_team[team]["panel"] for team in (HOSTILE, "short", "b")] == [
         "queue_depth", "queue_depth", "success_rate",
     ]  # fmt: skip
-    assert [told[team]["state"] for team in (HOSTILE, "short", "b")] == [
+    assert [by_team[team]["state"] for team in (HOSTILE, "short", "b")] == [
         "firing", "firing", "pending",
     ]  # fmt: skip
     assert [alert["since"] for alert in found["list"]] == sorted(
         began for team, (began, _) in (
             (HOSTILE, LONG), ("short", SHORT), ("b", PENDING), ("before", BEFORE)
-        ) if team in told
+        ) if team in by_team
     )  # fmt: skip
     for team, (_, until) in ((HOSTILE, LONG), ("short", SHORT), ("b", PENDING)):
         # The looks within a step are at most a minute apart, and a sample is seen for five.
-        assert abs(told[team]["until"] - until) <= 60
-        assert told[team]["name"] in (DEPTH, FAILS)
+        assert abs(by_team[team]["until"] - until) <= 60
+        assert by_team[team]["name"] in (DEPTH, FAILS)
 
 
 async def test_a_past_range_has_its_own_alerts_and_costs_nothing_again(

@@ -48,7 +48,7 @@ async def histories(
         await service.aclose()
 
 
-async def told(made: FlowHistories, view: View) -> dict[str, Any]:
+async def read_flow(made: FlowHistories, view: View) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(await made.get(view))
     return found
 
@@ -71,7 +71,7 @@ async def test_the_strip_says_what_the_samples_say(
     end = int(flow.times[-1]) // 900 * 900
     view = View(None, end - 6 * 3600, end, step)
     async with histories(platform.url, make_service, clock) as made:
-        found = await told(made, view)
+        found = await read_flow(made, view)
     assert (found["state"], found["from"], found["step"]) == ("fresh", end - 6 * 3600, step)
     steps = max(1, 600 // step)
     window = step * steps
@@ -95,7 +95,7 @@ async def test_the_strip_says_what_the_samples_say(
             net, over = newest, 1
         told_net, told_over = net, over
         if found["states"][n] in "xw":
-            # Whether anything was completed is told of the whole window.
+            # Whether anything was completed is judged over the whole window.
             told_net, told_over = depths[-1] - depths[0], steps
         assert words[n] == f"{told_over * step // 60} min"
         lately, grown = float(np.mean(ended[:told_over])), told_net / (told_over * step)
@@ -121,7 +121,7 @@ async def test_a_gap_in_the_samples_is_unknown_and_never_a_state(
 ) -> None:
     end = int(flow.times[-1]) // 900 * 900
     async with histories(platform.url, make_service, clock) as made:
-        found = await told(made, View(None, end - 6 * 3600, end, 300))
+        found = await read_flow(made, View(None, end - 6 * 3600, end, 300))
     first, last = flow.gap
     for n, state in enumerate(found["states"]):
         at = found["from"] + 300 * n
@@ -153,11 +153,11 @@ async def test_in_an_outage_the_last_good_strip_is_stale_with_its_cause(
         CountingProxy(platform.port) as proxy,
         histories(proxy.url, make_service, clock) as made,
     ):
-        good = await told(made, View("1h"))
+        good = await read_flow(made, View("1h"))
         await proxy.refuse()
         clock.offset_seconds += 3600
-        bad = await told(made, View("1h"))
-        never = await told(made, View("7d"))
+        bad = await read_flow(made, View("1h"))
+        never = await read_flow(made, View("7d"))
         await proxy.serve()
     assert good["state"] == "fresh"
     assert bad["state"] == "stale"
@@ -172,7 +172,7 @@ async def test_without_a_counter_of_completed_jobs_there_is_no_strip_and_it_says
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with histories(platform.url, make_service, clock, matchers='queue="a"') as made:
-        found = await told(made, View("1h"))
+        found = await read_flow(made, View("1h"))
     assert (found["state"], found["states"]) == ("empty", "")
     assert "completed" in found["cause"]
 
@@ -195,6 +195,6 @@ metrics = ["ai_agents_queue_depth"]
         CountingProxy(platform.port) as proxy,
         histories(proxy.url, make_service, clock, preset) as made,
     ):
-        found = await told(made, View("1h"))
+        found = await read_flow(made, View("1h"))
         assert not proxy.asked
     assert (found["state"], found["states"]) == ("empty", "")

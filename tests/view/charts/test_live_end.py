@@ -131,7 +131,8 @@ async def test_the_value_now_and_the_value_so_far_are_those_of_the_samples(
     [(_, success)] = ends.series["success_rate"]
     assert success == pytest.approx(live_mean_success(platform, at, at))
     assert worst(ends, "success_rate", min) == pytest.approx(live_mean_success(platform, begun, at))
-    # Now are the last five minutes; what is longer open is told beside.
+    # The present value is of the last five minutes; a step that is open longer has its own value
+    # beside it.
     assert bool(ends.so_far["latency"]) == (after > 300)
     for series, window in ((ends.series, 300), (ends.so_far, after + SCRAPE_SECONDS)):
         if series["latency"]:

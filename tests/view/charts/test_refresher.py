@@ -47,7 +47,7 @@ async def look(service: ViewService, view: View, every: int) -> None:
 
 async def renewals(service: ViewService, view: View, since: float) -> None:
     """Wait until ``view`` has been taken after ``since``."""
-    while (held := service.held(view, FOREVER)) is None or held.taken_at <= since:  # noqa: ASYNC110 - the service tells nobody
+    while (held := service.held(view, FOREVER)) is None or held.taken_at <= since:  # noqa: ASYNC110 - the service has no event for it
         await asyncio.sleep(0.01)
 
 
@@ -108,7 +108,7 @@ async def test_a_refresh_in_which_nothing_can_have_changed_costs_one_question(
     assert not second.thorough
     for name, panel in panels(second).items():
         assert panel["figure"] == panels(first)[name]["figure"]
-        # Its age is told from when it was asked for.
+        # Its age counts from the request.
         assert panel["asOf"] == panels(first)[name]["asOf"]
         assert panel["now"]["asOf"] > panels(first)[name]["now"]["asOf"]
 

@@ -1,4 +1,6 @@
-"""The schedule alone: enough for every viewer, once for all of them, and nothing for nobody."""
+"""The schedule alone: often enough for every viewer, once for all of them, and nothing without
+viewers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Seven days of each worker, from a real Prometheus: read ahead, and told honestly."""
+"""Seven days of each worker, from a real Prometheus: read in advance, with gaps and
+faults shown.
+"""
 
 from __future__ import annotations
 
@@ -181,7 +183,7 @@ async def test_more_workers_than_the_limit_are_left_out(clock: Clock) -> None:
     board = TrendBoard(clock)
     board.look([f"w{number}" for number in range(MAX_WORKERS + 5)])
     assert len(board.wanted()) == MAX_WORKERS
-    # Who is looked at stays, and makes room when nobody looks any more.
+    # Watched workers stay, and make room once no one looks at them any more.
     clock.offset_seconds += 61
     board.look(["other"])
     assert board.wanted() == ("other",)

@@ -16,7 +16,7 @@ from tests.fault_server import http_response
 from tests.faults.proxy import FaultProxy, say
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import SCRAPE, Clock, StartService
-from tests.view.overview.test_overview import cards, over, told
+from tests.view.overview.test_overview import cards, over, read_overview
 
 from queuescope.errors import ConfigurationError
 from queuescope.known import Known
@@ -85,7 +85,7 @@ async def watched(
 
 async def until_alerts(overview: Overview, clock: Clock, count: int) -> dict[str, Any]:
     deadline = time.monotonic() + 120
-    while len((found := await told(overview, 1))["alerts"]) < count:
+    while len((found := await read_overview(overview, 1))["alerts"]) < count:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.3)
         clock.offset_seconds += 2
@@ -144,10 +144,10 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
             f"http://127.0.0.1:{proxy.port}", make_service, clock, NEVER, 'team="nobody"'
         ) as overview,
     ):
-        found = await told(overview)
+        found = await read_overview(overview)
         proxy.forget()
         clock.offset_seconds += 30
-        await told(overview, 10)
+        await read_overview(overview, 10)
         # It was looked for once.
         assert not [
             r for r in proxy.seen if "ai_agents_workers_up" in r.query and "group" in r.query
@@ -158,7 +158,7 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
             lambda request: request.endpoint == "alerts",
         )
         clock.offset_seconds += 30
-        blind = await told(overview, 1)
+        blind = await read_overview(overview, 1)
     assert found["verdict"]["state"] == "healthy"
     assert text(found["verdict"]["reason"]) == (
         "all 3 checks are within their limits; "
@@ -172,7 +172,7 @@ async def test_what_was_measured_and_is_no_more_is_not_known(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with watched(sparse.url, make_service, clock, WORKERS_LOST, 'team="nobody"') as overview:
-        found = await told(overview)
+        found = await read_overview(overview)
     assert found["verdict"]["state"] == "unknown"
     assert [finding["rule"] for finding in found["verdict"]["findings"]] == ["active_workers"]
     assert cards(found)["active_workers"]["cause"] == "Nothing was measured in the last minutes"
@@ -183,7 +183,7 @@ async def test_where_nothing_is_measured_nothing_is_healthy(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with watched(sparse.url, make_service, clock, 'env="none"', 'team="nobody"') as overview:
-        found = await told(overview)
+        found = await read_overview(overview)
     assert found["verdict"]["state"] == "unknown"
     assert found["verdict"]["reason"] == ["nothing is measured here yet"]
 

@@ -115,7 +115,7 @@ async def over(service: ViewService) -> AsyncIterator[Overview]:
         await service.aclose()
 
 
-async def told(service: Overview, max_age_seconds: float = 1e9) -> dict[str, Any]:
+async def read_overview(service: Overview, max_age_seconds: float = 1e9) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(await service.get(max_age_seconds=max_age_seconds))
     return found
 
@@ -128,12 +128,12 @@ async def test_the_cards_show_the_samples_own_numbers(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with overview(platform.url, make_service, clock) as service:
-        found = await told(service)
+        found = await read_overview(service)
     shown = {name: (card["state"], card["words"]) for name, card in cards(found).items()}
     assert shown == {
         "queue_depth": ("fresh", "130"),
         "success_rate": ("fresh", "90.0 %"),
-        # Half below 1 s and all below 2 s: no bucket tells more.
+        # Half below 1 s and all below 2 s: the buckets show no more than that.
         "p95_latency": ("fresh", "1–2 s"),
         "active_workers": ("fresh", "4"),
         # Ten jobs in each of two scrapes a minute.
@@ -155,13 +155,13 @@ async def test_the_verdict_names_the_figure_its_limit_and_since_when(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with overview(platform.url, make_service, clock) as service:
-        verdict = (await told(service))["verdict"]
+        verdict = (await read_overview(service))["verdict"]
     assert verdict["state"] == "degraded"
     by_rule = {finding["rule"]: finding for finding in verdict["findings"]}
     assert set(by_rule) == {"queue_depth", "success_rate"}
     text, when = by_rule["queue_depth"]["reason"][0], by_rule["queue_depth"]["reason"][-1]
     assert text == "Queue depth is 130 jobs, limit 100"
-    # The depth rose an hour before the newest sample; the history tells it to its step.
+    # The depth rose an hour before the newest sample; the history shows it to its step.
     assert abs(when["at"] - (time.time() - 3600)) <= 900 + 120
     assert by_rule["success_rate"]["reason"][0] == (
         "Success rate is 90.0 %, should be at least 95.0 %"
@@ -173,12 +173,12 @@ async def test_alerts_are_listed_with_their_chart_and_start(
 ) -> None:
     deadline = time.monotonic() + 120
     async with overview(alarmed.url, make_service, clock) as service:
-        found = await told(service)
+        found = await read_overview(service)
         while len(found["alerts"]) < 2:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.3)
             clock.offset_seconds += 2
-            found = await told(service, 1)
+            found = await read_overview(service, 1)
     firing, pending = found["alerts"]
     assert found["alertsState"] == "fresh"
     assert (firing["name"], firing["state"], firing["severity"]) == (
@@ -197,13 +197,13 @@ async def test_in_an_outage_old_figures_keep_their_time_and_nothing_is_green(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     async with overview(proxy.url, make_service, clock) as service:
-        before = await told(service)
+        before = await read_overview(service)
         await proxy.refuse()
         clock.offset_seconds += 60
-        after = await told(service, 1)
+        after = await read_overview(service, 1)
         await proxy.serve()
         clock.offset_seconds += 120
-        again = await told(service, 1)
+        again = await read_overview(service, 1)
     assert {card["state"] for card in after["kpis"]} == {"stale"}
     assert [card["words"] for card in after["kpis"]] == [card["words"] for card in before["kpis"]]
     assert {card["asOf"] for card in after["kpis"]} == {before["asOf"]}
@@ -220,7 +220,7 @@ async def test_without_any_answer_nothing_is_shown_as_a_number(
 ) -> None:
     await proxy.refuse()
     async with overview(proxy.url, make_service, clock) as service:
-        found = await told(service)
+        found = await read_overview(service)
     assert {(card["state"], card["words"]) for card in found["kpis"]} == {("unavailable", "–")}
     assert found["verdict"]["state"] == "unknown"
     assert found["alertsState"] == "unavailable"
@@ -231,14 +231,14 @@ async def test_however_many_ask_the_source_is_asked_once(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     async with overview(proxy.url, make_service, clock) as service:
-        await told(service)
+        await read_overview(service)
         clock.offset_seconds += 30
         proxy.asked.clear()
-        await told(service, 1)
+        await read_overview(service, 1)
         alone = dict(proxy.asked)
         clock.offset_seconds += 30
         proxy.asked.clear()
-        await asyncio.gather(*(told(service, 1) for _ in range(100)))
+        await asyncio.gather(*(read_overview(service, 1) for _ in range(100)))
     assert sum(proxy.asked.values()) <= sum(alone.values())
     assert alone["alerts"] == 1
 
@@ -251,7 +251,7 @@ async def test_a_question_that_is_refused_takes_no_other_card_along(
         "now = 'max(nonsense(ai_agents_queue_oldest",
     )
     async with overview(platform.url, make_service, clock, broken) as service:
-        found = cards(await told(service))
+        found = cards(await read_overview(service))
     assert found["oldest_waiting"]["state"] == "unavailable"
     assert "refused this query" in found["oldest_waiting"]["cause"]
     assert {card["state"] for name, card in found.items() if name != "oldest_waiting"} == {"fresh"}
@@ -263,17 +263,17 @@ async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_quest
     dashboard = load_dashboard("ai-agents")
     service = make_service(proxy.url, dashboard=dashboard)
     async with over(service) as made:
-        await told(made)
+        await read_overview(made)
         clock.offset_seconds += 2
         # The first one opened connections, and each new one could lead to another server.
         await service.get(View("1h"), max_age_seconds=1)
-        await told(made, 1)
+        await read_overview(made, 1)
         for _ in range(2):
             clock.offset_seconds += 20
             proxy.asked.clear()
             view = panels(await service.get(View("1h"), max_age_seconds=19))
             clock.offset_seconds += 3
-            found = cards(await told(made, 60))
+            found = cards(await read_overview(made, 60))
             # One for all present values, one for what the charts draw of the open step.
             assert proxy.asked["query"] == 2
             for panel, card in (("queue_depth", "queue_depth"), ("latency", "p95_latency")):
@@ -289,20 +289,20 @@ async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_t
         overview(proxy.url, make_service, clock) as service,
     ):
         deadline = time.monotonic() + 120
-        while len((await told(service, 1))["alerts"]) < 2:
+        while len((await read_overview(service, 1))["alerts"]) < 2:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.3)
             clock.offset_seconds += 2
         proxy.asked.clear()
         for _ in range(6):
             clock.offset_seconds += 10
-            await told(service, 10)
+            await read_overview(service, 10)
         assert (proxy.asked["alerts"], proxy.asked["rules"]) == (3, 0)
         clock.offset_seconds += 3
-        await told(service, 1)
+        await read_overview(service, 1)
         assert proxy.asked["alerts"] == 4
         clock.offset_seconds += 600
-        found = await told(service, 10)
+        found = await read_overview(service, 10)
         assert proxy.asked["rules"] == 1
     assert [alert["panel"] for alert in found["alerts"]] == ["queue_depth", None]
 
@@ -321,11 +321,11 @@ async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
         service = make_service(url, dashboard=dashboard)
         proxy.spoil(alter(half), lambda request: "queuescope_panel" in request.query)
         async with over(service) as made:
-            found = await told(made)
+            found = await read_overview(made)
             view = panels(await service.get(View("1h"), max_age_seconds=60))
             await proxy.heal()
             clock.offset_seconds += 60
-            whole = await told(made, 1)
+            whole = await read_overview(made, 1)
     partial = found["kpis"]
     assert {card["state"] for card in partial} == {"partial"}
     # The share of a day is read by itself, and was whole.
@@ -357,12 +357,12 @@ async def test_what_is_refused_is_left_out_of_the_question_for_a_minute(
         "now = 'max(nonsense(ai_agents_queue_oldest",
     )
     async with overview(proxy.url, make_service, clock, broken) as service:
-        await told(service)
+        await read_overview(service)
         asked = []
         for _ in range(4):
             clock.offset_seconds += 20
             proxy.asked.clear()
-            found = cards(await told(service, 10))
+            found = cards(await read_overview(service, 10))
             asked.append(proxy.asked["query"])
             assert found["oldest_waiting"]["state"] == "unavailable"
             assert found["queue_depth"]["state"] == "fresh"
@@ -378,12 +378,12 @@ async def test_the_share_of_a_day_is_added_up_and_only_its_newest_step_is_read_a
     dashboard = load_dashboard("ai-agents")
     [measure] = [m for m in dashboard.measures if m.share is not None]
     async with overview(proxy.url, make_service, clock) as service:
-        found = cards(await told(service))["success_rate"]
+        found = cards(await read_overview(service))["success_rate"]
         assert (found["state"], found["words"]) == ("fresh", "90.0 %")
         assert {change["words"] for change in found["changes"]} == {"the same"}
         proxy.asked.clear()
         clock.offset_seconds += 301
-        again = cards(await told(service, 60))["success_rate"]
+        again = cards(await read_overview(service, 60))["success_rate"]
     assert again["words"] == "90.0 %"
     # Of each of the seven days in steps at most its newest edge.
     assert proxy.asked["query_range"] <= 7
@@ -405,10 +405,10 @@ async def test_where_no_jobs_are_counted_the_day_is_asked_for_at_once(
             CountingProxy(server.port) as proxy,
             overview(proxy.url, make_service, clock) as service,
         ):
-            found = cards(await told(service))["success_rate"]
+            found = cards(await read_overview(service))["success_rate"]
             proxy.asked.clear()
             clock.offset_seconds += 30
-            again = cards(await told(service, 10))["success_rate"]
+            again = cards(await read_overview(service, 10))["success_rate"]
             assert proxy.asked["query"] <= 2
     assert (
         (found["state"], found["words"]) == (again["state"], again["words"]) == ("fresh", "80.0 %")
@@ -422,11 +422,11 @@ async def test_what_was_so_then_is_asked_for_once_in_a_quarter_of_an_hour(
     # The first step within a quarter of an hour, so that none passes in between.
     clock.offset_seconds = -(time.time() % 900) + 1
     async with overview(proxy.url, make_service, clock) as service:
-        found = await told(service)
+        found = await read_overview(service)
         proxy.asked.clear()
         for _ in range(5):
             clock.offset_seconds += 100
-            again = await told(service, 60)
+            again = await read_overview(service, 60)
         assert proxy.asked["query"] <= 5 * 2
     assert cards(again)["queue_depth"]["changes"] == cards(found)["queue_depth"]["changes"]
 
@@ -441,7 +441,7 @@ async def test_where_every_job_fails_the_success_rate_is_zero(
     }
     with RealPrometheus(tmp_path, series=series) as server:
         async with overview(server.url, make_service, clock) as service:
-            found = await told(service)
+            found = await read_overview(service)
     assert cards(found)["success_rate"]["words"] == "0.0 %"
     assert cards(found)["throughput"]["words"] == "10"
     assert found["verdict"]["state"] == "down"
@@ -454,10 +454,10 @@ async def test_what_jobs_come_to_that_is_refused_takes_no_figure_along(
         "[ended]\nnow = 'sum by", "[ended]\nnow = 'nonsense by"
     )
     async with overview(proxy.url, make_service, clock, broken) as service:
-        found = await told(service)
+        found = await read_overview(service)
         proxy.asked.clear()
         clock.offset_seconds += 20
-        await told(service, 10)
+        await read_overview(service, 10)
     assert proxy.asked["query"] <= 2
     assert {card["state"] for card in found["kpis"]} == {"fresh"}
     assert cards(found)["throughput"]["words"] == "20"
@@ -471,10 +471,10 @@ async def test_a_day_that_is_refused_takes_no_other_along(
         "  nonsense(ai_agents_queue_oldest",
     )
     async with overview(proxy.url, make_service, clock, broken) as service:
-        found = cards(await told(service))
+        found = cards(await read_overview(service))
         proxy.asked.clear()
         clock.offset_seconds += 20
-        await told(service, 10)
+        await read_overview(service, 10)
     sparks = {name: card["spark"] is not None for name, card in found.items()}
     assert sparks.pop("oldest_waiting") is False
     assert all(sparks.values())
@@ -509,11 +509,11 @@ async def test_of_a_histogram_the_buckets_around_the_quantile_are_enough(
             url = f"http://127.0.0.1:{proxy.port}"
             service = make_service(url, dashboard=dashboard)
             async with over(service) as made:
-                first = cards(await told(made))["p95_latency"]
+                first = cards(await read_overview(made))["p95_latency"]
                 assert (first["state"], first["words"]) == ("fresh", "1–2 s")
                 proxy.forget()
                 clock.offset_seconds += 30
-                again = cards(await told(made, 10))["p95_latency"]
+                again = cards(await read_overview(made, 10))["p95_latency"]
                 [narrow] = [r.query for r in proxy.seen if asks(r.query)]
                 assert 'le=~"0\\\\.5|1|2|5|\\\\+Inf"' in narrow
                 assert (again["state"], again["words"]) == ("fresh", "1–2 s")
@@ -522,7 +522,7 @@ async def test_of_a_histogram_the_buckets_around_the_quantile_are_enough(
                 proxy.spoil(ask_instead(lacking), lambda r: r.query == narrow)
                 proxy.forget()
                 clock.offset_seconds += 30
-                whole = cards(await told(made, 10))["p95_latency"]
+                whole = cards(await read_overview(made, 10))["p95_latency"]
                 asked = ["le=~" in r.query for r in proxy.seen if asks(r.query)]
     assert asked == [True, False]
     assert (whole["state"], whole["words"]) == ("fresh", "1–2 s")
@@ -554,7 +554,7 @@ async def test_what_is_no_number_is_unknown_and_neither_idle_nor_healthy(
     dashboard, matchers = load_dashboard("ai-agents"), f'env="{env}"'
     service = make_service(no_numbers.url, dashboard=dashboard, matchers=matchers)
     async with over(service) as made:
-        found = await told(made)
+        found = await read_overview(made)
         chart = panels(await service.get(View("1h"), max_age_seconds=1e9))["queue_depth"]
     of = {"queue_depth": env, "active_workers": {"nan": "inf", "inf": "nan"}[env]}
     of |= {"success_rate": "nan", "throughput": "nan"}

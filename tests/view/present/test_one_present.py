@@ -114,9 +114,9 @@ def agree(view: dict[str, Any], overview: dict[str, Any]) -> dict[str, str]:
         name = "P95" if panel["id"] == "latency" else panel["title"]
         [end] = [trace for trace in panel["figure"]["data"] if trace["name"] == name]
         assert end["liveWords"] == card["words"]
-        told = card["ends"][name]
-        assert (told["words"], told["between"]) == (card["words"], end.get("liveBetween"))
-        assert end["live"] == pytest.approx(told["value"], rel=1e-6)
+        card_end = card["ends"][name]
+        assert (card_end["words"], card_end["between"]) == (card["words"], end.get("liveBetween"))
+        assert end["live"] == pytest.approx(card_end["value"], rel=1e-6)
         if card["level"] in ("warn", "bad"):
             assert card["words"] in findings[card["id"]]
         elif card["level"] == "good":
@@ -141,14 +141,14 @@ async def test_card_verdict_and_chart_tell_one_figure_at_every_range(
             assert agree(view, overview) == {
                 "queue_depth": depth,
                 "success_rate": success,
-                # Of a wide bucket nobody knows more.
+                # With a wide bucket no more is known.
                 "latency": "10–30 min",
             }
             rules = {one["rule"] for one in overview["verdict"]["findings"]}
             assert rules & {*CARDS.values()} == found
             [line] = view["panels"][0]["figure"]["data"]
             if scene == "over" and view["view"]["to"] < NOW - 500:
-                # What was worse within the open step is told beside.
+                # A worse value within the open step is shown beside it.
                 assert (line["live"], line["soFar"]) == (360, 388)
             else:
                 assert "soFar" not in line or line["soFar"] > line["live"]

@@ -161,7 +161,7 @@ async def test_samples_that_the_chart_does_not_select_are_not_said_to_be_missing
         "ai_agents_enhancement_jobs_total has samples in this range, but none of its series has "
         'outcome="succeeded".'
     )
-    # What the setting chooses is not told as what the chart chooses.
+    # The matchers of the setting are not reported as those of the chart.
     text = await _explain(prometheus, SUCCESS, 'outcome="failed"', _hours(FIRST + 3600, LAST))
     assert "none of its series has" in text
 

@@ -1,4 +1,4 @@
-"""Where the data begin within a range: told once it is so, and not where there is a mere gap."""
+"""Where the data begin within a range: shown if they do, and not for a mere gap."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_range_that_begins_before_the_first_sample_says_where_the_data_s
     # Before the range there are older samples: what is missing is a gap.
     assert found["success_rate"]["state"] == "fresh"
     assert found["success_rate"]["dataStart"] is None
-    # Nothing at all is told by the reason why there is nothing.
+    # Without any data, the reason for the empty chart says so.
     assert (found["latency"]["state"], found["latency"]["dataStart"]) == ("empty", None)
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.real_prometheus import RealPrometheus
 from tests.remote_write import RemoteWriter
 from tests.view.conftest import Clock, CountingProxy, StartService, content, panels
-from tests.view.overview.test_overview import cards, over, told
+from tests.view.overview.test_overview import cards, over, read_overview
 
 from queuescope.panels.template import LOOKBACK_DELTA_SECONDS
 from queuescope.prometheus import PrometheusClient
@@ -115,10 +115,10 @@ def _values(panel: dict[str, Any]) -> list[float]:
 
 
 async def _told_all(overview: Overview) -> dict[str, Any]:
-    """The overview once it tells of each source, which is asked for beside the others."""
+    """The overview once it has all figures, the late ones included."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
-        now = await told(overview, 0)
+        now = await read_overview(overview, 0)
         states = {cards(now)[name]["state"] for name in ("queue_depth", "success_rate")}
         if states == {cards(now)["throughput"]["state"]} == {"fresh"}:
             return now
@@ -127,7 +127,7 @@ async def _told_all(overview: Overview) -> dict[str, Any]:
 
 
 async def _overview(overview: Overview) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = await told(overview, 0)
+    found = await read_overview(overview, 0)
     return found, cards(found)
 
 
@@ -172,7 +172,7 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         assert "behind" not in found["source"]["notice"]
         for panel in found["panels"]:
             assert np.isfinite(_values(panel)).all(), panel["id"]
-        now = await told(overview, 0)
+        now = await read_overview(overview, 0)
         assert cards(now)["queue_depth"]["note"] == ""
         assert "behind" not in str(now["verdict"]["reason"])
 

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.real_prometheus import RealPrometheus
 from tests.view.conftest import Clock, StartService, content, panels
-from tests.view.overview.test_overview import cards, over, told
+from tests.view.overview.test_overview import cards, over, read_overview
 
 from queuescope.panels import load_dashboard
 from queuescope.prometheus import PrometheusClient
@@ -34,7 +34,7 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Mix:
-    """The intervals of workers and of the exporter, in seconds; with ``split`` each of them tells
+    """The intervals of workers and of the exporter, in seconds; with ``split`` each of them exports
     of everything, else workers of jobs and the exporter of the queue.
     """
 
@@ -146,7 +146,7 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
     service = make_service(prometheus.url, matchers=f'env="{env}"')
     async with over(service) as overview:
         snapshot = await service.get(View("1h"), max_age_seconds=0)
-        shown = await told(overview)
+        shown = await read_overview(overview)
     assert snapshot.complete
     found, view = panels(snapshot), content(snapshot)["view"]
     times = np.arange(view["from"], view["to"] + 1, view["step"])
@@ -198,10 +198,10 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
 async def test_the_check_of_the_source_says_what_mixes(prometheus: RealPrometheus) -> None:
     async with PrometheusClient(prometheus.url) as client:
         check = SourceCheck(client, load_dashboard("ai-agents"), 'env="five_minutes"')
-        told = [line async for line in check.lines()]
+        read_overview = [line async for line in check.lines()]
         even = SourceCheck(client, load_dashboard("ai-agents"), 'env="even"')
         assert not any("scraped" in line for line in [line async for line in even.lines()])
-    assert [line.partition(",")[0] for line in told if "scraped" in line] == [
+    assert [line.partition(",")[0] for line in read_overview if "scraped" in line] == [
         f"{title} is scraped every 15 s to 5 min"
         for title in ("Queue depth", "Success rate", "Latency")
     ]

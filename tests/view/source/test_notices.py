@@ -33,7 +33,7 @@ from queuescope.view.source.notices import clock_notices
     ],
 )
 def test_three_clocks_are_compared(prometheus: float, broker: float, words: list[str]) -> None:
-    told = clock_notices(prometheus, broker)
-    assert [text[: text.index(".") + 1] for text in told] == words
-    ranges = [text for text in told if "Ranges follow the clock of Prometheus." in text]
+    sentences = clock_notices(prometheus, broker)
+    assert [text[: text.index(".") + 1] for text in sentences] == words
+    ranges = [text for text in sentences if "Ranges follow the clock of Prometheus." in text]
     assert len(ranges) == (abs(prometheus) > 5)

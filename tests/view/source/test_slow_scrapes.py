@@ -13,7 +13,7 @@ import pytest
 from tests.engines import ENGINES, holding
 from tests.remote_write import ENDED, Sample
 from tests.view.conftest import Clock, StartService, content, panels
-from tests.view.overview.test_overview import cards, over, told
+from tests.view.overview.test_overview import cards, over, read_overview
 from tests.view.test_service import values_of
 
 from queuescope.timeseries import labels_of
@@ -94,7 +94,7 @@ async def test_between_two_slow_scrapes_every_figure_stays(
                 assert np.isfinite(drawn).all(), (name, drawn)
         depth = panels(snapshot)["queue_depth"]
         assert set(values_of(depth)[-12:]) == {7.0}
-        now = await told(overview)
+        now = await read_overview(overview)
     for name, card in cards(now).items():
         spark = np.frombuffer(base64.b64decode(card["spark"]["values"]), np.float32)
         of_history = spark[-len(spark) * HISTORY // 2 // 86_400 :]
@@ -112,11 +112,11 @@ async def test_an_exporter_with_a_new_name_counts_once_if_queries_set_the_lookba
     service = make_service(url, matchers='env="renamed"')
     async with over(service) as overview:
         depth = panels(await service.get(View("6h"), max_age_seconds=0))["queue_depth"]
-        now = cards(await told(overview))["queue_depth"]
+        now = cards(await read_overview(overview))["queue_depth"]
     assert (now["state"], now["words"]) == (depth["now"]["state"], depth["now"]["words"])
     assert (now["state"], now["words"]) == ("fresh", "80")
     drawn = np.array(values_of(depth))
     assert np.isfinite(drawn[len(drawn) // 3 :]).all()
-    # Where it cannot be told, the former name counts until the lookback is over.
+    # Where queries cannot set it, the former name counts until the lookback is over.
     doubled = {160.0} if engine == "prometheus-2" else set()
     assert set(drawn[np.isfinite(drawn)].tolist()) == {80.0} | doubled

@@ -151,7 +151,7 @@ def _when(at: float | None, zone: tzinfo) -> datetime | None:
 def mark(word: str, tone: Tone) -> Markup:
     """A state: its word, with the shape and colour of its tone."""
     shape = element("i", class_="qs-shape", aria_hidden="true")
-    return element("span", shape, word, class_="qs-told", data_tone=tone)
+    return element("span", shape, word, class_="qs-state", data_tone=tone)
 
 
 def code(text: str) -> Markup:
