@@ -124,11 +124,11 @@ def test_all_queues_are_paused_and_resumed_together(
     # No worker serves it, so none can confirm the pause.
     unserved = page.cell("Queues", "reports", "State")
     expect(unserved).to_contain_text("paused: 0 of 0 workers confirmed")
-    expect(unserved).to_contain_text("no proof that it stands still")
+    expect(unserved).to_contain_text("does not prove that its jobs wait")
     single = page.button("Resume queue orders")
     expect(single).to_be_disabled()
     expect(single).to_have_attribute(
-        "title", "All queues are paused; they can only be resumed together."
+        "title", "All queues are paused; they can be resumed together."
     )
     assert page.do("Resume all queues", "Resume").startswith("Done: All queues are to be resumed")
     expect(page.cell("Queues", "express", "State")).to_have_text(re.compile(r"^open: \d workers?$"))

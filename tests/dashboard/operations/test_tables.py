@@ -73,8 +73,8 @@ def workers(*revisions: int, paused: tuple[str, ...] = ()) -> list[WorkerReport]
 
 
 UNSERVED = (
-    "paused: 0 of 0 workers confirmed No worker that reports serves it, "
-    "which is no proof that it stands still."
+    "paused: 0 of 0 workers confirmed No reporting worker serves it, "
+    "which does not prove that its jobs wait."
 )
 PAUSED = DesiredState(revision=4, paused=("orders",))
 
@@ -182,7 +182,7 @@ def test_each_button_says_why_it_cannot_be_pressed() -> None:
         "Pause queue orders": "",
         "Purge queue orders": "",
         "Resume queue mail": "",
-        "Purge queue mail": "Nothing waits in this queue.",
+        "Purge queue mail": "No job waits in this queue.",
     }
     operators = buttons(queues_part(fresh(value), olga, UTC, NOW))
     assert operators["Pause queue orders"] == ""
@@ -240,7 +240,7 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
             "To run them, open on the dashboard’s",
         ),
         (ADA, "You are ada, admin."),
-        (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues take"),
+        (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues require"),
         (Rights(Actor("vic", Origin.OIDC), "", ACCESS), "yours is viewer"),
         (Rights(Actor("public", Origin.PUBLIC), "", ACCESS), "yours is viewer"),
         (Rights(Unidentified(IdentityProblem.EXPIRED), "", ACCESS), "yours is nobody"),
@@ -270,7 +270,7 @@ def test_a_purge_that_is_under_way_or_unknown_is_noted() -> None:
             Known(Verification(9000, "9000:ab", "", is_complete=False), NOW),
             "verified to entry 9,000, not to the end",
         ),
-        (Known(Verification(0, "0:00", ""), NOW), "empty: nothing was done yet"),
+        (Known(Verification(0, "0:00", ""), NOW), "empty: no operation was run yet"),
         (Known(), "being verified"),
         (
             Known(Verification(3, "3:ab", ""), NOW, AuditError("the audit is away"), NOW),

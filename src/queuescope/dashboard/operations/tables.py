@@ -320,7 +320,7 @@ def _queue_row(
             label=f"Resume queue {queue}",
             refusal=rights.refusal(lambda: Request.resume(queue))
             or (
-                "All queues are paused; they can only be resumed together."
+                "All queues are paused; they can be resumed together."
                 if ALL_QUEUES in state.desired.paused
                 else ""
             ),
