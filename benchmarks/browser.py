@@ -1,4 +1,4 @@
-"""What a viewer waits for, measured inside a real Chromium."""
+"""How long a viewer waits, measured inside a real Chromium."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-# Its headless shell is Chromium without what a screen needs.
+# Its headless shell is Chromium without a screen.
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-headless-shell")
 _PROBE = Path(__file__).with_name("probe.js")
 _ARGUMENTS = (
@@ -25,7 +25,7 @@ WEEK_SECONDS = 7 * 86_400
 
 
 def chromium_words(browser: Browser) -> str:
-    """Its version, and whether it is the headless shell, as a result tells it."""
+    """Its version, and whether it is the headless shell, as shown in a result."""
     is_shell = _CHROMIUM is not None and Path(_CHROMIUM).name != "chromium"
     return f"{browser.version}{' (headless shell)' if is_shell else ''}"
 
@@ -48,7 +48,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def new_viewer(browser: Browser) -> Iterator[Page]:
-    """A page in a context of its own: nothing is cached."""
+    """A page in a new context: nothing is cached."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.set_default_timeout(_PATIENCE_MS)
     context.add_init_script(path=_PROBE)
@@ -65,7 +65,7 @@ def load(page: Page, url: str) -> Load:
 
 def switch_range(page: Page, action: str) -> float:
     """Milliseconds from ``action`` (JavaScript) to the week's curves painted in all charts."""
-    # What still boots behind the drawn charts must not be charged to the switch.
+    # Scripts that are still starting behind the charts must not count towards the switch.
     page.wait_for_timeout(_SETTLE_MS)
     taken = page.evaluate(
         f"""async () => {{

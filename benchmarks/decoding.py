@@ -1,4 +1,4 @@
-"""Range answers made arrays, against the plain way and a bare JSON decoder, within one run."""
+"""Decoding range answers into arrays, against json and pandas and a JSON decoder, in one run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ONCE = "1,000 × 5, one call after json and pandas"
 
 _SHAPES = ((1_000, 5), (11_000, 5), (1_000, 192))
 _FIRST, _STEP_SECONDS = 1_700_000_040, 60
-# More than any cache of what a grid needs holds, so that each call meets a grid it has not kept.
+# More grids than any cache keeps, so that no call finds its grid cached.
 _BODIES = 12
 _Body = tuple[bytes, Grid]
 
@@ -62,8 +62,8 @@ def main() -> None:
         }
         take_turns(results, title, contenders, turns=given.turns)
         _compare(results, title, readers, {PLAIN: 20, BARE: 5})
-        # A decoder that makes lists is also charged with the collector's walks over all that the
-        # process holds, which no reader of arrays causes. This is the comparison without them.
+        # A decoder that creates lists also pays for the collector's walks over all objects of the
+        # process, which a decoder of arrays does not cause. This is the comparison without them.
         uncollected = f"{title}, no garbage collector"
         del contenders[PLAIN]
         gc.disable()
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def plain(body: bytes) -> pd.DataFrame:
-    """A column for each series, as most would write it."""
+    """A column for each series, as most people would write it."""
     rows = [
         {"time": at, "value": float(value), "series": json.dumps(one["metric"])}
         for one in json.loads(body)["data"]["result"]
@@ -115,7 +115,7 @@ def _body(points: int, series: int, number: int) -> _Body:
 
 
 def _check(body: _Body, readers: dict[str, PointsReader]) -> None:
-    """All give the same numbers, bit by bit."""
+    """All return the same numbers, bit by bit."""
     result = orjson.loads(body[0])["data"]["result"]
     expected = np.array([[float(text) for _, text in one["values"]] for one in result])
     assert plain(body[0]).shape == expected.T.shape
@@ -140,7 +140,7 @@ def _over(bodies: list[_Body], call: Callable[[bytes, Grid], object]) -> Callabl
 def _once(
     results: Results, bodies: list[_Body], readers: dict[str, PointsReader], turns: int
 ) -> None:
-    """Single calls, with the processor's caches full of something else."""
+    """Single calls, with the CPU caches full of other data."""
     calls: dict[str, Callable[[bytes, Grid], object]] = {
         BARE: lambda body, _: orjson.loads(body),
         **{name: _reading(reader) for name, reader in readers.items()},

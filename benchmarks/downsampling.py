@@ -1,4 +1,4 @@
-"""A million points made a thousand, against averages by pandas, as ratios within one run."""
+"""A million points reduced to a thousand, against averages by pandas, as ratios within one run."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _curves(grid: Grid) -> list[Curves]:
 
 
 def _estimate(name: str, values: Floats) -> Curve:
-    """A quantile from twelve buckets a decade, as workers export them."""
+    """A quantile from twelve buckets per decade, as workers export them."""
     bucket = np.floor(np.log10(values) * 12)
     low, high = (10 ** (edge / 12) for edge in (bucket, bucket + 1))
     return Curve(name, f"latency-{name}", values, low=low, high=high)

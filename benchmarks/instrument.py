@@ -46,7 +46,7 @@ _STARTED_WITHIN_SECONDS = 120.0
 
 
 class Contender:
-    """A worker with a queue of its own, and its project's way to send."""
+    """A worker with its own queue, and how its project sends jobs."""
 
     def __init__(self, name: str, pool: str, folder: Path, broker: str, options: str) -> None:
         self.name = name
@@ -81,10 +81,10 @@ class Contender:
         self.run(1)
 
     def run(self, jobs: int) -> tuple[float, float]:
-        """Seconds and seconds of CPU for ``jobs`` that wait when the clock starts."""
+        """Seconds, and seconds of CPU, for ``jobs`` that wait when the measurement starts."""
         self._marks += 1
         mark = self._folder / f"{self._queue}-{self._marks}"
-        # A worker is as quick as whoever sends: they come at once, from where nobody takes them.
+        # A sender could be slower than the worker, so all jobs are moved at once from another list.
         held = f"{self._queue}-held"
         with self._app.producer_pool.acquire(block=True) as producer:
             for number in range(jobs):
@@ -96,7 +96,7 @@ class Contender:
         self._client.rename(held, self._queue)
         _wait(mark.exists)
         taken = time.perf_counter() - start
-        # What is written after the last job is part of the price.
+        # Writes after the last job are part of the cost.
         time.sleep(2.0)
         return taken, self._cpu_seconds() - before
 

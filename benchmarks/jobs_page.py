@@ -96,7 +96,7 @@ def made_up(count: int, end: float) -> Iterator[Job]:
 
 
 def reads_of(store: JobStore, now: float) -> dict[str, Callable[[], object]]:
-    """What the page asks, and what a reader may make it ask."""
+    """The reads of the page, and those that a viewer can cause."""
     day, ever = Span(now - _DAY, now), Span(0.0, now)
     (group, *_) = failure_groups(store, ever).groups
     deep = Place(now - _SPAN_SECONDS / 2, "")
@@ -219,7 +219,7 @@ def main() -> None:
                 begun = time.monotonic()
                 stores[name].load(made_up(rows, now))
                 if database == "PostgreSQL":
-                    # As its own housekeeping does in time.
+                    # As autovacuum would do in time.
                     postgresql.execute("VACUUM ANALYZE jobs", database=f"rows_{rows}")
                 print(f"{name} loaded in {time.monotonic() - begun:.0f} s", flush=True)
                 data = folder / f"{database}-{rows}"

@@ -1,4 +1,4 @@
-"""A line of limited bandwidth and delay, as a TCP proxy in a process of its own.
+"""A line with limited bandwidth and delay, as a TCP proxy in its own process.
 
 Everything that the browser sends or receives goes through it: documents, scripts, WebSockets,
 and the opening of each connection, which costs one round trip. All connections of a direction
@@ -15,7 +15,7 @@ _CHUNK_BYTES = 8_192
 
 
 class Direction:
-    """One way of the line: when a chunk of so many bytes arrives at the other end."""
+    """One direction of the line: when a chunk of so many bytes arrives at the other end."""
 
     def __init__(self, bits_per_second: float, delay_seconds: float) -> None:
         self._bytes_per_second = bits_per_second / 8
@@ -23,7 +23,7 @@ class Direction:
         self._free_at = 0.0
 
     def arrival(self, size: int) -> float:
-        """Take the line for ``size`` bytes; the loop's time at which the last of them arrives."""
+        """Use the line for ``size`` bytes; returns the loop's time when the last one arrives."""
         start = max(asyncio.get_running_loop().time(), self._free_at)
         self._free_at = start + size / self._bytes_per_second
         return self._free_at + self._delay_seconds
@@ -32,7 +32,7 @@ class Direction:
 async def _carry(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction
 ) -> None:
-    # The reader never waits for the delay, only the delivery does: many chunks are under way.
+    # Only the delivery waits for the delay, not the reader: many chunks are in transit.
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=256)
 
     async def deliver() -> None:
@@ -63,7 +63,7 @@ async def _serve(port: int, target: int, bits_per_second: float, round_trip_seco
     down = Direction(bits_per_second, round_trip_seconds / 2)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The kernel has accepted already: the handshake's round trip is waited for here.
+        # The kernel has already accepted, so the round trip of the handshake is added here.
         await asyncio.sleep(round_trip_seconds)
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)

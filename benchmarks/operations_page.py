@@ -85,7 +85,7 @@ class Platform:
             ("-m", "queuescope.cli", "serve", "--port", "{port}"),
             directory,
             environment={
-                # What operations show needs no Prometheus.
+                # The page of operations needs no Prometheus.
                 "PROMETHEUS_URL": "http://127.0.0.1:9",
                 "QUEUESCOPE_BROKER_URL": self.url,
                 "QUEUESCOPE_DATA_DIR": str(directory / "data"),
@@ -136,7 +136,7 @@ def _fill(client: redis.Redis, count: int) -> None:
                 "properties": {"delivery_tag": f"tag-{number}", "body_encoding": "base64"},
             }
             pipe.lpush(f"{queue}{priority}", json.dumps(message))
-        # They stand as they are: far enough ahead that none is lost meanwhile.
+        # They are never updated, so they are far enough in the future that no worker becomes lost.
         at = time.time() + 86_400
         for number in range(_WORKERS):
             name = f"worker-{number}@host"
@@ -192,7 +192,7 @@ class Run:
 
     @contextmanager
     def _viewer(self, platform: Platform) -> Iterator[tuple[Page, float]]:
-        """A page that has just shown all queues, and when it did, in ms since it was asked for."""
+        """A page that has just shown all queues, and when, in ms since the navigation."""
         context = self._browser.new_context(viewport={"width": 1440, "height": 1000})
         context.set_default_timeout(_PATIENCE_MS)
         context.add_init_script(_ARRIVED)
@@ -211,7 +211,7 @@ class Run:
             return float(page.evaluate(_CONFIRMED))
 
     def _watch(self, platform: Platform) -> float:
-        """With a viewer, less what the server uses without one."""
+        """With a viewer, minus what the server uses without one."""
         idle = self._cpu_over(platform.server.cpu_seconds, lambda: time.sleep(self._seconds))
         with self._viewer(platform) as (page, _):
             page.wait_for_timeout(2 * _TICK_SECONDS * 1000)
@@ -247,7 +247,7 @@ def main() -> None:
         "--output", type=Path, default=PROJECT / "benchmarks/results", help="[%(default)s]"
     )
     given = parser.parse_args()
-    # A run that is ended takes its servers along.
+    # A run that is stopped also stops its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as running:
         folder = running.enter_context(tempfile.TemporaryDirectory(prefix="queuescope-benchmark-"))

@@ -53,7 +53,7 @@ def plain_server(prometheus: str, directory: Path, refresh_seconds: int = 60) ->
         f"plain-{refresh_seconds}",
         (
             *("-m", "streamlit", "run", script, "--server.port", "{port}"),
-            # No window is opened on this machine, and no reports leave it.
+            # No window on this machine, and no usage reports.
             *("--server.headless", "true", "--browser.gatherUsageStats", "false"),
         ),
         directory,
@@ -165,7 +165,7 @@ class Run:
             }
             contenders = [(PLAIN, plain), (STATIC, static), (OURS, ours)]
             for turn in range(-1, self._given.repetitions):
-                # The first turn warms the servers; each later one begins with another contender.
+                # The first turn is a warm-up; each later one starts with another contender.
                 first = turn % len(contenders)
                 for name, server in contenders[first:] + contenders[:first]:
                     found = self._turn(name, server, slow[server.name], turn)
@@ -191,7 +191,7 @@ class Run:
                 self._others_look(name, server)
                 found[SWITCH] = switch_range(page, _choose_week(WEEK_STEP_SECONDS))
         if name == OURS:
-            # Another step is another view, of the same size: nobody has asked for it yet.
+            # Another step is another view of the same size, which is not cached yet.
             with new_viewer(self._browser) as page:
                 self._note_load(COLD_NEW)
                 new = f"/?range=24h&step={DAY_STEP_SECONDS - 2 - turn % 8}"
@@ -205,7 +205,7 @@ class Run:
         return found
 
     def _others_look(self, name: str, server: Server) -> None:
-        """Other viewers keep a shared view young; the plain page and the static one share none."""
+        """Other viewers keep a shared view fresh; the plain page and the static one share none."""
         if name == OURS:
             view = f"{server.url}/queuescope/view"
             _ask(view, range="24h", step=DAY_STEP_SECONDS)
@@ -243,7 +243,7 @@ class Run:
 
     def _refreshes_by(self, viewers: int, servers: dict[str, Server]) -> None:
         path = {PLAIN: "/", OURS: f"/?range=24h&step={DAY_STEP_SECONDS}&refresh={_REFRESH_SECONDS}"}
-        # The script's garbage of earlier viewers is theirs: sessions that left are let go first.
+        # Memory of earlier viewers must not count: their sessions are released first.
         time.sleep(5)
         idle = {name: server.cpu_seconds() for name, server in servers.items()}
         time.sleep(_IDLE_SECONDS)
@@ -275,7 +275,7 @@ class Run:
                 self.results.add(f"refreshes seen, {_viewers(viewers)}", name, "", [refreshes])
 
     def judge(self) -> None:
-        """The ratios that the project has set itself."""
+        """The ratios with the project's targets."""
         of = self.results.median
         ratios = self.results.ratios
 
@@ -301,7 +301,7 @@ class Run:
 
 
 class _Refreshes:
-    """Counts the refreshes that viewers have seen arrive."""
+    """Counts the refreshes that viewers received."""
 
     def __init__(self) -> None:
         self._answers = 0
@@ -311,7 +311,7 @@ class _Refreshes:
         if name == OURS:
             page.on("response", self._answered)
             return
-        # The plain page tells the time of each of its refreshes.
+        # The plain page shows the time of each of its refreshes.
         page.evaluate(
             """() => {
               const told = new Set();
@@ -341,7 +341,7 @@ def _click_on(choice: str) -> str:
 
 
 def _choose_week(step_seconds: int) -> str:
-    # What the button does, but with 1,000 points instead of the range's own step.
+    # Like the button, but with 1,000 points instead of the range's own step.
     chosen = f'{{ range: "7d", custom: null, step: "{step_seconds}" }}'
     return f"window.queuescope.page().chooseView({chosen})"
 
@@ -364,7 +364,7 @@ def _options() -> Options:
 
 def main() -> None:
     given = _options()
-    # A run that is ended takes its servers along.
+    # A run that is stopped also stops its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="queuescope-benchmark-") as name:
         directory = Path(name)

@@ -41,9 +41,9 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` of two medians against ``target``: at least it, or at most.
+    """The ratio of two medians and its ``target``, a minimum or a maximum.
 
-    None: there is no target, and the ratio is only told.
+    Without a target (None) the ratio is only shown.
     """
 
     title: str
@@ -68,9 +68,9 @@ class Ratio:
 
 @dataclass(slots=True)
 class Results:
-    """A run. ``load`` tells how many cores were busy between its parts.
+    """A run. ``load`` is how many cores were busy between its parts.
 
-    ``name`` is that of the files, ``machine`` the versions of what is measured.
+    ``name`` is that of the files, ``machine`` the versions of the measured software.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Results:
         loads = [one for part in self.load.values() for one in part]
         machine = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
         busy = f"{statistics.median(loads):.2f} cores busy (at most {max(loads):.2f})"
-        # Measured between the parts, so what a contender still does after its turn counts too.
+        # Measured between the parts, so work that a contender does after its turn is included.
         lines += ["", f"Taken {content['taken_at']}; {machine}. Between the parts {busy}.", ""]
         return "\n".join(lines)
 
@@ -147,6 +147,6 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def busy_cores(seconds: float = 0.5) -> float:
-    """How many cores are busy while we only wait."""
+    """How many cores are busy while the benchmark only waits."""
     percent = float(psutil.cpu_percent(interval=seconds))
     return round(percent / 100 * (os.cpu_count() or 1), 3)

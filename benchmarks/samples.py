@@ -14,7 +14,7 @@ _FAILURE_RATIO = 0.02
 
 
 def platform_samples(now: float, *, days: int = 8, ahead_seconds: int = 4 * 3600) -> Samples:
-    """Series by their text. They go on after ``now``, so that a long run never runs out."""
+    """Series by their text. They continue after ``now``, so that a long run always has samples."""
     random = np.random.default_rng(3)
     first = int(now - days * _DAY_SECONDS) // SCRAPE_SECONDS * SCRAPE_SECONDS
     at = np.arange(first, int(now) + ahead_seconds, SCRAPE_SECONDS, dtype=float)

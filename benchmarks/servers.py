@@ -1,4 +1,4 @@
-"""The servers of a run: each a process of its own on a free port, gone at the end."""
+"""The servers of a run: each in its own process on a free port, stopped at the end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Server:
             connection.close()
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process and all below it, those that have ended included."""
+        """User and system time of the process and all its descendants, including ended ones."""
         assert self._process is not None, f"{self.name} does not run"
         root = psutil.Process(self._process.pid)
         return sum(sum(one.cpu_times()[:4]) for one in (root, *root.children(recursive=True)))

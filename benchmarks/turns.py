@@ -1,4 +1,4 @@
-"""Contenders measured in turns, each turn beginning with another one."""
+"""Contenders measured alternately; each turn starts with another one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ def take_turns(
     turns: int,
     unit: str = "ms",
 ) -> None:
-    """Add to ``results`` what one call of each contender takes.
+    """Add the duration of one call of each contender to ``results``.
 
-    In a turn a contender is called as often as it takes to measure 20 ms. The first turn warms
-    and counts for nothing.
+    In a turn, a contender is called for at least 20 ms. The first turn is a warm-up.
     """
     names = list(contenders)
     taken: dict[str, list[float]] = {name: [] for name in names}

@@ -47,7 +47,7 @@ _BUCKETS = "ai_agents_enhancement_latency_seconds_bucket"
 
 
 class ShiftedClient(PrometheusClient):
-    """Asks as if it were ``present``, so that an hour of refreshes need not take an hour."""
+    """Queries as if it were ``present``, so that an hour of refreshes need not take an hour."""
 
     present = 0.0
 
@@ -60,7 +60,7 @@ class ShiftedClient(PrometheusClient):
 
 
 def plain_queries() -> tuple[str, ...]:
-    """What most would ask: see ``contenders/plain_streamlit.py``."""
+    """The queries that most people would write: see ``contenders/plain_streamlit.py``."""
     rates = f"sum by (le) (rate({_BUCKETS}[5m]))"
     return (
         "sum(ai_agents_queue_depth)",
@@ -70,7 +70,7 @@ def plain_queries() -> tuple[str, ...]:
 
 
 def own_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
-    """The panels' own, as for a Prometheus 2 that scraped at multiples of its interval."""
+    """The panels' queries, for a Prometheus 2 that scraped at multiples of its interval."""
     resolution = _resolution(step_seconds)
     charts = ("queue_depth", "success_rate", "latency")
     panels = {panel.id: panel for panel in dashboard.panels}
@@ -83,7 +83,7 @@ def _resolution(step_seconds: int) -> Resolution:
 
 
 def equal_queries(dashboard: Dashboard, step_seconds: int) -> tuple[str, ...]:
-    """The same, but each quantile by Prometheus."""
+    """The same, but each quantile computed by Prometheus."""
     depth, success, latency = own_queries(dashboard, step_seconds)
     return (depth, success, *(_milliseconds(quantile, latency) for quantile in _QUANTILES))
 
@@ -94,7 +94,7 @@ def _milliseconds(quantile: float, buckets: str) -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """A query, over a range that ends now, or for one moment so many seconds ago."""
+    """A query, over a range that ends now, or for a time so many seconds ago."""
 
     promql: str
     range_seconds: int = 0
@@ -103,8 +103,8 @@ class Asked:
 
 
 def page_queries(dashboard: Dashboard, step_seconds: int, range_seconds: int) -> list[Asked]:
-    """What a page asks that shows all that Queuescope's does, figure by figure: the charts, the
-    strip, of each card its value, its curve and what it is compared with, and the drain.
+    """The queries of a page that shows everything that Queuescope's does, figure by figure: the
+    charts, the strip, the value, curve and comparisons of each card, and the drain.
     """
     day = _resolution(DAY_STEP_SECONDS)
     asked = [Asked(q, range_seconds, step_seconds) for q in equal_queries(dashboard, step_seconds)]
@@ -114,7 +114,7 @@ def page_queries(dashboard: Dashboard, step_seconds: int, range_seconds: int) ->
         asked += [Asked(shown, ago_seconds=ago) for ago in (0, *COMPARED.values())]
         asked.append(Asked(_figure(panel, panel.query, day), DAY_SECONDS, DAY_STEP_SECONDS))
         if measure.share is not None:
-            # The verdict judges another value of it than the card shows.
+            # The verdict uses another value of it than the card shows.
             asked.append(Asked(_figure(panel, panel.now, day)))
     flow, depth = dashboard.flow, dashboard.panels[0]
     assert flow is not None
@@ -130,7 +130,7 @@ def _figure(panel: Panel, template: str, resolution: Resolution) -> str:
 
 
 class Measured:
-    """One view of one Prometheus, by all contenders."""
+    """One view of one Prometheus, for all contenders."""
 
     def __init__(self, prometheus: RealPrometheus, directory: Path, view: View, now: float) -> None:
         self._process = psutil.Process(prometheus.pid)
@@ -178,14 +178,14 @@ class Measured:
         }
         names = list(contenders)
         taken: dict[str, list[float]] = {name: [] for name in names}
-        # The first turn fills the caches and counts for nothing.
+        # The first turn fills the caches and is not counted.
         for turn in range(-1, turns):
             results.load.setdefault(self.title, []).append(busy_cores())
             first = turn % len(names)
             begin = self._client.present
             for name in names[first:] + names[:first]:
                 ask, times = contenders[name]
-                # All live through the same minutes.
+                # All are measured for the same minutes.
                 self._client.present = begin
                 before = self._cpu_seconds()
                 for _ in range(times):
@@ -232,7 +232,7 @@ class Measured:
             assert reading.state is State.FRESH
 
     async def _refresh(self) -> None:
-        """All that a page asks for which refreshes every minute: charts, cards and strip."""
+        """Everything that a page queries that refreshes every minute: charts, cards and strip."""
         young = 0.95 * _REFRESH_SECONDS
         snapshot = await self._service.get(self._view, max_age_seconds=young)
         assert snapshot.complete
@@ -264,7 +264,7 @@ def _platform(directory: Path, end: int, days: int) -> RealPrometheus:
     """A Prometheus with the history of the platform that ``./run`` starts."""
     jobs = f"sqlite:///{directory / 'jobs.sqlite3'}"
     files = write_history(directory / "samples", jobs, days=days, end=end, seed=3)
-    # The rules are there to be asked for; to evaluate them is no part of a refresh.
+    # The rules exist so that they can be listed; evaluating them is not part of a refresh.
     seldom = re.sub(
         r"^(  - name: .*)$", r"\1\n    interval: 1d", _RULES.read_text("utf-8"), flags=re.MULTILINE
     )
@@ -289,7 +289,7 @@ def main() -> None:
     given = parser.parse_args()
     options = {"turns": given.turns, "refreshes": given.refreshes}
     results = Results("upstream", "Cost to Prometheus", options, versions("numpy"))
-    # Every contender moves on through samples that are all there already.
+    # The contenders move through samples that already exist.
     span = (given.turns + 1) * given.refreshes * _REFRESH_SECONDS
     end = int(time.time()) // 60 * 60
     given.start = end - span - 60
@@ -304,7 +304,7 @@ def main() -> None:
         for other, own in pairs:
             ratio = results.median(title, other) / results.median(title, own)
             words = f"{title}: {own}, times cheaper than {other}"
-            # The plain ones do not give the page's numbers.
+            # The plain queries do not return the page's numbers.
             least = None if other == PLAIN else target
             results.ratios.append(Ratio(words, ratio, least, at_least=True))
     results.write(given.output)

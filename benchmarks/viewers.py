@@ -1,4 +1,4 @@
-"""Many viewers of one dashboard: how long each waits, what the server and Prometheus have to do."""
+"""Many viewers of one dashboard: how long they wait, and the load on the server and Prometheus."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 @dataclass(slots=True)
 class Seen:
-    """What the viewers of one part waited for, in milliseconds by what they asked."""
+    """How long the viewers of one part waited, in milliseconds by kind of request."""
 
     waits_ms: dict[str, list[float]] = field(default_factory=dict)
     oldest_seconds: float = 0.0
@@ -96,7 +96,7 @@ class Viewers:
         await asyncio.gather(*(self._view(after, chance.random()) for after in starts))
 
     async def _view(self, after_seconds: float, phase: float) -> None:
-        # A browser asks for both at once, over two connections.
+        # A browser requests both at once, over two connections.
         connections = (Connection(self._port), Connection(self._port))
         await asyncio.sleep(after_seconds)
         try:
@@ -129,7 +129,7 @@ class Viewers:
 
 
 def upstream_queries(server: Server) -> float:
-    """How many questions the dashboard has sent to Prometheus since it was started."""
+    """How many queries the dashboard has sent to Prometheus since it was started."""
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=60) as answer:  # noqa: S310
         text = answer.read().decode()
     return sum(
@@ -155,7 +155,7 @@ class Run:
 
     def measure(self) -> None:
         time.sleep(_READ_AHEAD_SECONDS)
-        # What is asked once in a long while belongs to no part.
+        # Queries that are only sent occasionally belong to no part.
         uvloop.run(Viewers(self._server.port, 1).come(1))
         time.sleep(2 * REFRESH_SECONDS)
         before = self._server.cpu_seconds()
@@ -176,7 +176,7 @@ class Run:
         uvloop.run(viewers.come(number))
         seconds = time.monotonic() - started
         cpu = self._server.cpu_seconds() - cpu
-        # The parts are not equally long: viewers come one by one.
+        # The parts have different lengths: viewers arrive one by one.
         self._upstream[number] = (upstream_queries(self._server) - asked) / len(
             viewers.seen.moments
         )
@@ -193,7 +193,7 @@ class Run:
         self.results.add("oldest snapshot shown", name, "s", [viewers.seen.oldest_seconds])
 
     def judge(self) -> None:
-        """The ratios that the project has set itself; the waits are those of the many."""
+        """The ratios with the project's targets; the waits are those of many viewers."""
         ratios = self.results.ratios
         for what, waits in self._waits.items():
             p95 = float(np.quantile(waits, 0.95))
@@ -213,7 +213,7 @@ def main() -> None:
         "--output", type=Path, default=PROJECT / "benchmarks/results", help="[%(default)s]"
     )
     given = parser.parse_args()
-    # A run that is ended takes its servers along.
+    # A run that is stopped also stops its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="queuescope-benchmark-") as name:
         directory = Path(name)

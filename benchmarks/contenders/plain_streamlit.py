@@ -1,4 +1,4 @@
-"""The page as most would write it: pandas, five range queries and ``st.plotly_chart``."""
+"""The page as most people would write it: pandas, five range queries and ``st.plotly_chart``."""
 
 from __future__ import annotations
 

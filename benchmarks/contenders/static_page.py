@@ -1,4 +1,4 @@
-"""The floor: one HTML file with the data in it and plotly-basic beside it, compressed beforehand.
+"""The lower bound: one HTML file that contains the data, and plotly-basic, compressed in advance.
 
 Run with ``uvicorn benchmarks.contenders.static_page:app`` and the data in ``$STATIC_PAGE_DATA``
 (a JSON file: ``[{"title", "unit", "curves": [{"name", "x0", "dx", "y"}]}]``).

@@ -1,10 +1,10 @@
-"""The examples in deploy/nginx and deploy/caddy, run for real before a dashboard.
+"""The examples in deploy/nginx and deploy/caddy, run in front of a real dashboard.
 
     python -m tests.deploy.proxies
 
 Needs nginx and Caddy (`apt-get install --no-install-recommends nginx-light caddy`), which is why it
-is no test. Each example is taken as it stands but for its ports, certificate and passwords. In the
-place of oauth2-proxy stands a small server with its addresses and headers.
+is not a test. Each example is used as it is, except for its ports, certificate and passwords. A
+small server with its addresses and headers replaces oauth2-proxy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus
 
 HOST = "queuescope.example.com"
-# Longer than nginx waits by itself for a connection on which nothing is said.
+# Longer than nginx waits by default for a silent connection.
 IDLE_SECONDS = 75.0
 _DEPLOY = Path(__file__).parents[2] / "deploy"
 _PASSWORD = "correct horse"
@@ -57,7 +57,7 @@ _BEFORE_ALL = (
 
 
 class _LoginServer(BaseHTTPRequestHandler):
-    """What of oauth2-proxy stands between a proxy and its visitors."""
+    """The part of oauth2-proxy that a proxy uses."""
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -65,7 +65,7 @@ class _LoginServer(BaseHTTPRequestHandler):
         user = cookies[_COOKIE].value if _COOKIE in cookies else ""
         match address.path:
             case "/oauth2/auth" if user:
-                # As of its product: who is in no group gets no such header.
+                # Like oauth2-proxy: a user without groups gets no such header.
                 self._answer(202, {"X-Auth-Request-Email": user, **_GROUPS.get(user, {})})
             case "/oauth2/auth":
                 self._answer(401, {})
@@ -148,7 +148,7 @@ class Stage:
             connection.close()
 
     def opens_websocket(self, user: str, *headers: tuple[str, str], origin: str = "") -> bool:
-        """Whether a page's websocket is let in."""
+        """Whether a page's websocket is accepted."""
         handshake = {
             "Origin": origin or self.origin,
             "Connection": "Upgrade",
@@ -172,7 +172,7 @@ def _trusting() -> ssl.SSLContext:
 
 
 def example(name: str, changes: Mapping[str, str]) -> str:
-    """The file of that name with ``changes`` made in it, each of which must find its place."""
+    """The file of that name with ``changes``, each of which must match."""
     text = (_DEPLOY / name).read_text("utf-8")
     for old, new in changes.items():
         assert old in text, f"{name} does not say {old!r}"
@@ -203,7 +203,7 @@ def nginx(folder: Path, name: str, port: int, changes: Mapping[str, str]) -> Seq
             **changes,
         },
     ).replace("/etc/nginx/queuescope.htpasswd", str(folder / "passwords"))
-    # Its workers would give up root's rights, by which they read this folder.
+    # Its workers would drop root's rights, which they need to read this folder.
     user = "user root;\n" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(_BEFORE_ALL.format(user=user, example=text), "utf-8")
     return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -231,7 +231,7 @@ def caddy(folder: Path, name: str, port: int, changes: Mapping[str, str]) -> Seq
 
 @contextmanager
 def running(command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
-    """The proxy, once it takes connections."""
+    """The proxy, once it accepts connections."""
     environment = {**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
@@ -263,7 +263,7 @@ def check_requests(stage: Stage) -> None:
     assert not stage.opens_websocket("")
     status, _, body = stage.ask(view, "ada")
     assert status == 200, body
-    # Whom the proxy lets in and the dashboard does not.
+    # A user whom the proxy accepts and the dashboard does not.
     assert stage.ask(view, "eve")[0] == 403
     for header in (
         stage.user_header,
@@ -303,7 +303,7 @@ def check_encodings(stage: Stage) -> None:
 
 @dataclass(eq=False)
 class OpenPage:
-    """A page in Chromium, and how its websockets fared."""
+    """A page in Chromium, and the state of its websockets."""
 
     stage: Stage
     trends: TrendsPage
@@ -319,7 +319,7 @@ class OpenPage:
 
 
 def open_page(stage: Stage, browser: Browser) -> OpenPage:
-    """The page as ada sees it after her login, which a link with a range has asked her for."""
+    """The page after ada's login, which a link with a range required."""
     credentials = {"username": "ada", "password": _PASSWORD} if stage.has_passwords else None
     context: BrowserContext = browser.new_context(
         ignore_https_errors=True,

@@ -55,7 +55,7 @@ def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: Operati
         with Draft(data / "purged") as draft:
             draft.write(Head(id="1", queue="default", at=1.0, lists=["default"]), [(0, b"{}")])
             draft.publish(data / "purged" / "1.jsonl")
-        # The newest entries lie beside the file, since a connection holds it open.
+        # The newest entries are in the file beside it, since a connection is open.
         with used._database.reading(), store.reading():
             used.refuse(ADA, Role.VIEWER, Request.resume("default"), "too late")
             assert (data / "operations.db-wal").stat().st_size > 0
@@ -64,7 +64,7 @@ def test_what_is_in_use_is_saved_whole_and_private(tmp_path: Path, used: Operati
     with closing(OperationsStore(f"sqlite:///{backup / 'operations.db'}")) as restored:
         assert restored.audit.verify() == used.audit.verify()
         assert list(restored.audit.export_json(Search())) == list(used.audit.export_json(Search()))
-        # The triggers that guard the audit came along: it still takes entries.
+        # The triggers of the audit were copied, and it still accepts entries.
         restored.refuse(ADA, Role.VIEWER, Request.pause("default"), "later")
     with closing(JobStore(f"sqlite:///{backup / 'jobs.db'}")) as copied:
         assert count_rows(copied) == 1

@@ -1,4 +1,4 @@
-"""What can be said of the container files without a container engine: that they agree."""
+"""The container files agree with each other, as far as this can be checked without an engine."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_dashboard_asks_the_prometheus_beside_it() -> None:
 def test_the_dashboard_reads_the_broker_and_the_history_of_the_workers() -> None:
     brokers = re.findall(r'QUEUESCOPE_BROKER_URL: "(.+)"', COMPOSE)
     histories = re.findall(r"QUEUESCOPE_JOB_STORE_URL: sqlite:///(\S+)", COMPOSE)
-    # Both with the password, which has no default and stands in no file.
+    # Both with the password, which has no default and is in no file.
     assert brokers == [f"redis://:{PASSWORD}@broker:6379/0"] * 2
     assert "volumes: [jobs:/data]" in COMPOSE
     assert "volumes: [dashboard:/data, jobs:/jobs]" in COMPOSE
@@ -130,7 +130,7 @@ def test_the_image_is_made_of_what_it_copies_and_nothing_else_is_sent_to_the_eng
         for path in line.split()[:-1]
     ]
     assert {line[1:] for line in lines if line.startswith("!")} == set(copied)
-    # What was compiled here is for another Python.
+    # Files that were compiled here are for another Python.
     assert "**/*.so" in lines
 
 
@@ -187,13 +187,13 @@ def test_only_the_dashboard_is_reached_from_outside_and_only_from_this_machine()
 def test_the_broker_of_the_file_wants_the_password_and_hides_it(tmp_path: Path) -> None:
     found = re.search(r"      - \|\n((?:        .*\n)+)", COMPOSE)
     assert found
-    # What Compose makes of it: a $ is written twice.
+    # As Compose reads it: a $ is written twice.
     script = textwrap.dedent(found[1]).replace("$$", "$")
     assert keys_of_service("broker")["environment"].endswith(f'BROKER_PASSWORD: "{PASSWORD}"')
     programs = tmp_path / "programs"
     programs.mkdir()
     port, password = free_port(), "c4n4ry" * 8
-    # The script as it stands, but for the port, which others on this machine may use.
+    # The script as it is, except for the port, which may be in use on this machine.
     wrapper = programs / "valkey-server"
     options = f"--port {port} --bind 127.0.0.1 --dir {tmp_path}"
     wrapper.write_text(f'#!/bin/sh\nexec {get_binary_path()} "$@" {options}\n')
@@ -223,7 +223,7 @@ def test_the_broker_of_the_file_wants_the_password_and_hides_it(tmp_path: Path) 
                 assert limits["maxmemory"] == str(256 * 1024 * 1024)
                 assert limits["maxmemory-policy"] == "noeviction"
                 assert client.config_get("appendonly") == {"appendonly": "yes"}
-            # It took the place of the shell, so that it is what Compose tells to stop.
+            # It replaced the shell, so that Compose stops it and not the shell.
             command = psutil.Process(server.pid).cmdline()
             assert "valkey-server" in command[0]
             assert password not in " ".join(command)

@@ -33,7 +33,7 @@ def promtool(*arguments: object) -> None:
 
 
 def names_in(expression: str) -> set[str]:
-    """Every metric name that an expression asks for."""
+    """Every metric name in an expression."""
     text = str(promql_parser.parse(expression))
     without_strings = re.sub(r'"(?:[^"\\]|\\.)*"', '""', text)
     return set(re.findall(r"(?<![\w:])(?:\w+:)?(?:ai_agents_|up\b)[\w:]*", without_strings))

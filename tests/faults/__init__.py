@@ -1,1 +1,1 @@
-"""What goes wrong between the page and Prometheus, and what must be seen of it."""
+"""What can go wrong between the page and Prometheus, and what the page must show."""

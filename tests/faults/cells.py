@@ -15,7 +15,7 @@ _VIEWERS = 20
 _PAUSE_SECONDS = 6
 _LONG_WAIT_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 400
-"""Beyond the longest time for which a source can ask to be left alone."""
+"""Longer than the longest ``Retry-After`` that is respected."""
 
 Act = Callable[[], Awaitable[None]]
 
@@ -38,7 +38,7 @@ async def live_through(
     timeout_seconds: float,
     most_spoilt: int,
 ) -> None:
-    """Let viewers look at the page before, during (twice twenty at once) and after a trouble."""
+    """Viewers open the page before, during (twice twenty at once) and after a trouble."""
     async with lab.dashboard(timeout_seconds=timeout_seconds) as dashboard:
         good = await _good_reading(lab, dashboard) if warm else None
         lab.proxy.forget()
@@ -46,7 +46,7 @@ async def live_through(
         pages = [await dashboard.read()]
         pages += await dashboard.crowd(_VIEWERS)
         if timeout_seconds > _LONG_WAIT_SECONDS:
-            # Where each try ends by the deadline, one try is enough to wait for.
+            # If each try ends at the deadline, one try is enough.
             lab.forward(_PAUSE_SECONDS)
             pages += await dashboard.crowd(_VIEWERS)
         spoilt = lab.proxy.spoilt
@@ -71,7 +71,7 @@ async def live_through(
 
 
 async def reads_the_truth(lab: Lab, dashboard: Dashboard) -> Page:
-    """The next reading is fresh, and all of it is what Prometheus says."""
+    """The next reading is fresh, and all of it equals what Prometheus returns."""
     page = await dashboard.read()
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
     oracles.drawn_is_true(page, lab.truth)
@@ -112,8 +112,7 @@ def _seen(lab: Lab, page: Page, good: Page | None, scope: Scope, words: str) -> 
 
 
 async def _restarted(lab: Lab, good: Page | None, hit: Sequence[str]) -> None:
-    """What was kept shows when the dashboard is restarted while Prometheus is away: only what was
-    good."""
+    """A dashboard that restarts while Prometheus is down shows the cache: only good data."""
     async with lab.dashboard() as dashboard:
         page = await dashboard.read()
     oracles.unknown_is_not_zero(page)

@@ -1,4 +1,4 @@
-"""One Prometheus for all cells, and a dashboard on it that can be restarted."""
+"""One Prometheus for all cells, and a dashboard for it that can be restarted."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _MEBIBYTE = 1024 * 1024
 
 @dataclass
 class Dashboard:
-    """A running one: its service, its cache, and what it told on ``/metrics``."""
+    """A running dashboard: its service, its cache, and its ``/metrics``."""
 
     service: ViewService
     store: FrameStore
     metrics: OwnMetrics
 
     async def read(self, view: View = HOUR, max_age_seconds: float = 1) -> Page:
-        """All of it asked for anew, but for what others asked for within the same second."""
+        """Everything queried again, except what others queried within the same second."""
         async with asyncio.timeout(HANG_SECONDS):
             snapshot = await self.service.get(view, max_age_seconds=max_age_seconds)
         self.metrics.viewed(snapshot)
@@ -55,7 +55,7 @@ class Dashboard:
 
 
 class Lab:
-    """Dashboards over one cache directory before one proxy, with a clock of their own."""
+    """Dashboards with one cache directory and one proxy, with their own clock."""
 
     def __init__(self, proxy: FaultProxy, cache: Path, truth: Truth) -> None:
         self.proxy = proxy
@@ -106,7 +106,7 @@ class Lab:
 
 
 def three_charts() -> Panels:
-    """The three panels that the truth is known of."""
+    """The three panels for which the correct values are known."""
     preset = load_dashboard("ai-agents")
     return replace(preset, panels=tuple(p for p in preset.panels if p.id in PANELS))
 
@@ -126,7 +126,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterato
 
 @pytest.fixture(scope="package")
 def mortal(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterator[RealPrometheus]:
-    """The same once more, to be frozen and killed."""
+    """A second one, to be frozen and killed."""
     directory = tmp_path_factory.mktemp("mortal")
     with RealPrometheus(directory, series=world(moment)) as server:
         yield server
@@ -136,10 +136,10 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, moment: int) -> Iterator[Re
 def truth(
     prometheus: RealPrometheus, moment: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Truth:
-    """Prometheus's own answers to what a dashboard asks when nothing is wrong.
+    """Prometheus's own responses to the queries of a dashboard when nothing is wrong.
 
-    The dashboard asks for present values in a shorter way than the panels say. True is what these
-    say.
+    The dashboard uses a shorter query for present values than the panels. The correct values are
+    those of the panels' queries.
     """
 
     async def asked() -> Truth:

@@ -1,4 +1,4 @@
-"""What must hold of every reading, whatever the fault; each raises ``AssertionError``."""
+"""What must be true of every reading, whatever the fault; each raises ``AssertionError``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from queuescope.figures import figure_words
 from queuescope.panels import Kind
 
 CANARY = "c4n4ry-t0k3n"
-"""The credential that the source is asked with, and that hostile answers repeat."""
+"""The credential for the source, which hostile responses repeat."""
 UPSTREAM = "verbatim-upstream-words"
-"""Stands in every hostile answer."""
+"""Part of every hostile response."""
 
 _KNOWN = frozenset({"fresh", "partial", "stale"})
 _KIND = {"queue_depth": Kind.COUNT, "success_rate": Kind.PERCENT, "latency": Kind.LATENCY}
@@ -22,7 +22,7 @@ _FLOAT32 = 2e-6
 
 
 def states_are(page: Page, expected: Mapping[str, str]) -> None:
-    """Every panel is in the state that the fault must be seen as, and says why."""
+    """Every panel has the state that belongs to the fault, with the cause."""
     assert page.states == expected, [panel["cause"] for panel in page.panels.values()]
     for name, panel in page.panels.items():
         assert bool(panel["cause"]) == (panel["state"] != "fresh"), f"{name}: {panel['cause']!r}"
@@ -31,7 +31,7 @@ def states_are(page: Page, expected: Mapping[str, str]) -> None:
 
 
 def unknown_is_not_zero(page: Page) -> None:
-    """What is not known has no number at all, and what claims to be known has some."""
+    """An unknown value has no number, and a known value has one."""
     for name, panel in page.panels.items():
         drawn = any(page.points(name).values())
         if panel["state"] in _KNOWN:
@@ -44,7 +44,7 @@ def unknown_is_not_zero(page: Page) -> None:
 
 
 def drawn_is_true(page: Page, truth: Truth) -> None:
-    """Every number that is shown is what Prometheus says of that instant."""
+    """Every number on the page is what Prometheus returns for that time."""
     for name, panel in page.panels.items():
         for curve, points in page.points(name).items():
             real = truth.points(name, curve)
@@ -72,7 +72,7 @@ def nothing_is_missing(page: Page, truth: Truth, panels: Iterable[str] = PANELS)
 def old_values_carry_their_time(
     page: Page, as_of: Mapping[str, float], now_as_of: Mapping[str, float]
 ) -> None:
-    """What is stale has the time of its last good answer, and since when there is none."""
+    """A stale panel has the time of its last good answer, and since when there is none."""
     for name, panel in page.panels.items():
         if panel["state"] == "stale":
             assert panel["asOf"] == as_of[name], name
@@ -103,7 +103,7 @@ def _fresh_now(page: Page) -> tuple[float, ...]:
 
 
 def questions_are_few(spoilt: int, all_of_them: int, *, most_spoilt: int, most: int) -> None:
-    """A fault does not make a storm of questions."""
+    """A fault does not cause a storm of queries."""
     assert spoilt <= most_spoilt, f"{spoilt} questions were put to what fails"
     assert all_of_them <= most, f"{all_of_them} questions in all"
 
@@ -119,7 +119,7 @@ def no_upstream_text_is_shown(page: Page, own_metrics: str) -> None:
 
 
 def log_lines_are_harmless(lines: Sequence[str]) -> None:
-    """Foreign text in a log is escaped and short."""
+    """Text of the server in a log is escaped and short."""
     for line in lines:
         assert line.isprintable(), f"control characters in {line!r}"
         assert len(line) <= _LONGEST_LOG_LINE, line
@@ -137,7 +137,7 @@ def no_line_crosses(page: Page, panel: str, first: int, last: int) -> None:
 
 
 def same_data(page: Page, good: Page, panel: str) -> None:
-    """What is shown was shown before, as much of it as the range still holds."""
+    """The data shown were shown before, as far as they are still in the range."""
     now, before = page.points(panel), good.points(panel)
     assert set(now) == set(before)
     for curve, points in now.items():

@@ -1,4 +1,4 @@
-"""A proxy before a real Prometheus that spoils some or all of its answers."""
+"""A proxy in front of a real Prometheus that spoils some or all of its responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fault_server import http_response
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question: its API path without ``/api/v1/``, its form, and all its bytes."""
+    """One request: its API path without ``/api/v1/``, its form, and all its bytes."""
 
     method: str
     endpoint: str
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A question that awaits its answer; ``ask`` gives what Prometheus itself would say."""
+    """A request that waits for its response; ``ask`` returns that of Prometheus itself."""
 
     request: Request
     writer: asyncio.StreamWriter
@@ -41,7 +41,7 @@ class Exchange:
         await self.writer.drain()
 
     async def body(self) -> bytes:
-        """The body of Prometheus's own answer."""
+        """The body of Prometheus's own response."""
         head, _, body = (await self.ask(self.request)).partition(b"\r\n\r\n")
         return _unchunked(body) if b"transfer-encoding: chunked" in head.lower() else body
 
@@ -51,9 +51,9 @@ Concerns = Callable[[Request], bool]
 
 
 class FaultProxy:
-    """Hands questions on to the Prometheus at ``upstream``, but for those that are spoilt.
+    """Passes requests on to the Prometheus at ``upstream``, except those that are spoilt.
 
-    ``seen`` holds every question since ``forget``, ``spoilt`` counts those that ``spoil`` answered.
+    ``seen`` holds every request since ``forget``, ``spoilt`` counts those that ``spoil`` answered.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -79,11 +79,11 @@ class FaultProxy:
         await self.refuse()
 
     def spoil(self, spoil: Spoil, concerns: Concerns = lambda _: True) -> None:
-        """Answer the questions that ``concerns`` picks with ``spoil`` from now on."""
+        """Answer the requests that ``concerns`` selects with ``spoil`` from now on."""
         self._spoil, self._concerns = spoil, concerns
 
     async def heal(self) -> None:
-        """Hand everything on, at the same port as before."""
+        """Pass everything on, at the same port as before."""
         self._spoil = None
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -103,7 +103,7 @@ class FaultProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def forget(self) -> None:
-        """Count anew."""
+        """Reset the counts."""
         self.seen.clear()
         self.spoilt = 0
 
@@ -122,7 +122,7 @@ class FaultProxy:
                 else:
                     await exchange.send(await self._ask(request))
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the client has left, Prometheus is away, or the test is over
+            pass  # the client has left, Prometheus is down, or the test is over
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -179,12 +179,12 @@ async def reset(exchange: Exchange) -> None:
 
 
 async def swallow(_exchange: Exchange) -> None:
-    """Say nothing, ever."""
+    """Never respond."""
     await asyncio.Event().wait()
 
 
 def trickle(answer_bytes: int) -> Spoil:
-    """The right answer, ``answer_bytes`` at once and then a byte at a time, for ever too slow."""
+    """The right response, ``answer_bytes`` at once and then a byte at a time, too slowly."""
 
     async def spoil(exchange: Exchange) -> None:
         answer = http_response(await exchange.body())
@@ -216,7 +216,7 @@ def hang_up(answer: bytes) -> Spoil:
 
 
 def alter(change: Callable[[bytes], bytes]) -> Spoil:
-    """Prometheus's own answer, its body changed. ``change`` gives the whole of a response."""
+    """Prometheus's own response with a changed body. ``change`` returns the complete response."""
 
     async def spoil(exchange: Exchange) -> None:
         await exchange.send(change(await exchange.body()))
@@ -225,7 +225,7 @@ def alter(change: Callable[[bytes], bytes]) -> Spoil:
 
 
 def ask_instead(query: str) -> Spoil:
-    """Prometheus's own answer to another query: a refusal that is real."""
+    """Prometheus's own response to another query: a real rejection."""
 
     async def spoil(exchange: Exchange) -> None:
         request = exchange.request

@@ -1,4 +1,4 @@
-"""Every bad answer of Prometheus, with and without good data from before."""
+"""Every bad response of Prometheus, with and without earlier good data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def _cells() -> Iterator[ParameterSet]:
-    """Each trouble where and when it can befall; one cell of each is in the part."""
+    """Each trouble in each scope, cold and warm; one cell of each runs without ``--long``."""
     for number, trouble in enumerate(TROUBLES):
         cells = [(scope, warm) for scope in trouble.scopes for warm in (False, True)]
         for cell in cells:
@@ -34,7 +34,7 @@ async def test_a_bad_response_is_reported_and_never_cached(
         lab.proxy.spoil(trouble.spoil, scope.concerns)
 
     async def end() -> None:
-        """The proxy has been healed."""
+        """The proxy passes everything on again."""
 
     await live_through(
         lab,

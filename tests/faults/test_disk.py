@@ -1,4 +1,4 @@
-"""The disk cache is torn, foreign, full, or its writer is killed: reads go on, and stay true."""
+"""The disk cache is torn, of another program, full, or its writer is killed: reads stay correct."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ HARM: dict[str, Harm] = {
 
 
 class Then(StrEnum):
-    """What is done with the harmed cache."""
+    """What happens after the cache was damaged."""
 
     RESTART_IN_OUTAGE = "restart in an outage"
     RESTART = "restart"
@@ -133,8 +133,8 @@ async def test_damaged_facts_about_the_source_are_measured_again(content: bytes,
 
 @contextlib.contextmanager
 def _full(directory: Path) -> Iterator[None]:
-    """``directory`` stands on a disk without room: a small one where one may be mounted, else
-    no file of this process can grow."""
+    """``directory`` is on a full disk: a small one if it can be mounted, otherwise no file of this
+    process can grow."""
     directory.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(directory)]
     mounted = os.geteuid() == 0 and subprocess.run(mount, check=False).returncode == 0
@@ -184,7 +184,7 @@ async def test_with_a_full_disk_only_the_cache_across_restarts_is_lost(
             oracles.states_are(page, dict.fromkeys(PANELS, "stale"))
             oracles.drawn_is_true(page, lab.truth)
             await lab.proxy.heal()
-        # By then what was learnt of the source, which could not be kept, is due to be asked again.
+        # By then the facts about the source, which could not be stored, are due to be read again.
         lab.forward(700)
         await reads_the_truth(lab, dashboard)
         dashboard.store.flush()
@@ -230,7 +230,7 @@ for line in sys.stdin:
 
 
 def test_a_writer_that_is_killed_leaves_only_complete_frames(tmp_path: Path) -> None:
-    """Each frame holds one number throughout, so a torn or mixed one would show."""
+    """Each frame contains a single number, so a torn or mixed one would be noticed."""
     rounds, written = 60, 0
     nursery = subprocess.Popen(
         [sys.executable, "-c", _NURSERY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -271,7 +271,7 @@ def _whole_frames(directory: Path) -> int:
 
 
 def _usable(store: FrameStore) -> None:
-    """What a killed writer left behind hinders no further write."""
+    """Files left by a killed writer do not prevent further writes."""
     key, grid = FrameKey("s", "mine", 60), Grid(0, 60, 60)
     store.put(key, Extent(Frame(grid, ((),), np.ones((1, 2))), 1e9, 1e9))
     store.flush()

@@ -1,4 +1,4 @@
-"""Each oracle objects to a reading that it must not let pass."""
+"""Each oracle rejects a reading that it must not accept."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ async def test_samples_out_of_order_or_repeated_are_read_once_and_in_order(
 
 
 def _at_most(points: int) -> Spoil:
-    """Prometheus, had it a lower limit of steps than its own."""
+    """Prometheus with a lower limit of steps than its own."""
 
     async def spoil(exchange: Exchange) -> None:
         form = exchange.request.form

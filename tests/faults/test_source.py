@@ -1,4 +1,4 @@
-"""Prometheus itself is away, frozen, killed, nowhere to be found, or sends us elsewhere."""
+"""Prometheus itself is down, frozen, killed, not resolvable, or redirects."""
 
 from __future__ import annotations
 

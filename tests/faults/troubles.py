@@ -113,7 +113,7 @@ _FIRST_VALUE = re.compile(rb',"([^"]+)"\]')
 
 
 def _first_value(text: bytes) -> Callable[[bytes], bytes]:
-    """The first number of an answer as other JSON; an answer without one is none either."""
+    """The first number of a response as other JSON; a response without a number is broken too."""
 
     def changed(body: bytes) -> bytes:
         found, count = _FIRST_VALUE.subn(b"," + text + b"]", body, count=1)
@@ -134,7 +134,7 @@ _LAST_POINT = re.compile(rb'\[(\d+),"[^"]*"\]\]\}')
 
 
 def _last_point(text: bytes) -> Callable[[bytes], bytes]:
-    """``text`` in the place of each series' last point, ``@`` standing for its time."""
+    """``text`` instead of each series' last point; ``@`` is replaced by its time."""
 
     def changed(body: bytes) -> bytes:
         return http_response(_LAST_POINT.sub(lambda m: text.replace(b"@", m[1]) + b"]}", body))
@@ -386,7 +386,7 @@ TROUBLES = (
         say(_error("500 Internal Server Error", "internal")),
         NOT_PRESENT,
     ),
-    # Each refused figure is asked for by itself, and then whether it was ever measured.
+    # Each rejected figure is queried separately, and then whether it was ever measured.
     Trouble(
         "400 bad_data",
         "400 bad_data, 422 execution",

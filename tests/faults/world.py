@@ -1,7 +1,6 @@
-"""Known samples in a real Prometheus, and what Prometheus itself says of them.
+"""Known samples in a real Prometheus, and what Prometheus itself returns for them.
 
-The samples reach beyond now, so that what is true at an instant does not depend on when a test
-looks.
+The samples reach beyond now, so that the correct values do not depend on when a test runs.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def platform(
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """The series of one environment, sampled from ``first`` to ``last`` (seconds from ``now``).
 
-    None is sampled inside ``without``; the counters start anew at ``restarted_at``; where it does
-    not work no job finishes.
+    There are no samples inside ``without``; the counters are reset at ``restarted_at``; no job
+    finishes while it does not work.
     """
     chance = np.random.default_rng(list(env.encode()))
     times = np.arange(now + first, now + last + 1, SCRAPE, dtype=float)
@@ -91,7 +90,7 @@ def platform(
 
 
 def world(now: int) -> Samples:
-    """Every environment that a test looks at, by its label ``env``."""
+    """Every environment of the tests, by its label ``env``."""
     found: dict[str, Any] = {
         **platform("prod", now),
         **platform("gap", now, without=(-1_800, -1_200)),
@@ -125,7 +124,7 @@ class Truth:
     _known: dict[tuple[str, str], Points] = field(default_factory=dict)
 
     def of(self, env: str) -> Truth:
-        """The same questions about another environment."""
+        """The same queries for another environment."""
         return Truth(self.port, self.queries, self.present, self.now, env)
 
     def points(self, panel: str, curve: str) -> Points:
@@ -156,7 +155,7 @@ class Truth:
         return values[0] if values and np.isfinite(values[0]) else None
 
     def present_bounds(self, at: float) -> tuple[float, float]:
-        """Between what P95 beside the title of the latency lies at an instant, in milliseconds."""
+        """The bounds of P95 beside the title of the latency at an instant, in milliseconds."""
         found = self._ask(
             "query", {"query": self._here(self.present["latency"]), "time": f"{at:.3f}"}
         )
@@ -215,7 +214,7 @@ class Page:
         return range(view["from"], view["to"] + 1, view["step"])
 
     def points(self, panel: str) -> dict[str, Points]:
-        """By curve the finite values that are drawn, by their time."""
+        """The finite values that are drawn, by curve and time."""
         return {
             trace["name"]: {
                 trace["x0"] // 1000 + n * trace["dx"] // 1000: value
