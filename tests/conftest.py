@@ -1,4 +1,4 @@
-"""Fixtures that every test may use; real servers, gone when the test is over."""
+"""Fixtures for all tests; real servers that are stopped at the end of the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from celery import Celery
 from hypothesis import settings
 from kombu import pools
 from tests.failed_tests import pytest_terminal_summary  # noqa: F401 - a hook of these tests
-from tests.orphans import Keeper
+from tests.orphans import Reaper
 from tests.real_broker import RealBroker
 from tests.real_postgresql import RealPostgreSQL
 from tests.real_prometheus import RealPrometheus
@@ -26,7 +26,7 @@ from queuescope.instrument import instrument
 
 StartPrometheus = Callable[..., RealPrometheus]
 
-# How long an example takes says more of the machine than of the code.
+# The duration of an example depends more on the machine than on the code.
 settings.register_profile("part", deadline=None, max_examples=40)
 settings.register_profile("long", deadline=None, max_examples=500)
 settings.load_profile("part")
@@ -45,14 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Six for two processors: many tests wait for servers most of their time."""
+    """Six for two cores: many tests wait for servers most of the time."""
     return max(2, 3 * (os.cpu_count() or 1))
 
 
 _PAGES = "tests/browser/"
 
-# A long file that is begun last has the others wait for it at the end. What keeps the processors
-# busy alternates with what waits.
+# If a long file started last, the others would wait for it at the end. Files that need the CPU
+# alternate with files that wait.
 _FIRST_FILES = (
     "tests/dashboard/auth/test_frames.py",
     "tests/demo/test_stack.py",
@@ -113,25 +113,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 @pytest.fixture(scope="module", autouse=True)
 def _a_file_leaves_nothing_open() -> Iterator[None]:
-    """So that what is left is a failure here, and not where the collector happens to come by."""
+    """So that a leak is a failure here, and not wherever the garbage collector happens to run."""
     yield
     gc.collect()
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays, and need not be looked at after each file."""
+    """Objects from before the first test stay, and need not be collected after each file."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _shared_servers_leave_nothing_open() -> Iterator[None]:
-    """Nobody is told of what a process finds only after its last test, where there are several."""
-    keeper = Keeper()
+    """With several processes, problems that one finds after its last test would not be reported."""
+    reaper = Reaper()
     yield
     gc.collect()
-    left = keeper.left()
-    keeper.close()
+    left = reaper.left()
+    reaper.close()
     assert left == [], "these processes were left to run"
 
 
@@ -152,7 +152,7 @@ def start_prometheus(tmp_path: Path) -> Iterator[StartPrometheus]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RealBroker]:
-    """A broker of the test's own, which it may stop."""
+    """A separate broker for the test, which it may stop."""
     with RealBroker(tmp_path / "broker") as running:
         yield running
 
@@ -166,25 +166,25 @@ def client(server: RealBroker) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def customer(server: RealBroker) -> Iterator[Celery]:
-    """A project that sends jobs to that broker, as its workers would be instrumented."""
+    """A project that sends jobs to that broker, instrumented like its workers."""
     app = Celery("customer", broker=server.url, set_as_current=False)
     instrument(app)
     yield app
     app.close()
-    # Kombu keeps pools by address, and the next broker may have the same.
+    # Kombu keeps pools by address, and the next broker may have the same address.
     pools.reset()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[RealPostgreSQL]:
-    """One server for all; whoever stops it starts it again."""
+    """One server for all tests; a test that stops it starts it again."""
     with RealPostgreSQL() as server:
         yield server
 
 
 @pytest.fixture
 def postgresql_url(postgresql: RealPostgreSQL) -> Iterator[str]:
-    """A database of the test's own."""
+    """A separate database for the test."""
     name = f"jobs_{secrets.token_hex(4)}"
     postgresql.execute(f"CREATE DATABASE {name}")
     yield postgresql.url(name)

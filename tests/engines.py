@@ -1,4 +1,4 @@
-"""The three kinds of servers that answer the same questions: Prometheus 2 and 3, VictoriaMetrics.
+"""The three kinds of servers with the same API: Prometheus 2 and 3, VictoriaMetrics.
 
 ``scripts/engines.sh`` provides their programs; ``./test`` calls it.
 """
@@ -27,7 +27,7 @@ _READY_WITHIN_SECONDS = 120.0
 
 
 class Engine(Protocol):
-    """A server that runs."""
+    """A running server."""
 
     @property
     def url(self) -> str: ...
@@ -84,11 +84,11 @@ class RealVictoriaMetrics:
         lines = "".join(_text_lines(self._series))
         imported = self._ask("POST", "/api/v1/import/prometheus", lines.encode())
         assert imported == 204, f"the import was answered by {imported}"
-        # What was imported is found after the next flush, which comes by itself within seconds.
+        # Imported samples are visible after the next flush, which happens within seconds.
         assert self._ask("GET", "/internal/force_flush") == 200
 
     def kill(self) -> None:
-        """End it at once. Does nothing when it does not run."""
+        """Stop it at once. Does nothing if it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -113,7 +113,7 @@ def _text_lines(series: Samples) -> Iterator[str]:
 
 
 def program(engine: str) -> Path:
-    """Where the program of ``engine`` stands. Fails where nobody fetched it."""
+    """The path of the program of ``engine``. Fails if it was not fetched."""
     name = "victoria-metrics" if engine == "victoria-metrics" else "prometheus"
     found = _PROGRAMS / engine / name
     assert found.exists(), f"{found} is not there: run scripts/engines.sh (./test does)"
@@ -159,7 +159,7 @@ def holding(engine: str, directory: Path, samples: Sequence[Sample]) -> Iterator
         stack.callback(writer.close)
         writer.write(samples)
         if engine == "victoria-metrics":
-            # It lets what was written be queried a little later, or when it is told to.
+            # Written samples can be queried a little later, or after a flush.
             flush = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             stack.callback(flush.close)
             flush.request("GET", "/internal/force_flush")

@@ -1,4 +1,4 @@
-"""Environments as users make them: the project's wheel, and what it brings along."""
+"""Environments as users create them: the project's wheel and its dependencies."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def build_wheel(folder: Path) -> Path:
 
 
 def make_environment(folder: Path, *wanted: str | Path, versions: Iterable[str] = ()) -> Path:
-    """A new environment with what is ``wanted``, as pip would name it; returns its Python.
+    """A new environment with the ``wanted`` requirements, as for pip; returns its Python.
 
-    ``versions``, such as ``celery==5.3.0``, bind what comes along, too.
+    ``versions``, such as ``celery==5.3.0``, also constrain dependencies.
     """
     uv("venv", "--quiet", "--python", sys.executable, folder)
     bounds = folder / "versions.txt"

@@ -1,4 +1,4 @@
-"""Writes down which tests failed, for whoever wants to run those once more."""
+"""Writes a list of the failed tests, so that they can run once more."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 VARIABLE = "FAILED_TESTS_FILE"
 """Names the file; unset writes nothing."""
 
-# Taken out of the environment before the processes of the tests start: the programs under test
-# must find the same environment whoever runs them.
+# Removed from the environment before the test processes start: the programs under test must
+# always have the same environment.
 _file = os.environ.pop(VARIABLE, None)
 
 

@@ -1,4 +1,4 @@
-"""A raw TCP server that answers HTTP requests as badly as a test wants."""
+"""A raw TCP server that responds to HTTP requests as badly as a test requires."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def http_response(
 class FaultServer:
     """Calls ``respond`` for each request, with its head and body, on kept connections.
 
-    ``requests`` holds what came; ``connections`` counts how often somebody connected (over TLS:
-    with a handshake that succeeded).
+    ``requests`` holds the requests; ``connections`` counts the connections (over TLS: those with a
+    successful handshake).
     """
 
     def __init__(self, respond: Respond | bytes, *, tls: ssl.SSLContext | None = None) -> None:

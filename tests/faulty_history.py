@@ -13,7 +13,7 @@ from tests.real_postgresql import RealPostgreSQL
 from queuescope.jobs.store import JobStore
 
 CANARY = "c4n4ry-Ungeheuer"
-# Every row takes longer than a page is willing to wait.
+# Every row takes longer than a page waits.
 _SLOW_VIEW = """
 ALTER TABLE jobs RENAME TO jobs_of_old;
 CREATE VIEW jobs AS SELECT * FROM jobs_of_old WHERE pg_sleep(30) IS NOT NULL;

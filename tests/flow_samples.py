@@ -44,13 +44,13 @@ class FlowSamples:
         for row, outcome in enumerate(("succeeded", "failed")):
             name = f'ai_agents_enhancement_jobs_total{{{label}outcome="{outcome}",tenant="acme"}}'
             found[name] = (self.times, self.done[row])
-        # An attempt that will be followed by another has completed nothing.
+        # An attempt that is followed by another one has completed nothing.
         retried = f'ai_agents_enhancement_jobs_total{{{label}outcome="retried",tenant="acme"}}'
         found[retried] = (self.times, np.arange(len(self.times), dtype=np.float64))
         return found
 
     def waiting(self, at: float) -> float:
-        """What was last seen, within four and a half scrapes; NaN when nothing was."""
+        """The last sample within four and a half scrapes; NaN if there was none."""
         row = int(np.searchsorted(self.times, at, side="right")) - 1
         if row < 0 or at - self.times[row] >= 4.5 * SCRAPE:
             return float("nan")

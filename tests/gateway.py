@@ -1,4 +1,4 @@
-"""A gateway before a real server that lets only some requests through, as a cautious one does."""
+"""A gateway in front of a real server that lets only some requests through."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Allows = Callable[[str, dict[str, list[str]]], bool]
 
 
 def gateway(port: int, allows: Allows) -> FaultServer:
-    """A server before the one on ``port``; what it does not let through is answered with a 404 that
-    is no answer of Prometheus. Use it as an asynchronous context manager.
+    """A server in front of the one on ``port``; blocked requests get a 404 that does not come from
+    Prometheus. Use it as an asynchronous context manager.
     """
 
     async def respond(request: bytes, writer: asyncio.StreamWriter) -> None:

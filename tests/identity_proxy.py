@@ -1,9 +1,9 @@
-"""A proxy that knows its users, as a process of its own: what stands before a real dashboard.
+"""A proxy that identifies its users, in its own process, in front of a real dashboard.
 
-It takes away whatever its visitors say of themselves, names them in ``X-Forwarded-User``, and
-asks the dashboard from an address of its own. ``/login?user=ada`` logs in. The file ``users``
-names who may come in, one in each line; its first line says what it does with all others:
-``401``, or ``302`` to the login.
+It removes identity headers of its visitors, names them in ``X-Forwarded-User``, and connects to
+the dashboard from its own address. ``/login?user=ada`` logs in. The file ``users`` lists the users
+with access, one per line; its first line is the response for all others: ``401``, or ``302`` to
+the login.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OWN = frozenset({"xforwardeduser", "xforwardedfor", "connection"})
 
 
 class IdentityProxy:
-    """The process, before a dashboard on ``upstream``."""
+    """The process, in front of a dashboard on ``upstream``."""
 
     def __init__(self, directory: Path, upstream: int) -> None:
         self.port = free_port(ADDRESS)
@@ -45,7 +45,7 @@ class IdentityProxy:
         self._process.stdout.readline()
 
     def allow(self, *users: str, otherwise: str = "401") -> None:
-        """Let these in, and nobody else any more; ``otherwise`` is the status for the others."""
+        """Give access to these users only; ``otherwise`` is the status for all others."""
         self._users.write_text("\n".join([otherwise, *users]), "utf-8")
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ async def _answer(
         await writer.drain()
         return
     upgrades = any(name.lower() == "upgrade" for name, _ in headers)
-    # Other spellings of a header are the same to some servers.
+    # Some servers treat other spellings of a header as the same.
     kept = [pair for pair in headers if "".join(filter(str.isalnum, pair[0].lower())) not in _OWN]
     kept += [
         ("X-Forwarded-User", user),

@@ -1,4 +1,4 @@
-"""What stands in a job history, read whole."""
+"""The rows of a job history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def jobs_that_are(store: JobStore, status: JobStatus) -> list[Job]:
 
 
 def count_rows(store: JobStore, status: JobStatus | None = None) -> int:
-    """How many jobs, of any status or of one, the history holds."""
+    """How many jobs the history has, of any status or of one."""
     statement = select(func.count()).select_from(JOBS)
     if status is not None:
         statement = statement.where(JOBS.c.status == status.value)

@@ -1,4 +1,4 @@
-"""What a long proof leaves behind: when it ran, on what, and what it went through."""
+"""The result of a long proof: when it ran, on what, and what it covered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Outcome:
     seconds: float
 
     def tell(self, result: Path | None) -> None:
-        """Print it, and put it into ``result`` in the place of an earlier one of this title."""
+        """Print it, and write it to ``result``, replacing an earlier one with this title."""
         heading = f"## {self.title}\n"
         text = "\n".join([heading, *self.lines, "", self._taken(), ""])
         print(text)

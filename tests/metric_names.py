@@ -1,4 +1,4 @@
-"""The names of metrics: those that a query asks for, and those that the catalogue declares."""
+"""The names of metrics: those in a query, and those that the catalogue declares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from queuescope.prometheus.promql import is_plain_metric, parse
 
 
 def names_in(query: str) -> set[str]:
-    """What ``query`` selects by name, or by an alternation of names."""
+    """The names that ``query`` selects, alone or as alternatives."""
     names: set[str] = set()
 
     def visit(expression: promql_parser.Expr) -> None:

@@ -37,9 +37,9 @@ class _Grant:
 
 @dataclass
 class OpenIDProvider:
-    """Whoever is in ``users`` (name → claims) may log in by a click on the name.
+    """Each of ``users`` (name → claims) can log in by a click on the name.
 
-    ``lifetime_seconds`` is how long a login is good for.
+    ``lifetime_seconds`` is how long a login is valid.
     """
 
     users: dict[str, Mapping[str, Any]]

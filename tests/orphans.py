@@ -1,8 +1,8 @@
 """No process outlives the tests that started it, however they end.
 
-Whatever a test process starts inherits a token in its environment. A keeper, in a session of its
-own, waits until the test process is gone, by an interrupt, a kill or its regular end, and then
-ends what still carries the token.
+Every process that a test process starts inherits a token in its environment. A reaper, in its own
+session, waits until the test process is gone, by an interrupt, a kill or its regular end, and then
+stops every process that still has the token.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from collections.abc import Iterator
 
 import psutil
 
-# Of the process that the servers of the dashboard are copies of, and of its companion.
+# Of the process from which the dashboards are forked, and of its companion.
 _KEPT = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
-# The dashboards of the tests are not given what begins with the project's own name.
+# Dashboards of the tests do not get variables that begin with the project's name.
 _VARIABLE = "TOKEN_OF_THE_TEST_PROCESS"
 
 
-class Keeper:
-    """Ends what this process leaves behind; ``close`` when all of it should have ended."""
+class Reaper:
+    """Stops processes that this one leaves behind; ``close`` when all should have ended."""
 
     def __init__(self) -> None:
         self._token = secrets.token_hex(8)
         self._process = subprocess.Popen(
             [sys.executable, __file__, self._token],
-            stdin=subprocess.PIPE,  # its end tells that this process is gone
-            start_new_session=True,  # an interrupt at the keyboard is not meant for it
+            stdin=subprocess.PIPE,  # its end shows that this process is gone
+            start_new_session=True,  # an interrupt from the keyboard must not reach it
         )
         os.environ[_VARIABLE] = self._token
 
     def left(self, seconds: float = 10) -> list[str]:
-        """The command lines of what runs on; what is about to end is given ``seconds``."""
+        """The command lines of processes that still run; those about to end have ``seconds``."""
         started = [process for process in _bearers(self._token) if not _is_kept(process)]
         _, alive = psutil.wait_procs(started, timeout=seconds)
         return [" ".join(process.info["cmdline"] or ()) for process in alive]
@@ -46,7 +46,7 @@ class Keeper:
 
 
 def _is_kept(process: psutil.Process) -> bool:
-    """Whether it is one that stays for as long as this process, and is ended with it."""
+    """Whether it is one that runs as long as this process, and is stopped with it."""
     command = " ".join(process.info["cmdline"] or ())
     return process.ppid() == os.getpid() and any(name in command for name in _KEPT)
 
@@ -60,7 +60,7 @@ def _bearers(token: str) -> Iterator[psutil.Process]:
 
 def _keep(token: str) -> None:
     sys.stdin.buffer.read()
-    # What is ended may have started another one.
+    # A stopped process may have started another one.
     while [process for process in list(_bearers(token)) if _ended(process)]:
         pass
 
@@ -69,7 +69,7 @@ def _ended(process: psutil.Process) -> bool:
     until = time.monotonic() + 10
     try:
         process.kill()
-        # Its parent may not look after it before this process here has ended.
+        # Its parent may not reap it before this process has ended.
         while process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > until:
                 return False

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import socket
 
-# Below the range from which systems give ports to whoever asks for any, such as every connection.
+# Below the range of ephemeral ports, which systems use for connections.
 _LOWEST, _HIGHEST = 20_000, 32_000
 
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port on which nothing listens; no other caller gets it while this process lives.
 
-    The claim is the UDP port of the same number, which nothing else here uses: test processes that
-    run side by side see it, and it ends with the process, however that ends.
+    The claim is the UDP port of the same number, which nothing else here uses: all test processes
+    see it, and it ends with the process, however that ends.
     """
     while True:
         port = int.from_bytes(os.urandom(4)) % (_HIGHEST - _LOWEST) + _LOWEST
@@ -25,5 +25,5 @@ def free_port(host: str = "127.0.0.1") -> int:
         except OSError:
             claim.close()
             continue
-        claim.detach()  # held, and closed by the end of the process
+        claim.detach()  # kept open, and closed by the end of the process
         return port

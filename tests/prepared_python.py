@@ -1,9 +1,8 @@
-"""Dashboards and Celery workers that need not import what they run: they are forked from a process
-that has.
+"""Dashboards and Celery workers that are forked from a process with all imports done.
 
-These imports take seconds of a processor, and the tests start both a hundred times. Each test
-process keeps one process that has imported all of it and done nothing else, and each server begins
-as its copy, with an environment, a folder and a log of its own.
+These imports take seconds of CPU time, and the tests start both a hundred times. Each test process
+keeps one process that has imported everything and done nothing else. Each server starts as its
+copy, with its own environment, folder and log.
 """
 
 from __future__ import annotations
@@ -196,5 +195,5 @@ def _run(
     try:
         importlib.import_module(module).main()
     finally:
-        # A copy ends without them.
+        # A copy exits without them.
         atexit._run_exitfuncs()

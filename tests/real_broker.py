@@ -1,4 +1,4 @@
-"""A real broker for tests: made anew, stoppable, and failing in the ways in which brokers fail."""
+"""A real broker for tests: new, stoppable, and able to fail as brokers do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from queuescope.broker.redis.connection import RedisConnection
 from queuescope.broker.redis.layout import QueueLayout
 
 _BEGINS_WITHIN_SECONDS = 60.0
-# It loads for four minutes, and looks up after each key.
+# It loads for four minutes, and responds after each key.
 _SLOWLY_LOADED = 15_000
 _LOADED_BYTES = 1_000
 _LOADING_MICROSECONDS = 16_000
@@ -31,13 +31,13 @@ _OWNER = "owner"
 
 
 def connection_of(broker: Broker) -> RedisConnection:
-    """What is behind the protocol, to look at it or to damage it."""
+    """The client behind the protocol, to inspect or damage the data."""
     assert isinstance(broker, RedisBroker)
     return broker.connection
 
 
 def layout_of(broker: Broker) -> QueueLayout:
-    """Which lists hold the queues of ``broker``."""
+    """The lists of the queues of ``broker``."""
     assert isinstance(broker, RedisBroker)
     return broker.layout
 
@@ -46,7 +46,7 @@ class RealBroker:
     """A Valkey server on a free port of the loopback interface, its files in ``directory``.
 
     Use it as a context manager, in which it may be stopped and started, or call ``start`` and
-    ``stop``. The port stays the same over restarts; what it holds does so with ``keeps`` only.
+    ``stop``. The port stays the same across restarts; the data do so only with ``keeps``.
     """
 
     def __init__(self, directory: Path, *, keeps: bool = False) -> None:
@@ -65,7 +65,7 @@ class RealBroker:
         self._server.start(timeout=_BEGINS_WITHIN_SECONDS)
 
     def stop(self) -> None:
-        """End it, at once. Does nothing when it does not run."""
+        """Stop it at once. Does nothing if it does not run."""
         self._server.terminate()
 
     @contextmanager
@@ -73,11 +73,11 @@ class RealBroker:
         with redis.Redis(port=self.port, **options) as client:
             yield client
 
-    # ---- how it may fail
+    # How it may fail:
 
     @contextmanager
     def gone(self) -> Iterator[None]:
-        """While no connection can be made; then it holds what it held before."""
+        """While no connection can be made; afterwards it has its data again."""
         dump = self._save()
         self.stop()
         try:
@@ -87,18 +87,18 @@ class RealBroker:
             dump.unlink()
 
     def _save(self) -> Path:
-        """Write all that it holds into a file, which it reads when it starts."""
+        """Write all data into a file, which it loads when it starts."""
         with self.connected() as client:
             client.save()
         return self._directory / "dump.rdb"
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """While connections are made and no answer comes."""
+        """While connections are accepted but no response comes."""
         with self.connected() as client:
             pid = int(client.info("server")["process_id"])
         os.kill(pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, pid, os.WSTOPPED)  # until its last thread stands still
+        os.waitid(os.P_PID, pid, os.WSTOPPED)  # until its last thread has stopped
         try:
             yield
         finally:
@@ -106,7 +106,7 @@ class RealBroker:
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """While it is a replica, of a server out of reach: what it holds can be read."""
+        """While it is a replica of an unreachable server: its data can be read."""
         with self.connected() as client:
             client.replicaof("127.0.0.1", "1")
             try:
@@ -116,7 +116,7 @@ class RealBroker:
 
     @contextmanager
     def forbidding(self, *rules: str) -> Iterator[None]:
-        """While these rules of access hold for whoever comes without a name."""
+        """While these access rules apply to clients without a user name."""
         with self.connected() as client:
             _acl(client, "SETUSER", _OWNER, "on", f">{_OWNER}", "~*", "&*", "+@all")
         with self.connected(username=_OWNER, password=_OWNER) as owner:
@@ -128,13 +128,13 @@ class RealBroker:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """While it answers that it is still loading its data, and nothing else; then it holds
-        what it held before. Not for one that ``keeps``.
+        """While it only responds that it is still loading its data; afterwards it has its data
+        again. Not with ``keeps``.
         """
         held = self._save().read_bytes()
         with self.connected() as client, client.pipeline() as pipe:
             for number in range(_SLOWLY_LOADED):
-                # What can be compressed would be.
+                # Compressible data would be compressed.
                 pipe.set(f"slowly-loaded-{number}", os.urandom(_LOADED_BYTES))
             pipe.execute()
         dump = self._save()

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: made anew, stoppable, restartable, and gone with the test."""
+"""A real PostgreSQL for tests: new, stoppable, restartable, and removed with the test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ jit = off
 timezone = 'GMT'
 log_timezone = 'GMT'
 """
-# The owner comes in as told; every other user needs its password.
+# The owner needs no password; every other user does.
 _ACCESS = f"""
 host all {OWNER} 127.0.0.1/32 trust
 host all all 127.0.0.1/32 scram-sha-256
@@ -46,9 +46,9 @@ host all all 127.0.0.1/32 scram-sha-256
 class RealPostgreSQL:
     """A PostgreSQL server on a free port of the loopback interface.
 
-    It refuses to run as root, so it then runs as ``nobody``, whose files stand in a folder of
-    their own: the folders that pytest makes are open to their owner only. Use it as a context
-    manager. The port and the data stay the same over restarts.
+    It refuses to run as root, so it then runs as the user ``nobody``, with files in a separate
+    folder: pytest's folders are private to their owner. Use it as a context manager. The port and
+    the data stay the same across restarts.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class RealPostgreSQL:
         return f"postgresql+psycopg://{user}{secret}@127.0.0.1:{self.port}/{database}"
 
     def execute(self, sql: str, *, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run statements as the owner, each in a transaction of its own."""
+        """Run statements as the owner, each in its own transaction."""
         with self.connect(database) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
@@ -93,20 +93,20 @@ class RealPostgreSQL:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """End it at once, with everything that it does. Does nothing when it does not run."""
+        """Stop it at once, with everything that it does. Does nothing if it does not run."""
         if self._process is None:
             return
-        # The quickest end that leaves no process behind: SIGKILL would orphan its children.
+        # The fastest way that leaves no process behind: SIGKILL would orphan its children.
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(30)
         self._process = None
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """While connections are made and no answer comes, neither on new ones nor on old ones."""
+        """While connections are accepted but no response comes, on new and on old ones."""
         assert self._process is not None
         server = psutil.Process(self._process.pid)
-        # The one that would start others comes first.
+        # First the process that would start others.
         processes = [server, *server.children()]
         for process in processes:
             process.suspend()
@@ -167,7 +167,7 @@ class RealPostgreSQL:
             return Path(on_path).resolve().parent, environment
         root = _UNPACKED
         if self._account and not self._may_run(unpacked / "postgres"):
-            # A project in root's home is closed to others.
+            # Other users cannot read a project in root's home.
             root = self._folder / "programs"
             shutil.copytree(_UNPACKED, root, symlinks=True)
         environment["LD_LIBRARY_PATH"] = str(root / "libraries")

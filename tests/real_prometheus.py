@@ -48,10 +48,10 @@ class RealPrometheus:
     """A Prometheus process in ``directory`` on a free port of the loopback interface.
 
     ``targets`` (``host:port``) are scraped every ``scrape_interval_seconds``. ``web_config`` is a
-    file of Prometheus's own for TLS and users, ``prefix`` the path below which it answers. With
-    ``takes_samples`` it takes what is written to it, a month late and out of order; ``options`` are
-    further ones of its command line. Use it as a context manager, or call ``start`` and ``kill``.
-    The port and the data stay the same over restarts.
+    file of Prometheus's own for TLS and users, ``prefix`` the path below which it serves. With
+    ``takes_samples`` it accepts written samples, up to a month late and out of order; ``options``
+    are further command line options. Use it as a context manager, or call ``start`` and ``kill``.
+    The port and the data stay the same across restarts.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class RealPrometheus:
 
     def _is_ready(self) -> bool:
         if self._web_config is not None:
-            # Its readiness cannot be asked for without a certificate; it listens when it is so.
+            # Readiness cannot be queried without a certificate; it listens once it is ready.
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
@@ -161,16 +161,16 @@ class RealPrometheus:
             connection.close()
 
     def stop(self) -> None:
-        """Freeze it: connections are accepted by the kernel, and no answer comes."""
+        """Freeze it: the kernel accepts connections, and no response comes."""
         os.kill(self.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # until its last thread stands still
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)  # until its last thread has stopped
 
     def cont(self) -> None:
-        """Let a frozen one run on."""
+        """Continue a frozen one."""
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, without the chance to tidy up. Does nothing when it does not run."""
+        """Kill it at once. Does nothing if it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,6 +1,6 @@
-"""Samples sent to a real server by Prometheus's own protocol: protobuf within snappy, version 1.
+"""Samples sent to a real server with Prometheus's own protocol: protobuf within snappy, version 1.
 
-The messages are so few and small that they are written by hand: ``WriteRequest{1: TimeSeries*}``,
+The messages are so few and small that they are encoded by hand: ``WriteRequest{1: TimeSeries*}``,
 ``TimeSeries{1: Label*, 2: Sample*}``, ``Label{1: name, 2: value}``, ``Sample{1: double, 2: ms}``.
 """
 
@@ -16,7 +16,7 @@ from queuescope.timeseries import Labels
 Sample = tuple[Labels, int, float]
 """Labels, epoch seconds, value."""
 
-# What Prometheus writes where a series ends: a NaN of its own.
+# Prometheus marks the end of a series with a special NaN.
 (ENDED,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
 
 _CUSTOM, _EIGHTHS = -53, 3
@@ -32,8 +32,8 @@ _HEADERS = {
 class Histogram:
     """A native histogram: cumulative counts by the index of their bucket.
 
-    With ``bounds`` these are the upper ends of its buckets 0, 1, …, and the one after them is
-    without end. Without, bucket *i* ends at 2^(*i*/8).
+    ``bounds`` are the upper ends of its buckets 0, 1, …; one more bucket has no upper end. Without
+    them, bucket *i* ends at 2^(*i*/8).
     """
 
     counts: Mapping[int, int]
@@ -84,7 +84,7 @@ class RemoteWriter:
         assert answer.status == 204, f"the samples were answered by {answer.status}: {said!r}"
 
     def write_histograms(self, series: Mapping[Labels, Sequence[tuple[int, Histogram]]]) -> None:
-        """Send native histograms (epoch seconds, what was counted until then) by their labels."""
+        """Send native histograms (epoch seconds, cumulative counts) by their labels."""
         self._send(
             b"".join(
                 _field(1, _labels(labels) + b"".join(_field(4, one.message(at)) for at, one in row))

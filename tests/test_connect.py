@@ -114,7 +114,7 @@ async def test_contradictions_are_refused_without_telling_a_secret(
 async def test_parameters_go_with_the_address_of_every_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever the question, by POST and by GET, and besides those that the address holds."""
+    """For any query, by POST and by GET, in addition to those in the address."""
     async with FaultServer(http_response(ANSWER)) as server:
         _set(
             monkeypatch,
@@ -136,7 +136,7 @@ async def test_parameters_go_with_the_address_of_every_request(
     assert "match%5B%5D=up" in lines[1]
     assert lines[2] == f"GET /api/api/v1/alerts?{given} HTTP/1.1"
 
-    # Another namespace is another source, whose data are kept apart.
+    # Another namespace is another source with a separate cache.
     _set(monkeypatch, prometheus_url=f"{server.url}/api/?namespace=other")
     async with connect(load_settings()) as other:
         assert other.identity != identity

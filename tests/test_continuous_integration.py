@@ -1,4 +1,4 @@
-"""``.ci/run`` tells a failure by chance from one that stays."""
+"""``.ci/run`` distinguishes a flaky test from one that always fails."""
 
 from __future__ import annotations
 

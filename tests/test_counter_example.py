@@ -1,7 +1,7 @@
-"""How dashboards like this one go wrong, and that this one does not.
+"""Typical errors of dashboards like this one, and that this one does not have them.
 
-Each test stands for one way in which a page of charts has misled its readers. What would take a
-browser to see (zoom, the refresh selector, the outage as a viewer has it) is in ``tests/browser``.
+Each test is for one way in which a page of charts has misled its viewers. Errors that only a
+browser shows (zoom, the refresh selector, an outage for a viewer) are in ``tests/browser``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def test_every_metric_that_a_chart_of_the_default_preset_asks_for_is_exported() 
         for step in (60, 300, 900, 3_600):
             for template in (panel.query, panel.now):
                 query = render(template, Resolution(step, SCRAPE_SECONDS))
-                # Workers export classic histograms; a Prometheus may keep native ones of them.
+                # Workers export classic histograms; Prometheus may store them as native ones.
                 query = classic_part(query)
                 assert names_in(query)
                 assert names_in(query) <= series_names()
@@ -86,14 +86,14 @@ def test_what_was_read_an_hour_ago_is_found_when_the_source_is_gone(
         store = FrameStore(tmp_path / "cache", 100_000)
         reader = CachedReader(client, store, horizon_seconds=300, clock=time.time)
         now = time.time()
-        # The page asks at another moment each time; what is held must not depend on it.
+        # The page queries at a different time each time; the cache must not depend on it.
         then = Grid.ending_at(now - HOUR, HOUR, 60)
         good = await reader.read(query_of(DEPTH, then), then, source_now=now - HOUR)
         prometheus.kill()
         later = Grid.ending_at(now - HOUR + 777, HOUR, 60)
         bad = await reader.read(query_of(DEPTH, later), later, source_now=now - HOUR + 777)
         prometheus.start()
-        # The failure itself is not remembered: the next question is asked again.
+        # The failure itself is not cached: the next query is sent again.
         again = await reader.read(query_of(DEPTH, later), later, source_now=now - HOUR + 778)
         await client.aclose()
         store.close()
@@ -135,7 +135,7 @@ def test_quantiles_are_those_of_all_jobs_together(start_prometheus: StartPrometh
     prometheus = start_prometheus(series=series)
     grid = Grid.ending_at(times[-1], 1_800, 60)
     p50, p95, _ = asyncio.run(read_once(prometheus, LATENCY, grid)).curves
-    # Nine of ten jobs take up to 1 s: the median lies there, and the slow tenth holds the P95.
+    # Nine of ten jobs take up to 1 s: the median is there, and P95 is in the slow tenth.
     np.testing.assert_allclose(p50.values, 1_000 * 0.5 / 0.9)
     np.testing.assert_allclose(p95.values, 10_000 + 50_000 * 0.5)
 

@@ -1,4 +1,4 @@
-"""No cell of any CSV file is a formula for a spreadsheet, however it cuts the line."""
+"""No cell of any CSV file is a formula for a spreadsheet, however it splits the line."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ FORMULAS = [
 
 
 def formulas_in(text: str) -> list[str]:
-    """Spreadsheets of other countries separate cells by a semicolon, and some readers by tabs; a
-    number may be negative.
+    """Spreadsheets in some locales separate cells by semicolons, and some programs by tabs; numbers
+    may be negative.
     """
     return [
         cell

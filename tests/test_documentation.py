@@ -1,4 +1,4 @@
-"""What README and documentation show is true: each block of code is run, or parsed.
+"""The examples in README and documentation work: each block of code is run or parsed.
 
 The quickstart is followed literally by ``test_quickstart.py``, the backup by
 ``deploy/test_backup.py``.
@@ -63,7 +63,7 @@ def blocks() -> Iterator[Block]:
 
 
 BLOCKS = list(blocks())
-# Which are run whole elsewhere, and which are pictures for a reader and no code.
+# Blocks that are run elsewhere, or are diagrams and not code.
 ELSEWHERE = {
     ("docs/quickstart.md", "Your own Celery project"): "tests/test_quickstart.py",
     ("docs/deployment.md", "Backups"): "tests/deploy/test_backup.py",
@@ -110,7 +110,7 @@ def _queuescope(command: list[str]) -> None:
     if name == "exporter":
         options().parse_args(arguments)
         return
-    # Options are read before the help is shown, and unknown ones refused.
+    # Options are parsed before the help is shown, and unknown ones rejected.
     done = CliRunner().invoke(main, [name, *arguments, "--help"])
     assert done.exit_code == 0, done.output
 
@@ -156,7 +156,7 @@ def _install(command: list[str]) -> None:
 
 
 def _foreign(command: list[str]) -> None:
-    """Not ours and not installed here: bash has read its words."""
+    """Not part of the project and not installed here: bash has checked the syntax."""
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -165,7 +165,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "python": _proof,
     "curl": _curl,
     "pip": _install,
-    # It would begin all tests anew; the other is run by it.
+    # It would start all tests again; the other one is run by it.
     "test": _exists,
     "page_script.sh": _exists,
     "oauth2-proxy": _foreign,
@@ -224,7 +224,7 @@ def test_links_and_paths_lead_somewhere(path: Path) -> None:
     if path.name == "CHANGELOG.md":
         return
     for named in re.findall(r"`((?:src|tests|docs|scripts|deploy|benchmarks)/[\w./-]+)`", text):
-        # Which the reader makes, of the example beside it.
+        # The reader creates this file from the example.
         assert (PROJECT / named).exists() or named.endswith(".env"), named
 
 

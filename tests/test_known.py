@@ -39,7 +39,7 @@ def test_it_counts_for_how_long_the_source_has_answered() -> None:
     assert (steady.as_of, steady.fresh_seconds(25.0)) == (20.0, 15.0)
     again = steady.failed(DOWN, 30.0).answered(3, 40.0)
     assert again == Known(3, 40.0, fresh_since=40.0)
-    # A clock that was set back makes nothing negative.
+    # After a clock was set back, no age is negative.
     assert (again.fresh_seconds(0.0), again.age_seconds(0.0)) == (0.0, 0.0)
 
 

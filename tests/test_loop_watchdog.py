@@ -66,7 +66,7 @@ def test_a_stalled_process_ends_and_says_what_it_was_doing(what: str, culprit: s
 def test_a_suspended_process_goes_on() -> None:
     process = _start("waits")
     os.kill(process.pid, signal.SIGSTOP)
-    # Longer than the limit; the machine's own time, in which the process does not run.
+    # Longer than the limit in the machine's time, while the process does not run.
     time.sleep(3)
     os.kill(process.pid, signal.SIGCONT)
     said, _ = process.communicate("20\n", timeout=120)

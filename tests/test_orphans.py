@@ -1,4 +1,4 @@
-"""What tests start ends with them."""
+"""Processes that tests start end with them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.orphans import Keeper
+from tests.orphans import Reaper
 
 TEST_PROCESS = """
 import signal, subprocess, sys, time
-from tests.orphans import Keeper
+from tests.orphans import Reaper
 # What runs in the background of a shell, as tests may, inherits that it ignores this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-keeper = Keeper()
+reaper = Reaper()
 server = subprocess.Popen(["sh", "-c", "sleep 1000 & echo $$ $!; wait"], start_new_session=True)
 time.sleep(1000)
 """
@@ -41,10 +41,10 @@ def test_what_a_test_process_started_ends_when_it_is_ended(number: signal.Signal
 
 def test_what_runs_on_is_named_and_ended() -> None:
     outer = dict(os.environ)
-    keeper = Keeper()
+    reaper = Reaper()
     with subprocess.Popen(["sleep", "1000"]) as server:
-        assert keeper.left(seconds=0) == ["sleep 1000"]
-        keeper.close()
+        assert reaper.left(seconds=0) == ["sleep 1000"]
+        reaper.close()
     assert server.returncode == -signal.SIGKILL
-    assert keeper.left() == []
+    assert reaper.left() == []
     os.environ.update(outer)

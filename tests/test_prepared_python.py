@@ -12,11 +12,11 @@ from tests.prepared_python import _PRELOADED
 
 @pytest.mark.parametrize("module", _PRELOADED)
 def test_what_is_to_be_imported_is_there(module: str) -> None:
-    """Of what is not, nobody would be told but by the time that the tests take."""
+    """A missing import would only make the tests slower."""
     assert importlib.util.find_spec(module) is not None
 
 
 def test_what_reads_its_environment_as_it_is_imported_is_left_to_the_copies() -> None:
-    """Long cookies of a login need longer lines than websockets takes of itself."""
+    """Long cookies of a login need longer lines than websockets accepts by default."""
     program = f"import sys, {', '.join(_PRELOADED)}; sys.exit('websockets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

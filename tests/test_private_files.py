@@ -1,4 +1,4 @@
-"""What Queuescope makes is for its own user alone, also where the umask hides nothing."""
+"""Files of Queuescope are private to its user, whatever the umask."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ with closing(OperationsStore(f"sqlite:///{sys.argv[1]}")) as store, store._datab
 
 
 def run_open(script: str, path: Path) -> str:
-    """``script`` in a process that hides nothing from other users by its umask."""
+    """``script`` in a process with a umask of 0."""
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)],
         check=False,
@@ -83,7 +83,7 @@ def mode(path: Path) -> int:
 
 
 def open_ones(folder: Path) -> dict[str, str]:
-    """What others may use of all that is below ``folder``, by its path there."""
+    """Everything below ``folder`` that other users can access, by its relative path."""
     return {
         str(path.relative_to(folder)): oct(mode(path))
         for path in folder.rglob("*")
@@ -115,7 +115,7 @@ def test_what_is_there_keeps_its_mode(tmp_path: Path) -> None:
 
 
 class Server:
-    """``queuescope serve`` with an umask of 0."""
+    """``queuescope serve`` with a umask of 0."""
 
     def __init__(self, data_dir: Path, broker_url: str) -> None:
         argv = [sys.executable, "-P", "-m", "queuescope.cli", "serve", "--port", "0"]

@@ -1,4 +1,4 @@
-"""What projects import: these names stay, with these arguments. A change here is a breaking one."""
+"""The public names and their arguments. A change here is a breaking change."""
 
 from __future__ import annotations
 

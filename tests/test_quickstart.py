@@ -1,4 +1,4 @@
-"""The quickstart, followed literally in an empty environment: its own commands and files."""
+"""The quickstart, followed literally in an empty environment, with its commands and files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from queuescope.instrument.metrics_ports import METRICS_PORTS
 _WITHIN_SECONDS = 180.0
 _SECTION = "## Your own Celery project"
 _TABLE = r"\| \| supported \|\n(?:\|.*\n)+"
-# What the page's own script asks of the server.
+# Requests of the page's script to the server.
 _PANELS = ("queue_depth", "success_rate", "latency")
 
 
@@ -45,8 +45,8 @@ def _blocks(kind: str) -> list[str]:
 class Machine:
     """A machine on which nothing is installed but Python, Prometheus and a broker.
 
-    ``pip`` is uv, which does the same sooner. Nothing else listens on the ports of the quickstart
-    there, but here they may be taken: each stands for a free one.
+    ``pip`` is uv, which does the same faster. The ports of the quickstart may be in use here, so
+    each is replaced by a free one.
     """
 
     def __init__(self, folder: Path, broker: RealBroker) -> None:
@@ -82,14 +82,14 @@ class Machine:
                 [uv_program(), "cache", "dir"], text=True
             ).strip(),
             "UV_PYTHON_DOWNLOADS": "never",
-            # The range of the quickstart, moved, and a dashboard on any port.
+            # The range of the quickstart at other ports, and a dashboard on any port.
             "QUEUESCOPE_METRICS_PORT": f"{first}-{first + 9}",
             "QUEUESCOPE_PORT": "0",
         }
         self._settings = ""
 
     def moved(self, text: str) -> str:
-        """``text`` with the ports that are free here, and scraped more often."""
+        """``text`` with ports that are free here, and shorter scrape intervals."""
         for told, free in self._ports.items():
             text = text.replace(f"localhost:{told}", f"localhost:{free}")
             text = text.replace(f"--port {told}", f"--port {free}")
@@ -99,7 +99,7 @@ class Machine:
         (self.folder / name).write_text(self.moved(text), "utf-8")
 
     def export(self, settings: str) -> None:
-        """Let these commands stand before all others."""
+        """Let these commands precede all others on the path."""
         self._settings = self.moved(settings)
 
     def run(self, commands: str) -> str:
@@ -115,7 +115,7 @@ class Machine:
         return done.stdout
 
     def start(self, command: str) -> Path:
-        """Run it as long as the test, and return its log."""
+        """Run it until the end of the test, and return its log."""
         self._count += 1
         log = self.folder / f"terminal-{self._count}.log"
         with log.open("wb") as to:

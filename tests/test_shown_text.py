@@ -1,4 +1,4 @@
-"""No character hides in what stands on the page, or turns it; the text itself stays as it is."""
+"""No character on the page is invisible or changes the direction; the text itself is unchanged."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_nothing_is_left_that_cannot_be_seen(text: str) -> None:
 
 
 def test_no_choice_is_shown_as_another() -> None:
-    """Who sends jobs may name one tenant as another one stands on the screen."""
+    """A sender of jobs can give a tenant a name that looks like another one."""
     values = ["acme", "ac\u200bme", r"ac\u200bme", "a\u202eb"]
     names = list(map(shown_apart(values), values))
     assert names == ["acme", r"ac\u{200b}me", r"ac\u200bme", r"a\u202eb"]

@@ -1,4 +1,4 @@
-"""Work that many ask for at once is done once, and an ended task holds nobody up."""
+"""Work that many request at once is done once, and an ended task delays no one."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_whoever_asks_again_until_it_suits_never_holds_the_loop(
     async def look(flights: SingleFlight[str, int, int], window: int, turns: int) -> int:
         for _ in range(turns):
             await asyncio.sleep(0)
-        # As viewers do: what is under way for another window is waited for, then asked again.
+        # Like viewers: they wait for a task of another window, then ask again.
         while (flight := flights.under_way("key")) is not None:
             found = await flight.result()
             if flight.asked == window:

@@ -1,4 +1,4 @@
-"""Numbers of things in words, and the one hint on what to install."""
+"""Counts in words, and the install hint."""
 
 from __future__ import annotations
 

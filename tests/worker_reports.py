@@ -1,4 +1,4 @@
-"""Reports of workers as they stand in the broker, for tests of what is made of them."""
+"""Reports of workers as they are in the broker, for tests of code that reads them."""
 
 from __future__ import annotations
 
