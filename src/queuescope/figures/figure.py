@@ -146,15 +146,15 @@ def _words(panel: Panel, values: Floats, low: Floats | None, high: Floats | None
     texts[~estimated] = _distinct_texts(
         values[~estimated], lambda value: value_words(panel.kind, value)
     )
-    told: list[str] = texts.tolist()
-    number = {words: n for n, words in enumerate(dict.fromkeys(told))}
-    return {"of": list(number), "at": _packed(np.array([number[words] for words in told]), "u4")}
+    shown: list[str] = texts.tolist()
+    number = {words: n for n, words in enumerate(dict.fromkeys(shown))}
+    return {"of": list(number), "at": _packed(np.array([number[words] for words in shown]), "u4")}
 
 
 def _distinct_texts(points: NDArray[Any], words: Callable[[Any], str]) -> NDArray[Any]:
     different, places = np.unique(points, return_inverse=True)
-    told: NDArray[Any] = np.array([words(one) for one in different.tolist()], dtype=object)[places]
-    return told
+    texts: NDArray[Any] = np.array([words(one) for one in different.tolist()], dtype=object)[places]
+    return texts
 
 
 def _live_end(panel: Panel, curve: Curve) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def test_acts_are_audited_in_postgresql_and_refused_without_it(
                         cause in seen.notice and seen.states["Audit"] == audit
                     ),
                 )
-                assert "Operations are refused, for the audit" in seen.notice
+                assert "Operations are refused because the audit" in seen.notice
                 assert seen.off(PURGE)
                 # The broker goes on.
                 world.client.lpush("mail", "{}")
