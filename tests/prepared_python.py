@@ -29,6 +29,8 @@ _PRELOADED = [
     "queuescope.watch.workers",
     *("queuescope.instrument", "celery.__main__", "celery.bin.celery", "celery.apps.worker"),
     *("celery.worker.consumer", "celery.concurrency.prefork", "kombu.transport.redis"),
+    # After all others: what it holds is not looked at again.
+    "tests.prepared_results",
 ]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)

@@ -8,6 +8,7 @@ import hashlib
 import mimetypes
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import brotli
@@ -26,6 +27,8 @@ _STYLES = (
     "overview/print",
 )
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
+# What the machine's own list of types says differs from one to the next.
+_CONTENT_TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 
 
@@ -47,15 +50,6 @@ class Asset:
     brotli: bytes
     gzip: bytes
 
-    @classmethod
-    def of(cls, content: bytes, content_type: str, quality: int) -> Asset:
-        return cls(
-            content_type,
-            content,
-            brotli.compress(content, quality=quality),
-            gzip.compress(content, 6, mtime=0),
-        )
-
     def response(self, accept_encoding: str, cache_control: str) -> Response:
         headers = {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
         body = self.plain
@@ -64,6 +58,17 @@ class Asset:
         elif accepts("gzip", accept_encoding):
             body, headers["Content-Encoding"] = self.gzip, "gzip"
         return Response(body, media_type=self.content_type, headers=headers)
+
+
+@cache
+def compressed(content: bytes, content_type: str, quality: int) -> Asset:
+    """``content`` in each encoding, with brotli's ``quality`` of 0 to 11; made once a process."""
+    return Asset(
+        content_type,
+        content,
+        brotli.compress(content, quality=quality),
+        gzip.compress(content, 6, mtime=0),
+    )
 
 
 class Assets:
@@ -81,10 +86,9 @@ class Assets:
         self.icon = self._add("queuescope", ".svg", (STATIC / "queuescope.svg").read_bytes(), 11)
 
     def _add(self, name: str, suffix: str, content: bytes, quality: int) -> str:
-        kind = mimetypes.types_map.get(suffix, "text/javascript")
         digest = hashlib.sha256(content).hexdigest()[:12]
         file = f"{name}.{digest}{suffix}"
-        self._assets[file] = Asset.of(content, kind, quality)
+        self._assets[file] = compressed(content, _CONTENT_TYPES[suffix], quality)
         return f"{self._base_path}{PREFIX}/{file}"
 
     async def serve(self, request: Request) -> Response:
@@ -143,7 +147,7 @@ class CompressedStatic:
             if file is not None:
                 asset = self._assets.get(path)
                 if asset is None:
-                    asset = await asyncio.to_thread(_compressed, file)
+                    asset = await asyncio.to_thread(compressed_file, file)
                     self._assets[path] = asset
                 encodings = Request(scope).headers.get("accept-encoding", "")
                 await asset.response(encodings, _IMMUTABLE)(scope, receive, send)
@@ -151,6 +155,8 @@ class CompressedStatic:
         await self._app(scope, receive, send)
 
 
-def _compressed(file: Path) -> Asset:
+@cache
+def compressed_file(file: Path) -> Asset:
+    """A file that never changes, in each encoding; read and made once a process."""
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return Asset.of(file.read_bytes(), kind, 5)
+    return compressed(file.read_bytes(), kind, 5)
