@@ -1,4 +1,4 @@
-"""What may happen to a cache and to the source behind it, and histories of it by chance."""
+"""What can happen to a cache and to the source behind it, and random histories of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MAX_STEPS_AGO = 40
 QUEUES = (queue("a"), queue("b"), queue("c"))
 VALUES = (0.0, 1.0, 2.5, UNDEFINED)
 KEYS = 4
-"""Two queries at two steps: keys share the bounds of the store and nothing else."""
+"""Two queries at two steps: keys share only the limits of the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Time goes by, and each of these series is scraped at each step, or not at all."""
+    """Time passes, and each of these series is scraped at each step, or not at all."""
 
     seconds: int
     scraped: tuple[tuple[Labels, float], ...]
@@ -30,7 +30,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A sample arrives, changes or (None) vanishes, within the horizon or beyond it."""
+    """A sample arrives, changes or (None) disappears, within the horizon or beyond it."""
 
     series: Labels
     age_steps: int
@@ -41,8 +41,8 @@ class Late:
 class Read:
     """A range that ends some steps before (or after) now is read.
 
-    ``fails_from`` is the number of the first question of this read that fails, ``warns`` lets the
-    source answer half.
+    ``fails_from`` is the number of the first query of this read that fails; with ``warns`` the
+    source answers in part.
     """
 
     end_steps_ago: int
@@ -66,7 +66,7 @@ _DISK: tuple[Disk, ...] = ("kept", "killed", "lost", "damaged")
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The dashboard starts anew. ``killed``: what was not yet written is lost."""
+    """The dashboard restarts. ``killed``: unwritten data are lost."""
 
     disk: Disk
     damage: int = 0
@@ -74,7 +74,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Another server answers: the first, one of other values, or one that lost its history."""
+    """Another server answers: the first, one with other values, or one that lost its history."""
 
     to: Literal["first", "other", "wiped"]
 
@@ -85,8 +85,8 @@ Action = Pass | Late | Read | ReadTogether | Restart | Switch
 def random_actions(chance: Random, *, others: bool, rewrites: bool = True) -> list[Action]:
     """A history of 10 to 50 turns, most of which are one action.
 
-    With ``others`` the server changes; then the first series is a number at every step, because
-    nobody can tell servers apart where both hold nothing. Without ``rewrites`` no sample is changed
+    With ``others`` the server changes; then the first series has a number at every step, because
+    servers without data cannot be distinguished. Without ``rewrites`` no sample is changed
     or removed, as in a source that refuses that.
     """
     actions: list[Action] = []
@@ -128,7 +128,7 @@ def _random_turn(chance: Random, *, others: bool, rewrites: bool) -> tuple[Actio
             return (Late(chance.choice(late_ones), age_steps, value),)
         case "late at the horizon":
             late = Late(chance.choice(late_ones), chance.choice((11, 12)), chance.choice(VALUES))
-            # The seam would show it to a read that asks for anything; one that asks for nothing
+            # A read that fetches anything would notice it at the seam; one that fetches nothing
             # ends there.
             return (Read(0, 30), late, Read(chance.choice((0, 11, 12, 12)), chance.randint(3, 20)))
         case "restart":
@@ -161,7 +161,7 @@ def _random_read(chance: Random) -> Read:
 
 
 def name_of(action: Action) -> str:
-    """The kind of an action, in the words of a report."""
+    """The kind of an action, as in a report."""
     match action:
         case Pass():
             return "time passes"

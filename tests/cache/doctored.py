@@ -1,4 +1,4 @@
-"""A cache with one fault at a time, each of which the property must catch."""
+"""A cache with one fault at a time, each of which the property must detect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from queuescope.timeseries import Answer, Frame, Grid, Reading, State
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """``replacement`` makes the wrong attribute of ``owner`` from the right one."""
+    """``replacement`` returns the wrong attribute of ``owner`` for the right one."""
 
     name: str
     owner: Any

@@ -1,6 +1,6 @@
-"""Many histories by chance, on the naive model: ``python -m tests.cache.histories --help``.
+"""Random histories on the naive model: ``python -m tests.cache.histories --help``.
 
-A history follows from the seed and its number alone, so that one that fails can be played again.
+A history depends only on the seed and its number, so that one that fails can be repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT_ONCE = 500
 
 
 class WrongAnswerError(AssertionError):
-    """A history in which the cache gave a wrong answer."""
+    """A history in which the cache returned a wrong answer."""
 
 
 def play(
@@ -72,7 +72,7 @@ def _drawn(
 
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """Below the memory's file system where there is one: every file is synchronised to its disk."""
+    """In a memory file system if there is one, because every file is synchronised to disk."""
     memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
     return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
 

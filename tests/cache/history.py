@@ -1,8 +1,8 @@
-"""Histories of a cache: what may happen to it, and the check after each read.
+"""Histories of a cache: what can happen to it, and the check after each read.
 
-The property: whatever happened before, an answer that is not stale equals what the source itself
-would give for the whole range, exactly, outside what came later than the horizon; and a stale
-answer holds nothing that was not answered before.
+The property: whatever happened before, a reading that is not stale is exactly equal to the source's
+own answer for the whole range, except for samples that came later than the horizon; and a stale
+reading contains nothing that the source did not answer before.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _LONGEST_WAIT_SECONDS = RETRY_AFTER_SECONDS * 1.1
 
 
 class Server(Protocol):
-    """What a history writes to and asks."""
+    """A server that a history writes to and queries."""
 
     async def add(self, samples: Sequence[Sample]) -> None: ...
 
@@ -88,9 +88,9 @@ class ModelServer:
 
 
 class ServersBehindOneAddress:
-    """The source that the cache sees: servers in turn, with failures and half answers.
+    """The source that the cache sees: servers in turn, with failures and partial answers.
 
-    ``asked`` counts the questions since ``begin``, and ``failed`` tells whether one failed.
+    ``asked`` counts the queries since ``begin``, and ``failed`` is whether one failed.
     """
 
     identity = "servers"
@@ -133,7 +133,7 @@ def half_of(frame: Frame) -> Frame:
 
 @dataclass(slots=True)
 class Tally:
-    """What happened in many histories, so that one sees that the property was put to the test."""
+    """What happened in many histories, to show that the property was tested."""
 
     histories: int = 0
     actions: Counter[str] = field(default_factory=Counter)
@@ -163,7 +163,7 @@ class Tally:
 
 
 class History:
-    """Plays actions on servers and on a cache before them, and compares at every read.
+    """Plays actions on servers and on a cache in front of them, and compares at every read.
 
     ``start`` is the time (epoch seconds) at which the history begins, ``reach_seconds`` how long a
     sample is seen by the queries after its time, and ``tells_epoch`` whether the cache is told
@@ -210,9 +210,8 @@ class History:
         return self.start // STEP * STEP - PREFILLED_STEPS * STEP
 
     async def play(self, actions: Sequence[Action]) -> None:
-        """Play a whole history. Raises ``AssertionError`` at the first wrong answer."""
-        # What differs between servers must stand at every point, or nobody could notice a switch
-        # by looking at a few of them.
+        """Play a history. Raises ``AssertionError`` at the first wrong answer."""
+        # Servers must differ at every point, or a change could not be noticed at a few points.
         await self._add([(QUEUES[0], t, 0.0) for t in range(self.first_sample, self.now + 1, STEP)])
         try:
             for action in actions:
@@ -241,7 +240,7 @@ class History:
                 await self._switch(to)
 
     async def _late(self, labels: Labels, age_steps: int, value: float | None) -> None:
-        self.now += 1  # what is read twice at one moment is asked once
+        self.now += 1  # two reads at one moment are one query
         at = self.now // STEP * STEP - age_steps * STEP
         if at < self.first_sample:
             return
@@ -371,7 +370,7 @@ class History:
         assert known.all(), f"{frame.grid.timestamps()[~known].tolist()} were never answered"
 
     async def _count_what_changed(self, key: int, reading: Reading, earlier: list[Frame]) -> None:
-        """Count the answers that a cache which asks for nothing twice would have got wrong."""
+        """Count the answers that a cache without re-reads would have got wrong."""
         for former in earlier:
             assert reading.frame is not None
             common = overlap(former.grid, reading.frame.grid)
@@ -389,7 +388,7 @@ class History:
         return (await self.source.servers[server].query_range(self._query(key), grid)).frame
 
     def _promised(self, grid: Grid) -> NDArray[np.bool_]:
-        """Which points no sample changed later than the horizon allows."""
+        """The points that no sample changed after the horizon."""
         times = grid.timestamps()
         promised = np.ones(len(grid), dtype=bool)
         for at in self._too_late:
@@ -422,7 +421,7 @@ class History:
 
 
 def same_columns(a: Frame, b: Frame) -> NDArray[np.bool_]:
-    """At which steps two frames of one grid say the same, exactly; a gap is not an undefined."""
+    """The steps at which two frames of one grid are equal; a gap is not an undefined value."""
     names = a.series if a.series == b.series else tuple(sorted({*a.series, *b.series}))
     x, y = _on(names, a), _on(names, b)
     same = ((x == y) | (np.isnan(x) & np.isnan(y))) & (sampled(x) == sampled(y))
@@ -438,7 +437,7 @@ def _on(names: tuple[Labels, ...], frame: Frame) -> Floats:
 
 
 def damage(files: Sequence[Path], seed: int) -> None:
-    """Hurt each file in one of five ways."""
+    """Damage each file in one of five ways."""
     for number, file in enumerate(files):
         content = bytearray(file.read_bytes()) or bytearray(b" ")
         match (seed + number) % 7:
@@ -456,7 +455,7 @@ def damage(files: Sequence[Path], seed: int) -> None:
 
 
 def _as_in(server: str, samples: Sequence[Sample], first: int) -> list[Sample]:
-    """What the server holds where the first one holds ``samples``: at no time the same numbers."""
+    """The server's data if the first one has ``samples``: different numbers at every time."""
     factor, shift = {"first": (1, 0), "other": (3, 7), "wiped": (5, 11)}[server]
     return [
         (labels, t, value if np.isnan(value) else factor * (value + t - first) + shift)

@@ -1,4 +1,4 @@
-"""A range source that holds its samples in a dictionary: slow to scale, easy to trust."""
+"""A range source with its samples in a dictionary: slow, but easy to trust."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def queue(name: str) -> Labels:
 
 
 class ModelSource:
-    """``points`` are the samples; ``asked`` is what was asked for.
+    """``points`` are the samples; ``asked`` are the queries.
 
-    ``error`` makes every question fail, ``warnings`` make answers partial, and with ``gate`` set
+    ``error`` makes every query fail, ``warnings`` make answers partial, and with ``gate`` set
     answers wait until it opens.
     """
 

@@ -1,6 +1,6 @@
-"""Histories by chance on real servers: ``python -m tests.cache.real_histories --help``.
+"""Random histories on real servers: ``python -m tests.cache.real_histories --help``.
 
-Each history has metrics of its own in two servers, Prometheus 2 and 3 by turns, to which samples
+Each history has its own metrics in two servers, Prometheus 2 and 3 alternately, to which samples
 are written in time, late and never; the cache is compared with the servers' own range queries.
 """
 
@@ -39,7 +39,7 @@ _QUERIES = {
 
 
 class RealServer:
-    """One metric in a real server; ``{metric}`` in a query stands for its name."""
+    """One metric in a real server; ``{metric}`` in a query is replaced by its name."""
 
     def __init__(self, client: PrometheusClient, writer: RemoteWriter, metric: str) -> None:
         self._client = client
@@ -48,7 +48,7 @@ class RealServer:
         self._written: set[tuple[Labels, int]] = set()
 
     async def add(self, samples: Sequence[Sample]) -> None:
-        # A sample that is there is not changed: Prometheus refuses that.
+        # Existing samples are not changed: Prometheus rejects that.
         new = {(labels, t): v for labels, t, v in samples if (labels, t) not in self._written}
         self._written.update(new)
         if new:

@@ -1,4 +1,4 @@
-"""A source that was started anew, or another one in its place: its own history, and no other."""
+"""A source that was restarted or replaced: the page shows its own history, and no other."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
 
 
 def go_on(scene: Scene) -> None:
-    """In the cold case the dashboard has been started anew, and knows what stands on disk."""
+    """In the cold case the dashboard was restarted, and knows only the files on disk."""
     if scene.is_cold:  # type: ignore[attr-defined]
         scene.store.flush()
         scene.restart_dashboard()
@@ -86,7 +86,7 @@ def go_on(scene: Scene) -> None:
 async def test_a_source_that_lost_its_samples_is_not_answered_for_from_the_old_ones(
     scene: Scene, grid: Grid, epoch: str | None
 ) -> None:
-    """Nothing is left, also at the seam: that is no agreement."""
+    """Nothing is left, also at the seam: this does not count as equal."""
     await scene.read(grid, "first" if epoch else None)
     scene.source.points.clear()
     go_on(scene)
@@ -103,7 +103,7 @@ async def test_another_source_whose_newest_points_agree_is_told_from_the_first(
     scene.source.points = {queue("a"): samples(value=3.0)}
     go_on(scene)
     assert await scene.shows_the_source(grid, epoch)
-    # And nothing of the first is left beside the range that was read.
+    # And nothing of the first one is left outside the range that was read.
     assert await scene.shows_the_source(Grid(500, NOW, STEP), epoch)
 
 
@@ -121,7 +121,7 @@ async def test_a_restart_without_loss_costs_one_reading_of_each_range(scene: Sce
 async def test_beside_what_only_the_present_epoch_has_seen_one_point_is_looked_at_again(
     scene: Scene, epochs: tuple[str, ...], points: int
 ) -> None:
-    """After a restart it is a few, as where the epoch is not told."""
+    """After a restart it is a few, as if the epoch were not known."""
     for epoch in epochs:
         await scene.read(UP_TO_NOW, epoch)
     go_on(scene)
@@ -181,7 +181,7 @@ async def test_where_the_epoch_is_not_told_a_few_points_are_compared_once_a_minu
 async def test_a_range_that_begins_or_ends_where_held_points_do_is_not_joined_to_another_history(
     scene: Scene, next_to_it: Grid
 ) -> None:
-    """Without a point in common, the points next to the range tell the histories apart."""
+    """Without a common point, the points next to the range distinguish the histories."""
     await scene.read(LONG_AGO, None)
     scene.source.points = {queue("b"): samples()}
     await scene.read(next_to_it, None)

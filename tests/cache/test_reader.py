@@ -1,4 +1,4 @@
-"""Reads through the cache: what is asked for, what is kept, and what is given in an outage."""
+"""Reads through the cache: what is fetched, what is kept, and what is returned in an outage."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ async def test_many_readers_at_once_ask_the_source_once() -> None:
     same = [asyncio.create_task(read(reader, 1000, NOW, NOW + i / 100)) for i in range(50)]
     narrower = [asyncio.create_task(read(reader, 1500, NOW - 100)) for _ in range(50)]
     await asyncio.sleep(0.01)
-    same[0].cancel()  # who leaves must not take the answer from the others
+    same[0].cancel()  # a viewer that leaves must not take the answer from the others
     source.gate.set()
     readings = await asyncio.gather(*same[1:], *narrower)
     assert {State.FRESH} == {reading.state for reading in readings}
@@ -299,7 +299,7 @@ async def test_many_readers_at_once_ask_the_source_once() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_readers_of_different_windows_at_one_step_all_get_theirs(turns: int) -> None:
-    """Also who comes between the end of the other's fetch and whatever follows from it."""
+    """Also a reader that comes between the end of another's fetch and its result."""
     reader = reader_of(ModelSource({queue("a"): ramp(0, NOW)}))
 
     async def later() -> Reading:

@@ -1,6 +1,6 @@
 """The headline property on real servers: a cached read equals the server's own range query.
 
-The whole of the proof is in ``benchmarks/results/cache-property.md``.
+The full result is in ``benchmarks/results/cache-property.md``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the store holds, what it lets go, and what it makes of a broken disk."""
+"""What the store keeps, what it drops, and what happens with a broken disk."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_key_is_not_written_with_every_put_but_always_in_the_end(tmp_path: Pat
         store.put(KEY, extent(0, end))
     store.put(numbered(1), extent(0, 50))
     while len(list(tmp_path.glob("*.frames"))) < 2:
-        pass  # another key does not wait, and is written after anything that was due before it
+        pass  # another key does not wait, and is written after everything that was due before it
     assert file.read_bytes() == first
     store.close()
     assert spans(FrameStore(tmp_path, 10_000)) == [(0, 190)]

@@ -28,7 +28,7 @@ def _curves(elements: st.SearchStrategy[float]) -> st.SearchStrategy[Floats]:
 
 
 def _longest_stretch(values: Floats, points: int) -> int:
-    """By the contract: twice as long where gaps may need the room."""
+    """By the contract: twice as long if gaps may need the space."""
     stretches = ((points if np.isfinite(values).all() else points // 2) - 2) // 2
     return -(-len(values) // stretches)
 

@@ -62,7 +62,7 @@ def test_no_name_is_a_formula_in_the_servers_file_or_the_pages() -> None:
         "plain",
     ]
     assert {row["zone"] for row in rows} == {"'=cmd|1"}
-    # The page writes what the server says, where a name is not fit for a cell as it is drawn.
+    # The page uses the server's name if the drawn name must not be in a cell.
     traces = panel_figure(PANELS["latency"], curves, by="tenant")["data"]
     assert [shown(unescape(trace.get("cell", trace["name"]))) for trace in traces] == cells
     assert "cell" not in traces[-1]

@@ -1,4 +1,4 @@
-"""The figure is one that Plotly draws, and its packed values lose nothing that is shown."""
+"""Plotly draws the figure, and its packed values lose nothing that is shown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOKEN = re.compile(r"var\((--qs-[\w-]+)\)")
 
 
 def _tokens(theme: str) -> dict[str, str]:
-    """The style sheet's variables in one theme; dark ones are laid over the light ones."""
+    """The style sheet's variables in one theme; dark ones override the light ones."""
     light, _, rest = STYLE.partition('[data-theme="dark"]')
     found = dict(re.findall(r"(--qs-[\w-]+):\s*([^;]+);", light.partition("}")[0]))
     if theme == "dark":
@@ -57,7 +57,7 @@ def _decoded(packed: dict[str, str]) -> Floats:
 
 
 def _told(trace: dict[str, Any]) -> list[str]:
-    """What the tooltip says of each point, without the unit of a count."""
+    """The tooltip of each point, without the unit of a count."""
     return [trace["words"]["of"][n] for n in _positions(trace["words"]["at"])]
 
 
@@ -67,7 +67,7 @@ def _positions(packed: dict[str, str]) -> NDArray[np.int64]:
 
 
 def _resolved(figure: dict[str, Any], theme: str) -> dict[str, Any]:
-    """The figure as the page hands it to Plotly."""
+    """The figure as the page passes it to Plotly."""
     tokens = _tokens(theme)
     common, own = common_layout(), figure.get("layout", {})
     whole = {**common, **own, "yaxis": {**common["yaxis"], **own.get("yaxis", {})}}
@@ -231,7 +231,7 @@ def test_points_are_formatted_as_on_cards(name: str, values: list[float], words:
     st.lists(st.floats(0, 1e8) | st.just(NAN), min_size=1, max_size=40),
 )
 def test_words_are_made_of_the_full_numbers(name: str, values: list[float]) -> None:
-    """What is drawn has seven digits, of which a tie may be rounded the other way."""
+    """Drawn values have seven digits, and a tie may be rounded the other way."""
     tie = 5_312_499.9999
     curves = Curves(Grid(0, 60 * len(values), 60), (Curve("x", "x", np.array([*values, tie])),))
     panel = PANELS[name]
@@ -251,7 +251,7 @@ BOUNDS = st.sampled_from([0.0, 250.0, 6e5, 1.8e6, 9e7, NAN])
     )
 )
 def test_equal_estimates_share_a_text(points: list[tuple[float, float, float]]) -> None:
-    """Each as if it stood alone: with its bounds, as a number where it has none, as a gap."""
+    """Each as if it were alone: with its bounds, as a number without bounds, as a gap."""
     values = np.array([value for value, _, _ in points])
     low = np.array([low for _, low, _ in points])
     high = low + np.array([width for _, _, width in points])

@@ -59,7 +59,7 @@ def test_a_value_is_written_with_its_unit(kind: Kind, value: float, words: str) 
         (56_000, 68_000, "56 s – 1 min 8 s"),
         (820, 1_000, "820 ms – 1 s"), (100, 120, "100–120 ms"), (0, 1_000, "up to 1 s"),
         (1_200, 1_500, "1.2–1.5 s"), (600_000, float("inf"), "10 min or more"),
-        # Rounded away from what lies between.
+        # Rounded outwards.
         (1_249, 1_251, "1.2–1.3 s"), (0.4, 0.6, "0–1 ms"),
         (3_600_000, 3_660_500, "1 h – 1 h 2 min"),
         (float("nan"), float("nan"), "–"),

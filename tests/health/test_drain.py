@@ -153,7 +153,7 @@ def test_what_arrives_in_the_history_is_what_was_completed_and_what_the_queue_gr
     for n, at in enumerate(range(window_steps, len(steps))):
         moved = waiting[at] - waiting[at - window_steps]
         newest = waiting[at] - waiting[at - 1]
-        # Where the depth has turned within the window, the newest step alone tells its way.
+        # If the depth has turned within the window, only the newest step shows its direction.
         has_turned = newest * moved < 0 and abs(newest) > 1
         has_turned &= found.states[n] not in (DrainState.STALLED, DrainState.WAITING)
         since = at - 1 if has_turned else at - window_steps
@@ -192,7 +192,7 @@ class Queue:
 
 
 def seen(depths: list[int], every: int, until: int) -> Movement | None:
-    """What is known of ``depths``, one a second, that were read ``every`` so many seconds."""
+    """The readings of ``depths`` (one per second), taken ``every`` so many seconds."""
     times = np.arange(until % every, until + 1, every, dtype=float)
     return movement(times, np.array([depths[int(at)] for at in times], dtype=float))
 
@@ -234,7 +234,7 @@ def test_nine_ranges_in_ten_hold_the_moment_at_which_a_queue_is_empty(every: int
 
 
 def burst(before: int, size: int, seconds: int, fall: float) -> list[int]:
-    """300 s of a depth that rests, ``size`` jobs at once, and a fall of so many a second."""
+    """300 s of a constant depth, ``size`` jobs at once, and then a fall of so many per second."""
     rest = [before] * 300
     return rest + [max(0, round(before + size - fall * n)) for n in range(seconds)]
 

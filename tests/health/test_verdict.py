@@ -28,7 +28,7 @@ def test_a_broken_limit_is_named_with_its_value_and_since_when() -> None:
         ((10, 30), None, None),
         ((10, 60), None, None),
         ((56, 68), Health.UNKNOWN, 60),
-        # Above 60, whatever it is.
+        # Above 60, whatever the exact value is.
         ((60, 120), Health.DEGRADED, 60),
         ((500, 700), Health.DEGRADED, 60),
         ((600, np.inf), Health.DOWN, 600),

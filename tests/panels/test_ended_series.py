@@ -1,4 +1,4 @@
-"""A series that Prometheus has ended counts no more, from the marker on, on each kind of server."""
+"""A series that Prometheus has ended no longer counts after the marker, on each kind of server."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ DOWN, BACK = MOVED + 1200, MOVED + 1200 + 8 * SCRAPE
 
 SLOW_SCRAPE = 300
 SLOW_FROM, SLOW_LOST, SLOW_UNTIL = START - 4 * 3600, START - 3 * 3600, START - 2 * 3600
-"""Hours before, a target whose scrapes are as far apart as a plain selector looks back."""
+"""Hours before, a target with a scrape interval as long as the lookback of a plain selector."""
 
 RENAMED_FROM = START - 9 * 3600
 RENAMED, RENAMED_UNTIL = RENAMED_FROM + 3600, RENAMED_FROM + 7200
-"""Earlier still, an exporter of that interval: its first scrape, its last one under its first name,
-and its last one."""
+"""Even earlier, an exporter with that interval: its first scrape, the last one under its first
+name, and the last one."""
 
 DASHBOARD = load_dashboard("ai-agents")
 METRICS = {
@@ -49,7 +49,7 @@ NOW = {
     "oldest_waiting": 7,
     "success_rate": 96,
 }
-"""What each present value is while the exporter is scraped, whatever it is called."""
+"""Each present value while the exporter is scraped, under either name."""
 
 
 def _samples() -> Iterator[Sample]:

@@ -162,7 +162,7 @@ def test_quantiles_lie_within_the_buckets_and_never_fall(
     found = bucket_quantiles(bounds, counts, sorted([a, b]))
     low, high = found.values[:, 0]
     assert 0 <= low <= high <= len(increments) - 1
-    # What was counted in that bucket is the quantile's own observation.
+    # The only observation in that bucket is that of the quantile.
     assert ((found.low <= found.values) & (found.values <= found.high)).all()
     for row, quantile in enumerate(sorted([a, b])):
         bucket = int(np.searchsorted(counts[:, 0], quantile * counts[-1, 0]))
@@ -189,7 +189,7 @@ def test_quantiles_lie_within_the_buckets_and_never_fall(
 def test_a_change_of_the_buckets_breaks_the_curve_where_two_layouts_mix(
     layouts: str, window: int, expected: str
 ) -> None:
-    """a and b have different bounds, U is both, f is a with a finer one, a space is nothing."""
+    """a and b have different bounds, U has both, f is a with a finer one, a space is a gap."""
     held = {"a": (0, 2, 4), "b": (1, 3, 4), "U": (0, 1, 2, 3, 4), "f": (0, 1, 2, 4), " ": ()}
     counts = np.full((5, len(layouts)), np.nan)
     for step, layout in enumerate(layouts):

@@ -39,7 +39,7 @@ PRESETS = sorted(
 
 
 def _with(line: str) -> str:
-    """The good file with ``line`` in place of the one that sets the same key."""
+    """The valid file with ``line`` instead of the one that sets the same key."""
     key = line.partition("=")[0]
     kept = tomllib.loads(PANEL)["panel"][0]
     kept.pop(key.strip(), None)

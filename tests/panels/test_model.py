@@ -20,7 +20,7 @@ SLOW_SCRAPE = 30
 HOURS = 12
 START = 1_700_006_400  # a whole hour
 END = START + HOURS * 3600
-SPIKE = START + 6 * 3600  # stands on the grid of every step
+SPIKE = START + 6 * 3600  # on the grid of every step
 STEPS = (60, 300, 900, 3600)
 BUCKETS = {"0.5": 0.5, "1": 0.8, "2": 0.99, "+Inf": 1.0}
 PANELS = {panel.id: panel for panel in load_dashboard("ai-agents").panels}
@@ -117,10 +117,10 @@ async def test_a_single_scrape_of_a_deep_queue_is_the_peak_at_every_step(
     peaks = await _ask(prometheus, query, _grid(step))
     at = _grid(step).index(SPIKE)
     assert peaks[at] >= 500
-    # The queues that are full two minutes apart do not add up to one peak.
+    # Queues that are full two minutes apart do not add up to one peak.
     assert np.nanmax(peaks) == 503
     if phase is None:
-        # The scrape speaks until the next one, so the step that begins there may show it too.
+        # The sample is valid until the next one, so the step that begins there may show it too.
         assert set(np.flatnonzero(peaks >= 500).tolist()) <= {at, at + 1}
     else:
         assert np.flatnonzero(peaks >= 500).tolist() == [at]

@@ -1,8 +1,8 @@
-"""Damaged answers for the decoder: ``python -m tests.prometheus.decoder_fuzz --help``.
+"""Damaged responses for the decoder: ``python -m tests.prometheus.decoder_fuzz --help``.
 
-Real bodies are cut, spliced and rewritten by chance. The decoder must read each one, as a plain
-reader does, or refuse it with a ``SourceError`` of kind ``DECODE``; and nothing else. An input
-follows from the seed and its number alone.
+Real bodies are cut, spliced and rewritten at random. The decoder must read each one like a simple
+decoder, or reject it with a ``SourceError`` of kind ``DECODE``; nothing else may happen. An input
+depends only on the seed and its number.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ _PARTS: tuple[Any, ...] = (None, True, 0, 1.5, "", "1", "x", [], {}, [1, "1"], -
 
 
 class DecoderError(AssertionError):
-    """The decoder did what it must not do."""
+    """The decoder did something that it must not do."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the inputs were, what became of them, and how long the slowest took."""
+    """The inputs, the results, and the duration of the slowest."""
 
     inputs: int = 0
     slowest_seconds: float = 0.0
@@ -191,7 +191,7 @@ def _write_anew(chance: Random, body: bytes) -> bytes:
 
 
 def _change_a_part(chance: Random, part: Any) -> None:
-    """Go down by chance, and change, remove or repeat what stands there."""
+    """Descend at random, and change, remove or repeat a part."""
     new: Any
     while isinstance(part, dict | list) and part:
         keys = [*part] if isinstance(part, dict) else [*range(len(part))]
@@ -227,7 +227,7 @@ _CHANGES = (
 
 
 def check(body: bytes, tally: Tally) -> None:
-    """Give ``body`` to every reader. Raises ``DecoderError`` where one does what it must not."""
+    """Pass ``body`` to every decoder. Raises ``DecoderError`` if one does something wrong."""
     _check_matrix(body, tally)
     _check_vector(body)
     for read in (wire.parse_error, partial(wire.parse_data, kind=dict[str, msgspec.Raw])):
@@ -295,7 +295,7 @@ def _is_told_as_it_must_be(error: SourceError) -> None:
 
 
 def fuzz(seed: int, numbers: Iterable[int]) -> Tally:
-    """Check the inputs of these numbers. Raises ``DecoderError`` for the first that is wrong.
+    """Check the inputs with these numbers. Raises ``DecoderError`` for the first wrong one.
 
     Ends the process, with a trace on standard error, when a batch of inputs takes a minute.
     """
@@ -318,12 +318,12 @@ def fuzz(seed: int, numbers: Iterable[int]) -> Tally:
 
 @contextmanager
 def _ended_when_it_hangs() -> Iterator[None]:
-    """A decoder written in C that hangs lets no other thread of Python run."""
+    """A hanging decoder in C blocks all other threads of Python."""
     faulthandler.dump_traceback_later(_HANGS_AFTER_SECONDS, exit=True)
     try:
         yield
     finally:
-        # Were it left to run, it would end whatever this process does a minute later.
+        # Otherwise it would end this process a minute later.
         faulthandler.cancel_dump_traceback_later()
 
 

@@ -1,8 +1,8 @@
-"""The decoder under a fuzzer that follows its branches, Atheris, which is no part of the project.
+"""The decoder under Atheris, a coverage-guided fuzzer, which is not part of the project.
 
     uv run --no-sync --with atheris python -m tests.prometheus.guided_fuzz -runs=1000000 DIRECTORY
 
-keeps what reached a new branch in the directory; further options are those of libFuzzer.
+keeps inputs that reached a new branch in the directory; further options are those of libFuzzer.
 """
 
 from __future__ import annotations

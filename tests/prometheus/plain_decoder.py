@@ -1,8 +1,8 @@
-"""Answers read in the plainest way, point by point: what the decoder's answers must equal.
+"""The simplest decoder, point by point: the product's decoder must return the same.
 
-Where the product must refuse a body, this reader may do anything; where the product accepts one,
-both must say the same, and no key that means something may stand twice in it. ``is_valid`` is
-stricter than JSON libraries are: it tells the bodies that the product has no reason to refuse.
+If the product must reject a body, this decoder may do anything. If the product accepts one, both
+must return the same, and no key with a meaning may be repeated in it. ``is_valid`` is stricter than
+JSON libraries: it finds the bodies that the product has no reason to reject.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def vector(body: bytes) -> list[tuple[Labels, float, float]]:
 
 
 def warnings(body: bytes) -> tuple[str, ...]:
-    """What the source warned of."""
+    """The warnings of the source."""
     envelope = json.loads(body)
     marked = ("the source marked its answer as partial",) if envelope.get("isPartial") else ()
     return (*(envelope.get("warnings") or ()), *marked)
@@ -68,7 +68,7 @@ def point(text: str) -> Point:
 
 
 def is_valid(body: bytes, grid: Grid) -> bool:
-    """Whether ``body`` is an answer to a range query over ``grid`` beyond every doubt."""
+    """Whether ``body`` is without doubt a response to a range query over ``grid``."""
     try:
         envelope = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
         # Half of a surrogate pair can be written in JSON, but is no text; this fails for one.
@@ -118,7 +118,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _known_once(pairs: list[tuple[str, Any]], *, of_series: tuple[str, ...]) -> dict[str, Any]:
-    """Refuse a repeated label, and a repeated key that means something where it stands."""
+    """Reject a repeated label, and a repeated key that has a meaning where it is."""
     found = dict(pairs)
     names = [name for name, _ in pairs]
     known = (*_KNOWN, *of_series) if "metric" in found else _KNOWN

@@ -1,6 +1,6 @@
-"""Answers of real servers as they came, kept beside this file in ``bodies``.
+"""Responses of real servers, recorded in the folder ``bodies`` beside this file.
 
-``python -m tests.prometheus.recorded_bodies`` asks the three kinds of servers anew.
+``python -m tests.prometheus.recorded_bodies`` records the three kinds of servers again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A source that is away is not asked, but for one trial at times; one that answers is."""
+"""A source that is down gets no queries except occasional trials; one that responds does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.H
 
 
 class Source:
-    """Counts what reaches it and fails as told; ``now`` is the breaker's clock."""
+    """Counts the queries and fails as configured; ``now`` is the breaker's clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Who asks is told to the source and to nobody else."""
+"""Credentials are sent to the source and appear nowhere else."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ SECRETS = {"token": [TOKEN], "password": [PASSWORD, PAIR], "header": [API_KEY]}
 
 
 def _echoes(secret: str) -> dict[str, bytes]:
-    """Answers that hold what was sent, in every place that ends up in an error."""
+    """Responses that repeat the credentials, in every place that can get into an error."""
     said = json.dumps({"status": "error", "errorType": "bad_data", "error": secret}).encode()
     typed = json.dumps({"status": "error", "errorType": secret, "error": "no"}).encode()
     raw = secret.encode()
@@ -141,7 +141,7 @@ async def test_a_server_that_echoes_a_secret_does_not_make_us_tell_it(
 ) -> None:
     in_header = place in ("content type", "encoding")
     echoed = SECRETS[who][-1 if in_header or place == "text" else 0]
-    caplog.set_level(logging.INFO)  # what the HTTP library says below it is for its developers
+    caplog.set_level(logging.INFO)  # the messages of the HTTP library below it are for developers
     caplog.set_level(logging.DEBUG, "queuescope")
     async with (
         FaultServer(_echoes(echoed)[place]) as server,
@@ -163,7 +163,7 @@ async def test_a_server_that_echoes_a_secret_does_not_make_us_tell_it(
     sent = server.requests[0].decode("latin-1")
     assert any(secret in sent for secret in SECRETS[who]), "the secret must have been sent"
     for secret in SECRETS[who]:
-        core = secret[:12]  # a part of it would be a leak as well
+        core = secret[:12]  # a part of it would also be a leak
         for text in told:
             assert core not in text
             assert "c4n4ry" not in text

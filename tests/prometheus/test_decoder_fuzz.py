@@ -1,6 +1,6 @@
 """A part of the long proof of the decoder, and that the proof would notice a wrong decoder.
 
-The whole is in ``benchmarks/results/decoder-fuzz.md``.
+The full result is in ``benchmarks/results/decoder-fuzz.md``.
 """
 
 from __future__ import annotations

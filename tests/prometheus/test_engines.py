@@ -26,7 +26,7 @@ STEPS = {HOUR: 60, 6 * HOUR: 300, 24 * HOUR: 900, 7 * 24 * HOUR: HOUR}
 """The ranges of the page, and their steps."""
 
 # Two hours in which one tenant's jobs fail and are slow; twenty minutes without a scrape; a
-# worker that starts anew, so that its counter does.
+# worker that restarts, with a counter reset.
 BAD_FROM, BAD_UNTIL = END - 10 * HOUR, END - 8 * HOUR
 GAP_FROM, GAP_UNTIL = END - 5 * HOUR, END - 5 * HOUR + 1200
 RESET = END - 7 * HOUR - 30 * 60
@@ -38,7 +38,7 @@ DEPTH_A = _random.integers(0, 50, len(TIMES)) + 100.0 * (TIMES == END - 2 * HOUR
 DEPTH_B = _random.integers(0, 20, len(TIMES)).astype(float)
 OUTCOMES = {"succeeded": (9, 4), "failed": (1, 6)}
 BUCKETS = {"0.5": (5, 1), "1": (8, 2), "5": (10, 9), "+Inf": (10, 10)}
-"""How much each counts up between two scrapes: usually, and of the bad tenant in the bad hours."""
+"""The increase between two scrapes: usually, and for the bad tenant in the bad hours."""
 TENANTS = ("acme", "globex")
 
 
@@ -237,7 +237,7 @@ async def _frame(
 
 
 def _steady(grid: Grid, reach: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Where nothing changes within ``reach`` seconds before a point, nor a scrape is missing."""
+    """The points without a change or a missing scrape in the ``reach`` seconds before them."""
     at = grid.timestamps()
     steady = np.ones(len(grid), dtype=bool)
     for change in (BAD_FROM, BAD_UNTIL, GAP_UNTIL):
@@ -246,7 +246,7 @@ def _steady(grid: Grid, reach: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]
 
 
 def _peaks(depth: Floats, grid: Grid, *, carried: bool) -> Floats:
-    """The highest sample within each step, or also the one that still held as it began."""
+    """The highest sample within each step, or also the one still valid at its start."""
     first = grid.timestamps() - grid.step_seconds + (0 if carried else SCRAPE)
     last = grid.timestamps()
     return np.array(

@@ -1,4 +1,4 @@
-"""The quick way gives what the general decoder gives, or nothing at all."""
+"""The fast decoder returns what the general one returns, or nothing."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from queuescope.timeseries import Frame, Grid
 GRID = Grid(1_700_000_000 // 60 * 60, 1_700_000_000 // 60 * 60 + 600, 60)
 TIMES = [int(t) for t in GRID.timestamps()]
 
-# What the installation has made, beside what runs everywhere; both must give the same.
+# The compiled code, if installed, and the general code; both must return the same.
 _COMPILED = compiled_reader()
 READERS: list[PointsReader] = [read_points, *([_COMPILED] if _COMPILED else [])]
 each_reader = pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_prometheus_usually_writes_is_read_quickly(points: PointsReader) ->
 
 @each_reader
 def test_every_value_is_the_double_nearest_to_its_text(points: PointsReader) -> None:
-    """Texts that fast methods get wrong: halves between two doubles, and next to them."""
+    """Texts that fast methods get wrong: midpoints between two doubles, and next to them."""
     texts = [*_halves_and_neighbours(), *_TEXTS_AT_LIMITS]
     grid = Grid(TIMES[0], TIMES[0] + (len(texts) - 1) * 60, 60)
     body = written([({}, list(zip(map(int, grid.timestamps()), texts, strict=True)))])

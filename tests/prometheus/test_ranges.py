@@ -1,4 +1,4 @@
-"""Long ranges are asked for in parts, and large answers are refused before they fill the memory."""
+"""Long ranges are fetched in parts, and large responses rejected before they fill the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked again, what never is, and how long is waited between."""
+"""What is retried, what is not, and how long the waits are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BROKEN = b'{"status":"error","errorType":"bad_data","error":"wrong"}'
 
 
 class Flaky:
-    """Answers with ``bad`` for ``times`` requests and well from then on; b"" cuts the line."""
+    """Responds with ``bad`` to ``times`` requests, then correctly; b"" closes the connection."""
 
     def __init__(self, bad: bytes, times: int) -> None:
         self._bad = bad

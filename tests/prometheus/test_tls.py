@@ -1,4 +1,4 @@
-"""Connections over TLS: trusted when the CA is, refused with a reason when it is not."""
+"""TLS connections: accepted with a trusted CA, otherwise rejected with a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANSWER = http_response(b'{"status":"success","data":{"resultType":"scalar","resu
 
 @dataclass(frozen=True)
 class Files:
-    """An authority, a server's certificate of it, and a client's; and the same of a stranger."""
+    """An authority, its certificates for a server and a client; and the same of another one."""
 
     directory: Path
     ca: trustme.CA
@@ -140,7 +140,7 @@ async def test_a_client_certificate_that_is_missing_or_not_accepted_is_told(
     async with FaultServer(ANSWER, tls=context) as server:
         error = await _error(server, ca_file=files.authority, **named)
         assert server.requests == []
-    # A server may also just hang up before its reason is read.
+    # A server may also close the connection before its reason is read.
     assert error.kind in (KIND.AUTHENTICATION, KIND.CANNOT_CONNECT)
     assert "client certificate must be checked" in str(error) or "closed" in str(error), (
         error.detail
@@ -211,7 +211,7 @@ def guarded(version: str, tmp_path: Path, files: Files) -> Iterator[RealPromethe
         yield server
 
 
-# With TLS 1.3 a server refuses after the handshake; its reset may overtake its reason.
+# With TLS 1.3 a server rejects after the handshake; its reset may overtake its reason.
 REFUSED = re.compile("client certificate must be checked|closed the connection")
 
 

@@ -1,4 +1,4 @@
-"""Whatever a server does, a call ends in time, within its memory, and with a plain sentence."""
+"""Whatever a server does, a call ends in time, within its memory limit, with a plain message."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ async def test_a_kept_connection_that_was_closed_is_replaced_once() -> None:
         nonlocal served
         served += 1
         if served == 2:
-            writer.close()  # the request came in, and no answer goes out
+            writer.close()  # the request has arrived, and no response is sent
         else:
             writer.write(http_response(SCALAR))
 
@@ -365,7 +365,7 @@ async def test_the_token_and_extra_headers_are_sent_below_the_path_of_the_url() 
 
 
 async def test_only_what_may_be_large_is_asked_for_compressed() -> None:
-    """A compressor costs the server more than a small answer."""
+    """Compression costs the server more than a small response."""
     asked = {}
     async with (
         FaultServer(api_error("400 No", "bad_data")) as server,

@@ -1,4 +1,4 @@
-"""Bodies become frames exactly, or an error of kind decode; never half of an answer."""
+"""Bodies become exact frames, or an error of kind decode; never half a response."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def matrix(*series: tuple[dict[str, str], list[list[Any]]], **more: Any) -> byte
 
 
 def refused(body: bytes) -> str:
-    """The detail of the error that the body must give."""
+    """The detail of the error that the body must cause."""
     with pytest.raises(SourceError) as caught:
         wire.parse_matrix(body, GRID)
     assert SourceErrorKind.DECODE is caught.value.kind
