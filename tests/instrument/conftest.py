@@ -188,15 +188,23 @@ def die_once(marker, tenant=None):
 """
 
 
-def until(read: Callable[[], T], is_enough: Callable[[T], bool], seconds: float = 120) -> T:
-    """Read until it is enough; the last value is in the failure."""
+def until(
+    read: Callable[[], T],
+    is_enough: Callable[[T], bool],
+    seconds: float = 120,
+    *,
+    pause_seconds: float = 0.05,
+) -> T:
+    """Read until it is enough; the last value is in the failure. What takes a processor's time to
+    be read is read with longer pauses.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = read()
         if is_enough(value):
             return value
         assert time.monotonic() < deadline, f"still {value!r}"
-        time.sleep(0.05)
+        time.sleep(pause_seconds)
 
 
 @dataclass(frozen=True)

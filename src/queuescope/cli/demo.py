@@ -16,7 +16,7 @@ from queuescope.cli.options import data_dir_option, override, port_option, say
 @port_option
 @click.option(
     "--history-days",
-    type=click.IntRange(0, 90),
+    type=click.FloatRange(0, 90),
     default=14,
     show_default=True,
     help="Days of history that the first start generates.",
@@ -25,7 +25,7 @@ from queuescope.cli.options import data_dir_option, override, port_option, say
     "--broker-url", metavar="URL", help="Use this Redis or Valkey instead of starting one."
 )
 def demo(
-    data_dir: Path | None, port: int | None, history_days: int, broker_url: str | None
+    data_dir: Path | None, port: int | None, history_days: float, broker_url: str | None
 ) -> None:
     """Start a whole platform on this machine, with its dashboard."""
     override(data_dir=data_dir, port=port)

@@ -26,7 +26,7 @@ def write_history(
     directory: Path,
     job_store_url: str,
     *,
-    days: int,
+    days: float,
     end: int,
     seed: int,
     progress: Progress = lambda _: None,
@@ -41,7 +41,7 @@ def write_history(
     Raises ``JobStoreError``, and ``DemoError`` when the files cannot be written.
     """
     past = make_past(days=days, end=end, seed=seed)
-    progress(f"{len(past.jobs):,} jobs of {days} days simulated")
+    progress(f"{len(past.jobs):,} jobs of {days:g} days simulated")
     store = JobStore(job_store_url)
     with ThreadPoolExecutor(1) as aside:
         rows = aside.submit(store.load, job_rows(past, targets))
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     write = steps.add_parser("write")
     write.add_argument("--samples", type=Path, required=True)
     write.add_argument("--job-store-url", required=True)
-    write.add_argument("--days", type=int, required=True)
+    write.add_argument("--days", type=float, required=True)
     load = steps.add_parser("load")
     load.add_argument("--samples", type=Path, required=True)
     load.add_argument("--tsdb", type=Path, required=True)

@@ -42,13 +42,13 @@ class Past:
     away: list[tuple[float, float]]
 
 
-def make_past(*, days: int, end: int, seed: int) -> Past:
+def make_past(*, days: float, end: int, seed: int) -> Past:
     """Draw and simulate the jobs of ``days`` days until ``end``, floored to the minute.
 
     A job that has not ended by then is left out altogether: the live platform starts empty.
     """
     end = end // 60 * 60
-    start = end - days * 86_400
+    start = end - round(days * 1440) * 60
     world = World()
     jobs = world.arrivals(start, end, np.random.default_rng(seed))
     away = absences(world.incidents(start, end))

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import redis
@@ -162,14 +163,14 @@ def exporter_service(layout: StackLayout) -> Service:
     )
 
 
-def prometheus_service(layout: StackLayout, binary: Path, history_days: int) -> Service:
+def prometheus_service(layout: StackLayout, binary: Path, history_days: float) -> Service:
     return Service(
         "prometheus",
         (
             str(binary),
             f"--config.file={layout.prometheus_dir / 'prometheus.yml'}",
             f"--storage.tsdb.path={layout.tsdb_dir}",
-            f"--storage.tsdb.retention.time={history_days + 30}d",
+            f"--storage.tsdb.retention.time={ceil(history_days) + 30}d",
             f"--web.listen-address={LOOPBACK}:{layout.prometheus_port}",
         ),
         is_ready=_answers(layout.prometheus_port, "/-/ready"),

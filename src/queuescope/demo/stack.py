@@ -50,7 +50,7 @@ class StackOptions:
     host: str = LOOPBACK
     port: int = 8501
     port_may_move: bool = True
-    history_days: int = DEFAULT_HISTORY_DAYS
+    history_days: float = DEFAULT_HISTORY_DAYS
     broker_url: str | None = None
     asks_for_key: bool = True
     base_path: str = ""
@@ -166,10 +166,10 @@ def _forget_unfinished_history(layout: StackLayout, samples: Path) -> None:
 
 
 def _write_history(
-    supervisor: Supervisor, layout: StackLayout, samples: Path, days: int, say: Say
+    supervisor: Supervisor, layout: StackLayout, samples: Path, days: float, say: Say
 ) -> None:
     began = time.monotonic()
-    say(f"Making {days} days of history, once:")
+    say(f"Making {days:g} days of history, once:")
     samples.mkdir(parents=True)
     argv = ["write", "--samples", str(samples), "--days", str(days)]
     argv += ["--job-store-url", layout.job_store_url]
@@ -188,7 +188,7 @@ def _load_history(
 _BACKFILL = (sys.executable, "-P", "-m", "queuescope.demo.backfill")
 
 
-def _say_of_history(layout: StackLayout, days: int, say: Say) -> None:
+def _say_of_history(layout: StackLayout, days: float, say: Say) -> None:
     try:
         made = json.loads(layout.history_marker.read_text("utf-8"))["days"]
     except (ValueError, KeyError, TypeError):
@@ -196,7 +196,7 @@ def _say_of_history(layout: StackLayout, days: int, say: Say) -> None:
     if made != days:
         say(
             f"History was made at the first start ({made} days) and is kept; "
-            f"for {days} days choose a new --data-dir."
+            f"for {days:g} days choose a new --data-dir."
         )
 
 

@@ -51,7 +51,7 @@ def world(prometheus: RealPrometheus, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def once(world: World, is_so: Callable[[Seen], bool], at: str = "operations") -> Seen:
-    return until(lambda: look(world, at), is_so)
+    return until(lambda: look(world, at), is_so, pause_seconds=0.5)
 
 
 def acts(seen: Seen) -> bool:
