@@ -267,7 +267,7 @@ export interface FailureGroup {
 
 export interface FailedJob {
   id: string;
-  /** The id as it stands in an address. */
+  /** The id as it is written in an address. */
   find: string;
   name: string;
   tenant: string;

@@ -42,7 +42,7 @@ const ORIGINS = { broker: "the broker", job_history: "the job history" };
 /** @type {Record<string, string>} */
 const DASHES = { dash: "5 4", dot: "2 3", dashdot: "5 3 2 3" };
 
-// For browsers that lay the page out for print before they tell the width of the paper: what fits on
+// For browsers that lay the page out for print before they know the width of the paper: what fits on
 // A4 and Letter at the scale of print.css.
 const PAPER = { width: 840, height: 145 };
 
@@ -200,7 +200,7 @@ export class Chart {
     else this.element.removeAttribute("aria-busy");
   }
 
-  /** Drawn anew for the paper or the screen. @param {"paper" | "sheet" | null} where see `followPrinting` */
+  /** Draws the chart again for the paper or the screen. @param {"paper" | "sheet" | null} where see `followPrinting` */
   print(where) {
     // Outside the plot, where long names have room.
     const hasLegend = where !== null && this.#part("message").hidden && this.#panel?.figure.layout.showlegend;
@@ -262,7 +262,7 @@ export class Chart {
     this.details.show(chartDetails(this.#panel, this.#shown, this.#context));
   }
 
-  /** @param {string} title without it, the text stands in a line below the chart @param {string} text */
+  /** @param {string} title without it, the text is in a line below the chart @param {string} text */
   #message(title, text) {
     this.#part("message").hidden = !title;
     this.#part("message-title").textContent = title;

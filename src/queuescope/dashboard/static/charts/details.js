@@ -1,4 +1,4 @@
-// The details of a chart for an engineer, and the notes below it for everybody.
+// The details of a chart for an engineer, and the notes below it for all readers.
 import { STATE_SENTENCES, STATE_WORDS } from "../ui/states.js";
 import { plainText, sentence } from "../ui/text.js";
 import { durationText, momentText } from "../ui/time.js";
@@ -10,7 +10,7 @@ import { durationText, momentText } from "../ui/time.js";
 const LOOKUPS = {
   hit: "all of it was kept from before",
   partial_hit: "the newest points asked for, the rest kept from before",
-  range_miss: "read anew for the whole range",
+  range_miss: "read again for the whole range",
   key_miss: "read for the first time",
   source_error: "nothing new: the source failed",
 };

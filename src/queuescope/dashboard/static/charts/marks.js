@@ -192,7 +192,7 @@ export class Marks {
     this.#marks = marks;
   }
 
-  /** Over the axes as they stand now. @param {Place} place */
+  /** Draws the marks over the present axes. @param {Place} place */
   place(place) {
     const clusters = clustersOf(this.#marks, place);
     const spans = spansOf(this.#marks, place);

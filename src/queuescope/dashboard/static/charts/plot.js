@@ -12,7 +12,7 @@ import { axisEnds, durationTicks } from "./axes.js";
  * }} Place
  */
 /**
- * `onZoom` and `onHover` give epoch seconds; `onMoved` says that the axes may stand elsewhere.
+ * `onZoom` and `onHover` give epoch seconds; `onMoved` says that the axes may have moved.
  * @typedef {{
  *   onZoom: (window: number[]) => void, onReset: () => void, onHover: (at: number) => void,
  *   onUnhover: () => void, onMoved: () => void,
@@ -63,7 +63,7 @@ export class Plot {
   }
 
   /**
-   * `buttons` stand over the chart while a pointer is there; the times of `data` are `offset`
+   * `buttons` are over the chart while a pointer is there; the times of `data` are `offset`
    * seconds ahead of UTC.
    * @param {object[]} data @param {Record<string, any>} layout @param {object[]} buttons
    * @param {{ offset: number, hasDurations: boolean, width: number, height: number }} how
@@ -152,8 +152,8 @@ export class Plot {
 
   #listen() {
     const { element, events } = this;
-    const heard = (/** @type {(event: any) => void} */ act) => (/** @type {any} */ event) => {
-      if (!this.#silent) act(event);
+    const heard = (/** @type {(event: any) => void} */ handle) => (/** @type {any} */ event) => {
+      if (!this.#silent) handle(event);
     };
     element.on("plotly_relayout", heard((change) => {
       if (!("xaxis.range[0]" in change || "xaxis.range" in change) || !this.xaxis) return;

@@ -12,7 +12,7 @@ const FLOW_WORDS = {
   w: "none completed yet", x: "stalled",
 };
 /**
- * [top, bottom] of a cell within the strip's ten pixels: growing stands above the middle line,
+ * [top, bottom] of a cell within the strip's ten pixels: growing is above the middle line,
  * clearing hangs below it, steady keeps to it, and a stall fills all.
  * @type {Record<string, [top: number, bottom: number]>}
  */
@@ -125,12 +125,12 @@ export class Strip {
     this.svg.dataset.steps = this.flows.map((flow) => flow.step).join(" ");
   }
 
-  /** What stands in the tooltip of a point. @param {number} at */
+  /** The text in the tooltip of a point. @param {number} at */
   textAt(at) {
     return this.flows.reduce((coarse, flow) => flowWords(flow, at) || coarse, "");
   }
 
-  /** Over the axis as it stands now. @param {Place} place */
+  /** Draws the strip over the present axis. @param {Place} place */
   place({ left, width, x }) {
     if (!this.flows.length) return;
     this.svg.style.left = `${left}px`;

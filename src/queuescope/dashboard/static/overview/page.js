@@ -6,15 +6,15 @@ import { refusalPage } from "../ui/refusal.js";
 import { sentence } from "../ui/text.js";
 import { currentTheme } from "../ui/theme.js";
 import { momentText, offsetSeconds } from "../ui/time.js";
-import { askedAddress, isBareAddress, isWrittenAs, readAddress, writeAddress } from "./address.js";
 import { Banner, bannerOf } from "./banner.js";
 import { Controls } from "./controls.js";
 import { Loader } from "./loader.js";
 import { Overview } from "./overview.js";
 import { followPrinting, printedWords } from "./printing.js";
+import { Selection } from "./selection.js";
 import { Store } from "./store.js";
 
-/** @import { AskedAddress, Defaults, ViewAnswer } from "../answers.d.ts" */
+/** @import { Defaults, ViewAnswer } from "../answers.d.ts" */
 /** @import { Context } from "../charts/chart.js" */
 /** @import { Refusal } from "../ui/refusal.js" */
 /** @import { Choices } from "./address.js" */
@@ -22,20 +22,10 @@ import { Store } from "./store.js";
 const ZOOM_REST_MS = 250;
 
 export class Page {
-  /** @type {Choices} */
-  choices;
-  /** @type {number[] | null} the part of the view that is shown, in epoch seconds */
-  zoom = null;
-  /** @type {string[]} on what in the address was not accepted */
-  remarks = [];
-  /** @type {HTMLElement | null} the page that replaces it for a reader who may not look */
+  /** @type {HTMLElement | null} the page that replaces it for a reader who may not view it */
   refusal = null;
   #isPrinting = false;
   #theme = "";
-  /** Goes up whenever the reader's zooms no longer apply. */
-  #axes = 0;
-  #search = "";
-  #home = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #zoomTimer;
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -49,7 +39,7 @@ export class Page {
     const onRefused = (/** @type {Refusal} */ refusal) => this.#refuse(refusal);
     const moment = (/** @type {number} */ at) => this.#moment(at);
     this.store = new Store(this.defaults.base);
-    this.choices = this.#takeAddress(askedAddress());
+    this.selection = new Selection(this.defaults);
     this.charts = new Charts(root, this.defaults.layout, {
       onZoom: (window) => this.#zoomed(window),
       onReset: () => this.unzoom(),
@@ -116,9 +106,9 @@ export class Page {
 
   /** The page was opened, or returned to from another page, at the present address. */
   enter() {
-    this.#home = location.pathname;
-    if (location.search !== this.#search && !isBareAddress()) this.#follow();
-    if (!isWrittenAs(this.choices, this.zoom)) this.#write();
+    this.selection.enter();
+    if (this.selection.isOutdated) this.#follow();
+    this.selection.tidyAddress();
   }
 
   /**
@@ -143,7 +133,7 @@ export class Page {
     clearInterval(this.#ticking);
   }
 
-  /** Nobody sees the tab. */
+  /** Whether the tab is hidden. */
   get isHidden() {
     return document.hidden;
   }
@@ -159,7 +149,7 @@ export class Page {
     this.charts.showState();
   }
 
-  // A reader who may no longer look keeps nothing on screen.
+  // A reader who may no longer view it keeps nothing on screen.
   #refuse(/** @type {Refusal} */ refusal) {
     if (this.refusal) return;
     this.stop();
@@ -170,63 +160,49 @@ export class Page {
     document.getElementById("queuescope-snapshot")?.remove();
   }
 
-  // ---- the address
+  // ---- what the reader chooses
 
-  /** Takes the choices from the address. @param {AskedAddress | null} [asked] */
-  #takeAddress(asked = null) {
-    const { choices, zoom, remarks } = readAddress(this.defaults, asked);
-    this.choices = choices;
-    this.zoom = zoom;
-    this.store.fine = null;
-    this.remarks = remarks;
-    this.#search = location.search;
-    return choices;
+  get choices() {
+    return this.selection.choices;
   }
 
-  /** @param {boolean} [isStep] the browser's Back button leads to what was drawn before */
-  #write(isStep = false) {
-    writeAddress(this.choices, this.zoom, isStep);
-    this.#search = location.search;
+  get zoom() {
+    return this.selection.zoom;
   }
 
   // The reader went back or forward.
   #follow() {
     const { zone } = this.choices;
     clearTimeout(this.#zoomTimer);
-    this.#takeAddress();
+    this.selection.take();
+    this.store.fine = null;
     if (zone !== this.choices.zone) this.overview.show();
     this.#showView();
   }
 
-  // ---- what the reader chooses
-
   /** @param {Partial<Choices>} part */
   #change(part) {
-    Object.assign(this.choices, part);
-    this.#write();
+    this.selection.change(part);
     this.#showControls();
   }
 
   /** @param {Partial<Choices>} part */
   chooseView(part) {
-    Object.assign(this.choices, part);
-    this.zoom = null;
+    this.selection.chooseView(part);
     this.store.fine = null;
-    this.remarks = [];
-    this.#write(true);
     this.#showView();
   }
 
   /** @param {Choices["scale"]} scale */
   #chooseScale(scale) {
-    this.#axes += 1;
+    this.selection.axes += 1;
     this.#change({ scale });
     this.#draw();
   }
 
   #showView() {
     // The reader's zooms were those of another view.
-    this.#axes += 1;
+    this.selection.axes += 1;
     this.#showControls();
     this.loader.loadOrRecall();
   }
@@ -234,24 +210,24 @@ export class Page {
   /** @param {number[]} window */
   #zoomed([from, to]) {
     if (!(to - from >= 1)) return;
-    this.zoom = [from, to];
-    this.charts.zoomTo(this.zoom);
+    this.selection.zoom = [from, to];
+    this.charts.zoomTo(this.selection.zoom);
     this.#showControls();
     clearTimeout(this.#zoomTimer);
     this.#zoomTimer = setTimeout(() => {
       if (!this.zoom) return;
-      this.#write(true);
+      this.selection.keepZoom();
       this.loader.loadFine();
     }, ZOOM_REST_MS);
   }
 
   unzoom() {
     if (this.zoom) {
-      this.zoom = null;
+      this.selection.zoom = null;
       this.store.fine = null;
       this.loader.abortFine();
       clearTimeout(this.#zoomTimer);
-      this.#write(true);
+      this.selection.keepZoom();
     }
     this.charts.reset();
     this.#draw();
@@ -265,7 +241,7 @@ export class Page {
     if (!answer) return;
     /** @type {Context} */
     const context = {
-      view: answer.view, zone: choices.zone, offset: this.#offset, zoom: this.zoom, axes: this.#axes,
+      view: answer.view, zone: choices.zone, offset: this.#offset, zoom: this.zoom, axes: this.selection.axes,
       isLog: choices.scale === "log", base: this.defaults.base, isUnmeasured: store.unmeasured !== "",
       now: () => store.chartNow,
       answer: (panel) => (fine?.panels.includes(panel) ? fine : answer),
@@ -328,7 +304,7 @@ export class Page {
       dot.dataset.tone = store.problem ? "bad" : "wait";
       line.textContent = store.problem ? next : "Asking Prometheus…";
     }
-    this.banner.show(bannerOf(store, this.choices, this.remarks));
+    this.banner.show(bannerOf(store, this.choices, this.selection.remarks));
   }
 
   #showControls() {
@@ -380,7 +356,7 @@ export class Page {
     window.addEventListener("online", () => this.loader.isRunning && this.loader.load({ isQuiet: true }));
     window.addEventListener("popstate", () => {
       // Other pages of the application handle their own addresses.
-      if (this.root.isConnected && location.pathname === this.#home) this.#follow();
+      if (this.root.isConnected && this.selection.isHome) this.#follow();
     });
   }
 }

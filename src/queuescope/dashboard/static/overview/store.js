@@ -34,7 +34,7 @@ export class Store {
   /** @type {BoundedMap<string, { state: State, at: number, decoded: Flow | null }>} */
   #flows = new BoundedMap(MOST_FLOWS);
 
-  /** @param {string} base what stands before the addresses of our server */
+  /** @param {string} base what goes before the addresses of our server */
   constructor(base) {
     this.base = base;
   }

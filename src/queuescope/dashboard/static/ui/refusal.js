@@ -1,4 +1,4 @@
-// The page for a reader who may not look, or may no longer look.
+// The page for a reader who may not view the dashboard, or may no longer.
 import { textElement } from "./elements.js";
 import { currentTheme } from "./theme.js";
 

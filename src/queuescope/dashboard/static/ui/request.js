@@ -5,7 +5,7 @@ import { refusalOf } from "./refusal.js";
 
 export const NO_ANSWER = "The Queuescope server does not answer.";
 
-/** The reader may not look. */
+/** The reader may not view it. */
 export class Refused extends Error {
   /** @param {Refusal} refusal */
   constructor(refusal) {
