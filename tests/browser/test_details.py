@@ -99,7 +99,7 @@ def proxied(known: Known, tmp_path: Path) -> Iterator[tuple[RewritingProxy, Dash
 
 
 @pytest.mark.parametrize(("key", "state"), [("warnings", "partial"), ("infos", "fresh")])
-def test_what_a_source_says_beside_its_data_is_shown_as_text(
+def test_warnings_of_a_source_are_shown_as_text(
     key: str, state: str, proxied: tuple[RewritingProxy, DashboardProcess], open_page: OpenPage
 ) -> None:
     """A warning makes the answer partial, and nothing of it is kept; an info leaves it whole."""

@@ -139,7 +139,7 @@ def _tooltip_time(seconds: float) -> str:
     return time.strftime("%d %b %H:%M:%S", time.gmtime(seconds))
 
 
-def test_the_crosshair_stands_at_the_same_instant_in_all_three(open_page: OpenPage) -> None:
+def test_the_crosshair_is_at_the_same_instant_in_all_charts(open_page: OpenPage) -> None:
     page = open_page("?range=24h&refresh=off")
     page.hover("queue_depth", 0.7)
     expect(page.plot("queue_depth").locator(".hoverlayer .legend")).to_have_count(1)

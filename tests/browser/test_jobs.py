@@ -107,7 +107,7 @@ def test_the_last_ten_single_failures_are_there_with_their_whole_error(
     expect(row.locator("dd").first).to_have_text(broken.id)
 
 
-def test_groups_stand_as_the_reader_wants_them(held: Held, open_jobs: OpenJobs) -> None:
+def test_groups_are_ordered_as_the_reader_chooses(held: Held, open_jobs: OpenJobs) -> None:
     page = open_jobs()
     page.page.get_by_role("radio", name="newest", exact=True).click()
     newest = held.failed[0].error_class

@@ -114,7 +114,7 @@ def test_a_hostile_text_is_chosen_searched_and_linked_as_text(open_jobs: OpenJob
     expect(linked.page.get_by_label("Find", exact=True)).to_have_value(SCRIPT)
 
 
-def test_a_name_that_hides_something_is_chosen_by_what_is_shown_of_it(open_jobs: OpenJobs) -> None:
+def test_a_name_with_hidden_characters_is_chosen_by_its_visible_form(open_jobs: OpenJobs) -> None:
     """What is asked of the history, and of its file, is the name as it is."""
     page = open_jobs()
     page.choose("Worker", shown(TURNED))
@@ -143,7 +143,7 @@ def test_a_name_that_hides_something_is_chosen_by_what_is_shown_of_it(open_jobs:
         "?from=0001-01-01T00:00:00%2B14:00&time=custom",
     ],
 )
-def test_an_address_that_makes_no_sense_breaks_nothing(query: str, open_jobs: OpenJobs) -> None:
+def test_an_invalid_address_breaks_nothing(query: str, open_jobs: OpenJobs) -> None:
     page = open_jobs_or_words(open_jobs, query)
     expect(page.groups.first).to_be_visible()
     expect(page.page.get_by_text("Traceback")).to_have_count(0)

@@ -117,7 +117,7 @@ def marks(page: TrendsPage, panel: str) -> Locator:
     return page.panel(panel).locator(".qs-mark")
 
 
-def test_acts_stand_on_every_chart_where_they_happened(
+def test_operations_are_marked_on_every_chart_at_their_time(
     dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
     page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
@@ -175,7 +175,7 @@ def test_an_open_mark_stays_open_when_the_marks_are_placed_again(
     expect(tip).to_be_hidden()
 
 
-def test_what_was_closed_stays_closed_when_streamlit_takes_over(
+def test_closed_parts_stay_closed_when_streamlit_takes_over(
     dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
     page = open_page(

@@ -38,7 +38,7 @@ def cold(tmp_path: Path, known: Known) -> Iterator[DashboardProcess]:
         known.prometheus.cont()
 
 
-def test_a_skeleton_of_the_final_size_stands_until_the_first_data(
+def test_a_skeleton_of_the_final_size_is_shown_until_the_first_data(
     cold: DashboardProcess, open_page: OpenPage, known: Known
 ) -> None:
     page = open_page("?range=24h", at=cold, drawn=False)

@@ -244,7 +244,7 @@ def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refuse
     world.client.delete("mail")
 
 
-def test_what_a_page_sends_again_has_no_second_effect(
+def test_a_replayed_request_has_no_second_effect(
     open_operations: OpenOperations, world: World
 ) -> None:
     """Every frame since the dialog was opened, the confirmation among them, as on a replay."""

@@ -84,7 +84,7 @@ def verdict(page: TrendsPage) -> Locator:
     return page.page.locator(".qs-verdict")
 
 
-def test_the_cards_and_the_verdict_tell_what_is_known_and_what_is_not(
+def test_cards_and_verdict_show_what_is_known_and_what_is_not(
     firing: Firing, open_page: OpenPage
 ) -> None:
     page = open_page("?refresh=10", at=firing.dashboard, drawn=False)
@@ -127,7 +127,9 @@ def test_an_alert_leads_to_its_chart_and_its_texts_are_only_texts(
     expect(summary).to_be_focused()
 
 
-def test_an_alert_stands_on_its_chart_where_it_began(firing: Firing, open_page: OpenPage) -> None:
+def test_an_alert_is_marked_on_its_chart_where_it_began(
+    firing: Firing, open_page: OpenPage
+) -> None:
     page = open_page("?range=1h&refresh=10&tz=UTC", at=firing.dashboard, drawn=False)
     marks = page.panel("queue_depth").locator(".qs-mark")
     expect(marks).to_have_count(1)
@@ -199,7 +201,7 @@ def test_without_the_dashboards_own_server_nothing_stays_green(
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_the_cards_stand_in_their_place_before_their_figures_arrive(
+def test_the_cards_are_in_place_before_their_figures_arrive(
     width: int, open_page: OpenPage
 ) -> None:
     held: list[Route] = []

@@ -135,7 +135,7 @@ def test_a_fourth_panel_is_a_chart_like_the_others(
     assert page.complaints == []
 
 
-def test_two_panels_and_none_of_what_waits_are_a_whole_page(
+def test_two_panels_without_a_queue_depth_make_a_whole_page(
     dashboards: dict[str, DashboardProcess], open_page: OpenPage
 ) -> None:
     page = open_page("?range=1h&refresh=off&tz=UTC", at=dashboards["two"])

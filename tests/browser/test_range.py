@@ -15,7 +15,7 @@ def checked(page: TrendsPage) -> list[str]:
     return page.page.get_by_role("radio", checked=True).all_inner_texts()
 
 
-def test_each_choice_of_range_is_drawn_and_stands_in_the_address(open_page: OpenPage) -> None:
+def test_each_range_is_drawn_and_written_to_the_address(open_page: OpenPage) -> None:
     page = open_page()
     assert checked(page) == ["24h"]
     [depth] = page.traces("queue_depth").values()

@@ -24,7 +24,7 @@ def show_tab(page: Page, *, hidden: bool) -> None:
     )
 
 
-def test_each_choice_of_refresh_takes_effect_at_once_and_stands_in_the_address(
+def test_each_refresh_interval_takes_effect_at_once_and_is_written_to_the_address(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?range=1h", before=with_a_clock_of_its_own, newcomer=True)

@@ -34,7 +34,7 @@ def strip_of(page: TrendsPage) -> TrendsPage:
     return page
 
 
-def test_a_stall_stands_where_it_was_and_a_gap_is_left_out(
+def test_a_stall_is_drawn_at_its_time_and_a_gap_is_left_out(
     open_page: OpenPage, known: Known
 ) -> None:
     page = strip_of(open_page("?range=6h&tz=UTC", scene="flow", drawn=False))

@@ -144,7 +144,7 @@ def crew_dashboard(
         yield dashboard
 
 
-def test_each_worker_stands_there_with_all_that_is_known(
+def test_each_worker_is_listed_with_everything_known(
     crew_dashboard: DashboardProcess, look: Look
 ) -> None:
     page = look(crew_dashboard)

@@ -240,7 +240,7 @@ def test_a_request_that_is_too_long_is_refused(
     wait_until(lambda: served.connections() == 0)
 
 
-def test_what_is_usual_is_answered(served: Served) -> None:
+def test_usual_requests_are_answered(served: Served) -> None:
     cookie = "c" * (LONGEST_HEAD - 1000)
     # One after the other, or all before the first answer: each is counted by itself.
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=GENEROUS_SECONDS)

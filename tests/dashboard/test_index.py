@@ -49,7 +49,7 @@ def test_titles_of_a_panel_file_are_text(assets: Assets) -> None:
     assert hostile.title in unescape(page.decode())
 
 
-def test_only_what_instrumented_workers_tell_is_said_to_come_of_two_lines(assets: Assets) -> None:
+def test_the_two_lines_are_shown_only_for_metrics_of_instrumented_workers(assets: Assets) -> None:
     own = load_dashboard("ai-agents")
     foreign = tuple(
         replace(panel, metrics=(f"celery_{number}",)) for number, panel in enumerate(own.panels)

@@ -85,7 +85,7 @@ def test_a_joined_script_does_what_its_modules_do(tmp_path: Path) -> None:
         ('import { log } from "./entry.js";', "each other: entry.js imports entry.js"),
     ],
 )
-def test_what_cannot_be_joined_is_named(line: str, words: str, tmp_path: Path) -> None:
+def test_modules_that_cannot_be_joined_are_named(line: str, words: str, tmp_path: Path) -> None:
     entry = written(tmp_path, {**MODULES, "entry.js": f"{line}\n"})
     with pytest.raises(ValueError, match=words):
         join_modules(entry)

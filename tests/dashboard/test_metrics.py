@@ -94,7 +94,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
     }
 
 
-async def test_each_metric_stands_in_the_documentation_with_its_kind_and_labels(
+async def test_each_metric_is_documented_with_its_kind_and_labels(
     stage: Stage,
 ) -> None:
     stage.service.watch((await stage.service.get(HOUR, max_age_seconds=60)).view, 60)
@@ -108,7 +108,7 @@ async def test_each_metric_stands_in_the_documentation_with_its_kind_and_labels(
     assert found == documented()
 
 
-async def test_what_may_happen_is_counted_from_zero_and_what_is_unknown_is_absent(
+async def test_counters_start_at_zero_and_unknown_values_are_absent(
     stage: Stage,
 ) -> None:
     for kind in RequestKind:

@@ -194,7 +194,7 @@ def test_a_selector_by_a_job_label_narrows_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_bytes_that_another_server_lets_through_break_no_route(tmp_path: Path) -> None:
+async def test_bytes_that_another_server_accepts_break_no_route(tmp_path: Path) -> None:
     """Not every HTTP parser that uvicorn may run on refuses them as the one in this test does."""
     configured = tmp_path / "queuescope.toml"
     configured.write_text(f'data_dir = "{tmp_path}"', "utf-8")

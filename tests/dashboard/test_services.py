@@ -201,7 +201,7 @@ def test_a_job_that_will_not_be_redelivered_is_lost_and_runs_once(
 
 
 @pytest.mark.timeout(200)
-def test_what_died_while_no_dashboard_ran_is_ended_and_then_forgotten(
+def test_workers_that_died_without_a_dashboard_are_ended_and_then_forgotten(
     shop: Shop, tmp_path: Path, client: redis.Redis, open_dashboard: Open, store_url: str
 ) -> None:
     worker = start_worker(shop, store_url)
@@ -278,7 +278,7 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
 
 
 @pytest.mark.timeout(200)
-def test_workers_that_live_and_take_nothing_are_stalled(
+def test_live_workers_that_take_no_jobs_are_stalled(
     shop: Shop, open_dashboard: Open, store_url: str
 ) -> None:
     """Its processes stand still, or its main loop does."""

@@ -66,7 +66,7 @@ async def open_pages(
     return list(seen), proxy.asked.copy()
 
 
-async def test_a_hundred_viewers_cost_prometheus_what_one_costs(
+async def test_a_hundred_viewers_cost_prometheus_as_much_as_one(
     prometheus: RealPrometheus, tmp_path: Path
 ) -> None:
     directories = [tmp_path / "one", tmp_path / "many"]

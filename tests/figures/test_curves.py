@@ -76,7 +76,7 @@ def test_buckets_that_differ_only_in_spelling_are_one() -> None:
     assert str(_drawn(curves_of(LATENCY, _frame(split), None, 8))) == str(expected)
 
 
-def test_a_bucket_of_which_one_spelling_is_missing_counts_what_is_there() -> None:
+def test_a_bucket_with_one_spelling_missing_counts_the_other() -> None:
     rows: Rows = [
         ({"le": "1"}, [10, NAN, 10]),
         ({"le": "1.0"}, [NAN, 10, NAN]),
@@ -101,7 +101,7 @@ def test_where_the_buckets_change_there_is_a_break_and_its_time() -> None:
 
 
 @pytest.mark.parametrize("le", ["", "x", "NaN"])
-def test_a_series_whose_le_is_no_bound_is_left_out(le: str) -> None:
+def test_a_series_with_an_invalid_le_is_left_out(le: str) -> None:
     rows = _buckets({"1": 50, "2": 100, "+Inf": 100})
     expected = str(_drawn(curves_of(LATENCY, _frame(rows), None, 8)))
     assert str(_drawn(curves_of(LATENCY, _frame([*rows, ({"le": le}, [9, 9, 9])]), None, 8))) == (
@@ -121,7 +121,7 @@ def test_a_value_in_the_top_bucket_is_marked_as_a_lower_limit() -> None:
     assert (quick.bounds(0), slow.bounds(0)) == ((0, 1000), (4000, np.inf))
 
 
-def test_between_what_a_quantile_lies_is_known_of_every_point_and_of_the_live_end() -> None:
+def test_every_point_and_the_live_end_of_a_quantile_have_bounds() -> None:
     rows: Rows = [
         ({"le": "600"}, [100, 0, NAN, 0]),
         ({"le": "1800"}, [100, 100, NAN, 0]),

@@ -35,7 +35,7 @@ def _longest_stretch(values: Floats, points: int) -> int:
 
 @settings(deadline=None)
 @given(_curves(anything), points)
-def test_what_is_kept_is_a_part_in_order_with_both_ends(values: Floats, points: int) -> None:
+def test_kept_points_are_in_order_and_include_both_ends(values: Floats, points: int) -> None:
     kept = downsample(values, points)
     assert 0 < len(kept) <= points
     assert (np.diff(kept) > 0).all()
@@ -44,7 +44,7 @@ def test_what_is_kept_is_a_part_in_order_with_both_ends(values: Floats, points: 
 
 @settings(deadline=None)
 @given(_curves(anything), points)
-def test_what_is_small_enough_stays_as_it_is(values: Floats, points: int) -> None:
+def test_short_curves_stay_as_they_are(values: Floats, points: int) -> None:
     once = values[downsample(values, points)]
     assert downsample(once, points).tolist() == list(range(len(once)))
 

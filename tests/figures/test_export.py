@@ -28,7 +28,7 @@ def _points(curves: Curves, zone: PointZone, live_at: float | None) -> list[dict
     return _rows(b"".join(pieces))
 
 
-def test_every_point_says_what_it_is_of_and_a_gap_is_empty() -> None:
+def test_every_point_describes_itself_and_a_gap_is_empty() -> None:
     curve = Curve("acme", "uid", np.array([0.0, NAN, 1234.5678901234]), live=7.25)
     curves = Curves(Grid(0, 120, 60), (curve,))
     rows = _points(curves, PointZone("Asia/Kolkata", 19_800), 150.5)

@@ -131,7 +131,7 @@ def test_no_two_of_a_breakdowns_curves_look_alike() -> None:
     assert len(looks) == 32
 
 
-def test_what_comes_from_labels_and_panel_files_is_text_and_no_markup() -> None:
+def test_labels_and_panel_files_are_shown_as_text_and_not_markup() -> None:
     hostile = "<a href='javascript:alert(1)'>&amp;</a><img src=x onerror=alert(1)>"
     panel = PANELS["queue_depth"]
     changed = Panel(
@@ -153,7 +153,7 @@ def test_identities_do_not_change_over_a_refresh(panel: Panel) -> None:
     assert common_layout()["uirevision"] == "constant"
 
 
-def test_of_an_estimate_the_words_are_what_it_lies_between() -> None:
+def test_the_text_of_an_estimate_shows_its_bounds() -> None:
     nan, inf = np.nan, np.inf
     low, high = np.array([nan, 6e5, 6e5, 1.8e6]), np.array([nan, 1.8e6, 1.8e6, inf])
     curve = Curve(
@@ -285,7 +285,7 @@ def test_a_gap_stays_a_gap_and_zero_stays_zero() -> None:
 @pytest.mark.parametrize(
     ("value", "dtype"), [(2.0**24, "f4"), (2.0**24 + 1, "f8"), (-(2.0**30), "f8"), (1e300, "f8")]
 )
-def test_what_float32_cannot_hold_is_sent_in_full(value: float, dtype: str) -> None:
+def test_values_beyond_float32_are_sent_in_full(value: float, dtype: str) -> None:
     packed = encode_values(np.array([value, 1.0, NAN]))
     assert packed["dtype"] == dtype
     assert _decoded(packed)[0] == value

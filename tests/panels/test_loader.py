@@ -76,7 +76,7 @@ def test_the_first_preset_keeps_its_panels() -> None:
     assert dashboard.panels[2].quantiles == (0.5, 0.95, 0.99)
 
 
-def test_panels_of_any_number_and_name_stand_in_rows() -> None:
+def test_any_number_of_panels_with_any_name_form_rows() -> None:
     ids = [f"panel-{number}" for number in range(7)]
     text = "".join(_with(f'id = "{name}"') for name in ids)
     default = parse(text, "t", "t")
@@ -120,7 +120,7 @@ def test_every_rendered_query_of_a_preset_is_promql_on_the_metrics_that_it_names
 
 @settings(deadline=None)
 @given(worker=st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_is_asked_of_a_worker_is_promql_whatever_it_is_called(worker: str) -> None:
+def test_the_query_for_a_worker_is_valid_promql_for_any_name(worker: str) -> None:
     per_worker = load_dashboard("ai-agents").per_worker
     assert per_worker is not None
     query = render(

@@ -88,7 +88,7 @@ def test_a_mistake_in_a_share_is_reported_with_its_place(
     assert expected in str(caught.value)
 
 
-def test_what_jobs_come_to_is_named_once_for_all_figures_of_now() -> None:
+def test_the_ended_table_serves_all_present_figures() -> None:
     text = "[ended]\nnow = 'sum by (end) (rate(jobs{$matchers}[$recent]))'\ngood = { end = 'good' }"
     expected = EndedJobs("sum by (end) (rate(jobs{$matchers}[$recent]))", "end", "good")
     assert expected == parse(PANELS + text, "t", "t").ended
@@ -110,7 +110,7 @@ def test_a_mistake_in_the_ended_table_is_reported(text: str, expected: str) -> N
     assert str(caught.value).startswith(expected)
 
 
-def test_what_the_built_in_cards_ask_is_promql_on_the_metrics_that_they_name() -> None:
+def test_queries_of_the_built_in_cards_are_promql_on_their_metrics() -> None:
     dashboard = load_dashboard("ai-agents")
     for measure in dashboard.measures:
         panel = measure.panel

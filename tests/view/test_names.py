@@ -74,7 +74,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
         yield server
 
 
-async def test_such_names_are_selected_filtered_and_broken_down_by(
+async def test_unusual_names_can_be_selected_filtered_and_broken_down_by(
     prometheus: RealPrometheus, make_service: StartService
 ) -> None:
     own = parse_dashboard(FILE, "own", "own.toml")
@@ -92,7 +92,9 @@ async def test_such_names_are_selected_filtered_and_broken_down_by(
     assert {max(values_of(by["queue_depth"], n)) for n in range(2)} == set(DEPTHS.values())
 
 
-async def test_the_source_is_known_and_checked_by_such_names(prometheus: RealPrometheus) -> None:
+async def test_a_source_with_unusual_names_is_measured_and_checked(
+    prometheus: RealPrometheus,
+) -> None:
     own = parse_dashboard(FILE, "own", "own.toml")
     async with PrometheusClient(prometheus.url) as client:
         facts = await fetch_facts(client, own.panels[0].metrics, MATCHERS, NOW)

@@ -77,7 +77,7 @@ async def test_a_week_is_drawn_from_parts_that_are_remembered(
     assert asked_first > asked_again > 1, "what was refused once is not asked for again"
 
 
-async def test_what_is_too_much_even_for_one_step_names_the_remedy(
+async def test_too_many_samples_even_for_one_step_name_the_remedy(
     prometheus: RealPrometheus, make_service: StartService
 ) -> None:
     prometheus.kill()

@@ -299,7 +299,7 @@ async def test_a_different_clock_is_reported_and_the_range_follows_prometheus(
     assert began - 62 < found["view"]["to"] <= time.time()
 
 
-async def test_a_breakdown_shows_the_worst_and_says_what_is_not_broken_down(
+async def test_a_breakdown_shows_the_worst_values_and_names_panels_without_the_label(
     prometheus: RealPrometheus, make_service: StartService
 ) -> None:
     async with _closing(make_service(prometheus.url, breakdown_limit=1)) as service:

@@ -85,7 +85,7 @@ async def test_chart_and_figure_of_a_ratio_agree(
     assert found["now"]["words"] == "97.0 %"
 
 
-async def test_a_tenant_of_whom_no_job_has_succeeded_yet_is_at_nothing(
+async def test_a_tenant_without_a_successful_job_has_a_rate_of_zero(
     prometheus: RealPrometheus, make_service: StartService
 ) -> None:
     """Its first success would be the first sample of that outcome; until then all is failure."""

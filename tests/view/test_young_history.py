@@ -59,7 +59,7 @@ async def overview_of(
 
 
 @pytest.mark.parametrize("env", [OLD, YOUNG, GAP])
-async def test_a_rate_is_over_what_there_is_and_says_so(
+async def test_a_rate_uses_the_window_that_has_data_and_says_so(
     server: RealPrometheus, make_service: StartService, clock: Clock, env: str
 ) -> None:
     found = await overview_of(server.url, make_service, clock, env)

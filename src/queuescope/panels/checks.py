@@ -21,7 +21,9 @@ def check_template(text: str, place: str, *, also: Collection[str] = ()) -> None
     for name in template.get_identifiers():
         if name not in PLACEHOLDERS and name not in also:
             known = sorted({*PLACEHOLDERS, *also})
-            raise ConfigurationError(f"{place}: unknown placeholder ${name}{meant(name, known)}")
+            raise ConfigurationError(
+                f"{place}: unknown placeholder ${name}{suggestion(name, known)}"
+            )
 
 
 def texts(raw: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
@@ -42,12 +44,14 @@ def is_finite(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def only(raw: dict[str, Any], known: set[str], place: str) -> None:
+def check_keys(raw: dict[str, Any], known: set[str], place: str) -> None:
     for key in raw:
         if key not in known:
-            raise ConfigurationError(f"{place}: unknown key {key!r}{meant(key, sorted(known))}")
+            raise ConfigurationError(
+                f"{place}: unknown key {key!r}{suggestion(key, sorted(known))}"
+            )
 
 
-def meant(given: str, known: Collection[str]) -> str:
+def suggestion(given: str, known: Collection[str]) -> str:
     found = process.extractOne(given, list(known), score_cutoff=60)
     return f", did you mean {str(found[0])!r}?" if found else ""

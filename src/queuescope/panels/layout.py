@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.checks import meant, only, texts
+from queuescope.panels.checks import check_keys, suggestion, texts
 
 Rows = tuple[tuple[str, ...], ...]
 """The ids of the panels in each row, from the top."""
@@ -52,13 +52,13 @@ def parse_rows(tables: Any, place: str, panels: Sequence[str]) -> Rows:
 
 
 def _row(table: dict[str, Any], place: str, panels: Sequence[str]) -> tuple[str, ...]:
-    only(table, {"panels"}, place)
+    check_keys(table, {"panels"}, place)
     row = texts(table, "panels", place)
     if not row:
         raise ConfigurationError(f"{place}: 'panels' must name at least one panel")
     for panel in row:
         if panel not in panels:
             raise ConfigurationError(
-                f"{place}: there is no panel {panel!r} in this file{meant(panel, panels)}"
+                f"{place}: there is no panel {panel!r} in this file{suggestion(panel, panels)}"
             )
     return row

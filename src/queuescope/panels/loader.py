@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from queuescope.errors import ConfigurationError
-from queuescope.panels.checks import check_template, is_finite, meant, numbers, only, texts
+from queuescope.panels.checks import (
+    check_keys,
+    check_template,
+    is_finite,
+    numbers,
+    suggestion,
+    texts,
+)
 from queuescope.panels.layout import default_rows, parse_rows
 from queuescope.panels.measures import parse_ended, parse_flow, parse_measures, parse_per_worker
 from queuescope.panels.model import (
@@ -46,7 +53,7 @@ def load_dashboard(preset: str) -> Dashboard:
     known = sorted(p.name.removesuffix(".toml") for p in directory.iterdir())
     if preset not in known:
         raise ConfigurationError(
-            f"unknown preset {preset!r}{meant(preset, known)}; there are: {', '.join(known)}"
+            f"unknown preset {preset!r}{suggestion(preset, known)}; there are: {', '.join(known)}"
         )
     text = (directory / f"{preset}.toml").read_text("utf-8")
     return parse_dashboard(text, preset, f"preset {preset}")
@@ -58,7 +65,7 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(f"{place} is not valid TOML: {exc}") from exc
-    only(raw, {"title", "panel", "row", "measure", "flow", "worker", "ended"}, place)
+    check_keys(raw, {"title", "panel", "row", "measure", "flow", "worker", "ended"}, place)
     tables = raw.get("panel")
     if not isinstance(tables, list) or not tables:
         raise ConfigurationError(f"{place}: at least one [[panel]] is needed")
@@ -84,7 +91,7 @@ def parse_dashboard(text: str, name: str, place: str) -> Dashboard:
 def _panel(raw: dict[str, Any], place: str) -> Panel:
     if isinstance(raw.get("id"), str):
         place = f"{place.rsplit(',', 1)[0]}, panel {raw['id']!r}"
-    only(raw, REQUIRED | OPTIONAL, place)
+    check_keys(raw, REQUIRED | OPTIONAL, place)
     for key in sorted(REQUIRED - raw.keys()):
         raise ConfigurationError(f"{place}: {key!r} is missing")
     for key in ("id", "title", "kind", "unit", "query", "now", "point"):
@@ -145,7 +152,7 @@ def _role(raw: dict[str, Any], place: str) -> PanelRole:
     if given not in list(PanelRole):
         raise ConfigurationError(
             f"{place}: role must be one of {', '.join(PanelRole)}"
-            f"{meant(str(given), list(PanelRole))}"
+            f"{suggestion(str(given), list(PanelRole))}"
         )
     role = PanelRole(given)
     if role.kind not in (None, raw["kind"]):
@@ -177,6 +184,6 @@ def _thresholds(raw: dict[str, Any], place: str) -> tuple[Threshold, ...]:
         value = table.get("value")
         if not is_finite(value):
             raise ConfigurationError(f"{place}: a threshold needs a number as its value")
-        only(table, {"value", "label"}, f"{place}, threshold {value}")
+        check_keys(table, {"value", "label"}, f"{place}, threshold {value}")
         found.append(Threshold(float(value), str(table.get("label", f"limit {value:g}"))))
     return tuple(found)

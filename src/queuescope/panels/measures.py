@@ -8,7 +8,7 @@ from typing import Any
 
 from queuescope.errors import ConfigurationError
 from queuescope.health import Limits, Worse
-from queuescope.panels.checks import check_template, is_finite, meant, only, texts
+from queuescope.panels.checks import check_keys, check_template, is_finite, suggestion, texts
 from queuescope.panels.model import (
     EndedJobs,
     Flow,
@@ -61,7 +61,7 @@ def parse_flow(raw: Any, place: str) -> Flow:
         raise ConfigurationError(f"{place} is written as a [flow] table")
     history = {"waiting", "completed"}
     # The growth of the depth follows from its history; older files may still have a query for it.
-    only(raw, {"growth", "completion", "window_seconds"} | history, place)
+    check_keys(raw, {"growth", "completion", "window_seconds"} | history, place)
     if history & raw.keys() and not history <= raw.keys():
         raise ConfigurationError(f"{place}: give both 'waiting' and 'completed', or neither")
     queries = {
@@ -80,7 +80,7 @@ def parse_per_worker(raw: Any, place: str) -> PerWorker:
     """Validate the table for the page of workers. Raises ``ConfigurationError``."""
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as a [worker] table")
-    only(raw, {"throughput"}, place)
+    check_keys(raw, {"throughput"}, place)
     query = _one_line(_text(raw, "throughput", place))
     check_template(query, f"{place}, throughput", also={_WORKER})
     if _WORKER not in Template(query).get_identifiers():
@@ -92,28 +92,28 @@ def parse_ended(raw: Any, place: str) -> EndedJobs:
     """Validate the table for success rate and throughput. Raises ``ConfigurationError``."""
     if not isinstance(raw, dict):
         raise ConfigurationError(f"{place} is written as an [ended] table")
-    only(raw, {"now", "good"}, place)
+    check_keys(raw, {"now", "good"}, place)
     now = _text(raw, "now", place)
     check_template(now, f"{place}, now")
     return EndedJobs(_one_line(now), *_label(raw, "good", place))
 
 
 def _measure(raw: dict[str, Any], place: str, panels: Mapping[str, Panel]) -> Measure:
-    only(raw, _SHARED | _OF_PANEL | _OF_OWN, place)
+    check_keys(raw, _SHARED | _OF_PANEL | _OF_OWN, place)
     given = str(raw.get("id", ""))
     if given not in CARDS:
         raise ConfigurationError(
-            f"{place}: id must be one of {', '.join(CARDS)}{meant(given, CARDS)}"
+            f"{place}: id must be one of {', '.join(CARDS)}{suggestion(given, CARDS)}"
         )
     if not isinstance(raw.get("title"), str) or not raw["title"].strip():
         raise ConfigurationError(f"{place}: 'title' must be a text that is not empty")
     if "panel" in raw:
-        only(raw, _SHARED | _OF_PANEL, place)
+        check_keys(raw, _SHARED | _OF_PANEL, place)
         panel = panels.get(str(raw["panel"]))
         if panel is None:
             raise ConfigurationError(
                 f"{place}: there is no panel {raw['panel']!r} in this file"
-                f"{meant(str(raw['panel']), panels)}"
+                f"{suggestion(str(raw['panel']), panels)}"
             )
         if panel.role is not CARDS[given]:
             raise ConfigurationError(

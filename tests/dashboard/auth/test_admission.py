@@ -178,7 +178,7 @@ def test_probes_and_files_are_for_everybody_and_tell_nothing(
     assert_tells_nothing(answer)
 
 
-def test_whom_the_proxy_names_sees_the_page_and_its_data(
+def test_a_user_named_by_the_proxy_sees_the_page_and_its_data(
     guarded: RunningDashboard, proxy: IdentityProxy
 ) -> None:
     assert json.loads(through(proxy, "/queuescope/view?range=1h").body)["panels"]
@@ -192,7 +192,7 @@ def test_whom_the_proxy_names_sees_the_page_and_its_data(
 
 
 @pytest.mark.parametrize("spelling", [USER, "x-forwarded-user", "X_Forwarded_User"])
-def test_the_proxy_goes_before_what_its_visitor_says(proxy: IdentityProxy, spelling: str) -> None:
+def test_the_proxys_name_overrides_the_visitors(proxy: IdentityProxy, spelling: str) -> None:
     forged = (spelling, "ada")
     assert through(proxy, "/queuescope/view", forged, user="eve").status == 403
     assert through(proxy, "/queuescope/view", forged, user="mallory").status == 401

@@ -359,7 +359,7 @@ def phrase(page: OperationsPage) -> str:
 
 
 @pytest.mark.parametrize(("name", "act"), FORBIDDEN)
-def test_what_a_role_may_not_do_is_refused_though_its_button_is_pressed(
+def test_a_forbidden_operation_is_refused_even_if_its_button_is_forced(
     stage: Stage, name: str, act: Act
 ) -> None:
     """By frames of buttons that the page shows to them disabled."""

@@ -90,7 +90,7 @@ def test_it_holds_no_more_rows_than_it_says(
     ]
 
 
-def test_an_address_that_makes_no_sense_is_refused(client: TestClient) -> None:
+def test_an_invalid_address_is_refused(client: TestClient) -> None:
     answer = client.get(f"{JOBS_CSV}?status=<script>")
     assert answer.status_code == 400
     assert answer.headers["content-type"].startswith("text/plain")
@@ -161,7 +161,7 @@ def test_a_row_that_raises_takes_no_place(
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", ["2.3", "2.4"])
 @pytest.mark.parametrize("limit", ["_PIECE_TAKEN_WITHIN_SECONDS", "_WHOLE_TAKEN_WITHIN_SECONDS"])
-async def test_a_reader_who_takes_too_long_gives_the_place_back(
+async def test_a_reader_who_takes_too_long_frees_the_place(
     parts: Services, monkeypatch: pytest.MonkeyPatch, version: str, limit: str
 ) -> None:
     """Whether it takes nothing at all, or each piece in time and the whole never."""

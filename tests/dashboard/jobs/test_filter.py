@@ -115,6 +115,6 @@ def test_a_page_is_read_as_it_was_written(way: str, moment: float, job_id: str) 
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"))))
-def test_a_query_names_what_it_was_made_of(params: dict[str, str]) -> None:
+def test_a_present_query_names_its_panel_and_template(params: dict[str, str]) -> None:
     held = {name: value for name, value in params.items() if value}
     assert dict(parse_qsl(query_of(params), keep_blank_values=True)) == held

@@ -89,7 +89,7 @@ def test_the_figures_are_those_of_all_queues_and_of_the_workers_that_live() -> N
     assert not source.report.held_back
 
 
-def test_what_the_broker_does_not_know_has_no_figure_and_a_reason() -> None:
+def test_figures_that_the_broker_lacks_have_a_reason() -> None:
     source = source_of(workers=())
     assert source.report.figures == {}
     assert source.is_fresh
@@ -166,7 +166,7 @@ def test_a_stalled_worker_degrades_and_none_that_works_is_a_stall() -> None:
         (("other",), False, ""),
     ],
 )
-def test_what_waits_in_a_paused_queue_is_held_back_and_no_stall(
+def test_jobs_in_a_paused_queue_are_held_back_and_no_stall(
     paused: tuple[str, ...], held: bool, cause: str
 ) -> None:
     source = source_of(

@@ -105,7 +105,7 @@ PAUSED = DesiredState(revision=4, paused=("orders",))
         ),
     ],
 )
-def test_what_is_wanted_stands_beside_what_workers_confirm(
+def test_the_desired_state_is_shown_with_the_workers_confirmations(
     desired: DesiredState, reports: list[WorkerReport], words: str
 ) -> None:
     assert shown(state(desired, *reports))[4] == words
@@ -145,7 +145,7 @@ def test_an_age_from_a_wrong_clock_is_marked(reading: QueueReading, words: str) 
     assert shown(made)[2] == words
 
 
-def test_what_was_never_seen_is_no_table() -> None:
+def test_unread_sources_have_no_table() -> None:
     asking = queues_part(Known(), ADA, UTC, NOW)
     failing = queues_part(Known(error=DOWN, failing_since=NOW), ADA, UTC, NOW)
     assert text(asking) == "Queues Asking …"
@@ -155,7 +155,7 @@ def test_what_was_never_seen_is_no_table() -> None:
         assert 'data-state="unavailable"' in markup
 
 
-def test_what_is_old_says_since_when_and_why() -> None:
+def test_old_data_says_since_when_and_why() -> None:
     old = Known(state(PAUSED), NOW, DOWN, NOW + 4)
     for markup in (queues_part(old, ADA, UTC, NOW + 9), workers_part(old, ADA, UTC, NOW + 9)):
         assert 'data-state="stale"' in markup
@@ -199,7 +199,7 @@ def test_each_button_says_why_it_cannot_be_pressed() -> None:
     assert limited["Pause queue orders"] == ""
 
 
-def test_what_the_broker_cannot_tell_is_said_in_place_of_rows() -> None:
+def test_missing_abilities_of_the_broker_are_shown_instead_of_rows() -> None:
     missing = {Ability.DEPTH: "It counts no jobs.", Ability.REPORTS: "It keeps no reports."}
     nothing = replace(state(DesiredState()), queues=(), capabilities=Capabilities(missing))
     assert "It counts no jobs." in text(queues_part(fresh(nothing), ADA, UTC, NOW))

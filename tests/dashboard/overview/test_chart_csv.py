@@ -86,7 +86,7 @@ def test_the_file_is_of_the_answer_that_is_named(
         ("panel=latency&offset=86400", "offset='86400': give the seconds of the time zone"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(
+def test_invalid_parameters_are_refused_by_name(
     dashboard: RunningDashboard, query: str, said: str
 ) -> None:
     answer = dashboard.ask(f"{CHART_CSV}?{query}")

@@ -261,7 +261,7 @@ def test_without_the_broker_prometheus_supplies_its_figures_and_the_rest_still_w
     once(dashboard, all_answer)
 
 
-def test_without_prometheus_the_live_figures_go_on_and_say_where_they_are_from(
+def test_without_prometheus_live_figures_continue_and_name_their_source(
     dashboard: RunningDashboard, prometheus: RealPrometheus
 ) -> None:
     once(dashboard, all_answer)

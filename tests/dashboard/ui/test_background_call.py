@@ -19,7 +19,7 @@ def test_the_result_can_be_read_repeatedly() -> None:
     assert [call.result(PATIENCE), call.result(PATIENCE)] == [42, 42]
 
 
-def test_what_it_raised_is_raised_where_it_is_asked() -> None:
+def test_an_error_is_raised_where_the_result_is_read() -> None:
     def fail() -> None:
         raise AuditError("the audit is away")
 

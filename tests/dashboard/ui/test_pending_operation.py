@@ -209,7 +209,7 @@ def test_without_a_broker_nothing_was_done(
     assert outcome_of(unplanned)[0] is Result.FAILED
 
 
-def test_what_takes_long_is_called_open_until_it_is_known(
+def test_a_long_operation_is_pending_until_its_outcome(
     context: OperationsContext, send: Send, server: RealBroker
 ) -> None:
     send(3)
@@ -226,7 +226,7 @@ def test_what_takes_long_is_called_open_until_it_is_known(
     assert results(context) == [Result.DONE]
 
 
-def test_the_page_says_what_the_documentation_says() -> None:
+def test_the_page_agrees_with_the_documentation() -> None:
     documented = re.sub(r"[`*]", "", DOCUMENTED.read_text("utf-8"))
     assert set(WORDINGS) == set(Operation)
     for wording in WORDINGS.values():

@@ -83,7 +83,7 @@ def test_the_last_good_answer_stays_with_the_cause_while_the_source_fails(
     assert answers.get("a", source, fresh_seconds=5) == Known(4, 1018.0)
 
 
-def test_what_was_never_answered_is_not_there(answers: SharedAnswers) -> None:
+def test_metrics_without_any_answer_are_absent(answers: SharedAnswers) -> None:
     source = Source()
     source.error = JobStoreError("down", StoreErrorKind.DOWN)
     kept = answers.get("a", source, fresh_seconds=5)
@@ -118,7 +118,7 @@ def test_a_source_that_is_away_is_found_so_by_one_question_for_all(clock: Clock)
     assert answers.get("c", other, fresh_seconds=1).state == "fresh"
 
 
-def test_questions_do_not_share_their_answers_and_the_oldest_is_let_go(
+def test_questions_do_not_share_answers_and_the_oldest_is_dropped(
     answers: SharedAnswers,
 ) -> None:
     source = Source()

@@ -103,7 +103,7 @@ def test_text_is_read_as_it_was_written(text: str) -> None:
     assert read["data-text"] == text
 
 
-def test_what_would_turn_or_hide_its_surroundings_is_shown_by_its_number() -> None:
+def test_characters_that_reverse_or_hide_text_are_shown_by_number() -> None:
     assert escaped("a\u202eb\x00c\ud800\u2028") == "a\\u202eb\\u0000c\\ud800\\u2028"
     assert escaped("\U000e0001") == "\\U000e0001"
     # A name with a line break is not the one with a space; where lines are seen, they stay.
@@ -112,13 +112,13 @@ def test_what_would_turn_or_hide_its_surroundings_is_shown_by_its_number() -> No
     assert escaped("👩\u200d🔧") == "👩\u200d🔧"
 
 
-def test_what_has_been_put_together_by_hand_is_escaped_again() -> None:
+def test_markup_built_by_hand_is_escaped_again() -> None:
     assert joined(Markup("<b>") + "x") == "&lt;b&gt;x"
     assert joined(Markup("<b>{}</b>").format("<i>")) == "&lt;b&gt;&lt;i&gt;&lt;/b&gt;"
     assert joined(Markup("<b></b>"), "<", 3, None) == "<b></b>&lt;3" + UNKNOWN
 
 
-def test_a_table_says_what_it_is_and_where_its_figures_stand() -> None:
+def test_a_table_has_a_caption_and_aligned_columns() -> None:
     seen = Reader(table(COLUMNS, [("a", 1), ("b", None)], caption="Failures", chosen=1))
     assert seen.text == "FailuresWhatCounta1b–"
     names = [name for name, _ in seen.elements]
@@ -135,7 +135,7 @@ def test_a_table_without_rows_says_so() -> None:
     assert [a["colspan"] for n, a in seen.elements if "colspan" in a] == ["2"]
 
 
-def test_what_is_opened_stands_below_its_row() -> None:
+def test_an_opened_part_is_below_its_row() -> None:
     below = element("p", "all of it")
     rows = [("a", 1), ("b", 2)]
     seen = Reader(table(COLUMNS, rows, caption="Failures", chosen=0, below=below))

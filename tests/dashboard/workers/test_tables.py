@@ -130,7 +130,7 @@ def test_if_workers_cannot_report_none_is_called_lost() -> None:
     assert "lost" not in text.partition("How this is judged")[0]
 
 
-def test_a_stuck_job_stands_out_with_the_rule_and_its_id() -> None:
+def test_a_stuck_job_is_marked_with_the_rule_and_its_id() -> None:
     old = ActiveJob(
         id="id-7", name="nap", queue="orders", tenant="acme", started_at=NOW + AHEAD - 400
     )
@@ -191,7 +191,7 @@ def test_without_a_limit_no_percentage_is_invented() -> None:
     assert "%" not in page.text.partition("How this is judged")[0]
 
 
-def test_what_is_not_known_is_no_number() -> None:
+def test_an_unknown_value_is_not_a_number() -> None:
     page = sheet(report(started_at=NOW + AHEAD - 5))
     assert page.text.count("not measured yet") == 2
     assert cells(page).count("–") == 1

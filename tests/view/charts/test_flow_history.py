@@ -65,7 +65,7 @@ def is_inside_a_counters_gap(flow: FlowSamples, at: float, window: int) -> bool:
 
 
 @pytest.mark.parametrize("step", [60, 300, 900])
-async def test_the_strip_says_what_the_samples_say(
+async def test_the_strip_agrees_with_the_samples(
     platform: RealPrometheus, make_service: StartService, clock: Clock, flow: FlowSamples, step: int
 ) -> None:
     end = int(flow.times[-1]) // 900 * 900

@@ -77,7 +77,7 @@ def crowded(many: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rea
         yield server
 
 
-async def test_the_worst_of_a_crowd_are_shown_and_the_others_are_counted(
+async def test_the_worst_of_many_values_are_shown_and_the_others_counted(
     crowded: RealPrometheus, many: int, make_service: StartService, clock: Clock
 ) -> None:
     async with CountingProxy(crowded.port) as proxy:

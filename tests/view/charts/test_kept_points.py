@@ -40,7 +40,7 @@ def test_each_answer_of_a_view_keeps_its_own_points() -> None:
     assert kept.of(View("1h", by="tenant"), 100.25) is None
 
 
-def test_what_was_kept_changes_with_nothing() -> None:
+def test_kept_points_do_not_change() -> None:
     values = np.ones(3)
     points = (Points(PANEL, Curves(Grid(0, 120, 60), (Curve("c", "u", values),)), None, None),)
     kept = KeptPoints()

@@ -119,7 +119,9 @@ async def test_the_days_of_the_move_from_classic_ones_are_one_curve(
     np.testing.assert_allclose(values, QUANTILES["custom"][1], rtol=1e-6)
 
 
-async def test_a_crowd_is_ranked_and_a_source_checked_by_them(prometheus: RealPrometheus) -> None:
+async def test_many_values_are_ranked_and_a_source_checked_by_native_histograms(
+    prometheus: RealPrometheus,
+) -> None:
     matchers = 'kind="custom"'
     async with PrometheusClient(prometheus.url) as client:
         crowds = HighCardinality(client, matchers=matchers, limit=1, clock=Clock())

@@ -128,7 +128,7 @@ async def test_samples_that_come_late_are_looked_for_twice_a_minute(
 @pytest.mark.parametrize(
     ("step", "seconds"), [(15, 30), (60, 30), (300, 30), (600, 60), (900, 90), (3600, 120)]
 )
-def test_a_point_that_stands_for_longer_may_wait_longer_for_them(step: int, seconds: int) -> None:
+def test_a_longer_step_waits_longer_for_late_samples(step: int, seconds: int) -> None:
     assert recheck_seconds(step) == seconds
 
 

@@ -182,7 +182,7 @@ def test_only_so_many_views_are_watched_and_the_first_ones_stay() -> None:
     assert schedule.watched(START + 130) == (*range(1, MAX_WATCHED), -1)
 
 
-def test_what_is_not_complete_is_tried_again_sooner() -> None:
+def test_an_incomplete_view_is_taken_again_sooner() -> None:
     schedule: Schedule[str] = Schedule()
     schedule.seen("a", 300, START, START)
     schedule.taken("a", START, complete=False)

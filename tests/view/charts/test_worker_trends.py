@@ -110,7 +110,7 @@ async def test_a_name_is_text_in_the_question(
     np.testing.assert_allclose(rates(trend), 7.0, rtol=0.03)
 
 
-async def test_no_job_is_nought_and_no_worker_is_a_gap(
+async def test_no_job_is_zero_and_no_worker_is_a_gap(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     names = ["idle@h", "young@h", "unknown@h"]

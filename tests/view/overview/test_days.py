@@ -67,7 +67,7 @@ def is_range(request: Request) -> bool:
     return request.endpoint == "query_range"
 
 
-async def test_a_part_is_what_its_own_question_would_give(
+async def test_a_part_equals_the_answer_to_its_own_query(
     days: Days, client: PrometheusClient, proxy: FaultProxy
 ) -> None:
     at = source_state()

@@ -96,7 +96,7 @@ def text(reason: list[Any]) -> str:
     return "".join(part if isinstance(part, str) else "TIME" for part in reason)
 
 
-async def test_an_alert_that_fires_is_a_finding_and_what_was_never_measured_is_none(
+async def test_a_firing_alert_is_a_finding_and_an_unmeasured_figure_is_not(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with watched(sparse.url, make_service, clock, NEVER, 'team=~"a|x"') as overview:
@@ -135,7 +135,7 @@ async def test_alerts_of_several_servers_that_differ_only_in_severity_are_each_l
     assert sorted(alert.severity for alert in active) == ["critical", "warning"]
 
 
-async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
+async def test_a_figure_that_was_never_measured_is_named_and_leaves_the_rest_healthy(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with (
@@ -168,7 +168,7 @@ async def test_what_was_never_measured_leaves_the_rest_healthy_and_is_named(
     assert blind["verdict"]["reason"][0].startswith("it is not known whether alerts are firing: ")
 
 
-async def test_what_was_measured_and_is_no_more_is_not_known(
+async def test_a_figure_that_was_measured_and_is_gone_is_unknown(
     sparse: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     async with watched(sparse.url, make_service, clock, WORKERS_LOST, 'team="nobody"') as overview:

@@ -307,7 +307,7 @@ async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_t
     assert [alert["panel"] for alert in found["alerts"]] == ["queue_depth", None]
 
 
-async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
+async def test_a_partial_figure_is_shown_as_such_and_never_green(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     """It proves only what more of it could not disprove: that too many jobs wait."""
@@ -349,7 +349,7 @@ async def test_part_of_a_figure_is_shown_as_such_and_is_never_green(
     assert {card["state"] for card in whole["kpis"]} == {"fresh"}
 
 
-async def test_what_is_refused_is_left_out_of_the_question_for_a_minute(
+async def test_a_rejected_query_is_left_out_for_a_minute(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     broken = PRESET.read_text("utf-8").replace(
@@ -416,7 +416,7 @@ async def test_where_no_jobs_are_counted_the_day_is_asked_for_at_once(
     assert [change["words"] for change in found["changes"]] == ["the same", "+30.0 points"]
 
 
-async def test_what_was_so_then_is_asked_for_once_in_a_quarter_of_an_hour(
+async def test_past_figures_are_fetched_once_in_a_quarter_of_an_hour(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     # The first step within a quarter of an hour, so that none passes in between.
@@ -447,7 +447,7 @@ async def test_where_every_job_fails_the_success_rate_is_zero(
     assert found["verdict"]["state"] == "down"
 
 
-async def test_what_jobs_come_to_that_is_refused_takes_no_figure_along(
+async def test_a_rejected_ended_query_affects_no_other_figure(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
     broken = PRESET.read_text("utf-8").replace(
@@ -548,7 +548,7 @@ def no_numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
 
 
 @pytest.mark.parametrize("env", ["nan", "inf"])
-async def test_what_is_no_number_is_unknown_and_neither_idle_nor_healthy(
+async def test_a_value_that_is_not_a_number_is_unknown_and_neither_idle_nor_healthy(
     env: str, no_numbers: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
     dashboard, matchers = load_dashboard("ai-agents"), f'env="{env}"'

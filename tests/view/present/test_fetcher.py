@@ -198,7 +198,7 @@ async def test_from_part_of_an_answer_no_buckets_are_chosen(
     assert same(whole, await each_by_itself(client, "usual"))
 
 
-async def test_a_source_that_goes_away_between_two_questions_costs_only_what_was_unsure(
+async def test_an_outage_between_two_queries_only_affects_uncertain_quantiles(
     client: PrometheusClient, proxy: FaultProxy
 ) -> None:
     made = fetcher(client)

@@ -46,9 +46,9 @@ def p95(found: Samples) -> float:
     return float(bucket_quantiles(bounds, values, [0.95]).values[0, 0])
 
 
-def asked(brackets: QuantileBuckets, found: Samples) -> Samples:
+def asked(buckets: QuantileBuckets, found: Samples) -> Samples:
     """What a source would answer to the matcher."""
-    matcher = brackets.matcher(NAME)
+    matcher = buckets.matcher(NAME)
     pattern = matcher.removeprefix('le=~"').removesuffix('"').replace("\\\\", "\\") or ".*"
     return [sample for sample in found if re.fullmatch(pattern, dict(sample[0])["le"])]
 
@@ -58,22 +58,24 @@ jobs = st.lists(st.integers(0, 50), min_size=len(BOUNDS), max_size=len(BOUNDS))
 
 @settings(deadline=None)
 @given(jobs, jobs)
-def test_the_few_buckets_give_what_all_of_them_give(before: list[int], now: list[int]) -> None:
-    brackets = QuantileBuckets(Clock())
-    brackets.learn(NAME, samples(before))
-    few = asked(brackets, samples(now))
-    if brackets.matcher(NAME) and brackets.is_enough(NAME, few):
+def test_the_chosen_buckets_give_the_same_quantile_as_all(
+    before: list[int], now: list[int]
+) -> None:
+    buckets = QuantileBuckets(Clock())
+    buckets.learn(NAME, samples(before))
+    few = asked(buckets, samples(now))
+    if buckets.matcher(NAME) and buckets.is_enough(NAME, few):
         assert p95(few) == pytest.approx(p95(samples(now)), rel=1e-12, nan_ok=True)
 
 
 @settings(deadline=None)
 @given(jobs.filter(any))
 def test_the_few_buckets_are_enough_while_nothing_changes(now: list[int]) -> None:
-    brackets = QuantileBuckets(Clock())
-    brackets.learn(NAME, samples(now))
-    few = asked(brackets, samples(now))
+    buckets = QuantileBuckets(Clock())
+    buckets.learn(NAME, samples(now))
+    few = asked(buckets, samples(now))
     assert len(few) <= 5
-    assert brackets.is_enough(NAME, few)
+    assert buckets.is_enough(NAME, few)
 
 
 ABOUT_TWO_SECONDS = [0, 0, 10, 90, 5, 0, 0, 0, 0, 0, 0]
@@ -90,27 +92,27 @@ ABOUT_TWO_SECONDS = [0, 0, 10, 90, 5, 0, 0, 0, 0, 0, 0]
     ],
 )
 def test_when_the_quantile_leaves_the_bracket_all_are_needed(now: list[int], enough: bool) -> None:
-    brackets = QuantileBuckets(Clock())
-    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
-    assert brackets.is_enough(NAME, asked(brackets, samples(now))) is enough
+    buckets = QuantileBuckets(Clock())
+    buckets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    assert buckets.is_enough(NAME, asked(buckets, samples(now))) is enough
 
 
 def test_other_buckets_than_were_asked_for_are_not_enough() -> None:
-    brackets = QuantileBuckets(Clock())
-    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
-    few = asked(brackets, samples(ABOUT_TWO_SECONDS))
+    buckets = QuantileBuckets(Clock())
+    buckets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    few = asked(buckets, samples(ABOUT_TWO_SECONDS))
     for wrong in ([], few[1:], [*few, ((("le", "2.5"),), 1.0)], [(few[0][0], math.nan), *few[1:]]):
-        assert not brackets.is_enough(NAME, wrong)
+        assert not buckets.is_enough(NAME, wrong)
 
 
 def test_all_buckets_are_asked_for_at_times() -> None:
     clock = Clock()
-    brackets = QuantileBuckets(clock)
-    assert not brackets.matcher(NAME)
-    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
-    assert brackets.matcher(NAME) == r'le=~"0\\.5|1|2|5|\\+Inf"'
+    buckets = QuantileBuckets(clock)
+    assert not buckets.matcher(NAME)
+    buckets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    assert buckets.matcher(NAME) == r'le=~"0\\.5|1|2|5|\\+Inf"'
     clock.now += WHOLE_SECONDS
-    assert not brackets.matcher(NAME)
+    assert not buckets.matcher(NAME)
 
 
 @pytest.mark.parametrize(
@@ -123,15 +125,15 @@ def test_all_buckets_are_asked_for_at_times() -> None:
         samples([0] * len(BOUNDS)),
     ],
 )
-def test_what_gives_no_quantile_or_few_buckets_gives_no_bracket(found: Samples) -> None:
-    brackets = QuantileBuckets(Clock())
-    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
-    brackets.learn(NAME, found)
-    assert not brackets.matcher(NAME)
-    assert not brackets.is_enough(NAME, found)
+def test_no_quantile_or_few_buckets_means_no_choice_of_buckets(found: Samples) -> None:
+    buckets = QuantileBuckets(Clock())
+    buckets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    buckets.learn(NAME, found)
+    assert not buckets.matcher(NAME)
+    assert not buckets.is_enough(NAME, found)
 
 
 def test_queries_are_kept_apart() -> None:
-    brackets = QuantileBuckets(Clock())
-    brackets.learn(NAME, samples(ABOUT_TWO_SECONDS))
-    assert not brackets.matcher("another")
+    buckets = QuantileBuckets(Clock())
+    buckets.learn(NAME, samples(ABOUT_TWO_SECONDS))
+    assert not buckets.matcher("another")

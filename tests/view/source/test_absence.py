@@ -101,7 +101,7 @@ async def test_a_prometheus_without_any_metric_is_reported_as_such(
     assert unmeasured_words([DEPTH, SUCCESS], [absence, absence]) == absence.words
 
 
-async def test_what_no_panel_has_is_said_once_for_all(
+async def test_metrics_missing_for_all_panels_are_reported_once(
     prometheus: RealPrometheus, down_target: str
 ) -> None:
     panels = [

@@ -88,7 +88,7 @@ async def test_the_scrape_interval_is_measured(prometheus: RealPrometheus, inter
     assert (facts.scrape_interval_seconds, facts.measured) == (interval, True)
 
 
-async def test_each_metric_is_measured_and_the_fastest_stands_for_the_unmeasured(
+async def test_each_metric_is_measured_and_the_fastest_is_used_for_the_unmeasured(
     prometheus: RealPrometheus,
 ) -> None:
     facts = await _ask(prometheus, "no_such_metric", "scraped_60", "scraped_15", "paused")
@@ -132,7 +132,7 @@ async def test_the_first_metric_that_is_sampled_decides(prometheus: RealPromethe
     assert (await _ask(prometheus, "absent", "scraped_60")).scrape_interval_seconds == 60
 
 
-async def test_what_is_paused_just_now_is_measured_in_its_past(
+async def test_a_metric_without_present_samples_is_measured_in_its_past(
     prometheus: RealPrometheus,
 ) -> None:
     facts = await _ask(prometheus, "paused", matchers='env="prod"')
@@ -169,7 +169,7 @@ async def test_facts_that_still_hold_are_not_measured_again(prometheus: RealProm
         {"measured": False},
     ],
 )
-async def test_facts_that_hold_no_more_are_measured_anew(
+async def test_outdated_facts_are_measured_again(
     prometheus: RealPrometheus, wrong: dict[str, Any]
 ) -> None:
     right = await _ask(prometheus, "scraped_15")
@@ -179,7 +179,7 @@ async def test_facts_that_hold_no_more_are_measured_anew(
     assert found == right
 
 
-async def test_another_moment_of_the_scrape_is_measured_anew(prometheus: RealPrometheus) -> None:
+async def test_another_scrape_phase_is_measured_again(prometheus: RealPrometheus) -> None:
     right = await _ask(prometheus, "scraped_15")
     phase = right.scrapes["scraped_15"].phase_seconds
     assert phase is not None

@@ -195,7 +195,7 @@ async def test_the_numbers_are_those_of_the_samples_at_every_mixture(
     }
 
 
-async def test_the_check_of_the_source_says_what_mixes(prometheus: RealPrometheus) -> None:
+async def test_the_source_check_reports_mixed_scrape_intervals(prometheus: RealPrometheus) -> None:
     async with PrometheusClient(prometheus.url) as client:
         check = SourceCheck(client, load_dashboard("ai-agents"), 'env="five_minutes"')
         read_overview = [line async for line in check.lines()]

@@ -203,7 +203,7 @@ async def test_no_replica_is_found_where_there_is_none(prometheus: RealPrometheu
         assert await find_replica_labels(client, PLAIN, "", NOW) == ()
 
 
-async def test_a_gateway_that_lets_only_queries_through_is_enough(
+async def test_a_gateway_that_passes_only_queries_suffices(
     prometheus: RealPrometheus,
 ) -> None:
     def queries_only(path: str, _parameters: object) -> bool:
