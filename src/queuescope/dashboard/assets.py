@@ -27,7 +27,7 @@ _STYLES = (
     "overview/print",
 )
 _COLOUR = re.compile(r"(--qs-[\w-]+): (#[0-9a-f]{6});")
-# What the machine's own list of types says differs from one to the next.
+# Content types from the system's list differ between machines.
 _CONTENT_TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}
 _COMPRESSED_SUFFIXES = frozenset({".js", ".css", ".json", ".svg"})
 

@@ -58,7 +58,7 @@ _LONG_OVERDUE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class OperationsWatches:
-    """What operations need and leave behind, as last read.
+    """The sources that operations need and write, as last read.
 
     ``writable`` fails while the broker rejects writes; its value is when it last accepted one, in
     epoch seconds. ``chain`` uses ``verifier``.

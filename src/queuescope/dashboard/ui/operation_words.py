@@ -9,7 +9,9 @@ from queuescope.operations.request import Operation
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What is said of an operation before it is confirmed; docs/operations.md says the same."""
+    """What the dialog says about an operation before it is confirmed; docs/operations.md says the
+    same.
+    """
 
     title: str
     button: str

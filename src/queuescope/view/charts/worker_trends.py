@@ -70,7 +70,7 @@ class TrendBoard:
                 self._trends[worker] = trend
 
     def _forget(self, now: float) -> None:
-        # Who looked in the future looked before the clock was set back.
+        # A time in the future is from before the clock was set back.
         self._wanted = {w: at for w, at in self._wanted.items() if 0 <= now - at <= _WANTED_SECONDS}
         self._trends = {w: trend for w, trend in self._trends.items() if w in self._wanted}
 

@@ -113,7 +113,7 @@ class AlertReader:
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
-        """What differs in ``replica_labels`` alone is one alert, listed by several servers."""
+        """Alerts that differ only in ``replica_labels`` count as one: several servers list it."""
         self._client = client
         self._clock = clock
         self._replica_labels = replica_labels
