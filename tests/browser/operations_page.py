@@ -23,7 +23,7 @@ from queuescope.operations.store import OperationsStore
 NOWHERE = "http://127.0.0.1:9"
 """Where no Prometheus answers: operations do not need one."""
 CONFIRM = "Type it here"
-_WAYS_ON = re.compile("^(Close|Begin again|Look again)$")
+_WAYS_ON = re.compile("^(Close|Start again|Check again)$")
 
 
 class World:
