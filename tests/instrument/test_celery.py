@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
 from celery import Celery
 from tests.instrument.conftest import Scrape, Shop, scrape, until
 from tests.job_rows import ended_jobs
 from tests.metric_names import series_names
 from tests.ports import free_port
 
+from queuescope.broker.headers import DUE_HEADER
 from queuescope.errors import ConfigurationError
 from queuescope.instrument import instrument
 from queuescope.instrument.exporter import DEFAULT_PORT
@@ -409,3 +412,44 @@ def _child_that_runs(shop: Shop, job_id: str) -> int:
         ),
         0,
     )
+
+
+_TWO_APPS = """
+import os
+from celery import Celery, chain, shared_task
+from queuescope.instrument import instrument
+
+shop, mill = (Celery(name, broker=os.environ["SHOP_BROKER"]) for name in ("shop", "mill"))
+for app in (shop, mill):
+    app.conf.update(task_default_queue=f"two-{app.main}", task_ignore_result=True)
+
+@shared_task(name="both")
+def both():
+    pass
+
+instrument(shop)
+for app in (shop, mill):
+    app.send_task("by name", countdown=60)
+    task = app.tasks["both"]
+    task.delay()
+    task.apply_async(retries=1)
+    chain(task.si(), task.si()).apply_async()
+"""
+
+
+def test_messages_of_other_apps_in_the_process_are_left_alone(
+    python: str, broker_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "two.py").write_text(_TWO_APPS, "utf-8")
+    environment = {**os.environ, "SHOP_BROKER": broker_url}
+    subprocess.run([python, "two.py"], cwd=tmp_path, env=environment, check=True)
+    with redis.Redis.from_url(broker_url) as client:
+        marked = {
+            name: [
+                DUE_HEADER in json.loads(message)["headers"]
+                for message in client.lrange(f"two-{name}", 0, -1)
+            ]
+            for name in ("shop", "mill")
+        }
+        client.delete("two-shop", "two-mill")
+    assert marked == {"shop": [True] * 4, "mill": [False] * 4}

@@ -26,6 +26,7 @@ from tests.instrument.test_celery import (  # noqa: F401
     test_counters_stand_at_zero_before_the_first_job,
     test_each_outcome_is_counted_once_for_its_tenant_and_queue,
     test_histograms_hold_what_the_rows_of_the_history_tell,
+    test_messages_of_other_apps_in_the_process_are_left_alone,
     test_nothing_is_in_flight_or_lost_at_the_end,
     test_other_pools_tell_the_same,
     test_rows_tell_what_went_wrong,

@@ -27,7 +27,7 @@ from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.environment import read_setting
 from queuescope.instrument.attempts import Attempts, ObserveStep, described
 from queuescope.instrument.collector import Collector
-from queuescope.instrument.due_headers import add_due_headers
+from queuescope.instrument.due_headers import mark_messages_of
 from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import DesiredStateStep, Heartbeat
 from queuescope.instrument.messages import MessageReader, TenantOf, default_tenant, headers_of
@@ -158,8 +158,8 @@ class Instrumentation:
         self._notes = NoteInterpreter(MessageReader(app, clock, tenant_of), clock, redact)
         self._collector: Collector | None = None
         self._has_logged = False
+        mark_messages_of(app)
         for signal, handler in (
-            (signals.before_task_publish, self._on_publish),
             (signals.worker_init, self._on_worker_init),
             # Once the log is set up, and before there is a broker; who embeds a worker sends the
             # second alone.
@@ -265,9 +265,6 @@ class Instrumentation:
             self.heartbeat.stop()
         if self._collector is not None:
             self._collector.stop()
-
-    def _on_publish(self, headers: dict[str, Any], **_: object) -> None:
-        add_due_headers(headers, self._app)
 
     def _on_revoked(self, request: Any, expired: bool = False, **_: object) -> None:
         self._note(Event.EXPIRED if expired else Event.REVOKED, vars(request))

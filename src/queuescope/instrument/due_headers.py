@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
+from celery import signals
 from celery._state import get_current_worker_task
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
@@ -18,9 +21,35 @@ FIRST_DUE_HEADER = "queuescope_first_enqueued_at"
 """When the job's first attempt became due."""
 FIRST_CLOCK_HEADER = "queuescope_first_clock"
 
+_sender: ContextVar[Any] = ContextVar("queuescope_sender", default=None)
 
-def add_due_headers(headers: dict[str, Any], app: Any) -> None:
-    """Complete the headers of a message that is about to be sent."""
+
+def mark_messages_of(app: Any) -> None:
+    """Let each message that ``app`` sends say when it became due, and leave those of other apps in
+    the process alone.
+
+    Celery tells of all messages, and not by which app they are sent. All that an app sends goes
+    through its ``send_task``.
+    """
+
+    @wraps(app.send_task)
+    def send_task(*args: Any, **options: Any) -> Any:
+        before = _sender.set(app)
+        try:
+            # Looked up each time: other tools may replace it at any time.
+            return type(app).send_task(app, *args, **options)
+        finally:
+            _sender.reset(before)
+
+    def on_publish(headers: dict[str, Any], **_: object) -> None:
+        if _sender.get() is app:
+            _add_due_headers(headers, app)
+
+    app.send_task = send_task
+    signals.before_task_publish.connect(on_publish, weak=False)
+
+
+def _add_due_headers(headers: dict[str, Any], app: Any) -> None:
     # A job that sends itself again hands on the headers that it came with.
     headers.pop(QUEUE_HEADER, None)
     known_due = headers.get(DUE_HEADER)
