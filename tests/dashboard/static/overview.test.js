@@ -4,6 +4,7 @@ import test from "node:test";
 import { alertCounts } from "../../../src/queuescope/dashboard/static/overview/alerts.js";
 import { countedWords } from "../../../src/queuescope/dashboard/static/overview/failures.js";
 import { printedWords } from "../../../src/queuescope/dashboard/static/overview/printing.js";
+import { sourceSentences } from "../../../src/queuescope/dashboard/static/overview/sources.js";
 import { floatsOf, sparklinePaths } from "../../../src/queuescope/dashboard/static/overview/sparkline.js";
 import { csvText, pointRows } from "../../../src/queuescope/dashboard/static/charts/points.js";
 import { decodeTraces } from "../../../src/queuescope/dashboard/static/charts/figure.js";
@@ -30,6 +31,20 @@ test("alerts and failures are counted in words", () => {
   assert.equal(countedWords(null), "last 24 h");
   assert.equal(countedWords({ count: 1234, groupCount: 1, isWhole: false }), "last 24 h: at least 1,234 of 1 kind");
   assert.equal(countedWords({ count: 12, groupCount: 5, isWhole: true }), "last 24 h: 12 of 5 kinds");
+});
+
+test("a source says how old it is, why it is away, and what to know of it", () => {
+  const said = (given, problem = "") => sourceSentences({
+    id: "prometheus", title: "Prometheus", state: "fresh", asOf: NOON, since: null, cause: "", kind: "", measures: ["Queue depth"],
+    notes: ["Samples of a, b and c arrive 10 min late."], ...given,
+  }, problem, { now: () => NOON + 90, moment: (at) => `+${at - NOON}` });
+  assert.deepEqual(said({}), ["As of +0.", "Samples of a, b and c arrive 10 min late.", "Source of: Queue depth."]);
+  assert.deepEqual(said({ state: "stale", since: NOON + 30, cause: "it is down", kind: "down", notes: [], measures: [] }), [
+    "It is down, since +30.", "As of +0, 1 min 30 s old.", "Kind: down.",
+  ]);
+  assert.deepEqual(said({ asOf: null, notes: [] }, "The server does not answer."), [
+    "The server does not answer.", "Source of: Queue depth.",
+  ]);
 });
 
 test("a printed sheet says of when it is, in which zone, and how old", () => {

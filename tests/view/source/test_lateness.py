@@ -145,6 +145,7 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         found = await _until_behind(service, LATE - 20, LATE + 20, View("1h"))
         assert "Prometheus is 10 min behind" in found["source"]["notice"]
         now = await _told_all(overview)
+        assert "Prometheus is 10 min behind" in now["sources"][0]["notes"][0]
         shown = cards(now)
         assert {shown[name]["state"] for name in ("queue_depth", "success_rate")} == {"fresh"}
         depth = float(shown["queue_depth"]["words"])

@@ -1,10 +1,31 @@
-"""What is said of the clocks of Prometheus and of the broker."""
+"""What is said of samples that arrive late, and of the clocks of Prometheus and of the broker."""
 
 from __future__ import annotations
 
 import pytest
 
-from queuescope.view.source.notices import clock_notices
+from queuescope.view.source.notices import clock_notices, late_notices
+from queuescope.view.source.scrapes import Late
+
+SEVEN = tuple("abcdefg")
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        (Late(undecided=SEVEN), "The newest samples of {names} are old"),
+        (Late(by_metric=dict.fromkeys(SEVEN, 600.0)), "Samples of {names} arrive 10 min late."),
+    ],
+)
+def test_of_many_late_metrics_two_are_named_at_once_and_all_to_whoever_looks_closer(
+    late: Late, words: str
+) -> None:
+    for notices, names in (
+        (late_notices(late, 2), "a, b and 5 more"),
+        (late_notices(late), "a, b, c, d, e, f, g"),
+    ):
+        [text] = notices
+        assert text.startswith(words.format(names=names))
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,7 @@ export interface Source {
   cause: string;
   kind: string;
   measures: string[];
+  notes: string[];
 }
 
 export interface PastOperation {

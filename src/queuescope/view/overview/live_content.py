@@ -49,6 +49,7 @@ def source_content(
             "cause": source.cause,
             "kind": source.known.kind,
             "measures": [one.title for name, one in measures.items() if name in source.measures],
+            "notes": source.notes,
         }
         for source in sources
     ]

@@ -41,6 +41,7 @@ from queuescope.view.present.queries import beside_name, present_name
 from queuescope.view.present.values import SHARED_SECONDS, PresentValues
 from queuescope.view.source.alert_rules import AlertScope
 from queuescope.view.source.measured import MeasuredHere
+from queuescope.view.source.notices import late_notices
 from queuescope.view.source.state import SourceState
 
 _DEPTH = "queue_depth"
@@ -250,7 +251,8 @@ class Overview:
             state.contact.failing_since,
         )
         measures = frozenset(m.id for m in self._dashboard.measures) - reported
-        return LiveSource(FigureOrigin.PROMETHEUS, known, measures)
+        notes = tuple(late_notices(state.scrapes.late))
+        return LiveSource(FigureOrigin.PROMETHEUS, known, measures, notes)
 
     async def _beside(
         self, measure: Measure, state: SourceState, *, anew: bool

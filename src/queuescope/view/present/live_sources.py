@@ -81,11 +81,14 @@ class LiveReport:
 
 @dataclass(frozen=True, slots=True)
 class LiveSource:
-    """One source with its newest report; ``measures`` are those that it can report."""
+    """One source with its newest report. ``measures`` are those that it can report; ``notes`` are
+    sentences for the list of sources.
+    """
 
     origin: FigureOrigin
     known: Known[LiveReport]
     measures: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_fresh(self) -> bool:

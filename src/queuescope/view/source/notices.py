@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from queuescope.figures import duration_words
 from queuescope.view.source.scrapes import Late, late_words
+from queuescope.words import listed
 
 _CLOCK_TOLERANCE_SECONDS = 5
 
 
-def late_notices(late: Late) -> list[str]:
-    """One sentence for each group of late metrics."""
+def late_notices(late: Late, most_named: int | None = None) -> list[str]:
+    """One sentence for each group of late metrics, which names ``most_named`` of them, or all."""
+
+    def named(names: list[str]) -> str:
+        return listed(names, len(names) if most_named is None else most_named)
+
     said = []
     if late.behind_seconds:
         said.append(
@@ -17,14 +22,13 @@ def late_notices(late: Late) -> list[str]:
             " late. Figures and charts are as of that time."
         )
     for seconds in sorted(set(late.by_metric.values())):
-        names = ", ".join(name for name, more in late.by_metric.items() if more == seconds)
+        names = [name for name, more in late.by_metric.items() if more == seconds]
         words = late_words(late.behind_seconds + seconds)
-        said.append(f"Samples of {names} arrive {words} late.")
+        said.append(f"Samples of {named(names)} arrive {words} late.")
     if late.undecided:
-        names = ", ".join(late.undecided)
         said.append(
-            f"The newest samples of {names} are old: they arrive late, or have ended."
-            " This will be clear in a moment."
+            f"The newest samples of {named([*late.undecided])} are old: they arrive late, or have"
+            " ended. This will be clear in a moment."
         )
     return said
 

@@ -24,6 +24,7 @@ from queuescope.view.source.state import Contact, contact_of
 
 logger = logging.getLogger(__name__)
 
+_MOST_NAMED = 2
 _FACTS_KEPT_SECONDS = 600
 _UNMEASURED_FACTS_KEPT_SECONDS = 30
 
@@ -87,9 +88,9 @@ class Source:
         return "" if self._facts is None else self._facts.version
 
     def notices(self) -> list[str]:
-        """Sentences that a reader should know about its data."""
+        """Sentences that a reader should know about its data; long lists are cut."""
         replicas = [replica_words(self._replicas)] if self._replicas else []
-        return replicas + late_notices(self.lateness.late)
+        return replicas + late_notices(self.lateness.late, _MOST_NAMED)
 
     async def renew_contact(self) -> Known[Contact]:
         """Ask whether it answers, unless that was just done."""

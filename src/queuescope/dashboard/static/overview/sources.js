@@ -25,27 +25,36 @@ export class Sources {
 
   /** @param {Source} source @param {string} problem */
   #item(source, problem) {
-    const isFresh = source.state === "fresh" && !problem;
     const state = problem ? "not known" : source.state;
     const item = document.createElement("li");
     item.dataset.source = source.id;
     item.dataset.state = state;
-    const said = [];
-    if (problem) said.push(problem);
-    else if (!isFresh) {
-      const since = source.since ? `, since ${this.page.moment(source.since)}` : "";
-      said.push(sentence(`${capital(source.cause)}${since}`));
-    }
-    if (source.asOf) {
-      const old = isFresh ? "" : `, ${ageText(this.page.now() - source.asOf)} old`;
-      said.push(`As of ${this.page.moment(source.asOf)}${old}.`);
-    }
-    if (source.kind && source.state !== "fresh") said.push(`Kind: ${source.kind}.`);
-    if (source.measures.length) said.push(`Source of: ${source.measures.join(", ")}.`);
     item.append(
       textElement("strong", `${source.title}: ${state}`),
-      ...said.map((text) => textElement("span", text, "qs-muted")),
+      ...sourceSentences(source, problem, this.page).map((text) => textElement("span", text, "qs-muted")),
     );
     return item;
   }
+}
+
+/**
+ * What is said of a source below its name and state.
+ * @param {Source} source @param {string} problem @param {Pick<PageContext, "moment" | "now">} page
+ */
+export function sourceSentences(source, problem, page) {
+  const isFresh = source.state === "fresh" && !problem;
+  const said = [];
+  if (problem) said.push(problem);
+  else if (!isFresh) {
+    const since = source.since ? `, since ${page.moment(source.since)}` : "";
+    said.push(sentence(`${capital(source.cause)}${since}`));
+  }
+  if (source.asOf) {
+    const old = isFresh ? "" : `, ${ageText(page.now() - source.asOf)} old`;
+    said.push(`As of ${page.moment(source.asOf)}${old}.`);
+  }
+  if (source.kind && source.state !== "fresh") said.push(`Kind: ${source.kind}.`);
+  said.push(...source.notes);
+  if (source.measures.length) said.push(`Source of: ${source.measures.join(", ")}.`);
+  return said;
 }
