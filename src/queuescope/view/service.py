@@ -32,7 +32,7 @@ from queuescope.view.present.live_sources import LiveSources, NoLiveSources
 from queuescope.view.present.values import PRESENT_PATIENCE_SECONDS, SHARED_SECONDS, PresentValues
 from queuescope.view.selection import View
 from queuescope.view.source.absence import unmeasured_words
-from queuescope.view.source.alert_rules import AlertScope
+from queuescope.view.source.alert_rules import AlertRules, AlertScope
 from queuescope.view.source.facts import FactsFile
 from queuescope.view.source.notices import clock_notices
 from queuescope.view.source.source import Source
@@ -90,7 +90,7 @@ class ViewService:
         self._clock = clock
         self._telemetry = telemetry or NoTelemetry()
         self._live = live or NoLiveSources()
-        scope = alert_scope or AlertScope()
+        rules = AlertRules(client, dashboard.panels, clock, alert_scope or AlertScope())
         self.reader = CachedReader(client, store, horizon_seconds=horizon_seconds, clock=clock)
         self.source = Source(
             client,
@@ -105,18 +105,11 @@ class ViewService:
         self._charts = Charts(
             self.source,
             self.reader,
-            AlertHistories(
-                client,
-                self.reader,
-                dashboard.panels,
-                clock,
-                scope,
-                replica_labels=dashboard.replica_labels,
-            ),
+            AlertHistories(rules, self.reader, clock, replica_labels=dashboard.replica_labels),
             breakdown_limit=breakdown_limit,
             telemetry=self._telemetry,
         )
-        self.overview = Overview(self.present, self.reader, self._figures, self._live, scope)
+        self.overview = Overview(self.present, self.reader, self._figures, self._live, rules)
         self.flow_histories = FlowHistories(self.present, self.reader)
         self._refresher = Refresher(self._renew, clock)
         self._snapshots = FIFOCache[View, Snapshot](MAX_VIEWS)

@@ -25,7 +25,7 @@ from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.matchers import parse_matchers
 from queuescope.view.overview.alerts import AlertReader
 from queuescope.view.overview.overview import Overview
-from queuescope.view.source.alert_rules import AlertScope
+from queuescope.view.source.alert_rules import AlertRules, AlertScope
 from queuescope.view.source.scrapes import Scrape, Scrapes
 from queuescope.view.source.state import SourceState
 
@@ -125,7 +125,8 @@ async def test_alerts_of_several_servers_that_differ_only_in_severity_are_each_l
         deadline = time.monotonic() + 120
         while True:
             # The environments stand for servers that each tell all alerts.
-            reader = AlertReader(client, panels, time.time, scope, replica_labels=["env"])
+            rules = AlertRules(client, panels, time.time, scope)
+            reader = AlertReader(client, rules, time.time, replica_labels=["env"])
             found = (await reader.read(state)).value
             active = () if found is None else found.active
             if len(active) >= 2:

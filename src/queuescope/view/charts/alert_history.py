@@ -16,13 +16,12 @@ import numpy as np
 from cachetools import FIFOCache
 
 from queuescope.cache import CachedReader
-from queuescope.panels import Panel, Resolution
-from queuescope.prometheus import PrometheusClient
+from queuescope.panels import Resolution
 from queuescope.prometheus.promql import Matcher, duration, union
 from queuescope.timeseries import Frame, Grid, Labels
 from queuescope.view.charts.live_end import LiveEnds
 from queuescope.view.charts.readings import MAX_CHARTS, Drawing, recheck_seconds
-from queuescope.view.source.alert_rules import AlertRules, AlertScope
+from queuescope.view.source.alert_rules import AlertRules
 
 _MAX_SHOWN = 50
 _LABEL = "queuescope_alert"
@@ -81,20 +80,17 @@ class AlertHistories:
 
     def __init__(
         self,
-        client: PrometheusClient,
+        rules: AlertRules,
         reader: CachedReader,
-        panels: tuple[Panel, ...],
         clock: Callable[[], float],
-        scope: AlertScope,
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
         """Alerts that differ only in ``replica_labels`` count as one: several servers list it."""
         self._reader = reader
         self._not_own = {"alertstate", "__name__", _LABEL, *replica_labels}
-        self._scope = scope
         self._clock = clock
-        self._rules = AlertRules(client, panels, clock)
+        self._rules = rules
         self._kept = FIFOCache[tuple[str, Grid, str | None], _Kept](MAX_CHARTS)
 
     async def selector(self, *, may_ask: bool) -> str:
@@ -105,7 +101,7 @@ class AlertHistories:
         if not names:
             return ""
         chosen = Matcher("alertname", "=~", "|".join(map(re.escape, sorted(names))))
-        return self._scope.narrowed(str(chosen))
+        return self._rules.scope.narrowed(str(chosen))
 
     async def read(self, selector: str, drawing: Drawing, resolution: Resolution) -> Frame:
         """The alerts recorded at the closed steps, kept as long as a chart is; empty while the

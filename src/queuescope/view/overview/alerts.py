@@ -15,11 +15,10 @@ from typing import Any
 from queuescope.errors import SourceError, SourceErrorKind
 from queuescope.health import Finding, Health
 from queuescope.known import Known
-from queuescope.panels import Panel
 from queuescope.prometheus import PrometheusClient
 from queuescope.prometheus.client import Alert
 from queuescope.timeseries import State
-from queuescope.view.source.alert_rules import AlertRules, AlertScope
+from queuescope.view.source.alert_rules import AlertRules
 from queuescope.view.source.state import SourceState
 
 logger = logging.getLogger(__name__)
@@ -102,14 +101,13 @@ def _firing_words(name: str, severity: str, count: int) -> str:
 
 
 class AlertReader:
-    """Fetches the active alerts, and less often the rules behind them."""
+    """Fetches the active alerts; ``rules`` say which of them concern this page."""
 
     def __init__(
         self,
         client: PrometheusClient,
-        panels: tuple[Panel, ...],
+        rules: AlertRules,
         clock: Callable[[], float],
-        scope: AlertScope,
         *,
         replica_labels: Collection[str] = (),
     ) -> None:
@@ -117,8 +115,7 @@ class AlertReader:
         self._client = client
         self._clock = clock
         self._replica_labels = replica_labels
-        self._scope = scope
-        self._rules = AlertRules(client, panels, clock)
+        self._rules = rules
         self._last: Known[Alerts] = Known()
         self._asked_at = float("-inf")
 
@@ -142,7 +139,7 @@ class AlertReader:
         alerts = [
             alert
             for alert in await self._client.alerts()
-            if alert.state in ("firing", "pending") and self._scope.holds(alert.labels)
+            if alert.state in ("firing", "pending") and self._rules.scope.holds(alert.labels)
         ]
         names = {_name(alert) for alert in alerts}
         if names:

@@ -39,7 +39,7 @@ from queuescope.view.present.live_sources import FigureOrigin, LiveReport, LiveS
 from queuescope.view.present.present_value import PresentValue
 from queuescope.view.present.queries import beside_name, present_name
 from queuescope.view.present.values import SHARED_SECONDS, PresentValues
-from queuescope.view.source.alert_rules import AlertScope
+from queuescope.view.source.alert_rules import AlertRules
 from queuescope.view.source.measured import MeasuredHere
 from queuescope.view.source.notices import late_notices
 from queuescope.view.source.state import SourceState
@@ -70,7 +70,7 @@ class Overview:
         reader: CachedReader,
         figures: PresentFigures,
         live: LiveSources,
-        alert_scope: AlertScope,
+        alert_rules: AlertRules,
     ) -> None:
         """``live`` are the sources besides Prometheus; ``figures`` picks the best figure of each
         measure.
@@ -99,11 +99,7 @@ class Overview:
         self._shows_queue = dashboard.flow is not None or PanelRole.DEPTH in roles
         self._measured_here = MeasuredHere(client, matchers=source.matchers, clock=clock)
         self._alerts = AlertReader(
-            client,
-            dashboard.panels,
-            clock,
-            alert_scope,
-            replica_labels=dashboard.replica_labels,
+            client, alert_rules, clock, replica_labels=dashboard.replica_labels
         )
 
     async def get(self, *, max_age_seconds: float) -> bytes:

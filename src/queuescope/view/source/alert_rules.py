@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,15 +54,23 @@ class AlertScope:
 
 
 class AlertRules:
-    """Which chart each alert concerns; fetched rarely, since rules change rarely."""
+    """Which chart each alert concerns; fetched rarely, since rules change rarely, and once for all
+    callers. Belongs to one event loop.
+    """
 
     def __init__(
-        self, client: PrometheusClient, panels: tuple[Panel, ...], clock: Callable[[], float]
+        self,
+        client: PrometheusClient,
+        panels: tuple[Panel, ...],
+        clock: Callable[[], float],
+        scope: AlertScope,
     ) -> None:
+        self.scope = scope
         self._client = client
         self._panels = panels
         self._clock = clock
         self._asked_at = float("-inf")
+        self._asking = asyncio.Lock()
         self.panel_of: dict[str, str | None] = {}
         """By alert name, the panel that the alert concerns; None if it concerns none."""
 
@@ -69,9 +78,12 @@ class AlertRules:
         """Fetch the rules if they are old, or one of ``names`` is unknown. Never raises for a
         source.
         """
-        young = 0 <= self._clock() - self._asked_at < _RULES_KEPT_SECONDS
-        if young and set(names) <= self.panel_of.keys():
-            return
+        async with self._asking:
+            young = 0 <= self._clock() - self._asked_at < _RULES_KEPT_SECONDS
+            if not young or not set(names) <= self.panel_of.keys():
+                await self._fetch(names)
+
+    async def _fetch(self, names: Iterable[str]) -> None:
         self._asked_at = self._clock()
         try:
             rules = [rule for group in await self._client.rules() for rule in group.rules]
