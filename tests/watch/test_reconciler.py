@@ -19,17 +19,14 @@ from queuescope.broker.desired import DesiredState
 from queuescope.broker.fleet import Fleet, fleet_of
 from queuescope.broker.protocol import WorkersReading
 from queuescope.broker.reports import WorkerReport
-from queuescope.broker.timings import DEFAULT_TIMINGS
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import BrokerError, BrokerErrorKind, JobStoreError
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
-from queuescope.watch.reconciler import (
-    ORPHAN_SECONDS,
-    PATIENCE_SECONDS,
-    RETRY_SECONDS,
-    SWEEP_SECONDS,
-    JobReconciler,
-)
+from queuescope.watch.reconciler import ORPHAN_SECONDS, RETRY_SECONDS, JobReconciler
+
+# Unlike the defaults, so that it shows which are used.
+TIMINGS = WorkerTimings(sweep_seconds=20, silence_seconds=50)
 
 ROW = Job(
     id=JOB.id,
@@ -67,7 +64,7 @@ class Site:
         self.dropped: list[set[str]] = []
         self.may_drop = True
         self.reconciler = JobReconciler(
-            store, lambda: self.fleet, self._drop, clock=lambda: self.now
+            store, lambda: self.fleet, self._drop, clock=lambda: self.now, timings=TIMINGS
         )
 
     def see(self, *reports: WorkerReport, forgotten: tuple[WorkerReport, ...] = ()) -> int:
@@ -223,10 +220,10 @@ def test_a_job_that_its_living_worker_runs_no_more_is_lost_after_a_while(site: S
     """Its end was told to nobody: a full socket, a store that was down for too long."""
     site.see(report())
     assert site.status() is JobStatus.STARTED
-    site.now += PATIENCE_SECONDS - 1
+    site.now += TIMINGS.silence_seconds - 1
     site.see(report())
     assert site.status() is JobStatus.STARTED
-    site.now += SWEEP_SECONDS + 1
+    site.now += TIMINGS.sweep_seconds + 1
     assert site.see(report()) == 1
     assert site.status() is JobStatus.LOST
 
@@ -234,7 +231,7 @@ def test_a_job_that_its_living_worker_runs_no_more_is_lost_after_a_while(site: S
 def test_a_job_that_is_seen_again_is_suspected_anew(site: Site) -> None:
     site.see(report())
     for reports in (report(**BUSY), report()):
-        site.now += PATIENCE_SECONDS
+        site.now += TIMINGS.silence_seconds
         site.see(reports)
         assert site.status() is JobStatus.STARTED
 
@@ -248,20 +245,20 @@ def test_a_row_of_an_earlier_life_is_ended(site: Site) -> None:
 def test_a_job_of_a_worker_that_nobody_knows_is_lost_after_a_day(site: Site) -> None:
     """It may never have reported, so its silence proves nothing sooner."""
     site.see()
-    site.now += ORPHAN_SECONDS - 60
+    site.now += ORPHAN_SECONDS - TIMINGS.sweep_seconds
     site.see()
     assert site.status() is JobStatus.STARTED
-    site.now += SWEEP_SECONDS
+    site.now += TIMINGS.sweep_seconds
     assert site.see() == 1
     assert site.status() is JobStatus.LOST
 
 
 def test_a_retry_that_has_not_come_within_a_week_is_lost(site: Site) -> None:
     site.see(report(**LOST))
-    site.now += RETRY_SECONDS - 60
+    site.now += RETRY_SECONDS - TIMINGS.sweep_seconds
     site.see()
     assert site.status() is JobStatus.RETRYING
-    site.now += SWEEP_SECONDS
+    site.now += TIMINGS.sweep_seconds
     site.see()
     assert site.status() is JobStatus.LOST
     # And if it comes after all, the history follows.

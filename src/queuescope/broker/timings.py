@@ -33,6 +33,10 @@ class WorkerTimings:
     """How often a worker writes to the job history."""
     ping_seconds: float = 10.0
     """How often the exporter pings workers that do not report."""
+    sweep_seconds: float = 60.0
+    """How often the dashboard looks through the jobs that stand as started in the history."""
+    silence_seconds: float = 120.0
+    """A living worker that runs a job no more has so long to write how it ended."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -148,6 +148,7 @@ def watch_job_endings(
         fleet,
         lambda keep: context.broker.drop_reports(keep=keep),
         clock=context.broker.clock.now,
+        timings=timings,
     )
     return Watch(
         "reconciler",

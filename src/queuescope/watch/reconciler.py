@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from queuescope.broker.fleet import Fleet, LostJobs
+from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import JobStoreError
 from queuescope.jobs.job import Job, JobStatus
 
-SWEEP_SECONDS = 60.0
-"""How often the rows that stand as started are looked through."""
-PATIENCE_SECONDS = 120.0
-"""A living worker has so long to tell the end of a job that it does not report any more."""
 ORPHAN_SECONDS = 86_400.0
 """A job that was started so long ago by a worker of which nothing is known is lost."""
 RETRY_SECONDS = 7 * 86_400.0
@@ -77,12 +74,14 @@ class JobReconciler:
         drop: Callable[[Collection[str]], object],
         *,
         clock: Callable[[], float] = time.time,
+        timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
         """Without a ``history`` there are only reports to be dropped."""
         self._history = history
         self._fleet = fleet
         self._drop = drop
         self._clock = clock
+        self._timings = timings
         self._pending: dict[tuple[str, str], LostJobs] = {}
         self._ended: set[tuple[str, str]] = set()
         self._suspects: dict[str, float] = {}
@@ -145,7 +144,7 @@ class JobReconciler:
                 changed += history.take_back(worker.name, running)
                 self._ended.discard(life)
         # However far: a clock that was set back must not silence the sweep.
-        if not 0 <= self._clock() - self._swept_at < SWEEP_SECONDS:
+        if not 0 <= self._clock() - self._swept_at < self._timings.sweep_seconds:
             changed += self._sweep(history, fleet)
             self._swept_at = self._clock()
         return changed
@@ -157,11 +156,8 @@ class JobReconciler:
         found = endings(rows, fleet, now)
         suspects = {e.job.id: min(now, self._suspects.get(e.job.id, now)) for e in found}
         for (status, reason), jobs in _grouped(found).items():
-            due = [
-                job
-                for job in jobs
-                if reason != _NO_TELEMETRY or now - suspects[job.id] >= PATIENCE_SECONDS
-            ]
+            patience = self._timings.silence_seconds if reason == _NO_TELEMETRY else 0
+            due = [job for job in jobs if now - suspects[job.id] >= patience]
             if due:
                 changed += history.give_up(due, at=now, status=status, reason=reason)
         self._suspects = suspects
