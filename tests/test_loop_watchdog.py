@@ -23,8 +23,7 @@ async def held_up_by_what_never_yields():
         await done
 
 async def main(what):
-    watchdog = LoopWatchdog(asyncio.get_running_loop(), limit_seconds=1.5, look_seconds=0.05)
-    watchdog.start()
+    LoopWatchdog(asyncio.get_running_loop(), limit_seconds=1.5, look_seconds=0.05).start()
     print("watched", flush=True)
     if what == "stalls":
         await held_up_by_what_never_yields()
@@ -32,7 +31,6 @@ async def main(what):
         time.sleep(600)
     for _ in range(int(sys.stdin.readline())):
         await asyncio.sleep(0.02)
-    watchdog.stop()
     print("ended", flush=True)
 
 asyncio.run(main(sys.argv[1]))

@@ -19,7 +19,7 @@ EXIT_STATUS = 70
 
 
 class LoopWatchdog:
-    """Watches ``loop`` from a thread of its own, until ``stop``.
+    """Watches ``loop`` from a thread of its own, for as long as the process lives.
 
     After ``limit_seconds`` without a turn of the loop, what every thread does goes to standard
     error, and ``end`` is called with ``EXIT_STATUS``. Only time in which the watching thread
@@ -39,21 +39,17 @@ class LoopWatchdog:
         self._look_seconds = look_seconds
         self._end = end
         self._turned = threading.Event()
-        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="loop-watchdog", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
     def _watch(self) -> None:
         stalled_seconds = 0.0
         self._ask()
         before = time.monotonic()
-        while not self._stopped.wait(self._look_seconds):
+        while True:
+            time.sleep(self._look_seconds)
             now = time.monotonic()
             if self._turned.is_set():
                 stalled_seconds = 0.0

@@ -231,15 +231,22 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_keeps_the_last_good_file_and_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_last_good_file_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = FrameStore(tmp_path, 10_000)
     store.put(KEY, extent(0, 50, value=1))
     store.flush()
     with full_disk():
-        store.put(KEY, extent(0, 50, value=2))
-        store.flush()
+        for value in (1.5, 2):
+            store.put(KEY, extent(0, 50, value=value))
+            store.flush()
     assert store.get(KEY)[0].frame.values[0].tolist() == [2.0] * 6
     assert (store.last_error or "").startswith("cannot write the cache: ")
+    assert store.disk_failures == 2
+    # In the log once, however often it is tried.
+    [told] = caplog.messages
+    assert told.startswith(f"{store.last_error} ({tmp_path})")
     assert FrameStore(tmp_path, 10_000).get(KEY)[0].frame.values[0].tolist() == [1.0] * 6
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -41,9 +41,10 @@ class Stage:
         client = PrometheusClient(
             proxy.url, timeout_seconds=5, telemetry=self.metrics, clock=lambda: self.now
         )
+        store = FrameStore(None, max_points=1_000_000)
         self.service = ViewService(
             client,
-            FrameStore(None, max_points=1_000_000),
+            store,
             FactsFile(directory),
             load_dashboard("ai-agents"),
             matchers="",
@@ -53,7 +54,7 @@ class Stage:
             clock=lambda: self.now,
             telemetry=self.metrics,
         )
-        self.metrics.export_state_of(self.service, lambda: client.breaker_state)
+        self.metrics.export_state_of(self.service, store, lambda: client.breaker_state)
 
     def families(self) -> dict[str, Metric]:
         text = self.metrics.render()[0].decode()
@@ -118,7 +119,9 @@ async def test_counters_start_at_zero_and_unknown_values_are_absent(
         assert stage.value("queuescope_upstream_query_duration_seconds_count", kind=kind) == 0
     for status in LookupStatus:
         assert stage.value("queuescope_cache_lookups_total", status=status) == 0
-    assert stage.value("queuescope_snapshot_joins_total") == 0
+    for name in ("snapshot_joins", "cache_dropped_files", "cache_disk_failures"):
+        assert stage.value(f"queuescope_{name}_total") == 0
+    assert stage.value("queuescope_cache_points") == 0
     assert stage.value("queuescope_viewers") == 0
     assert stage.value("queuescope_source_up") == 0
     assert stage.value("queuescope_source_last_answer_age_seconds") is None
@@ -136,6 +139,7 @@ async def test_as_many_queries_are_counted_as_were_sent(stage: Stage) -> None:
     seconds = "queuescope_upstream_query_duration_seconds_count"
     assert stage.total(seconds) == sum(sent.values())
     assert stage.value("queuescope_cache_lookups_total", status="key_miss") == 6
+    assert (stage.value("queuescope_cache_points") or 0) > 3 * 60
     assert stage.value("queuescope_refresh_duration_seconds_count", occasion="viewer") == 2
 
 

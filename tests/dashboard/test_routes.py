@@ -102,6 +102,37 @@ def test_its_own_metrics_can_be_scraped(dashboard: RunningDashboard) -> None:
     assert views["true"] >= 1
 
 
+def test_a_cache_that_cannot_be_written_is_told_and_the_views_go_on(
+    dashboard: RunningDashboard,
+) -> None:
+    cache, aside = dashboard.directory / "cache", dashboard.directory / "aside"
+    steps = iter(range(60, 3600, 60))
+
+    def until_health(words: str) -> None:
+        """What was not asked before is written at once."""
+        until = time.monotonic() + 60
+        while dashboard.ask("/healthz").text != words:
+            assert time.monotonic() < until
+            assert _is_complete(dashboard.ask(f"/queuescope/view?range=1h&step={next(steps)}"))
+            time.sleep(0.1)
+
+    _until(lambda: dashboard.ask("/healthz"), 200)
+    until_health("ok\n")
+    cache.rename(aside)
+    cache.write_text("in the way")
+    try:
+        until_health("ok\nfailing: cache\n")
+        told = dashboard.ask("/metrics").text
+        found = re.search(r"^queuescope_cache_disk_failures_total (\S+)$", told, re.MULTILINE)
+        assert found is not None
+        assert float(found[1]) >= 1
+    finally:
+        cache.unlink()
+        aside.rename(cache)
+    until_health("ok\n")
+    assert len(re.findall("cannot (?:read|write) the cache: ", dashboard.log)) == 1
+
+
 def test_a_view_is_the_same_content_in_every_encoding(dashboard: RunningDashboard) -> None:
     path = "/queuescope/view?range=1h&age=600"
     plain = dashboard.ask(path)

@@ -97,7 +97,7 @@ class Lab:
             clock=self.clock,
             telemetry=metrics,
         )
-        metrics.export_state_of(service, lambda: client.breaker_state)
+        metrics.export_state_of(service, store, lambda: client.breaker_state)
         try:
             yield Dashboard(service, store, metrics)
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy as np
 
 from queuescope.private_files import make_private_folder
 from queuescope.timeseries import Floats, Frame, Grid
+
+logger = logging.getLogger(__name__)
 
 _MAGIC = b"queuescope frames 2\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -82,13 +85,15 @@ _decoder = msgspec.msgpack.Decoder(_Stored)
 class FrameFiles:
     """One file per key in ``directory``, at most ``max_bytes`` in all; the oldest go first.
 
-    ``dropped`` counts unusable files; ``last_error`` says why the last write failed, if it did.
+    ``dropped`` counts unusable files, ``failures`` reads and writes that the disk refused;
+    ``last_error`` says why it did so last, and is None when the last write succeeded.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self._directory = directory
         self._max_bytes = max_bytes
         self.dropped = 0
+        self.failures = 0
         self.last_error: str | None = None
 
     def load(self, key: FrameKey) -> Extents:
@@ -100,7 +105,7 @@ class FrameFiles:
         except FileNotFoundError:
             return ()
         except OSError as exc:
-            self.last_error = f"cannot read {path.name}: {exc.strerror}"
+            self._failed(f"cannot read the cache: {exc.strerror}")
             return ()
         extents = _decode(content, key)
         if extents is None:
@@ -121,9 +126,16 @@ class FrameFiles:
             self._replace(self._path(key), content)
             self._make_room()
         except OSError as exc:
-            self.last_error = f"cannot write the cache: {exc.strerror}"
+            self._failed(f"cannot write the cache: {exc.strerror}")
         else:
             self.last_error = None
+
+    def _failed(self, error: str) -> None:
+        """Take note; in the log only once, until a write succeeds."""
+        if self.last_error is None:
+            logger.warning("%s (%s); meanwhile it is kept in memory only", error, self._directory)
+        self.failures += 1
+        self.last_error = error
 
     def _replace(self, path: Path, content: bytes) -> None:
         descriptor, name = tempfile.mkstemp(dir=self._directory, suffix=f"{_SUFFIX}.tmp")

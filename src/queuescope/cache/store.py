@@ -78,6 +78,11 @@ class FrameStore:
         """Why the disk failed last; None when the last write succeeded."""
         return self._files.last_error if self._files else None
 
+    @property
+    def disk_failures(self) -> int:
+        """How many reads and writes the disk refused."""
+        return self._files.failures if self._files else 0
+
     def get(self, key: FrameKey) -> Extents:
         """The extents of ``key``, disjoint and in order of time; from memory, else from disk."""
         with self._lock:

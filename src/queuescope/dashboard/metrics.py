@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 
 from cachetools import TLRUCache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from queuescope.cache import FrameStore
 from queuescope.errors import SourceErrorKind
 from queuescope.prometheus.breaker import BreakerState
 from queuescope.telemetry import Occasion, RequestKind
@@ -110,9 +111,11 @@ class OwnMetrics:
             counter.labels(*values)
         return counter
 
-    def export_state_of(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
-        """Export the state of ``view`` and of its source with each scrape from now on."""
-        self._registry.register(_State(view, breaker))
+    def export_state_of(
+        self, view: ViewService, store: FrameStore, breaker: Callable[[], BreakerState]
+    ) -> None:
+        """Export the state of ``view``, its cache and its source with each scrape from now on."""
+        self._registry.register(_State(view, store, breaker))
 
     def viewed(self, snapshot: Snapshot) -> None:
         self._views.labels("true" if snapshot.complete else "false").inc()
@@ -140,11 +143,14 @@ class OwnMetrics:
 class _State(Collector):
     """State at the time of the scrape; an unknown value has no sample."""
 
-    def __init__(self, view: ViewService, breaker: Callable[[], BreakerState]) -> None:
+    def __init__(
+        self, view: ViewService, store: FrameStore, breaker: Callable[[], BreakerState]
+    ) -> None:
         self._view = view
+        self._store = store
         self._breaker = breaker
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         contact = self._view.source.contact
         up = GaugeMetricFamily(
             "queuescope_source_up", "1 if Prometheus answered the newest request, otherwise 0."
@@ -173,4 +179,17 @@ class _State(Collector):
         )
         for panel, seconds in self._view.ages_seconds().items():
             data.add_metric([panel], seconds)
-        return (up, age, breaker, watched, data)
+        points = GaugeMetricFamily(
+            "queuescope_cache_points", "Points that the cache holds in memory."
+        )
+        points.add_metric([], self._store.points)
+        dropped = CounterMetricFamily(
+            "queuescope_cache_dropped_files", "Damaged files of the cache that were dropped."
+        )
+        dropped.add_metric([], self._store.dropped_files)
+        failures = CounterMetricFamily(
+            "queuescope_cache_disk_failures",
+            "Reads and writes of the cache on its disk that failed.",
+        )
+        failures.add_metric([], self._store.disk_failures)
+        return (up, age, breaker, watched, data, points, dropped, failures)

@@ -20,12 +20,14 @@ class Probes:
 
     async def alive(self, _request: Request) -> Response:
         """503 once a background loop has ended: only a restart starts it again. A loop that fails
-        but continues is named.
+        but continues is named, and so is the cache while its disk fails.
         """
         ended, failing = self._server.services.troubles()
         trends = self._server.trends_task
         if trends is not None and trends.done() and not trends.cancelled() and trends.exception():
             ended.append("trends")
+        if self._server.store.last_error is not None:
+            failing.append("cache")
         return liveness(ended, failing)
 
     async def ready(self, _request: Request) -> Response:
@@ -42,7 +44,7 @@ class Probes:
 
 
 def liveness(ended: Sequence[str], failing: Sequence[str]) -> Response:
-    """The response of ``/healthz`` from the background loops that have ended or fail."""
+    """The response of ``/healthz`` from the parts that have ended or fail."""
     words = [f"ended: {name}\n" for name in ended] + [f"failing: {name}\n" for name in failing]
     first, status = ("not ok\n", 503) if ended else ("ok\n", 200)
     return PlainTextResponse("".join([first, *words]), status)

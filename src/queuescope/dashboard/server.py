@@ -72,6 +72,10 @@ class DashboardServer:
             has_jobs=bool(settings.job_store_url.get_secret_value()),
         )
         self._client = connect(settings, self.metrics)
+        self._cache_folder = settings.data_dir / "cache"
+        self.store = FrameStore(
+            self._cache_folder, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS
+        )
         per_worker, flow = self.panels.per_worker, self.panels.flow
         self._trends = None if per_worker is None else TrendBoard(time.time)
         self.services = open_services(
@@ -96,13 +100,11 @@ class DashboardServer:
         if settings.authentication == "none":
             # Created now, so that an operator can find it.
             _ = operator_key(settings.data_dir).value
-        cache = settings.data_dir / "cache"
-        store = FrameStore(cache, max_points=_CACHED_POINTS, write_seconds=_WRITE_SECONDS)
         live = WatchedSources(self.services, is_narrowed=self.is_narrowed)
         self._views = ViewService(
             self._client,
-            store,
-            FactsFile(cache),
+            self.store,
+            FactsFile(self._cache_folder),
             self.panels,
             matchers=self.matchers,
             scrape_interval_seconds=settings.scrape_interval_seconds,
@@ -113,7 +115,7 @@ class DashboardServer:
             live=live,
             alert_scope=self.alert_scope,
         )
-        self.metrics.export_state_of(self._views, lambda: self._client.breaker_state)
+        self.metrics.export_state_of(self._views, self.store, lambda: self._client.breaker_state)
         self.services.start()
         trends = self.trends_task = asyncio.create_task(self._read_trends())
         warm_up = asyncio.create_task(self._warm_up())
@@ -128,7 +130,7 @@ class DashboardServer:
             await self._views.aclose()
             await asyncio.to_thread(self.services.close)
             # After the signal that ends the server there is no other time to finish writing.
-            await asyncio.to_thread(store.flush)
+            await asyncio.to_thread(self.store.flush)
 
     async def _warm_up(self) -> None:
         """Read the default view, so that the first viewer finds it ready, and then the other

@@ -187,8 +187,8 @@ def dashboard_service(layout: StackLayout) -> Service:
             *("--host", host, "--port", str(port), "--data-dir", str(layout.data_dir)),
             *("--prometheus-url", layout.prometheus_url),
         ),
-        # By its own body: another program on that port would answer something, too.
-        is_ready=_answers(port, "/healthz", host=reachable_host(host), body=b"ok"),
+        # By its own words: another program on that port would answer something, too.
+        is_ready=_answers(port, "/healthz", host=reachable_host(host), first_line=b"ok"),
         environment=layout.environment,
     )
 
@@ -213,18 +213,19 @@ def broker_answers(broker_url: str) -> bool:
 
 
 def _answers(
-    port: int, path: str, *, host: str = LOOPBACK, body: bytes | None = None
+    port: int, path: str, *, host: str = LOOPBACK, first_line: bytes | None = None
 ) -> Callable[[], bool]:
     def probe() -> bool:
         connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=_PROBE_SECONDS)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
-            content = response.read(1000 if body is not None else None)
+            content = response.read(1000 if first_line is not None else None)
         except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
-        return response.status == http.client.OK and (body is None or content.strip() == body)
+        is_right = first_line is None or content.partition(b"\n")[0] == first_line
+        return response.status == http.client.OK and is_right
 
     return probe

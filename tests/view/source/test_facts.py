@@ -207,11 +207,15 @@ def test_facts_are_kept_for_each_source(tmp_path: Path) -> None:
     assert "prometheus" not in file.name
 
 
-def test_facts_that_could_not_be_kept_are_kept_with_the_next_call(tmp_path: Path) -> None:
+def test_facts_that_could_not_be_kept_are_kept_with_the_next_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     directory = tmp_path / "cache"
     directory.write_text("a file in its place")
     facts = FactsFile(directory)
-    facts.save(IDENTITY, FACTS)
+    for _ in range(2):
+        facts.save(IDENTITY, FACTS)
+    assert len(caplog.messages) == 1
     directory.unlink()
     facts.save(IDENTITY, FACTS)
     (file,) = directory.iterdir()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from queuescope.view.source.scrape_intervals import (
     still_hold,
 )
 from queuescope.view.source.scrapes import Scrape, Scrapes, lookback_delta_for
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SCRAPE_INTERVAL_SECONDS = 15
 _Interval = Annotated[int, msgspec.Meta(ge=1)]
@@ -159,6 +162,7 @@ class FactsFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._saved: dict[str, SourceFacts] = {}
+        self._is_failing = False
 
     def load(self, identity: str) -> SourceFacts | None:
         try:
@@ -181,8 +185,12 @@ class FactsFile:
             write_private(temporary, msgspec.json.encode(facts))
             temporary.replace(path)
             self._saved[identity] = facts
-        except OSError:
+            self._is_failing = False
+        except OSError as exc:
             # Without the file only a restart during an outage shows less; reading must go on.
+            if not self._is_failing:
+                logger.warning("cannot keep what is known of the source: %s", exc)
+            self._is_failing = True
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
