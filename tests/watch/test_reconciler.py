@@ -245,7 +245,7 @@ def test_a_row_of_an_earlier_life_is_ended(site: Site) -> None:
 def test_a_job_of_a_worker_that_nobody_knows_is_lost_after_a_day(site: Site) -> None:
     """It may never have reported, so its silence proves nothing sooner."""
     site.see()
-    site.now += ORPHAN_SECONDS - TIMINGS.sweep_seconds
+    site.now = JOB.started_at + ORPHAN_SECONDS
     site.see()
     assert site.status() is JobStatus.STARTED
     site.now += TIMINGS.sweep_seconds
