@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import CountingProxy, StartService, content
-from tests.view.overview.test_overview import over, told
 
 from queuescope.view import View
 
@@ -27,10 +25,6 @@ groups:
       - {{alert: "{DEPTH}", expr: ai_agents_queue_depth > 1e9}}
       - {{alert: "{FAILS}", expr: "rate(ai_agents_enhancement_jobs_total[5m]) > 1e9"}}
       - {{alert: Other, expr: unlike > 1e9}}
-  - name: now
-    interval: 1s
-    rules:
-      - {{alert: Now, expr: vector(1)}}
 """
 
 
@@ -117,19 +111,3 @@ async def test_a_past_range_has_its_own_alerts_and_costs_nothing_again(
             assert proxy.asked["query_range"] == asked
         finally:
             await service.aclose()
-
-
-async def test_history_and_list_of_alerts_share_one_reading_of_the_rules(
-    alarmed: RealPrometheus, make_service: StartService
-) -> None:
-    async with CountingProxy(alarmed.port) as proxy:
-        service = make_service(proxy.url, scrape_interval_seconds=EVERY)
-        async with over(service) as overview:
-            until = time.monotonic() + 60
-            found: list[str] = []
-            while "Now" not in found:
-                assert time.monotonic() < until
-                views = service.get(View("24h"), max_age_seconds=1)
-                _, told_now = await asyncio.gather(views, told(overview, 1))
-                found = [alert["name"] for alert in told_now["alerts"]]
-        assert proxy.asked["rules"] == 1

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -284,25 +284,28 @@ async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_quest
 async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_they_change(
     alarmed: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    async with (
-        CountingProxy(alarmed.port) as proxy,
-        overview(proxy.url, make_service, clock) as service,
-    ):
+    async with AsyncExitStack() as running:
+        proxy = await running.enter_async_context(CountingProxy(alarmed.port))
+        service = make_service(proxy.url, timeout_seconds=20)
+        made = await running.enter_async_context(over(service))
         deadline = time.monotonic() + 120
-        while len((await read_overview(service, 1))["alerts"]) < 2:
+        while len((await read_overview(made, 1))["alerts"]) < 2:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.3)
             clock.offset_seconds += 2
         proxy.asked.clear()
         for _ in range(6):
             clock.offset_seconds += 10
-            await read_overview(service, 10)
+            await read_overview(made, 10)
         assert (proxy.asked["alerts"], proxy.asked["rules"]) == (3, 0)
         clock.offset_seconds += 3
-        await read_overview(service, 1)
+        await read_overview(made, 1)
         assert proxy.asked["alerts"] == 4
         clock.offset_seconds += 600
-        found = await read_overview(service, 10)
+        # The marks on the charts follow the same rules.
+        _, found = await asyncio.gather(
+            service.get(View("1h"), max_age_seconds=10), read_overview(made, 10)
+        )
         assert proxy.asked["rules"] == 1
     assert [alert["panel"] for alert in found["alerts"]] == ["queue_depth", None]
 
