@@ -1,4 +1,4 @@
-"""An incident on the demo's platform, and what is true of it by the rows of its job history."""
+"""An incident on the demo's platform, and the correct values from the rows of its job history."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ for sent in range({_GROWING}):
     time.sleep(max(0, began + (sent + 1) * {GROWTH_SECONDS} / {_GROWING} - time.monotonic()))
 send("acme", {JOBS - _GROWING}, {_RUNTIME_SECONDS})
 """
-"""More arrives than one worker does, for a while; then the rest comes at once."""
+"""For a while more jobs arrive than one worker completes; then the rest arrives at once."""
 
 
 def begin_sending(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Send the jobs of the incident as the demo's producer would."""
+    """Send the jobs of the incident like the demo's producer."""
     return subprocess.Popen([sys.executable, "-P", "-c", _SEND], env=environment)
 
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """What was true within a moment, which nobody knows to the second: the least and the most."""
+    """The correct value around a time that is not known to the second: the least and the most."""
 
     least: float
     most: float
@@ -58,7 +58,7 @@ class Between:
 
 
 class Truth:
-    """The rows of the jobs that ended since ``since`` (epoch seconds) or had not yet."""
+    """The rows of the jobs that ended since ``since`` (epoch seconds) or had not ended."""
 
     def __init__(self, path: Path, since: float) -> None:
         rows = list(_rows(path, since))
@@ -68,14 +68,14 @@ class Truth:
         self.due, self.begun, self.ended, self.attempts = times.T
 
     def waiting(self, at: float) -> int:
-        """How many jobs were due and had not begun. Of one that ran again the row has the last
-        attempt alone, so that nobody knows when it waited.
+        """How many jobs were due and had not started. The row of a retried job has only its last
+        attempt, so it is not known when it waited.
         """
         waits = (self.due <= at) & (self.begun > at) & (self.attempts == 1)
         return int(np.count_nonzero(waits))
 
     def p95_seconds(self, at: float) -> float:
-        """Of the jobs that succeeded or failed in the last five minutes, those too that ran again;
+        """Of the jobs that succeeded or failed in the last five minutes, including retried ones;
         NaN: there was none.
         """
         took = (self.ended - self.due)[self._ended(at, "succeeded", "failed")]
@@ -91,7 +91,7 @@ class Truth:
         return lately & np.isin(self.statuses, statuses)
 
     def about(self, of: Callable[[float], float], at: float, before: float = 6.0) -> Between:
-        """What it was at ``at`` or as long ``before`` as the page may be behind."""
+        """Its value at ``at``, or up to ``before`` earlier, because the page may be behind."""
         found = [of(moment) for moment in np.arange(at - before, at + 1.1, 0.5)]
         return Between(float(np.nanmin(found)), float(np.nanmax(found)))
 
@@ -106,7 +106,7 @@ def _rows(path: Path, since: float) -> Iterator[tuple[Any, ...]]:
 
 
 def unfinished(path: Path, since: float) -> int:
-    """How many of the jobs that were due since then have a row and no end, or no row at all."""
+    """How many of the jobs that were due since then have a row without an end, or no row."""
     query = "SELECT count(finished_at) FROM jobs WHERE enqueued_at >= ?"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
         [(ended,)] = connection.execute(query, [since])
@@ -115,7 +115,7 @@ def unfinished(path: Path, since: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the page said at ``at`` (epoch seconds)."""
+    """What the page showed at ``at`` (epoch seconds)."""
 
     at: float
     overview: dict[str, Any]
@@ -126,8 +126,8 @@ class Seen:
         return found
 
     def now(self, card: str, curve: str) -> tuple[float, float] | None:
-        """The figure of a card and when it was so; None: it is not known, or not of now, or only
-        from Prometheus, which knows it later.
+        """The figure of a card and its time; None: it is unknown, not current, or only from
+        Prometheus, which has it later.
         """
         told = self.card(card)
         end = told["ends"].get(curve)
@@ -152,8 +152,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """When what happened, in epoch seconds: until ``burst_at`` more arrives than is done; one of
-    the workers is frozen from ``frozen_at`` to ``thawed_at``.
+    """The times of the events, in epoch seconds: until ``burst_at`` more jobs arrive than are
+    completed; one of the workers is frozen from ``frozen_at`` to ``thawed_at``.
     """
 
     frozen_at: float
@@ -171,7 +171,7 @@ def figures_are_true(seen: Seen, truth: Truth) -> None:
     success = seen.now("success_rate", "Success rate")
     p95 = seen.now("p95_latency", "P95")
     if depth is not None:
-        # Those that are on their way from the broker to a worker are in neither count.
+        # Jobs in transit from the broker to a worker are in neither count.
         waiting = truth.about(truth.waiting, depth[1])
         assert waiting.holds(depth[0], within=8), (depth, waiting)
     if success is not None:
@@ -187,7 +187,7 @@ def figures_are_true(seen: Seen, truth: Truth) -> None:
     ):
         end = seen.end(panel, curve)
         if end is not None:
-            # The chart was asked for within the same second; the history is read every ten.
+            # The chart was fetched within the same second; the history is read every ten.
             true = truth.about(of, seen.at, before=25.0)
             assert true.holds(end / unit, ratio=0.1, within=within), (panel, end, true)
 
@@ -204,7 +204,7 @@ def forecast_is_true(seen: Seen, truth: Truth, incident: Incident) -> None:
         assert depth.least <= 2, depth
     since = at - max([turn for turn in incident.turns if turn <= at], default=0.0)
     if since < 12 or depth.least <= 10:
-        # Nobody can tell yet which way it goes, or it is over in a moment.
+        # The direction is not known yet, or the queue is nearly empty.
         return
     seconds = min(since, 15.0)
     pace = (truth.waiting(at) - truth.waiting(at - seconds)) / seconds
@@ -219,10 +219,10 @@ def forecast_is_true(seen: Seen, truth: Truth, incident: Incident) -> None:
 
 
 def findings_are_true(seen: Seen, truth: Truth, incident: Incident) -> None:
-    """Each holds of the rows, and none that holds for a while is missing."""
+    """Each finding is true of the rows, and none that is true for a while is missing."""
     found, at = seen.findings, seen.at
     truths: dict[str, tuple[bool, bool]] = {
-        # Whether it may be said, and whether it must be.
+        # Whether the finding is allowed, and whether it is required.
         "workers_lost": (
             incident.frozen_at + 10 < at < incident.thawed_at + 8,
             incident.frozen_at + 24 < at < incident.thawed_at,

@@ -22,7 +22,7 @@ from queuescope.instrument.metrics import BUCKETS_SECONDS, CATALOGUE, Kind
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.store import JobStore
 
-# A day (2026-09-20, UTC) on which every kind of incident happens.
+# A day (2026-09-20, UTC) with every kind of incident.
 START = 1_789_862_400
 END = START + 86_400
 PROBES = (START + 6 * 3600, START + 13 * 3600 + 15, START + 20 * 3600 + 45, END)
@@ -32,7 +32,7 @@ Key = tuple[str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Made:
-    """``few`` are files with but some of the series, as promtool takes its time."""
+    """``few`` are files with only some of the series, because promtool is slow."""
 
     url: str
     files: list[Path]
@@ -81,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def key_of(text: str) -> Key:
-    """Of a series as OpenMetrics write it."""
+    """A series as OpenMetrics writes it."""
     name, _, inside = text.partition("{")
     pairs = (part.split("=") for part in inside.rstrip("}").split(",") if part)
     return name, frozenset((label.strip(), value.strip('"')) for label, value in pairs)
@@ -92,7 +92,7 @@ EXPORTER = {"job": "exporter", "instance": "exporter"}
 
 
 def ended_on_first(made: Made, at: float) -> list[Job]:
-    """The first worker never goes away, so its counters run from the beginning."""
+    """The first worker never stops, so its counters run from the beginning."""
     return [j for j in made.rows if (j.finished_at or 0) <= at and j.worker == "worker-1@demo"]
 
 
@@ -137,7 +137,7 @@ def test_the_success_rate_is_that_of_the_last_five_minutes_of_rows(made: Made, a
 
 
 def test_depth_is_what_the_rows_say_was_waiting(made: Made) -> None:
-    """A row tells when its last attempt began, so a retried job may or may not have waited."""
+    """A row has the start of its last attempt, so a retried job may or may not have waited."""
     seen_backlog = 0.0
     for queue in QUEUES:
         rows = [job for job in made.rows if job.queue == queue]
@@ -200,14 +200,14 @@ def test_samples_are_fifteen_seconds_apart_and_end_at_the_present_minute(made: M
 
 
 def test_promtool_makes_blocks_that_hold_the_same_numbers(made: Made, tmp_path: Path) -> None:
-    """Of each kind of metric, and of a worker that was away for a while."""
+    """For each kind of metric, and for a worker that was down for a while."""
     said: list[str] = []
     assert len(made.files) == len({START // BLOCK_SECONDS, END // BLOCK_SECONDS})
     load_blocks(tmp_path / "tsdb", made.few, "promtool", said.append)
     blocks = [path for path in (tmp_path / "tsdb").iterdir() if (path / "meta.json").exists()]
     assert len(blocks) == len(made.files)
     assert said[-1] == f"block {len(made.files)} of {len(made.files)} loaded"
-    # promtool reads no database without a write-ahead log, were it empty.
+    # promtool needs a write-ahead log in the database, even an empty one.
     (tmp_path / "tsdb" / "wal").mkdir()
     dump = subprocess.run(
         ["promtool", "tsdb", "dump", str(tmp_path / "tsdb")],

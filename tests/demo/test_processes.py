@@ -17,7 +17,7 @@ import pytest
 from queuescope.demo.processes import Service, StopRequestedError, Supervisor, bound_log
 from queuescope.errors import DemoError
 
-# A service with a child of its own, as a worker has; it says both numbers.
+# A service with a child process, like a worker; it prints both process ids.
 FAMILY = ("sh", "-c", 'sleep 1000 & echo "$$ $!" >> "$0"; wait')
 STUBBORN = ("sh", "-c", 'trap "" TERM; echo "$$ $$" >> "$0"; while :; do sleep 0.2; done')
 
@@ -44,7 +44,7 @@ def pids_in(file: Path) -> list[list[int]]:
 
 
 class Stage:
-    """A supervisor in this process, and what it said."""
+    """A supervisor in this process, and its output."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -170,7 +170,7 @@ def test_nothing_is_left_when_the_supervisor_goes(tmp_path: Path, number: signal
 
 def test_leaders_end_when_supervisor_and_watchdog_are_killed_together(tmp_path: Path) -> None:
     with _supervisor_process(tmp_path) as process:
-        # Stopped first, so that it cannot notice that the watchdog is gone.
+        # Suspended first, so that it cannot notice that the watchdog is gone.
         process.send_signal(signal.SIGSTOP)
         os.kill(_number(tmp_path / "watchdog"), signal.SIGKILL)
         process.kill()
@@ -231,7 +231,7 @@ SUPERVISOR = textwrap.dedent(
 
 
 class _supervisor_process:  # noqa: N801 - reads as a function
-    """A supervisor of two services in a process of its own, once all of it runs."""
+    """A supervisor of two services in its own process, once everything runs."""
 
     def __init__(
         self, directory: Path, *, program: tuple[str, ...] = FAMILY, grace_seconds: float = 1

@@ -119,7 +119,7 @@ def test_the_live_platform_exports_the_series_of_its_past_and_outlives_a_broker_
         for one in samples(past, sample_times(past)[-2:], Targets(worker_names=(name, name)))
         if one.metric.origin is Origin.WORKER
     }
-    # Histograms of a tenant appear with its first job; all else is there from the start.
+    # Histograms of a tenant appear with its first job; everything else exists from the start.
     assert {shape(name) for name in live} <= known
     late = {n for n in known if "latency_seconds" in n[0]}
     assert {shape(name) for name in fresh} == known - late
@@ -129,7 +129,7 @@ def test_the_live_platform_exports_the_series_of_its_past_and_outlives_a_broker_
 
 
 def shape(series: str) -> tuple[str, frozenset[tuple[str, str]]]:
-    """A series without the labels that Prometheus attaches."""
+    """A series without the labels that Prometheus adds."""
     name, _, inside = series.partition("{")
     labels = re.findall(r'(\w+)="([^"]*)"', inside)
     return name, frozenset((n, v) for n, v in labels if n not in {"job", "instance"})

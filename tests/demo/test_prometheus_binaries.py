@@ -13,13 +13,13 @@ from queuescope.errors import DemoError
 
 @pytest.fixture
 def real() -> Path:
-    """The directory of the programs that this machine has."""
+    """The directory of the programs on this machine."""
     found = installed(Path("/nonexistent"))
     assert found is not None, "the tests need prometheus and promtool on PATH"
     return found.prometheus.parent
 
 
-# Of a package that holds the names of its programs.
+# Of a package that contains the names of its programs.
 _UNPACKS = """mkdir -p "$3/usr/bin"
 for program in $(cat "$2"); do
   echo '#!/bin/sh' > "$3/usr/bin/$program" && chmod +x "$3/usr/bin/$program"

@@ -1,4 +1,4 @@
-"""The whole stack, started as a person starts it, with six hours of history."""
+"""The whole stack, started like a user does, with six hours of history."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from queuescope.settings import Settings
 
 
 class Stack:
-    """``queuescope demo`` in a process of its own."""
+    """``queuescope demo`` in its own process."""
 
     def __init__(self, data_dir: Path, *arguments: str) -> None:
         self._data_dir = data_dir
@@ -85,7 +85,7 @@ class Stack:
         return found
 
     def services(self) -> list[psutil.Process]:
-        """Every process that has to do with this stack: named after it or below one that is."""
+        """Every process of this stack: with its name, or a descendant of one."""
         found = []
         for process in psutil.process_iter(["cmdline", "environ"]):
             own = " ".join(process.info["cmdline"] or ())
@@ -95,7 +95,7 @@ class Stack:
         return found
 
     def leaders(self, *words: str) -> list[int]:
-        """The leader of a service, by words of its command line; empty while it is away."""
+        """The leader of a service, found by its command line; empty while it is down."""
         return [
             process.pid
             for process in self.services()
@@ -115,7 +115,7 @@ class Stack:
 def eventually(condition: Callable[[], Any], what: str, stack: Stack) -> None:
     deadline = time.monotonic() + 200
     while True:
-        # What restarts does not answer for a while, or breaks off in the midst of an answer.
+        # A restarting service does not respond for a while, or cuts off a response.
         with suppress(OSError, http.client.HTTPException):
             if condition():
                 return
@@ -194,9 +194,10 @@ def test_real_jobs_go_through_real_workers(stack: Stack) -> None:
 
 
 def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> None:
-    """A worker is frozen, 300 jobs of one tenant come and 60 of another that fail; then it goes on.
+    """A worker is frozen, 300 jobs of one tenant arrive and 60 failing ones of another; then it
+    continues.
 
-    Whatever the page says in the meantime is compared with the rows of the jobs afterwards.
+    Everything that the page shows meanwhile is compared with the rows of the jobs afterwards.
     """
     [worker], [producer] = stack.leaders("celery", "worker-2@demo"), stack.leaders("demo.producer")
     rows, seen = stack._data_dir / "jobs.sqlite3", []
@@ -214,7 +215,7 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
 
         eventually(looked, what, stack)
 
-    # The demo's own jobs come by chance; what is in flight of them ends by itself.
+    # The demo's own jobs arrive at random; those in flight end without action.
     os.killpg(producer, signal.SIGSTOP)
     watch(lambda now: now.card("active_workers")["words"] == "2 of 2", "both workers")
     os.killpg(worker, signal.SIGSTOP)
@@ -239,7 +240,7 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
         figures_are_true(one, truth)
         forecast_is_true(one, truth, incident)
         findings_are_true(one, truth, incident)
-    # And it was said while it was of use.
+    # And it was shown while it was useful.
     told = {(one.overview["drain"]["state"], one.at > burst_at) for one in seen}
     assert {("growing", False), ("clearing", True), ("empty", True)} <= told
     failed = [one for one in seen[-1].overview["failures"]["groups"] if one["count"] >= FAILING]
@@ -249,10 +250,10 @@ def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> 
 def test_its_failed_jobs_run_again_when_one_is_chosen_or_their_group_is(
     stack: Stack, tab: Page
 ) -> None:
-    """Also those of the days before the stack was started, of which no worker kept anything."""
+    """Also those of the days before the stack was started, which no worker kept."""
     store = JobStore(f"sqlite:///{stack._data_dir / 'jobs.sqlite3'}")
     span = Span(time.time() - 86_400, time.time() + 3_600)
-    # The smallest: what is retried has to be run.
+    # The smallest group, because retried jobs have to run.
     groups = failure_groups(store, span, limit=GROUPS_SHOWN).groups
     group = min((one for one in groups if one.count > 1), key=lambda one: one.count)
     ids = failed_ids(store, span, group.fingerprint).ids

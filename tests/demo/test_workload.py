@@ -1,4 +1,4 @@
-"""The demo's world: plausible, the same for the past and the present, and within capacity."""
+"""The demo's workload: plausible, the same for the past and the present, and within capacity."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_all_kinds_of_faults_and_both_queues_occur(week: Arrivals) -> None:
 
 
 def test_incidents_are_the_same_whoever_asks_and_every_day_has_some() -> None:
-    """The producer asks second by second, the history for weeks."""
+    """The producer requests second by second, the history for weeks."""
     whole = World().incidents(START, START + 14 * DAY)
     by_day = [World().incidents(START + d * DAY, START + (d + 1) * DAY) for d in range(14)]
     assert sorted({i.start for day in by_day for i in day}) == sorted(i.start for i in whole)
@@ -119,7 +119,7 @@ def test_a_full_platform_serves_the_urgent_first_and_then_in_order() -> None:
     done = simulate(jobs(*filling, (1.0, 1.0, 6, 0), (2.0, 1.0, 6, 0), (3.0, 1.0, 0, 0)), [])
     started = dict(zip(done.job.tolist(), done.start.tolist(), strict=True))
     assert started[slots + 2] == 10.0
-    # The slot of the urgent job is free again at 11, as is the second one.
+    # The slot of the urgent job is free again at 11, like the second one.
     assert started[slots] == 11.0
     assert started[slots + 1] == 11.0
 
