@@ -40,7 +40,7 @@ CHROMIUM_ARGUMENTS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
-    # Tabs of one profile share a process, and what it has compiled.
+    # Tabs of one profile share a process and its compiled code.
     "--renderer-process-limit=1",
 )
 # The samples reach beyond the present, so that they are all there however long the tests take.
@@ -49,7 +49,7 @@ _AHEAD_SECONDS = HOUR
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The Prometheus that all scenes are in, and what is in them."""
+    """The Prometheus that holds all scenes, and their samples."""
 
     prometheus: RealPrometheus
     platform: Platform
@@ -109,7 +109,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
 
 @pytest.fixture(scope="package")
 def dashboard_for(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardFor]:
-    """A dashboard on one scene of the known Prometheus, started when it is first asked for."""
+    """A dashboard on one scene of the known Prometheus, started on first use."""
     with ExitStack() as running:
         started: dict[str, DashboardProcess] = {}
 
@@ -129,7 +129,7 @@ def dashboard_for(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="package")
 def reader(browser: Browser) -> Iterator[Reader]:
-    """A browser profile for each set of options: what it has downloaded, it keeps."""
+    """A browser profile for each set of options, which keeps its downloads."""
     profiles: dict[str, BrowserContext] = {}
 
     def profile(options: dict[str, Any]) -> BrowserContext:

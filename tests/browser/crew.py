@@ -58,14 +58,14 @@ class Crew:
             self._tell(made)
 
     def pause(self, *queues: str) -> None:
-        """What the operators want."""
+        """The state that operators want."""
         self._client.hset(
             Keys().desired,
             mapping={"revision": 1, "paused": msgspec.json.encode(sorted(queues))},
         )
 
     def lose(self, worker: str, *, seconds: float = 60.0) -> None:
-        """It reported last so long ago."""
+        """Its last report was ``seconds`` ago."""
         with self._lock:
             last = self._members.pop(worker)
             at = time.time() - seconds
@@ -73,7 +73,7 @@ class Crew:
             self._put(self._lost[worker])
 
     def age(self, worker: str, *, seconds: float) -> None:
-        """Of one that is lost: as if so much more time had passed since it reported."""
+        """Make the last report of a lost worker older by ``seconds``."""
         last = self._lost[worker]
         self._put(msgspec.structs.replace(last, at=last.at - seconds))
 

@@ -23,10 +23,10 @@ class DashboardProcess:
     """``queuescope serve`` on a free port, which stays the same over restarts.
 
     ``settings`` are names and values as the environment gives them, such as
-    ``selector='scene="known"'``. Unless they say so, a slow machine is not taken for an outage.
-    Where ``disk_kilobytes`` is set before it starts, its data lie on a disk of their own; where
-    ``is_privileged`` is cleared, files that may not be read are not read by root either; where
-    ``clock_ahead`` is set, its machine's clock is ahead by so many seconds.
+    ``selector='scene="known"'``. By default, timeouts are long, so that a slow machine does not
+    look like an outage. Where ``disk_kilobytes`` is set before it starts, its data lie on a disk of
+    their own; where ``is_privileged`` is cleared, files that may not be read are not read by root
+    either; where ``clock_ahead`` is set, its machine's clock is ahead by so many seconds.
     """
 
     def __init__(self, directory: Path, prometheus_url: str, **settings: str) -> None:
@@ -53,17 +53,17 @@ class DashboardProcess:
 
     @property
     def key(self) -> str:
-        """The operator's key of a running one; empty where it asks for none."""
+        """The operator's key of a running dashboard; empty if it needs none."""
         if self._environment.get("QUEUESCOPE_AUTHENTICATION", "none") != "none":
             return ""
         assert self._process is not None
-        # Nobody else sees a disk of its own, unless as the process does.
+        # No other process sees a disk of its own, unless as the process does.
         root = f"/proc/{self._process.pid}/root" if self.disk_kilobytes else ""
         return Path(f"{root}{self._data}/operator-key").read_text("ascii").strip()
 
     @property
     def log(self) -> str:
-        """All that it has said."""
+        """Its whole output."""
         return (self._directory / "dashboard.log").read_text("utf-8")
 
     def start(self) -> None:
@@ -78,9 +78,9 @@ class DashboardProcess:
 
     @contextmanager
     def full_disk(self) -> Iterator[None]:
-        """While not a byte more fits on the disk of its own."""
+        """A context in which its own disk is full."""
         assert self._process is not None
-        # Nobody else sees that disk, unless as the process does.
+        # No other process sees that disk, unless as the process does.
         filler = Path(f"/proc/{self._process.pid}/root{self._data}/filler")
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
@@ -126,12 +126,12 @@ class DashboardProcess:
             time.sleep(0.01)
 
     def cont(self) -> None:
-        """Let a frozen one run on."""
+        """Let a frozen dashboard continue."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once. Does nothing when it does not run."""
+        """Kill it. Does nothing if it is not running."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -151,7 +151,7 @@ class DashboardProcess:
 
 
 def _states(pid: int) -> list[str]:
-    """Of each thread, as the kernel names them."""
+    """The name of each thread, as the kernel has it."""
     stats = Path(f"/proc/{pid}/task").glob("*/stat")
     return [stat.read_text("ascii", "replace").rpartition(")")[2].split()[0] for stat in stats]
 

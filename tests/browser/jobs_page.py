@@ -1,4 +1,4 @@
-"""The page of jobs as a reader has it before them, and the histories it is looked at with."""
+"""The page of jobs as a reader sees it, and the job histories for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
 from queuescope.jobs.job import Job, JobStatus
 
 NOWHERE = "http://127.0.0.1:9"
-"""Where no Prometheus answers: the history does not need one."""
+"""An address without a Prometheus, which the history does not need."""
 
 TENANTS = ("acme", "globex", "initech")
 _TRIES = 5
@@ -62,7 +62,7 @@ def some_jobs(now: float, count: int = 260) -> list[Job]:
 
 @dataclass(eq=False)
 class JobsPage:
-    """One open page of jobs, and what it has complained about."""
+    """One open page of jobs, with the complaints of its browser."""
 
     page: Page
     base_url: str
@@ -87,13 +87,13 @@ class JobsPage:
 
     @property
     def groups(self) -> Locator:
-        """The rows of groups, without what stands below an opened one."""
+        """The rows of groups, without the details below an open one."""
         table = self.page.locator("table").filter(has=self.page.get_by_text("grouped")).first
         return table.locator("> tbody > tr:not([data-key])")
 
     @property
     def card(self) -> Locator:
-        """The group that is opened."""
+        """The open group."""
         return self.page.locator("td.qs-below")
 
     @property
@@ -105,7 +105,7 @@ class JobsPage:
         return self.part("history").locator(".qs-said b")
 
     def ids(self) -> list[str]:
-        """Of the jobs that the history shows."""
+        """The ids of the jobs that the history shows."""
         return [str(one.get_attribute("data-key")) for one in self.rows.locator("details").all()]
 
     def button(self, name: str) -> Locator:
@@ -135,7 +135,7 @@ class JobsPage:
         self._in_choices(label, lambda: wanted.click(timeout=_OPEN_MS))
 
     def _in_choices(self, label: str, act: Callable[[], None]) -> None:
-        """Do something in the list of a field; a page that is drawn anew meanwhile closes it."""
+        """Do something in the list of a field, again if a redraw of the page closes it."""
         field = self.page.get_by_role("combobox", name=label, exact=False)
         for _ in range(_TRIES):
             field.click()

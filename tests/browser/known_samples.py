@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 SCRAPE_SECONDS = 15
 # Samples lie off every grid, so that there is no doubt to which step each belongs.
 SCRAPE_OFFSET_SECONDS = 8
-# A sample that is not followed by the next speaks for its series, but for no longer than this.
+# How long a sample that is not followed by another is valid.
 SPEAKS_SECONDS = 4 * SCRAPE_SECONDS
 
 BOUNDS = (0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, float("inf"))
@@ -61,7 +61,7 @@ class Platform:
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where in time the known platform has something to look for; epoch seconds."""
+    """When the known platform has something special; epoch seconds."""
 
     spike: int
     dip: int
@@ -167,7 +167,7 @@ def _one(times: Floats, moment: float) -> int:
 
 
 def held(times: Floats, values: Floats, at: Floats) -> Floats:
-    """What was last seen at each instant; NaN where nothing was seen lately."""
+    """The last value at each instant; NaN if there was none recently."""
     newest = np.searchsorted(times, at, side="right") - 1
     known = newest >= 0
     newest = np.maximum(newest, 0)

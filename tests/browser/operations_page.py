@@ -1,4 +1,4 @@
-"""A broker with a dashboard on it, and the page of operations as an operator has it before them."""
+"""A broker with a dashboard, and the page of operations as an operator sees it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from queuescope.operations.audit import Entry, Search
 from queuescope.operations.store import OperationsStore
 
 NOWHERE = "http://127.0.0.1:9"
-"""Where no Prometheus answers: operations do not need one."""
+"""An address without a Prometheus, which operations do not need."""
 CONFIRM = "Type it here"
 _WAYS_ON = re.compile("^(Close|Start again|Check again)$")
 
@@ -50,7 +50,7 @@ class World:
     def fill(self, queue: str, count: int, *, anew: bool = False) -> list[bytes]:
         """Adds messages that no worker will run; returns all that the queue then holds.
 
-        ``anew`` has them instead of what it held, at once: no reading falls between.
+        With ``anew`` they replace all others in one step, so that no reading sees it empty.
         """
         with self.client.pipeline() as pipe:
             if anew:
@@ -72,7 +72,7 @@ class World:
             made.close()
 
     def audited(self, operation: str = "", target: str = "") -> list[Entry]:
-        """What the audit holds, the oldest first."""
+        """The entries of the audit, oldest first."""
         with self.operations_store() as store:
             search = Search(operation=operation, target=target)
             return list(reversed(store.audit.find(search, limit=1000)))
@@ -94,8 +94,8 @@ class World:
 
 @dataclass(eq=False)
 class OperationsPage:
-    """One open page of operations, and what it has complained about. With the ``key`` of an
-    operator it may act.
+    """One open page of operations, with the complaints of its browser. With the operator's ``key``
+    it may run operations.
     """
 
     page: Page
@@ -118,7 +118,7 @@ class OperationsPage:
         return self.page.locator(".qs-part-of").filter(has=heading)
 
     def row(self, part: str, name: str) -> Locator:
-        """The row of a thing, by its name in the first column."""
+        """The row with this name in the first column."""
         first = self.page.locator("td:first-child").filter(has_text=name)
         return self.part(part).locator("tbody tr").filter(has=first)
 
@@ -144,22 +144,20 @@ class OperationsPage:
         return self.dialog
 
     def confirm(self, button: str, phrase: str = "") -> str:
-        """Confirm what the dialog asks for, and wait for what came of it; returns the words."""
+        """Confirm in the dialog, and wait for the outcome; returns its words."""
         if phrase:
             self.dialog.get_by_label(CONFIRM).fill(phrase)
         self.dialog.get_by_role("button", name=button, exact=True).click()
         return self.outcome()
 
     def confirm_retry(self, words: str) -> None:
-        """Let the retry be done that the dialog asks for in ``words``, and leave the dialog."""
+        """Confirm the retry that the dialog describes in ``words``, and leave the dialog."""
         expect(self.dialog.locator(".qs-lead")).to_contain_text(words, timeout=WAIT_MS)
         assert self.confirm("Retry").startswith("Done")
         self.close()
 
     def outcome(self) -> str:
-        """What the dialog says came of it: the state, and the words. It says nothing besides: what
-        was asked for is no longer there to be pressed.
-        """
+        """The outcome in the dialog: state and words. There is nothing else left in it to press."""
         said = self.dialog.locator(".qs-answer")
         said.wait_for(timeout=WAIT_MS)
         expect(self.dialog.locator("form, input, h3")).to_have_count(0)
@@ -175,7 +173,7 @@ class OperationsPage:
         expect(self.dialog).to_have_count(0)
 
     def do(self, label: str, button: str, phrase: str = "") -> str:
-        """From the button to what came of it."""
+        """From the button to the outcome."""
         self.begin(label)
         outcome = self.confirm(button, phrase)
         self.close()

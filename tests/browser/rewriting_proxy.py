@@ -1,4 +1,4 @@
-"""Stands before a Prometheus and changes what it answers, as a test wants."""
+"""A proxy in front of a Prometheus that rewrites its answers for a test."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RewritingProxy:
 
         class Server(ThreadingHTTPServer):
             def handle_error(self, request: Any, client_address: Any) -> None:
-                # Who asked may go away at any time.
+                # The client may disconnect at any time.
                 if not isinstance(sys.exception(), ConnectionError):
                     super().handle_error(request, client_address)
 

@@ -64,7 +64,9 @@ def many_queues(start: float, end: float) -> dict[str, tuple[Floats, Floats]]:
 
 
 def changed_scene(now: float, end: float) -> Series:
-    """Everything was small yesterday and a week ago and is large now, so that changes are long."""
+    """Everything was small yesterday and a week ago and is large now, so that the texts of changes
+    are long.
+    """
     found: Series = {}
     eras = [
         (0, end, (1_234_567, 50.0, 1800.0, 1_234.0)),

@@ -55,7 +55,7 @@ def test_every_page_works_below_a_path(below: DashboardProcess, open_tab: OpenTa
         for url in asked
         if url.startswith("http") and not url.startswith(f"{below.url}/queues/")
     ] == [f"{below.url}/queues?range=1h"]
-    # A proxy that takes the path away, and a probe that comes by none.
+    # A proxy that removes the path, and a probe without a proxy.
     assert below.get("/queuescope/view?range=1h")[0] == 200
 
 
@@ -63,14 +63,15 @@ def test_every_page_works_below_a_path(below: DashboardProcess, open_tab: OpenTa
 def test_the_operators_key_is_taken_below_the_path_and_kept_for_it_alone(
     below: DashboardProcess, browser: Browser, page: str
 ) -> None:
-    # Of its own, as the keys of other dashboards on this address are kept for all of its paths.
+    # A profile of its own, since the cookies of other dashboards on this address apply to all
+    # paths.
     profile = browser.new_context()
     tab = profile.new_page()
     tab.goto(f"{below.url}/queues{page}?range=6h&key={below.key}")
     expect(tab.locator(".qs-visitor summary")).to_have_text("This machine only", timeout=WAIT_MS)
     assert re.match(rf"{below.url}/queues{page or '/'}\?.*range=6h", tab.url)
     assert below.key not in tab.url
-    # What else stands on that address is not shown it.
+    # Other applications on that address do not get it.
     for path, is_sent in (("/queues", True), ("/queues/x", True), ("/queuesx", False)):
         sent = {one["name"] for one in profile.cookies(f"{below.url}{path}")}
         assert any(name.startswith("queuescope_") for name in sent) == is_sent

@@ -1,4 +1,4 @@
-"""Breaking a chart down by a label, and names that try to be more than names."""
+"""Breaking a chart down by a label, and hostile names."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_worst_eight_are_shown_and_the_rest_are_counted(open_page: OpenPage)
 def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
     page = open_page("?range=1h&by=tenant", scene="crowd")
     page.wait_until_streamlit_has_taken_over()
-    # What cannot be seen in a name, or would turn it, stands there by its number.
+    # Characters that cannot be seen, or would reverse the text, are shown by number.
     names = set(map(shown, HOSTILE))
     assert len(names - set(HOSTILE)) == 1
     expect(legend(page, "success_rate")).to_have_count(8)
@@ -119,10 +119,10 @@ def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
     page.hover("success_rate", 0.5)
     tooltip = page.plot("success_rate").locator(".hoverlayer")
     for name in names:
-        # Long names are cut in the tooltip; their beginning is what would be taken for a tag.
+        # Long names are cut in the tooltip; it is their beginning that looks like a tag.
         expect(tooltip).to_contain_text(name[:20])
 
-    # A file has them, too, but for what a spreadsheet would take for a formula.
+    # A file has them, too, except for what a spreadsheet would take for a formula.
     for title in ("Save what is drawn as CSV", "Save all points that were read as CSV"):
         page.panel("success_rate").hover()
         with page.page.expect_download() as download:

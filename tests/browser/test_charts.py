@@ -86,7 +86,7 @@ def test_the_drawn_numbers_are_those_of_the_samples(
 
 
 def moments_told(page: TrendsPage) -> set[float]:
-    """Of when the figures on the page say that they are: those of the charts, and of the cards."""
+    """The as-of times of the figures on the page, those of charts and of cards."""
     shown_text = page.page.evaluate(
         "[...document.querySelectorAll('[data-live], [data-as-of]')]"
         ".map(({ dataset }) => dataset.live || dataset.asOf)"
@@ -115,14 +115,14 @@ def test_the_live_end_is_a_dot_with_the_cards_figure_and_ends_the_axis(
     page.hover("queue_depth", 0.5)
     expect(page.plot("queue_depth").locator(".hoverlayer")).not_to_contain_text("now")
 
-    # What buckets tell of a quantile is a bar from one bound to the other, and no number.
+    # A quantile from buckets is a bar from one bound to the other, and not a number.
     bars = page.panel("latency").locator(".qs-ends .qs-between")
     expect(bars).to_have_count(3)
     p95 = page.panel("latency").locator(".qs-now strong").inner_text()
     expect(page.page.locator("[data-kpi=p95_latency] .qs-figure strong")).to_have_text(p95)
     assert p95 == page.plot("latency").evaluate("plot => plot.data[1].customdata.at(-1)")
 
-    # Of a range that is over nothing is open.
+    # A range in the past has no open step.
     page.open(f"?from={iso(depth.times[0])}&to={iso(depth.times[40])}&tz=UTC")
     panel = page.panel("queue_depth")
     expect(panel).not_to_have_attribute("data-live", re.compile(".*"))
@@ -138,7 +138,7 @@ def test_a_present_value_says_over_how_long_it_was_measured(
 
     page = open_page("?range=24h")
     assert shown_text(page, "latency") == ", the last 5 min"
-    # There it is a gauge, which is of one moment.
+    # There it is a gauge, which has the value of one instant.
     assert shown_text(page, "success_rate") == shown_text(page, "queue_depth") == ", now"
     with DashboardProcess(
         tmp_path / "dashboard",
@@ -284,7 +284,7 @@ def test_durations_have_one_format_on_axis_limit_tooltip_and_heading(
     assert page.plot("latency").evaluate("plot => plot._fullLayout.yaxis.type") == "log"
     expect(page.plot("latency")).to_contain_text("limit 1 min")
     assert page.parameter("scale") == "log"
-    # A zoom, and a curve that is put out, change the ticks with the axis.
+    # A zoom, and hiding a curve, change the ticks with the axis.
     page.plot("latency").locator(".legendtoggle").nth(2).click()
     page.zoom("latency", 0.4, 0.5)
     page.page.wait_for_url("**zoom=*")
@@ -346,7 +346,7 @@ def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
     # The ends of the curves come from the cards: with them the page is final.
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
     page.page.evaluate("queuescope.page().drawn()")
-    # Others look at the same range, and for them it has been read again since.
+    # The same range has been read again for other viewers since.
     asked = f"{page.base_url}/queuescope/view?range=24h&age=1"
     taken = page.page.evaluate("queuescope.page().store.answer.takenAt")
     while page.page.request.get(asked).json()["takenAt"] == taken:
@@ -369,7 +369,7 @@ def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
             times = [datetime.fromisoformat(row["time"]).timestamp() for row in closed]
             assert times == list(trace.times)
             values = np.array([float(row["value"] or "nan") for row in closed])
-            # The quiet hours have no latency, which is no zero.
+            # The quiet hours have no latency, which is not zero.
             assert np.isnan(values).any()
             assert_same_numbers(trace.values, values)
             opened = [r for r in rows if r["series"] == name and r["step"] == "open"]
@@ -390,7 +390,7 @@ def test_a_chart_can_be_saved_by_touch_and_a_refusal_is_shown(open_page: OpenPag
     chart = page.panel("latency")
     details = chart.get_by_role("button", name="Details of Latency")
     page.wait_until_streamlit_has_taken_over()
-    # It looks as small as it is for a mouse, and takes a finger all around.
+    # It looks as small as with a mouse, but has a larger touch area.
     assert details.evaluate(
         "button => { button.scrollIntoView({ block: 'center' });"
         " const { left, top, width, height } = button.getBoundingClientRect();"
@@ -445,7 +445,7 @@ def test_of_many_long_curves_all_points_are_saved_that_were_read(open_page: Open
     for queue in queues:
         closed = [row for row in read if row["series"] == queue and row["step"] == "closed"]
         assert len(closed) == 24 * 60 + 1
-        # What is drawn has the highs and lows of that, and ends with the open step.
+        # The drawn curve has their highs and lows, and ends with the open step.
         some = [row for row in drawn if row["series"] == queue and row["step"] == "closed"]
         assert 900 < len(some) <= 1_000
         assert all(
@@ -453,5 +453,5 @@ def test_of_many_long_curves_all_points_are_saved_that_were_read(open_page: Open
             or (float(of_read[queue, row["time"]]) == float(row["value"]))
             for row in some
         )
-    # Many series or few: the step that is still open is there for each.
+    # Each series has its open step, however many there are.
     assert {row["series"] for row in drawn if row["step"] == "open"} == queues

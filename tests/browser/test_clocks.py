@@ -99,8 +99,8 @@ def test_a_server_whose_clock_is_off_shows_times_of_jobs_and_operations_by_the_b
     open_page: OpenPage,
     open_tab: OpenTab,
 ) -> None:
-    """An hour ahead: nothing would have ended in “the last five minutes”, and acts would stand in
-    the audit, and on the charts, an hour after they were done.
+    """An hour ahead: nothing would have ended in “the last five minutes”, and operations would be
+    listed in the audit, and marked on the charts, an hour too late.
     """
     history, now = f"sqlite:///{tmp_path / 'jobs.db'}", time.time()
     with closing(JobStore(history)) as store:
@@ -144,7 +144,7 @@ def test_a_server_whose_clock_is_off_shows_times_of_jobs_and_operations_by_the_b
             "The clocks of Prometheus and of the broker are 1 h behind this server's. Ranges "
             "follow the clock of Prometheus."
         )
-        # That of the reader is right.
+        # The reader's clock is right.
         expect(trends.banner).not_to_contain_text("this device")
         kpi = trends.page.locator('[data-kpi="success_rate"]')
         expect(kpi).to_have_attribute("data-state", "fresh")

@@ -77,7 +77,7 @@ def test_in_an_outage_the_particulars_name_the_kind_of_error_and_the_next_try(
         prometheus.kill()
         page.page.get_by_role("button", name="Refresh now").click()
         expect(page.panel("queue_depth")).to_have_attribute("data-state", "stale")
-        # Whoever looks at the chart sees the cause without asking.
+        # The cause is visible on the chart without opening anything.
         expect(page.panel("queue_depth").locator(".qs-foot")).to_contain_text(
             "Prometheus does not accept connections."
         )
@@ -126,8 +126,8 @@ def test_warnings_of_a_source_are_shown_as_text(
         expect(page.panel(name).locator(".qs-warning")).to_be_hidden(timeout=30_000 + WAIT_MS)
     page.expect_states("fresh")
     # The cards have a day of their own at another step, and the strip on the depth chart is asked
-    # for once the charts are drawn. Of each chart the first question counts: what comes after a
-    # whole answer is a part in any case.
+    # for once the charts are drawn. The first query of each chart counts: after a complete answer,
+    # only a part is fetched.
     charts = [
         form
         for form in proxy.ranges
@@ -150,7 +150,7 @@ class Young:
 
 @pytest.fixture(scope="module")
 def young(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Young]:
-    """Data of three hours, in which every job takes longer than the top bucket can tell."""
+    """Data of three hours, in which every job takes longer than the top bucket."""
     folder = tmp_path_factory.mktemp("young")
     now = time.time()
     since = now // HOUR * HOUR - 3 * HOUR
@@ -189,7 +189,7 @@ def test_the_start_of_the_data_and_a_top_bucket_are_noted_below_the_chart(
     page.radio("1h").click()
     page.wait_until_drawn(60)
     expect(panel.locator(".qs-notes")).to_have_text("")
-    # Every job takes longer than the top bucket can tell.
+    # Every job takes longer than the top bucket.
     expect(page.panel("latency").locator(".qs-notes")).to_have_text(
         "Reaches the top bucket: the true value may be above 2 min."
     )

@@ -99,7 +99,7 @@ def test_zooming_in_fetches_finer_points_down_to_the_scrape_interval(
         rtol=2e-6,
         equal_nan=True,
     )
-    # Outside the zoom the range's own points stand as before.
+    # Outside the zoom the range's own points stay.
     assert depth.times[1] - depth.times[0] == 900
 
     page.page.get_by_role("button", name="Reset zoom").click()
@@ -127,10 +127,10 @@ def test_one_tooltip_shows_time_value_unit_and_what_a_point_is(
     for name, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99)):
         moment = page.traces("latency")[name].times[at : at + 1]
         [value] = latency_ms(known.platform, moment, 900, quantile)
-        # The buckets tell no more than in which of them it lies.
+        # The buckets only show in which of them it is.
         above = next(n for n, bound in enumerate(BOUNDS) if value <= 1000 * bound)
         bucket = (1000 * BOUNDS[above - 1] if above else 0.0, 1000 * BOUNDS[above])
-        # Of a number that lies between two words either may stand there.
+        # A number on the border between two texts may have either.
         words = {figure_words(Kind.LATENCY, value * (1 + off), bucket) for off in (-1e-9, 1e-9)}
         assert any(f"{name} : {one}" in text for one in words), (words, text)
 
@@ -185,6 +185,6 @@ def test_zoom_hover_and_legend_survive_three_automatic_refreshes(open_page: Open
         ["P99", "legendonly"],
     ]
     expect(page.page.get_by_text("a point every 15 s")).to_be_visible()
-    # The old chart stays on screen all the while: the same nodes, never marked as waiting.
+    # The old chart stays on screen meanwhile: the same nodes, never marked as waiting.
     assert page.page.evaluate(_SAME_NODES)
     assert page.page.evaluate("window.disturbed") == []

@@ -54,7 +54,7 @@ def world(
 
 @dataclass(frozen=True, eq=False)
 class Onlookers:
-    """Those who have the charts and the page of workers open all the while."""
+    """Readers who keep the charts and the page of workers open."""
 
     charts: TrendsPage
     workers: Page
@@ -87,12 +87,12 @@ def open_jobs(open_tab: OpenTab) -> Iterator[OpenJobs]:
 
 
 def alert(page: JobsPage, part: str) -> Locator:
-    """What is said of the trouble in a part."""
+    """The error notice of a part."""
     return page.part(part).get_by_role("alert")
 
 
 def opened_when(open_jobs: OpenJobs, at: DashboardProcess, state: str) -> JobsPage:
-    """A page of another reader, as soon as both parts are in that state."""
+    """The page of another reader, once both parts are in that state."""
     once(at, state)
     return open_jobs(at)
 

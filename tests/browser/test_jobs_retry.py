@@ -66,7 +66,7 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
     until(lambda: count_rows(store, JobStatus.FAILED), lambda count: count == 2)
-    # What was answered a few seconds ago is not asked for again, and the page looks seldom.
+    # Answers are reused for a few seconds, and the page refreshes rarely.
     until(lambda: page.open().groups.first.locator("td").nth(1).inner_text(), "2".__eq__)
     page.groups.first.get_by_role("button").click()
     page.button("Retry all 2 of this group").click()
@@ -116,7 +116,7 @@ def assert_only_what_can_be_is_asked_for(
     page.button("Retry 1 of 2 of this group").click()
     acts.confirm_retry("1 job that failed")
     until(lambda: runs(file), (2).__eq__)
-    # Where nothing of a group can be sent again, its button says why.
+    # If no job of a group can be retried, its button says why.
     group = page.open().groups.filter(has_text="elsewhere")
     group.get_by_role("button").click()
     nothing = page.button("Retry 0 of 1 of this group")
@@ -130,7 +130,7 @@ def assert_only_what_can_be_is_asked_for(
 
 
 def assert_one_selection(page: JobsPage, job_id: str) -> None:
-    """A job that stands in several tables is chosen in all of them, and is one."""
+    """A job that is in several tables is chosen in all of them, and counts once."""
     page.groups.first.get_by_role("button").click()
     tables = ["The last failures of this group", "The last single failures", "Jobs"]
     boxes = [box_of(page, table, job_id) for table in tables]
@@ -148,7 +148,7 @@ def assert_one_selection(page: JobsPage, job_id: str) -> None:
         expect(page.button("Retry chosen")).to_have_count(len(boxes))
         for twin in boxes:
             expect(twin).not_to_be_checked()
-    # A table that comes later shows what is chosen already.
+    # A table that appears later shows the existing choice.
     close = page.button("Close this group")
     close.click()
     expect(close).to_have_count(0)

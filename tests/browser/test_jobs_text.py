@@ -23,7 +23,8 @@ IMAGE = "<img src=x onerror=window.hacked=1>"
 SCRIPT = "</td></table></script><script>window.hacked=1</script>"
 MARKDOWN = "**b** :red[r] :smile: $x^2$ `c` [l](javascript:window.hacked=1) <n>"
 QUOTE = "\"'><svg onload=window.hacked=1>"
-TURNED = "\u202egnitirw\u202c des\u200brever"  # such an id cannot be ticked: it is shown otherwise
+# such an id cannot be ticked, since it is shown in another form.
+TURNED = "\u202egnitirw\u202c des\u200brever"
 PAYLOADS = (IMAGE, SCRIPT, MARKDOWN, QUOTE, TURNED)
 _MARKUP = ".qs-sheet :is(img, script, svg, a[href^='javascript'], em, strong, .katex)"
 OpenJobs = Callable[..., JobsPage]
@@ -115,7 +116,7 @@ def test_a_hostile_text_is_chosen_searched_and_linked_as_text(open_jobs: OpenJob
 
 
 def test_a_name_with_hidden_characters_is_chosen_by_its_visible_form(open_jobs: OpenJobs) -> None:
-    """What is asked of the history, and of its file, is the name as it is."""
+    """The filters of the history and of its file use the exact name."""
     page = open_jobs()
     page.choose("Worker", shown(TURNED))
     expect(page.count).to_have_text("1 job")
@@ -151,7 +152,7 @@ def test_an_invalid_address_breaks_nothing(query: str, open_jobs: OpenJobs) -> N
 
 
 def open_jobs_or_words(open_jobs: OpenJobs, query: str) -> JobsPage:
-    """Where the history cannot be looked through as the address says, it says why."""
+    """If the filter in the address is invalid, the page says why."""
     page = open_jobs("")
     page.page.goto(f"{page.base_url}/jobs{query}")
     expect(

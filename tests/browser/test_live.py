@@ -29,7 +29,7 @@ from queuescope.operations.store import OperationsStore
 WAIT_MS = 30_000
 PAYLOAD = "<img src=x onerror=window.pwned=1>"
 HOUR = 3600
-# How far before the present, who, what, and what became of it.
+# How long ago, who, what, and the outcome.
 ACTS = (
     (4 * HOUR, "ada", Request.pause("orders"), Result.DONE),
     (4 * HOUR - 60, PAYLOAD, Request.resume("orders"), Result.DONE),
@@ -140,7 +140,7 @@ def test_operations_are_marked_on_every_chart_at_their_time(
     expect(tip).to_contain_text(f"purge queue express, failed. Three {PAYLOAD} of them.")
     page.page.keyboard.press("Escape")
     expect(tip).to_be_hidden()
-    # What is newer than the newest point stands at the edge.
+    # Marks newer than the newest point are at the edge.
     last = marks(page, "queue_depth").nth(2).locator("button")
     expect(last).to_have_attribute("aria-label", re.compile("scale worker w1@shop to 3, not known"))
     assert page.page.evaluate("window.pwned") is None
@@ -195,7 +195,7 @@ def test_closed_parts_stay_closed_when_streamlit_takes_over(
     page.wait_until_streamlit_has_taken_over()
     expect(mark).to_be_focused()
     expect(tip).to_be_hidden()
-    # Who leaves it and comes back wants to read it.
+    # A pointer that leaves it and returns opens it again.
     page.page.keyboard.press("Tab")
     page.page.keyboard.press("Shift+Tab")
     expect(mark).to_be_focused()
@@ -205,7 +205,7 @@ def test_closed_parts_stay_closed_when_streamlit_takes_over(
 def test_acts_follow_the_zoom(dashboard: DashboardProcess, open_page: OpenPage) -> None:
     page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
     expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)
-    # Four hours ago lies a third of the way; a quarter of an hour wide, the two stand apart.
+    # Four hours ago is a third of the way; with a range of a quarter of an hour, the two are apart.
     page.zoom("queue_depth", 0.31, 0.36)
     expect(marks(page, "queue_depth").locator("button:not([data-count])")).to_have_count(
         2, timeout=WAIT_MS
@@ -240,7 +240,7 @@ def test_a_card_says_where_its_figure_is_from_and_as_of_when(
 def test_jobs_that_are_sent_and_fetched_move_the_figures_of_an_open_page(
     dashboard: DashboardProcess, open_page: OpenPage, broker: RealBroker
 ) -> None:
-    """From Celery's message in the broker to card and chart, with no reload."""
+    """From Celery's message in the broker to card and chart, without a reload."""
     page = open_page("?range=6h&refresh=10", at=dashboard, drawn=False)
     depth = card(page, "queue_depth")
     figures = (
@@ -257,7 +257,7 @@ def test_jobs_that_are_sent_and_fetched_move_the_figures_of_an_open_page(
         expect(shown).to_have_text("17", timeout=WAIT_MS)
     expect(depth).to_have_attribute("data-origin", "broker")
     with broker.connected() as client:
-        # The newest stand on the left.
+        # The newest are on the left.
         client.ltrim("later", 5, -1)
     for shown in figures:
         expect(shown).to_have_text("12", timeout=WAIT_MS)
@@ -284,7 +284,7 @@ def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
         verdict.locator("summary").click()
         expect(verdict).to_contain_text("the broker did not answer")
         page.page.keyboard.press("Escape")
-        # The figure of Prometheus stands instead.
+        # The figure of Prometheus is shown instead.
         expect(depth).to_contain_text("from Prometheus")
         expect(depth).to_have_attribute("data-state", "partial")
         expect(rate).not_to_have_attribute("data-state", "stale")

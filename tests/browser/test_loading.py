@@ -1,4 +1,4 @@
-"""What is on screen while a person waits, and that nothing moves when Streamlit takes over."""
+"""What is on screen while the page loads, and that nothing moves when Streamlit takes over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHARTS = """
 
 @pytest.fixture
 def cold(tmp_path: Path, known: Known) -> Iterator[DashboardProcess]:
-    """A dashboard that has just started while Prometheus keeps everybody waiting."""
+    """A dashboard that has just started while Prometheus does not answer."""
     known.prometheus.stop()
     try:
         with DashboardProcess(

@@ -1,4 +1,4 @@
-"""Logging in and out in a real browser, and what becomes of a page whose reader may not look."""
+"""Logging in and out in a real browser, and the page of a reader who may not view it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.browser.trends_page import TrendsPage
 from tests.identity_proxy import ADDRESS, IdentityProxy
 from tests.openid_provider import OpenIDProvider
 
-# One refresh of ten seconds, one look whether the reader is let in again, and a busy machine.
+# One refresh of ten seconds, one check whether the reader is admitted again, and a busy machine.
 _WAIT_MS = 40_000
 _SCREENS = [(1440, 900), (390, 844)]
 SECRET = "c" * 32

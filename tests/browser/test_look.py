@@ -1,4 +1,4 @@
-"""How the page looks and behaves at every size, in both themes, and whom it talks to."""
+"""How the page looks and behaves at every size, in both themes, and which servers it contacts."""
 
 from __future__ import annotations
 
@@ -207,7 +207,9 @@ def test_the_page_asks_no_other_host_for_anything(open_page: OpenPage) -> None:
 def test_the_first_paint_holds_the_charts_without_asking_for_their_data(
     open_page: OpenPage,
 ) -> None:
-    """While what was read for one page is new enough for the next: a busy machine opens it late."""
+    """While the answer for one page is new enough for the next, since a busy machine
+    opens it late.
+    """
     open_page("?range=24h")
     assert 0 in (open_page("?range=24h&refresh=off").views_asked for _ in range(5))
 

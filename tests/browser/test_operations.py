@@ -208,14 +208,14 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     dialog.get_by_label(CONFIRM).fill("reports 4")
     dialog.get_by_label(CONFIRM).press("Enter")
     expect(dialog.get_by_text("type “reports 3” exactly as it stands")).to_be_visible()
-    # It is to be put right, not to be typed anew.
+    # The text can be corrected and need not be typed again.
     wait_until_at_rest(page.page)
     expect(dialog.get_by_label(CONFIRM)).to_have_value("reports 4")
     world.fill("reports", 20)
     assert page.confirm("Purge", "reports 3") == (
         "Refused: There were 3 and are now 23; look again before you confirm. Nothing was done."
     )
-    # From there the way is to look again.
+    # From there, *Start again* leads to a new plan.
     dialog.get_by_role("button", name="Start again").click()
     expect(dialog.get_by_text("23 jobs wait in queue")).to_be_visible()
     with closing(sqlite3.connect(world.store)) as store:
@@ -261,7 +261,7 @@ def test_a_replayed_request_has_no_second_effect(
     page.dialog.get_by_role("button", name="Cancel").click()
     expect(page.dialog).to_have_count(0)
     assert len(world.audited()) == count
-    # All at once, and a further act after all that was sent again.
+    # All at once, and one more operation after all that was replayed.
     page.page.evaluate("from => window.replay(from)", began)
     page = open_operations()
     assert page.do("Pause queue mail", "Pause").startswith("Done")
@@ -279,7 +279,7 @@ def test_a_lost_connection_and_a_new_server_send_nothing(
     began = page.page.evaluate("window.sent.length")
     page.page.evaluate("window.socket.close()")
     page.page.wait_for_function(_SENT_SINCE, arg=began, timeout=WAIT_MS)
-    # The page has a new connection and the visitor the same session: they go on where they were.
+    # The page has a new connection in the same session: the visitor continues.
     expect(page.dialog.get_by_text("2 jobs wait in queue")).to_be_visible()
     assert world.messages("reports") == held
     world.dashboard.kill()
@@ -310,7 +310,7 @@ def test_a_dialog_and_what_is_typed_in_it_outlast_refreshes_and_a_reader_s_focus
     typed = dialog.get_by_label(CONFIRM)
     typed.fill("reports")
     world.fill("reports", 1)
-    # The page behind the dialog goes on.
+    # The page behind the dialog keeps refreshing.
     expect(waiting).to_have_text("3")
     expect(typed).to_have_value("reports")
     dialog.get_by_role("button", name="Cancel").click()
@@ -334,7 +334,7 @@ def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None
 def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
     open_operations: OpenOperations, shop: Shop, tmp_path: Path
 ) -> None:
-    """It says why, before anything is asked for."""
+    """The reason is shown before anything is requested."""
     worker = shop.start_worker("--pool=threads", "-Q", "mail", "-n", "threads@shop", beside=True)
     end = tmp_path / "end"
     job_id = shop.send(

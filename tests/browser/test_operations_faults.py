@@ -34,7 +34,7 @@ def open_operations(open_tab: OpenTab) -> OpenOperations:
 
 @pytest.fixture(scope="module")
 def operator(browser: Browser, world: World) -> Iterator[OperationsPage]:
-    """Whoever has the page of operations open all the while."""
+    """A reader who keeps the page of operations open."""
     with browser.new_context(viewport={"width": 1440, "height": 1200}) as context:
         tab = context.new_page()
         yield OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
@@ -42,7 +42,7 @@ def operator(browser: Browser, world: World) -> Iterator[OperationsPage]:
 
 @pytest.fixture(scope="module")
 def watcher(browser: Browser, world: World) -> Iterator[TrendsPage]:
-    """Whoever has the charts open all the while."""
+    """A reader who keeps the charts open."""
     with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
         yield TrendsPage(context.new_page(), world.dashboard.url).open("?range=1h&refresh=60")
 
@@ -66,7 +66,7 @@ def test_a_broker_that_is_down_turns_the_controls_off_and_nothing_else(
         expect(purge).to_be_disabled()
         expect(purge).to_have_attribute("title", re.compile(re.escape(said)))
         expect(revoke).to_be_disabled()
-        # What is known stays, and what is old says so; nothing becomes zero.
+        # Known values stay, old ones are marked, and nothing becomes zero.
         expect(waiting).to_have_text("3")
         expect(queues).to_have_attribute("data-state", "stale")
         expect(queues).to_contain_text("old, as of")
@@ -91,7 +91,7 @@ def test_a_broker_that_is_down_turns_the_controls_off_and_nothing_else(
 def test_an_act_that_the_broker_does_not_take_is_not_called_done(
     world: World, open_operations: OpenOperations, watcher: TrendsPage
 ) -> None:
-    """It fails after the dialog was opened; what is known afterwards is that nothing happened."""
+    """It fails after the dialog was opened; afterwards it is known that nothing happened."""
     held = world.fill("orders", 3, anew=True)
     page = open_operations(world)
     page.begin("Purge queue orders")
@@ -100,7 +100,7 @@ def test_an_act_that_the_broker_does_not_take_is_not_called_done(
         assert outcome.startswith("Failed: Nothing was done: the broker forbids this")
     assert world.messages("orders") == held
     assert world.audited("purge", "orders")[-1].event.result is Result.FAILED
-    # Nor on the charts, where it stands at its time.
+    # Nor on the charts, where it is marked at its time.
     mark = watcher.panel("queue_depth").locator(".qs-mark").last.get_by_role("button")
     watcher.refresh_until(
         mark, re.compile(r"local: purge queue orders, failed\. Nothing"), attribute="aria-label"

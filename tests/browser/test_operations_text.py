@@ -1,4 +1,4 @@
-"""The page of operations to its readers: hostile names, who may only look, search, size, theme."""
+"""The page of operations: hostile names, readers who may only view, search, size, theme."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_audit_is_searched_page_by_page_and_exported(
     older = page.page.get_by_role("button", name="Older")
     expect(older).to_be_enabled()
     expect(found).to_have_count(20)
-    # As many stood there before the search: which they are says that it has been answered.
+    # There were as many before the search, so only their content shows that it was answered.
     newest = found.first.locator("td").first
     expect(newest).to_have_text("30")
     wait_until_at_rest(page.page)
@@ -187,7 +187,7 @@ def test_a_viewer_sees_all_and_a_control_that_was_forced_open_does_nothing(
     )
     expect(page.button("Pause queue orders")).to_be_disabled()
     expect(page.page.get_by_role("button", name="Revoke", exact=True)).to_be_disabled()
-    # The server is asked all the same, and says no.
+    # The server is asked all the same, and refuses.
     purge.evaluate("button => { button.disabled = false; button.click(); }")
     assert page.outcome() == (
         "Refused: To purge queue orders takes the role admin; yours is viewer. Nothing was done."

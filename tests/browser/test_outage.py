@@ -19,7 +19,7 @@ from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage
 from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus
 
-# One automatic refresh, and what a busy machine needs to draw it.
+# One automatic refresh, and the time that a busy machine needs to draw it.
 _ONE_REFRESH_MS = 10_000 + WAIT_MS
 # How long the page waits for its own server.
 _PAGE_LIMIT_MS = 20_000
@@ -39,7 +39,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One for all who take the dashboard alone away, and start it again."""
+    """One dashboard for all tests that stop only the dashboard and start it again."""
     yield from staged(tmp_path_factory.mktemp("outage"))
 
 
@@ -73,12 +73,12 @@ def points(page: TrendsPage) -> dict[str, set[tuple[float, float]]]:
 
 
 def assert_only_seen_points(page: TrendsPage, seen: dict[str, set[tuple[float, float]]]) -> None:
-    """Nothing is drawn that was not drawn before, and next to nothing of it is missing."""
+    """Nothing new is drawn, and almost nothing is missing."""
     drawn = points(page)
     assert list(drawn) == list(seen)
     for name, those in drawn.items():
         assert those <= seen[name]
-        # The range goes on with the clock: its oldest points leave it.
+        # The range moves with the clock: its oldest points leave it.
         assert len(those) >= len(seen[name]) - 3 > 0
 
 
@@ -169,7 +169,7 @@ def test_a_frozen_prometheus_is_given_up_and_reported_within_the_time_limit(
         refresh_now(page)
         assert_warned(page, re.compile("timed out|in time|not answer", re.IGNORECASE))
         assert_only_seen_points(page, before)
-        # The page itself still answers at once to what needs no Prometheus.
+        # The page itself still reacts at once to input that needs no Prometheus.
         page.choose("Times in", "UTC")
         page.radio("7d").click()
         expect(page.panel("queue_depth")).to_have_attribute("data-state", "unavailable")
@@ -243,7 +243,7 @@ def test_a_range_chosen_while_the_dashboard_is_away_is_not_answered_by_another(
     page = open_page("?range=1h&refresh=off", at=lasting.dashboard)
     page.wait_until_streamlit_has_taken_over()
     lasting.dashboard.kill()
-    # Told as soon as the connection is gone, and not in a dialog that takes the controls away.
+    # Reported once the connection is lost, and not in a dialog that covers the controls.
     page.expect_states("stale")
     before = points(page)
     expect(page.banner).to_contain_text("Disconnected since")

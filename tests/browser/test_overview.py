@@ -50,7 +50,7 @@ class Firing:
 def firing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firing]:
     """130 jobs wait, in a queue whose label is hostile, and an alert has said so for a while.
 
-    Whoever ends one of the two starts it again.
+    A test that stops one of the two starts it again.
     """
     folder = tmp_path_factory.mktemp("firing")
     rules = folder / "rules.yml"
@@ -58,7 +58,7 @@ def firing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firing]:
     now = int(time.time())
     began = now - BEGAN_SECONDS_AGO
     times = np.arange(now - 26 * 3600, now + 3600, 15)
-    # Where the rules write, nothing may be ahead of them.
+    # Rules can only write if no sample is ahead of them.
     until_now = times[times <= now]
     series = {
         f'ai_agents_queue_depth{{team="{PAYLOAD}"}}': (times, np.full(len(times), 130.0)),
@@ -98,7 +98,7 @@ def test_cards_and_verdict_show_what_is_known_and_what_is_not(
         expect(card(page, name)).to_have_attribute("data-level", "none")
     expect(verdict(page)).to_have_attribute("data-verdict", "degraded")
     expect(verdict(page)).to_contain_text("Queue depth is 130 jobs, limit 100, since before")
-    # What was never measured is no finding; the alert that fires is one.
+    # A figure that was never measured is not a finding; the firing alert is one.
     expect(card(page, "success_rate")).to_contain_text("Not measured here.")
     page.page.get_by_text("and 1 more").click()
     expect(verdict(page)).to_contain_text("degraded: alert QueueDepthHigh (warning) is firing")
@@ -143,7 +143,7 @@ def test_an_alert_is_marked_on_its_chart_where_it_began(
     )
     page.page.keyboard.press("Escape")
     expect(tip).to_be_hidden()
-    # It is about that chart alone.
+    # It concerns only that chart.
     for name in ("success_rate", "latency"):
         expect(page.panel(name).locator(".qs-mark")).to_have_count(0)
     # It lasts until now.
@@ -156,7 +156,7 @@ def test_an_alert_is_marked_on_its_chart_where_it_began(
     expect(page.panel("queue_depth")).to_be_focused()
     assert page.page.evaluate("window.pwned") is None
 
-    # A range that ended before it began has nothing to say of it, at its end neither.
+    # A range that ended before the alert began does not show it, not even at its end.
     start, end = firing.began - 7200, firing.began - 3600
     page.open(f"?from={iso(start)}&to={iso(end)}&refresh=10&tz=UTC")
     expect(page.panel("queue_depth")).not_to_have_attribute("data-live", re.compile(".*"))
@@ -256,7 +256,7 @@ def test_a_change_between_two_bounds_is_shown_whole_on_narrow_cards(open_page: O
         )
         assert min(below) > 0
         sizes |= {box["height"] for name in CARDS if (box := card(page, name).bounding_box())}
-    # However much there is to say.
+    # However long the reason is.
     assert len(sizes) == 1
 
 

@@ -1,4 +1,4 @@
-"""Panel files of any number of charts: what stands in the file stands on the page."""
+"""Panel files with any number of charts: the page shows what the file contains."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 
 def _drawn_points(page: TrendsPage, panel: str) -> list[dict[str, str]]:
-    """What the chart's own button saves; its details are open."""
+    """The file that the chart's own button saves; its details are open."""
     with page.page.expect_download() as saving:
         page.panel(panel).get_by_role("button", name="Drawn points").click()
     return _rows(Path(saving.value.path()).read_text("utf-8"))
@@ -148,7 +148,7 @@ def test_two_panels_without_a_queue_depth_make_a_whole_page(
     assert (left["y"], left["width"]) == (right["y"], right["width"])
     for name in names:
         expect(page.panel(name)).to_have_attribute("data-state", "fresh")
-    # The card shows the figure of its chart, and the way to it.
+    # The card shows the figure of its chart, and a link to it.
     card = page.page.locator("[data-kpi=oldest_waiting]")
     expect(card).to_have_attribute("data-state", "fresh")
     present = page.panel("oldest").locator(".qs-now strong").text_content()
@@ -156,10 +156,10 @@ def test_two_panels_without_a_queue_depth_make_a_whole_page(
     card.locator("summary").click()
     card.get_by_role("button", name="Show its chart").click()
     expect(page.panel("oldest")).to_be_focused()
-    # What has no limit is not called healthy.
+    # Without limits nothing is called healthy.
     verdict = page.page.locator("[data-qs=verdict]")
     expect(verdict).to_have_attribute("data-verdict", "unknown")
-    # Nothing is said of a queue of which nothing is known here.
+    # Nothing is said about a queue that is unknown here.
     expect(page.page.locator("[data-qs=outlook]")).to_have_text("")
     expect(page.page.locator(".qs-strip")).to_have_count(0)
     assert not [url for url in page.requests if "/queuescope/flow" in url]

@@ -1,4 +1,4 @@
-"""Which time is looked at: the four ranges, a custom one, and the link that carries them."""
+"""The time range: the four usual ones, a custom one, and links to them."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_times_of_the_address_mean_the_same_in_every_zone(open_page: OpenPage) -
 
 
 def drawn_span(page: TrendsPage, seconds: float) -> None:
-    """Until the charts are drawn over so long a time."""
+    """Wait until the charts are drawn over a range of that length."""
     page.page.wait_for_function(
         """seconds => [...document.querySelectorAll(".js-plotly-plot")].every(plot => {
           const [from, to] = plot._fullLayout.xaxis.range.map(

@@ -75,7 +75,7 @@ class WorkersPage:
         return self.page.locator(".qs-lost tr", has=self.page.get_by_text(name, exact=True))
 
     def wait_for_a_refresh(self) -> None:
-        """Until what is shown is of a later moment."""
+        """Wait until the page shows a later reading."""
         at = self.page.locator(".qs-part-head time").first
         before = at.get_attribute("datetime")
         assert before is not None
@@ -219,7 +219,7 @@ def test_a_dark_page_is_printed_light_and_whole_and_without_buttons(
     )
     expect(page.page.locator(".stAppHeader")).to_be_hidden()
     assert page.page.locator(".qs-action:visible").count() == 0
-    # Nothing of it is behind the end of a screen.
+    # Nothing is cut off at the edge of the screen.
     assert page.page.locator(".stMain").evaluate("main => getComputedStyle(main).overflowY") == (
         "visible"
     )
@@ -230,7 +230,7 @@ def test_nothing_moves_while_it_refreshes_and_what_was_opened_stays_open(
 ) -> None:
     page = look(crew_dashboard)
     expect(page.worker("worker-1@demo").locator("svg path")).to_be_visible(timeout=WAIT_MS)
-    # A remark of the first seconds stands above the table.
+    # A remark in the first seconds is above the table.
     expect(page.sheet).not_to_contain_text("has only just answered", timeout=WAIT_MS)
     rules = page.page.locator("details", has_text="How this is judged")
     rules.locator("summary").click()
@@ -306,7 +306,7 @@ def test_a_worker_that_is_dead_for_long_drops_off(
         crew.age("dead@k8s", seconds=DEFAULT_TIMINGS.drop_seconds - 60)
         expect(page.lost("dead@k8s")).to_have_count(0, timeout=WAIT_MS)
         expect(page.summary).to_contain_text("1 of 1 worker alive")
-        # Nor does it pile up in the broker.
+        # Nor do reports pile up in the broker.
         until(lambda: client.hkeys("queuescope:workers"), lambda keys: keys == [b"stays@k8s"])
 
 
@@ -323,7 +323,7 @@ def test_without_a_broker_it_says_which_setting_is_missing(
 def test_a_broker_that_fails_is_reported_with_its_cause_and_the_rest_works(
     known: Known, server: RealBroker, tmp_path: Path, look: Look
 ) -> None:
-    """Stopped, or without permission to write: never no workers, always the last known ones."""
+    """Stopped, or without permission to write: the last known workers stay."""
     with (
         Crew(server.port) as crew,
         DashboardProcess(

@@ -1,4 +1,4 @@
-"""Performance Trends as a reader has it before them: what is drawn, and what can be done."""
+"""Performance Trends as a reader sees it: what is drawn, and the controls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.browser.known_samples import Floats
 
 PANELS = ("queue_depth", "success_rate", "latency")
 WAIT_MS = 30_000
-"""What a busy machine may need for what a person sees at once."""
+"""How long a busy machine may need for something that is usually immediate."""
 
 _DRAWN = """
 step => {
@@ -52,7 +52,7 @@ panel => [...document.querySelectorAll(`[data-panel=${panel}] .qs-mark`)].map(ma
   return plot._fullLayout.xaxis.p2c(parseFloat(mark.style.left)) / 1000;
 })
 """
-"""Where the marks of a chart stand, as epoch seconds on an axis of UTC."""
+"""The positions of a chart's marks, as epoch seconds on an axis in UTC."""
 
 # Streamlit's connection waits until the test has looked at the page that came before it.
 HOLD_STREAMLIT_BACK = """
@@ -86,7 +86,7 @@ class Trace:
 
 @dataclass(eq=False)
 class TrendsPage:
-    """One open page, and everything it has complained about or asked for."""
+    """One open page, with the complaints and requests of its browser."""
 
     page: Page
     base_url: str
@@ -127,7 +127,7 @@ class TrendsPage:
         return self
 
     def wait_until_drawn(self, step: int | None = None) -> None:
-        """Until all charts are drawn, with points ``step`` seconds apart."""
+        """Wait until all charts are drawn, with points ``step`` seconds apart."""
         self.page.wait_for_function(_DRAWN, arg=step, timeout=WAIT_MS)
 
     def wait_until_streamlit_has_taken_over(self) -> None:
@@ -183,13 +183,13 @@ class TrendsPage:
     # ---- what it rests on
 
     def source(self, name: str) -> Locator:
-        """What is said of a source, such as ``broker``; in a list that may be folded."""
+        """The text about a source, such as ``broker``, in a list that may be folded."""
         return self.page.locator(f"[data-source={name}]")
 
     def refresh_until(
         self, what: Locator, said: str | re.Pattern[str], *, attribute: str = "data-state"
     ) -> None:
-        """Press *Refresh now* until that is said of something in an attribute."""
+        """Press *Refresh now* until an attribute has that value."""
         until = time.monotonic() + 2 * WAIT_MS / 1000
         while True:
             self.page.get_by_role("button", name="Refresh now").click()
@@ -245,7 +245,9 @@ class TrendsPage:
 
 
 def wait_until_at_rest(page: Page) -> None:
-    """Until a script has run to its end: what is pressed before may be drawn anew, and be lost."""
+    """Wait until a script has ended: a button that is pressed earlier may be redrawn, and the press
+    be lost.
+    """
     page.locator("[data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
 
 

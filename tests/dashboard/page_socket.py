@@ -1,4 +1,4 @@
-"""Streamlit's websocket spoken by hand: what a page sends, and what no page would send."""
+"""Streamlit's websocket by hand: frames that a page sends, and frames that no page would send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 _WITHIN_SECONDS = 60.0
-# The script will begin anew, and end then.
+# The script will start again, and end later.
 _EARLY = ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN
 
 

@@ -1,4 +1,4 @@
-"""Somebody with a browser's cookies who talks to a dashboard without one: logs in, asks, clicks."""
+"""A visitor with a browser's cookies but without a browser: logs in, sends requests, clicks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A path that a proxy passes on or takes away, and what the dashboard makes of both."""
+"""A base path that a proxy passes on or removes, both of which work."""
 
 from __future__ import annotations
 

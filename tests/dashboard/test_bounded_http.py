@@ -1,4 +1,4 @@
-"""What one connection may send, and how long it may take, before anybody asks whose it is."""
+"""How much a connection may send, and how long it may take, before it is identified."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def open_socket(port: int, *, receives: int = 0) -> socket.socket:
 
 
 def until_closed(connection: socket.socket) -> bytes:
-    """All that comes until the other end closes, orderly or not."""
+    """All bytes until the other end closes, orderly or not."""
     found = bytearray()
     while True:
         try:
@@ -195,7 +195,7 @@ def test_a_connection_that_says_nothing_is_closed(served: Served) -> None:
         (POST + b"Content-Length: 5000\r\n\r\n", b"x", [408]),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", [408]),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", [408]),
-        # It was answered already: nothing comes that could be taken for another answer.
+        # It was answered already: nothing follows that could pass for another response.
         (POST.replace(b"/body", b"/unread") + b"Content-Length: 5000\r\n\r\n", b"x", [200]),
     ],
 )
@@ -259,7 +259,7 @@ def test_usual_requests_are_answered(served: Served) -> None:
 
 
 def test_a_head_that_is_late_breaks_off_the_answer_before_it(served: Served) -> None:
-    """Nothing is written into an answer that is on its way."""
+    """Nothing is written into a response that is on its way."""
     with open_socket(served.port, receives=4096) as connection:
         connection.sendall(GET.replace(b" / ", b" /pieces ") + b"\r\n" + GET)
         wait_until(lambda: served.connections() == 1)
@@ -330,7 +330,7 @@ def most_memory(pid: int) -> int:
 
 
 def test_headers_without_end_take_no_memory(dashboard: RunningDashboard) -> None:
-    """Whatever host they name: they are refused before that is looked at."""
+    """Whatever host they name: they are refused before that is checked."""
     before = most_memory(dashboard.pid)
     piece = b"x" * 1_000_000
     begin = b"GET / HTTP/1.1\r\nHost: elsewhere.example\r\nX-Long: "

@@ -66,7 +66,7 @@ def test_script_style_and_skeleton_know_no_panel_by_its_id() -> None:
     presets = resources.files("queuescope.panels") / "presets"
     names = [file.name.removesuffix(".toml") for file in presets.iterdir()]
     ids = {panel.id for name in names for panel in load_dashboard(name).panels}
-    # What is a kind or a role as well may be named as such.
+    # An id that is also a kind or a role may be used as such.
     ids -= {*Kind, *PanelRole}
     assert ids
     for file in STATIC.rglob("*.*"):

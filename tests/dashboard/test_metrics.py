@@ -159,7 +159,7 @@ async def test_an_outage_is_counted_by_its_kind_and_the_data_age_grows(stage: St
     assert stage.value("queuescope_cache_lookups_total", status="source_error") == 3
     after = stage.value("queuescope_data_age_seconds", panel="latency")
     assert before is not None
-    # By the source's clock, which goes on: what it was last asked may be of a moment later.
+    # By the source's clock, which goes on: the last query may be a moment later.
     assert after == pytest.approx(before + 61, abs=1)
 
 

@@ -1,4 +1,4 @@
-"""The routes of the running dashboard: what they promise, and that no request breaks them."""
+"""The routes of the running dashboard: their contract, and that no request breaks them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_alive_and_ready_differ_while_prometheus_is_away(
         assert "queuescope_source_up 0.0" in dashboard.ask("/metrics").text
     finally:
         prometheus.start()
-    # Without a viewer: who is not ready gets none.
+    # Without a viewer: a server that is not ready gets none.
     assert _until(lambda: dashboard.ask("/readyz"), 200).status == 200
     assert "queuescope_source_up 1.0" in dashboard.ask("/metrics").text
     # Reading ahead may have met the outage in any range, and what failed is shared for a moment.
@@ -263,7 +263,7 @@ def test_the_page_carries_its_snapshot_and_no_markup_of_a_label(
     assert shown == asked
     names = [trace["name"] for trace in shown["panels"][2]["figure"]["data"]]
     written = HOSTILE.replace("<", "&lt;").replace(">", "&gt;")
-    # What would turn the text around it is shown by its number.
+    # Characters that reverse the text around them are shown by number.
     assert names == [written.replace("\u202e", r"\u202e")]
     assert "\u202e" not in page.text
 

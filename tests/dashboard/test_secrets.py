@@ -165,7 +165,7 @@ def guarded_databases(postgresql: RealPostgreSQL) -> Iterator[Mapping[str, str]]
 
 @dataclass
 class Witness:
-    """Keeps all that a dashboard says, however it says it."""
+    """Keeps all output of a dashboard, in whatever form."""
 
     port: int
     heard: list[str] = field(default_factory=list)
@@ -199,9 +199,9 @@ def test_no_secret_of_broker_databases_and_login_is_said_or_kept(
     *,
     is_wrong: bool,
 ) -> None:
-    """While all is well, while each refuses what it is given, and while each is away."""
+    """While all sources work, while each refuses the credentials, and while each is away."""
     port = free_port()
-    # What is refused is a secret all the same: of another server, or with a slip of the pen.
+    # A rejected password is a secret all the same: of another server, or with a typo.
     tail = "-wrong" if is_wrong else ""
     settings = {
         "broker_url": f"redis://:{BROKER}{tail}@127.0.0.1:{guarded_broker.port}/0",
@@ -271,7 +271,7 @@ def _purge(reader: Reader, witness: Witness) -> None:
 
 
 def _run(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
-    """All that a command says."""
+    """All output of a command."""
     settings = {"PROMETHEUS_URL": "http://127.0.0.1:9", **environment}
     done = run_python("queuescope.cli", *command, **settings)
     return done.stdout + done.stderr

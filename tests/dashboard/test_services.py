@@ -159,7 +159,7 @@ def test_a_job_of_a_killed_worker_is_retried_and_never_doubled(
         assert [job.id for job in lost[pool].report.active] == [sent[pool]]
         retrying = row_when(services, sent[pool], JobStatus.RETRYING)
         assert (retrying.worker, retrying.error_class) == (f"{pool}@shop", "WorkerLostError")
-    # As it will be when the broker's visibility timeout has passed.
+    # As after the broker's visibility timeout.
     tags = [str(tag, "utf-8") for tag, _ in client.zscan_iter("unacked_index")]
     assert len(tags) == len(pools)
     client.zadd("unacked_index", dict.fromkeys(tags, 0))
@@ -183,7 +183,7 @@ def test_a_job_of_a_killed_worker_is_retried_and_never_doubled(
 def test_a_job_that_will_not_be_redelivered_is_lost_and_runs_once(
     shop: Shop, tmp_path: Path, open_dashboard: Open, store_url: str
 ) -> None:
-    """With early acknowledgement the broker has forgotten it."""
+    """With early acknowledgement the broker no longer has it."""
     services = open_dashboard()
     worker = start_worker(shop, store_url)
     evidence = tmp_path / "evidence"
@@ -214,7 +214,7 @@ def test_workers_that_died_without_a_dashboard_are_ended_and_then_forgotten(
     with closing(JobStore(store_url)) as store:
         until(lambda: store.get(job_id), lambda job: job is not None)
     kill(worker)
-    # As it lies there an hour later.
+    # As it is an hour later.
     old = decode_report(reported)
     client.hset(key, field, encode(_aged(old, QUICK.drop_seconds + 3000)))
     services = open_dashboard()
@@ -249,7 +249,7 @@ def test_a_frozen_worker_is_lost_and_has_its_job_back_when_it_thaws(
 def test_a_broker_that_takes_no_reports_loses_no_job(
     fault: str, shop: Shop, server: RealBroker, open_dashboard: Open, store_url: str
 ) -> None:
-    """The worker is silent for far longer than a lost one, and lives."""
+    """The worker is silent for far longer than a lost one, but alive."""
     services = open_dashboard()
     start_worker(shop, store_url)
     job_id = shop.send("hang_once", path=str(shop.folder / "evidence"), word="begun")

@@ -1,4 +1,4 @@
-"""What Prometheus is asked does not depend on how many look at the page."""
+"""The queries to Prometheus do not depend on the number of viewers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def ask(client: httpx2.AsyncClient, path: str) -> Seen:
 
 
 async def view_page(client: httpx2.AsyncClient, chance: random.Random) -> list[Seen]:
-    """A page that comes at some moment, asks when it is time, and is never quite punctual."""
+    """A page that opens at some time, asks when it is due, and is never quite punctual."""
     await asyncio.sleep(chance.uniform(0, 3))
     path = f"{PATH}&age={REFRESH}&page={chance.random()}"
     seen = [await ask(client, path)]
@@ -54,7 +54,7 @@ async def view_page(client: httpx2.AsyncClient, chance: random.Random) -> list[S
 async def open_pages(
     running: RunningDashboard, proxy: CountingProxy, viewers: int
 ) -> tuple[list[list[Seen]], Counter[str]]:
-    """What each of ``viewers`` saw, and what Prometheus was asked meanwhile."""
+    """The answers for each of ``viewers``, and the queries to Prometheus meanwhile."""
     limits = httpx2.Limits(max_connections=viewers)
     url = f"http://127.0.0.1:{running.port}"
     async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=30) as client:

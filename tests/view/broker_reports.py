@@ -1,4 +1,4 @@
-"""A broker as the view's tests know it: what it reports, and what it reports while it is away."""
+"""A broker for the view's tests: its report, and its state while it is away."""
 
 from __future__ import annotations
 

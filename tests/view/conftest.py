@@ -60,7 +60,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
 
 
 class CountingProxy:
-    """Stands before a Prometheus: ``asked`` counts the API paths that were asked for.
+    """A proxy in front of a Prometheus: ``asked`` counts the requested API paths.
 
     ``refuse`` closes the port, ``swallow`` takes requests and answers none, ``serve`` is normal.
     """
@@ -97,7 +97,7 @@ class CountingProxy:
             self._port = self._server.sockets[0].getsockname()[1]
 
     def lead_to(self, port: int) -> None:
-        """Another server stands behind the address; connections to the former one are gone."""
+        """Put another server behind the address; connections to the former one are gone."""
         self._upstream = port
 
     async def swallow(self) -> None:
@@ -164,7 +164,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def stores() -> Iterator[list[FrameStore]]:
-    """Of the services that were made, the newest last."""
+    """The clocks of the services that were made, the newest last."""
     made: list[FrameStore] = []
     yield made
     for store in made:

@@ -1,4 +1,4 @@
-"""A whole snapshot, with what is found out about the source, from each kind of server."""
+"""A whole snapshot, and what is learnt about the source, from each kind of server."""
 
 from __future__ import annotations
 

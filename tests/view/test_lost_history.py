@@ -1,4 +1,4 @@
-"""A server that was started anew, with its data or without, and another one behind its address."""
+"""A server that was restarted, with its data or without, and another one behind its address."""
 
 from __future__ import annotations
 

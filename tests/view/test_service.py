@@ -1,4 +1,4 @@
-"""One read for all viewers, the last good data in an outage, and honest words throughout."""
+"""One read for all viewers, the last good data in an outage, and true texts throughout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rates of the last minutes where jobs are counted for a shorter time: over what there is."""
+"""Rates of the last minutes if jobs have been counted for less: over the time with data."""
 
 from __future__ import annotations
 

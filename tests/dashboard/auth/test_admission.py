@@ -1,7 +1,7 @@
-"""Nothing of the data goes to who may not look: every route, the page and its websocket.
+"""Visitors who may not view it get no data: on every route, the page and its websocket.
 
-The dashboard believes 127.0.0.2 alone. A real proxy asks it from there; forgeries come from there
-too, as from a proxy that lets its visitors' headers through, and from elsewhere.
+The dashboard trusts only 127.0.0.2. A real proxy asks from there; forgeries come from there too, as
+through a proxy that passes its visitors' headers, and from elsewhere.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ FORGED = [
         "did not come through",
         id="forwarded",
     ),
-    # What uvicorn's own command takes for the peer's address when a local process says so.
+    # The header from which uvicorn's own command takes the peer's address if a local process sends
+    # it.
     *(
         pytest.param(
             "127.0.0.1",
@@ -239,7 +240,7 @@ def test_the_true_peer_counts_where_the_server_knows_it(
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize("peer", ["192.0.2.1", "2001:db8::1"])
 def test_without_authentication_another_machine_sees_nothing(kind: str, peer: str) -> None:
-    """Also where a server of one's own listens elsewhere than the settings say."""
+    """Also if the server listens on other addresses than the settings say."""
     scope: Scope = {"type": kind, "client": (peer, 4444), "headers": [(b"host", b"127.0.0.1")]}
     gate = AdmissionCheck(Settings.model_validate({}))
     refusal = gate.refusal(scope)
@@ -261,7 +262,7 @@ def test_without_authentication_no_header_makes_another_machine_this_one(
 
 @contextmanager
 def forwarded(port: int) -> Iterator[int]:
-    """A port of this machine that leads to another one, byte by byte: nothing gives it away."""
+    """A port of this machine that forwards to another one, byte by byte, and is not detectable."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -295,7 +296,7 @@ def said_on_page(port: int, cookie: str = "", **headers: str) -> str:
 def test_without_authentication_the_key_holder_may_run_operations_and_others_view(
     dashboard: RunningDashboard,
 ) -> None:
-    """Also behind a port that is forwarded without a word: the request itself proves nothing."""
+    """Also behind a port that is forwarded without headers: the request itself proves nothing."""
     path = dashboard.directory / "operator-key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     key = path.read_text("ascii").strip()
@@ -311,7 +312,7 @@ def test_without_authentication_the_key_holder_may_run_operations_and_others_vie
     with forwarded(dashboard.port) as port:
         for at in (dashboard.port, port):
             assert looks in said_on_page(at)
-        # Whoever carries the key through a forwarded port has proved it.
+        # A visitor with the key may use a forwarded port.
         assert acts in said_on_page(port, cookie)
     assert acts in said_on_page(dashboard.port, f"a=b; {cookie}")
     name, _, proof = cookie.partition("=")

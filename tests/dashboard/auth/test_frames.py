@@ -40,7 +40,7 @@ from queuescope.operations.request import Request
 pytestmark = pytest.mark.timeout(400)
 
 ADA = Actor("ada", Origin.PROXY)
-# Written by workers and dashboards all the time, and by no act.
+# Written by workers and dashboards all the time, and by no operation.
 _RESTLESS = {b"queuescope:workers", b"queuescope:probe", b"unacked_mutex"}
 # A frame that starts no script is waited for so long.
 _PATIENCE_SECONDS = 0.4
@@ -51,7 +51,9 @@ _HELD = 5
 
 @dataclass(eq=False)
 class Stage:
-    """Two dashboards on one broker with one worker, and what an act could change there."""
+    """Two dashboards on one broker with one worker, and everything that an operation could change
+    there.
+    """
 
     by_proxy: RunningDashboard
     by_login: RunningDashboard
@@ -107,8 +109,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Act:
-    """An act on the page: how it is asked for, what confirms it, what undoes it, and what must
-    be so ``meanwhile``.
+    """An operation on the page: its request, its confirmation, how to undo it, and the context that
+    it needs (``meanwhile``).
     """
 
     name: str
@@ -362,7 +364,7 @@ def phrase(page: OperationsPage) -> str:
 def test_a_forbidden_operation_is_refused_even_if_its_button_is_forced(
     stage: Stage, name: str, act: Act
 ) -> None:
-    """By frames of buttons that the page shows to them disabled."""
+    """By frames of buttons that are disabled on their page."""
     with act.meanwhile(stage), stage.page(name) as socket:
         before = stage.facts()
         page = OperationsPage(socket, act.at)
@@ -377,7 +379,7 @@ def test_a_forbidden_operation_is_refused_even_if_its_button_is_forced(
 
 
 def confirmed(stage: Stage, socket: PageSocket, act: Act) -> None:
-    """The whole act by an admin, and that it had an effect."""
+    """The whole operation by an admin, with its effect."""
     before = stage.facts()
     page = OperationsPage(socket, act.at)
     visible(stage, page)
@@ -414,7 +416,7 @@ _REPLAYED = ("pause", "purge", "retry")
     ],
 )
 def test_a_confirmed_act_that_is_replayed_has_no_second_effect(stage: Stage, act: Act) -> None:
-    """All its frames, in the same session and in others: of the same person and of everybody."""
+    """All its frames, in the same session and in others, of the same visitor and of all others."""
     with (
         act.meanwhile(stage),
         stage.page("ada") as admin,
@@ -438,7 +440,7 @@ def test_a_confirmed_act_that_is_replayed_has_no_second_effect(stage: Stage, act
 @pytest.mark.parametrize("thief", ["oz", "vera", "bob"])
 def test_a_stolen_session_does_not_give_the_rights_of_its_owner(stage: Stage, thief: str) -> None:
     """Behind a proxy all sessions are alike to Streamlit, and its id opens one: with the open
-    dialog in it, the plan and its token. The act is asked for as who sends the frame.
+    dialog in it, the plan and its token. The operation is requested as the sender of the frame.
     """
     with stage.page("ada") as admin:
         page = OperationsPage(admin)

@@ -1,4 +1,4 @@
-"""Who is asking: what is believed, and what a visitor could say but is not believed."""
+"""Identifying visitors: which facts are trusted, and which claims are not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_without_authentication_the_key_holder_on_this_machine_may_do_everything
     key = OperatorKey(tmp_path)
     cookie = ("Cookie", "=".join(key.cookie))
     assert ask(settings, ("Host", host), cookie, peer=peer) == Actor("local", Origin.LOOPBACK)
-    # Without it, or with that of another dashboard, a forwarded port looks the same.
+    # Without the key, or with that of another dashboard, a forwarded port looks the same.
     other = ("Cookie", "=".join(OperatorKey(tmp_path / "other").cookie))
     for headers in ([("Host", host)], [("Host", host), other]):
         found = ask(settings, *headers, peer=peer)
@@ -103,7 +103,7 @@ def test_without_authentication_everybody_else_may_only_look(
 def test_without_authentication_other_machines_are_refused(
     peer: str, header: tuple[str, str]
 ) -> None:
-    """Even where the server listens elsewhere than the settings say."""
+    """Even if the server listens on other addresses than the settings say."""
     assert ask(configured(), HOST, header, peer=peer) == Unidentified(
         IdentityProblem.NOT_THIS_MACHINE
     )

@@ -1,4 +1,4 @@
-"""Streamlit's login on a real OpenID provider, and what its cookie is worth on every route."""
+"""Streamlit's login with a real OpenID provider, and the effect of its cookie on every route."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_login_that_is_well_signed_must_say_when_it_ends(
 def test_a_cookie_of_another_dashboard_is_no_login_here(
     start: Start, guarded: RunningDashboard
 ) -> None:
-    """Even with the same secret, whatever the request says of where it was sent from or to."""
+    """Even with the same secret, whatever origin and host the request claims."""
     other = start()
     with Reader(other.port) as theirs, Reader(guarded.port) as ours:
         theirs.log_in("ada")
@@ -296,7 +296,7 @@ def test_a_login_ends_when_it_says_also_for_a_page_that_is_open(
     began = time.monotonic()
     with Reader(reader.port) as other, other.log_in("oz").page() as page:
         assert "qs-visitor" in seen(page)
-    # Long enough here for as much again, and more.
+    # Long enough that the same time passes once more.
     lifetime_seconds = math.ceil(5 + 4 * (time.monotonic() - began))
     provider.lifetime_seconds = lifetime_seconds
     try:
@@ -334,7 +334,7 @@ def test_no_header_is_trusted_whatever_streamlit_is_configured_to(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Streamlit has a setting by which headers go before its cookie; ours goes before that."""
+    """Streamlit has a setting by which headers override its cookie; ours overrides that."""
     monkeypatch.setenv("STREAMLIT_SERVER_TRUSTED_USER_HEADERS", '{"X-Email": "email"}')
     monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION", "false")
     monkeypatch.setenv("STREAMLIT_SERVER_ENABLE_CORS", "false")

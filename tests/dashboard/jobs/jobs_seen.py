@@ -43,7 +43,7 @@ def look(dashboard: DashboardProcess, query: str = "") -> Seen:
 
 
 def once(dashboard: DashboardProcess, state: str) -> Seen:
-    """As soon as both parts are in that state: answers are shared for some seconds."""
+    """The page once both parts are in that state, since answers are shared for some seconds."""
     return until(
         lambda: look(dashboard),
         lambda seen: seen.states == dict.fromkeys(BOTH, state),

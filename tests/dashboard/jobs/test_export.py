@@ -1,4 +1,4 @@
-"""The route of the file of jobs: what it sends, to whom, to how many at once, and how it fails."""
+"""The route of the file of jobs: its content, access, limits and failures."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_history_that_fails_at_once_is_an_answer_of_its_own(
 def test_one_that_fails_on_the_way_breaks_off(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody takes the part that came for the whole."""
+    """The partial file does not pass for the whole."""
     find_jobs, calls = search.find_jobs, 0
 
     def fails_later(*arguments: Any, **options: Any) -> Any:
@@ -137,7 +137,7 @@ def test_one_that_fails_on_the_way_breaks_off(
 def test_a_row_that_raises_takes_no_place(
     parts: Services, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Neither at the beginning nor on the way, however often."""
+    """Neither at the start nor later, however often."""
 
     def each_job(*_arguments: Any, **_options: Any) -> Iterator[Any]:
         yield from jobs_before
@@ -164,7 +164,7 @@ def test_a_row_that_raises_takes_no_place(
 async def test_a_reader_who_takes_too_long_frees_the_place(
     parts: Services, monkeypatch: pytest.MonkeyPatch, version: str, limit: str
 ) -> None:
-    """Whether it takes nothing at all, or each piece in time and the whole never."""
+    """Whether the reader takes nothing, or each piece in time but never the whole."""
     monkeypatch.setattr(f"queuescope.dashboard.ui.csv_file.{limit}", 0.05)
     file = JobsFile()
     scope = {
@@ -192,7 +192,7 @@ async def test_a_reader_who_takes_too_long_frees_the_place(
         response = await file.send(Request(scope))
         assert response.status_code == 200
         await response(scope, receive, take)
-        # Nobody takes the part that came for the whole.
+        # The partial file does not pass for the whole.
         assert all(message.get("more_body", True) for message in sent)
 
 

@@ -1,4 +1,4 @@
-"""What is looked for, as it stands in an address."""
+"""The filter as it is written in an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of one job, wherever it stands."""
+"""The text about one job, in every table."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_job_that_cannot_be_sent_again_cannot_be_chosen_and_says_why() -> None
 @pytest.mark.parametrize(
     ("found", "label", "title"),
     [
-        # What is not known yet is no reason against it.
+        # An unknown fact is no reason against it.
         (None, "Retry all 3 of this group", None),
         (Retriable(("a", "b", "c"), {}), "Retry all 3 of this group", None),
         (Retriable(("a",), {"without kept arguments": 2}), "Retry 1 of 3 of this group", None),

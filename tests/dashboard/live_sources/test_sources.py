@@ -1,4 +1,4 @@
-"""What the broker's queues and workers come to for cards and verdict."""
+"""What cards and verdict get from the broker's queues and workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SERVED = ("express", "orders")
 def state(
     *queues: QueueReading, workers: tuple[dict[str, Any], ...] = ({},), paused: tuple[str, ...] = ()
 ) -> BrokerState:
-    """One moment; each of ``workers`` is what differs from a healthy one."""
+    """The broker at one instant; each of ``workers`` holds its differences from a healthy one."""
     reports = tuple(
         report(worker=f"w{number}@h", **changes) for number, changes in enumerate(workers, 1)
     )
@@ -60,7 +60,7 @@ def test_if_workers_cannot_report_it_is_unknown_which_are_alive() -> None:
     assert source.report.why_not["active_workers"] == "workers cannot report: it refuses to write"
     cause = "workers cannot report and jobs cannot be sent: it refuses to write"
     assert findings(source) == [("broker_refuses", "degraded", cause)]
-    # Where only the dashboard may not write, those of whom nothing is heard are lost.
+    # If only the dashboard may not write, silent workers are lost.
     other = broker_source(seen, BrokerError(BrokerErrorKind.NO_PERMISSION, "it forbids this"))
     assert other.report.figures["active_workers"].shown == 0.0
     assert [one[0] for one in findings(other)] == ["workers_lost"]

@@ -1,4 +1,4 @@
-"""The page of operations, worked by frames: what its buttons and fields would send."""
+"""The page of operations, driven by the frames that its buttons and fields would send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JOBS, FAILURES = "queuescope_jobs", "queuescope_failures"
 
 
 def chosen(component: str, value: Any) -> WidgetState:
-    """What the component with this id sends when one of its buttons is pressed."""
+    """The frame that the component with this id sends when one of its buttons is pressed."""
     event = [{"event": "chosen", "value": value}]
     return WidgetState(
         id=f"$$STREAMLIT_INTERNAL_KEY_{component}__events", json_trigger_value=json.dumps(event)
@@ -41,7 +41,7 @@ class OperationsPage:
 
     @property
     def said(self) -> str:
-        """All that the last run has said."""
+        """All text of the last run."""
         html = [element.body for element in elements(self.drawn, "html")]
         live = [json.loads(element.json)["html"] for element in self._live() if element.json]
         return "\n".join([*html, *live])
@@ -52,7 +52,7 @@ class OperationsPage:
         self.choose([operation, subject], key=RECORDS if is_of_records else QUEUES)
 
     def choose(self, value: Any, *, key: str = QUEUES) -> None:
-        """What only a page of ours would send, or anything else."""
+        """Send a frame of our component, or any other content."""
         (component,) = [one for one in self._live(self.first) if f"-{key}" in one.id]
         self._run([chosen(component.id, value)], component.id, self.first)
 
@@ -69,7 +69,9 @@ class OperationsPage:
         self.choose(["retry-group", fingerprint], key=FAILURES)
 
     def ask_to_revoke(self, job_id: str, *, terminate: bool) -> None:
-        """By the form; where its button is disabled Streamlit takes no press, and nothing opens."""
+        """By the form; if its button is disabled, Streamlit ignores the press, and
+        nothing opens.
+        """
         field = self._labelled("text_input", "Id of a job to be revoked", self.first)
         button = self._labelled("button", "Revoke", self.first)
         typed = WidgetState(id=field.id, string_value=job_id)

@@ -38,14 +38,14 @@ class Seen:
 
     @property
     def waiting(self) -> dict[str, str]:
-        """By queue how many jobs wait."""
+        """The number of waiting jobs by queue."""
         rows = re.findall(
             r'data-title="Queue">([^<]*)</td><td[^>]* data-title="Waiting">(.*?)</td>', self.said
         )
         return {queue: words(cell) for queue, cell in rows}
 
     def off(self, label: str) -> str | None:
-        """Why a button cannot be pressed; None where it can."""
+        """Why a button is disabled; None if it is not."""
         (button,) = re.findall(f'<button[^>]* aria-label="{label}"[^>]*>', self.said)
         title = re.search(r' disabled title="([^"]*)"', button)
         return html.unescape(title[1]) if title else None
@@ -74,7 +74,7 @@ def look(world: World, at: str = "operations") -> Seen:
 
 
 def sources(world: World) -> dict[str, dict[str, Any]]:
-    """What the charts say of each source, by its id."""
+    """The state of each source on the charts, by id."""
     return {one["id"]: one for one in _overview(world)["sources"]}
 
 

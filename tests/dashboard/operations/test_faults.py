@@ -59,7 +59,7 @@ def acts(seen: Seen) -> bool:
 
 
 def done(page: OperationsPage, operation: str, subject: str, button: str, phrase: str = "") -> str:
-    """From the button to what came of it."""
+    """From the button to the outcome."""
     page.press(operation, subject)
     page.confirm(button, phrase)
     return page.said
@@ -67,7 +67,7 @@ def done(page: OperationsPage, operation: str, subject: str, button: str, phrase
 
 @dataclass(frozen=True)
 class Case:
-    """``words`` are what is said; whether the broker can still be read."""
+    """``words`` are on the page; the flag says whether the broker can still be read."""
 
     trouble: Trouble
     words: str
@@ -105,7 +105,7 @@ def test_a_broker_that_fails_turns_the_controls_off_and_nothing_else(
         state = "fresh" if case.reads else "stale"
         seen = once(world, lambda seen: said in seen.notice and seen.states["Queues"] == state)
         assert said in (seen.off(PURGE) or "")
-        # What is known stays, and what is old says so; nothing becomes zero.
+        # Known values stay, old ones are marked, and nothing becomes zero.
         assert seen.waiting["orders"] == "3"
         if not case.reads:
             assert "old, as of" in seen.part("Queues")
@@ -141,7 +141,7 @@ def test_an_audit_that_cannot_be_written_blocks_every_act(world: World) -> None:
             seen = once(world, lambda seen: words in seen.notice)
             assert seen.off(PURGE)
             assert seen.off("Pause all queues")
-            # Readings go on.
+            # Reading continues.
             assert world.messages("orders") == held
             world.fill("orders", 1)
             once(world, lambda seen: seen.waiting["orders"] == "4")
@@ -167,14 +167,14 @@ def test_a_full_disk_blocks_every_act_until_there_is_room_again(tmp_path: Path) 
                 seen = once(world, lambda seen: words in seen.notice)
                 assert "the disk is full" in seen.notice
                 assert world.messages("orders") == held
-                # Readings go on.
+                # Reading continues.
                 world.fill("orders", 1)
                 once(world, lambda seen: seen.waiting["orders"] == "4")
         once(world, acts)
         with opened(world) as page:
             assert "Removed 4 jobs" in done(page, "purge", "orders", "Purge", "orders 4")
         assert world.messages("orders") == []
-        # An intent and an outcome for each act that was done, and none for the refused one.
+        # An intent and an outcome for each operation that was run, and none for the refused one.
         with opened(world) as page:
             page.press("verify", "chain")
         once(world, lambda seen: "verified to entry 4" in seen.part("Audit"))

@@ -1,4 +1,4 @@
-"""What the page of operations makes of what was seen: desired and observed, old and unknown."""
+"""The page of operations from known states: desired and observed, old and unknown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fresh(value: BrokerState) -> Known[BrokerState]:
 
 
 def text(markup: str) -> str:
-    """What is read on the page, with a blank between its parts."""
+    """The text of the page, with a blank between its parts."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", markup)).split())
 
 
@@ -96,7 +96,7 @@ PAUSED = DesiredState(revision=4, paused=("orders",))
         ),
         (DesiredState(revision=4), workers(4, 4), "open: 2 workers"),
         (DesiredState(revision=4), [], "open: no reporting worker serves it"),
-        # Another queue was paused meanwhile, of which these two have not heard yet.
+        # Another queue was paused meanwhile, which these two have not received yet.
         (DesiredState(revision=4, paused=("mail",)), workers(3, 4), "open: 2 workers"),
         (
             DesiredState(revision=5),
@@ -163,7 +163,7 @@ def test_old_data_says_since_when_and_why() -> None:
 
 
 def buttons(markup: str) -> dict[str, str]:
-    """By name, why a button cannot be pressed, or nothing."""
+    """By name, why a button is disabled, or empty."""
     found = {}
     for attributes in re.findall(r"<button ([^>]*)>", markup):
         values = dict(re.findall(r'([\w-]+)="([^"]*)"', attributes))

@@ -1,4 +1,4 @@
-"""The route of the points of a chart: of which answer they are, and what is refused."""
+"""The route of a chart's points: which answer they belong to, and what is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _rows(text: str) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def answers(dashboard: RunningDashboard) -> list[Any]:
-    """Two of one view, of which the second took the place of the first."""
+    """Two answers to one view, the second of which replaced the first."""
     found: list[Any] = []
     while len(found) < 2:
         content = json.loads(dashboard.ask(f"/queuescope/view?{VIEW}&age=1").body)
@@ -53,7 +53,7 @@ def test_the_file_is_of_the_answer_that_is_named(
         rows = _rows(answer.text)
         closed = [row for row in rows if row["step"] == "closed"]
         assert len(closed) == 61
-        # As the page names it: what would turn the text around it by its number.
+        # Named as on the page, with characters that reverse text shown by number.
         assert {row["series"] for row in rows} == {shown(HOSTILE)}
         assert {(row["panel"], row["quantile"]) for row in rows} == {("latency", "P95")}
         (live,) = [row for row in rows if row["step"] == "open"]
@@ -65,7 +65,7 @@ def test_the_file_is_of_the_answer_that_is_named(
         )
         assert _rows(alone.text) == closed
     assert ends[0] < ends[1]
-    # Who names none is sent the newest.
+    # Without ``taken`` the newest is sent.
     newest = _rows(dashboard.ask(f"{CHART_CSV}?{VIEW}&panel=latency").text)
     assert max(row["to"] for row in newest) >= ends[1]
 

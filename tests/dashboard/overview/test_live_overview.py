@@ -1,4 +1,4 @@
-"""Live figures of a real broker, workers, job history and audit, each failing for itself."""
+"""Live figures of a real broker, workers, job history and audit, each failing alone."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def read_overview(dashboard: RunningDashboard) -> Standing:
 
 
 def once(dashboard: RunningDashboard, is_so: Callable[[Standing], bool]) -> Standing:
-    """The overview as soon as it is so."""
+    """The overview once the condition holds."""
     deadline = time.monotonic() + WITHIN_SECONDS
     while not is_so(found := read_overview(dashboard)):
         assert time.monotonic() < deadline, found
@@ -250,7 +250,7 @@ def test_without_the_broker_prometheus_supplies_its_figures_and_the_rest_still_w
     assert (depth["words"], depth["state"]) == (str(SCRAPED), "partial")
     assert (depth["origin"], depth["instead"]) == ("prometheus", "from Prometheus")
     assert depth["cause"].startswith("From Prometheus: the broker did")
-    # Nobody else knows this one: the last good figure stays, with its time.
+    # No other source has this figure: the last good one stays, with its time.
     assert (oldest["state"], oldest["origin"]) == ("stale", "broker")
     assert oldest["asOf"] < found["takenAt"]
     assert oldest["level"] == "none"
@@ -316,7 +316,7 @@ def test_an_unreadable_audit_is_reported_and_affects_nothing_else(
         found = once(dashboard, lambda found: states(found) == FRESH | {"audit": "stale"})
         other.execute("ALTER TABLE gone RENAME TO operations_audit")
     assert findings(found)["audit"].startswith("the audit (SQLite, ")
-    # What it said last is still shown.
+    # Its last report is still shown.
     assert (found["operations"]["state"], len(found["operations"]["list"])) == ("stale", 1)
     assert cards(found)["queue_depth"]["words"] == str(WAITING)
     once(dashboard, all_answer)

@@ -1,4 +1,4 @@
-"""The dialog of an operation: the way that it goes, and what it says of an answer that is late."""
+"""The dialog of an operation: its steps, and what it says about a late answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 @pytest.fixture
 def services(server: RealBroker, tmp_path: Path) -> Iterator[Services]:
-    """Of an application whose broker is waited for as long as it takes."""
+    """The dialog of an application that waits for its broker without a limit."""
     made = open_services(
         Settings(
             prometheus_url="http://127.0.0.1:9",
@@ -75,7 +75,7 @@ def test_look_again_waits_for_the_answer_that_is_late(
         page.session_state["queuescope_operations"] = mine
         page.run()
         assert _buttons(page) == ["Purge", "Cancel"]
-        # The plan was waited for as long as it took; for the act nobody waits.
+        # The plan was awaited to its end; the operation itself is not.
         pending._patience_seconds = 0
         with server.frozen():
             pending.send(ADA, "orders 3")
@@ -86,7 +86,7 @@ def test_look_again_waits_for_the_answer_that_is_late(
             looking = threading.Thread(target=page.button[1].click().run)
             looking.start()
             until = time.monotonic() + PATIENT_SECONDS
-            # Whoever waits for an answer holds it.
+            # A thread that waits for an outcome holds the lock.
             while not pending._lock.locked():
                 assert time.monotonic() < until
                 time.sleep(0.01)

@@ -66,7 +66,7 @@ def depth(context: OperationsContext) -> int:
 
 
 def results(context: OperationsContext) -> list[str]:
-    """How every act ended, the first one first."""
+    """The result of every operation, oldest first."""
     entries = reversed(context.store.audit.find(Search(), limit=100))
     return [e.event.result for e in entries if e.event.phase is Phase.OUTCOME]
 

@@ -1,4 +1,4 @@
-"""Who a Streamlit script sees before it: by the connection of its page, at each call."""
+"""Which visitor a Streamlit script sees: by the connection of its page, at each call."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_without_authentication_the_key_holder_is_an_admin(
 def test_without_authentication_everybody_else_may_only_look(
     unguarded: int, operator_key: OperatorKey
 ) -> None:
-    """Who has no key, and who comes through a proxy."""
+    """A visitor without a key, and one who comes through a proxy."""
     cookie = ("Cookie", "=".join(operator_key.cookie))
     for headers in ([], [("X-Forwarded-For", "127.0.0.1"), cookie]):
         with PageSocket(unguarded, headers=headers) as page:
@@ -147,7 +147,7 @@ def test_what_a_visitor_could_forge_identifies_no_one(
 
 
 def test_a_session_that_is_taken_over_belongs_to_the_one_who_took_it(behind_proxy: int) -> None:
-    """The id of a session is no right: what it draws for the next is asked for anew."""
+    """A session id gives no rights: each run identifies the visitor again."""
     ada = PageSocket(behind_proxy, headers=[("X-Forwarded-User", "ada")], source="127.0.0.2")
     _seen(ada)
     assert ada.session

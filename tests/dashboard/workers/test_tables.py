@@ -1,4 +1,4 @@
-"""The page of workers as HTML: what is said, what is not known, and that names stay text."""
+"""The page of workers as HTML: its texts, unknown values, and names that stay text."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_it_shows_which_workers_are_alive_and_what_each_does() -> None:
 def test_of_a_lost_workers_jobs_each_says_whether_it_comes_again(
     of_jobs: tuple[bool | None, ...], words: str
 ) -> None:
-    """One that does not say goes by what holds for its project: it does come again."""
+    """A job without its own setting follows that of its project: it is delivered again."""
     jobs = tuple(
         ActiveJob(
             id=f"j{n}", name="nap", queue="q", tenant="t", started_at=NOW, redelivers=redelivers

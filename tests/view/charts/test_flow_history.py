@@ -1,4 +1,4 @@
-"""The strip on the depth chart: what it says follows from the samples, and a gap stays one."""
+"""The strip on the depth chart: its states follow from the samples, and a gap stays one."""
 
 from __future__ import annotations
 

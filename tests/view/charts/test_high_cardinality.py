@@ -1,4 +1,6 @@
-"""A breakdown by a label of very many values: the worst of them, how many more, and no freeze."""
+"""A breakdown by a label with very many values: the worst of them, the number of others, and no
+long wait.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ WORST = {12_345: 900.0, 7_777: 800.0, 14_999: 700.0, 3: 600.0, 5_000: 500.0}
 ENDED = 4_242
 """It was the worst of all, and ended half an hour ago."""
 FEW = 600
-"""Just a crowd, beside the other one."""
+"""Just very many values, beside the other metric."""
 IN_TURN = (7, 8)
 """Of these two of the few one is the worst for some seconds, and then the other."""
 TURN_SECONDS = 3
@@ -109,7 +111,7 @@ async def test_the_worst_of_many_values_are_shown_and_the_others_counted(
         assert panel["hidden"] == many - 5
         await proxy.serve()
         clock.offset_seconds += 30
-        # Without the breakdown the crowd is one curve.
+        # Without the breakdown they are one curve.
         whole = panels(await service.get(View("1h"), max_age_seconds=0))["queue_depth"]
         assert (whole["state"], whole["hidden"]) == ("fresh", 0)
         await service.aclose()

@@ -59,7 +59,7 @@ def test_the_oldest_are_forgotten_within_the_bound() -> None:
     kept.keep(HOUR, 9, _points(2, 100, 9.5))
     assert _value(kept.of(HOUR, 9)) == 9.5
     assert _value(kept.of(HOUR, 8)) == 8
-    # What is too large for it is not kept at all, and takes the place of nothing.
+    # Points that are too large are not kept at all, and displace nothing.
     kept.keep(HOUR, 10, _points(2, 1000, 0.0))
     assert kept.of(HOUR, 10) is None
     assert _value(kept.of(HOUR, 9)) == 9.5

@@ -1,5 +1,5 @@
-"""The step that is still open: its end is the figure of now, its value so far that of the samples,
-and neither is ever kept.
+"""The open step: its end is the present figure, its value so far follows from the samples, and
+neither is ever cached.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ async def client(known: RealPrometheus) -> AsyncIterator[PrometheusClient]:
 
 
 def worst(ends: LiveEnds, name: str, of: Callable[[Iterable[float]], float]) -> float:
-    """Of a panel with one curve: of now, and of the open step so far."""
+    """The present value and that of the open step so far, of a panel with one curve."""
     return of([value for part in (ends.series, ends.so_far) for _, value in part[name]])
 
 
@@ -204,7 +204,7 @@ async def test_in_the_first_minutes_of_a_set_up_its_open_step_is_drawn(
             snapshot = await service.get(View(name), max_age_seconds=1)
             depth = panels(snapshot)["queue_depth"]
             assert (depth["state"], _ends(depth)) == ("fresh", {"Queue depth": 7}), name
-            # What lies before is not taken for quiet; the first sample is found to a minute.
+            # The time before is not taken for idle; the first sample is found to a minute.
             live = content(snapshot)["view"]["live"]
             assert YOUNG_SINCE - SCRAPE_SECONDS <= depth["dataStart"] <= max(live, YOUNG_SINCE + 60)
     finally:
@@ -259,7 +259,7 @@ async def test_a_chart_of_the_present_is_stale_at_the_next_refresh_without_the_s
                 assert depth["asOf"] == before["view"]["live"]
                 assert _ends(depth) == {}
                 assert not snapshot.complete
-            # What is over needs no source.
+            # The past needs no source.
             held = panels(await service.get(past, max_age_seconds=5))["queue_depth"]
             assert held["state"] == "fresh"
             await proxy.serve()

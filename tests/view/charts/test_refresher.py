@@ -1,4 +1,4 @@
-"""Views that are looked at are renewed for all who look, with as few questions as that needs."""
+"""Watched views are renewed once for all viewers, with as few queries as possible."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_a_viewer_without_an_interval_is_not_waited_for(
 async def test_a_refresh_in_which_nothing_can_have_changed_costs_one_question(
     service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:
-    """It gives the present values and the source's time; the charts are as they were."""
+    """It returns the present values and the source's time; the charts are unchanged."""
     view = just_past(clock)
     await service.get(view, max_age_seconds=60)
     clock.offset_seconds = 2

@@ -98,7 +98,7 @@ viewers = st.lists(
 @settings(deadline=None)
 @given(viewers)
 def test_only_the_first_look_of_a_viewer_may_wait(crowd: list[Viewer]) -> None:
-    """Whoever comes regularly finds a snapshot that is no older than their interval."""
+    """A regular viewer finds a snapshot that is no older than their interval."""
     simulation = Simulation()
     simulation.run(crowd, until=10_000)
     assert simulation.came == set(range(len(crowd)))

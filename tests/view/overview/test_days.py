@@ -1,4 +1,4 @@
-"""Days that several cards ask for in one question are the days that each would ask for."""
+"""Days that are read in one query for several cards equal those of separate queries."""
 
 from __future__ import annotations
 

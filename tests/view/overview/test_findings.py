@@ -1,5 +1,5 @@
 """What makes the verdict, on a real Prometheus that has only the three metrics of the charts: a
-firing alert does, what was never measured does not, and what was lost does.
+firing alert counts, a figure that was never measured does not, and a lost one does.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def test_a_firing_alert_is_a_finding_and_an_unmeasured_figure_is_not(
         found = await until_alerts(overview, clock, 3)
     verdict = found["verdict"]
     assert verdict["state"] == "degraded"
-    # One for each environment; what is pending is none, and neither are other teams' alerts.
+    # One for each environment; pending alerts and those of other teams do not count.
     assert [text(finding["reason"]) for finding in verdict["findings"]] == [
         "alert Filling (warning) is firing, 2 times, since TIME"
     ]

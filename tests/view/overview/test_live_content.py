@@ -1,4 +1,4 @@
-"""What is said of the sources themselves, and of what operators did."""
+"""The content about the sources themselves, and about past operations."""
 
 from __future__ import annotations
 

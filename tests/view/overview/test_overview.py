@@ -1,4 +1,6 @@
-"""Verdict, cards and alerts from a real Prometheus: right, shared, and honest in an outage."""
+"""Verdict, cards and alerts from a real Prometheus: right, shared, and marked as old in
+an outage.
+"""
 
 from __future__ import annotations
 
@@ -313,7 +315,7 @@ async def test_alerts_are_asked_for_every_fifteen_seconds_and_their_rules_when_t
 async def test_a_partial_figure_is_shown_as_such_and_never_green(
     platform: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:
-    """It proves only what more of it could not disprove: that too many jobs wait."""
+    """It proves only that too many jobs wait, which the missing part could not disprove."""
 
     def half(body: bytes) -> bytes:
         return http_response(body.rstrip()[:-1] + b',"warnings":["a store did not answer"]}')

@@ -1,4 +1,4 @@
-"""New bounds for the buckets while jobs go on: a break, and no quantile that never was."""
+"""New bucket bounds while jobs continue: a break, and no false quantile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is asked in part is what the whole would say, whatever has become of the source since."""
+"""A partial query gives the same answer as the whole one, whatever has happened to the source
+since.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,7 @@ def fetcher(client: PrometheusClient, clock: Clock | None = None) -> PresentFetc
 async def each_by_itself(
     client: PrometheusClient, piece: str, scrapes: Scrapes = SCRAPES
 ) -> dict[str, PresentValue]:
-    """What a source says that is asked for everything."""
+    """The answer of a source to the whole query."""
     found: dict[str, PresentValue] = {}
     for question in QUERIES:
         alone = replace(question, ended=None)
@@ -130,7 +132,7 @@ def same(found: Answers, expected: dict[str, PresentValue]) -> bool:
 
 
 def narrow(proxy: FaultProxy) -> list[bool]:
-    """Of each question about latencies whether it chose among the buckets."""
+    """For each latency query, whether it selected buckets."""
     return ["le=~" in r.query for r in proxy.seen if "latency_seconds_bucket" in r.query]
 
 
@@ -139,7 +141,7 @@ def narrow(proxy: FaultProxy) -> list[bool]:
     [
         ("usual", [True]),
         ("alike", [True]),
-        # The bracket has one bucket more on each side.
+        # The choice has one more bucket on each side.
         ("next bucket", [True]),
         ("much slower", [True, False]),
         ("beyond all buckets", [True, False]),
@@ -215,7 +217,7 @@ async def test_an_outage_between_two_queries_only_affects_uncertain_quantiles(
 async def test_where_no_jobs_are_counted_their_end_is_not_asked_for_in_vain_each_time(
     client: PrometheusClient, proxy: FaultProxy
 ) -> None:
-    """Success rate and throughput ask as they did, and are asked for together again later."""
+    """Success rate and throughput use their own queries, and the joint one again later."""
     clock = Clock()
     made = fetcher(client, clock)
     never = BEGIN - PIECE_SECONDS

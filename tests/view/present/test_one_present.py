@@ -1,4 +1,4 @@
-"""One figure of now for card, verdict and the end of the curve, at every range."""
+"""One present figure for card, verdict and the end of the curve, at every range."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_card_verdict_and_chart_tell_one_figure_at_every_range(
                 assert "soFar" not in line or line["soFar"] > line["live"]
             latency = view["panels"][2]["figure"]["data"]
             assert [trace["liveBetween"] for trace in latency] == [[600_000, 1_800_000]] * 3
-        # A value of a breakdown ends with its own figure of now.
+        # A value of a breakdown ends with its own present figure.
         view, _ = await seen(made, "7d", by="queue")
         [line] = view["panels"][0]["figure"]["data"]
         assert (line["name"], line["liveWords"]) == ("a", depth)
@@ -163,7 +163,7 @@ async def test_card_verdict_and_chart_tell_one_figure_at_every_range(
 
 
 class Told(NoLiveSources):
-    """A broker and a job history as they were seen last."""
+    """The last reports of a broker and a job history."""
 
     def __init__(self, *sources: LiveSource) -> None:
         self._sources = sources

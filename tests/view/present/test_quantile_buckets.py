@@ -1,4 +1,4 @@
-"""Few buckets tell the quantile that all of them tell, or say that they are not enough."""
+"""A few buckets give the same quantile as all, or are known not to suffice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is learnt of a source, and that a file of it is believed only when it is whole."""
+"""What is learnt about a source, and that a damaged file of it is ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples that arrive late: how late is learnt and said, and every figure is of one moment.
+"""Samples that arrive late: the delay is learnt and shown, and all figures are of one time.
 
 The samples are written to a real Prometheus while the tests run, each as late as the test says.
 """

@@ -1,4 +1,4 @@
-"""The source is asked once for all, and what is known of it says since when."""
+"""The source is asked once for all viewers, and its state says since when it holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two Prometheus servers scrape the same targets for one source: each series is there twice."""
+"""Two Prometheus servers scrape the same targets for one source, so each series exists twice."""
 
 from __future__ import annotations
 
