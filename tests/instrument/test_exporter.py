@@ -171,7 +171,7 @@ def test_of_a_broker_that_cannot_be_read_it_tells_who_answers(
             seen = until(lambda: scrape(port), lambda s: s.value("ai_agents_workers_up") == 1.0)
         assert seen.names == {"ai_agents_workers_up", "ai_agents_broker_up"}
         assert seen.value("ai_agents_broker_up") == 1.0
-        assert "queue depth and age are told of Redis and Valkey alone" in log.read_text()
+        assert "queue depth and age need Redis or Valkey" in log.read_text()
     finally:
         shop.close()
 

@@ -263,7 +263,7 @@ def test_a_worker_that_may_not_read_what_is_desired_works_on_and_says_so(
         worker = own_shop.start_worker(*PREFORK)
         evidence.send(own_shop, "done")
         until(lambda: evidence.words, lambda words: words == ["done"])
-        until(worker.log.read_text, lambda text: "will not obey a pause" in text)
+        until(worker.log.read_text, lambda text: "ignores pauses" in text)
 
 
 def test_a_project_may_leave_operations_out(

@@ -219,7 +219,7 @@ def test_two_workers_of_one_name_are_told_apart_and_neither_loses_its_job(
         )
         until(lambda: fleet(broker).namesakes(), lambda seen: seen == ("twin@shop",))
         second = shop.folder / f"worker-{shop._count}.log"
-        until(second.read_text, lambda text: "another worker is called twin@shop" in text)
+        until(second.read_text, lambda text: "another worker is also called twin@shop" in text)
         other = shop.send("nap", {"queue": "express"}, seconds=600)
         until(lambda: store.get(other), lambda job: job is not None and job.status == "started")
         both = until(

@@ -1,4 +1,4 @@
-"""What workers tell: two lines make any Celery project visible.
+"""What workers report: two lines make any Celery project visible.
 
 from queuescope.instrument import instrument
 instrument(app)

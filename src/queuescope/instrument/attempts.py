@@ -1,13 +1,13 @@
-"""What becomes of each job, seen where a worker's main process meets its pool.
+"""Records the start and end of each attempt, between a worker's main process and its pool.
 
-Celery's main process hands each request to the pool with four callbacks: accepted, ended, failed,
-timed out. They are the same for all pools, they come for a child that was killed as well, and they
-come once. Standing between the two costs the children nothing. Here an event is only noted; the
-collector makes observations of the notes, many at a time. A note of a job that simply succeeds
-keeps no request alive: hundreds of those would cost the garbage collector more than all the rest.
+Celery's main process passes each request to the pool with four callbacks: accepted, ended, failed,
+timed out. All pools call them the same way, once each, even when a child process was killed.
+Wrapping them costs the children nothing. Here an event is only noted; the collector turns notes
+into observations in batches. The note of a plain success does not keep the request alive: hundreds
+of requests would cost the garbage collector more than everything else.
 
-What only a child knows travels with the result that it sends anyway, and only where a job did not
-simply succeed.
+What only a child process knows travels with the result that it sends anyway, and only for jobs
+that did not plainly succeed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _READ_LIMIT = 8 * ERROR_MESSAGE_LIMIT
 
 Callback = Any
 _ENDED_AT = "queuescope_ended_at"
-_SAID = "queuescope_said"
+_STATE = "queuescope_state"
 _REPLACED = "Replaced by new task"
-_LOST = "The process that ran this job died; it is tried again."
+_LOST = "The process that ran this job died; the job is tried again."
 
 
-class Begun(msgspec.Struct, frozen=True, gc=False):
-    """An attempt began, ``at`` epoch seconds; ``message`` is what Celery says of its message."""
+class Started(msgspec.Struct, frozen=True, gc=False):
+    """An attempt started ``at`` epoch seconds; ``message`` is Celery's view of its message."""
 
     key: int
     at: float
@@ -48,7 +48,7 @@ class Begun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Succeeded(msgspec.Struct, frozen=True, gc=False):
-    """An attempt that had begun simply succeeded, after ``runtime_seconds`` where that is known."""
+    """A started attempt plainly succeeded, after ``runtime_seconds`` where that is known."""
 
     key: int
     at: float
@@ -56,62 +56,60 @@ class Succeeded(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """Any other end: what the pool gave back, and with which exception Celery told a failure
-    meanwhile.
-    """
+    """Any other end: the pool's result, and the exception with which Celery reported a failure."""
 
     key: int
     at: float
     request: Request
-    has_begun: bool
+    has_started: bool
     result: Any
-    told: BaseException | None
+    reported_error: BaseException | None
 
 
-Note = Begun | Succeeded | Ended
+Note = Started | Succeeded | Ended
 
 _keys = itertools.count(1)
 
 
 class Attempt:
-    """One request in the pool, and the callbacks that tell of it."""
+    """One request in the pool, and its callbacks."""
 
     __slots__ = (
-        "_has_begun",
         "_has_ended",
+        "_has_started",
         "_key",
         "_note",
+        "_reported_errors",
         "_request",
-        "_told",
         "_when_accepted",
         "_when_ended",
         "_when_failed",
-        "_when_late",
+        "_when_timed_out",
     )
 
     def __init__(
         self,
         request: Request,
         note: Callable[[Note], None],
-        told: dict[str, BaseException],
+        reported_errors: dict[str, BaseException],
         options: dict[str, Any],
     ) -> None:
         self._request = request
         self._key = next(_keys)
-        self._has_begun = False
+        self._has_started = False
         self._has_ended = False
         self._note = note
-        self._told = told
+        self._reported_errors = reported_errors
         self._when_accepted: Callback = options["accept_callback"]
         self._when_ended: Callback = options.get("callback")
         self._when_failed: Callback = options.get("error_callback")
-        self._when_late: Callback = options.get("timeout_callback")
+        self._when_timed_out: Callback = options.get("timeout_callback")
         options["accept_callback"] = self.accepted
         if self._when_ended is not None:
             options["callback"] = self.ended
         if self._when_failed is not None:
             options["error_callback"] = self.failed
-        if self._when_late is not None:
+        if self._when_timed_out is not None:
             options["timeout_callback"] = self.timed_out
 
     def accepted(self, pid: int, time_accepted: float) -> None:
@@ -119,16 +117,16 @@ class Attempt:
         try:
             self._when_accepted(pid, time_accepted)
         finally:
-            self._has_begun = True
-            self._note(Begun(self._key, request.time_start or time.time(), request.request_dict))
+            self._has_started = True
+            self._note(Started(self._key, request.time_start or time.time(), request.request_dict))
 
     def ended(self, result: Any, **options: Any) -> None:
         try:
             self._when_ended(result, **options)
         finally:
             if isinstance(result, ExceptionInfo):
-                # A thread whose job raised what is no ``Exception``, of which Celery tells nothing.
-                self._told.setdefault(self._request.id, result.exception)
+                # In a thread pool Celery sends no signal for what is not an ``Exception``.
+                self._reported_errors.setdefault(self._request.id, result.exception)
             self.end(result)
 
     def failed(self, result: Any, **options: Any) -> None:
@@ -139,50 +137,52 @@ class Attempt:
 
     def timed_out(self, *, soft: bool, timeout: float) -> None:
         try:
-            self._when_late(soft=soft, timeout=timeout)
+            self._when_timed_out(soft=soft, timeout=timeout)
         finally:
             # A job may catch a soft limit and go on; it ends by itself.
             if not soft:
                 self.end(TimeLimitExceeded(timeout))
 
     def end(self, result: Any) -> None:
-        """Note the first end; what comes after it, as of a process that died, was told before."""
-        told = self._told.pop(self._request.id, None)
+        """Note the first end; later ones, such as the death of a process, repeat it."""
+        reported_error = self._reported_errors.pop(self._request.id, None)
         if self._has_ended:
             return
         self._has_ended = True
         at = time.time()
-        if self._has_begun and isinstance(result, tuple) and not result[0]:
+        if self._has_started and isinstance(result, tuple) and not result[0]:
             self._note(Succeeded(self._key, at, result[2]))
         else:
-            self._note(Ended(self._key, at, self._request, self._has_begun, result, told))
+            self._note(
+                Ended(self._key, at, self._request, self._has_started, result, reported_error)
+            )
 
 
 class Attempts:
-    """Stands between one worker and its pool."""
+    """Wraps the pool of one worker to record its attempts."""
 
     def __init__(self, note: Callable[[Note], None]) -> None:
         self._note = note
         self._pid = os.getpid()
-        self._told: dict[str, BaseException] = {}
-        listen_to_states()
+        self._reported_errors: dict[str, BaseException] = {}
+        watch_states()
         signals.task_failure.connect(self._on_failure, weak=False)
         signals.task_retry.connect(_mark_end, weak=False)
 
     def install(self, pool: Any) -> None:
-        """To be called before the consumer, which keeps ``apply_async``, exists."""
+        """Wrap ``pool``; call it before the consumer exists, which keeps ``apply_async``."""
         apply = pool.apply_async
-        note, told = self._note, self._told
+        note, reported_errors = self._note, self._reported_errors
 
         def apply_async(target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
             request = getattr(options.get("accept_callback"), "__self__", None)
             if not isinstance(request, Request):
                 return apply(target, args, kwargs, **options)
-            attempt = Attempt(request, note, told, options)
+            attempt = Attempt(request, note, reported_errors, options)
             try:
                 return apply(target, args, kwargs, **options)
             except Exception as exc:
-                # A pool that runs the job in this thread, and an error of Celery's own in it.
+                # The pool runs the job in this thread, and Celery itself failed.
                 attempt.end(exc)
                 raise
 
@@ -191,15 +191,15 @@ class Attempts:
     def _on_failure(
         self, sender: Any, task_id: str, exception: BaseException, einfo: Any, **_: object
     ) -> None:
-        # A job that another one calls in its own process (``apply``) is in no pool, and its end
-        # would be asked for by nobody.
+        # A job that another one runs in its own process (``apply``) is in no pool; its entry would
+        # never be removed.
         if os.getpid() == self._pid and not sender.request.is_eager:
-            self._told[task_id] = exception
+            self._reported_errors[task_id] = exception
         _mark_end(einfo)
 
 
 class ObserveStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Between the pool and the consumer, as the worker is put together."""
+    """Installs ``Attempts`` while the worker starts: after the pool, before the consumer."""
 
     requires = ("celery.worker.components:Pool",)
     name = "queuescope-observe"
@@ -218,21 +218,21 @@ def _attempts_of(worker: Any) -> Attempts | None:
 
 
 def _mark_end(einfo: Any, **_: object) -> None:
-    # The child's own clock reading: the main process may be busy when it hears of the end.
+    # The child's own clock reading: a busy main process receives the end later.
     if isinstance(einfo, ExceptionInfo):
         setattr(einfo, _ENDED_AT, time.time())
 
 
 def succeeded_at(at: float, runtime_seconds: float | None, started_at: float | None) -> float:
-    """As the child has measured it: the main process may be busy when it hears of the end, and its
-    clock may have been set meanwhile.
+    """When an attempt succeeded, by the child's measurement: a busy main process receives the end
+    later, and its clock may have been set in between.
     """
     if started_at is None or not runtime_seconds:
         return at
     return started_at + runtime_seconds
 
 
-def what_became(note: Ended) -> tuple[Event, float, str, str]:
+def end_of_attempt(note: Ended) -> tuple[Event, float, str, str]:
     """How an attempt ended: the event, when, the class and text of the error."""
     at, result = note.at, note.result
     if isinstance(result, tuple):
@@ -245,35 +245,39 @@ def what_became(note: Ended) -> tuple[Event, float, str, str]:
         result = result.exception
     if isinstance(result, ExceptionWithTraceback):
         result = result.exc
-    return _ended(note.request.task, at, result, note.told)
+    return _ended(note.request.task, at, result, note.reported_error)
 
 
 def _ended(
-    task: Any, at: float, error: Any, told: BaseException | None
+    task: Any, at: float, error: Any, reported_error: BaseException | None
 ) -> tuple[Event, float, str, str]:
     if isinstance(error, Ignore):
-        return _set_aside(error, at)
+        return _ignored(error, at)
     if isinstance(error, Reject):
         return (Event.RETRIED if error.requeue else Event.FAILED), at, *described(error)
     if isinstance(error, Retry):
         return Event.RETRIED, at, *described(getattr(error, "exc", None) or error)
-    if told is None and isinstance(error, TimeLimitExceeded) and _comes_again(task):
+    if (
+        reported_error is None
+        and isinstance(error, TimeLimitExceeded)
+        and _is_redelivered_after_time_limit(task)
+    ):
         return Event.RETRIED, at, *described(error)
-    if told is None and isinstance(
+    if reported_error is None and isinstance(
         error, WorkerLostError | Terminated | SystemExit | KeyboardInterrupt
     ):
-        # Celery calls what it does not give back to the broker a failure.
-        if isinstance(error, WorkerLostError) and not _is_given_back(task):
+        # Celery reports a failure for every job that it does not return to the broker.
+        if isinstance(error, WorkerLostError) and not _is_redelivered_after_loss(task):
             return Event.SUCCEEDED, at, "", ""
         return Event.RETRIED, at, "WorkerLostError", _LOST
-    if isinstance(error, SystemExit | KeyboardInterrupt) and told is not None:
-        error = told
+    if isinstance(error, SystemExit | KeyboardInterrupt) and reported_error is not None:
+        error = reported_error
     return Event.FAILED, at, *described(error)
 
 
-def _set_aside(error: Ignore, at: float) -> tuple[Event, float, str, str]:
-    """A job may have said what became of it before it set itself aside."""
-    state, error_class, error_message = getattr(error, _SAID, ("", "", ""))
+def _ignored(error: Ignore, at: float) -> tuple[Event, float, str, str]:
+    """The end of a job that raised ``Ignore``; it may have set its state before."""
+    state, error_class, error_message = getattr(error, _STATE, ("", "", ""))
     if state == states.FAILURE:
         return Event.FAILED, at, error_class, error_message
     if state == states.SUCCESS:
@@ -283,39 +287,41 @@ def _set_aside(error: Ignore, at: float) -> tuple[Event, float, str, str]:
     return Event.IGNORED, at, "", ""
 
 
-def _comes_again(task: Any) -> bool:
-    """After a hard time limit. Celery had one setting for failures and time limits before 5.7."""
+def _is_redelivered_after_time_limit(task: Any) -> bool:
+    """Whether a job is delivered again after a hard time limit. Before 5.7 Celery had one setting
+    for failures and time limits.
+    """
     both = getattr(task, "acks_on_failure_or_timeout", True)
     return bool(task.acks_late and not getattr(task, "acks_on_timeout", both))
 
 
-def listen_to_states() -> None:
-    """Let a job that says its state by ``update_state`` and then raises ``Ignore`` be believed.
+def watch_states() -> None:
+    """Record the state that a job sets with ``update_state`` before it raises ``Ignore``.
 
-    Neither a signal nor the result tells it, so that method is watched; nothing else costs
-    anything before it has been called.
+    Neither a signal nor the result contains it, so the method is wrapped. Jobs that do not call it
+    pay nothing.
     """
-    said = Task.update_state
-    if hasattr(said, _SAID):
+    original = Task.update_state
+    if hasattr(original, _STATE):
         return
 
-    @wraps(said)
+    @wraps(original)
     def update_state(
         self: Any, task_id: str | None = None, state: Any = None, meta: Any = None, **more: Any
     ) -> Any:
         request = self.request
         if request.id and task_id in {None, request.id}:
-            setattr(request, _SAID, (state, *_failure(state, meta)))
-            signals.task_postrun.connect(_carry, weak=False, dispatch_uid=_SAID)
-        return said(self, task_id=task_id, state=state, meta=meta, **more)
+            setattr(request, _STATE, (state, *_failure(state, meta)))
+            signals.task_postrun.connect(_attach_state, weak=False, dispatch_uid=_STATE)
+        return original(self, task_id=task_id, state=state, meta=meta, **more)
 
-    setattr(update_state, _SAID, True)
+    setattr(update_state, _STATE, True)
     Task.update_state = update_state
 
 
-def _carry(sender: Any, retval: object, state: str | None, **_: object) -> None:
+def _attach_state(sender: Any, retval: object, state: str | None, **_: object) -> None:
     if state == states.IGNORED and isinstance(retval, Ignore):
-        setattr(retval, _SAID, getattr(sender.request, _SAID, ("", "", "")))
+        setattr(retval, _STATE, getattr(sender.request, _STATE, ("", "", "")))
 
 
 def _failure(state: object, meta: object) -> tuple[str, str]:
@@ -328,9 +334,9 @@ def _failure(state: object, meta: object) -> tuple[str, str]:
     return "Failure", _text("" if meta is None else meta)
 
 
-def _is_given_back(task: Any) -> bool:
-    gives_back = task.acks_late and task.reject_on_worker_lost
-    return bool(gives_back or getattr(task, "retry_on_worker_lost", False))
+def _is_redelivered_after_loss(task: Any) -> bool:
+    is_rejected = task.acks_late and task.reject_on_worker_lost
+    return bool(is_rejected or getattr(task, "retry_on_worker_lost", False))
 
 
 def described(error: object) -> tuple[str, str]:
@@ -342,7 +348,7 @@ def described(error: object) -> tuple[str, str]:
 
 def _text(error: object) -> str:
     try:
-        # Masked before it is cut: of a secret that was cut in two, the first half looks like none.
+        # Masked before it is cut: half a secret would no longer be recognized as one.
         return redacted(str(error)[:_READ_LIMIT])[:ERROR_MESSAGE_LIMIT]
     except Exception:  # noqa: BLE001 - the text of a foreign exception may itself raise
         return "(the error has no readable text)"

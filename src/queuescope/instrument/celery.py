@@ -1,11 +1,11 @@
-"""Two lines that make a Celery project visible: what its jobs come to becomes observations.
+"""Instruments a Celery project with two lines: the start and end of its jobs become observations.
 
-``instrument(app)`` belongs where the app is made, so that both the processes that send jobs and
-the workers call it. A sender writes into each message when it became due; a worker serves
-``/metrics`` and, if told where, writes the job history.
+Call ``instrument(app)`` where the app is made, so that both the processes that send jobs and the
+workers call it. A sender writes into each message when it became due. A worker serves ``/metrics``
+and writes the job history if one is configured.
 
-A retry is a new attempt: it waits from when its countdown ends. The job's latency runs from when
-its first attempt became due until its final outcome. Nothing here can fail a job.
+A retry is a new attempt: its wait begins when its countdown ends. The job's latency is the time
+from when its first attempt became due until its final outcome. Nothing here can fail a job.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from queuescope.environment import read_setting
 from queuescope.instrument.attempts import Attempts, ObserveStep, described
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.due_headers import mark_messages_of
-from queuescope.instrument.gate import Gate
 from queuescope.instrument.heartbeat import DesiredStateStep, Heartbeat
 from queuescope.instrument.messages import MessageReader, TenantOf, default_tenant, headers_of
 from queuescope.instrument.metrics import DEFAULT_NAMESPACE, DEFAULT_SUBSYSTEM, WorkerMetrics
-from queuescope.instrument.metrics_ports import named, ports_of
+from queuescope.instrument.metrics_ports import port_range, ports_of
 from queuescope.instrument.notes import MessageEnd, NoteInterpreter, Redact
 from queuescope.instrument.observation import INVALID_MESSAGE, UNKNOWN_JOB_TYPE, Event
+from queuescope.instrument.pause_enforcer import PauseEnforcer
 from queuescope.instrument.remote import Retrier, RetryJob
 from queuescope.instrument.source_queue import SourceQueueStep
 
@@ -61,26 +61,26 @@ def instrument(
     redact: Redact | None = None,
     timings: WorkerTimings = DEFAULT_TIMINGS,
 ) -> None:
-    """Make ``app`` tell what becomes of its jobs; a second call for the same app does nothing.
+    """Make ``app`` report its jobs; a second call for the same app does nothing.
 
     ``metrics_port`` is a port or a range such as ``"9600-9609"``, of which the first free one is
     taken; it defaults to the setting of that name, then 9540 and 9542 to 9549; 0 takes any.
     ``metrics_host`` defaults to its setting, then every address. ``job_store_url`` defaults to its
-    setting; without either there is no job history. Settings stand in the environment, such as
-    ``QUEUESCOPE_METRICS_PORT``, or in the file that ``QUEUESCOPE_CONFIG`` names.
-    ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` is ``default``.
-    Counters of the ``tenants`` and ``queues`` that are named here stand at 0 before the first job.
+    setting; without either there is no job history. Settings are read from the environment, such as
+    ``QUEUESCOPE_METRICS_PORT``, or from the file that ``QUEUESCOPE_CONFIG`` names.
+    ``tenant_of(kwargs, headers)`` names the tenant of a job; ``None`` means ``default``.
+    Counters of these ``tenants`` and ``queues`` are 0 before the first job instead of absent.
 
-    With ``operations`` workers report to the broker every two seconds and obey what operators
-    want: pause, revoke, scale. Failed jobs can be sent again where ``retry(job_id, name)`` does
-    so, or where ``keep_arguments`` keeps the arguments of failed jobs in the broker for seven
-    days; those may be personal data. ``retry`` runs in a worker's main process and must be quick.
+    With ``operations`` workers report to the broker every two seconds and carry out what operators
+    request: pause, revoke, scale. Failed jobs can be sent again if ``retry(job_id, name)`` sends
+    them, or if ``keep_arguments`` keeps the arguments of failed jobs in the broker for seven days;
+    these may be personal data. ``retry`` runs in a worker's main process and must be quick.
 
     Obvious secrets in the text of an error (passwords in addresses, tokens, keys) are masked before
-    it is written; ``redact(text)`` gives back the text without those that only the project knows.
-    Where it fails, the text is left out.
+    it is written; ``redact(text)`` returns the text without the secrets that only the project
+    recognizes. If it fails, the text is left out.
 
-    ``timings`` are how often a worker reports; exporter and dashboard must be given the same.
+    ``timings`` set how often a worker reports; exporter and dashboard need the same values.
 
     Raises ``ConfigurationError`` when a port or the address of the job store cannot be used.
     """
@@ -120,7 +120,7 @@ def _job_store(url: str) -> JobStore:
 
 
 class Instrumentation:
-    """The signal handlers of one app, and in its worker the collector that they talk to."""
+    """The signal handlers of one app and, in a worker, the collector that they call."""
 
     def __init__(
         self,
@@ -161,10 +161,10 @@ class Instrumentation:
         mark_messages_of(app)
         for signal, handler in (
             (signals.worker_init, self._on_worker_init),
-            # Once the log is set up, and before there is a broker; who embeds a worker sends the
-            # second alone.
-            (signals.celeryd_after_setup, self._on_logging),
-            (signals.worker_ready, self._on_logging),
+            # After logging is set up and before the broker is connected; an embedded worker sends
+            # only the second signal.
+            (signals.celeryd_after_setup, self._log_start),
+            (signals.worker_ready, self._log_start),
             (signals.worker_process_init, self._on_child_init),
             (signals.worker_shutdown, self._on_worker_shutdown),
             (signals.task_retry, self._on_retry),
@@ -199,34 +199,34 @@ class Instrumentation:
         if connection is not None:
             self._start_heartbeat(sender, self._collector, connection)
         else:
-            # Whether another worker has this name is seen from reports alone.
+            # Only reports show whether another worker has this name.
             self._collector.close_earlier_jobs()
 
     def _start_heartbeat(
         self, worker: Any, collector: Collector, connection: WorkerConnection
     ) -> None:
-        gate = Gate(self._app)
-        gate.install(worker)
+        pauses = PauseEnforcer(self._app)
+        pauses.install(worker)
         can_retry = self._retry is not None or self._keep_arguments
         self.heartbeat = Heartbeat(
             worker,
             collector,
-            gate,
+            pauses,
             connection,
             clock=self._clock,
             can_retry=can_retry,
             keeps=self._keep_arguments,
             timings=self._timings,
         )
-        # A cold shutdown sends no signal of its end either.
+        # A cold shutdown sends no signal either.
         atexit.register(self.heartbeat.end)
         if self.heartbeat.kept is not None:
             self._notes.keep = self.heartbeat.kept.add
         if can_retry:
             self.retrier = Retrier(self._app, self.heartbeat, self._retry)
 
-    def _on_logging(self, **_: object) -> None:
-        """Say what this worker does, once: what is said before is in no worker's log."""
+    def _log_start(self, **_: object) -> None:
+        """Log once what this worker serves; before logging is set up, the message would be lost."""
         if self._collector is None or self._has_logged:
             return
         self._has_logged = True
@@ -236,11 +236,11 @@ class Instrumentation:
                 "metrics cannot be served on %s:%s (%s): this worker is invisible to Prometheus "
                 "until a port is free; give it its own port, or a range such as 9600-9609, with "
                 "QUEUESCOPE_METRICS_PORT",
-                *(self._host, named(self._ports), self._collector.refusal),
+                *(self._host, port_range(self._ports), self._collector.refusal),
             )
         elif port != self._ports[0] != 0:
             logger.warning(
-                "metrics are served on port %d, as %d is taken; Prometheus must scrape it, too",
+                "metrics are served on port %d, as %d is taken; Prometheus must scrape it as well",
                 *(port, self._ports[0]),
             )
         else:
@@ -276,16 +276,16 @@ class Instrumentation:
 
     def _on_rejected(self, sender: Any, message: Any, exc: object = None, **_: object) -> None:
         if sender.app is self._app:
-            text = "This message is no job" if exc is None else described(exc)[1]
+            text = "This message is not a job" if exc is None else described(exc)[1]
             self._note(Event.FAILED, headers_of(message), INVALID_MESSAGE, text)
 
     def _on_retry(self, request: Any, einfo: object, **_: object) -> None:
-        # With an error it is the job's own retry, and its result tells it. Without, a worker that
-        # lost its broker has ended the job.
+        # With an error it is the job's own retry, and its result shows that. Without one, a worker
+        # that lost its broker ended the job.
         if einfo is None:
             self._note(Event.RETRIED, vars(request))
 
     def _note(self, event: Event, message: Mapping[str, Any], *error: str) -> None:
-        """What no pool tells: the end of a job as its message says it, in the main process."""
+        """Note the end of a job that never reached the pool, in the main process."""
         if self._collector is not None and os.getpid() == self._collector.pid:
             self._collector.note(MessageEnd(event, message, time.time(), error))

@@ -1,7 +1,7 @@
-"""The worker's main process: observations become metrics and rows of the job history.
+"""Turns notes of a worker's main process into metrics and rows of the job history.
 
-What happens is only noted, which costs a job next to nothing. A thread processes the notes a few
-times a second; so does whoever asks, so that an answer holds all that happened before.
+To note an event costs a job next to nothing. A thread processes the notes four times a second;
+each scrape and each report processes them as well, so that it includes everything before it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _UNRUNNABLE = {
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a worker has done since its start, and does now; see ``WorkerReport``."""
+    """A worker's running jobs, its counts since its start and its usage; see ``WorkerReport``."""
 
     active: tuple[ActiveJob, ...]
     active_count: int
@@ -55,10 +55,10 @@ class Activity:
 
 
 Running = Mapping[Hashable, Observation]
-"""The attempts that run, and how each began."""
+"""The running attempts by their key, each with the observation of its start."""
 
 Interpret = Callable[[Any, Running], tuple[Hashable, Observation] | None]
-"""What a note says, and of which attempt; nothing where that is known already."""
+"""Turns a note into the key of its attempt and an observation; ``None`` for what is known."""
 
 
 class Collector:
@@ -79,13 +79,13 @@ class Collector:
     ) -> None:
         self._metrics = metrics
         self._worker = worker
-        metrics.belong_to(label(worker))
+        metrics.set_worker(label(worker))
         self._history = None if store is None else HistoryWriter(store, metrics, timings=timings)
         self._usage_seconds = timings.usage_seconds
         self._interpret = interpret
         self._notes: deque[Any] = deque()
         self.note = self._notes.append
-        """Takes what ``interpret`` understands; costs nothing and never fails."""
+        """Accepts what ``interpret`` understands; costs nothing and never fails."""
         self.pid = os.getpid()
         self._lock = threading.Lock()
         self._running: dict[Hashable, Observation] = {}
@@ -100,9 +100,9 @@ class Collector:
         self._server: MetricsServer | None = None
 
     def start(self, host: str, ports: tuple[int, ...], *, redelivers: bool) -> None:
-        """Serve ``/metrics`` on the first of ``ports`` that is free, and begin to process notes.
+        """Serve ``/metrics`` on the first free one of ``ports``, and start to process notes.
 
-        Where none is free, it is tried again for as long as the worker runs.
+        If none is free, it is tried again while the worker runs.
         """
         self._server = MetricsServer(self._metrics.registry, self.process_notes, host, ports)
         self._server.start()
@@ -112,8 +112,8 @@ class Collector:
         self._meter.start()
 
     def close_earlier_jobs(self, *, clock_ahead: float = 0.0) -> None:
-        """No other worker of this name lives: what stands as started from before is nobody's.
-        The times of jobs are corrected by ``clock_ahead`` seconds.
+        """End the jobs that an earlier process of this worker left as started; call it once no
+        other worker of this name is alive. ``clock_ahead`` corrects its start time, in seconds.
         """
         if self._history is not None:
             self._history.close_earlier_jobs(clock_ahead=clock_ahead)
@@ -125,11 +125,11 @@ class Collector:
 
     @property
     def refusal(self) -> str:
-        """Why ``/metrics`` is not served, as the system says it."""
+        """Why ``/metrics`` is not served: the operating system's error."""
         return "" if self._server is None else self._server.refusal
 
     def stop(self) -> None:
-        """Process what was noted, write the history, and give the port back."""
+        """Process the remaining notes, write the history, and release the port."""
         if os.getpid() != self.pid or self._stop.is_set():
             return
         self._stop.set()
@@ -142,13 +142,13 @@ class Collector:
             self._server.stop()
 
     def close_in_child(self) -> None:
-        """Let go of what a forked child inherited."""
-        # Thread and solo pools “initialise their process” in the main process.
+        """Close what a forked child inherited."""
+        # Thread and solo pools send ``worker_process_init`` in the main process.
         if os.getpid() != self.pid and self._server is not None:
             self._server.close_in_child()
 
     def activity(self) -> Activity:
-        """What is known now; any thread may ask."""
+        """The activity up to now; any thread may call it."""
         self.process_notes()
         with self._lock:
             running = list(self._running.values())
@@ -178,7 +178,7 @@ class Collector:
         )
 
     def process_notes(self) -> None:
-        """Process all that was noted until now; any thread may call it."""
+        """Process all notes up to now; any thread may call it."""
         with self._lock:
             is_changed = False
             while self._notes:
@@ -191,7 +191,7 @@ class Collector:
                 except Exception:
                     self._metrics.observations_lost(1)
                     if not self._has_failed:
-                        logger.exception("what happened to a job could not be understood")
+                        logger.exception("an event of a job could not be processed")
                     self._has_failed = True
             if is_changed:
                 self._metrics.in_flight(Counter(job.queue for job in self._running.values()))

@@ -1,7 +1,7 @@
-"""A worker follows the desired state: what is paused, and which jobs are revoked.
+"""Applies the desired state in a worker: which queues are paused, and which jobs are revoked.
 
-Where the broker cannot be asked, the last known state stays in force; a worker that has never known
-one begins nothing until it does.
+While the broker cannot be read, the last known state stays in force; a worker that has not read one
+yet starts no job.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from queuescope.errors import BrokerError, BrokerErrorKind, DamagedError
 logger = logging.getLogger(__name__)
 
 _REVOKED_SECONDS = 600.0
-_DAMAGED = "what is desired of the queues is damaged in the broker"
-# These do not pass by themselves, and a project must not stand still for them.
+_DAMAGED = "the desired state of the queues is damaged in the broker"
+# These errors do not go away by themselves, and must not stop a project's work.
 _LASTING = frozenset({BrokerErrorKind.NO_PERMISSION, BrokerErrorKind.UNUSABLE})
 
 
 class DesiredStateFollower:
-    """Reads the desired state and hands it to ``apply``. One thread at a time."""
+    """Reads the desired state and passes it to ``apply``. One thread at a time."""
 
     def __init__(self, connection: WorkerConnection, apply: Callable[[DesiredState], None]) -> None:
         self._connection = connection
@@ -36,12 +36,12 @@ class DesiredStateFollower:
         self._revocations: int | None = None
         self._revocations_at = 0.0
 
-    def follow(self, *, anew: bool = False) -> None:
-        """Read and apply it; ``anew`` reads the revoked jobs in any case.
+    def follow(self, *, reread_revoked: bool = False) -> None:
+        """Read and apply it; ``reread_revoked`` reads the revoked jobs even if none were added.
 
-        What is damaged changes nothing: what was known stays in force. Raises ``BrokerError``.
+        A damaged state changes nothing: the known one stays in force. Raises ``BrokerError``.
         """
-        if anew:
+        if reread_revoked:
             self._revocations = None
         stored = self._connection.desired()
         held = stored.state
@@ -50,9 +50,9 @@ class DesiredStateFollower:
         self._log_damage(is_damaged=held is None or stored.revocations is None)
         if held is not None:
             is_behind = self.is_known and held.revision < self._known.revision
-            # What no operators decided was learned from a stranger, and the others correct it.
+            # An implausible known state was not decided by operators; the stored one replaces it.
             if is_behind and not (held.revision and is_implausible(self._known, held)):
-                # The broker has lost its data; what was paused stays so, for other workers, too.
+                # The broker has lost its data; paused queues stay paused, also for other workers.
                 held = self._connection.publish(self._known)
             self._set(held)
         elif not self.is_known:
@@ -66,11 +66,11 @@ class DesiredStateFollower:
             except DamagedError as exc:
                 logger.warning("revoked jobs may start: %s", exc)
 
-    def go_on_without(self, exc: BrokerError) -> None:
-        """Where the desired state will never be readable, nothing counts as paused."""
+    def stop_waiting(self, exc: BrokerError) -> None:
+        """Treat nothing as paused if ``exc`` means that the state will never be readable."""
         if exc.kind in _LASTING and not self.is_known:
             logger.error(
-                "this worker will not obey a pause: %s; or leave operations out with "
+                "this worker ignores pauses: %s; or turn operations off with "
                 "instrument(app, operations=False)",
                 exc,
             )
@@ -83,5 +83,5 @@ class DesiredStateFollower:
 
     def _log_damage(self, *, is_damaged: bool) -> None:
         if is_damaged and not self._is_damaged:
-            logger.warning("%s; what was known stays in force", _DAMAGED)
+            logger.warning("%s; the last known state stays in force", _DAMAGED)
         self._is_damaged = is_damaged

@@ -25,11 +25,11 @@ _sender: ContextVar[Any] = ContextVar("queuescope_sender", default=None)
 
 
 def mark_messages_of(app: Any) -> None:
-    """Let each message that ``app`` sends say when it became due, and leave those of other apps in
-    the process alone.
+    """Add to each message that ``app`` sends the headers that say when it became due; messages of
+    other apps in the process stay unchanged.
 
-    Celery tells of all messages, and not by which app they are sent. All that an app sends goes
-    through its ``send_task``.
+    Celery's signal covers the messages of all apps and does not say which app sends. Everything
+    that an app sends goes through its ``send_task``.
     """
 
     @wraps(app.send_task)
@@ -50,7 +50,7 @@ def mark_messages_of(app: Any) -> None:
 
 
 def _add_due_headers(headers: dict[str, Any], app: Any) -> None:
-    # A job that sends itself again hands on the headers that it came with.
+    # A job that sends itself again passes on the headers of its own message.
     headers.pop(QUEUE_HEADER, None)
     known_due = headers.get(DUE_HEADER)
     first_due = headers.get(FIRST_DUE_HEADER, known_due)
@@ -68,8 +68,8 @@ def _add_due_headers(headers: dict[str, Any], app: Any) -> None:
 
 
 def _first_due_of_running_job(headers: Mapping[str, Any]) -> tuple[float, float | None] | None:
-    """When the job that runs here first became due, and by which clock, where this message sends
-    it again. Its id alone tells: Celery 5.3 does not mark what replaces a job.
+    """When the running job first became due, and by which clock, if this message sends it again;
+    otherwise ``None``. Only the id shows that: Celery 5.3 does not mark replacements.
     """
     task = get_current_worker_task()
     if task is None or task.request.id != headers.get("id"):
@@ -83,8 +83,8 @@ def _first_due_of_running_job(headers: Mapping[str, Any]) -> tuple[float, float 
 
 
 def _eta(app: Any, eta: object) -> float:
-    """When a message with a countdown may run, in epoch seconds; 0 is at once. A time without
-    a zone is what Celery's worker takes it for.
+    """When a message with a countdown may run, in epoch seconds; 0 means at once. A time without
+    a zone is read as Celery's worker reads it.
     """
     if not isinstance(eta, str):
         return 0.0
@@ -96,8 +96,8 @@ def _eta(app: Any, eta: object) -> float:
 
 
 def number_in(value: object) -> float | None:
-    """What a message says of time, in seconds. Whoever sends it may write anything, and one
-    infinite wait would stay in the sum of all waits until the worker ends.
+    """A time of a message in seconds; ``None`` if it is no usable number. Senders may write
+    anything, and one infinite wait would stay in the sum of all waits until the worker ends.
     """
     if isinstance(value, int | float) and -LATEST <= value <= LATEST:
         return float(value)

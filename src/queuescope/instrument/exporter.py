@@ -1,10 +1,10 @@
-"""A process that tells what no worker can: how much waits, since when, and who is alive.
+"""A process that exports what no worker can: queue depth, oldest age, and which workers are up.
 
     python -m queuescope.instrument.exporter --broker-url redis://127.0.0.1:6379/0 --queues default
 
 Depth and age are read from the broker at each scrape. While the broker does not answer there are
-no samples of them, and ``broker_up`` is 0. Of a broker that is neither Redis nor Valkey it is told
-whether it answers, and how many workers answer a ping.
+no samples of them, and ``broker_up`` is 0. For a broker other than Redis and Valkey only
+``broker_up`` and the number of workers that answer a ping are exported.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ logger = logging.getLogger(__name__)
 
 
 class LiveWorkers:
-    """Who is alive: who reports, and of the others, who answers a ping.
+    """Counts live workers: those that report, and of the others those that answer a ping.
 
-    They are asked from a thread of its own, since a ping always takes its whole timeout.
+    A separate thread pings, since a ping always takes its whole timeout.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class LiveWorkers:
             broker_connection_timeout=_TIMEOUT_SECONDS,
             broker_transport_options={
                 **(transport_options or {}),
-                # Others do not know them.
+                # Other transports do not know these options.
                 **({} if broker is None else _TIMEOUTS),
             },
         )
-        # Not every kind of broker can tell all workers something.
+        # Not every transport can broadcast to all workers.
         transport = self._transport()
         self._can_ping = "fanout" in transport.implements.exchange_type
         self._errors = (
@@ -103,7 +103,7 @@ class LiveWorkers:
         )
         self._clock = clock
         self.answers: bool | None = None
-        """Whether the broker did when it was asked last; ``None`` before."""
+        """Whether the broker answered the last ping; ``None`` before the first."""
         self._seen_at: dict[str, float] = {}
         self._asked_at: float | None = None
         self._stop = threading.Event()
@@ -118,7 +118,7 @@ class LiveWorkers:
         self._app.close()
 
     def reports(self) -> WorkersReading | None:
-        """What workers report; ``None`` where it may not be read. Raises ``BrokerError``."""
+        """The workers' reports; ``None`` without permission to read. Raises ``BrokerError``."""
         if self._broker is None:
             return None
         try:
@@ -129,7 +129,7 @@ class LiveWorkers:
             return None
 
     def count(self, reading: WorkersReading | None) -> int | None:
-        """How many workers live, of whom these report; ``None`` when they could not be asked."""
+        """How many workers are alive, given the reports; ``None`` if they could not be pinged."""
         now = self._clock()
         if self._asked_at is None or now - self._asked_at > self._alive_seconds:
             return None
@@ -140,14 +140,14 @@ class LiveWorkers:
             return None
         if reading is None:
             return len(answered)
-        # Two of one name are two, and answer a ping as one.
+        # Two workers of one name answer a ping as one, but report as two.
         live = [r for r in reading.reports if reading.at - r.at <= self._timings.lost_seconds]
-        # Of a worker that reports, its reports are the later news.
+        # For a worker that reports, its reports are newer than its ping.
         reporting = {r.worker for r in reading.reports}
         return len(live) + len(answered - reporting)
 
-    def ask(self) -> None:
-        """Ping once. Raises ``BrokerError``."""
+    def ping(self) -> None:
+        """Ping all workers once. Raises ``BrokerError``."""
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
@@ -169,7 +169,7 @@ class LiveWorkers:
         self._asked_at = now
 
     def _transport(self) -> Any:
-        """Raises ``ConfigurationError`` where this environment cannot speak to such a broker."""
+        """Raises ``ConfigurationError`` if this environment lacks the client of such a broker."""
         try:
             with self._app.connection_for_write() as connection:
                 return connection.transport
@@ -180,15 +180,15 @@ class LiveWorkers:
         was_down = False
         while True:
             try:
-                self.ask()
+                self.ping()
             except BrokerError as exc:
                 if not was_down:
-                    logger.warning("workers cannot be asked: %s", exc)
+                    logger.warning("workers cannot be pinged: %s", exc)
                 was_down = True
-            except Exception:  # whoever may write to the broker may answer, too
+            except Exception:  # any client of the broker may send any reply
                 self.answers = False
                 if not was_down:
-                    logger.exception("workers cannot be asked")
+                    logger.exception("workers cannot be pinged")
                 was_down = True
             else:
                 was_down = False
@@ -213,14 +213,14 @@ class ExporterCollector(Collector):
         self._is_down = False
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Spares the registry a first reading when nobody has asked yet."""
+        """Let the registry learn the names without reading the broker."""
         for metric in CATALOGUE:
             if metric.origin is Origin.EXPORTER:
                 yield self._family(metric)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         if self._broker is None:
-            yield from self._by_ping_alone()
+            yield from self._from_pings()
             return
         broker_up = self._family(BROKER_UP)
         try:
@@ -250,10 +250,10 @@ class ExporterCollector(Collector):
         yield age
         yield from self._workers_up(count)
         if fleet is not None:
-            yield from self._of_workers(fleet)
+            yield from self._from_reports(fleet)
 
-    def _of_workers(self, fleet: Fleet) -> Iterator[GaugeMetricFamily]:
-        """What workers report of themselves. No label is a name that somebody else has chosen."""
+    def _from_reports(self, fleet: Fleet) -> Iterator[GaugeMetricFamily]:
+        """Metrics from the workers' reports. No label value is taken from a report."""
         by_status = self._family(WORKERS)
         counts = Counter(worker.status for worker in fleet.workers)
         for status in WorkerStatus:
@@ -264,7 +264,7 @@ class ExporterCollector(Collector):
         yield shared
         reports = [worker.report for worker in fleet.alive]
         if not reports:
-            # What a lost worker had fetched may be anywhere.
+            # What happened to the jobs that a lost worker had fetched is unknown.
             return
         scheduled, reserved = self._family(QUEUE_SCHEDULED), self._family(QUEUE_RESERVED)
         for queue in self._queues:
@@ -277,8 +277,8 @@ class ExporterCollector(Collector):
         limited.add_metric((), sum(one.count for report in reports for one in report.rate_limited))
         yield limited
 
-    def _by_ping_alone(self) -> Iterator[GaugeMetricFamily]:
-        """What is known of a broker whose queues cannot be read."""
+    def _from_pings(self) -> Iterator[GaugeMetricFamily]:
+        """The metrics for a broker whose queues cannot be read."""
         answers = self._workers.answers
         if answers is None:
             return
@@ -301,8 +301,8 @@ class ExporterCollector(Collector):
 def _fleet(
     broker: Broker, reading: WorkersReading | None, queues: Sequence[QueueReading]
 ) -> Fleet | None:
-    """What may be said of the workers that report; ``None`` where none does, or nothing may be
-    said. Raises ``BrokerError``.
+    """The workers that report; ``None`` if none does, or without permission to read the desired
+    state. Raises ``BrokerError``.
     """
     if reading is None or not reading.reports:
         return None
@@ -318,7 +318,7 @@ def _fleet(
 
 
 def options() -> argparse.ArgumentParser:
-    """Of the options, whose defaults are the settings. Raises ``ConfigurationError``."""
+    """The parser; its defaults are the settings. Raises ``ConfigurationError``."""
     try:
         queues = names_in(read_setting("queues") or [], "must be names of queues")
     except ValueError as exc:
@@ -380,16 +380,15 @@ def main(argv: Sequence[str] | None = None, *, timings: WorkerTimings = DEFAULT_
             )
         except UnsupportedBrokerError as exc:
             logger.warning(
-                "%s. This exporter tells whether the broker answers and, where the broker lets "
-                "workers be asked, how many are up; queue depth and age are told of Redis and "
-                "Valkey alone",
+                "%s. This exporter shows whether the broker answers and, if the broker can "
+                "broadcast, how many workers are up; queue depth and age need Redis or Valkey",
                 exc,
             )
         workers = LiveWorkers(
             arguments.broker_url, broker, transport_options=transport, timings=timings
         )
     except ValueError as exc:
-        parser.error(f"--transport-options is no JSON: {exc}")
+        parser.error(f"--transport-options is not JSON: {exc}")
     except ConfigurationError as exc:
         parser.error(str(exc))
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What a worker has fetched and not begun: reserved, scheduled, or held back by a rate limit."""
+"""The jobs that a worker has fetched and not started: reserved, scheduled, or rate-limited."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from queuescope.broker.reports import RATE_LIMITED_LIMIT, RateLimited, label
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Jobs by queue; ``reserved`` counts all of them, ``scheduled`` those that wait for their time,
-    of which the first is due at ``next_due_at``, in epoch seconds by the worker's clock.
+    """Counts by queue: ``reserved`` counts all jobs, ``scheduled`` those that wait for their time.
+    The first of these is due at ``next_due_at``, in epoch seconds by the worker's clock.
     """
 
     reserved: dict[str, int]
@@ -27,15 +27,15 @@ class Fetched:
 
 
 class FetchedJobs:
-    """Looks through what Celery keeps of such jobs. Belongs to one thread."""
+    """Counts such jobs in Celery's own state. Belongs to one thread."""
 
     def __init__(self, queue_of: Callable[[Any], str]) -> None:
         self._queue_of = queue_of
         self._buckets: dict[int, tuple[str, Any]] = {}
 
-    def look(self, consumer: Any) -> Fetched:
-        """As it is now. ``consumer`` is Celery's."""
-        # list() of a plain container is one step for other threads, unlike that of a weak set.
+    def count(self, consumer: Any) -> Fetched:
+        """The counts now. ``consumer`` is Celery's."""
+        # list() of a plain container is atomic for other threads; that of a weak set is not.
         limited: set[Any] = set()
         held: Counter[tuple[str, float]] = Counter()
         for name, bucket in self._known_buckets(consumer):
@@ -47,7 +47,7 @@ class FetchedJobs:
         next_due: datetime | None = None
         timed = {request for request in _timed(consumer) if request not in limited}
         known = (reference() for reference in list(state.reserved_requests.data))
-        # By id a retry would be missed that this worker fetched before its first attempt was over.
+        # Comparing ids would miss a retry fetched here before its first attempt ended.
         for request in {*known, *timed, *limited} - {None}:
             if request in state.active_requests:
                 continue
@@ -68,8 +68,8 @@ class FetchedJobs:
         )
 
     def _known_buckets(self, consumer: Any) -> list[tuple[str, Any]]:
-        """The token buckets in which jobs wait. A change of a limit makes new ones, and what is in
-        the old ones still waits there, at the old rate.
+        """The token buckets in which jobs wait. A changed limit makes a new bucket, while jobs in
+        the old one still wait there, at the old rate.
         """
         now = {
             id(bucket): (str(name), bucket)
@@ -83,7 +83,7 @@ class FetchedJobs:
 
 
 def _timed(consumer: Any) -> set[Any]:
-    """The requests that wait in the timer for their time; then they are reserved, or limited."""
+    """The requests that wait in the timer for their time."""
     waiting = set()
     for scheduled in list(consumer.timer.schedule.queue):
         entry = scheduled.entry

@@ -1,8 +1,8 @@
-"""A worker's heartbeat: what it reports to the broker, and what it reads there and follows.
+"""A worker's heartbeat: it reports to the broker, and reads and applies the desired state.
 
-A thread of the worker's main process reports every two seconds and reads the desired state. The
-desired state is read once more, by the thread that fetches jobs, each time that it has connected
-and before it fetches anything. Nothing here fails a job.
+A thread of the worker's main process does both every two seconds. The thread that fetches jobs
+also reads the desired state each time it has connected, before it fetches anything. Nothing here
+fails a job.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from queuescope.broker.timings import WorkerTimings
 from queuescope.errors import BrokerError
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.desired_state import DesiredStateFollower
-from queuescope.instrument.gate import Gate
 from queuescope.instrument.kept_jobs import KeptJobs
+from queuescope.instrument.pause_enforcer import PauseEnforcer
 from queuescope.instrument.worker_report import ReportMaker
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,13 @@ _TIMEOUT_SECONDS = 3.0
 
 
 class Heartbeat:
-    """Reports and follows, from before a worker's first job until after its last."""
+    """Runs from before a worker's first job until after its last."""
 
     def __init__(
         self,
         worker: Any,
         collector: Collector,
-        gate: Gate,
+        pauses: PauseEnforcer,
         connection: WorkerConnection,
         *,
         clock: CorrectedClock,
@@ -50,15 +50,15 @@ class Heartbeat:
         self._worker = worker
         self._name = str(worker.hostname)
         self._collector = collector
-        self._gate = gate
+        self._pauses = pauses
         self.connection = connection
         self._clock = clock
         self._timings = timings
-        # No broker, however slow, holds up a report for so long.
-        self._stood_still_seconds = timings.report_seconds + 3 * _TIMEOUT_SECONDS
+        # Longer than the slowest broker can delay a report.
+        self._frozen_seconds = timings.report_seconds + 3 * _TIMEOUT_SECONDS
         self.kept = KeptJobs(connection) if keeps else None
         self._reports = ReportMaker(
-            worker, collector, gate, connection, clock=clock, can_retry=can_retry, keeps=keeps
+            worker, collector, pauses, connection, clock=clock, can_retry=can_retry, keeps=keeps
         )
         self._desired = DesiredStateFollower(connection, self._apply)
         self._checks_names = True
@@ -76,10 +76,10 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="queuescope-heartbeat", daemon=True)
 
     def on_connected(self, consumer: Any) -> None:
-        """The consumer has connected, and fetches nothing before this returns."""
+        """To be called when the consumer has connected; it fetches nothing before this returns."""
         self._follow_now()
         self._loop_at = self._connected_at = self._beat_at = self._clock.now()
-        self._gate.attach(consumer)
+        self._pauses.attach(consumer)
         self._timer = consumer.timer.call_repeatedly(self._timings.report_seconds, self._tick)
         if self._thread.ident is None:
             self._thread.start()
@@ -91,13 +91,11 @@ class Heartbeat:
             self._timer = None
 
     def end(self) -> None:
-        """End a worker that may have been cut off in its jobs: then its last report stays, by which
-        they are known to be lost.
-        """
+        """Stop; keep the last report if jobs still run, since it shows that they are lost."""
         self.stop(keeps_report=bool(self._collector.activity().active_count))
 
     def stop(self, *, keeps_report: bool = False) -> None:
-        """End; a worker that ends in good order leaves no report behind."""
+        """Stop, and remove the report unless ``keeps_report``."""
         if os.getpid() != self._pid or self._stop.is_set():
             return
         self._stop.set()
@@ -113,33 +111,31 @@ class Heartbeat:
 
     @property
     def served(self) -> tuple[str, ...]:
-        """The queues that this worker is there for, paused or not."""
-        return self._gate.served
+        """The queues that this worker serves, paused or not."""
+        return self._pauses.served
 
     def _tick(self) -> None:
         self._loop_at = self._clock.now()
-        self._gate.apply()
+        self._pauses.apply()
 
     def _run(self) -> None:
         while True:
-            self._check_standstill()
+            self._check_freeze()
             try:
                 self._beat()
-            except Exception:  # a worker without a heartbeat would be lost, and follow nothing
+            except Exception:  # without a heartbeat the worker would seem lost and ignore pauses
                 if not self._is_faulty:
-                    logger.exception(
-                        "the heartbeat of this worker met an error of its own, and goes on"
-                    )
+                    logger.exception("the heartbeat of this worker failed, and is tried again")
                 self._is_faulty = True
             if self._stop.wait(self._timings.report_seconds):
                 return
 
-    def _check_standstill(self) -> None:
-        """Where the whole process stood still, stopped or on a machine that slept, its main loop
-        could do nothing meanwhile either, and has only just come back.
+    def _check_freeze(self) -> None:
+        """If the whole process was frozen (stopped, or on a machine that slept), do not call its
+        main loop stalled for that time.
         """
         now = self._clock.now()
-        if now - self._beat_at > self._stood_still_seconds:
+        if now - self._beat_at > self._frozen_seconds:
             self._loop_at = now
             if self._connected_at is not None:
                 self._connected_at = now
@@ -151,15 +147,15 @@ class Heartbeat:
                 try:
                     self._desired.follow()
                 finally:
-                    # Whoever cannot follow lives all the same.
+                    # A worker that cannot read the desired state is alive all the same.
                     self._report()
                 if self.kept is not None:
                     self.kept.flush()
         except BrokerError as exc:
             if not self._is_down:
-                logger.warning("this worker cannot report, nor see what is paused: %s", exc)
+                logger.warning("this worker cannot report or read the desired state: %s", exc)
             self._is_down = True
-            self._desired.go_on_without(exc)
+            self._desired.stop_waiting(exc)
         else:
             if self._is_down or self._is_faulty:
                 logger.info("this worker reports again")
@@ -168,23 +164,23 @@ class Heartbeat:
     def _follow_now(self) -> None:
         try:
             with self._lock:
-                # Before the first job, whose times stand by it.
+                # Before the first job, since its times are corrected with it.
                 self._compare_clocks()
-                self._desired.follow(anew=True)
+                self._desired.follow(reread_revoked=True)
         except BrokerError as exc:
-            logger.warning("what is paused could not be read: %s", exc)
-            self._desired.go_on_without(exc)
+            logger.warning("the desired state could not be read: %s", exc)
+            self._desired.stop_waiting(exc)
             if not self._desired.is_known:
-                logger.warning("no job begins until it is known what is paused")
+                logger.warning("no job starts until the desired state is known")
 
     def _apply(self, desired: DesiredState) -> None:
-        self._gate.set(desired)
+        self._pauses.set(desired)
         consumer = getattr(self._worker, "consumer", None)
         if consumer is not None and threading.get_ident() == self._thread.ident:
-            consumer.call_soon(self._gate.apply)
+            consumer.call_soon(self._pauses.apply)
 
     def _compare_clocks(self) -> float:
-        """Returns the time by the broker's clock."""
+        """Compare this machine's clock with the broker's; returns the time by the broker's."""
         asked_at = time.time()
         now = self.connection.now()
         self._clock.compare(now, asked_at=asked_at)
@@ -192,7 +188,7 @@ class Heartbeat:
 
     def _report(self) -> None:
         now = self._compare_clocks()
-        self._check_standstill()
+        self._check_freeze()
         report = self._reports.make(
             now,
             loop_at=self._loop_at,
@@ -204,8 +200,8 @@ class Heartbeat:
             self._check_names(now)
 
     def _check_names(self, now: float) -> None:
-        """Find out whether another worker of this name lives. An earlier life of this one has left
-        its report, and jobs that nobody runs; what one that lives runs is its own.
+        """Find out whether another worker of this name is alive. If none is, remove the reports of
+        earlier processes of this worker and close their jobs.
         """
         self._first_at = self._first_at or now
         found = self.connection.reports_named(self._name)
@@ -214,8 +210,8 @@ class Heartbeat:
         if any(other.at > self._first_at for other in others):
             self._checks_names = False
             logger.warning(
-                "another worker is called %s, too: orders reach both; give each its own name with "
-                "-n",
+                "another worker is also called %s: commands reach both; give each its own name "
+                "with -n",
                 self._name,
             )
         elif all(now - other.at > self._timings.lost_seconds for other in others):
@@ -225,7 +221,7 @@ class Heartbeat:
             self._collector.close_earlier_jobs(clock_ahead=self._clock.ahead)
 
     def _watch_soft_shutdown(self) -> None:
-        """Celery says nothing before the time that it gives running jobs has passed."""
+        """Record when a soft shutdown begins: Celery signals it only after its waiting time."""
         wait = getattr(self._worker, "wait_for_soft_shutdown", None)
         if wait is None:
             return
@@ -237,22 +233,23 @@ class Heartbeat:
         self._worker.wait_for_soft_shutdown = wait_for_soft_shutdown
 
     def _shutdown_begun_at(self) -> float | None:
-        """Since when this worker shuts down, by its clock: for a signal or an order."""
-        # Celery sets these to an exit status, of which 0 is one.
-        is_told = any(
-            told is not None and told is not False
-            for told in (state.should_stop, state.should_terminate)
+        """When this worker began to shut down, by its clock; ``None`` if it does not."""
+        # Celery sets these to an exit status, which may be 0.
+        is_requested = any(
+            status is not None and status is not False
+            for status in (state.should_stop, state.should_terminate)
         )
-        if self._shutdown_at is None and (is_told or self._worker.blueprint.state != bootsteps.RUN):
+        is_ending = is_requested or self._worker.blueprint.state != bootsteps.RUN
+        if self._shutdown_at is None and is_ending:
             self._shutdown_at = self._clock.now()
         return self._shutdown_at
 
 
 class DesiredStateStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """After the queues are selected and before the loop consumes them, at each connection."""
+    """At each connection, after the queues are selected and before they are consumed."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-    name = "queuescope-obey"
+    name = "queuescope-desired-state"
 
     def include_if(self, parent: Any) -> bool:
         return _heartbeat_of(parent) is not None

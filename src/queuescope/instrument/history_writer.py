@@ -1,4 +1,4 @@
-"""Rows of the job history, written in batches by a thread of their own."""
+"""Writes rows of the job history in batches, in a separate thread."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _STATUS = {
     Event.REVOKED: JobStatus.REVOKED,
     Event.EXPIRED: JobStatus.EXPIRED,
     Event.IGNORED: JobStatus.IGNORED,
-    # It goes on under its id.
+    # The job goes on under the same id.
     Event.REPLACED: JobStatus.RETRYING,
 }
 
 
 class JobSink(Protocol):
-    """Where job rows go: ``queuescope.jobs.store.JobStore``."""
+    """Stores job rows: ``queuescope.jobs.store.JobStore``."""
 
     def record(self, jobs: Sequence[Job]) -> None: ...
 
@@ -42,10 +42,10 @@ class JobSink(Protocol):
 
 
 class HistoryWriter:
-    """Writes rows in batches from a thread of its own; a store that is down blocks nothing.
+    """Writes rows in batches in a separate thread; a store that is down blocks nothing.
 
-    Rows wait in memory, the newest of each time that a job began, at most ``limit``; what does not
-    fit is lost and counted.
+    At most ``limit`` rows wait in memory, the newest one for each attempt; those that do not fit
+    are lost and counted.
     """
 
     def __init__(
@@ -70,15 +70,17 @@ class HistoryWriter:
         self._has_unmarked = True
 
     def start(self, worker: str, *, redelivers: bool) -> None:
-        """Begin; rows that an earlier life of ``worker`` left as running are closed as soon as
-        it is known that nobody runs them: ``close_earlier_jobs``. ``redelivers`` holds for those
-        that do not say whether they will be delivered again.
+        """Start. ``close_earlier_jobs`` later closes the rows that an earlier process of ``worker``
+        left as running; ``redelivers`` says whether the broker delivers those jobs again whose
+        rows do not say it.
         """
         self._earlier = (worker, time.time(), redelivers)
         self._thread.start()
 
     def close_earlier_jobs(self, *, clock_ahead: float = 0.0) -> None:
-        """No other worker of this name lives; times are corrected by ``clock_ahead`` seconds."""
+        """Close the rows of earlier processes: no other worker of this name is alive.
+        ``clock_ahead`` corrects the start time, in seconds.
+        """
         if self._earlier is not None:
             worker, began_at, redelivers = self._earlier
             self._earlier = (worker, began_at - clock_ahead, redelivers)
@@ -94,7 +96,7 @@ class HistoryWriter:
                 self._metrics.observations_lost(1)
 
     def stop(self) -> None:
-        """Write what waits, once, and end."""
+        """Write the waiting rows, once, and end."""
         self._stop.set()
         self._thread.join(timeout=10)
 
@@ -106,9 +108,9 @@ class HistoryWriter:
     def _flush_or_log(self) -> None:
         try:
             self._flush()
-        except Exception:  # rows of other jobs must be written all the same
+        except Exception:  # later rows must still be written
             if not self._is_down:
-                logger.exception("the job history met an error of its own; rows wait in memory")
+                logger.exception("writing the job history failed; rows wait in memory")
             self._is_down = True
 
     def _flush(self) -> None:
@@ -122,9 +124,9 @@ class HistoryWriter:
                 worker, before, redelivers = earlier
                 self._store.abandon(worker, before=before, redelivers=redelivers)
                 self._earlier = None
-            for batch in _each_begin(rows):
+            for batch in _batches_of(rows):
                 self._store.record(batch)
-            # Rows of a time before there were fingerprints, a few with each turn.
+            # Rows from before there were fingerprints, a few each time.
             self._has_unmarked = self._has_unmarked and self._store.fill_fingerprints() > 0
         except JobStoreError as exc:
             if not self._is_down:
@@ -136,15 +138,15 @@ class HistoryWriter:
             self._is_down = False
         with self._lock:
             for row in rows:
-                # A row that was renewed meanwhile has still to be written.
+                # A row that was replaced in between must still be written.
                 key = (row.id, row.started_at)
                 if self._waiting.get(key) is row:
                     del self._waiting[key]
 
 
-def _each_begin(rows: Sequence[Job]) -> list[list[Job]]:
-    """``rows`` in batches that hold no job twice, in the order in which each job began: the store
-    counts the begins. There is one batch as a rule.
+def _batches_of(rows: Sequence[Job]) -> list[list[Job]]:
+    """``rows`` in batches without a job twice, each job's rows in order: the store counts starts.
+    Usually there is one batch.
     """
     batches: list[list[Job]] = []
     seen: Counter[str] = Counter()
@@ -157,7 +159,7 @@ def _each_begin(rows: Sequence[Job]) -> list[list[Job]]:
 
 
 def row_of(seen: Observation, worker: str) -> Job:
-    """What the history says of a job after this event."""
+    """The row of a job after this event."""
     return Job(
         id=seen.id,
         name=seen.name,

@@ -1,7 +1,7 @@
-"""The arguments of failed jobs, kept in the broker for an operator's retry, if a project wants it.
+"""Keeps the arguments of failed jobs in the broker for an operator's retry, if a project wants it.
 
-Arguments may hold personal data, so nothing is kept unless ``instrument(app, keep_arguments=True)``
-says so. What is kept is bounded: 16 KiB a job, 10,000 jobs, seven days.
+Arguments may hold personal data, so none are kept without ``instrument(app, keep_arguments=True)``.
+The limits are 16 KiB a job, 10,000 jobs, seven days.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _WAITING_LIMIT = 1000
 
 
 class KeptJobs:
-    """Takes in kept jobs from one thread, and writes them from another when it is told to."""
+    """Collects kept jobs in one thread, and writes them in another."""
 
     def __init__(self, connection: WorkerConnection) -> None:
         self._connection = connection
         self._waiting: deque[KeptJob] = deque(maxlen=_WAITING_LIMIT)
 
     def add(self, kept: str) -> None:
-        """Take in what ``keep`` gave; while the broker is down, the oldest are let go."""
+        """Add a result of ``keep``; while the broker is down, the oldest are dropped."""
         self._waiting.append(decode_kept_job(kept))
 
     def flush(self) -> None:
-        """Write what waits. Raises ``BrokerError``; then it waits on."""
+        """Write the waiting jobs. Raises ``BrokerError``, after which they still wait."""
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not batch:
             return
@@ -41,10 +41,10 @@ class KeptJobs:
 
 
 def keep(job: KeptJob) -> str:
-    """A job as text to be kept, or nothing when its arguments are no JSON or too large."""
+    """``job`` as JSON text; empty if its arguments are not JSON or too large."""
     try:
         raw = encode_kept_job(job)
-        # What JSON cannot hold as it is, such as a date, would come back as another thing.
+        # A date, for example, would come back from JSON as text.
         is_same = decode_kept_job(raw) == job
     except (TypeError, ValueError, OverflowError, RecursionError):
         return ""

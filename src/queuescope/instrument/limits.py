@@ -1,4 +1,4 @@
-"""What a worker may use of its machine: the limits of its control groups, and its cores."""
+"""The memory and CPU that a worker may use: the limits of its control groups, and its cores."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def memory_limit_bytes(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> 
 
 
 def cpu_limit(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> float | None:
-    """How many cores this process may keep busy: the smallest quota of its control groups, and
-    not more than the cores that it may run on. ``None`` when neither is known.
+    """How many cores this process may keep busy: the smallest quota of its control groups, at
+    most the cores that it may run on. ``None`` when neither is known.
     """
     cores = _cores()
     found = [] if cores is None else [float(cores)]
@@ -49,14 +49,14 @@ def _ratio(quota: str, period: str) -> list[float]:
 
 
 def _texts(mount: Path, membership: Path, controller: str, name: str) -> Iterator[str]:
-    """What the file ``name`` holds in the group of this process and in those around it."""
+    """The content of the file ``name`` in the group of this process and in its parents."""
     group = _group(membership, controller)
     root = mount / controller
     for path in (group, *group.parents):
         try:
             yield (root / path / name).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
-            # Inside a container the own group is the root, whatever it is called outside.
+            # Inside a container the process's group is the root, whatever its name outside.
             continue
 
 

@@ -1,4 +1,4 @@
-"""What the message of a job says of it: type, tenant, queue, attempt, and when it was due."""
+"""Reads a job's message: its type, tenant, queue, attempt, and when it was due."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from queuescope.instrument.source_queue import (
 )
 
 _RETRIES_LIMIT = 2**31
-# What tells of one message, and not of its job.
-_NOT_HANDED_ON = frozenset(
+# Headers that describe one message, and not its job.
+_MESSAGE_HEADERS = frozenset(
     {DUE_HEADER, FIRST_DUE_HEADER, CLOCK_HEADER, FIRST_CLOCK_HEADER, QUEUE_HEADER, "redelivered"}
 )
 
@@ -62,7 +62,7 @@ class MessageReader:
         *,
         started_at: float | None = None,
     ) -> Observation:
-        """``message`` holds the headers of the message and what Celery adds to them."""
+        """``message`` holds the message's headers and what Celery adds to them."""
         due_at = self._due_at(message, DUE_HEADER, CLOCK_HEADER)
         return Observation(
             event=event,
@@ -94,16 +94,18 @@ class MessageReader:
             tenant = self._tenant_of(kwargs, headers)
         except Exception:  # a project's own function may raise anything
             if not self._tenant_of_failed:
-                logger.warning("tenant_of failed; such jobs count as “default”", exc_info=True)
+                logger.warning(
+                    "tenant_of failed; such jobs count for the tenant “default”", exc_info=True
+                )
             self._tenant_of_failed = True
             tenant = None
         return label(tenant) if tenant is not None else "default"
 
     def kept_job(self, request: Any) -> str:
-        """What it takes to send the job again, as ``keep`` gives it, or nothing."""
+        """What is needed to send the job again, as a result of ``keep``; may be empty."""
         queue = source_queue(request.request_dict, self._app)
         if is_broadcast(request.message.channel, queue):
-            # Each of its workers has a job of this id.
+            # Every worker of a broadcast has a job of this id.
             return ""
         time_limit, soft_time_limit = request.time_limits
         return keep(
@@ -122,16 +124,16 @@ class MessageReader:
         )
 
     def _redelivers(self, message: Mapping[str, Any]) -> bool | None:
-        """Whether a job is acknowledged late, which a project sets for all and for each task."""
+        """Whether a job is acknowledged late: a setting for all tasks and for each one."""
         if self._tasks is None:
-            # Not before there is a job: to ask for them ends the making of the app.
+            # Only once there is a job: reading the tasks finalizes the app.
             self._tasks = self._app.tasks
         task = self._tasks.get(message.get("task"))
         return None if task is None else bool(task.acks_late)
 
 
 def headers_of(message: Any) -> dict[str, Any]:
-    """What a message says that is not made a request of."""
+    """The headers of a message from which Celery makes no request."""
     headers = dict(message.headers or {})
     try:
         body = message.payload
@@ -148,15 +150,15 @@ def headers_of(message: Any) -> dict[str, Any]:
 
 
 def _own_headers(message: Mapping[str, Any]) -> dict[str, object]:
-    """What a project gave a job along, such as its tenant, as Celery's own retry finds it."""
+    """The project's own headers, such as the tenant, found as Celery's own retry does it."""
     headers = Context(message).headers
     if not isinstance(headers, dict):
         return {}
-    return {name: value for name, value in headers.items() if name not in _NOT_HANDED_ON}
+    return {name: value for name, value in headers.items() if name not in _MESSAGE_HEADERS}
 
 
 def _is_redelivered(message: Mapping[str, Any]) -> bool:
-    """Whether the broker says that it delivered the message before."""
+    """Whether the broker marks the message as delivered before."""
     delivery = message.get("delivery_info")
     return isinstance(delivery, Mapping) and delivery.get("redelivered") is True
 

@@ -1,4 +1,4 @@
-"""Every metric that Queuescope exports: its name, labels, buckets and meaning, once.
+"""Every metric that Queuescope exports: its name, labels, buckets and help text.
 
 A name is ``<namespace>_<stem>``, or ``<namespace>_<subsystem>_<stem>`` for metrics of the
 jobs themselves. ``docs/metrics.md`` has the same table with explanations.
@@ -269,24 +269,24 @@ class RollingSuccess:
                 self._seconds.append((newest, known_good + good, known_all + 1))
             else:
                 self._seconds.append((second, good, 1))
-            self._forget()
+            self._drop_old()
 
     def percent(self) -> float:
         """0 to 100; NaN when nothing ended within the window."""
         with self._lock:
-            self._forget()
+            self._drop_old()
             total = sum(entry[2] for entry in self._seconds)
             good = sum(entry[1] for entry in self._seconds)
         return 100.0 * good / total if total else float("nan")
 
-    def _forget(self) -> None:
+    def _drop_old(self) -> None:
         oldest = self._clock() - self._window_seconds
         while self._seconds and self._seconds[0][0] < oldest:
             self._seconds.popleft()
 
 
 class LabelValues:
-    """At most ``limit`` values of a label; what comes later is ``other``."""
+    """At most ``limit`` values of a label; later ones become ``other``."""
 
     def __init__(self, known: Iterable[str], limit: int) -> None:
         self._limit = limit
@@ -314,7 +314,7 @@ class _WithoutCreated(Collector):
 
 
 class _Measured(Collector):
-    """A gauge that is absent as long as its value is not known."""
+    """A gauge that is absent while its value is unknown."""
 
     def __init__(self, name: str, text: str, read: Callable[[], float | None]) -> None:
         self._name = name
@@ -330,9 +330,9 @@ class _Measured(Collector):
 class WorkerMetrics:
     """The metrics of one worker, in ``registry``.
 
-    Counters of known ``tenants`` and ``queues`` stand at 0 from the start, those of others from
-    the first sight of the tenant. ``clock_off`` tells by how many seconds the machine's clock is
-    ahead of the broker's, as soon as that is known.
+    Counters of known ``tenants`` and ``queues`` are 0 from the start, those of others from their
+    first job. ``clock_off`` returns by how many seconds the machine's clock is ahead of the
+    broker's, or ``None`` while that is unknown.
     """
 
     def __init__(
@@ -388,7 +388,7 @@ class WorkerMetrics:
         for reason in Unrunnable:
             self._unrunnable.labels(reason.value)
         self._lost = counter(OBSERVATIONS_LOST_TOTAL)
-        # Looking a child up takes longer than counting with it; labels are bounded, so these are.
+        # A lookup takes longer than an increment; the caches are bounded because labels are.
         self._wait_of = cache(self._wait.labels)
         self._runtime_of = cache(self._runtime.labels)
         self._latency_of = cache(self._latency.labels)
@@ -401,8 +401,8 @@ class WorkerMetrics:
             for queue in queues:
                 self._know_pair(tenant, queue)
 
-    def belong_to(self, worker: str) -> None:
-        """Name the worker, whose counters stand at 0 from then on."""
+    def set_worker(self, worker: str) -> None:
+        """Set the worker's name; its counters are 0 from then on."""
         self._worker = worker
         for outcome in Outcome:
             self._worker_jobs.labels(worker, outcome.value)
@@ -410,7 +410,7 @@ class WorkerMetrics:
     def attempt_started(
         self, *, queue: str, wait_seconds: float | None, is_redelivered: bool = False
     ) -> None:
-        """An attempt began; ``wait_seconds`` is ``None`` when nobody said since when it waited."""
+        """Count a started attempt; ``wait_seconds`` is ``None`` if unknown."""
         queue = self._know_queue(queue)
         if is_redelivered:
             self._redelivered.labels(queue).inc()
@@ -427,7 +427,7 @@ class WorkerMetrics:
         runtime_seconds: float | None,
         latency_seconds: float | None,
     ) -> None:
-        """An attempt came to ``outcome`` at ``at``. Latency counts for final outcomes only."""
+        """Count an ended attempt, ``at`` epoch seconds. Latency counts for final outcomes only."""
         tenant, queue = self._know_tenant(tenant), self._know_queue(queue)
         self._know_pair(tenant, queue)
         self._jobs_of(tenant, queue, outcome.value).inc()
@@ -436,13 +436,13 @@ class WorkerMetrics:
         if runtime_seconds is not None:
             self._runtime_of(queue).observe(runtime_seconds)
         if outcome in (Outcome.SUCCEEDED, Outcome.FAILED):
-            # Revoking is what an operator did and says nothing about how well jobs go.
+            # Other final outcomes do not count for the success rate; see ``Outcome``.
             self._success[tenant].add(outcome is Outcome.SUCCEEDED, at)
             if latency_seconds is not None:
                 self._latency_of(tenant, queue).observe(latency_seconds)
 
     def in_flight(self, jobs_by_queue: Mapping[str, int]) -> None:
-        """How many jobs run now; a queue that is not named runs none."""
+        """Set how many jobs run now; queues that are not named run none."""
         counts = dict.fromkeys(self._seen_queues, 0)
         for queue, jobs in jobs_by_queue.items():
             known = self._know_queue(queue)
@@ -456,7 +456,7 @@ class WorkerMetrics:
         self._processes.set(processes)
 
     def unrunnable(self, reason: Unrunnable) -> None:
-        """A message came that no worker can run."""
+        """Count a message that no worker can run."""
         self._unrunnable.labels(reason.value).inc()
 
     def observations_lost(self, count: int) -> None:

@@ -6,8 +6,8 @@ from queuescope.environment import place_of, read_setting
 from queuescope.errors import ConfigurationError
 
 METRICS_PORTS = (9540, *range(9542, 9550))
-"""Where a worker serves its metrics unless told otherwise: on the first that is free. The exporter
-has the one that is left out.
+"""The default ports of a worker's metrics; it takes the first free one. The exporter uses the port
+that is left out.
 """
 _LAST_PORT = 65_535
 
@@ -34,5 +34,5 @@ def ports_of(wanted: int | str | None) -> tuple[int, ...]:
     return tuple(ports)
 
 
-def named(ports: tuple[int, ...]) -> str:
+def port_range(ports: tuple[int, ...]) -> str:
     return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"

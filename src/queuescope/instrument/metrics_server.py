@@ -29,7 +29,7 @@ class _UpToDate(RegistryCollector):
 class MetricsServer:
     """Serves ``registry``, calling ``refresh`` before each answer.
 
-    Where no port is free, that costs the metrics of this worker and never the worker.
+    If no port is free, the worker runs without metrics.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MetricsServer:
         self._ports = ports
         self._server: WSGIServer | None = None
         self.refusal = ""
-        """Why ``/metrics`` is not served, as the system says it."""
+        """Why ``/metrics`` is not served: the operating system's error."""
 
     @property
     def port(self) -> int | None:
@@ -65,7 +65,9 @@ class MetricsServer:
                 return
 
     def try_again(self) -> None:
-        """Another worker may have ended that had the port. Does nothing while it is served."""
+        """Try the ports again, since the worker that had one may have ended; does nothing while
+        ``/metrics`` is served.
+        """
         if self._server is not None:
             return
         self.start()
@@ -78,6 +80,6 @@ class MetricsServer:
             self._server.server_close()
 
     def close_in_child(self) -> None:
-        """Let go of what a forked child inherited: it must not hold the port of a dead worker."""
+        """Close the socket that a forked child inherited: it must not hold a dead worker's port."""
         if self._server is not None:
             self._server.socket.close()

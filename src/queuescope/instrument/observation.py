@@ -1,4 +1,4 @@
-"""What is observed of a job: one event of one attempt."""
+"""An observation of a job: one event of one attempt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ INVALID_MESSAGE = "InvalidMessage"
 class Event(StrEnum):
     """What happened to an attempt; all but ``started`` end it.
 
-    ``ignored`` is one that set itself aside. ``replaced`` is no outcome: the job goes on, under
-    its id, as another one.
+    ``ignored`` means that the job raised ``Ignore``. ``replaced`` is not an outcome: the job
+    continues under its id as another one.
     """
 
     STARTED = "started"
@@ -33,11 +33,11 @@ class Event(StrEnum):
 class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event; times are UTC epoch seconds, ``None`` is unknown.
 
-    ``due_at`` is when this attempt could have begun, ``first_due_at`` when the job's first one
-    could have. ``queue`` is the one that a worker took the message from, ``routing_key`` what it
-    was sent by; both are cut as labels of a metric are. ``redelivers`` says whether the broker
-    delivers the message again should the worker be killed, ``is_redelivered`` whether it has done
-    so: a worker had it before, and was killed or gave it back.
+    ``due_at`` is when this attempt could have started, ``first_due_at`` when the job's first
+    attempt could have. ``queue`` is where a worker took the message from, ``routing_key`` how it
+    was sent; both are cut like metric labels. ``redelivers`` says whether the broker delivers the
+    message again if the worker is killed, ``is_redelivered`` whether it has been delivered before,
+    to a worker that was killed or returned it.
     """
 
     event: Event
@@ -59,7 +59,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def wait_seconds(self) -> float | None:
-        """From when this attempt was due until it began."""
+        """From when this attempt was due until it started."""
         return _seconds_since(self.due_at, self.started_at)
 
     @property
@@ -69,7 +69,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _seconds_since(due_at: float | None, at: float | None) -> float | None:
-    """How long after ``due_at`` it was; unknown where the clock that gave that is off."""
+    """Seconds from ``due_at`` to ``at``; ``None`` if the sender's clock is off."""
     if due_at is None or at is None or at - due_at <= -CLOCK_OFF_SECONDS:
         return None
     return max(0.0, at - due_at)

@@ -1,8 +1,8 @@
-"""The text of an error without the secrets that are plain to see in it.
+"""Masks obvious secrets in the text of an error.
 
-Errors quote what they failed at: addresses with passwords, headers, whole configurations. What is
-written to the job history every viewer reads, and it leaves in the CSV, so it is masked before it
-is written. Only what looks like a secret is found; ``instrument(redact=…)`` masks the rest.
+Errors quote their input: addresses with passwords, headers, whole configurations. Every viewer can
+read the job history and export it as CSV, so secrets are masked before they are written. Only text
+that looks like a secret is found; ``instrument(redact=…)`` masks the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VALUE = (
     r"""(?: [bru]{1,2} (?=['"]) )? \\* (?: "(?:[^"\\]|\\.)*"? | '(?:[^'\\]|\\.)*'? | [^\s'"&;]+ )"""
 )
 
-# What stands in a group tells a reader what was masked, and stays.
+# The text of a group stays, to show what was masked.
 _SECRETS = re.compile(
     r"""
       -----BEGIN\ [A-Z0-9\ ]{0,40}PRIVATE\ KEY-----

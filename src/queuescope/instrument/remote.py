@@ -1,9 +1,9 @@
-"""Orders to this worker, which arrive through Celery's remote control and are answered.
+"""Queuescope's commands in Celery's remote control.
 
-``queuescope_scale`` gives the pool a size; ``queuescope_retry`` sends failed jobs again by the
-project's own code. An order says until when it holds by the broker's clock, so that one which a
-busy worker reads late has no late effect. Whoever may write to the broker may give orders, as
-Celery's own: they do nothing that Celery's own do not allow.
+``queuescope_scale`` sets the size of the pool; ``queuescope_retry`` sends failed jobs again with
+the project's own code. A command has an expiry time by the broker's clock, so that a busy worker
+that reads it late ignores it. Any client of the broker can send commands, like Celery's own ones:
+they do nothing that Celery's own commands do not allow.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 _SIZE_LIMIT = 1000
 
 RetryJob = Callable[[str, str], None]
-"""A project's own retry: it gets the id and the name of a job, and sends it again or raises."""
+"""A project's own retry: called with the id and the name of a job, sends it again or raises."""
 
 
 class Retrier:
-    """Sends failed jobs again: by the project's function, or with the arguments that were kept."""
+    """Sends failed jobs again: with the project's function, or with the kept arguments."""
 
     def __init__(self, app: Any, heartbeat: Heartbeat, retry: RetryJob | None) -> None:
         self._app = app
@@ -40,10 +40,10 @@ class Retrier:
         self._retry = retry
 
     def send(self, job_id: str, name: str, queue: str, act_id: str) -> RetryAnswer:
-        """Once for each act and job, however often it is asked. ``queue`` is where the job came
-        from, empty if that is not known. Raises ``BrokerError``.
+        """Send a job again, once for each ``act_id`` and job. ``queue`` is where the job came from,
+        empty if unknown. Raises ``BrokerError``.
 
-        A job of another project on the same broker is left alone.
+        A job of another project on the same broker is not touched.
         """
         connection = self._heartbeat.connection
         job = None
@@ -54,7 +54,7 @@ class Retrier:
                 logger.warning("%s", exc)
                 return RetryAnswer.FAILED
         if job is not None:
-            # As they are, where the history may have cut them.
+            # The history may have cut name and queue.
             name, queue = job.name, job.queue
         if not (self._knows(name) and self._serves(queue)):
             return RetryAnswer.NOT_MINE
@@ -68,23 +68,23 @@ class Retrier:
             elif job is not None:
                 self._send(job)
         except (KombuError, OSError):
-            # The message may be with the broker all the same.
-            logger.warning("job %s was perhaps not sent again", job_id, exc_info=True)
+            # The broker may have received the message all the same.
+            logger.warning("it is unknown whether job %s was sent again", job_id, exc_info=True)
             return RetryAnswer.UNKNOWN
         except Exception:  # a project's own function may raise anything
             logger.warning("job %s was not sent again", job_id, exc_info=True)
-            # Or the same act, asked again, would be told that it is sent.
+            # Otherwise the same operation, repeated, would count the job as sent.
             connection.release_requeue(act_id, job_id)
             return RetryAnswer.FAILED
         return RetryAnswer.SENT
 
     def _knows(self, name: str) -> bool:
-        """Whether this project has jobs of that type, whose name may stand as in the history."""
+        """Whether this project has the job type ``name``, which the history may have cut."""
         tasks = self._app.tasks
         return name in tasks or any(label(task) == name for task in list(tasks))
 
     def _serves(self, queue: str) -> bool:
-        """Whether jobs of ``queue`` may reach this worker; the history may have a routing key."""
+        """Whether jobs of ``queue`` may reach this worker; it may be a routing key."""
         if not queue:
             return True
         known = origins(self._app, self._heartbeat.served)
@@ -95,13 +95,13 @@ class Retrier:
         task = self._app.tasks.get(job.name)
         ignores = job.ignore_result
         if task is not None:
-            # What is sent by name is not asked of the task by Celery.
+            # Celery does not read these options of a task that is sent by name.
             options["serializer"] = task.serializer
             ignores = task.ignore_result if ignores is None else ignores
         if ignores is not None:
             options["ignore_result"] = ignores
-        # Through the unnamed exchange to that queue alone, whatever else its bindings lead to. It
-        # is not declared: it was consumed from, and perhaps by other arguments than are known here.
+        # Through the default exchange to that queue alone, whatever its bindings are. It is not
+        # declared: it exists, perhaps with other arguments than are known here.
         unnamed: Any = Exchange("", type="direct")  # type: ignore[no-untyped-call]
         queue: Any = Queue(job.queue, unnamed, routing_key=job.queue)  # type: ignore[no-untyped-call]
         self._app.send_task(
@@ -121,7 +121,7 @@ class Retrier:
 
 @control_command(name="queuescope_scale")  # type: ignore[untyped-decorator]
 def scale(panel: Any, size: int = 0, until: float = 0.0, **_: Any) -> dict[str, Any]:
-    """Give the pool so many processes."""
+    """Set the size of the pool to ``size`` processes."""
     heartbeat, refusal = _heartbeat(panel, until)
     if heartbeat is None:
         return {"refused": refusal}
@@ -129,11 +129,11 @@ def scale(panel: Any, size: int = 0, until: float = 0.0, **_: Any) -> dict[str, 
     pool = consumer.pool
     before = int(pool.num_processes)
     if not 1 <= int(size) <= _SIZE_LIMIT:
-        return {"refused": f"a pool has from 1 to {_SIZE_LIMIT} places"}
+        return {"refused": f"the size of a pool must be from 1 to {_SIZE_LIMIT}"}
     if consumer.controller.autoscaler:
         return {"refused": "this worker scales itself (--autoscale)"}
     if kind_of_pool(pool) is not Pool.PREFORK:
-        # Pools of gevent and eventlet take another size, but do not all tell which they have.
+        # Pools of gevent and eventlet can be resized, but not all of them report their size.
         return {"refused": "the size of this kind of pool is fixed"}
     change = int(size) - before
     if change > 0:
@@ -142,8 +142,8 @@ def scale(panel: Any, size: int = 0, until: float = 0.0, **_: Any) -> dict[str, 
         try:
             pool.shrink(-change)
         except ValueError:
-            # Celery ends idle processes only, and says so after it has ended those.
-            logger.info("not all processes that should end are idle")
+            # Celery ends idle processes only, and raises after it has ended those.
+            logger.info("some processes are busy, and the pool stays larger than requested")
     after = int(pool.num_processes)
     if after != before:
         consumer._update_prefetch_count(after - before)  # noqa: SLF001
@@ -159,15 +159,15 @@ def retry(
     queues: Mapping[str, str] | None = None,
     **_: Any,
 ) -> Mapping[str, Any]:
-    """Send failed jobs again; ``jobs`` are pairs of id and name, ``queues`` where each came from
-    by its id; dashboards of before do not say it.
+    """Send failed jobs again; ``jobs`` are pairs of id and name, ``queues`` says by id where each
+    came from, which dashboards of earlier versions do not send.
     """
     heartbeat, refusal = _heartbeat(panel, until)
     retrier: Retrier | None = getattr(panel.app.queuescope, "retrier", None)
     if heartbeat is None:
         return {"refused": refusal}
     if retrier is None:
-        return {"refused": "the project has not said how its jobs are sent again"}
+        return {"refused": "the project has not configured how its jobs are sent again"}
     answers: dict[str, str] = {}
     for job_id, name in jobs:
         try:
@@ -181,11 +181,11 @@ def retry(
 def _heartbeat(panel: Any, until: float) -> tuple[Heartbeat | None, str]:
     heartbeat: Heartbeat | None = getattr(getattr(panel.app, "queuescope", None), "heartbeat", None)
     if heartbeat is None:
-        return None, "this worker takes no orders"
+        return None, "operations are turned off in this worker"
     try:
         now = heartbeat.connection.now()
     except BrokerError as exc:
         return None, str(exc)
     if now > float(until):
-        return None, "the order came too late, and nothing was done"
+        return None, "the command arrived too late, and nothing was done"
     return heartbeat, ""

@@ -1,8 +1,8 @@
-"""Which queue a message was taken from, noted on the message as it arrives.
+"""Records on each message which queue it was taken from.
 
-A message itself only says by which exchange and routing key it was sent. With a topic exchange, a
-binding of another name or several queues on one key that is not the name of the queue, and only
-whoever fetches knows it.
+A message itself only holds its exchange and routing key. With a topic exchange, a binding of
+another name or several queues on one key, that is not the name of the queue, which only the
+consumer knows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kombu.message import Message
 from queuescope.broker.reports import label
 
 QUEUE_HEADER = "queuescope_queue"
-"""The header that a worker gives each message it receives: the name of the queue."""
+"""The header in which a worker records the queue of each message it receives."""
 
 
 class SourceQueueStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -35,24 +35,24 @@ class SourceQueueStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 def source_queue(message: Mapping[str, Any], app: Any) -> str:
     """The queue that a job came from; ``message`` holds the headers of its message and what Celery
-    adds to them. What says nothing came from the default queue of ``app``.
+    adds to them. Without any information it is the default queue of ``app``.
     """
-    # Messages of Celery's first protocol keep their headers apart.
+    # Messages of Celery's first protocol keep their headers separately.
     for headers in (message, message.get("headers") or {}):
         if queue := headers.get(QUEUE_HEADER):
             return str(queue)
-    # To look a setting up costs more than all the rest.
+    # Looking up a setting costs more than all the rest.
     return routing_key(message) or str(app.conf.task_default_queue)
 
 
 def routing_key(message: Mapping[str, Any]) -> str:
-    """By which key it was sent, empty where that is not said."""
+    """The routing key with which it was sent, empty if unknown."""
     return str((message.get("delivery_info") or {}).get("routing_key") or "")
 
 
 def origins(app: Any, served: Iterable[str]) -> frozenset[str] | None:
-    """What a history may have as the queue of jobs that reach a worker of ``app`` by the queues
-    that it has ``served``: their names and routing keys, whole and cut. ``None`` is anything.
+    """What the history may name as the queue of jobs that reach a worker of ``app`` through the
+    queues ``served``: names and routing keys, whole and cut. ``None`` means anything.
     """
     found: set[str] = set()
     for name in served:
@@ -77,17 +77,17 @@ def broadcasts(app: Any, served: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_broadcast(channel: Any, queue: str) -> bool:
-    """Whether ``queue`` of a Redis channel is one in which nothing waits: a copy goes to whoever
-    listens at that moment.
+    """Whether ``queue`` of a Redis channel holds no waiting messages: each worker that listens at
+    that moment receives a copy.
     """
     return queue in getattr(channel, "_fanout_queues", ())
 
 
-def put_back(channel: Any, delivery_tag: str, queue: str) -> None:
-    """Give a message of a Redis channel back to ``queue``, to the end that is consumed next.
+def return_to_queue(channel: Any, delivery_tag: str, queue: str) -> None:
+    """Return a message of a Redis channel to ``queue``, to the end that is consumed next.
 
-    Kombu itself would look up the routing key, which may lead to other queues as well. Raises what
-    the connection raises.
+    Kombu itself would use the routing key, which may lead to other queues as well. Raises what the
+    connection raises.
     """
     qos = channel.qos
 
@@ -97,7 +97,7 @@ def put_back(channel: Any, delivery_tag: str, queue: str) -> None:
         qos._remove_from_indices(delivery_tag, pipe)  # noqa: SLF001
         if held:
             message, _, _ = json.loads(held)
-            # The unnamed exchange leads to the queue of the very name.
+            # The default exchange leads to the queue of exactly this name.
             channel._do_restore_message(message, "", queue, pipe)  # noqa: SLF001
 
     with channel.conn_or_acquire() as client:
@@ -105,7 +105,7 @@ def put_back(channel: Any, delivery_tag: str, queue: str) -> None:
 
 
 def _mark_all(channel: Any) -> None:
-    """Let every message that ``channel`` delivers from now on say its queue."""
+    """Record the queue on every message that ``channel`` delivers from now on."""
     consume = channel.basic_consume
 
     def basic_consume(queue: str, *args: Any, callback: Any, **options: Any) -> Any:
@@ -122,7 +122,7 @@ def _headers(message: Any) -> dict[str, Any]:
     if isinstance(message, Message):
         headers: dict[str, Any] = message.headers
         return headers
-    # A message of AMQP, of which Kombu's is made later.
+    # An AMQP message, from which Kombu makes its own later.
     headers = message.properties.get("application_headers") or {}
     message.properties["application_headers"] = headers
     return headers

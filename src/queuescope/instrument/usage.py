@@ -9,7 +9,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``cpu_ratio`` is 1 for one busy core, over the time since the measurement before."""
+    """``cpu_ratio`` is 1 for one busy core, over the time since the previous measurement."""
 
     cpu_ratio: float = 0.0
     memory_bytes: int = 0

@@ -1,4 +1,4 @@
-"""What a worker reports of itself: its queues, jobs, limits and clock at one moment."""
+"""Builds a worker's report: its queues, jobs, limits and clock at one moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from queuescope.broker.reports import (
 from queuescope.instrument import limits
 from queuescope.instrument.collector import Collector
 from queuescope.instrument.fetched import FetchedJobs
-from queuescope.instrument.gate import Gate
+from queuescope.instrument.pause_enforcer import PauseEnforcer
 from queuescope.instrument.source_queue import broadcasts, origins
 
 _POOLS = {
@@ -32,13 +32,13 @@ _POOLS = {
 
 
 class ReportMaker:
-    """Makes the reports of one life of a worker."""
+    """Makes the reports of one worker process, from its start to its end."""
 
     def __init__(
         self,
         worker: Any,
         collector: Collector,
-        gate: Gate,
+        pauses: PauseEnforcer,
         connection: WorkerConnection,
         *,
         clock: CorrectedClock,
@@ -47,15 +47,15 @@ class ReportMaker:
     ) -> None:
         self._worker = worker
         self._collector = collector
-        self._gate = gate
+        self._pauses = pauses
         self._connection = connection
         self._clock = clock
         self._can_retry = can_retry
         self._keeps = keeps
-        self._fetched = FetchedJobs(gate.queue_of)
+        self._fetched = FetchedJobs(pauses.queue_of)
         self._pid = os.getpid()
         self.boot_id = uuid.uuid4().hex
-        # Not by the clock, which may be corrected while the worker runs.
+        # The wall clock may be corrected while the worker runs.
         self._started = time.monotonic()
 
     def make(
@@ -69,12 +69,12 @@ class ReportMaker:
         """``at`` is by the broker's clock, the others are by the worker's; see ``WorkerReport``."""
         clock_at = self._clock.now()
         consumer, pool = self._worker.consumer, self._worker.pool
-        desired, activity = self._gate.desired, self._collector.activity()
-        fetched = self._fetched.look(consumer)
+        desired, activity = self._pauses.desired, self._collector.activity()
+        fetched = self._fetched.count(consumer)
         due = fetched.next_due_at
-        # Celery lets a job begin when this machine's clock says so.
+        # Celery starts a scheduled job by this machine's clock.
         next_due_at = None if due is None else max(0.0, self._clock.corrected(due))
-        served, mark = self._gate.served, clock_mark()
+        served, mark = self._pauses.served, clock_mark()
         return WorkerReport(
             worker=str(self._worker.hostname),
             boot_id=self.boot_id,
@@ -83,10 +83,10 @@ class ReportMaker:
             clock_at=clock_at,
             started_at=clock_at - (time.monotonic() - self._started),
             queues=served,
-            consuming=self._gate.consuming,
+            consuming=self._pauses.consuming,
             paused=tuple(queue for queue in served if desired.pauses(queue)),
             revision=desired.revision,
-            revised_at=self._clock.corrected(self._gate.set_at),
+            revised_at=self._clock.corrected(self._pauses.set_at),
             pool=kind_of_pool(pool),
             pool_size=int(pool.num_processes or 0),
             prefetch_limit=int(consumer.qos.value if consumer.qos else 0),
@@ -141,6 +141,6 @@ def _origins(app: Any, served: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def kind_of_pool(pool: Any) -> Pool:
-    """What Celery's ``pool`` is, or is made from."""
+    """The kind of Celery's ``pool``, or of the class that it extends."""
     kinds = (_POOLS.get(kind.__module__) for kind in type(pool).__mro__)
     return next((kind for kind in kinds if kind is not None), Pool.OTHER)

@@ -1,9 +1,9 @@
-"""What keeps the jobs of a paused queue from starting in this worker.
+"""Keeps the jobs of a paused queue from starting in this worker.
 
-A pause takes effect at once for every job that has not begun: nothing of the queue gets past the
-gate. Then, on the thread that fetches jobs, the queue is no longer consumed, and what was fetched
-and not begun goes back to the broker, to the end that is consumed next and in its old order.
-A job that waits for its time (a countdown) stays and meets the gate when its time has come.
+A pause takes effect at once for every job that has not started: none of the queue is passed to the
+pool. Then the thread that fetches jobs stops consuming the queue and returns the jobs that were
+fetched and not started to the broker, to the end that is consumed next and in their old order.
+A job that waits for its time (a countdown) stays and is checked when its time has come.
 """
 
 from __future__ import annotations
@@ -21,67 +21,67 @@ from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.worker import state
 
 from queuescope.broker.desired import ALL_QUEUES, DesiredState
-from queuescope.instrument.source_queue import is_broadcast, put_back, source_queue
+from queuescope.instrument.source_queue import is_broadcast, return_to_queue, source_queue
 
 logger = logging.getLogger(__name__)
 
 
-class Gate:
-    """Admits jobs to the pool of one worker; closed for all until the desired state is known."""
+class PauseEnforcer:
+    """Enforces pauses in one worker; holds every job until the desired state is known."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._desired = DesiredState(paused=(ALL_QUEUES,))
         self.set_at = time.time()
-        """Since when ``desired`` is in force."""
+        """When ``desired`` took effect, in epoch seconds."""
         self._is_applied = False
         self._worker: Any = None
         self._consumer: Any = None
         self._passing: Any = None
         self._releases = 0
         self._lock = threading.Lock()
-        # Weak, as Celery holds its own: a request lives as long as somebody works with it.
-        self._begun: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._given_back: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Weak, like Celery's own sets: they must not keep requests alive.
+        self._started_requests: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._returned: weakref.WeakSet[Any] = weakref.WeakSet()
         self._cancelled: set[str] = set()
 
     @property
     def desired(self) -> DesiredState:
-        """What is in force now."""
+        """The state that is in force."""
         return self._desired
 
     @property
     def served(self) -> tuple[str, ...]:
-        """The queues that this worker is there for, paused or not."""
+        """The queues that this worker serves, paused or not."""
         return tuple(sorted({*self._selected(), *self._cancelled}))
 
     @property
     def consuming(self) -> tuple[str, ...]:
-        """The queues that it fetches from at this moment."""
+        """The queues that it consumes now."""
         consumer = getattr(self._consumer, "task_consumer", None)
         if consumer is None or self._consumer.connection is None:
             return ()
         return tuple(sorted(name for name in self._selected() if consumer.consuming_from(name)))
 
     def install(self, worker: Any) -> None:
-        """Stand between ``worker`` and its pool, which must not exist yet."""
+        """Check each request before ``worker`` passes it to its pool, which must not exist yet."""
         self._worker = worker
-        let_through = worker._process_task  # noqa: SLF001
+        process_task = worker._process_task  # noqa: SLF001
 
         def process(request: Any) -> None:
-            if not self._begins(request, at_once=not self._is_threaded):
+            if not self._may_start(request, at_once=not self._is_threaded):
                 self._skip(request)
                 return
             self._passing = request
             try:
-                let_through(request)
+                process_task(request)
             finally:
                 self._passing = None
 
         worker._process_task = process  # noqa: SLF001
 
     def attach(self, consumer: Any) -> None:
-        """Take over a consumer that has connected and not fetched anything yet."""
+        """Apply pauses to a consumer that has connected and not fetched anything yet."""
         self._consumer = consumer
         pool = consumer.pool
         if isinstance(pool, ThreadPool) and "on_apply" not in vars(pool):
@@ -90,14 +90,16 @@ class Gate:
         self.apply()
 
     def set(self, desired: DesiredState) -> None:
-        """Let ``desired`` be in force; any thread may call it. ``apply`` must follow."""
+        """Put ``desired`` in force; any thread may call it. ``apply`` must follow."""
         if desired != self._desired:
             self._desired = desired
             self.set_at = time.time()
             self._is_applied = False
 
     def apply(self) -> None:
-        """Consume what is not paused, give back what is; on the consumer's thread only."""
+        """Consume only queues that are not paused and return the fetched jobs of paused ones; on
+        the consumer's thread only.
+        """
         if self._is_applied:
             return
         self._is_applied = True
@@ -109,7 +111,7 @@ class Gate:
             if not desired.pauses(queue):
                 self._cancelled.discard(queue)
                 self._consumer.add_task_queue(queue)
-        self._give_back_reserved(desired)
+        self._return_reserved(desired)
 
     def queue_of(self, request: Any) -> str:
         """The name of the queue that ``request`` came from."""
@@ -119,44 +121,44 @@ class Gate:
     def _is_threaded(self) -> bool:
         return isinstance(self._worker.pool, ThreadPool)
 
-    def _begins(self, request: Any, *, at_once: bool) -> bool:
-        """Whether ``request`` may go on; with ``at_once`` nothing can hold it any more."""
+    def _may_start(self, request: Any, *, at_once: bool) -> bool:
+        """Whether ``request`` may start; with ``at_once`` it counts as started from now on."""
         with self._lock:
-            if request in self._given_back:
+            if request in self._returned:
                 return False
             if self._holds(self._desired, request):
                 return False
             if at_once:
-                self._begun.add(request)
+                self._started_requests.add(request)
             return True
 
     def _holds(self, desired: DesiredState, request: Any) -> bool:
-        """Whether ``request`` must not begin. What a broadcast brought cannot be given back."""
+        """Whether ``request`` must not start. A broadcast message cannot be returned."""
         if not desired.paused:
             return False
         queue = self.queue_of(request)
         return desired.pauses(queue) and not is_broadcast(request.message.channel, queue)
 
     def _skip(self, request: Any) -> None:
-        """Leave out a request whose turn it was, on the consumer's thread."""
+        """Hold ``request`` back and free its place in the pool, on the consumer's thread."""
         self._hold_back(request)
         worker = self._worker
         if worker.process_task == getattr(worker, "_process_task_sem", None):
             self._release()
 
     def _hold_back(self, request: Any) -> None:
-        """Give back a request whose turn it was, and with it those behind it, in their order; on
-        the consumer's thread only.
+        """Return ``request`` to the broker and those fetched after it, in their order; on the
+        consumer's thread only.
         """
-        if request in self._given_back:
+        if request in self._returned:
             return
-        # While its queue is still consumed, what is given back would come again.
+        # While its queue is still consumed, a returned job would be fetched again.
         self._is_applied = False
         self.apply()
         self._return(request)
 
     def _release(self) -> None:
-        """Let the next take the place in the pool; a loop, since it may be left out as well."""
+        """Free the place in the pool; a loop, since the next request may be skipped as well."""
         self._releases += 1
         if self._releases > 1:
             return
@@ -173,18 +175,18 @@ class Gate:
         accept_callback: Any = None,
         **_: Any,
     ) -> ApplyResult:
-        """For the thread pool, where jobs queue up: the gate is where a thread begins one."""
+        """``on_apply`` of the thread pool, where jobs queue up: checks when a thread starts one."""
         request = self._passing
 
-        def begin() -> None:
+        def start() -> None:
             if request is not None and request.id in state.revoked and request.revoked():
                 return
-            if request is None or self._begins(request, at_once=True):
+            if request is None or self._may_start(request, at_once=True):
                 apply_target(target, args, kwargs, callback, accept_callback)
             else:
                 self._consumer.call_soon(self._hold_back, request)
 
-        return ApplyResult(self._worker.pool.executor.submit(begin))
+        return ApplyResult(self._worker.pool.executor.submit(start))
 
     def _selected(self) -> list[str]:
         return list(self._app.amqp.queues.consume_from)
@@ -196,7 +198,7 @@ class Gate:
         else:
             self._consumer.cancel_task_queue(queue)
 
-    def _give_back_reserved(self, desired: DesiredState) -> None:
+    def _return_reserved(self, desired: DesiredState) -> None:
         waiting = [
             request
             for request in list(state.requests.values())
@@ -204,28 +206,28 @@ class Gate:
             and request not in state.active_requests
             and self._holds(desired, request)
         ]
-        # The last that was fetched goes first, so that the first is consumed next again.
+        # In reverse order, so that the job fetched first is consumed first again.
         for request in reversed(waiting):
             self._return(request)
 
     def _return(self, request: Any) -> None:
         with self._lock:
-            if request in self._begun or request in self._given_back:
+            if request in self._started_requests or request in self._returned:
                 return
-            self._given_back.add(request)
+            self._returned.add(request)
         state.task_ready(request)
         message = request.message
         try:
             if hasattr(message.channel, "_do_restore_message"):
-                # A plain rejection would put it behind all others, and into each queue that its
-                # routing key leads to.
-                put_back(message.channel, message.delivery_tag, self.queue_of(request))
+                # A plain rejection would put it last, and into each queue that its routing key
+                # leads to.
+                return_to_queue(message.channel, message.delivery_tag, self.queue_of(request))
                 message.channel.qos.ack(message.delivery_tag)
             else:
                 message.reject(requeue=True)
         except request.connection_errors as exc:
-            # It is not acknowledged, so the broker delivers it again by itself.
-            logger.warning("a job of a paused queue could not be given back: %s", exc)
+            # It is not acknowledged, so the broker delivers it again.
+            logger.warning("a job of a paused queue could not be returned to the broker: %s", exc)
             return
         request.acknowledged = True
-        logger.info("gave job %s back to the broker: its queue is paused", request.id)
+        logger.info("returned job %s to the broker: its queue is paused", request.id)
