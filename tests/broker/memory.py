@@ -111,7 +111,7 @@ class MemoryBroker:
         )
 
     def drop_reports(self, *, keep: Collection[str] = ()) -> int:
-        old = [r for r in self.workers().forgotten if r.worker not in keep]
+        old = [r for r in self.workers().expired if r.worker not in keep]
         for report in old:
             self._server.reports.pop((report.worker, report.boot_id), None)
         return len(old)
@@ -146,17 +146,17 @@ class MemoryBroker:
         act_id: str,
         *,
         queues: Mapping[str, str] | None = None,
-        namesakes: int = 1,
+        same_name_count: int = 1,
     ) -> dict[str, RetryAnswer]:
-        del worker, jobs, act_id, queues, namesakes
-        self.capabilities.demand(Ability.REQUEUE)
+        del worker, jobs, act_id, queues, same_name_count
+        self.capabilities.require(Ability.REQUEUE)
         return {}
 
     def kept_arguments(self, job_ids: Iterable[str]) -> frozenset[str]:
         return frozenset(job_ids) & self._server.kept.keys()
 
     def scale(self, worker: str, size: int) -> Scaled:
-        self.capabilities.demand(Ability.SCALE)
+        self.capabilities.require(Ability.SCALE)
         return Scaled(worker, size, size)
 
 

@@ -221,7 +221,7 @@ def test_what_a_worker_reports_is_read_until_it_is_dropped(transport: Transport)
     worker.write_report(replace_at(first, -TIMINGS.drop_seconds - 1, worker="gone@host"))
     reading = broker.workers()
     assert first in reading.reports
-    assert [one.worker for one in reading.forgotten] == ["gone@host"]
+    assert [one.worker for one in reading.expired] == ["gone@host"]
     fleet = fleet_of(reading, DesiredState())
     assert {one.name: one.is_alive for one in fleet.workers} == {"a@host": True, "lost@host": False}
     scheduled = fleet.scheduled("orders")
@@ -236,7 +236,7 @@ def test_what_a_worker_reports_is_read_until_it_is_dropped(transport: Transport)
     assert broker.drop_reports() == 1
     worker.remove_report("a@host", "b")
     assert worker.reports_named("a@host") == {"second": again}
-    assert broker.workers().forgotten == ()
+    assert broker.workers().expired == ()
 
 
 def replace_at(report: WorkerReport, seconds: float, **changes: Any) -> WorkerReport:

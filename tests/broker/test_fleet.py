@@ -102,7 +102,7 @@ def test_status(status: WorkerStatus, fleet_now: Fleet) -> None:
             "Only a pool of processes can be scaled; this one is of another kind.",
         ),
         ({"scales_itself": True}, "This worker scales itself (--autoscale)."),
-        (ENDING, "This worker shuts down."),
+        (ENDING, "This worker is shutting down."),
         ({"at": NOW - 60}, "This worker does not report."),
     ],
 )
@@ -116,10 +116,13 @@ def test_of_two_workers_of_one_name_neither_is_scaled_unless_one_makes_room() ->
     ends = report(boot_id="0", **ENDING)
     both = fleet_of(WorkersReading(NOW, (one, two)), DESIRED)
     assert {both.cannot_scale(worker) for worker in both.workers} == {
-        "Several workers have this name, and an order to scale would reach all of them."
+        "Several workers have this name, and the command to scale would reach them all."
     }
     follows = fleet_of(WorkersReading(NOW, (ends, one)), DESIRED)
-    assert [follows.cannot_scale(w) for w in follows.workers] == ["This worker shuts down.", ""]
+    assert [follows.cannot_scale(w) for w in follows.workers] == [
+        "This worker is shutting down.",
+        "",
+    ]
     # The one that stays is meant.
     assert follows.get("w@h") == follows.workers[1]
 

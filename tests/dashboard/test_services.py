@@ -290,7 +290,7 @@ def test_live_workers_that_take_no_jobs_are_stalled(
     for _ in range(8):
         shop.send("nap")
     stalled = worker_when(services, lambda w: w.status is WorkerStatus.STALLED)
-    assert stalled.reason.startswith("Jobs wait in orders, and it has begun none for ")
+    assert stalled.reason.startswith("Jobs wait in orders, and it has started none for ")
     for child in children:
         child.resume()
     worker_when(services, lambda w: w.report.processed == 8 and w.status is WorkerStatus.IDLE)

@@ -300,7 +300,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
         field = report_field(name, old.boot_id)
         client.hset(broker.connection.keys.workers, field, msgspec.json.encode(old))
         assert broker.workers().reports == ()
-        assert [report.worker for report in broker.workers().forgotten] == [name]
+        assert [report.worker for report in broker.workers().expired] == [name]
         assert broker.drop_reports(keep=[name]) == 0
         assert broker.drop_reports() == 1
         assert client.hlen(broker.connection.keys.workers) == 0

@@ -217,7 +217,7 @@ def test_two_workers_of_one_name_are_told_apart_and_neither_loses_its_job(
         shop.start_worker(
             "-n", "twin@shop", "-Q", "express", beside=True, QUEUESCOPE_JOB_STORE_URL=url
         )
-        until(lambda: fleet(broker).namesakes(), lambda seen: seen == ("twin@shop",))
+        until(lambda: fleet(broker).shared_names(), lambda seen: seen == ("twin@shop",))
         second = shop.folder / f"worker-{shop._count}.log"
         until(second.read_text, lambda text: "another worker is also called twin@shop" in text)
         other = shop.send("nap", {"queue": "express"}, seconds=600)
@@ -255,7 +255,7 @@ def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
     os.killpg(first.process.pid, signal.SIGKILL)
     shop.start_worker("-n", "again@shop", QUEUESCOPE_JOB_STORE_URL=url)
     new = judged(broker, lambda w: w.report.boot_id != seen.report.boot_id)
-    assert fleet(broker).namesakes() == ()
+    assert fleet(broker).shared_names() == ()
     assert new.is_alive
     with closing(JobStore(url)) as store:
         row = until(

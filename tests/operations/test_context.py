@@ -498,7 +498,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     assert "The audit does not know this purge either." in said(anew)
     # The record of another purge under this name says nothing of this one.
     connection_of(context.broker).reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
-    with pytest.raises(RefusedError, match="nobody knows what is back already"):
+    with pytest.raises(RefusedError, match="unknown which jobs are already back"):
         context.operations.plan(ADA, restore)
     assert depths(context)["orders"] == 12
 

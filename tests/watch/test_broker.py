@@ -93,7 +93,7 @@ def test_it_holds_queues_workers_and_wishes_of_one_moment(
         "fresh@h": WorkerStatus.ACTIVE,
         "lost@h": WorkerStatus.LOST,
     }
-    assert [told.worker for told in state.fleet.forgotten] == ["forgotten@h"]
+    assert [told.worker for told in state.fleet.expired] == ["forgotten@h"]
     assert state.desired == DesiredState(revision=3, paused=("express",))
     assert abs(state.at - now) < 60
 

@@ -67,8 +67,8 @@ class Site:
             store, lambda: self.fleet, self._drop, clock=lambda: self.now, timings=TIMINGS
         )
 
-    def see(self, *reports: WorkerReport, forgotten: tuple[WorkerReport, ...] = ()) -> int:
-        self.fleet = fleet_of(WorkersReading(NOW, reports, forgotten), DesiredState())
+    def see(self, *reports: WorkerReport, expired: tuple[WorkerReport, ...] = ()) -> int:
+        self.fleet = fleet_of(WorkersReading(NOW, reports, expired), DesiredState())
         return self.reconciler.reconcile()
 
     def status(self, job_id: str = ROW.id) -> str:
@@ -187,7 +187,7 @@ def test_a_worker_that_was_only_silent_has_its_jobs_back(site: Site) -> None:
 
 def test_what_died_while_no_dashboard_ran_is_ended_before_it_is_forgotten(site: Site) -> None:
     old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY)
-    assert site.see(forgotten=(old,)) == 1
+    assert site.see(expired=(old,)) == 1
     assert site.status() is JobStatus.RETRYING
     assert site.dropped == [set()]
 
@@ -196,23 +196,23 @@ def test_a_report_stays_until_the_history_knows(site: Site, request: pytest.Fixt
     old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY)
     with out_of_reach(site, request) as back:
         with pytest.raises(JobStoreError):
-            site.see(forgotten=(old,))
+            site.see(expired=(old,))
         assert site.dropped == [{"w@h"}]
         back()
-    site.see(forgotten=(old,))
+    site.see(expired=(old,))
     assert site.dropped == [{"w@h"}, set()]
 
 
 def test_who_may_not_delete_reports_keeps_the_history_all_the_same(site: Site) -> None:
     site.may_drop = False
     with pytest.raises(BrokerError):
-        site.see(forgotten=(report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY),))
+        site.see(expired=(report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY),))
     assert site.status() is JobStatus.RETRYING
 
 
 def test_without_a_history_reports_are_dropped() -> None:
     site = Site(None)
-    assert site.see(report(**LOST), forgotten=(report(worker="old@h", at=0.0),)) == 0
+    assert site.see(report(**LOST), expired=(report(worker="old@h", at=0.0),)) == 0
     assert site.dropped == [set()]
 
 

@@ -1,1 +1,1 @@
-"""What stands in the broker and what workers and the dashboard agree on there."""
+"""The broker: its protocol, its implementations, and what workers and the dashboard keep there."""

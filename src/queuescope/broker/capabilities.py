@@ -1,4 +1,4 @@
-"""What a broker can do, and why not where it cannot."""
+"""What a broker can do, and why it cannot do the rest."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from queuescope.errors import RefusalReason, RefusedError
 
 
 class Ability(StrEnum):
-    """Something that the page shows or does with a broker that has it."""
+    """Something that a broker may be able to do; the page offers only what it can."""
 
     DEPTH = "depth"
     """To count the jobs that wait in a queue."""
     OLDEST_WAITING = "oldest_waiting"
-    """To say since when the oldest job of a queue waits."""
+    """To say how long the oldest job of a queue has waited."""
     UNACKNOWLEDGED = "unacknowledged"
-    """To count what workers hold of a queue."""
+    """To count the jobs of a queue that workers hold."""
     REPORTS = "reports"
-    """To keep the workers' reports, in which reserved and scheduled jobs are counted."""
+    """To keep the workers' reports, which count reserved and scheduled jobs."""
     PAUSE = "pause"
-    """To tell workers which queues are paused."""
+    """To let workers read which queues are paused."""
     PURGE = "purge"
     RESTORE = "restore"
     REVOKE = "revoke"
@@ -32,8 +32,8 @@ class Ability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Every ability is there but for the ``missing`` ones, each with the reason: a sentence that
-    may be shown to anyone.
+    """All abilities except the ``missing`` ones, each with the reason: a sentence that may be shown
+    to anyone.
     """
 
     missing: Mapping[Ability, str] = field(default_factory=dict)
@@ -42,11 +42,11 @@ class Capabilities:
         return ability not in self.missing
 
     def why_not(self, ability: Ability) -> str:
-        """Why ``ability`` is missing, or nothing."""
+        """Why ``ability`` is missing; empty if it is not."""
         return self.missing.get(ability, "")
 
-    def demand(self, ability: Ability) -> None:
-        """Raises ``RefusedError`` with the reason where ``ability`` is missing."""
+    def require(self, ability: Ability) -> None:
+        """Raises ``RefusedError`` with the reason if ``ability`` is missing."""
         if not self.has(ability):
             raise RefusedError(RefusalReason.NOT_POSSIBLE, self.missing[ability])
 

@@ -1,4 +1,4 @@
-"""Which implementation speaks to a broker: chosen here alone, by the address.
+"""Chooses the implementation of a broker by its address; no other module does.
 
 To add a broker, add its schemes here and a package beside ``redis`` that implements
 ``queuescope.broker.protocol``.
@@ -40,7 +40,7 @@ _OTHER_BROKERS = {
     "filesystem": "a folder of files",
     "memory": "the memory of one process",
 }
-"""What else Celery takes as a broker, by the scheme of its address."""
+"""Celery's other brokers, by the scheme of their addresses."""
 
 
 def broker_for(
@@ -53,10 +53,10 @@ def broker_for(
     """The broker at ``url``, with the project's ``broker_transport_options``; connects to nothing
     yet. ``key_prefix`` is Celery's ``global_keyprefix``.
 
-    Raises ``ConfigurationError`` for what is no address of a broker, and its
+    Raises ``ConfigurationError`` if ``url`` is not the address of a broker, and its subclass
     ``UnsupportedBrokerError`` for a broker that Queuescope does not read.
     """
-    # Of several addresses, as of Sentinels, the first says of what kind they are.
+    # Of several addresses, as for Sentinels, the first one decides.
     scheme = url.partition(";")[0].strip().partition("://")[0]
     if scheme not in SCHEMES:
         raise _not_supported(scheme)
@@ -66,14 +66,14 @@ def broker_for(
 
 
 def worker_connection_for(app: Any) -> WorkerConnection | None:
-    """The connection of a worker of the Celery ``app``; ``None`` where Queuescope does not speak
-    to the kind of its broker. Connects to nothing yet.
+    """The connection of a worker of the Celery ``app``; ``None`` if Queuescope does not support its
+    broker. Connects to nothing yet.
     """
     return RedisWorkerConnection(app) if _scheme_of(app) in SCHEMES else None
 
 
 def kind_of_broker(app: Any) -> str:
-    """What people call the broker of the Celery ``app``."""
+    """The usual name of the Celery ``app``'s broker, such as ``RabbitMQ``."""
     return _kind(_scheme_of(app))
 
 
@@ -92,6 +92,6 @@ def _not_supported(scheme: str) -> ConfigurationError:
             "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
         )
     return UnsupportedBrokerError(
-        f"the broker is {_kind(scheme)}, and only Redis and Valkey can be asked so far: "
+        f"the broker is {_kind(scheme)}, and only Redis and Valkey are supported so far: "
         "live depth, workers and operations are not available"
     )

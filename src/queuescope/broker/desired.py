@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import msgspec
 
 ALL_QUEUES = "*"
-"""Stands for every queue among the paused ones."""
+"""Means every queue among the paused ones."""
 REVISION_LIMIT = 2**53
-"""A revision is smaller, so that every part of the system can tell it from the next."""
+"""Revisions are smaller than this, so that JSON numbers hold them exactly."""
 DESIRED_LIMIT_BYTES = 524_288
 _REVISION_STEP = 2**32
-"""No two copies are so many decisions apart: nobody has made the higher one."""
+"""Two true copies never differ by this many revisions; the higher one was not decided."""
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operators want; a higher ``revision`` is newer, 0 means that nothing was said.
+    """What the operators want; a higher ``revision`` is newer, 0 means that nothing was decided.
 
     ``paused`` holds names of queues in alphabetical order, or ``ALL_QUEUES``; ``ledger`` names the
-    operations database in which it was decided, and is empty when that is not known.
+    operations database in which it was decided, empty if unknown.
     """
 
     revision: int = 0
@@ -32,8 +32,8 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class StoredDesired:
-    """The broker's copy; ``state`` is ``None`` where it is damaged, and ``revocations``, the
-    counter of changes to the revoked jobs, where it is no number.
+    """The broker's copy; ``state`` is ``None`` if it is damaged, and so is ``revocations``, the
+    counter of changes to the revoked jobs, if it is not a number.
     """
 
     state: DesiredState | None
@@ -41,5 +41,5 @@ class StoredDesired:
 
 
 def is_implausible(state: DesiredState, known: DesiredState) -> bool:
-    """Whether no operators decided ``state``, by how far its revision is beyond what is known."""
+    """Whether ``state`` cannot have been decided: its revision is too far above the known one."""
     return state.revision - known.revision >= _REVISION_STEP

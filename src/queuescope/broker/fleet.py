@@ -1,4 +1,4 @@
-"""The fleet: all workers that report, and what is known of them together. Pure."""
+"""The fleet: all workers that report, and what follows from their reports together. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from queuescope.broker.worker import Worker, WorkerStatus, worker_of
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """So many jobs wait for their time; the first is due at ``next_at``, epoch seconds by the
-    broker's clock, where that is known.
+    """``count`` jobs wait for their time; the first is due at ``next_at``, epoch seconds by the
+    broker's clock, ``None`` if unknown.
     """
 
     count: int
@@ -38,12 +38,11 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class LostJobs:
-    """The jobs that a lost worker has left: what it began ``before`` then and did not end.
+    """The jobs of a lost worker: those that it started ``before`` that time and did not end.
 
-    Unless the history knows better of a job, the broker delivers it again if it ``redelivers``;
-    otherwise it is gone. ``boot_id`` is
-    the life of the worker that has ended. ``elsewhere`` are jobs that a living worker of the same
-    name runs.
+    If ``redelivers``, the broker delivers them again, otherwise they are gone, unless the history
+    says something else about a job. ``boot_id`` is the run of the worker that has ended.
+    ``elsewhere`` are jobs that a living worker of the same name runs.
     """
 
     worker: str
@@ -55,14 +54,14 @@ class LostJobs:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All workers that report or did so lately, by name.
+    """All workers that report or did so recently, by name.
 
-    ``forgotten`` are reports of longer ago that still lie in the broker.
+    ``expired`` are older reports that are still in the broker.
     """
 
     at: float
     workers: tuple[Worker, ...]
-    forgotten: tuple[WorkerReport, ...] = ()
+    expired: tuple[WorkerReport, ...] = ()
     timings: WorkerTimings = DEFAULT_TIMINGS
 
     @property
@@ -74,11 +73,11 @@ class Fleet:
         return tuple(worker for worker in self.workers if not worker.is_alive)
 
     def named(self, name: str) -> tuple[Worker, ...]:
-        """All of that name: there may be two at once."""
+        """All workers of that name: there may be several at once."""
         return tuple(worker for worker in self.workers if worker.name == name)
 
     def get(self, name: str) -> Worker | None:
-        """The worker of that name, rather one that lives, and that does not shut down."""
+        """The worker of that name; of several, one that is alive and not shutting down."""
         return min(
             self.named(name),
             key=lambda w: (not w.is_alive, w.status is WorkerStatus.SHUTTING_DOWN),
@@ -86,39 +85,39 @@ class Fleet:
         )
 
     def cannot_scale(self, worker: Worker) -> str:
-        """Why the pool of ``worker`` cannot be given another size, as a sentence, or nothing."""
-        if worker.is_alive and worker.name in self.namesakes():
-            return "Several workers have this name, and an order to scale would reach all of them."
+        """Why the pool of ``worker`` cannot be scaled, as a sentence; empty if it can."""
+        if worker.is_alive and worker.name in self.shared_names():
+            return "Several workers have this name, and the command to scale would reach them all."
         return worker.cannot_scale
 
     def running(self, job: str) -> Worker | None:
-        """The living worker that runs this job, by its id."""
+        """The living worker that runs the job with this id."""
         for worker in self.alive:
             if any(active.id == job for active in worker.report.active):
                 return worker
         return None
 
-    def namesakes(self) -> tuple[str, ...]:
-        """Names that several living workers have, but for one that makes room for its successor."""
+    def shared_names(self) -> tuple[str, ...]:
+        """Names that several living workers have, without those that are shutting down."""
         names = Counter(w.name for w in self.alive if w.status is not WorkerStatus.SHUTTING_DOWN)
         return tuple(sorted(name for name, count in names.items() if count > 1))
 
     def with_clocks_off(self) -> tuple[Worker, ...]:
-        """The living workers whose clock is not the broker's, the farthest off first."""
+        """The living workers whose clock is off, the farthest off first."""
         off = (worker for worker in self.alive if worker.clock_off_seconds)
         return tuple(sorted(off, key=lambda worker: -abs(worker.clock_off_seconds)))
 
     def scheduled(self, queue: str | None = None) -> Scheduled | None:
-        """The jobs of ``queue``, or of all, that living workers have fetched and that wait for
-        their time; None where there are none.
+        """The jobs of ``queue``, or of all queues, that living workers have fetched and that wait
+        for their time; ``None`` if there are none.
         """
         count, dues = 0, []
         for worker in self.alive:
             by_queue = worker.report.scheduled_queues
-            mine = sum(by_queue.values()) if queue is None else by_queue.get(queue, 0)
-            count += mine
-            if mine and worker.next_due_at is not None:
-                # Of a worker with several queues it is not told which the first job belongs to.
+            own = sum(by_queue.values()) if queue is None else by_queue.get(queue, 0)
+            count += own
+            if own and worker.next_due_at is not None:
+                # A worker with several queues does not report the queue of its first job.
                 dues.append(worker.next_due_at if queue is None or len(by_queue) == 1 else None)
         if not count:
             return None
@@ -126,28 +125,28 @@ class Fleet:
         return Scheduled(count, min(known) if known and len(known) == len(dues) else None)
 
     def reserved(self, queue: str) -> int:
-        """Jobs of ``queue`` that living workers have fetched and that could begin."""
+        """How many jobs of ``queue`` living workers have fetched that could start now."""
         reports = [worker.report for worker in self.alive]
         return sum(
             max(0, r.reserved.get(queue, 0) - r.scheduled_queues.get(queue, 0)) for r in reports
         )
 
     def confirmation(self, queue: str, desired: DesiredState) -> Confirmation:
-        """Who acts on ``desired`` for ``queue``: “paused: 3 of 4 workers confirmed”.
+        """Which workers have applied ``desired`` to ``queue``: “paused: 3 of 4 workers confirmed”.
 
-        A lost worker does not count, since it runs nothing; nor does one that never reports, which
-        is why zero of zero is no proof that a queue stands still.
+        Lost workers do not count, since they run nothing; nor do workers that never report, so
+        zero of zero does not prove that a queue is paused.
         """
         asked = [worker for worker in self.alive if queue in worker.report.queues]
         missing = tuple(w.name for w in asked if w.report.revision < desired.revision)
         return Confirmation(len(asked) - len(missing), len(asked), missing)
 
     def has_lost(self, worker: str, job_id: str, started_at: float) -> bool | None:
-        """Whether a job that the history calls started runs no more; ``None`` is unknown.
+        """Whether a job that the history calls started no longer runs; ``None`` is unknown.
 
-        ``worker`` is where it began, at ``started_at`` by that worker's clock. It is lost when the
-        worker is, when it began in an earlier life of the worker, or when the worker has had
-        the time to report it and does not. Unknown is a worker that does not report.
+        It started in ``worker`` at ``started_at`` by that worker's clock. It is lost if the worker
+        is, if it started in an earlier run of the worker, or if the worker has had the time to
+        report it and does not. It is unknown for a worker without reports.
         """
         known = self.named(worker)
         if not known:
@@ -156,23 +155,23 @@ class Fleet:
         return all(_has_lost(one, job_id, started_at, settle) for one in known)
 
     def has_ended(self, worker: str, started_at: float) -> bool:
-        """Whether no worker of that name lives that could have begun a job at ``started_at``."""
+        """Whether no living worker of that name can have started a job at ``started_at``."""
         return all(
             not one.is_alive or started_at < one.report.started_at for one in self.named(worker)
         )
 
     def lost_jobs(self) -> tuple[LostJobs, ...]:
-        """What the history should end, so that no job runs there for ever.
+        """The jobs that the history should end, so that none runs there for ever.
 
-        A worker that was wrongly believed lost corrects its rows by itself when its jobs end.
+        A worker that was wrongly taken for lost corrects its rows when its jobs end.
         """
         found = []
-        for report in (*(worker.report for worker in self.lost), *self.forgotten):
+        for report in (*(worker.report for worker in self.lost), *self.expired):
             others = [w.report for w in self.named(report.worker) if w.is_alive]
             if any(other.active_count > ACTIVE_LIMIT for other in others):
-                # Which of the jobs are whose cannot be told at once.
+                # Its report does not name all of its jobs, so they cannot be told apart.
                 continue
-            # A successor's jobs began later; those of another of this name are all named until now.
+            # A successor started later; another worker of this name reports all that it runs.
             ends = [
                 other.started_at if began_at(other) > report.at else other.clock_at
                 for other in others
@@ -190,12 +189,12 @@ class Fleet:
 
 
 def _has_lost(worker: Worker, job_id: str, started_at: float, settle_seconds: float) -> bool:
-    """Whether ``worker`` does not run a job, or not any more."""
+    """Whether ``worker`` does not run a job, or no longer does."""
     report = worker.report
     if not worker.is_alive:
         return True
     if any(job.id == job_id for job in report.active):
-        # Even if it seems to be of an earlier life: a clock may have been put right meanwhile.
+        # Even if it seems to be from an earlier run: a clock may have been corrected in between.
         return False
     if started_at < report.started_at:
         return True
@@ -206,13 +205,13 @@ def _has_lost(worker: Worker, job_id: str, started_at: float, settle_seconds: fl
 def fleet_of(
     reading: WorkersReading, desired: DesiredState, queues: Iterable[QueueReading] = ()
 ) -> Fleet:
-    """The fleet as it is at ``reading.at``; without ``queues`` nobody is told to be stalled for
-    work that waits.
+    """The fleet at ``reading.at``; without ``queues`` no worker counts as stalled because jobs
+    wait.
     """
     waiting = {queue.queue: queue for queue in queues if queue.depth > 0}
     return Fleet(
         reading.at,
         tuple(worker_of(report, reading, desired, waiting) for report in reading.reports),
-        reading.forgotten,
+        reading.expired,
         reading.timings,
     )

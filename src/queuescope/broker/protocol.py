@@ -1,7 +1,7 @@
-"""The protocol of a broker: all that the rest of Queuescope asks of one, and the values it answers.
+"""The protocol of a broker: all that Queuescope needs of one, and the values that it returns.
 
-``Broker`` is what dashboard, exporter and operations speak to, ``WorkerConnection`` what a worker
-does. ``queuescope.broker.connect`` chooses the implementation by the address.
+Dashboard, exporter and operations use ``Broker``, workers use ``WorkerConnection``.
+``queuescope.broker.connect`` chooses the implementation by the address.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 class QueueReading:
     """One queue at one instant; ``None`` is unknown.
 
-    ``oldest_age_seconds`` is unknown when no message says since when it waits, or by a clock that
-    is ahead by an unknown time. ``sender_ahead`` is how many seconds the clock of the oldest
-    message's sender is ahead of the broker's (negative: behind), which the age allows for; of an
-    unknown age it is that much at least. An age that ``is_age_doubtful`` is of a message that came
-    later than it says: it was put back, or its sender's clock is behind.
-    ``unacknowledged`` messages were delivered to a worker that has neither finished nor given them
-    back; with early acknowledgement those that run are not among them. It is unknown when there
-    are too many to look at, or when one came by a routing key that leads to other queues as well.
+    ``oldest_age_seconds`` is unknown if no message says since when it waits, or if its sender's
+    clock is ahead by an unknown time. ``sender_ahead`` is how many seconds that clock is ahead of
+    the broker's (negative: behind); the age is corrected by it, and for an unknown age it is a
+    lower bound. ``is_age_doubtful`` means that the message arrived later than its age says: it was
+    put back, or its sender's clock is behind.
+    ``unacknowledged`` messages were delivered to a worker that has neither finished nor returned
+    them; with early acknowledgement running jobs are not among them. It is unknown if there are
+    too many to read, or if one has a routing key that leads to other queues as well.
     """
 
     queue: str
@@ -46,15 +46,14 @@ class QueueReading:
 class WorkersReading:
     """The last report of every worker that was not dropped yet, by the broker's time ``at``.
 
-    ``forgotten`` are older ones that still lie in the broker. ``unreadable`` are the names under
-    which something lies that is no report of this version, or one that cannot be true;
-    ``unread`` counts those that were not looked at, for there are too many, or they are too large.
-    ``timings`` say from when on a worker is lost.
+    ``expired`` are older ones that are still in the broker. ``unreadable`` are the names of entries
+    that are not a report of this version, or cannot be true; ``unread`` counts the entries that
+    were not read because they are too many or too large. ``timings`` say when a worker is lost.
     """
 
     at: float
     reports: tuple[WorkerReport, ...]
-    forgotten: tuple[WorkerReport, ...] = ()
+    expired: tuple[WorkerReport, ...] = ()
     unreadable: tuple[str, ...] = ()
     unread: int = 0
     timings: WorkerTimings = DEFAULT_TIMINGS
@@ -67,8 +66,8 @@ class WorkersReading:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """The size of a worker's pool before and after; Celery ends idle processes only, so that a
-    busy pool may be larger than was asked for.
+    """The size of a worker's pool before and after; Celery ends idle processes only, so a busy pool
+    may stay larger than requested.
     """
 
     worker: str
@@ -77,23 +76,23 @@ class Scaled:
 
 
 class RecordState(Enum):
-    """What the broker knows of a purge that a file holds."""
+    """The state of the broker's record of a purge that is kept in a file."""
 
     PARTIAL = auto()
-    """How many of its messages are back, and these are not all."""
+    """It counts the messages that were restored, and these are not all."""
     RESTORED = auto()
-    """All are back."""
+    """All messages were restored."""
     MISSING = auto()
-    """Nothing: it lost its data, is an older copy of itself, or never was the purge's broker."""
+    """There is none: the broker lost its data, was restored from a backup, or is another one."""
     DAMAGED = auto()
-    """Its record is damaged, or that of another purge."""
+    """It is damaged, or belongs to another purge."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeRecord:
-    """What the broker knows of one purge: that ``restored`` of its messages are back, and the
-    ``act`` that began to restore it last, or nothing. It is the ``same_run`` where the server has
-    been up ever since, so that it forgot nothing.
+    """The broker's record of one purge: how many messages were ``restored``, and by which operation
+    last (its id, or empty). With ``same_run`` the server has not been restarted since, so it has
+    lost nothing.
     """
 
     state: RecordState
@@ -103,15 +102,15 @@ class PurgeRecord:
 
 
 class PurgeSteps(Protocol):
-    """The steps of a purge and a restore in the broker; ``queuescope.broker.purges.Purges`` puts
-    them together with the files.
+    """The steps of a purge and a restore in the broker; ``queuescope.broker.purges.Purges``
+    combines them with the files.
 
-    Each may be repeated: done before, it does nothing. Between two of them every message is in the
+    Each may be repeated: the second time it does nothing. Between two steps every message is in the
     queue, set aside, or in the file. Methods raise ``BrokerError`` and ``PurgeError``.
     """
 
     def set_aside(self, queue: str, purge_id: str) -> None:
-        """Take all that waits in ``queue`` out of it, every priority, in one step."""
+        """Take all waiting messages of every priority out of ``queue``, in one step."""
 
     def is_set_aside(self, purge_id: str) -> bool:
         """Whether messages of this purge are set aside and not discarded yet."""
@@ -120,35 +119,35 @@ class PurgeSteps(Protocol):
         """Whether the broker has a record of this purge, whatever its stage."""
 
     def head(self, purge_id: str) -> Head | None:
-        """What is set aside under this id; ``None`` of any other purge."""
+        """The description of what is set aside under this id; ``None`` if nothing is."""
 
     def messages(self, head: Head) -> Iterator[tuple[int, bytes]]:
-        """Every message that is set aside, with the index of its list in ``head``."""
+        """Every message that is set aside, after the index of its list in ``head``."""
 
     def discard(self, purge_id: str) -> None:
         """Delete what is set aside, now that the file holds it."""
 
     def unfinished(self) -> tuple[str, ...]:
-        """The ids of purges that are not discarded yet: under way, or cut off."""
+        """The ids of purges that are not discarded yet: under way, or interrupted."""
 
     def note_restore(self, purge: Purge, act: str) -> None:
-        """Let the broker remember that ``act`` is about to restore this purge; moves nothing."""
+        """Record in the broker that ``act`` is about to restore this purge; moves nothing."""
 
     def put_back(self, purge: Purge, offset: int, piece: Sequence[tuple[str, bytes]]) -> int:
-        """Push one piece, which begins with the message number ``offset``, to the end that is
-        consumed next, unless it was pushed before; returns how many messages were.
+        """Push one piece, which starts with message number ``offset``, to the end that is consumed
+        next, unless it was pushed before; returns how many messages were pushed.
         """
 
     def records(self, purges: Sequence[Purge]) -> list[PurgeRecord]:
-        """What the broker knows of each of ``purges``."""
+        """The broker's record of each of ``purges``."""
 
 
 class Broker(Protocol):
     """A message broker, read and written as a whole. Threads may share one.
 
-    Methods raise ``BrokerError`` when the broker does not give a usable answer, and
-    ``RefusedError`` with the reason for what is missing in ``capabilities``. Nothing is written
-    twice by itself. Times are epoch seconds by the broker's own clock.
+    Methods raise ``BrokerError`` if the broker does not give a usable answer, and ``RefusedError``
+    with the reason for what is missing in ``capabilities``. Writes are never retried. Times are
+    epoch seconds by the broker's own clock.
     """
 
     @property
@@ -165,7 +164,7 @@ class Broker(Protocol):
         """Epoch seconds by the broker's clock."""
 
     def check_writable(self) -> None:
-        """Write something that means nothing: a broker that refuses it would refuse an act."""
+        """Write a probe: a broker that refuses it would refuse an operation."""
 
     def close(self) -> None: ...
 
@@ -174,52 +173,50 @@ class Broker(Protocol):
     def queues(
         self, names: Sequence[str], *, with_unacknowledged: bool = True
     ) -> list[QueueReading]:
-        """The queues of these names, all at one instant; those under whose name something else
-        than messages lies are left out. Without ``with_unacknowledged`` that stays unknown, and
-        needs no right to be read.
+        """The queues of these names, all at one instant, without those whose key holds something
+        else than messages. Without ``with_unacknowledged`` that count is unknown, and no permission
+        to read it is needed.
         """
 
     def workers(self) -> WorkersReading:
-        """The reports of the workers, in which reserved and scheduled jobs are counted, too; none
-        where the broker keeps no reports.
+        """The reports of the workers, which also count reserved and scheduled jobs; none if the
+        broker keeps no reports.
         """
 
     def drop_reports(self, *, keep: Collection[str] = ()) -> int:
-        """Delete the reports of workers that were lost ``drop_seconds`` ago, but for those of
-        ``keep`` for a week, and those that cannot be read; returns how many.
+        """Delete reports that are older than ``drop_seconds`` (those of workers in ``keep``: older
+        than a week), and those that cannot be read; returns how many.
         """
 
     # The desired state
 
     def desired(self) -> DesiredState:
-        """The broker's copy; revision 0 when it has none. Raises ``DamagedError`` when it is
-        damaged.
-        """
+        """The broker's copy; revision 0 if it has none. Raises ``DamagedError``."""
 
     @property
     def last_desired(self) -> DesiredState:
-        """What was read last that was not damaged; revision 0 before."""
+        """The last undamaged copy that was read; revision 0 before the first."""
 
     def publish(self, state: DesiredState) -> DesiredState:
-        """Write ``state`` unless the broker holds a revision that is as high; returns what it
-        holds then. Whoever gets another state back must go on from a higher revision.
+        """Write ``state`` unless the broker holds an equal or higher revision; returns what it
+        holds then. A caller that gets another state back must continue from a higher revision.
         """
 
     def repair_desired(self) -> None:
-        """Make the counter of revocations a number again where it is none."""
+        """Reset the counter of revocations if it is not a number."""
 
     # Jobs and pools
 
     def revoke(self, job_ids: Iterable[str]) -> None:
-        """Let these jobs not start in any worker, now or started later, for seven days."""
+        """Keep these jobs from starting in any worker, also in later ones, for seven days."""
 
     def announce_revoked(
         self, job_ids: Iterable[str], *, terminate: bool = False
     ) -> tuple[str, ...]:
-        """Tell all running workers at once; returns those that answered that they have done so.
+        """Revoke the jobs in all running workers now; returns the names of those that confirmed it.
 
-        ``revoke`` lasts and must come first. ``terminate`` ends the job where it runs, which pools
-        of threads and solo pools cannot.
+        Call ``revoke`` first, which lasts. ``terminate`` also ends a running job, which thread
+        pools and solo pools cannot do.
         """
 
     def requeue(
@@ -229,22 +226,21 @@ class Broker(Protocol):
         act_id: str,
         *,
         queues: Mapping[str, str] | None = None,
-        namesakes: int = 1,
+        same_name_count: int = 1,
     ) -> dict[str, RetryAnswer]:
         """Let ``worker`` send failed jobs again, given by id and name, once for each ``act_id``.
 
-        ``queues`` is where jobs came from, by id, as far as it is known; ``namesakes`` is how many
-        workers have this name, all of which hear the order. A job of which nothing is known has
-        ``UNKNOWN``, for instance when the worker stopped answering half-way. Raises
-        ``OutcomeUnknownError`` where no worker answers, and what says that nothing was done before
-        anything was.
+        ``queues`` is where jobs came from, by id, as far as known; ``same_name_count`` is how many
+        workers have this name, since all of them receive the command. A job without an answer has
+        ``UNKNOWN``, for instance if the worker stopped answering half-way. Raises
+        ``OutcomeUnknownError`` if no worker answers, and other errors only if nothing was done.
         """
 
     def kept_arguments(self, job_ids: Iterable[str]) -> frozenset[str]:
-        """Those of the jobs whose arguments are kept for being sent again."""
+        """Those of the jobs whose arguments are kept to send them again."""
 
     def scale(self, worker: str, size: int) -> Scaled:
-        """Give the pool of ``worker`` so many processes. Raises ``OutcomeUnknownError`` where it
+        """Set the pool of ``worker`` to ``size`` processes. Raises ``OutcomeUnknownError`` if it
         does not answer.
         """
 
@@ -253,17 +249,17 @@ class Broker(Protocol):
 
 
 class WorkerConnection(Protocol):
-    """A worker's own connection to its broker, made by the project's settings. Threads may share
-    one. Methods raise ``BrokerError``, after which the next call connects anew.
+    """A worker's own connection to its broker, made with the project's settings. Threads may share
+    one. Methods raise ``BrokerError``, after which the next call reconnects.
     """
 
     @property
     def priority_steps(self) -> tuple[int, ...]:
-        """The priorities that the project uses, once there was a connection; for the report."""
+        """The priorities that the project uses, known after the first connection; for reports."""
 
     @property
     def separator(self) -> str:
-        """What stands between a queue's name and the priority; for the report."""
+        """The text between a queue's name and the priority; for reports."""
 
     def now(self) -> float:
         """Epoch seconds by the broker's clock."""
@@ -271,33 +267,35 @@ class WorkerConnection(Protocol):
     def close(self) -> None: ...
 
     def write_report(self, report: WorkerReport) -> None:
-        """Replace the last report of this life of the worker."""
+        """Replace the last report of this run of the worker."""
 
     def remove_report(self, worker: str, boot_id: str) -> None: ...
 
     def reports_named(self, worker: str) -> dict[str, WorkerReport | None]:
-        """The reports of every life of the workers of that name, by ``boot_id``; ``None`` is one
+        """The reports of every run of the workers of that name, by ``boot_id``; ``None`` is one
         that cannot be read.
         """
 
     def desired(self) -> StoredDesired: ...
 
     def publish(self, state: DesiredState) -> DesiredState:
-        """As that of ``Broker``."""
+        """See ``Broker.publish``."""
 
     def revoked(self) -> list[str]:
-        """The ids of the jobs that must not start. Raises ``DamagedError`` where they are more
-        than anybody revokes.
+        """The ids of the jobs that must not start. Raises ``DamagedError`` if they are implausibly
+        many.
         """
 
     def keep_jobs(self, jobs: Sequence[KeptJob], *, limit: int) -> None:
-        """Keep what it takes to send failed jobs again; the oldest beyond ``limit`` go."""
+        """Keep what is needed to send failed jobs again; the oldest beyond ``limit`` are
+        deleted.
+        """
 
     def kept_job(self, job_id: str) -> KeptJob | None:
-        """Raises ``DamagedError`` when what is kept cannot be read."""
+        """The kept job, ``None`` if there is none. Raises ``DamagedError`` if it cannot be read."""
 
     def claim_requeue(self, act_id: str, job_id: str) -> bool:
         """Whether this is the first time that ``act_id`` sends this job again."""
 
     def release_requeue(self, act_id: str, job_id: str) -> None:
-        """It was not sent after all."""
+        """Undo ``claim_requeue`` for a job that was not sent."""

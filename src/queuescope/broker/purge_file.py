@@ -1,8 +1,8 @@
-"""The file of a purge: JSON lines, whole or not there at all.
+"""The file of a purge: JSON lines, either complete or absent.
 
-A head, one line for each message in the order of the lists from left to right (the last is
-consumed first), and a tail with count and digest that proves it complete. Messages are kept to
-the byte.
+It has a head, one line for each message in the order of the lists from left to right (the last is
+consumed first), and a tail with count and digest that prove it complete. Messages are kept byte by
+byte.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PIECE_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What one purge removed, and where it is kept."""
+    """One purge: the queue, how many messages it removed, and the file that keeps them."""
 
     id: str
     queue: str
@@ -44,17 +44,17 @@ class Purge:
     is_restored: bool
     path: Path
     is_proven: bool = True
-    """Whether the file proves its head: files of earlier versions do not."""
+    """Whether a digest proves the head; files of earlier versions have none."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line."""
+    """The first line of the file."""
 
     id: str
     queue: str
     at: float
     lists: list[str]
-    """The keys that the messages came from, with every prefix."""
+    """The keys that the messages came from, including prefixes."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,13 +67,13 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _Tail(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     sha256: str
-    """Of the messages."""
+    """Digest of the message lines."""
     head: str = ""
-    """The SHA-256 of the first line, which says where the messages go back to."""
+    """SHA-256 of the first line, which says where the messages belong."""
 
 
 class Draft:
-    """A file in the making, which nobody sees before it is published; used in a ``with`` block.
+    """A file that is being written, invisible until it is published; used in a ``with`` block.
 
     Every method raises ``PurgeError``.
     """
@@ -93,7 +93,7 @@ class Draft:
             self._path.unlink()
 
     def write(self, head: Head, messages: Iterable[tuple[int, bytes]]) -> None:
-        """Write all of it, down to the disk; a message comes with the index of its list."""
+        """Write everything and flush it to the disk; each message has the index of its list."""
         digest, count = hashlib.sha256(), 0
         with _disk("write"), os.fdopen(self._descriptor, "wb") as file:
             first = msgspec.json.encode(head)
@@ -115,18 +115,18 @@ class Draft:
 
 
 def purge_files(folder: Path) -> list[Path]:
-    """All that are kept in ``folder``. Raises ``PurgeError``."""
+    """The paths of all purges in ``folder``. Raises ``PurgeError``."""
     with _disk("read"):
         try:
             found = list(folder.iterdir())
         except FileNotFoundError:
-            # The first purge makes it.
+            # The first purge creates it.
             return []
     return sorted(path for path in found if path.name.endswith(SUFFIX))
 
 
-def sweep(folder: Path) -> None:
-    """Remove the drafts that processes which were killed left behind."""
+def remove_old_drafts(folder: Path) -> None:
+    """Remove the drafts of processes that were killed."""
     for path in folder.glob(f"{_DRAFT_PREFIX}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
@@ -134,7 +134,7 @@ def sweep(folder: Path) -> None:
 
 
 def move(path: Path, to: Path) -> None:
-    """Rename for good. Raises ``PurgeError``."""
+    """Rename, and flush that to the disk. Raises ``PurgeError``."""
     with _disk("rename"):
         path.rename(to)
         descriptor = os.open(to.parent, os.O_RDONLY)
@@ -145,7 +145,7 @@ def move(path: Path, to: Path) -> None:
 
 
 def prove_writable(folder: Path) -> None:
-    """Raises ``PurgeError`` when no file can be written there."""
+    """Raises ``PurgeError`` if no file can be written there."""
     with _disk("write"):
         make_private_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -162,7 +162,7 @@ def _line(index: int, raw: bytes) -> _Message:
 
 
 def read_purge(path: Path) -> Purge:
-    """Raises ``PurgeError`` when the file is not complete."""
+    """The purge that ``path`` keeps. Raises ``PurgeError`` if the file is not complete."""
     with _disk("read"), path.open("rb") as file:
         try:
             first = file.readline(_HEAD_BYTES).rstrip(b"\n")
@@ -180,10 +180,10 @@ def read_purge(path: Path) -> Purge:
 
 
 def pieces(path: Path) -> Iterator[tuple[int, list[tuple[str, bytes]]]]:
-    """The messages in pieces of at most 2,000, each with how many messages came before it.
+    """The messages in pieces of at most 2,000, each after the number of messages before it.
 
-    A message has the key it came from. Raises ``PurgeError`` before the first piece when the file
-    is damaged.
+    A message has the key that it came from. Raises ``PurgeError`` before the first piece if the
+    file is damaged.
     """
     read_purge(path)
     _verify(path)

@@ -1,8 +1,8 @@
-"""Purging a queue so that nothing is lost: out of the queue, into a file, and back if wanted.
+"""Purges a queue without losing anything: from the queue into a file, and back if wanted.
 
-A purge sets the queue's messages aside in the broker, writes them to a file that is on the disk
-before they are discarded there, and can be killed anywhere: each message is in the queue, set
-aside, or in the file, and ``recover`` completes what was begun.
+A purge sets the queue's messages aside in the broker and writes them to a file on disk before it
+discards them in the broker. It can be killed at any moment: each message is in the queue, set
+aside, or in the file, and ``recover`` completes the purge.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from queuescope.broker.purge_file import (
     prove_writable,
     purge_files,
     read_purge,
-    sweep,
+    remove_old_drafts,
 )
 from queuescope.errors import BrokerError, PurgeError
 from queuescope.shown_text import one_line
@@ -36,7 +36,7 @@ _SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """The result of purging. Workers still hold ``still_reserved`` jobs of the queue, which were
+    """The result of a purge. Workers still hold ``still_reserved`` jobs of the queue, which were
     delivered before and may run; ``None`` is unknown.
     """
 
@@ -46,7 +46,7 @@ class Purged:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """``count`` messages of the purge are back, ``now`` of them by this very call."""
+    """The result of a restore: ``count`` messages are back, ``now`` of them by this call."""
 
     purge: Purge
     count: int
@@ -55,7 +55,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class KeptPurges:
-    """The purges that are kept, the newest first, and the names of the files that are damaged."""
+    """The kept purges, newest first, and the names of damaged files."""
 
     purges: tuple[Purge, ...]
     damaged: tuple[str, ...]
@@ -64,7 +64,7 @@ class KeptPurges:
 class Purges:
     """Purges of one broker, kept in one folder.
 
-    Methods raise ``BrokerError``, and ``PurgeError`` when a file cannot be written or read. After
+    Methods raise ``BrokerError``, and ``PurgeError`` if a file cannot be written or read. After
     either, messages are where they were or wait for ``recover``.
     """
 
@@ -74,15 +74,15 @@ class Purges:
         self._folder = folder
 
     def purge(self, queue: str, purge_id: str) -> Purged:
-        """Remove all that waits in ``queue`` now, every priority of it, and nothing else.
+        """Remove all messages that wait in ``queue`` now, of every priority, and nothing else.
 
-        ``purge_id`` makes it happen once: a second call with it completes the first.
+        A second call with the same ``purge_id`` completes the first.
         """
         self._check(purge_id)
         capabilities = self._broker.capabilities
-        capabilities.demand(Ability.PURGE)
+        capabilities.require(Ability.PURGE)
         prove_writable(self._folder)
-        # Which lists hold the queue is best known to its workers.
+        # The workers' reports say which lists hold the queue.
         self._broker.workers()
         self._steps.set_aside(queue, purge_id)
         purge = self._complete(purge_id)
@@ -96,13 +96,13 @@ class Purges:
         return Purged(purge, still_reserved)
 
     def recover(self) -> list[Purge]:
-        """Complete the purges that were cut off, here or in another process, and the restores
-        whose last step, to rename the file, was.
+        """Complete the purges that were interrupted, here or in another process, and the restores
+        that were interrupted before their last step, the renaming of the file.
 
-        One that cannot be completed, for it is none of ours or its record is damaged, is left as
-        it is and keeps back no other; at the end it is a ``PurgeError``.
+        One that cannot be completed (not made by Queuescope, or with a damaged record) is left as
+        it is and delays no other; it raises ``PurgeError`` at the end.
         """
-        sweep(self._folder)
+        remove_old_drafts(self._folder)
         completed, left = [], []
         self._rename_restored()
         for name in self.unfinished():
@@ -119,18 +119,18 @@ class Purges:
         return completed
 
     def note_restore(self, purge_id: str, act: str) -> None:
-        """Let the broker remember that ``act`` is about to restore this purge; moves nothing."""
+        """Record in the broker that ``act`` is about to restore this purge; moves nothing."""
         self._check(purge_id)
         self._steps.note_restore(self._find(purge_id), act)
 
     def restore(self, purge_id: str) -> Restored:
-        """Put what was purged back where it will be consumed next, in its old order.
+        """Put the messages back where they are consumed next, in their old order.
 
-        A call after one that was cut off goes on where that ended; after a complete one it does
-        nothing. Up to 2,000 messages come back all at once.
+        A call after an interrupted one continues there; after a complete one it does nothing. Each
+        piece of up to 2,000 messages is put back in one step.
         """
         self._check(purge_id)
-        self._broker.capabilities.demand(Ability.RESTORE)
+        self._broker.capabilities.require(Ability.RESTORE)
         if self._steps.is_set_aside(purge_id):
             self._complete(purge_id)
         purge = self._find(purge_id)
@@ -142,22 +142,22 @@ class Purges:
         try:
             move(purge.path, self._path(purge_id, is_restored=True))
         except PurgeError:
-            # Another that restored the same may have been first.
+            # Another process may have restored the same purge first.
             if not self._find(purge_id).is_restored:
                 raise
         return Restored(self._find(purge_id), purge.count, now)
 
     def kept(self) -> KeptPurges:
-        """What is in the folder; a file that cannot be read hides no other.
+        """The purges in the folder; an unreadable file does not hide others.
 
-        A purge whose file was copied back beside the restored one is restored.
+        A purge whose file was copied back beside the restored one counts as restored.
         """
         found, damaged = list[Purge](), []
         for path in purge_files(self._folder):
             try:
                 found.append(read_purge(path))
             except PurgeError:
-                # Restored meanwhile, it has another name.
+                # If it was restored in between, its name has changed.
                 if path.exists():
                     damaged.append(path.name)
         restored = {purge.id for purge in found if purge.is_restored}
@@ -166,11 +166,11 @@ class Purges:
         return KeptPurges(tuple(found), tuple(sorted(damaged)))
 
     def records(self, purges: Sequence[Purge]) -> list[PurgeRecord]:
-        """What the broker knows of each of ``purges``."""
+        """The broker's record of each of ``purges``."""
         return self._steps.records(purges)
 
     def unfinished(self) -> tuple[str, ...]:
-        """The ids of purges that are not exported yet: under way, or cut off."""
+        """The ids of purges that are not exported yet: under way, or interrupted."""
         return self._steps.unfinished()
 
     def has_begun(self, purge_id: str) -> bool:
@@ -192,10 +192,10 @@ class Purges:
         return self._find(purge_id)
 
     def _export(self, head: Head, path: Path) -> None:
-        """Write what is set aside to ``path``, whole or not at all."""
+        """Write the messages that are set aside to ``path``, completely or not at all."""
         with Draft(self._folder) as draft:
             draft.write(head, self._steps.messages(head))
-            # Another process may have completed this purge and deleted what we were reading.
+            # Another process may have completed this purge and deleted its messages meanwhile.
             if self._steps.is_set_aside(head.id):
                 draft.publish(path)
 
@@ -204,7 +204,7 @@ class Purges:
         if not kept:
             return
         for purge, record in zip(kept, self.records(kept), strict=True):
-            # Another that restored the same may be first.
+            # Another process may restore the same purge first.
             if record.state is RecordState.RESTORED and purge.path.exists():
                 move(purge.path, self._path(purge.id, is_restored=True))
 

@@ -1,8 +1,8 @@
-"""What a worker reports: itself, its queues, its jobs, and the limits within which it is read.
+"""A worker's report: its queues, its jobs and its usage, and the limits for decoding it.
 
-Unless said otherwise a time is epoch seconds by the broker's own clock, so hosts' clocks do not
-matter. Whoever may write to the broker may have written any report, so each is decoded under
-limits: of bytes, of names, of how many there are, and of numbers.
+Unless said otherwise, times are epoch seconds by the broker's own clock, so the machines' clocks do
+not matter. Any client of the broker can write a report, so each is decoded within limits: of
+bytes, of names, of counts, and of numbers.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import msgspec
 from msgspec import Meta
 
 ACTIVE_LIMIT = 200
-"""So many active jobs at most are named in a report, the oldest first."""
+"""The most active jobs in a report, the oldest first."""
 RATE_LIMITED_LIMIT = 10
-"""So many job types at most are named as held back by a rate limit."""
+"""The most rate-limited job types in a report."""
 
 TYPES_LIMIT = 200
-"""A worker that knows more job types than this, or of longer names altogether than
-``TYPES_LIMIT_CHARACTERS``, names none of them."""
+"""A report names the job types only if there are at most this many, with names of at most
+``TYPES_LIMIT_CHARACTERS`` in total."""
 TYPES_LIMIT_CHARACTERS = 8192
 
 NAME_LIMIT = 255
-"""So many characters at most has a name or an id in a report."""
+"""The most characters of a name or an id in a report."""
 QUEUES_LIMIT = 1000
-"""So many queues at most are named in a report, paused, or looked at."""
+"""The most queues that a report names, that can be paused, and that are read."""
 STEPS_LIMIT = 10
-"""So many priority steps at most has a worker; kombu knows no more than ten priorities."""
+"""The most priority steps of a worker; kombu has ten priorities."""
 REPORT_LIMIT_BYTES = 524_288
 REPORTS_LIMIT = 1000
-"""So many reports at most are read."""
+"""The most reports that are read."""
 
 _LABEL_LIMIT = 200
-# The end of the year 9999: later times can be shown nowhere.
+# The end of the year 9999: later times cannot be displayed.
 _LATEST = 253_402_300_799.0
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ class Pool(StrEnum):
 
 
 class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that a worker runs now; ``started_at`` is by the worker's clock, and ``redelivers``
-    says whether the broker delivers it again should the worker be killed, ``is_redelivered``
-    whether it has done so; ``None`` is unknown, as of workers that do not report it yet.
+    """A job that a worker runs; ``started_at`` is by the worker's clock. ``redelivers`` says
+    whether the broker delivers it again if the worker is killed, ``is_redelivered`` whether it has
+    been delivered before; ``None`` is unknown, as for workers of earlier versions.
     """
 
     id: Name
@@ -70,8 +70,8 @@ class ActiveJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs of one type that a worker holds back: so many may begin ``per_second``, and ``count``
-    wait for their turn.
+    """Jobs of one type that a worker holds back: ``per_second`` of them may start, and ``count``
+    wait.
     """
 
     name: Name
@@ -80,24 +80,24 @@ class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker as it was ``at`` that moment.
+    """One worker at one moment.
 
-    ``at`` is by the broker's clock, ``clock_at`` the same moment by the worker's, by which
-    ``started_at`` and every other time here is measured, as are its rows of the job history. A
-    worker whose machine's clock is off has put that right, by ``clock_ahead``. ``boot_id`` differs
-    between two lives of one worker. ``revision`` is that of the desired state it has applied, 0 if
-    it knows none, and ``revised_at`` since when.
-    ``reserved`` counts jobs by queue that it has fetched and not begun, ``scheduled`` those of
-    them that wait for their time: a countdown, an ETA, or a retry. They stand by queue in
-    ``scheduled_queues``, and the first is due at ``next_due_at``. ``rate_limited`` are those that
-    wait because of a rate limit, the most first. ``shutting_down_at`` is since when it shuts down:
-    it finishes what it runs and takes no more. ``is_connected`` says whether the thread that
-    fetches has a connection, ``connected_at`` since when it has one and runs: a process may have
-    been stopped meanwhile.
+    ``at`` is that moment by the broker's clock and ``clock_at`` by the worker's clock, which also
+    measures ``started_at`` and every other time here and in its rows of the job history. A worker
+    whose machine's clock is off corrects its clock by ``clock_ahead``. ``boot_id`` differs between
+    two runs of one worker. ``revision`` is that of the desired state that it has applied, 0 if
+    none, and ``revised_at`` is when it took effect.
+    ``reserved`` counts by queue the jobs that it has fetched and not started, ``scheduled`` those
+    of them that wait for their time: a countdown, an ETA, or a retry. ``scheduled_queues`` has
+    these by queue, and the first is due at ``next_due_at``. ``rate_limited`` are those that wait
+    because of a rate limit, the most first. ``shutting_down_at`` is when it began to shut down: it
+    finishes its running jobs and starts no more. ``is_connected`` says whether the thread that
+    fetches jobs has a connection, ``connected_at`` since when it has one and runs: the process may
+    have been stopped in between.
     ``processed`` counts ended attempts since the start and includes ``failed`` and ``retried``.
-    ``cpu_ratio`` is 1 for one busy core, of which there are
-    ``cpu_limit``; ``memory_limit_bytes`` is ``None`` without a limit. ``loop_at`` is when the
-    thread that fetches jobs last did something, or could have.
+    ``cpu_ratio`` is 1 for one busy core, of which there are ``cpu_limit``; ``memory_limit_bytes``
+    is ``None`` without a limit. ``loop_at`` is when the thread that fetches jobs was last active,
+    or could have been.
     """
 
     worker: Name
@@ -128,8 +128,8 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: Count
     memory_limit_bytes: Count | None
     redelivers: bool
-    """Whether the broker delivers a job again that this worker was killed in, where the job itself
-    does not say: what the project has set for all.
+    """Whether the broker delivers its running jobs again if it is killed: the project's setting,
+    for jobs that do not say it themselves.
     """
     retries: bool
     """Whether it can send a failed job again."""
@@ -138,7 +138,7 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     ]
     separator: Annotated[str, Meta(min_length=1, max_length=16)]
     cpu_limit: Annotated[float, Meta(ge=0, le=1e6)] | None = None
-    """``None`` is unknown, as of workers that do not report it yet."""
+    """``None`` is unknown, as for workers of earlier versions."""
     scheduled_queues: Annotated[dict[Name, Count], Meta(max_length=QUEUES_LIMIT)] = {}
     next_due_at: Time | None = None
     rate_limited: Annotated[tuple[RateLimited, ...], Meta(max_length=RATE_LIMITED_LIMIT)] = ()
@@ -148,30 +148,30 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     clock_ahead: Annotated[float, Meta(ge=-_LATEST, le=_LATEST)] = 0.0
     """By how many seconds the machine's clock is ahead of ``clock_at``; negative is behind."""
     clock_mark: Time | None = None
-    """What tells that clock from others: when it says that the machine started."""
+    """Identifies that clock; see ``queuescope.broker.clock.clock_mark``."""
     needs_arguments: bool | None = None
-    """Whether it sends only jobs again whose arguments were kept; ``None`` is unknown."""
+    """Whether it can only send jobs again whose arguments were kept; ``None`` is unknown."""
     types: Annotated[tuple[Name, ...], Meta(max_length=TYPES_LIMIT)] | None = None
-    """The job types of its project, as the history has them; ``None`` is unknown, or too many."""
+    """The job types of its project, named as in the history; ``None`` is unknown, or too many."""
     origins: Names | None = None
-    """What the history may say of where its jobs came from: queues and routing keys. ``None`` is
-    unknown, or anything."""
+    """The queues and routing keys that the history may name as the queue of its jobs. ``None`` is
+    unknown, or any."""
     broadcasts: Names = ()
-    """Those of its queues that get a copy of what is sent to an exchange at that moment (fanout):
-    nothing waits in them for a worker."""
+    """Those of its queues that receive a copy of each message of a fanout exchange: no job waits in
+    them."""
     scales_itself: bool = False
     """Whether it was started with ``--autoscale``."""
 
     @property
     def waiting_queues(self) -> tuple[str, ...]:
-        """The queues in which jobs wait for this worker: broadcasts wait nowhere, and what lies
-        under their name is taken by nobody.
+        """The queues in which jobs can wait for this worker: all except broadcasts, from whose
+        lists no worker fetches.
         """
         return tuple(queue for queue in self.queues if queue not in self.broadcasts)
 
 
 def names_in_replies(replies: object) -> set[str]:
-    """Who answered, of what Celery gathered; of that anything may be nonsense."""
+    """The names of the workers in ``replies`` as Celery collects them, which may be malformed."""
     found = replies if isinstance(replies, list) else []
     names = (name for reply in found if isinstance(reply, dict) for name in reply)
     valid = (name for name in names if isinstance(name, str) and len(name) <= NAME_LIMIT)
@@ -179,12 +179,12 @@ def names_in_replies(replies: object) -> set[str]:
 
 
 def began_at(report: WorkerReport) -> float:
-    """When this life of the worker began, by the broker's clock."""
+    """When this run of the worker began, by the broker's clock."""
     return report.at - (report.clock_at - report.started_at)
 
 
 def label(value: object) -> str:
-    """A label value of a metric, of bounded length and printable on one line."""
+    """``value`` as the label value of a metric: of bounded length, printable, on one line."""
     text = str(value)[:_LABEL_LIMIT]
     if text.isprintable():
         return text
@@ -196,12 +196,12 @@ _report_decoder = msgspec.json.Decoder(WorkerReport)
 
 
 def encode(report: WorkerReport) -> bytes:
-    """Cut to what whoever reads it takes."""
+    """``report`` as JSON, cut to the limits for reading."""
     return _encoder.encode(_cut(report))
 
 
 def parse(raw: bytes | str, decoder: msgspec.json.Decoder[T], *, limit_bytes: int) -> T:
-    """What ``raw`` holds. Raises ``ValueError`` for all that can be wrong with it."""
+    """The decoded ``raw``. Raises ``ValueError`` for everything that can be wrong with it."""
     if len(raw) > limit_bytes:
         raise ValueError(f"longer than {limit_bytes} bytes")
     try:
@@ -211,12 +211,12 @@ def parse(raw: bytes | str, decoder: msgspec.json.Decoder[T], *, limit_bytes: in
 
 
 def decode_report(raw: bytes | str) -> WorkerReport:
-    """Raises ``ValueError`` when it is none, as of another version."""
+    """Raises ``ValueError`` if ``raw`` is not a report of this version."""
     return parse(raw, _report_decoder, limit_bytes=REPORT_LIMIT_BYTES)
 
 
 def _cut(report: WorkerReport) -> WorkerReport:
-    """``report`` within the limits of what is read: ids and names are a sender's to choose."""
+    """``report`` within the limits for reading, since senders choose ids and names."""
     return msgspec.structs.replace(
         report,
         worker=_name(report.worker),
@@ -255,5 +255,5 @@ def _names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _name(text: str) -> str:
-    """Cut, and without what no text in the broker can hold: halves of characters."""
+    """``text`` within the limit, with lone surrogates escaped, which UTF-8 cannot hold."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[:NAME_LIMIT]

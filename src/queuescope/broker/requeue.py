@@ -1,4 +1,4 @@
-"""How failed jobs are sent again: what is kept of them, and what a worker answers."""
+"""Sending failed jobs again: what is kept of a job, and what a worker answers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import msgspec
 from queuescope.broker.reports import parse
 
 KEPT_SECONDS = 7 * 86_400
-"""For so long the arguments of a failed job are kept, where they are."""
+"""How long the arguments of a failed job are kept, if they are."""
 KEPT_JOB_LIMIT_BYTES = 65_536
 
 
 class RetryAnswer(StrEnum):
-    """What a worker says of a job that it was told to send again.
+    """A worker's answer about a job that it was asked to send again.
 
-    ``NOT_MINE`` is said of jobs of another project, and where nobody was there to be asked.
-    The order is that of weight: of several answers on one job, the first here is the truth.
-    ``ALREADY`` of one worker may be what the ``FAILED`` of its namesake was when it began.
+    ``NOT_MINE`` means that the job belongs to another project, or that no worker could be asked.
+    Of several answers about one job, the one that comes first in this order is right: ``FAILED``
+    of one worker goes before ``ALREADY`` of another of its name, which saw the attempt.
     """
 
     SENT = "sent"
@@ -30,16 +30,16 @@ class RetryAnswer(StrEnum):
     NOT_MINE = "not_mine"
 
 
-def weightiest(answers: Iterable[RetryAnswer]) -> RetryAnswer:
-    """What is true of one job of which several workers, at least one, have said this."""
+def decisive_answer(answers: Iterable[RetryAnswer]) -> RetryAnswer:
+    """The one of ``answers`` about one job that is right; there must be at least one."""
     return min(answers, key=list(RetryAnswer).index)
 
 
 class KeptJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to send a failed job again.
+    """What is needed to send a failed job again.
 
-    ``headers`` are those that the project gave it, such as its tenant; ``time_limit`` and
-    ``soft_time_limit`` are in seconds, and ``None`` is as the task has it.
+    ``headers`` are the project's own, such as the tenant; ``time_limit`` and ``soft_time_limit``
+    are in seconds, and ``None`` means the task's own.
     """
 
     id: str
@@ -63,5 +63,5 @@ def encode_kept_job(job: KeptJob) -> bytes:
 
 
 def decode_kept_job(raw: bytes | str) -> KeptJob:
-    """Raises ``ValueError`` when it is none."""
+    """Raises ``ValueError`` if ``raw`` is not a kept job."""
     return parse(raw, _decoder, limit_bytes=KEPT_JOB_LIMIT_BYTES)

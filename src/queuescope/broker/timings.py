@@ -1,4 +1,4 @@
-"""How often workers report, and after how long without a report what is said of them."""
+"""How often workers report, and how long without a report makes them stalled or lost."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class WorkerTimings:
     report_seconds: float = 2.0
     """How often a worker reports, and the dashboard reads reports."""
     lost_seconds: float = 15.0
-    """A worker that has not reported for so long is lost."""
+    """A worker without a report for this long is lost."""
     drop_seconds: float = 600.0
-    """The report of a lost worker is dropped after so long."""
+    """The report of a lost worker is dropped after this long."""
     stall_seconds: float = 30.0
-    """A worker that could take waiting jobs, and has not for so long, is stalled."""
+    """A worker that could start waiting jobs, and has not for this long, is stalled."""
     connect_seconds: float = 120.0
-    """A worker may be without a connection for so long: Celery tries less and less often."""
+    """How long a worker may be without a connection: Celery waits longer before each attempt."""
     settle_seconds: float = 10.0
-    """A job that began so recently may be missing from a worker's report."""
+    """A job that started within this time may be missing from a worker's report."""
     usage_seconds: float = 5.0
     """How often a worker measures its CPU and memory."""
     history_seconds: float = 1.0

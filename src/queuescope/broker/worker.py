@@ -1,7 +1,4 @@
-"""One worker, and what its last report says of it: whether it lives, works, stalls or is lost.
-
-Pure: a report goes in, words that the page shows come out.
-"""
+"""One worker and its status, derived from its last report: active, idle, stalled, lost. Pure."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ from queuescope.words import counted, listed
 
 
 class WorkerStatus(StrEnum):
-    """``stalled`` lives, could take work that waits, and does not. A worker that shuts down takes
-    none because it should not.
+    """The status of a worker. A ``stalled`` one is alive and could start waiting jobs, but does
+    not; one that is shutting down should not start any.
     """
 
     ACTIVE = "active"
@@ -33,9 +30,7 @@ class WorkerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker and what may be said of it; ``reason`` is why it takes no work, or no more: a
-    sentence, or nothing.
-    """
+    """A worker and its status; ``reason`` is why it starts no jobs, as a sentence, may be empty."""
 
     report: WorkerReport
     status: WorkerStatus
@@ -60,27 +55,29 @@ class Worker:
 
     @property
     def next_due_at(self) -> float | None:
-        """When the first of its scheduled jobs is due, by the broker's clock."""
+        """When the first of its scheduled jobs is due, by the broker's clock; ``None`` if
+        unknown.
+        """
         report = self.report
         due = report.next_due_at
         return None if due is None else due - report.clock_at + report.at
 
     @property
     def clock_off_seconds(self) -> float:
-        """How far its machine's clock is ahead of the broker's, or behind where this is negative; 0
-        for less than ``CLOCK_OFF_SECONDS``.
+        """How far its machine's clock is ahead of the broker's, negative if it is behind, 0 if it
+        is off by less than ``CLOCK_OFF_SECONDS``.
         """
         return significant_offset(self.report.clock_ahead + self.report.clock_at - self.report.at)
 
     @property
     def corrects_times(self) -> bool:
-        """Whether it tells the times of its jobs by the broker's clock, and not by its own."""
+        """Whether it reports the times of its jobs by the broker's clock."""
         return abs(self.report.clock_at - self.report.at) < CLOCK_OFF_SECONDS
 
     @property
     def cannot_end(self) -> str:
-        """Why it cannot end a job that it runs, as a sentence, or nothing: also for a pool of which
-        that is not known.
+        """Why it cannot end a running job, as a sentence; empty if it can, or if that is
+        unknown.
         """
         pool = self.report.pool
         if pool not in (Pool.THREADS, Pool.SOLO):
@@ -92,12 +89,12 @@ class Worker:
 
     @property
     def cannot_scale(self) -> str:
-        """Why its pool cannot be given another size, as a sentence, or nothing."""
+        """Why its pool cannot be scaled, as a sentence; empty if it can."""
         report = self.report
         if not self.is_alive:
             return "This worker does not report."
         if report.shutting_down_at is not None:
-            return "This worker shuts down."
+            return "This worker is shutting down."
         if report.pool is not Pool.PREFORK:
             kind = "of another kind" if report.pool is Pool.OTHER else report.pool
             return f"Only a pool of processes can be scaled; this one is {kind}."
@@ -108,7 +105,7 @@ class Worker:
         return max(0.0, self.report.clock_at - self.report.started_at)
 
     def age_seconds(self, job: ActiveJob) -> float:
-        """How long ``job`` has run; of a lost worker, how long it had."""
+        """How long ``job`` has run; for a lost worker, up to its last report."""
         since = self.silent_seconds if self.is_alive else 0.0
         return max(0.0, self.report.clock_at - job.started_at + since)
 
@@ -119,7 +116,7 @@ def worker_of(
     desired: DesiredState,
     waiting: Mapping[str, QueueReading],
 ) -> Worker:
-    """The worker as it is at ``reading.at``; ``waiting`` are the queues in which jobs wait."""
+    """The worker at ``reading.at``; ``waiting`` are the queues in which jobs wait."""
     silent = max(0.0, reading.at - report.at)
     reason = ""
     if silent > reading.timings.lost_seconds:
@@ -148,10 +145,10 @@ def _stall(
     desired: DesiredState,
     waiting: Mapping[str, QueueReading],
 ) -> str:
-    """Why a living worker takes no work, or nothing."""
+    """Why a living worker is stalled, as a sentence; empty if it is not."""
     now, stall_seconds = report.clock_at, timings.stall_seconds
     if not report.is_connected:
-        # Celery waits longer with each attempt.
+        # Celery waits longer before each attempt.
         since = now - report.loop_at
         is_usual = since <= timings.connect_seconds
         return "" if is_usual else f"{_connecting(report)[:-1]} for {since:.0f} s."
@@ -161,7 +158,7 @@ def _stall(
     wanted = [queue for queue in report.queues if not desired.pauses(queue)]
     is_new = now - report.started_at <= stall_seconds
     is_new |= now - max(report.revised_at, report.connected_at or 0.0) <= stall_seconds
-    # Whether it has had the time to follow the last change is seen from its revision.
+    # A lower revision shows that it has not applied the last change yet.
     if is_new or report.revision < desired.revision:
         return ""
     unserved = [queue for queue in wanted if queue not in report.consuming]
@@ -187,18 +184,18 @@ def _stall(
         if _is_full(report) and report.scheduled >= report.prefetch_limit:
             held = f"{report.scheduled:,} scheduled jobs"
             return f"Jobs wait in {queue}, and it holds {held}, as many as it may fetch."
-        return f"Jobs wait in {queue}, and it has begun none for {now - last:.0f} s."
+        return f"Jobs wait in {queue}, and it has started none for {now - last:.0f} s."
     return ""
 
 
 def _is_full(report: WorkerReport) -> bool:
-    """Whether it holds as many jobs as it may fetch; of those that run, some are no more held."""
+    """Whether it holds as many jobs as it may fetch; some running jobs may no longer count."""
     held = sum(report.reserved.values()) + report.active_count
     return report.prefetch_limit == 0 or held >= report.prefetch_limit
 
 
 def _rate_limited(report: WorkerReport) -> str:
-    """Which jobs it has that may not begin yet, or nothing."""
+    """Which jobs a rate limit holds back, as a sentence; may be empty."""
     if not report.rate_limited:
         return ""
     kinds = [f"{_jobs(one.count)} of {one.name} ({_rate(one)})" for one in report.rate_limited]
@@ -206,7 +203,7 @@ def _rate_limited(report: WorkerReport) -> str:
 
 
 def _connecting(report: WorkerReport) -> str:
-    return "" if report.is_connected else "It has no connection to fetch by, and tries again."
+    return "" if report.is_connected else "It has no connection to fetch jobs, and tries again."
 
 
 def _rate(limited: RateLimited) -> str:

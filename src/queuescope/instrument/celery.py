@@ -98,7 +98,7 @@ def instrument(
             tenants=tenants,
             queues=queues,
             clock=clock.now,
-            clock_off=lambda: clock.off,
+            clock_off=lambda: clock.offset_seconds,
         ),
         host=metrics_host or read_setting("metrics_host") or "0.0.0.0",
         ports=ports_of(metrics_port),

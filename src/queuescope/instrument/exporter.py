@@ -260,7 +260,7 @@ class ExporterCollector(Collector):
             by_status.add_metric((status.name.lower(),), counts[status])
         yield by_status
         shared = self._family(WORKER_NAMES_SHARED)
-        shared.add_metric((), len(fleet.namesakes()))
+        shared.add_metric((), len(fleet.shared_names()))
         yield shared
         reports = [worker.report for worker in fleet.alive]
         if not reports:

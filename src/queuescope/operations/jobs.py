@@ -10,7 +10,7 @@ from typing import Protocol
 from queuescope.broker.fleet import Fleet
 from queuescope.broker.protocol import Broker
 from queuescope.broker.reports import QUEUES_LIMIT
-from queuescope.broker.requeue import RetryAnswer, weightiest
+from queuescope.broker.requeue import RetryAnswer, decisive_answer
 from queuescope.broker.worker import Worker
 from queuescope.errors import (
     BrokerError,
@@ -105,7 +105,7 @@ class RetryJobs:
                 continue
             try:
                 said = self._broker.requeue(
-                    asked.name, mine, act, queues=queues, namesakes=asked.count
+                    asked.name, mine, act, queues=queues, same_name_count=asked.count
                 )
             except (BrokerError, RefusedError) as exc:
                 if isinstance(exc, BrokerError) and exc.may_have_acted:
@@ -118,7 +118,7 @@ class RetryJobs:
                     break
                 continue
             for job, answer in said.items():
-                answers[job] = weightiest((answer, answers.get(job, answer)))
+                answers[job] = decisive_answer((answer, answers.get(job, answer)))
         if refusal is not None and not answers:
             self._release(claimed, str(refusal))
             raise refusal

@@ -91,8 +91,8 @@ class RestorePurge:
         if state is RecordState.DAMAGED and not purge.is_restored:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
-                f"The record of purge {request.subject} in the broker is damaged, so that nobody "
-                "knows what is back already.",
+                f"The record of purge {request.subject} in the broker is damaged, so it is "
+                "unknown which jobs are already back.",
             )
         if purge.is_restored or (state is RecordState.RESTORED and purge.count):
             raise RefusedError(
@@ -180,7 +180,9 @@ def _said(purge: Purge, record: PurgeRecord, restores: _Restores, *, is_audited:
         case RecordState.RESTORED:
             return "The broker remembers that all of its jobs are back."
         case RecordState.DAMAGED:
-            return "Its record in the broker is damaged, so that nobody knows what is back already."
+            return (
+                "Its record in the broker is damaged, so it is unknown which jobs are already back."
+            )
         case RecordState.PARTIAL:
             return _said_of_known(purge, record, restores)
         case RecordState.MISSING:

@@ -102,7 +102,7 @@ class JobReconciler:
                 changed = self._reconcile(self._history, fleet)
             except JobStoreError as exc:
                 failure = exc
-        if fleet is not None and fleet.forgotten:
+        if fleet is not None and fleet.expired:
             # What the history still has to be told must not be forgotten before.
             self._drop({abandonment.worker for abandonment in self._pending.values()})
         if failure is not None:

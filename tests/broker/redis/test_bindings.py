@@ -21,7 +21,7 @@ def test_a_pattern_takes_the_keys_that_kombu_takes(pattern: str, key: str) -> No
     member = SEPARATOR.join([pattern, expression, "q"]).encode()
     binding = Binding.parse(member, SEPARATOR)
     assert binding is not None
-    assert binding.takes(key) == bool(re.match(expression, key))
+    assert binding.matches(key) == bool(re.match(expression, key))
 
 
 def test_a_direct_key_is_no_pattern_and_rubbish_no_binding() -> None:
@@ -37,4 +37,4 @@ def test_an_expression_that_never_ends_is_not_run() -> None:
     member = SEPARATOR.join(["#.#.#.#.#.#.#.#.b", "^(a+)+$", "q"]).encode()
     binding = Binding.parse(member, SEPARATOR)
     assert binding is not None
-    assert not binding.takes(".".join("a" * 100))
+    assert not binding.matches(".".join("a" * 100))

@@ -45,7 +45,7 @@ def test_a_right_clock_is_believed() -> None:
     assert queue.look(queue.sent(0)) == Age(1.0)
     # Neither what was delivered before nor what waits for its time says anything of a clock.
     queue.empty()
-    assert queue.look(Due(queue.now - 5 * HOUR, MARK, was_back=True)) == Age(5 * HOUR)
+    assert queue.look(Due(queue.now - 5 * HOUR, MARK, is_redelivered=True)) == Age(5 * HOUR)
     queue.empty()
     assert queue.look(Due(queue.now + HOUR, MARK, is_timed=True)) == Age(0.0)
     assert queue.look(None) == Age(None)
@@ -65,7 +65,7 @@ def test_a_clock_that_is_off_is_found_out_when_its_messages_come(
     assert is_about(queue.look(first, after=2 * HOUR), 2 * HOUR + 1, ahead)
     # It is known now, of every queue, and of what was given back.
     if mark is not None:
-        back = Due(queue.now - 600 + ahead, MARK, was_back=True)
+        back = Due(queue.now - 600 + ahead, MARK, is_redelivered=True)
         assert is_about(queue.clocks.age("other", 1, back, queue.now), 600, ahead)
     # Another machine's is another.
     assert queue.look(queue.sent(0, OTHER, ago=50)) == Age(50.0)

@@ -152,7 +152,7 @@ def test_a_stalled_worker_degrades_and_none_that_works_is_a_stall() -> None:
     [(rule, health, cause)] = findings(one)
     assert (rule, health) == ("workers_stalled", "degraded")
     assert cause == (
-        "1 of 2 workers is stalled: w1@h: Jobs wait in orders, and it has begun none for 389 s"
+        "1 of 2 workers is stalled: w1@h: Jobs wait in orders, and it has started none for 389 s"
     )
     all_of_them = source_of(waits, workers=({}, {}))
     assert [found[1] for found in findings(all_of_them)] == ["stalled"]

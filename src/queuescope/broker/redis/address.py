@@ -1,4 +1,4 @@
-"""Every form in which Celery takes the address of a Redis or Valkey broker."""
+"""Parses the addresses that Celery accepts for a Redis or Valkey broker."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _SCHEMES = {
     "unix": "unix",
 }
 SCHEMES = frozenset({*_SCHEMES, "sentinel"})
-"""How an address begins that is read here."""
+"""The schemes that are supported."""
 _SENTINEL_PORT = 26379
 
 
 class RedisAddress:
-    """Where a broker is, and how a client of it is made; connects to nothing by itself.
+    """The address of a broker, from which clients are made; connects to nothing by itself.
 
-    Of several addresses that ``;`` separates, those of Sentinels are asked for the primary named
-    ``master_name`` in ``transport_options`` (Celery's ``broker_transport_options``), and of
-    others the first is taken.
+    Of several addresses separated by ``;``, Sentinels are asked for the primary named
+    ``master_name`` in ``transport_options`` (Celery's ``broker_transport_options``); otherwise the
+    first address is used.
     """
 
     def __init__(self, url: str, transport_options: Mapping[str, Any] | None = None) -> None:
-        """Raises ``ConfigurationError``, which does not repeat the address."""
+        """Raises ``ConfigurationError``, whose message does not contain the address."""
         options = transport_options or {}
         self._sentinels: list[tuple[str, int]] = []
         self._shared: dict[str, Any] = {}
@@ -54,11 +54,11 @@ class RedisAddress:
                 "broker_url is not the address of a Redis or Valkey server; use redis://host:6379/0"
             )
         self._url = _plain(first, _SCHEMES[scheme])
-        # Redis-py finds what is wrong with an address when it makes a client.
+        # Redis-py checks an address only when it makes a client.
         self.client()
 
     def client(self, **options: Any) -> redis.Redis:
-        """A client of its own, with these options of redis-py."""
+        """A new client with these options of redis-py."""
         if self._sentinels:
             found = Sentinel(  # type: ignore[no-untyped-call]
                 self._sentinels,
@@ -100,7 +100,7 @@ class RedisAddress:
 
 
 def _plain(address: str, scheme: str) -> str:
-    """As redis-py reads it: Celery writes what is demanded of a certificate in capitals, too."""
+    """``address`` as redis-py reads it: Celery also writes ``ssl_cert_reqs`` in capitals."""
     where, _, query = address.partition("://")[2].partition("?")
     options = [
         (name, value.removeprefix("CERT_").lower() if name == "ssl_cert_reqs" else value)

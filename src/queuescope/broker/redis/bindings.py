@@ -1,4 +1,4 @@
-"""Where a message goes that is sent to an exchange, as Kombu decides it over Redis. Pure."""
+"""Which queues a message of an exchange goes to, as kombu decides it over Redis. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 BINDING = "_kombu.binding.%s"
-"""The key at which kombu writes what leads on from an exchange."""
+"""The key at which kombu keeps the bindings of an exchange."""
 BINDINGS_LIMIT = 1000
-"""So many bindings at most are read."""
+"""The most bindings that are read."""
 _ANY_WORD, _ANY_WORDS = "*", "#"
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What leads from an exchange to ``queue``: a key or, of a topic exchange, a pattern."""
+    """Leads from an exchange to ``queue``, by a key or, for a topic exchange, a pattern."""
 
     routing_key: str
     queue: str
@@ -22,28 +22,30 @@ class Binding:
 
     @classmethod
     def parse(cls, member: bytes, separator: str) -> Binding | None:
-        """One as Kombu writes it: routing key, regular expression, queue; ``None`` for no such."""
+        """A binding as kombu writes it: routing key, regular expression, queue; ``None`` if
+        malformed.
+        """
         parts = member.decode("utf-8", "replace").split(separator)
         if len(parts) != 3:
             return None
         key, expression, queue = parts
-        # The expression is anybody's, and is not run: the key says the same.
+        # Any client may have written the expression, so it is not run: the key says the same.
         return cls(key, queue, is_pattern=bool(expression))
 
-    def takes(self, routing_key: str) -> bool:
+    def matches(self, routing_key: str) -> bool:
         if self.is_pattern:
             return _matches(self.routing_key.split("."), routing_key.split("."))
         return self.routing_key == routing_key
 
 
 def destinations(routing_key: str, bindings: Iterable[Binding]) -> frozenset[str]:
-    """The queues that get a copy each of a message that is sent by ``routing_key``."""
-    return frozenset(binding.queue for binding in bindings if binding.takes(routing_key))
+    """The queues that each receive a copy of a message with this ``routing_key``."""
+    return frozenset(binding.queue for binding in bindings if binding.matches(routing_key))
 
 
 def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
     """Whether ``words`` fit ``pattern``, in which ``*`` is one word and ``#`` is one or more."""
-    # reached[n]: what came so far of the pattern fits the first n words.
+    # reached[n]: the pattern so far fits the first n words.
     reached = [True] + [False] * len(words)
     for part in pattern:
         after = [False] * (len(words) + 1)

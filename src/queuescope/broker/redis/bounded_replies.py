@@ -1,8 +1,8 @@
-"""A connection to the broker on which no answer fills the memory.
+"""A connection to the broker on which no answer can fill the memory.
 
-What lies in a broker may be of any size: a message of 300 MB, a hash of ten million fields. Redis
-tells the length of an answer before the answer, so one that is too long is refused there, and the
-connection is given up instead of being read on.
+The values in a broker may have any size: a message of 300 MB, a hash of ten million fields. Redis
+sends the length of an answer first, so an answer that is too long is refused before it is read,
+and the connection is closed.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ except ModuleNotFoundError:  # before redis-py 5
     from redis.connection import SocketBuffer  # type: ignore[attr-defined,no-redef]
 
 REPLY_LIMIT_BYTES = 16 * 2**20
-"""An answer to one command, or to one transaction, is not longer."""
-# What one entry of an answer costs in our memory, however short it is.
+"""The longest answer to one command, or to one transaction."""
+# The memory that one entry of an answer takes, however short it is.
 _ENTRY_BYTES = 64
 
 
 class ReplyTooLargeError(redis.RedisError):
-    """The broker began an answer of more than ``REPLY_LIMIT_BYTES``."""
+    """The broker's answer has more than ``REPLY_LIMIT_BYTES``."""
 
 
 class _BoundedBuffer(SocketBuffer):
-    """Each answer begins by asking for the position, which sets what may be read of it."""
+    """The parser asks for the position at the start of each answer, which resets the limit."""
 
     _left = REPLY_LIMIT_BYTES
 
@@ -64,4 +64,4 @@ def _on_connect(connection: Any) -> None:
 
 
 OPTIONS: dict[str, Any] = {"parser_class": _RESP2Parser, "redis_connect_func": _on_connect}
-"""What makes of a client of redis-py one whose answers are bounded, in both protocols."""
+"""Options that bound the answers of a client of redis-py, in both protocols."""

@@ -1,4 +1,4 @@
-"""Redis and Valkey as a broker, put together of what each module beside this one knows of it."""
+"""Redis and Valkey as a broker, composed of the other modules of this package."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from queuescope.broker.timings import DEFAULT_TIMINGS, WorkerTimings
 from queuescope.errors import DamagedError
 
 _DAMAGED = (
-    "what is desired of the queues is damaged in the broker; workers go on by what they knew, and "
-    "the dashboard writes it anew"
+    "the desired state of the queues is damaged in the broker; workers keep the state they know, "
+    "and the dashboard writes it again"
 )
 _PROBE_SECONDS = 60
 _KEPT_BATCH = 1000
@@ -49,12 +49,12 @@ class RedisBroker:
         transport_options: Mapping[str, Any] | None = None,
         timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
-        """``key_prefix`` is kombu's ``global_keyprefix``. Of ``transport_options`` what finds the
-        server and its messages is used: ``master_name``, ``global_keyprefix``, ``sep``,
-        ``priority_steps``. A worker has ``answer_seconds`` to answer an order.
+        """``key_prefix`` is kombu's ``global_keyprefix``. Of ``transport_options`` those are used
+        that locate the server and its messages: ``master_name``, ``global_keyprefix``, ``sep``,
+        ``priority_steps``. A worker has ``answer_seconds`` to answer a command.
 
-        Raises ``ConfigurationError`` when ``broker_url`` is no address of Redis, or an option is
-        none that Celery takes.
+        Raises ``ConfigurationError`` if ``broker_url`` is not an address of Redis, or if an option
+        is invalid.
         """
         options = checked_options(transport_options or {})
         self._url = broker_url
@@ -101,7 +101,7 @@ class RedisBroker:
         return now
 
     def check_writable(self) -> None:
-        """By a key that goes by itself."""
+        """Write a key that expires."""
         with translated(writes=True), self.connection.writing() as client:
             client.set(self.connection.keys.probe, "", ex=_PROBE_SECONDS)
 
@@ -117,7 +117,7 @@ class RedisBroker:
         return self._queues.read(names, with_unacknowledged=with_unacknowledged)
 
     def workers(self) -> WorkersReading:
-        """What workers report of priorities and clocks holds for what is read of queues next."""
+        """Priorities and clocks in the reports are used when queues are read next."""
         reading = self._reports.read()
         self._queues.learn(reading.reports)
         return reading
@@ -163,9 +163,11 @@ class RedisBroker:
         act_id: str,
         *,
         queues: Mapping[str, str] | None = None,
-        namesakes: int = 1,
+        same_name_count: int = 1,
     ) -> dict[str, RetryAnswer]:
-        return self._control.requeue(worker, jobs, act_id, queues=queues, namesakes=namesakes)
+        return self._control.requeue(
+            worker, jobs, act_id, queues=queues, same_name_count=same_name_count
+        )
 
     def kept_arguments(self, job_ids: Iterable[str]) -> frozenset[str]:
         ids, found = list(job_ids), set[str]()
@@ -176,7 +178,7 @@ class RedisBroker:
                     for job_id in part:
                         pipe.exists(self.connection.keys.arguments_of(job_id))
                     answers = pipe.execute()
-                found.update(job for job, is_there in zip(part, answers, strict=True) if is_there)
+                found.update(job for job, exists in zip(part, answers, strict=True) if exists)
         return frozenset(found)
 
     def scale(self, worker: str, size: int) -> Scaled:

@@ -14,14 +14,14 @@ from redis.retry import Retry
 
 from queuescope.broker.redis import bounded_replies
 from queuescope.broker.redis.address import RedisAddress
-from queuescope.broker.redis.failures import is_of_other_type, translated
+from queuescope.broker.redis.failures import is_wrong_type, translated
 from queuescope.broker.redis.keys import Keys
 
 _RUN_ID = re.compile(r"[0-9a-f]{40}")
 
 
 class RedisConnection:
-    """Clients of one server. Reading is tried twice when a connection breaks, writing never."""
+    """Clients of one server. Reads are retried once if a connection breaks, writes never."""
 
     def __init__(self, address: RedisAddress, *, key_prefix: str, timeout_seconds: float) -> None:
         self._address = address
@@ -29,24 +29,24 @@ class RedisConnection:
         self.key_prefix = key_prefix
         self.keys = Keys(key_prefix)
         self.reader = self._client(Retry(NoBackoff(), 1, (RedisConnectionError,)))
-        """For reading alone: what breaks here is asked again. Raises what redis-py raises."""
+        """For reads only, since it retries. Raises what redis-py raises."""
 
     @contextmanager
     def writing(self) -> Iterator[redis.Redis]:
-        """A connection of its own, on which nothing is tried twice. Raises what redis-py raises."""
+        """A separate connection without retries. Raises what redis-py raises."""
         with self._client(Retry(NoBackoff(), 0)) as client:
             yield client
 
     @contextmanager
     def reading_whole(self) -> Iterator[redis.Redis]:
-        """A connection on which an answer may be of any length, for a message that has to be kept.
-        Raises what redis-py raises.
+        """A connection without a limit for answers, for a message that must be kept. Raises what
+        redis-py raises.
         """
         with self._client(Retry(NoBackoff(), 0), {}) as client:
             yield client
 
     def run_id(self) -> str:
-        """Which run of which server answers; empty where it does not say.
+        """The id of the server's current run; empty if it does not say.
 
         Raises ``BrokerError``.
         """
@@ -54,7 +54,7 @@ class RedisConnection:
             try:
                 found = self.reader.info("server").get("run_id")
             except redis.ResponseError:
-                # It may be forbidden, or not known there.
+                # The command may be forbidden or unknown.
                 return ""
         return found if isinstance(found, str) and _RUN_ID.fullmatch(found) else ""
 
@@ -78,14 +78,14 @@ def server_time(client: redis.Redis) -> float:
 
 
 def seconds(answer: tuple[int, int]) -> float:
-    """Epoch seconds, of what the command TIME answers."""
+    """Epoch seconds from the answer to the command TIME."""
     return float(answer[0]) + float(answer[1]) / 1e6
 
 
 def executed(pipe: Any) -> list[Any]:
-    """The answers, with the error in the place of what is asked of a key of another type."""
+    """The answers; for a key of the wrong type the error is in the answer's place."""
     answers = pipe.execute(raise_on_error=False)
     for answer in answers:
-        if isinstance(answer, Exception) and not is_of_other_type(answer):
+        if isinstance(answer, Exception) and not is_wrong_type(answer):
             raise answer
     return list(answers)

@@ -1,4 +1,4 @@
-"""The broker's copy of what the operators want: which queues pause, which jobs are revoked.
+"""The broker's copy of the desired state: which queues are paused, and which jobs are revoked.
 
 The dashboard writes it, workers read it. Of two copies the one with the higher revision is right.
 """
@@ -21,14 +21,14 @@ from queuescope.broker.desired import (
     is_implausible,
 )
 from queuescope.broker.redis.connection import server_time
-from queuescope.broker.redis.failures import is_of_other_type, is_overtaken
+from queuescope.broker.redis.failures import is_write_conflict, is_wrong_type
 from queuescope.broker.redis.keys import Keys
 from queuescope.broker.reports import NAME_LIMIT, Names, parse
 
 REVOKED_SECONDS = 7 * 86_400.0
-"""How long a revocation is remembered: no message should wait longer than that."""
+"""How long a revocation is kept: no message should wait longer than that."""
 REVOKED_LIMIT = 10_000
-"""So many revoked ids are read, those that are remembered longest first."""
+"""The most revoked ids that are read, the newest first."""
 _REVOKED_BYTES = 16 * 2**20
 _NUMBER_BYTES = 16
 _ATTEMPTS = 10
@@ -43,7 +43,7 @@ _paused_decoder = msgspec.json.Decoder(Names)
 
 
 class DamagedDesiredError(redis.ResponseError):
-    """What stands in the broker is no desired state."""
+    """The value in the broker is not a desired state."""
 
 
 def read_stored(client: redis.Redis, keys: Keys) -> StoredDesired:
@@ -52,7 +52,7 @@ def read_stored(client: redis.Redis, keys: Keys) -> StoredDesired:
 
 
 def read_desired(client: redis.Redis, keys: Keys) -> DesiredState:
-    """What the broker holds; revision 0 when it holds nothing. Raises what redis-py raises, and
+    """The broker's copy; revision 0 if it has none. Raises what redis-py raises, and
     ``DamagedDesiredError``.
     """
     state = read_stored(client, keys).state
@@ -62,10 +62,10 @@ def read_desired(client: redis.Redis, keys: Keys) -> DesiredState:
 
 
 def publish(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredState:
-    """Write ``state`` unless the broker holds a revision that is as high; returns what it holds.
-    What is damaged or implausible is written over.
+    """Write ``state`` unless the broker holds an equal or higher revision; returns what it holds.
+    A damaged or implausible copy is overwritten.
 
-    Raises what redis-py raises; ``WatchError`` when others write all the time.
+    Raises what redis-py raises; ``WatchError`` if others keep writing.
     """
     for attempt in range(_ATTEMPTS):
         with client.pipeline() as pipe:
@@ -78,7 +78,7 @@ def publish(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredStat
                 held = None
             pipe.multi()
             if held is None or stored.revocations is None:
-                # It may be no hash at all; and every worker reads the revoked ids once more.
+                # It may not be a hash. A new counter makes every worker read the revoked ids.
                 pipe.delete(keys.desired)
                 pipe.hset(keys.desired, "revocations", _some_counter())
             pipe.hset(
@@ -92,7 +92,7 @@ def publish(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredStat
             try:
                 pipe.execute()
             except redis.WatchError as exc:
-                if attempt == _ATTEMPTS - 1 or not is_overtaken(exc):
+                if attempt == _ATTEMPTS - 1 or not is_write_conflict(exc):
                     raise
             else:
                 return state
@@ -100,33 +100,33 @@ def publish(client: redis.Redis, keys: Keys, state: DesiredState) -> DesiredStat
 
 
 def repair_revocations(client: redis.Redis, keys: Keys) -> None:
-    """Give the counter a number again where it has none. Raises what redis-py raises."""
+    """Reset the counter if it is not a number. Raises what redis-py raises."""
     stored = read_stored(client, keys)
-    # With the rest it is written anew.
+    # If the state is damaged as well, ``publish`` writes both.
     if stored.state is not None and stored.revocations is None:
         client.hset(keys.desired, "revocations", _some_counter())
 
 
 def revoke(client: redis.Redis, keys: Keys, job_ids: Iterable[str]) -> None:
-    """Remember that these jobs must not start. Raises what redis-py raises."""
+    """Record that these jobs must not start. Raises what redis-py raises."""
     now = server_time(client)
     repair_revocations(client, keys)
     with client.pipeline() as pipe:
         pipe.zremrangebyscore(keys.revoked, "-inf", now)
         pipe.zadd(keys.revoked, dict.fromkeys(job_ids, now + REVOKED_SECONDS))
-        # Workers look at the counter, and at the whole only when it has moved.
+        # Workers read the ids only when the counter has changed.
         pipe.hincrby(keys.desired, "revocations", 1)
         pipe.execute()
 
 
 def read_revoked(client: redis.Redis, keys: Keys) -> list[str]:
-    """The ids in force, at most ``REVOKED_LIMIT``. Raises what redis-py raises, and
-    ``DamagedDesiredError`` where they are more than anybody revokes.
+    """The revoked ids, at most ``REVOKED_LIMIT``. Raises what redis-py raises, and
+    ``DamagedDesiredError`` if they are implausibly many.
     """
     try:
         size = client.memory_usage(keys.revoked, samples=0)
     except NoPermissionError:
-        # A right that no reader of the ids needed before.
+        # Earlier versions did not need this permission.
         size = 0
     if (size or 0) > _REVOKED_BYTES:
         raise DamagedDesiredError("the revoked ids are too large to be read")
@@ -135,8 +135,8 @@ def read_revoked(client: redis.Redis, keys: Keys) -> list[str]:
 
 
 def _stored(sizes: redis.Redis, client: redis.Redis, keys: Keys) -> StoredDesired:
-    """``client`` may be a pipeline that watches the key, which has nothing to measure it with
-    beside that; ``sizes`` measures.
+    """Read with ``client``, which may be a pipeline that watches the key; ``sizes`` measures the
+    lengths, since such a pipeline cannot.
     """
     try:
         with sizes.pipeline(transaction=False) as pipe:
@@ -146,7 +146,7 @@ def _stored(sizes: redis.Redis, client: redis.Redis, keys: Keys) -> StoredDesire
         read = [name for name, limit in _LIMITS.items() if lengths[name] <= limit]
         values = client.hmget(keys.desired, read) if read else []
     except redis.ResponseError as exc:
-        if not is_of_other_type(exc):
+        if not is_wrong_type(exc):
             raise
         return StoredDesired(None, None)
     found: dict[str, Any] = dict.fromkeys(_LIMITS, _DAMAGED) | dict(zip(read, values, strict=True))
@@ -175,5 +175,5 @@ def _number(raw: bytes) -> int | None:
 
 
 def _some_counter() -> int:
-    """One that is hardly the last, so that workers look at what it counts."""
+    """A random counter, different from the last one, so that workers read the revoked ids."""
     return 1 + secrets.randbelow(2**48)

@@ -1,4 +1,4 @@
-"""What redis-py raises, said as a ``BrokerError`` whose sentence may be shown to anyone."""
+"""Translates errors of redis-py into a ``BrokerError`` whose message may be shown to anyone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SENTENCES = {
     BrokerErrorKind.AUTHENTICATION: "the broker does not accept the user or password of broker_url",
     BrokerErrorKind.UNUSABLE: "the broker gave an answer that cannot be used",
 }
-# The first word of the server's answer, where redis-py has no class of its own for it.
+# The first word of the server's answer, where redis-py has no class for it.
 _WORDS = {
     "NOREPLICAS": BrokerErrorKind.READ_ONLY,
     "MISCONF": BrokerErrorKind.READ_ONLY,
@@ -35,7 +35,7 @@ _WORDS = {
     "WRONGPASS": BrokerErrorKind.AUTHENTICATION,
     "LOADING": BrokerErrorKind.LOADING,
 }
-# From the special to the general: redis-py derives the first three from its ConnectionError.
+# The most specific first: redis-py derives the first three from its ConnectionError.
 _CLASSES: tuple[tuple[type[Exception], BrokerErrorKind], ...] = (
     (exceptions.BusyLoadingError, BrokerErrorKind.LOADING),
     (exceptions.AuthenticationError, BrokerErrorKind.AUTHENTICATION),
@@ -43,7 +43,7 @@ _CLASSES: tuple[tuple[type[Exception], BrokerErrorKind], ...] = (
     (exceptions.NoPermissionError, BrokerErrorKind.NO_PERMISSION),
     (exceptions.ReadOnlyError, BrokerErrorKind.READ_ONLY),
     (exceptions.MasterDownError, BrokerErrorKind.READ_ONLY),
-    # Before redis-py 5 it had no class of its own, and is found by its word.
+    # redis-py has this class since version 5; before, the word identifies the error.
     *(
         (known, BrokerErrorKind.FULL)
         for known in (getattr(exceptions, "OutOfMemoryError", None),)
@@ -55,15 +55,15 @@ _CLASSES: tuple[tuple[type[Exception], BrokerErrorKind], ...] = (
     (OSError, BrokerErrorKind.DOWN),
 )
 _BREAKS = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-# The request may have reached the server, whose answer did not reach us.
+# The request may have reached the server although its answer did not arrive.
 _UNANSWERED = frozenset({BrokerErrorKind.SLOW, BrokerErrorKind.DOWN})
 
 
 @contextmanager
 def translated(*, writes: bool = False) -> Iterator[None]:
-    """Turn what redis-py and the socket raise into ``BrokerError``.
+    """Turn errors of redis-py and the socket into ``BrokerError``.
 
-    ``writes`` is for a block in which an answer that never came leaves open what happened.
+    ``writes`` marks a block in which a missing answer leaves open whether something was written.
     """
     try:
         yield
@@ -75,22 +75,22 @@ def translated(*, writes: bool = False) -> Iterator[None]:
 
 
 def raise_cause(error: Exception) -> NoReturn:
-    """Raise what redis-py said, which kombu wraps."""
+    """Raise redis-py's error, which kombu wraps."""
     cause = error.__cause__
     if isinstance(cause, redis.RedisError | OSError):
         raise cause from error
     raise redis.ConnectionError("no connection") from error
 
 
-def is_overtaken(error: redis.WatchError) -> bool:
-    """Whether another has written what was watched: redis-py raises the same when the connection
-    breaks meanwhile, and then nobody knows whether the transaction took effect.
+def is_write_conflict(error: redis.WatchError) -> bool:
+    """Whether another client wrote the watched key. Redis-py raises the same error if the
+    connection breaks, and then it is unknown whether the transaction took effect.
     """
     return not isinstance(error.__context__, _BREAKS)
 
 
-def is_of_other_type(error: Exception) -> bool:
-    """Whether the key holds another kind of thing than was asked for."""
+def is_wrong_type(error: Exception) -> bool:
+    """Whether the key holds a value of another type than the command needs."""
     return "WRONGTYPE" in str(error)
 
 
@@ -100,10 +100,10 @@ def kind_of(error: BaseException) -> BrokerErrorKind:
     for known, kind in _CLASSES:
         if isinstance(error, known):
             return kind
-    # In a pipeline, redis-py puts the command before what the server said.
-    said = str(error).rpartition("caused error: ")[2].replace(":", " ").split()
-    # A refused transaction names its cause further on: “… because of: NOPERM …”.
-    for word in said if isinstance(error, exceptions.ExecAbortError) else said[:1]:
+    # In a pipeline, redis-py puts the command before the server's answer.
+    answer = str(error).rpartition("caused error: ")[2].replace(":", " ").split()
+    # A refused transaction names its cause later in the text: “… because of: NOPERM …”.
+    for word in answer if isinstance(error, exceptions.ExecAbortError) else answer[:1]:
         if word in _WORDS:
             return _WORDS[word]
     return BrokerErrorKind.UNUSABLE

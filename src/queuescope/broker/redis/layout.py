@@ -1,4 +1,4 @@
-"""Which lists hold a queue: kombu keeps one for each priority step, named with a separator."""
+"""The lists of a queue: kombu keeps one for each priority step, named with a separator."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from queuescope.broker.reports import STEPS_LIMIT, WorkerReport
 from queuescope.errors import ConfigurationError
 
 KOMBU_STEPS = range(10)
-"""Every step in which kombu may put a message: it cuts a priority to 0 to 9."""
-# All workers of a broker together have no more, and no report of many adds to them for long.
+"""Every step that kombu may use: it cuts a priority to 0 to 9."""
+# The most steps of all workers of a broker together; a false report cannot add many.
 _STEPS_LIMIT = 16
 _SEPARATOR_LIMIT = 16
 _SEPARATOR_SECONDS = 10.0
 
 
 class QueueLayout:
-    """The steps and the separator: those of the project where they are known here, otherwise what
-    workers report, and without workers what is seen from how the queues are bound.
+    """The priority steps and the separator: the configured ones if there are any, otherwise those
+    that workers report, and without workers the separator in the queues' bindings.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class QueueLayout:
         self._is_separator_known = separator is not None
         self._bound_separator_at = -math.inf
         self._bound_separator = Channel.sep
-        # Replaced as one, for threads share it.
+        # Replaced as a whole, since threads share it.
         self._layout = (self._own_steps, separator or Channel.sep)
 
     @property
@@ -48,7 +48,7 @@ class QueueLayout:
         return self._layout[1]
 
     def lists(self, queue: str) -> list[str]:
-        """Where the messages of ``queue`` lie, the most urgent first."""
+        """The keys of the lists of ``queue``, the most urgent first."""
         steps, separator = self._layout
         return [
             list_key(queue, step, key_prefix=self._connection.key_prefix, separator=separator)
@@ -56,8 +56,8 @@ class QueueLayout:
         ]
 
     def learn(self, reports: Collection[WorkerReport]) -> None:
-        """Look at the priority steps of these workers, too, and no longer at those that were
-        learned before. Where workers disagree, most of them are right.
+        """Use the priority steps of these workers in addition to the configured ones, instead of
+        those learned before. If workers disagree, the majority decides.
         """
         steps = Counter(step for report in reports for step in set(report.priority_steps))
         more = [step for step, _ in steps.most_common() if step not in self._own_steps]
@@ -66,13 +66,13 @@ class QueueLayout:
         self._is_separator_known = separator is not None
         self._layout = (
             self._own_steps.union(more[: max(0, _STEPS_LIMIT - len(self._own_steps))]),
-            # Until it is read anew, what was read from how the queues are bound.
+            # The separator last read from the bindings, until it is read again.
             separator or self._bound_separator,
         )
 
     def read_separator(self, queues: Sequence[str]) -> None:
-        """Where no worker reports how the lists of its queues are called, kombu has written with
-        the same separator how they are bound. Raises ``BrokerError``.
+        """Read the separator from the queues' bindings, which kombu writes with it, if no worker
+        reports it. Raises ``BrokerError``.
         """
         now = time.monotonic()
         if self._is_separator_known or now - self._bound_separator_at < _SEPARATOR_SECONDS:
@@ -94,7 +94,7 @@ class QueueLayout:
 
 
 def checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``broker_transport_options``, as far as they name lists. Raises ``ConfigurationError``."""
+    """Check the ``broker_transport_options`` that name lists. Raises ``ConfigurationError``."""
     steps = options.get("priority_steps", [])
     if not isinstance(steps, list | tuple) or not all(
         isinstance(step, int) and 0 <= step <= 255 for step in steps
@@ -105,8 +105,8 @@ def checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     if len(steps) > STEPS_LIMIT:
         raise ConfigurationError(
-            f"broker_transport_options: priority_steps are {len(steps)}, and kombu knows no more "
-            f"than {STEPS_LIMIT} priorities"
+            f"broker_transport_options: priority_steps has {len(steps)} entries, and kombu has "
+            f"only {STEPS_LIMIT} priorities"
         )
     for name in ("sep", "global_keyprefix"):
         if not isinstance(options.get(name, ""), str):
@@ -115,8 +115,8 @@ def checked_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _separator_in(member: object, queue: str) -> str | None:
-    """What separates the parts of a queue's binding to itself: routing key, pattern (empty, as a
-    rule), queue. ``None`` of any other binding.
+    """The separator in a queue's binding to itself: routing key, pattern (usually empty), queue.
+    ``None`` for any other binding.
     """
     text = member.decode("utf-8", "replace") if isinstance(member, bytes) else str(member)
     if not (text.startswith(queue) and text.endswith(queue)):

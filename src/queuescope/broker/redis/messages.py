@@ -1,4 +1,4 @@
-"""What a message of Celery tells, as it lies in a list or among the delivered ones."""
+"""Decodes Celery's messages as Redis holds them: waiting in a list, or delivered."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _LATEST_MARK = 1e12
 
 
 class _Headers(msgspec.Struct):
-    # Celery did not exist before.
+    # The bounds leave out impossible times: Celery did not exist before 1e9.
     due_at: Annotated[float, msgspec.Meta(ge=1e9, le=1e11)] | None = msgspec.field(
         default=None, name=DUE_HEADER
     )
-    # Whatever else stands there must not hide since when a message waits.
+    # An invalid value here must not hide since when a message waits.
     mark: object = msgspec.field(default=None, name=CLOCK_HEADER)
     eta: object = None
     redelivered: object = None
@@ -35,7 +35,7 @@ _route_decoder = msgspec.json.Decoder(tuple[msgspec.Raw, _Text, _Text])
 
 
 def due_of(raw: bytes | None) -> Due | None:
-    """When a message became due; ``None`` if it does not say."""
+    """When a message became due; ``None`` if unknown."""
     if raw is None:
         return None
     try:
@@ -50,12 +50,12 @@ def due_of(raw: bytes | None) -> Due | None:
         headers.due_at,
         float(mark) if isinstance(mark, int | float) and abs(mark) < _LATEST_MARK else None,
         is_timed=headers.eta is not None,
-        was_back=bool(headers.redelivered),
+        is_redelivered=bool(headers.redelivered),
     )
 
 
 def route_of(raw: bytes) -> tuple[str, str] | None:
-    """Exchange and routing key of a delivered message."""
+    """Exchange and routing key of a delivered message; ``None`` if unreadable."""
     try:
         _, exchange, routing_key = parse(raw, _route_decoder, limit_bytes=REPLY_LIMIT_BYTES)
     except ValueError:

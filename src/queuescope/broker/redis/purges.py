@@ -1,7 +1,7 @@
 """The steps of a purge and a restore in Redis.
 
-A purge renames the queue's lists in one transaction. A restore puts messages back piece by piece,
-and counts them in the transaction of each piece, so that none comes back twice.
+A purge renames the queue's lists in one transaction. A restore puts messages back in pieces, and
+counts them in the transaction of each piece, so that none is put back twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from queuescope.broker.protocol import PurgeRecord, RecordState
 from queuescope.broker.purge_file import Head, Purge
 from queuescope.broker.redis.bounded_replies import ReplyTooLargeError
 from queuescope.broker.redis.connection import RedisConnection, executed, server_time
-from queuescope.broker.redis.failures import is_of_other_type, is_overtaken, translated
+from queuescope.broker.redis.failures import is_write_conflict, is_wrong_type, translated
 from queuescope.broker.redis.layout import QueueLayout
 from queuescope.broker.reports import parse
 from queuescope.errors import BrokerError, BrokerErrorKind, PurgeError
@@ -62,12 +62,12 @@ class RedisPurgeSteps:
                 try:
                     answers = pipe.execute(raise_on_error=False)
                 except redis.WatchError as exc:
-                    if not is_overtaken(exc):
+                    if not is_write_conflict(exc):
                         raise
-                    # The same act, elsewhere, at the same moment.
+                    # Another process carries out the same operation at the same moment.
                     return
         for answer in answers:
-            # A list that is empty does not exist, and cannot be renamed.
+            # An empty list does not exist, and cannot be renamed.
             if isinstance(answer, redis.ResponseError) and "no such key" not in str(answer):
                 with translated(writes=True):
                     raise answer
@@ -94,7 +94,7 @@ class RedisPurgeSteps:
                 if max(lengths) <= _RECORD_BYTES:
                     values = reader.hmget(key, *names)
             except redis.ResponseError as exc:
-                if not is_of_other_type(exc):
+                if not is_wrong_type(exc):
                     raise
                 raise PurgeError(_DAMAGED_RECORD) from exc
         if not values:
@@ -113,12 +113,12 @@ class RedisPurgeSteps:
             raise PurgeError(_DAMAGED_RECORD) from exc
         own = f"{self._connection.key_prefix}{head.queue}"
         if not math.isfinite(head.at) or not all(key.startswith(own) for key in head.lists):
-            # What would be put back elsewhere than it came from was written by somebody else.
+            # A record with lists of another queue was not written by Queuescope.
             raise PurgeError(_DAMAGED_RECORD)
         return head
 
     def messages(self, head: Head) -> Iterator[tuple[int, bytes]]:
-        """From left to right."""
+        """Each list from left to right."""
         for index in range(len(head.lists)):
             key = self._keys.purged_list(head.id, index)
             start, length = 0, _PAGE
@@ -138,7 +138,9 @@ class RedisPurgeSteps:
                 start += len(messages)
 
     def _page(self, key: str, start: int, length: int) -> list[Any]:
-        """Raises what redis-py raises; a single message is read however large it is."""
+        """Part of a list; a single message is read whatever its size. Raises what redis-py
+        raises.
+        """
         if length > 1:
             return list(self._connection.reader.lrange(key, start, start + length - 1))
         with self._connection.reading_whole() as client:
@@ -171,7 +173,7 @@ class RedisPurgeSteps:
         return tuple(sorted(raw.decode("utf-8", "replace") for raw in ids[:_UNFINISHED_LIMIT]))
 
     def note_restore(self, purge: Purge, act: str) -> None:
-        """Where that is forgotten later, so may be what came back."""
+        """If this record is missing later, the counts of restored messages may be, too."""
         run = self._connection.run_id()
         with (
             translated(writes=True),
@@ -179,7 +181,7 @@ class RedisPurgeSteps:
             client.pipeline() as pipe,
         ):
             record = self._keys.purged(purge.id)
-            # A broker that had lost the record knows the purge from now on.
+            # A broker that had lost the record has one again from now on.
             for name, value in (("at", repr(purge.at)), ("act", act), ("run", run)):
                 pipe.hset(record, name, value)
             pipe.execute()
@@ -203,29 +205,29 @@ class RedisPurgeSteps:
                 for key, message in piece:
                     pipe.rpush(key, message)
                 pipe.hset(record, "restored", str(end))
-                # A broker that had lost the record knows the purge from now on.
+                # A broker that had lost the record has one again from now on.
                 pipe.hset(record, "at", repr(purge.at))
                 if end == purge.count:
                     pipe.expire(record, _REMEMBERED_SECONDS)
                 try:
                     pipe.execute()
                 except redis.WatchError as exc:
-                    if not is_overtaken(exc):
+                    if not is_write_conflict(exc):
                         raise
-                    # Another restores the same; look again how far it came.
+                    # Another process restores the same purge; read its progress again.
                     continue
                 return len(piece)
 
     def _restored(self, pipe: Any, record: str) -> int:
-        """How many messages are back, by the record that ``pipe`` watches."""
+        """How many messages were restored, by the record that ``pipe`` watches."""
         try:
             raw = pipe.hget(record, "restored") or b"0"
         except redis.ResponseError as exc:
-            if not is_of_other_type(exc):
+            if not is_wrong_type(exc):
                 raise
             raw = b""
         if not _is_number(raw):
-            raise PurgeError(f"{_DAMAGED_RECORD}, so that nobody knows what is back already")
+            raise PurgeError(f"{_DAMAGED_RECORD}, so it is unknown which jobs are already back")
         return int(raw)
 
     def records(self, purges: Sequence[Purge]) -> list[PurgeRecord]:

@@ -1,7 +1,7 @@
-"""What waits in the queues, since when, and what workers hold of them.
+"""Reads queue depth, oldest age, and unacknowledged messages.
 
 Kombu keeps one list per queue and priority step, pushed on the left and consumed from the right,
-and everything that was delivered and not yet acknowledged in one hash for all queues.
+and all messages that were delivered and not yet acknowledged in one hash for all queues.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from queuescope.broker.protocol import QueueReading
 from queuescope.broker.redis.bindings import BINDING, BINDINGS_LIMIT, Binding, destinations
 from queuescope.broker.redis.bounded_replies import ReplyTooLargeError
 from queuescope.broker.redis.connection import RedisConnection, executed, seconds
-from queuescope.broker.redis.failures import is_of_other_type, translated
+from queuescope.broker.redis.failures import is_wrong_type, translated
 from queuescope.broker.redis.layout import QueueLayout
 from queuescope.broker.redis.messages import due_of, route_of
 from queuescope.broker.redis.sender_clocks import Age, SenderClocks
@@ -42,7 +42,7 @@ class QueueReader:
         self._senders = SenderClocks()
 
     def learn(self, reports: Collection[WorkerReport]) -> None:
-        """The clocks of the workers' machines are those of the messages that are sent there."""
+        """Use the clocks and priority steps in ``reports`` for the next readings."""
         self._senders.learn(reports)
         self._layout.learn(reports)
 
@@ -56,7 +56,7 @@ class QueueReader:
             try:
                 found = self._read_at_once(lists, with_delivered=counts)
             except ReplyTooLargeError:
-                # Some message is huge: how many there are is known all the same.
+                # Some message is huge; the depths can still be read.
                 counts = False
                 found = self._read_one_by_one(lists)
         answers = iter(found)
@@ -76,7 +76,7 @@ class QueueReader:
                     ages.append(age)
             if not is_queue:
                 continue
-            # Of those that do not tell, one may say more than the others.
+            # Ages that are all unknown still differ in their lower bound.
             oldest = max(ages, key=_seniority, default=Age(0.0))
             readings.append(
                 QueueReading(
@@ -102,7 +102,7 @@ class QueueReader:
             return executed(pipe)
 
     def _read_one_by_one(self, lists: dict[str, list[str]]) -> list[Any]:
-        """The same, but for the messages that are too large to be read."""
+        """Like ``_read_at_once``, but without the messages that are too large to be read."""
         keys = [key for keys in lists.values() for key in keys]
         with self._reader.pipeline() as pipe:
             pipe.time()
@@ -128,13 +128,13 @@ class QueueReader:
         try:
             return self._reader.hlen(self._unacked)
         except redis.ResponseError as exc:
-            if not is_of_other_type(exc):
+            if not is_wrong_type(exc):
                 raise
             return math.inf
 
     def _delivered(self, entries: Iterable[bytes], queues: Sequence[str]) -> dict[str, int | None]:
-        """How many of the delivered messages belong to each queue; ``None`` where that cannot be
-        told, as of two queues that one routing key leads to.
+        """How many of the delivered messages belong to each queue; ``None`` if that is unknown, as
+        for two queues with one routing key.
         """
         routes = Counter(route for raw in entries if (route := route_of(raw)) is not None)
         counts = Counter[str]()
@@ -155,7 +155,7 @@ class QueueReader:
         return {queue: None if queue in unknown else counts[queue] for queue in queues}
 
     def _bindings(self, exchange: str) -> tuple[Binding, ...] | None:
-        """What leads on from ``exchange``; ``None`` where there is too much to be read."""
+        """The bindings of ``exchange``; ``None`` if they are too many or unreadable."""
         key = f"{self._connection.key_prefix}{BINDING % exchange}"
         with translated():
             try:
@@ -165,7 +165,7 @@ class QueueReader:
             except ReplyTooLargeError:
                 return None
             except redis.ResponseError as exc:
-                if not is_of_other_type(exc):
+                if not is_wrong_type(exc):
                     raise
                 return None
         separator = self._layout.separator

@@ -1,7 +1,7 @@
-"""Orders to running workers, through Celery's remote control, each with an end to its waiting.
+"""Commands to running workers through Celery's remote control, each with a timeout.
 
-Nothing is sent twice. A worker that does not answer leaves open what happened, which is an
-``OutcomeUnknownError``; what it refuses is a ``RefusedError``.
+Nothing is sent twice. If a worker does not answer, the outcome is unknown
+(``OutcomeUnknownError``); a refusal is a ``RefusedError``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from kombu.exceptions import KombuError
 from queuescope.broker.protocol import Scaled
 from queuescope.broker.redis.failures import raise_cause, translated
 from queuescope.broker.reports import names_in_replies
-from queuescope.broker.requeue import RetryAnswer, weightiest
+from queuescope.broker.requeue import RetryAnswer, decisive_answer
 from queuescope.errors import BrokerError, OutcomeUnknownError, RefusalReason, RefusedError
 
 _BATCH = 200
-_NONSENSE = "answered what cannot be understood"
+_MALFORMED = "gave an answer that cannot be understood"
 
 
 class RemoteControl:
-    """Speaks to the workers of one broker; see ``Broker`` for its methods.
+    """Sends commands to the workers of one broker; see ``Broker`` for its methods.
 
-    They raise ``BrokerError``; one whose ``may_have_acted`` is set leaves open what happened.
+    They raise ``BrokerError``; if its ``may_have_acted`` is set, the outcome is unknown.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class RemoteControl:
         answer_seconds: float = 5.0,
         transport_options: Mapping[str, Any] | None = None,
     ) -> None:
-        """``now`` is the time by the broker's clock, until which an order holds."""
+        """``now`` returns the broker's time, by which commands expire."""
         self._now = now
         self._answer_seconds = answer_seconds
         self._app = celery.Celery("queuescope-commands", broker=broker_url, set_as_current=False)
@@ -57,7 +57,7 @@ class RemoteControl:
         answer = self._ask(worker, "queuescope_scale", {"size": size})
         before, after = answer.get("before"), answer.get("after")
         if not isinstance(before, int) or not isinstance(after, int):
-            raise OutcomeUnknownError(f"Worker {worker} {_NONSENSE}.")
+            raise OutcomeUnknownError(f"Worker {worker} {_MALFORMED}.")
         return Scaled(worker, before, after)
 
     def requeue(
@@ -67,7 +67,7 @@ class RemoteControl:
         act_id: str,
         *,
         queues: Mapping[str, str] | None = None,
-        namesakes: int = 1,
+        same_name_count: int = 1,
     ) -> dict[str, RetryAnswer]:
         results: dict[str, RetryAnswer] = {}
         for start in range(0, len(jobs), _BATCH):
@@ -78,7 +78,7 @@ class RemoteControl:
                 "queues": {job_id: (queues or {}).get(job_id, "") for job_id, _ in batch},
             }
             try:
-                answers = self._ask_all(worker, "queuescope_retry", order, namesakes)
+                answers = self._ask_all(worker, "queuescope_retry", order, same_name_count)
             except OutcomeUnknownError:
                 results |= {job_id: RetryAnswer.UNKNOWN for job_id, _ in jobs[start:]}
                 break
@@ -90,10 +90,10 @@ class RemoteControl:
                 results |= {job_id: left for job_id, _ in jobs[start:]}
                 break
             for job_id, _ in batch:
-                said = [_said(answer, job_id) for answer in answers]
-                if len(answers) < namesakes:
-                    said.append(RetryAnswer.UNKNOWN)
-                results[job_id] = weightiest(said)
+                found = [_answer_for(answer, job_id) for answer in answers]
+                if len(answers) < same_name_count:
+                    found.append(RetryAnswer.UNKNOWN)
+                results[job_id] = decisive_answer(found)
         return results
 
     def announce_revoked(
@@ -123,10 +123,10 @@ class RemoteControl:
         return self._ask_all(worker, command, arguments, 1)[0]
 
     def _ask_all(
-        self, worker: str, command: str, arguments: dict[str, Any], namesakes: int
+        self, worker: str, command: str, arguments: dict[str, Any], same_name_count: int
     ) -> list[dict[str, Any]]:
-        """What those of this name answer: from one to ``namesakes``. A refusal, which says that
-        nothing was done, counts only if nobody obeys.
+        """The answers of the workers of this name: at least one, at most ``same_name_count``.
+        Raises ``RefusedError`` only if all of them refused.
         """
         until = self._now() + self._answer_seconds
         with self._connection() as connection:
@@ -135,7 +135,7 @@ class RemoteControl:
                 arguments={**arguments, "until": until},
                 destination=[worker],
                 reply=True,
-                limit=namesakes,
+                limit=same_name_count,
                 timeout=self._answer_seconds,
                 connection=connection,
             )
@@ -144,8 +144,8 @@ class RemoteControl:
         if not answers:
             raise OutcomeUnknownError(f"Worker {worker} did not answer.")
         if any("error" in answer for answer in answers):
-            raise OutcomeUnknownError(f"Worker {worker} failed while it obeyed.")
-        if len(answers) == namesakes and all("refused" in answer for answer in answers):
+            raise OutcomeUnknownError(f"Worker {worker} failed while it carried out the command.")
+        if len(answers) == same_name_count and all("refused" in answer for answer in answers):
             refused = str(answers[0]["refused"])
             raise RefusedError(RefusalReason.NOT_POSSIBLE, _sentence(refused))
         return answers
@@ -160,13 +160,13 @@ class RemoteControl:
             except KombuError as exc:
                 raise_cause(exc)
             except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as exc:
-                # Whoever may write to the broker may answer, too.
-                raise OutcomeUnknownError(f"A worker {_NONSENSE}.") from exc
+                # Any client of the broker can send a malformed answer.
+                raise OutcomeUnknownError(f"A worker {_MALFORMED}.") from exc
 
 
-def _said(answer: dict[str, Any], job_id: str) -> RetryAnswer:
+def _answer_for(answer: dict[str, Any], job_id: str) -> RetryAnswer:
     if "refused" in answer:
-        return RetryAnswer.NOT_MINE  # and its namesake has obeyed
+        return RetryAnswer.NOT_MINE  # another worker of its name did not refuse
     answers = answer.get("answers")
     try:
         return RetryAnswer(str(answers.get(job_id) if isinstance(answers, dict) else ""))

@@ -1,4 +1,4 @@
-"""What a worker writes to its Redis or Valkey server, and reads there."""
+"""A worker's connection to its Redis or Valkey server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queuescope.broker.desired import DesiredState, StoredDesired
 from queuescope.broker.redis import desired
 from queuescope.broker.redis.connection import server_time
 from queuescope.broker.redis.desired import DamagedDesiredError
-from queuescope.broker.redis.failures import is_of_other_type, raise_cause, translated
+from queuescope.broker.redis.failures import is_wrong_type, raise_cause, translated
 from queuescope.broker.redis.keys import Keys, report_field
 from queuescope.broker.reports import WorkerReport, decode_report, encode
 from queuescope.broker.requeue import (
@@ -58,7 +58,7 @@ class RedisWorkerConnection:
         with self._lock:
             connection, self._connection, self._known_client = self._connection, None, None
         if connection is not None:
-            # What is broken already may break once more.
+            # Closing a broken connection may fail as well.
             with suppress(OSError, redis.RedisError, KombuError):
                 connection.release()
 
@@ -68,8 +68,8 @@ class RedisWorkerConnection:
             try:
                 client.hset(self._keys.workers, field, encode(report))
             except redis.ResponseError as exc:
-                if is_of_other_type(exc):
-                    # What stands in the place of the reports is no report of anybody.
+                if is_wrong_type(exc):
+                    # The key holds something else than reports, so it is deleted.
                     client.delete(self._keys.workers)
                 raise
 
@@ -79,7 +79,7 @@ class RedisWorkerConnection:
             client.hdel(self._keys.workers, report_field(worker, boot_id) if boot_id else worker)
 
     def reports_named(self, worker: str) -> dict[str, WorkerReport | None]:
-        """One of an earlier version stands under an empty ``boot_id``."""
+        """A report of an earlier version has an empty ``boot_id``."""
         with self._client() as client:
             names: list[Any] = client.hkeys(self._keys.workers)
             start, bare = f"{worker} ".encode(), worker.encode()
@@ -146,7 +146,7 @@ class RedisWorkerConnection:
 
     @contextmanager
     def _client(self) -> Iterator[redis.Redis]:
-        """Raises ``BrokerError``, after which the next call connects anew."""
+        """Raises ``BrokerError``, after which the next call reconnects."""
         with self._lock:
             try:
                 with translated(writes=True):
@@ -175,7 +175,7 @@ class RedisWorkerConnection:
             self._keys = Keys(channel.global_keyprefix)
             self._priority_steps = tuple(int(step) for step in channel.priority_steps)
             self._separator = channel.sep
-            # Kombu's own client would put the prefix before some keys and not before others.
+            # Kombu's own client adds the prefix to some keys and not to others.
             self._known_client = redis.Redis(connection_pool=channel.pool)
         return self._known_client
 

@@ -1,4 +1,4 @@
-"""The reports of workers, as they lie in one hash; what fills it must not fill our memory."""
+"""Reads the reports of workers, which one hash holds, with bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queuescope.broker.clock import CorrectedClock
 from queuescope.broker.protocol import WorkersReading
 from queuescope.broker.redis.bounded_replies import REPLY_LIMIT_BYTES, ReplyTooLargeError
 from queuescope.broker.redis.connection import RedisConnection, seconds
-from queuescope.broker.redis.failures import is_overtaken, translated
+from queuescope.broker.redis.failures import is_write_conflict, translated
 from queuescope.broker.reports import (
     REPORT_LIMIT_BYTES,
     REPORTS_LIMIT,
@@ -40,7 +40,7 @@ class ReportReader:
     def read(self) -> WorkersReading:
         with translated():
             now, found, unread = self._stored()
-        current, forgotten, unreadable = [], [], []
+        current, expired, unreadable = [], [], []
         for name, raw in found.items():
             report = None if raw is None else self._decoded(raw, now)
             if report is None:
@@ -48,14 +48,14 @@ class ReportReader:
             elif now - report.at <= self._timings.drop_seconds:
                 current.append(report)
             else:
-                forgotten.append(report)
-        current = _without_earlier_lives(current)
-        for reports in (current, forgotten):
+                expired.append(report)
+        current = _without_earlier_runs(current)
+        for reports in (current, expired):
             reports.sort(key=lambda report: (report.worker, report.started_at, report.boot_id))
         return WorkersReading(
             now,
             tuple(current),
-            tuple(forgotten),
+            tuple(expired),
             tuple(sorted(unreadable)),
             unread,
             self._timings,
@@ -88,15 +88,15 @@ class ReportReader:
                     try:
                         dropped += pipe.execute()[0]
                     except redis.WatchError as exc:
-                        if not is_overtaken(exc):
+                        if not is_write_conflict(exc):
                             raise
-                        # Others report all the time; the next call finds it again.
+                        # Another report was written in between; the next call tries again.
                         continue
         return dropped
 
     def _stored(self) -> tuple[float, dict[bytes, bytes | None], int]:
-        """The broker's time, what stands under each name, ``None`` for what is too large to be
-        read, and how many were not looked at. Raises what redis-py raises.
+        """The broker's time, the value of each field (``None`` if too large to be read), and how
+        many fields were not read. Raises what redis-py raises.
         """
         key, reader = self._connection.keys.workers, self._connection.reader
         found: dict[bytes, bytes | None] = {}
@@ -128,7 +128,7 @@ class ReportReader:
             for name in names:
                 pipe.hstrlen(key, name)
             sizes = dict(zip(names, pipe.execute(), strict=True))
-        # The smallest first: what was put there to fill the memory is not among them.
+        # The smallest first, so that values made to fill the memory are left out.
         names.sort(key=lambda name: sizes[name])
         wanted: list[bytes] = []
         left = REPLY_LIMIT_BYTES
@@ -145,9 +145,9 @@ class ReportReader:
         return now, found, max(0, len(names) - REPORTS_LIMIT)
 
     def _decoded(self, raw: bytes | str, now: float) -> WorkerReport | None:
-        """``None`` for one of a version that is not understood, or from the future: of that nobody
-        could say when it is too old. Nor of a worker that begins in the future: it would be taken
-        for the successor of all that have its name.
+        """The report; ``None`` if it is of an unknown version or from the future, since it would
+        never expire. A worker that starts in the future is rejected as well: it would count as the
+        successor of all workers of its name.
         """
         try:
             report = decode_report(raw)
@@ -157,8 +157,8 @@ class ReportReader:
         return report if max(report.at, began_at(report)) <= latest else None
 
 
-def _without_earlier_lives(reports: list[WorkerReport]) -> list[WorkerReport]:
-    """Without what a worker left that began anew since; two that live at once both stay."""
+def _without_earlier_runs(reports: list[WorkerReport]) -> list[WorkerReport]:
+    """``reports`` without those of earlier runs of a worker; two that run at once both stay."""
     newest: dict[str, float] = {}
     for report in reports:
         newest[report.worker] = max(newest.get(report.worker, 0.0), began_at(report))

@@ -136,7 +136,7 @@ def _ending_notes(state: BrokerState) -> tuple[str, ...]:
     workers whose clock is off.
     """
     fleet = state.fleet
-    names = [several_of(name, len(fleet.named(name))) for name in fleet.namesakes()]
+    names = [several_of(name, len(fleet.named(name))) for name in fleet.shared_names()]
     return (
         *(f"{words}." for words in names[:_NAMED]),
         *_taking_nothing(state),

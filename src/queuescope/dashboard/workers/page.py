@@ -157,7 +157,7 @@ def _clock_remarks(state: BrokerState) -> list[Markup]:
 
 
 def _namesake_remarks(state: BrokerState) -> list[Markup]:
-    names = state.fleet.namesakes()
+    names = state.fleet.shared_names()
     if not names:
         return []
     return [
