@@ -339,7 +339,7 @@ def test_what_is_purged_is_in_a_file_and_comes_back_once_in_its_order(
     assert purges.records([replace(purged, id="other")])[0].state is RecordState.MISSING
     purges.note_restore("p1", "act")
     (record,) = purges.records([purged])
-    assert (record.restored, record.act, record.same_run) == (0, "act", True)
+    assert (record.restored, record.operation_id, record.same_run) == (0, "act", True)
     if not demands(transport, Ability.RESTORE, lambda: purges.restore("p1")):
         return
     assert purges.restore("p1").now == 3

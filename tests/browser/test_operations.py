@@ -207,13 +207,13 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     dialog = page.begin("Purge queue reports")
     dialog.get_by_label(CONFIRM).fill("reports 4")
     dialog.get_by_label(CONFIRM).press("Enter")
-    expect(dialog.get_by_text("type “reports 3” exactly as it stands")).to_be_visible()
+    expect(dialog.get_by_text("type “reports 3” exactly as shown")).to_be_visible()
     # The text can be corrected and need not be typed again.
     wait_until_at_rest(page.page)
     expect(dialog.get_by_label(CONFIRM)).to_have_value("reports 4")
     world.fill("reports", 20)
     assert page.confirm("Purge", "reports 3") == (
-        "Refused: There were 3 and are now 23; look again before you confirm. Nothing was done."
+        "Refused: There were 3 and are now 23; check again before you confirm. Nothing was done."
     )
     # From there, *Start again* leads to a new plan.
     dialog.get_by_role("button", name="Start again").click()
@@ -221,7 +221,7 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     with closing(sqlite3.connect(world.store)) as store:
         store.execute("UPDATE operations_challenges SET expires_at_ms = 1")
         store.commit()
-    assert "holds for 60 seconds; begin again" in page.confirm("Purge", "reports 23")
+    assert "valid for 60 seconds; start again" in page.confirm("Purge", "reports 23")
     assert len(world.messages("reports")) == 23
     assert Result.DONE not in outcomes(world, "purge", "reports")[-3:]
     world.client.delete("reports")
@@ -237,7 +237,7 @@ def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refuse
     assert first.confirm("Purge", "mail 3").startswith("Done: Removed 3 jobs")
     later = world.fill("mail", 1)
     outcome = second.confirm("Purge", "mail 3")
-    assert outcome.startswith("Refused: local began to purge queue mail at ")
+    assert outcome.startswith("Refused: local started to purge queue mail at ")
     assert outcome.endswith("after you had asked. Nothing more was done.")
     assert world.messages("mail") == later
     assert outcomes(world, "purge", "mail") == [Result.DONE, Result.REFUSED]
@@ -326,7 +326,7 @@ def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None
     page.dialog.get_by_label("New number of places").fill("3")
     page.dialog.get_by_role("button", name="Continue").click()
     expect(page.dialog.get_by_text("has 2 places and is to have 3")).to_be_visible()
-    assert page.confirm("Scale") == "Done: The pool went from 2 to 3 places."
+    assert page.confirm("Scale") == "Done: The pool went from 2 to 3 processes."
     page.close()
     expect(page.cell("Workers", "w1@shop", "Pool")).to_have_text("prefork, 3 places")
 

@@ -87,7 +87,7 @@ def test_a_name_is_only_a_name_in_every_place(
     expect(dialog.locator(".qs-lead")).to_contain_text(f"2 jobs wait in queue {name}.")
     dialog.get_by_label(CONFIRM).fill("something else")
     dialog.get_by_label(CONFIRM).press("Enter")
-    expect(dialog.get_by_text(f"type “{name} 2” exactly as it stands")).to_be_visible()
+    expect(dialog.get_by_text(f"type “{name} 2” exactly as shown")).to_be_visible()
     assert page.confirm("Purge", f"{name} 2").startswith("Done: Removed 2 jobs")
     page.close()
     expect(page.standing.locator("xpath=following-sibling::*[1]")).to_contain_text(
@@ -183,14 +183,14 @@ def test_a_viewer_sees_all_and_a_control_that_was_forced_open_does_nothing(
     purge = page.button("Purge queue orders")
     expect(purge).to_be_disabled()
     expect(purge).to_have_attribute(
-        "title", "To purge queue orders takes the role admin; yours is viewer."
+        "title", "To purge queue orders you need the role admin; yours is viewer."
     )
     expect(page.button("Pause queue orders")).to_be_disabled()
     expect(page.page.get_by_role("button", name="Revoke", exact=True)).to_be_disabled()
     # The server is asked all the same, and refuses.
     purge.evaluate("button => { button.disabled = false; button.click(); }")
     assert page.outcome() == (
-        "Refused: To purge queue orders takes the role admin; yours is viewer. Nothing was done."
+        "Refused: To purge queue orders you need the role admin; yours is viewer. Nothing was done."
     )
     assert world.messages("orders") == held
     world.client.delete("orders")

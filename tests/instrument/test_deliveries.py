@@ -83,7 +83,7 @@ def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
     worker.process.wait()
     lost = until(lambda: fleet_of(broker.workers(), broker.desired()).lost_jobs(), bool)
     (left,) = [one for one in lost if one.worker == name]
-    ended = worker.store.abandon(name, before=left.before, redelivers=left.redelivers)
+    ended = worker.store.end_lost(name, before=left.before, redelivers=left.redelivers)
     assert ended == {JobStatus.RETRYING: 1, JobStatus.LOST: 1}
     status = {job.id: (job.status, job.error_class) for job in ended_jobs(worker.store)}
     assert status == {

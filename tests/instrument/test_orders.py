@@ -239,7 +239,7 @@ def test_a_job_in_a_pool_of_threads_is_not_called_ended(
         with pytest.raises(RefusedError, match=f"{name} runs this job and cannot end it"):
             effect.count(Request.revoke(job_id, terminate=terminate))
     # Whoever gives the order all the same hears that it was not obeyed.
-    with pytest.raises(OutcomeUnknownError, match="did not say that it ended it"):
+    with pytest.raises(OutcomeUnknownError, match="did not confirm that it ended it"):
         effect.carry_out(Request.revoke(job_id, terminate=True), "act")
     evidence.release()
     row = until(
@@ -248,7 +248,7 @@ def test_a_job_in_a_pool_of_threads_is_not_called_ended(
     assert row is not None
     assert row.status is JobStatus.SUCCEEDED
     until(lambda: fleet(broker).running(job_id), lambda found: found is None)
-    with pytest.raises(OutcomeUnknownError, match="no worker reports any more that it runs it"):
+    with pytest.raises(OutcomeUnknownError, match="no worker reports it as running any more"):
         effect.carry_out(Request.revoke(job_id, terminate=True), "act")
     commands.close()
 
@@ -286,7 +286,7 @@ def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
     assert seen.confirmation("orders", DesiredState(revision=9)).asked == 0
     (left,) = seen.lost_jobs()
     assert not left.redelivers
-    assert worker.store.abandon(left.worker, before=left.before, redelivers=left.redelivers) == {
+    assert worker.store.end_lost(left.worker, before=left.before, redelivers=left.redelivers) == {
         JobStatus.RETRYING: 0,
         JobStatus.LOST: 1,
     }

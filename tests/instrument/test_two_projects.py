@@ -97,7 +97,7 @@ class Town:
     def retry(self, *job_ids: str) -> Outcome:
         request = Request.retry(job_ids)
         plan = self.context.operations.plan(ADA, request)
-        return self.context.operations.act(ADA, request, plan.token, plan.phrase)
+        return self.context.operations.carry_out(ADA, request, plan.token, plan.phrase)
 
     def record(self, job_id: str, name: str, queue: str) -> None:
         job = Job(
@@ -186,7 +186,9 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_
             meet.wait(timeout=60)
             try:
                 plan = plans[n]
-                done = town.context.operations.act(actors[n], requests[n], plan.token, plan.phrase)
+                done = town.context.operations.carry_out(
+                    actors[n], requests[n], plan.token, plan.phrase
+                )
             except RefusedError as exc:
                 return str(exc)
             return done.detail

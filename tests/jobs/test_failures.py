@@ -127,20 +127,20 @@ def test_a_retried_failure_leaves_its_group_and_comes_back_if_it_was_not_sent(
 def test_jobs_of_a_worker_that_was_lost_are_groups_of_their_own(store: JobStore) -> None:
     names = ["classify", "enhance", "enhance"]
     store.record([replace(STARTED, id=f"j{n}", name=name) for n, name in enumerate(names)])
-    assert store.abandon("w1", before=T0 + 60, redelivers=False)[JobStatus.LOST] == 3
+    assert store.end_lost("w1", before=T0 + 60, redelivers=False)[JobStatus.LOST] == 3
     groups = failure_groups(store, EVER).groups
     assert [(g.name, g.error_class, g.count) for g in groups] == [
         ("enhance", "WorkerLostError", 2),
         ("classify", "WorkerLostError", 1),
     ]
     assert [g.fingerprint for g in groups] == [g.example.fingerprint for g in groups]
-    assert store.take_back("w1", ["j0", "j1"]) == 2
+    assert store.reopen("w1", ["j0", "j1"]) == 2
     assert [g.count for g in failure_groups(store, EVER).groups] == [1]
     lost = replace(STARTED, id="j0", name="classify")
-    assert store.give_up([lost], at=T0 + 70, status=JobStatus.LOST, reason="Gone.") == 1
+    assert store.end_started([lost], at=T0 + 70, status=JobStatus.LOST, reason="Gone.") == 1
     retrying = replace(FAILED, id="r", status=JobStatus.RETRYING, finished_at=T0 + 5)
     store.record([retrying])
-    assert store.give_up_retries(before=T0 + 60, at=T0 + 90, reason="Not seen again.") == 1
+    assert store.end_old_retries(before=T0 + 60, at=T0 + 90, reason="Not seen again.") == 1
     seen = failure_groups(store, EVER, order=GroupOrder.NEWEST).groups
     assert [(g.error_class, g.pattern) for g in seen] == [
         ("NotRetriedError", "Not seen again."),

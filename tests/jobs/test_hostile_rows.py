@@ -69,7 +69,7 @@ def seen_everywhere(store: JobStore, now: float, ids: set[str]) -> None:
     assert totals.began_at is None or totals.began_at <= now
     assert "enhance" in store.usual_runtimes(since=now - 86_400)
     store.unfinished(before=now)
-    store.give_up_retries(before=now - 86_400, at=now, reason="test")
+    store.end_old_retries(before=now - 86_400, at=now, reason="test")
 
 
 def test_rows_of_sqlite_hold_whatever_anybody_wrote(tmp_path: Path, open_store: OpenStore) -> None:

@@ -51,7 +51,7 @@ def test_each_job_says_itself_whether_it_is_delivered_again(store: JobStore) -> 
     rows = [replace(STARTED, id=f"{says}", redelivers=says) for says in (True, False, None)]
     for redelivers in (True, False):
         store.record([replace(row, id=f"{row.id} {redelivers}") for row in rows])
-        assert store.abandon("w1", before=T0 + 60, redelivers=redelivers) == {
+        assert store.end_lost("w1", before=T0 + 60, redelivers=redelivers) == {
             JobStatus.RETRYING: 1 + redelivers,
             JobStatus.LOST: 2 - redelivers,
         }
@@ -77,7 +77,7 @@ def test_begins_are_counted_until_an_end_is_told(store: JobStore) -> None:
     store.record([begun(2)])
     store.record([begun(1)])
     assert deliveries() == 2
-    store.abandon("w2", before=T0 + 3, redelivers=True)
+    store.end_lost("w2", before=T0 + 3, redelivers=True)
     assert deliveries() == 2
     store.record([begun(4)])
     store.record([begun(4, finished_at=T0 + 5, **died)])
@@ -101,7 +101,7 @@ def test_a_load_takes_many_rows_at_once(store: JobStore) -> None:
 def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> None:
     other = replace(STARTED, id="j2", worker="w2")
     store.record([STARTED, other])
-    assert sum(store.abandon("w1", before=T0 + 60, redelivers=True).values()) == 1
+    assert sum(store.end_lost("w1", before=T0 + 60, redelivers=True).values()) == 1
     ended = store.get("j1")
     assert ended is not None
     assert (ended.status, ended.finished_at) == (JobStatus.RETRYING, T0 + 60)
@@ -115,13 +115,13 @@ def test_what_was_only_inferred_yields_to_news_however_late(
     """The worker was cut off and not dead: its job ended before it was given up."""
     store.record([STARTED])
     redelivers = status is JobStatus.RETRYING
-    store.abandon("w1", before=T0 + 60, redelivers=redelivers)
+    store.end_lost("w1", before=T0 + 60, redelivers=redelivers)
     store.record([replace(STARTED, started_at=T0 - 9)])
     assert count_rows(store, status) == 1
     store.record([FAILED])
     assert store.get("j1") == FAILED
     store.record([replace(STARTED, id="j3", worker="w3")])
-    store.abandon("w3", before=T0 + 60, redelivers=redelivers)
+    store.end_lost("w3", before=T0 + 60, redelivers=redelivers)
     elsewhere = replace(STARTED, id="j3", worker="w4", started_at=T0 + 30, attempts=2)
     store.record([elsewhere])
     assert store.get("j3") == replace(elsewhere, deliveries=2)
@@ -134,7 +134,7 @@ def test_a_job_that_nobody_runs_is_given_up_as_it_was_seen(store: JobStore) -> N
     assert store.unfinished(before=T0 + 60) == [STARTED, young]
     again = replace(young, started_at=T0 + 55, attempts=2)
     store.record([again])
-    gone = store.give_up([STARTED, young], at=T0 + 70, status=JobStatus.LOST, reason="Gone.")
+    gone = store.end_started([STARTED, young], at=T0 + 70, status=JobStatus.LOST, reason="Gone.")
     assert gone == 1
     assert store.get("j2") == replace(again, deliveries=2)
     assert store.get("j1") == replace(
@@ -149,7 +149,7 @@ def test_a_job_that_nobody_runs_is_given_up_as_it_was_seen(store: JobStore) -> N
 def test_a_retry_that_never_comes_is_lost_and_may_be_retried(store: JobStore) -> None:
     retrying = replace(FAILED, status=JobStatus.RETRYING)
     store.record([retrying, replace(retrying, id="j2", finished_at=T0 + 60), STARTED])
-    assert store.give_up_retries(before=T0 + 60, at=T0 + 90, reason="Not seen again.") == 1
+    assert store.end_old_retries(before=T0 + 60, at=T0 + 90, reason="Not seen again.") == 1
     lost = store.get("j1")
     assert lost is not None
     assert (lost.status, lost.finished_at) == (JobStatus.LOST, T0 + 90)
@@ -160,9 +160,9 @@ def test_a_retry_that_never_comes_is_lost_and_may_be_retried(store: JobStore) ->
 def test_a_worker_that_was_not_lost_has_its_jobs_back(store: JobStore) -> None:
     other = replace(STARTED, id="j2")
     store.record([STARTED, other, replace(FAILED, id="j3")])
-    store.abandon("w1", before=T0 + 60, redelivers=False)
-    assert store.take_back("w2", ["j1"]) == 0
-    assert store.take_back("w1", ["j1", "j3", "unknown"]) == 1
+    store.end_lost("w1", before=T0 + 60, redelivers=False)
+    assert store.reopen("w2", ["j1"]) == 0
+    assert store.reopen("w1", ["j1", "j3", "unknown"]) == 1
     assert store.get("j1") == STARTED
     assert count_rows(store, JobStatus.LOST) == 1
 

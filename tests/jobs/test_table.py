@@ -213,7 +213,7 @@ def test_who_may_not_alter_an_old_table_goes_on_writing_and_grouping(
     assert not store.has_fingerprint
     assert_all_is_there(store, NEW)
     assert store.fill_fingerprints() == 0
-    assert store.abandon("w9", before=T0 + 9, redelivers=True)[JobStatus.RETRYING] == 1
+    assert store.end_lost("w9", before=T0 + 9, redelivers=True)[JobStatus.RETRYING] == 1
     assert store.claim(["new"]) == {"new": "enhance"}
     assert store.release(["new"]) == {"new": "enhance"}
     assert execute("SELECT count(*) FROM pg_attribute WHERE attname = 'fingerprint'") == [(0,)]

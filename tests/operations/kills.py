@@ -209,7 +209,7 @@ def dashboard(name: str, site_folder: Path, port: int, seed: int, jobs: int) -> 
                 tidied = time.monotonic()
             request = _chosen(context, rng, jobs)
             plan = context.operations.plan(actor, request)
-            context.operations.act(actor, request, plan.token, plan.phrase)
+            context.operations.carry_out(actor, request, plan.token, plan.phrase)
         except (BrokerError, OperationError, JobStoreError):
             time.sleep(0.02)
 

@@ -149,9 +149,9 @@ def _revocations(context: OperationsContext, acts: dict[str, Act]) -> Iterator[s
 def _pauses(
     context: OperationsContext, acts: dict[str, Act], queues: Sequence[str]
 ) -> Iterator[str]:
-    desired = context.store.wanted.read()
+    desired = context.store.desired.read()
     if context.broker.desired() != desired:
-        yield "the broker's copy of what is desired is another"
+        yield "the broker's copy of the desired state differs"
     for queue in queues:
         # After an unknown outcome both are possible, until the next one that is known.
         state: bool | None = False

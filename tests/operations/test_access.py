@@ -22,7 +22,7 @@ REQUESTS = {
     Request.scale("w1@host", 4): Role.ADMIN,
 }
 PEOPLE = {
-    Role.NOBODY: Actor("mallory", Origin.OIDC),
+    Role.NONE: Actor("mallory", Origin.OIDC),
     Role.VIEWER: Actor("vera", Origin.OIDC),
     Role.OPERATOR: Actor("olga", Origin.OIDC),
     Role.ADMIN: Actor("ada", Origin.OIDC),
@@ -40,10 +40,10 @@ def test_every_operation_has_its_role() -> None:
 def test_the_right_decides(role: Role, request_: Request) -> None:
     may = list(Role).index(role) >= list(Role).index(REQUESTS[request_])
     if may:
-        assert ACCESS.demand(PEOPLE[role], request_, NOW) is role
+        assert ACCESS.require(PEOPLE[role], request_, NOW) is role
         return
     with pytest.raises(RefusedError, match=f"yours is {role}") as caught:
-        ACCESS.demand(PEOPLE[role], request_, NOW)
+        ACCESS.require(PEOPLE[role], request_, NOW)
     assert caught.value.reason is RefusalReason.NO_RIGHT
 
 
@@ -59,7 +59,7 @@ def test_the_highest_of_several_roles_counts() -> None:
 @pytest.mark.parametrize("name", ["group:leads", "*", ""])
 def test_no_name_is_taken_for_a_group_or_for_everybody(name: str) -> None:
     access = Access(viewers=["*"], operators=["group:leads"], admins=["*x"])
-    assert access.role_of(Actor(name, Origin.OIDC)) is Role.NOBODY
+    assert access.role_of(Actor(name, Origin.OIDC)) is Role.NONE
 
 
 def test_without_authentication_only_this_machine_may_act() -> None:
@@ -70,9 +70,9 @@ def test_without_authentication_only_this_machine_may_act() -> None:
 
 def test_an_expired_login_may_nothing() -> None:
     ada = Actor("ada", Origin.OIDC, expires_at=NOW)
-    assert ACCESS.demand(ada, Request.pause("q"), NOW - 1) is Role.ADMIN
+    assert ACCESS.require(ada, Request.pause("q"), NOW - 1) is Role.ADMIN
     with pytest.raises(RefusedError, match="log in again") as caught:
-        ACCESS.demand(ada, Request.pause("q"), NOW)
+        ACCESS.require(ada, Request.pause("q"), NOW)
     assert caught.value.reason is RefusalReason.IDENTITY_EXPIRED
 
 

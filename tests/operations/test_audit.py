@@ -174,7 +174,7 @@ def test_a_chain_made_anew_is_found_by_a_head_that_was_noted(
     )
     store.refuse(ADA, Role.ADMIN, Request.pause("forged"), "")
     assert not store.audit.verify().fault
-    assert "made anew or cut" in store.audit.verify(expected_head=noted).fault
+    assert "rebuilt or cut off" in store.audit.verify(expected_head=noted).fault
 
 
 @pytest.fixture(scope="module")
@@ -279,12 +279,12 @@ def test_it_is_searched_paged_and_exported(store: OperationsStore) -> None:
 
 def test_what_one_act_left_is_found_by_its_id(store: OperationsStore) -> None:
     first, second = (perform(store, Request.purge(name)) for name in ("a", "b"))
-    assert [(e.event.act, e.seq) for e in store.audit.of_acts([second, "other"])] == [
+    assert [(e.event.act, e.seq) for e in store.audit.of_operations([second, "other"])] == [
         (second, 3),
         (second, 4),
     ]
-    assert len(store.audit.of_acts([first, second])) == 4
-    assert store.audit.of_acts([]) == []
+    assert len(store.audit.of_operations([first, second])) == 4
+    assert store.audit.of_operations([]) == []
 
 
 def test_a_walk_that_takes_too_long_says_how_far_it_came(store: OperationsStore) -> None:

@@ -69,7 +69,7 @@ def depths(context: OperationsContext) -> dict[str, int]:
 
 def do(context: OperationsContext, request: Request, actor: Actor = ADA) -> Outcome:
     plan = context.operations.plan(actor, request)
-    return context.operations.act(actor, request, plan.token, plan.phrase)
+    return context.operations.carry_out(actor, request, plan.token, plan.phrase)
 
 
 def audited(context: OperationsContext) -> list[tuple[str, str]]:
@@ -90,20 +90,20 @@ def test_a_purge_takes_one_queue_and_a_restore_brings_it_back(
     assert depths(context) == {"orders": 0, "express": 7}
     with pytest.raises(RefusedError, match="Nothing waits"):
         context.operations.plan(ADA, Request.purge("orders"))
-    back = do(context, Request.restore(outcome.act))
+    back = do(context, Request.restore(outcome.operation_id))
     assert (back.result, back.count) == (Result.DONE, 42)
     assert depths(context) == {"orders": 42, "express": 7}
     with pytest.raises(RefusedError, match="restored already"):
-        context.operations.plan(ADA, Request.restore(outcome.act))
+        context.operations.plan(ADA, Request.restore(outcome.operation_id))
     assert audited(context) == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)] * 2
 
 
 def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
     context = open_context()
     do(context, Request.pause("orders"))
-    assert context.broker.desired() == context.store.wanted.read()
+    assert context.broker.desired() == context.store.desired.read()
     assert context.broker.desired().paused == ("orders",)
-    with pytest.raises(RefusedError, match="paused already") as caught:
+    with pytest.raises(RefusedError, match="already paused") as caught:
         context.operations.plan(BOB, Request.pause("orders"))
     assert caught.value.reason is RefusalReason.NOTHING_TO_DO
     do(context, Request.pause("*"))
@@ -111,7 +111,7 @@ def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
     with pytest.raises(RefusedError, match="resumed together"):
         context.operations.plan(ADA, Request.resume("orders"))
     do(context, Request.resume("*"))
-    assert context.broker.desired() == DesiredState(revision=3, ledger=context.store.wanted.name)
+    assert context.broker.desired() == DesiredState(revision=3, ledger=context.store.desired.name)
     with pytest.raises(RefusedError, match="names a queue ordres"):
         context.operations.plan(ADA, Request.pause("ordres"))
 
@@ -127,7 +127,7 @@ def test_a_broker_that_forgot_is_told_again(open_context: OpenContext) -> None:
     context.tidy()
     assert context.broker.desired().paused == ("orders",)
     assert context.broker.desired().revision > 9
-    assert context.broker.desired() == context.store.wanted.read()
+    assert context.broker.desired() == context.store.desired.read()
 
 
 def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
@@ -148,8 +148,8 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
             other.tidy()
             context.tidy()
         assert context.broker.desired() == decided
-        assert context.store.wanted.read() == other.store.wanted.read() == decided
-        assert decided.ledger == context.store.wanted.name != other.store.wanted.name
+        assert context.store.desired.read() == other.store.desired.read() == decided
+        assert decided.ledger == context.store.desired.name != other.store.desired.name
         assert read_broker(other).is_decided_elsewhere
         assert not read_broker(context).is_decided_elsewhere
     # A broker that loses its copy is told once, by whoever sees it first.
@@ -160,7 +160,7 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
         second.tidy()
         first.tidy()
     assert first.broker.desired().paused == ("orders",)
-    assert first.broker.desired() == first.store.wanted.read() == second.store.wanted.read()
+    assert first.broker.desired() == first.store.desired.read() == second.store.desired.read()
 
 
 def test_a_database_that_was_lost_resumes_nothing(
@@ -179,7 +179,7 @@ def test_pauses_at_the_same_moment_are_both_kept(open_context: OpenContext) -> N
         for context, queue in ((first, "orders"), (second, "express"))
     ]
     for context, plan in zip((first, second), plans, strict=True):
-        assert context.operations.act(ADA, plan.request, plan.token).result is Result.DONE
+        assert context.operations.carry_out(ADA, plan.request, plan.token).result is Result.DONE
     assert first.broker.desired().paused == ("express", "orders")
 
 
@@ -191,7 +191,7 @@ def test_a_broker_that_is_down_is_no_empty_queue_and_nothing_is_done(
     plan = context.operations.plan(ADA, Request.purge("orders"))
     server.stop()
     with pytest.raises(BrokerError):
-        context.operations.act(ADA, plan.request, plan.token, plan.phrase)
+        context.operations.carry_out(ADA, plan.request, plan.token, plan.phrase)
     with pytest.raises(BrokerError):
         context.operations.plan(ADA, Request.pause("orders"))
     assert audited(context) == [(Phase.OUTCOME, Result.REFUSED)]
@@ -208,12 +208,12 @@ def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
     ]
     with server.read_only():
         for plan in plans:
-            outcome = context.operations.act(ADA, plan.request, plan.token, plan.phrase)
+            outcome = context.operations.carry_out(ADA, plan.request, plan.token, plan.phrase)
             assert outcome.result is Result.FAILED
     context.tidy()
     assert depths(context)["orders"] == 3
     assert context.broker.desired() == DesiredState()
-    assert context.store.wanted.read() == DesiredState()
+    assert context.store.desired.read() == DesiredState()
 
 
 def nothing_happens(context: OperationsContext, act: Callable[[], object]) -> str:
@@ -236,9 +236,11 @@ def test_a_locked_audit_blocks_the_act(
     with closing(sqlite3.connect(tmp_path / "operations.db")) as other:
         other.execute("BEGIN IMMEDIATE")
         nothing_happens(
-            context, lambda: context.operations.act(ADA, request_, plan.token, plan.phrase)
+            context, lambda: context.operations.carry_out(ADA, request_, plan.token, plan.phrase)
         )
-    assert context.operations.act(ADA, request_, plan.token, plan.phrase).result is Result.DONE
+    assert (
+        context.operations.carry_out(ADA, request_, plan.token, plan.phrase).result is Result.DONE
+    )
 
 
 def test_an_audit_that_may_only_be_read_blocks_the_act(
@@ -249,7 +251,7 @@ def test_an_audit_that_may_only_be_read_blocks_the_act(
     plan = context.operations.plan(ADA, Request.purge("orders"))
     reader = open_context(f"sqlite:///file:{tmp_path / 'operations.db'}?mode=ro&uri=true")
     nothing_happens(
-        context, lambda: reader.operations.act(ADA, plan.request, plan.token, plan.phrase)
+        context, lambda: reader.operations.carry_out(ADA, plan.request, plan.token, plan.phrase)
     )
 
 
@@ -285,7 +287,7 @@ def context(audit, purges):
 
 def act(context, plan):
     try:
-        outcome = context.operations.act(ada, purge, plan.token, plan.phrase)
+        outcome = context.operations.carry_out(ada, purge, plan.token, plan.phrase)
         said = f"{outcome.result}: {outcome.detail}"
     except AuditError as exc:
         said = f"refused: {exc}"
@@ -351,7 +353,7 @@ def test_postgresql_without_the_right_or_down_blocks_the_act(
     plan = context.operations.plan(ADA, Request.purge("orders"))
 
     def act() -> Outcome:
-        return context.operations.act(ADA, plan.request, plan.token, plan.phrase)
+        return context.operations.carry_out(ADA, plan.request, plan.token, plan.phrase)
 
     postgresql.execute("REVOKE INSERT ON operations_audit FROM dashboard", database=database)
     said = nothing_happens(context, act)
@@ -386,7 +388,7 @@ def test_no_secret_reaches_audit_log_or_error(
                 context.operations.plan(ADA, request)
             assert canary not in str(caught.value)
         with pytest.raises(RefusedError):
-            context.operations.act(ADA, Request.pause("orders"), canary, canary)
+            context.operations.carry_out(ADA, Request.pause("orders"), canary, canary)
         assert audited(context) == [(Phase.OUTCOME, Result.REFUSED)]
     assert canary not in caplog.text
     for file in tmp_path.glob("operations.db*"):
@@ -426,13 +428,13 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_
     )
     ended, token = done.stdout.split()
     assert ended == "0"
-    assert [one.act for one in context.store.open_operations()] == [act]
+    assert [one.operation_id for one in context.store.open_operations()] == [act]
     # What was asked there can be confirmed here, for as long as anything else.
     express = Request.pause("express")
     now_ms = context.store.now_ms()
     until_ms = context.store.planned(token, ADA, express).expires_at_ms
     assert now_ms < until_ms <= now_ms + CHALLENGE_SECONDS * 1000
-    assert context.operations.act(ADA, express, token, "").result == Result.DONE
+    assert context.operations.carry_out(ADA, express, token, "").result == Result.DONE
 
 
 def test_a_purge_that_may_be_restored_already_says_so_first(
@@ -441,7 +443,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     """Its file comes back from a backup; what broker and audit remember decides what is said."""
     context = open_context()
     send("orders", 12)
-    purge_id = do(context, Request.purge("orders")).act
+    purge_id = do(context, Request.purge("orders")).operation_id
     restore = Request.restore(purge_id)
     record = connection_of(context.broker).keys.purged(purge_id)
     file = tmp_path / "purged" / f"{purge_id}.jsonl"
@@ -461,7 +463,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     connection_of(context.broker).reader.flushall()
     for typed in ("", purge_id):
         with pytest.raises(RefusedError, match="does not know this purge") as caught:
-            context.operations.act(ADA, restore, early.token, typed)
+            context.operations.carry_out(ADA, restore, early.token, typed)
         assert caught.value.reason is RefusalReason.WRONG_PHRASE
     assert depths(context)["orders"] == 0
     assert "The audit has no restore of it." in said()
@@ -479,7 +481,7 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     file.write_bytes(kept)
     assert [purge.is_restored for purge in read_purges(context).purges] == [True]
     restored_file.unlink()
-    assert "remembers that all of its jobs are back" in read_purges(context).warnings[purge_id]
+    assert "has recorded that all of its jobs are back" in read_purges(context).warnings[purge_id]
     with pytest.raises(RefusedError, match="restored already"):
         context.operations.plan(ADA, restore)
     context.tidy()
@@ -490,12 +492,12 @@ def test_a_purge_that_may_be_restored_already_says_so_first(
     connection_of(context.broker).reader.delete(record)
     connection_of(context.broker).reader.hset(record, mapping=as_purged)
     assert "restored by ada at" in said()
-    assert "came back from an older backup" in said()
+    assert "was restored from an older backup" in said()
     connection_of(context.broker).reader.delete(record)
-    assert "The audit says that it was restored by ada at" in said()
+    assert "According to the audit it was restored by ada at" in said()
     # The dashboard lost its database as well.
     anew = open_context(f"sqlite:///{tmp_path / 'anew.db'}")
-    assert "The audit does not know this purge either." in said(anew)
+    assert "The audit does not contain this purge either." in said(anew)
     # The record of another purge under this name says nothing of this one.
     connection_of(context.broker).reader.hset(record, mapping={"at": "1000.5", "restored": "3"})
     with pytest.raises(RefusedError, match="unknown which jobs are already back"):
@@ -526,7 +528,7 @@ with OperationsContext(
     folder=folder / "purged", access=Access(admins=["ada"]), queues=["express", "orders"],
 ) as context:
     actor, request = Actor("ada", Origin.OIDC), Request.restore(purge_id)
-    context.operations.act(actor, request, context.operations.plan(actor, request).token)
+    context.operations.carry_out(actor, request, context.operations.plan(actor, request).token)
 """
 
 
@@ -537,7 +539,7 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     context = open_context()
     messages = [f'{{"headers": {{"id": "{number}"}}}}' for number in range(2500)]
     connection_of(context.broker).reader.rpush("orders", *messages)
-    purge_id = do(context, Request.purge("orders")).act
+    purge_id = do(context, Request.purge("orders")).operation_id
     restore, record = Request.restore(purge_id), connection_of(context.broker).keys.purged(purge_id)
     as_purged: dict[Any, Any] = {**connection_of(context.broker).reader.hgetall(record)}
     killed = subprocess.run(
@@ -557,15 +559,15 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     assert audited(context)[-1] == (Phase.OUTCOME, Result.UNKNOWN)
     assert said() == ""
     with server.forbidding("~*", "&*", "+@all", "-info"):
-        assert "or does not tell. It remembers that 2,000 of 2,500 jobs are back" in said()
+        assert "or does not say. By its record 2,000 of 2,500 jobs are back" in said()
     with server.gone():
         pass
     words = said()
     assert "A restore by ada at" in words
-    assert "has been started anew since then" in words
+    assert "was restarted since then" in words
     # Who has another audit is told as well.
     anew = open_context(f"sqlite:///{tmp_path / 'anew.db'}")
-    assert said(anew).startswith("A restore was cut off, and the broker has been started anew")
+    assert said(anew).startswith("A restore was interrupted, and the broker was restarted")
 
     # The broker of before the restore.
     as_cut_off: dict[Any, Any] = {**connection_of(context.broker).reader.hgetall(record)}
@@ -573,7 +575,7 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     connection_of(context.broker).reader.hset(record, mapping=as_purged)
     assert "does not remember it" in said()
     connection_of(context.broker).reader.delete(record)
-    assert "The audit says that it may have been restored by ada at" in said()
+    assert "According to the audit it may have been restored by ada at" in said()
     connection_of(context.broker).reader.hset(record, mapping=as_cut_off)
 
     # It goes on where it was cut off, once that is confirmed, and all is said and done.
@@ -590,10 +592,10 @@ def test_a_restore_that_cannot_be_noted_has_not_begun(
 ) -> None:
     context = open_context()
     send("orders", 2)
-    restore = Request.restore(do(context, Request.purge("orders")).act)
+    restore = Request.restore(do(context, Request.purge("orders")).operation_id)
     plan = context.operations.plan(ADA, restore)
     with server.forbidding("~*", "&*", "+@all", "-hset"):
-        outcome = context.operations.act(ADA, restore, plan.token)
+        outcome = context.operations.carry_out(ADA, restore, plan.token)
     assert outcome.result == Result.FAILED
     assert outcome.detail.startswith("Nothing was done")
     assert read_purges(context).warnings == {}

@@ -88,7 +88,7 @@ class Scene:
         return self.operations.plan(actor, request)
 
     def act(self, plan: Plan, actor: Actor = ADA, typed: str | None = None) -> Outcome:
-        return self.operations.act(
+        return self.operations.carry_out(
             actor, plan.request, plan.token, plan.phrase if typed is None else typed
         )
 
@@ -134,7 +134,7 @@ def test_what_the_broker_is_not_capable_of_is_refused_with_the_reason(scene: Sce
     plan = scene.plan()
     for act in (
         lambda: operations.plan(ADA, PURGE),
-        lambda: operations.act(ADA, PURGE, plan.token, plan.phrase),
+        lambda: operations.carry_out(ADA, PURGE, plan.token, plan.phrase),
     ):
         assert refused(scene, RefusalReason.NOT_POSSIBLE, act) == why
 
@@ -145,9 +145,9 @@ def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     assert plan.expires_at_ms == (NOW + 60) * 1000
     outcome = scene.act(plan)
     assert (outcome.result, outcome.count, outcome.is_recorded) == (Result.DONE, 42, True)
-    assert scene.effect.done == [(PURGE, outcome.act)]
+    assert scene.effect.done == [(PURGE, outcome.operation_id)]
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)]
-    assert {entry.event.act for entry in scene.store.audit.find(Search())} == {outcome.act}
+    assert {entry.event.act for entry in scene.store.audit.find(Search())} == {outcome.operation_id}
     assert scene.store.open_operations() == []
 
 
@@ -282,7 +282,7 @@ def test_the_second_of_two_is_told_who_was_first_and_when(scene: Scene) -> None:
     first, second = scene.plan(), scene.plan(actor=BOB)
     scene.act(second, BOB)
     said = refused(scene, RefusalReason.OVERTAKEN, lambda: scene.act(first))
-    assert said.startswith("bob began to purge queue default at ")
+    assert said.startswith("bob started to purge queue default at ")
     assert time.strftime("%H:%M:%S", time.gmtime(NOW)) in said
 
 
@@ -291,7 +291,7 @@ def test_nobody_plans_while_an_act_is_underway(scene: Scene) -> None:
 
     def plan_again() -> None:
         said = refused(scene, RefusalReason.UNDERWAY, lambda: scene.plan(actor=BOB))
-        assert "ada began to purge queue default" in said
+        assert "ada started to purge queue default" in said
 
     scene.effect.meanwhile = plan_again
     assert scene.act(scene.plan()).result is Result.DONE
@@ -346,10 +346,10 @@ def test_what_a_crash_left_open_is_unknown_and_never_done(
     assert died.returncode == 9, died.stderr
     (left,) = scene.store.open_operations()
     assert left.target == "queue default"
-    (entry,) = scene.store.abandon()
-    assert (entry.event.act, entry.event.result) == (left.act, Result.UNKNOWN)
+    (entry,) = scene.store.end_abandoned()
+    assert (entry.event.act, entry.event.result) == (left.operation_id, Result.UNKNOWN)
     assert scene.store.open_operations() == []
-    assert scene.store.abandon() == []
+    assert scene.store.end_abandoned() == []
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.UNKNOWN)]
     assert not scene.store.audit.verify().fault
 
@@ -368,7 +368,7 @@ class Crash:
 store, access = OperationsStore(sys.argv[1]), Access(admins=["ada"])
 operations = Operations(store, access, {Operation.PAUSE: Crash()})
 ada, pause = Actor("ada", Origin.OIDC), Request.pause("default")
-operations.act(ada, pause, operations.plan(ada, pause).token)
+operations.carry_out(ada, pause, operations.plan(ada, pause).token)
 """
 
 
@@ -380,15 +380,15 @@ def test_an_act_of_another_host_is_given_time(
         plan = scene.plan()
         scene.store.begin(plan, ADA, Role.ADMIN, 1)
     scene.clock.now += stores.OPEN_LIMIT_SECONDS
-    assert scene.store.abandon() == []
+    assert scene.store.end_abandoned() == []
     scene.clock.now += 1
-    assert len(scene.store.abandon()) == 1
+    assert len(scene.store.end_abandoned()) == 1
 
 
 def test_a_late_outcome_stands_after_the_unknown_one(scene: Scene) -> None:
     def be_taken_for_dead() -> None:
         scene.clock.now += stores.OPEN_LIMIT_SECONDS + 1
-        assert len(scene.store.abandon()) == 1
+        assert len(scene.store.end_abandoned()) == 1
 
     scene.effect.meanwhile = be_taken_for_dead
     scene.act(scene.plan())
@@ -402,9 +402,9 @@ def test_refusals_cannot_fill_the_disk(scene: Scene) -> None:
     plan = scene.plan()
     for _ in range(100):
         with pytest.raises(RefusedError):
-            operations.act(PEOPLE[Role.NOBODY], PURGE, plan.token, "")
+            operations.carry_out(PEOPLE[Role.NONE], PURGE, plan.token, "")
     assert len(scene.results()) == 60
     scene.clock.now += 60
     with pytest.raises(RefusedError):
-        operations.act(PEOPLE[Role.NOBODY], PURGE, plan.token, "")
+        operations.carry_out(PEOPLE[Role.NONE], PURGE, plan.token, "")
     assert len(scene.results()) == 61

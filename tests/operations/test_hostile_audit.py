@@ -20,7 +20,7 @@ from queuescope.operations.audit import Outcome, Result, Search
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 from queuescope.shown_text import is_shown_as_it_is
-from queuescope.watch import read_acts
+from queuescope.watch import read_past_operations
 
 ADA = Actor("ada", Origin.OIDC)
 COLUMNS = (
@@ -54,7 +54,7 @@ def seen_everywhere(store: OperationsStore, count: int) -> None:
     assert len(list(store.audit.export_csv(Search()))) == count + 1
     lines = list(store.audit.export_json(Search()))
     assert len("".join(lines).encode().splitlines()) == count
-    read_acts(store.audit, limit=10_000)
+    read_past_operations(store.audit, limit=10_000)
     assert store.audit.verify().fault
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_open_act_ends_and_holds_up_nobody(
         )
     connection.close()
     store.open_operations()
-    store.abandon()
+    store.end_abandoned()
     plan = store.plan(ADA, Request.pause("fine"), 1)
     act = store.begin(plan, ADA, Role.ADMIN, 1)
     store.end(Outcome(Result.DONE, "done", 1, act), ADA, Role.ADMIN, Request.pause("fine"))
@@ -139,4 +139,4 @@ def test_a_database_that_lost_what_is_desired_says_so(
         connection.execute(f"UPDATE operations_desired SET paused = {value}")  # noqa: S608
     connection.close()
     with pytest.raises(AuditError, match="something else than"):
-        store.wanted.read()
+        store.desired.read()

@@ -41,7 +41,7 @@ def context(tmp_path: Path) -> Iterator[OperationsContext]:
         connection_of(made.broker).reader.lpush("q1", "m3", "m4")
         for request in (Request.purge("q0"), Request.pause("q1"), Request.revoke("j1")):
             plan = made.operations.plan(ADA, request)
-            made.operations.act(ADA, request, plan.token, plan.phrase)
+            made.operations.carry_out(ADA, request, plan.token, plan.phrase)
         yield made
 
 
@@ -74,7 +74,7 @@ def test_the_judge_sees_each_kind_of_lie(context: OperationsContext, tmp_path: P
     assert "0 messages are lost and 1 are there twice" in faults(context, tmp_path)
     context.broker.publish(DesiredState(revision=9))
     assert "the broker's copy" in faults(context, tmp_path)
-    context.store.wanted.change(lambda _: frozenset(), lambda state: state)
+    context.store.desired.change(lambda _: frozenset(), lambda state: state)
     assert "q1 should be paused, and is not" in faults(context, tmp_path)
     context.purges.purge("q1", "unasked")
     assert "purge unasked has no intent before it" in faults(context, tmp_path)

@@ -56,7 +56,7 @@ def test_of_two_threads_one_acts(tmp_path: Path, pairs: int) -> None:
             plan = operations.plan(actor, request)
             barrier.wait(60)
             try:
-                operations.act(actor, request, plan.token)
+                operations.carry_out(actor, request, plan.token)
             except RefusedError as exc:
                 told.append((actor.name, exc.reason, str(exc)))
             barrier.wait(60)
@@ -73,7 +73,7 @@ def test_of_two_threads_one_acts(tmp_path: Path, pairs: int) -> None:
         for name, reason, sentence in told:
             assert reason is RefusalReason.OVERTAKEN
             other = "bob" if name == "ada" else "ada"
-            assert sentence.startswith(f"{other} began to pause queue q")
+            assert sentence.startswith(f"{other} started to pause queue q")
         assert whole(store) == {"done": pairs, "pending": pairs}
 
 
@@ -121,7 +121,7 @@ for number in range(pairs):
     print("planned", flush=True)
     sys.stdin.readline()
     try:
-        operations.act(actor, request, plan.token)
+        operations.carry_out(actor, request, plan.token)
     except RefusedError as exc:
         told.append([exc.reason, str(exc)])
     print("acted", flush=True)
@@ -165,6 +165,6 @@ def test_of_two_processes_one_acts(
     assert len(effects) == pairs // 2
     assert len(told) == pairs
     assert {reason for reason, _ in told} == {"overtaken"}
-    assert all(words.startswith(("ada began to", "bob began to")) for _, words in told)
+    assert all(words.startswith(("ada started to", "bob started to")) for _, words in told)
     with closing(OperationsStore(url)) as store:
         assert whole(store) == {"done": pairs, "pending": pairs}

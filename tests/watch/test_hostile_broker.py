@@ -249,7 +249,7 @@ DAMAGE = {
 def pause(context: OperationsContext, queue: str) -> None:
     actor, request = Actor("ada", Origin.OIDC), Request(Operation.PAUSE, queue)
     plan = context.operations.plan(actor, request)
-    outcome = context.operations.act(actor, request, plan.token, plan.phrase)
+    outcome = context.operations.carry_out(actor, request, plan.token, plan.phrase)
     assert (outcome.result, outcome.is_recorded) == (Result.DONE, True)
 
 
@@ -271,7 +271,7 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
             assert any("is damaged in the broker" in cause for cause in causes), kind
         context.tidy()
         before = read_broker(context).desired
-        assert before == context.store.wanted.read(), kind
+        assert before == context.store.desired.read(), kind
         assert (before.paused, before.revision < 100) == (("orders",), True), kind
         context.broker.revoke(["job"])
         assert int(client.hget("queuescope:desired", "revocations") or 0) < 2**53, kind
@@ -279,7 +279,7 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
     client.set("queuescope:desired", "no hash")
     assert read_broker(context).desired_fault
     context.tidy()
-    assert read_broker(context).desired == context.store.wanted.read()
+    assert read_broker(context).desired == context.store.desired.read()
 
 
 def test_an_act_upon_what_is_damaged_is_carried_out(
@@ -324,7 +324,7 @@ def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:
     try:
         while failures:
             error = watch.refresh(patience_seconds=60).error
-            assert error is None or "met an error of its own" in str(error)
+            assert error is None or "had an internal error" in str(error)
         assert watch.refresh(patience_seconds=60).fresh_value == 7
         assert not watch.has_ended
     finally:

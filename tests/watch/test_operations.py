@@ -16,7 +16,7 @@ from queuescope.operations.access import Access, Actor, Origin, Role
 from queuescope.operations.context import OperationsContext
 from queuescope.operations.request import Request
 from queuescope.watch import ChainVerifier, read_audit, read_purges
-from queuescope.watch.operations import WHOLE_WALK_SECONDS
+from queuescope.watch.operations import FULL_VERIFICATION_SECONDS
 
 ADA = Actor("ada", Origin.OIDC)
 
@@ -40,7 +40,7 @@ def purge(context: OperationsContext, client: redis.Redis) -> Callable[[], str]:
     def purge_one() -> str:
         client.lpush("orders", "{}")
         plan = context.operations.plan(ADA, Request.purge("orders"))
-        return context.operations.act(ADA, plan.request, plan.token, plan.phrase).act
+        return context.operations.carry_out(ADA, plan.request, plan.token, plan.phrase).operation_id
 
     return purge_one
 
@@ -54,7 +54,7 @@ def test_the_newest_entries_are_there_with_what_has_not_ended(
     act = context.store.begin(plan, ADA, Role.ADMIN, 1)
     state = read_audit(context)
     assert [entry.seq for entry in state.entries] == list(range(23, 3, -1))
-    assert [one.act for one in state.unfinished] == [act]
+    assert [one.operation_id for one in state.unfinished] == [act]
     assert state.refusal is None
 
 
@@ -115,8 +115,8 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
         walk()
     purge()
     assert "entry 2 is not the one" in walk().fault
-    now[0] = WHOLE_WALK_SECONDS
-    assert "made anew or cut" in walk().fault
+    now[0] = FULL_VERIFICATION_SECONDS
+    assert "rebuilt or cut off" in walk().fault
 
 
 def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(

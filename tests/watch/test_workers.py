@@ -21,7 +21,7 @@ from queuescope.watch.workers import (
     WorkerDetails,
     WorkerList,
     list_workers,
-    natural,
+    natural_key,
 )
 
 USUAL = {"nap": UsualRuntime(12.0, 500)}
@@ -131,7 +131,7 @@ def test_lost_workers_stand_apart_and_drop_off() -> None:
     )
     assert [entry.worker.name for entry in found.alive] == ["w2@h", "w10@h"]
     (gone,) = found.lost
-    assert gone.forgotten_in_seconds == pytest.approx(500.0)
+    assert gone.dropped_in_seconds == pytest.approx(500.0)
     # How fast it was says nothing of now.
     assert gone.completion_rate is None
     assert found.alive[1].completion_rate == CompletionRate(3.0, 60.0)
@@ -148,7 +148,7 @@ def test_lost_workers_stand_apart_and_drop_off() -> None:
 
 def test_names_are_ordered_as_people_count() -> None:
     names = ["w10", "w9", "W1", "", "9w", "w", "w9a", "\u0664", "w" + "9" * 4000]
-    assert sorted(names, key=natural) == [
+    assert sorted(names, key=natural_key) == [
         "",
         "9w",
         "W1",

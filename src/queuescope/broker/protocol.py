@@ -97,7 +97,7 @@ class PurgeRecord:
 
     state: RecordState
     restored: int = 0
-    act: str = ""
+    operation_id: str = ""
     same_run: bool = False
 
 
@@ -130,8 +130,10 @@ class PurgeSteps(Protocol):
     def unfinished(self) -> tuple[str, ...]:
         """The ids of purges that are not discarded yet: under way, or interrupted."""
 
-    def note_restore(self, purge: Purge, act: str) -> None:
-        """Record in the broker that ``act`` is about to restore this purge; moves nothing."""
+    def note_restore(self, purge: Purge, operation_id: str) -> None:
+        """Record in the broker that ``operation_id`` is about to restore this purge; moves
+        nothing.
+        """
 
     def put_back(self, purge: Purge, offset: int, piece: Sequence[tuple[str, bytes]]) -> int:
         """Push one piece, which starts with message number ``offset``, to the end that is consumed
@@ -223,12 +225,13 @@ class Broker(Protocol):
         self,
         worker: str,
         jobs: Sequence[tuple[str, str]],
-        act_id: str,
+        operation_id: str,
         *,
         queues: Mapping[str, str] | None = None,
         same_name_count: int = 1,
     ) -> dict[str, RetryAnswer]:
-        """Let ``worker`` send failed jobs again, given by id and name, once for each ``act_id``.
+        """Let ``worker`` send failed jobs again, given by id and name, once for each
+        ``operation_id``.
 
         ``queues`` is where jobs came from, by id, as far as known; ``same_name_count`` is how many
         workers have this name, since all of them receive the command. A job without an answer has
@@ -294,8 +297,8 @@ class WorkerConnection(Protocol):
     def kept_job(self, job_id: str) -> KeptJob | None:
         """The kept job, ``None`` if there is none. Raises ``DamagedError`` if it cannot be read."""
 
-    def claim_requeue(self, act_id: str, job_id: str) -> bool:
-        """Whether this is the first time that ``act_id`` sends this job again."""
+    def claim_requeue(self, operation_id: str, job_id: str) -> bool:
+        """Whether this is the first time that ``operation_id`` sends this job again."""
 
-    def release_requeue(self, act_id: str, job_id: str) -> None:
+    def release_requeue(self, operation_id: str, job_id: str) -> None:
         """Undo ``claim_requeue`` for a job that was not sent."""

@@ -118,10 +118,12 @@ class Purges:
             ) from error
         return completed
 
-    def note_restore(self, purge_id: str, act: str) -> None:
-        """Record in the broker that ``act`` is about to restore this purge; moves nothing."""
+    def note_restore(self, purge_id: str, operation_id: str) -> None:
+        """Record in the broker that ``operation_id`` is about to restore this purge; moves
+        nothing.
+        """
         self._check(purge_id)
-        self._steps.note_restore(self._find(purge_id), act)
+        self._steps.note_restore(self._find(purge_id), operation_id)
 
     def restore(self, purge_id: str) -> Restored:
         """Put the messages back where they are consumed next, in their old order.

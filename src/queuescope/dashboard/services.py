@@ -30,7 +30,7 @@ from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext
 from queuescope.settings import Settings, operations_store_address
 from queuescope.view.charts.worker_trends import TrendBoard
-from queuescope.watch import BrokerState, RecentFailures, RecordedActs, Watch
+from queuescope.watch import BrokerState, PastOperations, RecentFailures, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Services:
     recovery: Watch[int] | None = None
     usual_runtimes: Watch[dict[str, UsualRuntime]] | None = None
     trends: TrendBoard | None = None
-    past_operations: Watch[RecordedActs] | None = None
+    past_operations: Watch[PastOperations] | None = None
     totals: Watch[JobTotals] | None = None
     failures: Watch[RecentFailures] | None = None
     refused_jobs: ConfigurationError | None = None

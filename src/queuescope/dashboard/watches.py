@@ -28,15 +28,15 @@ from queuescope.watch import (
     ChainVerifier,
     CompletionRates,
     JobReconciler,
+    PastOperations,
     PurgesState,
     RecentDepths,
     RecentFailures,
-    RecordedActs,
     Watch,
-    read_acts,
     read_audit,
     read_broker,
     read_failures,
+    read_past_operations,
     read_purges,
 )
 from queuescope.watch.broker import refuses_reports
@@ -190,10 +190,10 @@ def watch_recovery(context: OperationsContext) -> Watch[int]:
     )
 
 
-def watch_past_operations(context: OperationsContext) -> Watch[RecordedActs]:
+def watch_past_operations(context: OperationsContext) -> Watch[PastOperations]:
     return Watch(
         "acts",
-        lambda: read_acts(context.store.audit),
+        lambda: read_past_operations(context.store.audit),
         seconds=_PAST_OPERATIONS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
         hung=silent_audit,

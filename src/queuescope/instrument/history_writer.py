@@ -36,7 +36,7 @@ class JobSink(Protocol):
 
     def record(self, jobs: Sequence[Job]) -> None: ...
 
-    def abandon(self, worker: str, *, before: float, redelivers: bool) -> object: ...
+    def end_lost(self, worker: str, *, before: float, redelivers: bool) -> object: ...
 
     def fill_fingerprints(self) -> int: ...
 
@@ -122,7 +122,7 @@ class HistoryWriter:
         try:
             if earlier is not None:
                 worker, before, redelivers = earlier
-                self._store.abandon(worker, before=before, redelivers=redelivers)
+                self._store.end_lost(worker, before=before, redelivers=redelivers)
                 self._earlier = None
             for batch in _batches_of(rows):
                 self._store.record(batch)

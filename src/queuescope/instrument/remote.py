@@ -39,9 +39,9 @@ class Retrier:
         self._heartbeat = heartbeat
         self._retry = retry
 
-    def send(self, job_id: str, name: str, queue: str, act_id: str) -> RetryAnswer:
-        """Send a job again, once for each ``act_id`` and job. ``queue`` is where the job came from,
-        empty if unknown. Raises ``BrokerError``.
+    def send(self, job_id: str, name: str, queue: str, operation_id: str) -> RetryAnswer:
+        """Send a job again, once for each ``operation_id`` and job. ``queue`` is where the job came
+        from, empty if unknown. Raises ``BrokerError``.
 
         A job of another project on the same broker is not touched.
         """
@@ -60,7 +60,7 @@ class Retrier:
             return RetryAnswer.NOT_MINE
         if self._retry is None and job is None:
             return RetryAnswer.NOT_KEPT
-        if not connection.claim_requeue(act_id, job_id):
+        if not connection.claim_requeue(operation_id, job_id):
             return RetryAnswer.ALREADY
         try:
             if self._retry is not None:
@@ -74,7 +74,7 @@ class Retrier:
         except Exception:  # a project's own function may raise anything
             logger.warning("job %s was not sent again", job_id, exc_info=True)
             # Otherwise the same operation, repeated, would count the job as sent.
-            connection.release_requeue(act_id, job_id)
+            connection.release_requeue(operation_id, job_id)
             return RetryAnswer.FAILED
         return RetryAnswer.SENT
 

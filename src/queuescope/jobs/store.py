@@ -269,7 +269,7 @@ class JobStore:
             )
             return [as_job(row) for row in connection.execute(statement)]
 
-    def abandon(
+    def end_lost(
         self, worker: str, *, before: float, redelivers: bool, elsewhere: Collection[str] = ()
     ) -> dict[JobStatus, int]:
         """End the rows that an earlier life of ``worker`` left as started; returns how many became
@@ -300,7 +300,7 @@ class JobStore:
                 )
             }
 
-    def give_up(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int:
+    def end_started(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int:
         """End those of ``jobs`` whose rows still stand as started as they do; returns how many.
 
         ``reason`` is a sentence, ``at`` when this was found.
@@ -316,7 +316,7 @@ class JobStore:
                 ended += self._end(connection, same, at=at, status=status, reason=reason)
         return ended
 
-    def give_up_retries(self, *, before: float, at: float, reason: str) -> int:
+    def end_old_retries(self, *, before: float, at: float, reason: str) -> int:
         """Say lost of the jobs that have been retrying since before then; returns how many."""
         waiting = and_(
             JOBS.c.status == JobStatus.RETRYING.value,
@@ -357,7 +357,7 @@ class JobStore:
             ended += int(connection.execute(named).rowcount)
         return ended
 
-    def take_back(self, worker: str, job_ids: Iterable[str]) -> int:
+    def reopen(self, worker: str, job_ids: Iterable[str]) -> int:
         """Let rows of ``worker`` that were ended for its silence be started again, since it runs
         these jobs after all; returns how many.
         """

@@ -1,4 +1,4 @@
-"""Who may do what. Rights are asked for at the moment of the effect, never remembered."""
+"""Roles and rights. A right is checked at the moment of the effect and never cached."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ GROUP_PREFIX = "group:"
 
 
 class Role(StrEnum):
-    """Each may do what the one before may. ``nobody`` may not even look."""
+    """Each role has the rights of the one before. ``NONE`` may not even view; the audit has always
+    called it ``nobody``.
+    """
 
-    NOBODY = "nobody"
+    NONE = "nobody"
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
@@ -27,7 +29,7 @@ class Role(StrEnum):
 
 
 class Origin(StrEnum):
-    """How it became known who asks. ``loopback`` holds the operator's key, on this machine;
+    """How an actor was identified. ``loopback`` has the operator's key, on this machine;
     ``without_key`` does not.
     """
 
@@ -40,7 +42,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks, as far as it was proven; carries no role. ``expires_at`` is in epoch seconds."""
+    """An identified person, without a role. ``expires_at`` is in epoch seconds."""
 
     name: str
     how: Origin
@@ -54,11 +56,11 @@ class Actor:
 class Access:
     """The roles of the configured people and groups.
 
-    An entry is a name as the identity provider writes it, ``group:`` with a group's name, or
-    ``*`` for everybody who proved a name. Whoever stands in several lists has the highest role,
-    whoever stands in none is ``nobody``. Without authentication who holds the operator's key on
-    this machine (``loopback``) is an admin, and everybody else a viewer, as in public mode,
-    whatever the lists say.
+    An entry is a name as the identity provider writes it, ``group:`` with a group's name, or ``*``
+    for everybody with a proven name. A person in several lists has the highest role, a person in
+    none has ``Role.NONE``. Without authentication, whoever has the operator's key on this machine
+    (``loopback``) is an admin, and everybody else a viewer, as in public mode, whatever the lists
+    say.
     """
 
     def __init__(
@@ -79,17 +81,17 @@ class Access:
             return Role.ADMIN
         if actor.how in (Origin.PUBLIC, Origin.WITHOUT_KEY):
             return Role.VIEWER
-        # A user called like a group, or like the sign for everybody, is none of them.
+        # A user whose name looks like a group, or is ``*``, must not match those entries.
         is_plain = actor.name != EVERYBODY and not actor.name.startswith(GROUP_PREFIX)
         known_as = {actor.name} if actor.name and is_plain else set()
         known_as |= {f"{GROUP_PREFIX}{group}" for group in actor.groups}
         for role, entries in self._lists:
             if known_as & entries or (known_as and EVERYBODY in entries):
                 return role
-        return Role.NOBODY
+        return Role.NONE
 
-    def demand(self, actor: Actor, request: Request, now: float) -> Role:
-        """The role by which ``actor`` may have ``request`` at ``now`` (epoch seconds).
+    def require(self, actor: Actor, request: Request, now: float) -> Role:
+        """The role with which ``actor`` may make ``request`` at ``now`` (epoch seconds).
 
         Raises ``RefusedError``.
         """
@@ -102,13 +104,13 @@ class Access:
         if not role.covers(needed):
             raise RefusedError(
                 RefusalReason.NO_RIGHT,
-                f"To {request.words()} takes the role {needed}; yours is {role}.",
+                f"To {request.words()} you need the role {needed}; yours is {role}.",
             )
         return role
 
 
 def needed_role(request: Request) -> Role:
-    """What touches one thing and can be undone is an operator's, the rest an admin's."""
+    """Operator for what affects one thing and can be undone, otherwise admin."""
     match request.operation:
         case Operation.PAUSE | Operation.RESUME:
             return Role.ADMIN if request.is_for_all else Role.OPERATOR

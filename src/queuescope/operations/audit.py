@@ -1,9 +1,9 @@
-"""The audit: what was meant and what became of it, append-only, each entry chained to the last.
+"""The audit: intents and outcomes of operations, append-only, each entry chained to the previous.
 
-An entry's hash covers all of its fields and the hash before it, and the head of the chain stands
-in a table of its own. So an edit, a removal, an insertion, another order and a cut tail are
-found. Whoever may write to the database and knows this file can compute a whole new chain; only
-a head that was noted elsewhere shows that.
+An entry's hash covers all of its fields and the previous hash, and the head of the chain is in a
+separate table. So a changed, removed, inserted, moved or cut-off entry is detected. Someone who may
+write to the database and knows this file can compute a whole new chain; only a head that was saved
+elsewhere reveals that.
 """
 
 from __future__ import annotations
@@ -45,21 +45,23 @@ from queuescope.shown_text import one_line
 TEXT_LIMIT = 255
 DETAIL_LIMIT = 1000
 UNREADABLE_TIME = -(2**62)
-"""Stands for a time that is no number; it is shown as unknown."""
+"""Replaces a time that is not a number; it is shown as unknown."""
 NO_HASH = "0" * 64
 _BATCH = 1000
-_NOT_THERE = "the head that was noted is not in the chain: it was made anew or cut"
+_HEAD_MISSING = "the saved head is not in the chain: the chain was rebuilt or cut off"
 
 
 class Phase(StrEnum):
-    """An intent stands before its effect, its outcome after it. A refusal has only an outcome."""
+    """An intent is written before its effect, the outcome after it. A refusal has only an
+    outcome.
+    """
 
     INTENT = "intent"
     OUTCOME = "outcome"
 
 
 class Result(StrEnum):
-    """What became of an operation. ``unknown``: no answer tells what happened."""
+    """The result of an operation; ``unknown`` if no answer says whether it happened."""
 
     PENDING = "pending"
     DONE = "done"
@@ -70,26 +72,25 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an operation, in ``detail`` as a sentence that may be shown to anyone;
-    ``count`` is how many it touched. ``act`` is its id, empty when it never
-    began.
-    ``is_recorded`` is false when the audit could not be written any more: it will say ``unknown``
-    there.
+    """The outcome of an operation; ``detail`` is a sentence that may be shown to anyone, ``count``
+    is how many things it affected. ``operation_id`` is empty if it never began. ``is_recorded`` is
+    false if the audit could not be written afterwards; it will show ``unknown`` then.
     """
 
     result: Result
     detail: str
     count: int = 0
-    act: str = ""
+    operation_id: str = ""
     is_recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What is written: ``act`` is the id of the operation, which its intent and its outcome share;
-    ``at_ms`` is UTC epoch
-    milliseconds; ``touched`` is how many jobs, queues or places it touches, -1 when unknown.
-    ``phase`` is a ``Phase`` and ``result`` a ``Result``, or what a newer version has written.
+    """The content of an entry. The names of the fields are those of the table and the exports.
+
+    ``act`` is the id of the operation, which its intent and its outcome share; ``at_ms`` is UTC
+    epoch milliseconds; ``touched`` is how many jobs, queues or processes it affects, -1 if unknown.
+    ``phase`` is a ``Phase`` and ``result`` a ``Result``, or text of a newer version.
     """
 
     at_ms: int
@@ -106,7 +107,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as it stands in the chain."""
+    """An event with its place in the chain."""
 
     seq: int
     event: Event
@@ -116,9 +117,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How the chain was found: ``fault`` is a sentence, or empty when it is whole.
+    """The result of checking the chain: ``fault`` is a sentence, empty if there is none.
 
-    A walk that took too long was stopped after ``entries`` and is not ``is_complete``.
+    A check that took too long stopped after ``entries`` and is not ``is_complete``.
     """
 
     entries: int
@@ -129,8 +130,8 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which entries are meant. ``text`` is looked for in every column of text, ``target`` in that
-    of the targets.
+    """A filter for entries. ``text`` is searched in every text column, ``target`` only in the
+    targets.
     """
 
     text: str = ""
@@ -186,7 +187,7 @@ _APPEND_ONLY = {
 
 
 def prepare(connection: Connection) -> None:
-    """Begin the chain, and let the database itself refuse changes; the tables are there."""
+    """Start the chain, and make the database refuse changes; the tables must exist."""
     for statement in _APPEND_ONLY[connection.dialect.name]:
         connection.exec_driver_sql(statement)
     if connection.execute(select(_head.c.id)).first() is None:
@@ -194,8 +195,8 @@ def prepare(connection: Connection) -> None:
 
 
 def append(connection: Connection, event: Event) -> Entry:
-    """Write ``event`` at the end of the chain; it is there when the transaction ends."""
-    # The row lock lets only one writer of PostgreSQL continue the chain; SQLite has one anyway.
+    """Write ``event`` at the end of the chain; it is stored when the transaction ends."""
+    # In PostgreSQL the row lock admits one writer at a time; SQLite has only one anyway.
     head = connection.execute(select(_head).with_for_update()).one_or_none()
     if head is None:
         raise AuditError("the head of the audit is missing; run `queuescope audit verify`")
@@ -210,16 +211,16 @@ def append(connection: Connection, event: Event) -> Entry:
 
 
 class Audit:
-    """The audit in the operations database: everything but writing to it, which ``append`` does.
+    """Reads and checks the audit in the operations database; ``append`` writes to it.
 
-    Every method raises ``AuditError`` when the database does not give a usable answer.
+    Every method raises ``AuditError`` if the database does not give a usable answer.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, search: Search, *, limit: int = 20, before: int | None = None) -> list[Entry]:
-        """The newest entries that match, newest first; ``before`` is the seq where a page ended."""
+        """The newest matching entries, newest first; ``before`` is the seq where a page ended."""
         with self._database.reading() as connection:
             statement = select(_audit).where(*_conditions(search))
             if before is not None:
@@ -229,10 +230,12 @@ class Audit:
                 for row in connection.execute(statement.order_by(_audit.c.seq.desc()).limit(limit))
             ]
 
-    def of_acts(self, acts: Iterable[str]) -> list[Entry]:
+    def of_operations(self, operation_ids: Iterable[str]) -> list[Entry]:
         """Every entry of the operations with these ids, oldest first."""
         with self._database.reading() as connection:
-            statement = select(_audit).where(_audit.c.act.in_(list(acts))).order_by(_audit.c.seq)
+            statement = (
+                select(_audit).where(_audit.c.act.in_(list(operation_ids))).order_by(_audit.c.seq)
+            )
             return [_entry(row) for row in connection.execute(statement)]
 
     def on_targets(self, targets: Iterable[str], operation: str) -> list[Entry]:
@@ -270,7 +273,7 @@ class Audit:
                 yield json.dumps(line, ensure_ascii=False) + "\n"
 
     def prove_writable(self) -> None:
-        """Ask for all that ``append`` needs, and write nothing."""
+        """Use every right that ``append`` needs, without writing anything."""
         with self._database.transaction() as connection:
             nothing = select(_audit).where(false())
             connection.execute(insert(_audit).from_select(list(_audit.c), nothing))
@@ -284,11 +287,11 @@ class Audit:
         after: str = "",
         patience_seconds: float = math.inf,
     ) -> Verification:
-        """Walk the whole chain, or as much of it as can be walked in ``patience_seconds``.
+        """Check the whole chain, or as much of it as possible in ``patience_seconds``.
 
-        ``expected_head`` is a head (``seq:hash``) that was noted before: it must still stand in the
-        chain. ``after`` is one up to which the chain was verified already: only what follows is
-        walked, from the hash that was found there.
+        ``expected_head`` is a head (``seq:hash``) that was saved before and must still be in the
+        chain. ``after`` is a head up to which the chain was verified already: only the entries
+        after it are checked.
         """
         with self._database.reading() as connection:
             count, previous, fault = 0, NO_HASH, ""
@@ -297,8 +300,8 @@ class Audit:
                 count = int(seq)
             wanted = expected_head.strip()
             wanted_seq = int(seq) if (seq := wanted.partition(":")[0]).isdecimal() else math.inf
-            # What lies before ``after`` was held against it by an earlier walk.
-            is_met = not wanted or bool(after and wanted_seq <= count)
+            # An earlier check compared it with the entries before ``after``.
+            is_found = not wanted or bool(after and wanted_seq <= count)
             until = time.monotonic() + patience_seconds
             for row in _rows(connection, count):
                 fault = _fault(row, count + 1, previous)
@@ -307,9 +310,9 @@ class Audit:
                 if count % _BATCH == 0 and count and time.monotonic() > until:
                     return Verification(count, f"{count}:{previous}", "", is_complete=False)
                 count, previous = count + 1, row.hash
-                is_met = is_met or f"{count}:{previous}" == wanted
-                if not is_met and count >= wanted_seq:
-                    fault = _NOT_THERE
+                is_found = is_found or f"{count}:{previous}" == wanted
+                if not is_found and count >= wanted_seq:
+                    fault = _HEAD_MISSING
                     break
             head = connection.execute(select(_head)).all()
             if not fault and len(head) != 1:
@@ -317,14 +320,14 @@ class Audit:
             if not fault and tuple(head[0]) != (1, count, previous):
                 fault = f"the chain ends at entry {count}, but its head says entry {head[0].seq}"
                 if head[0].seq == count:
-                    fault = f"entry {count} is not the one that the head of the chain was made for"
-            if not fault and not is_met:
-                fault = _NOT_THERE
+                    fault = f"entry {count} does not match the head of the chain"
+            if not fault and not is_found:
+                fault = _HEAD_MISSING
             return Verification(count, f"{count}:{previous}", fault)
 
 
 def utc_words(at_ms: float) -> str:
-    """Epoch milliseconds as a sentence says them."""
+    """Epoch milliseconds in words, such as ``12:30:00 UTC on 01 May 2026``."""
     try:
         return time.strftime("%H:%M:%S UTC on %d %B %Y", time.gmtime(at_ms / 1000))
     except (TypeError, ValueError, OverflowError, OSError):
@@ -345,21 +348,21 @@ def _cleaned(event: Event) -> Event:
 
 def _rows(connection: Connection, after: int) -> Iterator[Row[Any]]:
     if connection.dialect.name == "sqlite":
-        # Text that is not UTF-8 was not written by us: it must be seen, not fail the reading.
+        # Text that is not UTF-8 is foreign: it must show as a changed entry, not fail the read.
         driver = connection.connection.driver_connection
         assert driver is not None  # noqa: S101 - an open connection has one
         driver.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     statement = select(_audit).order_by(_audit.c.seq)
     if after:
         statement = statement.where(_audit.c.seq > after)
-    # Closed at its end: a walk may stop at the first fault, and the connection is asked again.
+    # Closed at the end: a check may stop at the first fault and use the connection again.
     with connection.execution_options(yield_per=_BATCH).execute(statement) as result:
         yield from result
 
 
 def _fault(row: Row[Any], seq: int, previous: str) -> str:
     if type(row.seq) is not int or row.seq != seq:
-        return f"entry {seq} is missing, or another stands in its place"
+        return f"entry {seq} is missing or was replaced"
     values = [getattr(row, name) for name in _COLUMNS]
     numbers = ("at_ms", "touched")
     if not all(
@@ -373,13 +376,13 @@ def _fault(row: Row[Any], seq: int, previous: str) -> str:
 
 
 def _hash(seq: int, values: Iterable[object], previous: object) -> str:
-    # A list in JSON: no two different entries have one text.
+    # As a JSON list, no two different entries have the same text.
     text = json.dumps([1, seq, *values, previous], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _entry(row: Row[Any]) -> Entry:
-    """As it stands there; whether anybody has changed it is for ``verify`` to say."""
+    """The entry as stored; only ``verify`` detects changes."""
     values = {name: as_text(getattr(row, name)) for name in _COLUMNS}
     at_ms, touched = as_whole(row.at_ms), as_whole(row.touched)
     event = Event(

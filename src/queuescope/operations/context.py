@@ -1,4 +1,4 @@
-"""Everything that operations need, put together from plain arguments."""
+"""Builds everything that operations need from plain arguments."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _NEEDS = {
     Operation.SCALE: Ability.SCALE,
     Operation.RETRY: Ability.REQUEUE,
 }
-"""What a broker must be capable of for each operation."""
+"""The ability that a broker needs for each operation."""
 
 
 class OperationsContext:
-    """One broker, its workers, and what may be done to them.
+    """One broker and its operations: their store, rights and effects.
 
-    Nothing is opened before the first use. Without ``claims`` (a job history) nothing is retried.
-    ``queues`` are known besides those that workers serve.
+    Nothing is opened before the first use. Without ``claims`` (a job history) there are no retries.
+    ``queues`` are known in addition to those that workers serve.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class OperationsContext:
         clock: Callable[[], float] | None = None,
         timings: WorkerTimings = DEFAULT_TIMINGS,
     ) -> None:
-        """Purges are exported to ``folder``. ``clock`` gives epoch seconds. Unless it is given,
-        entries stand in the audit by the broker's clock, so that those of several servers stand in
-        order, and rights expire by our own. Raises ``ConfigurationError``.
+        """Purges are exported to ``folder``. ``clock`` returns epoch seconds. By default the audit
+        uses the broker's clock, so that the entries of several servers are in order, and rights
+        expire by this machine's clock. Raises ``ConfigurationError``.
         """
         self.named_queues = tuple(queues)
         self.broker = broker_for(
@@ -71,7 +71,7 @@ class OperationsContext:
         )
         self.purges = Purges(self.broker, folder)
         self.store = OperationsStore(store_url, clock=clock or self.broker.clock.now)
-        self._pauses = PauseAndResume(self.store.wanted, self.broker, self.named_queues)
+        self._pauses = PauseAndResume(self.store.desired, self.broker, self.named_queues)
         restore = RestorePurge(self.purges, self.store.audit)
         effects: dict[Operation, Effect] = {
             Operation.PAUSE: self._pauses,
@@ -94,7 +94,7 @@ class OperationsContext:
 
     @property
     def missing(self) -> Mapping[Operation, str]:
-        """The operations that the broker is not capable of, each with the reason as a sentence."""
+        """The operations that the broker cannot do, each with the reason as a sentence."""
         capabilities = self.broker.capabilities
         return {
             operation: capabilities.why_not(ability)
@@ -103,27 +103,25 @@ class OperationsContext:
         }
 
     def fleet(self) -> Fleet:
-        """The workers as they report, without what waits. Raises ``BrokerError``."""
+        """The workers from their reports, without queue depths. Raises ``BrokerError``."""
         return fleet_of(self.broker.workers(), DesiredState())
 
     def tidy(self) -> list[Entry]:
-        """Finish what an ended process left: operations without an outcome, purges that were cut
-        off, a broker that lost its copy of what is desired. Returns the outcomes that were written.
-        Reports of workers that are long gone are not its affair: whoever keeps the job history
-        needs them first.
+        """Finish what ended processes left: operations without an outcome, interrupted purges, a
+        broker without its copy of the desired state. Returns the outcomes that were written. Old
+        reports of workers are not dropped here, since the job history needs them first.
 
-        To be called at the start and every few seconds. What cannot be done now is left for the
-        next call; raises ``AuditError``, ``BrokerError``, ``PurgeError`` and
-        ``OutcomeUnknownError`` of the last that could not.
+        Call it at the start and every few seconds. What fails is left for the next call; raises
+        the last ``AuditError``, ``BrokerError``, ``PurgeError`` or ``OutcomeUnknownError``.
         """
         failure: AuditError | BrokerError | PurgeError | OutcomeUnknownError | None = None
         written: list[Entry] = []
         if not self.broker.clock.is_compared:
-            # By a clock that is ahead, one of another server would seem to have ended long ago.
+            # With a clock that is ahead, an operation of another server would seem abandoned.
             with suppress(BrokerError):
                 self.broker.now()
         try:
-            written = self.store.abandon()
+            written = self.store.end_abandoned()
         except AuditError as exc:
             failure = exc
         for step in (self.purges.recover, self._pauses.reconcile):
@@ -136,7 +134,7 @@ class OperationsContext:
         return written
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         self.broker.close()
         self.store.close()
 

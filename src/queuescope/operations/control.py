@@ -1,6 +1,6 @@
-"""The one way to an effect: right, challenge, audited intent, effect, audited outcome.
+"""The only way to an effect: right, challenge, audited intent, effect, audited outcome.
 
-Nothing is done that the audit does not hold first, and nothing is ever tried again by itself.
+Nothing is done before the audit has its intent, and nothing is ever retried automatically.
 """
 
 from __future__ import annotations
@@ -35,28 +35,27 @@ _NOT_DONE = "Nothing was done"
 
 
 class Effect(Protocol):
-    """How one operation is carried out. Both methods raise ``BrokerError``, ``JobStoreError``,
+    """Carries out one kind of operation. Both methods raise ``BrokerError``, ``JobStoreError``,
     ``PurgeError`` and ``RefusedError``; ``carry_out`` also ``OutcomeUnknownError``.
     """
 
     def count(self, request: Request) -> int:
-        """How many it would touch now; refuses what there is nothing to do for."""
+        """How many things it would affect now; refuses a request with nothing to do."""
 
-    def carry_out(self, request: Request, act: str) -> Outcome:
-        """Do it, once. ``act`` is its id; with the same one nothing is done twice. The outcome
-        need not name it.
+    def carry_out(self, request: Request, operation_id: str) -> Outcome:
+        """Do it, once for each operation id ``operation_id``. The outcome need not contain the id.
 
         A ``RefusedError`` here means that nothing was done.
         """
 
 
 class Operations:
-    """What operators ask for. Threads may share one; replicas share its database.
+    """Plans and carries out operations. Threads may share one; replicas share its database.
 
-    ``effects`` are the ways to carry out what is possible here; ``clock`` is in epoch seconds.
-    ``warnings`` say of a request what speaks against it, or nothing, and raise what ``count`` of an
-    effect raises, and ``AuditError``; what they say has to be confirmed by typing. ``missing`` are
-    the operations that the broker is not capable of, each with the reason as a sentence.
+    ``effects`` are the possible operations; ``clock`` is in epoch seconds. ``warnings`` return what
+    speaks against a request, may be empty; a warning has to be confirmed by typing. They raise what
+    ``count`` of an effect raises, and ``AuditError``. ``missing`` are the operations that the
+    broker cannot do, each with the reason as a sentence.
     """
 
     def __init__(
@@ -78,43 +77,45 @@ class Operations:
         self._refusals: deque[float] = deque(maxlen=_REFUSALS_PER_MINUTE)
 
     def plan(self, actor: Actor, request: Request) -> Plan:
-        """What ``request`` would touch now, with the challenge to carry it out.
+        """What ``request`` would affect now, with the challenge to carry it out.
 
         Raises ``RefusedError`` (no right, nothing to do, another operation under way),
         ``BrokerError``, ``JobStoreError``, ``PurgeError`` and ``AuditError``.
         """
-        self._access.demand(actor, request, self._clock())
+        self._access.require(actor, request, self._clock())
         count = self._effect(request).count(request)
         return self._store.plan(actor, request, count, warning=self._warning(request))
 
-    def act(self, actor: Actor, request: Request, token: str, typed: str = "") -> Outcome:
-        """Carry out what was planned under ``token``, which holds once.
+    def carry_out(self, actor: Actor, request: Request, token: str, typed: str = "") -> Outcome:
+        """Carry out the plan with ``token``, which is valid once.
 
-        Raises ``RefusedError``, and before anything was done ``AuditError``, ``BrokerError``,
-        ``JobStoreError`` and ``PurgeError``. From the effect on, the outcome tells what happened.
+        Raises ``RefusedError``, ``AuditError``, ``BrokerError``, ``JobStoreError`` and
+        ``PurgeError`` only before anything was done. After that the outcome says what happened.
         """
         role = self._access.role_of(actor)
         try:
-            role = self._access.demand(actor, request, self._clock())
+            role = self._access.require(actor, request, self._clock())
             effect = self._effect(request)
             plan = self._store.planned(token, actor, request)
-            plan.demand_confirmed(typed)
+            plan.require_confirmed(typed)
             count = effect.count(request)
-            plan.demand_not_grown(count)
-            # What is said against it may have come after the plan, and is confirmed all the same.
+            plan.require_not_grown(count)
+            # A warning that is new since the plan must be confirmed as well.
             plan = replace(plan, warning=self._warning(request))
-            plan.demand_confirmed(typed)
-            # Asking took its time, in which a right may have gone.
-            role = self._access.demand(actor, request, self._clock())
-            act = self._store.begin(plan, actor, role, count)
+            plan.require_confirmed(typed)
+            # The right may have been lost while the broker was asked.
+            role = self._access.require(actor, request, self._clock())
+            operation_id = self._store.begin(plan, actor, role, count)
         except (RefusedError, BrokerError, JobStoreError, PurgeError) as exc:
             self._record_refusal(actor, role, request, exc)
             raise
-        outcome = Outcome(Result.UNKNOWN, "The server met an error of its own.", count, act)
+        outcome = Outcome(Result.UNKNOWN, "The server had an internal error.", count, operation_id)
         try:
-            outcome = replace(self._carry_out(effect, request, act, count), act=act)
+            outcome = replace(
+                self._apply(effect, request, operation_id, count), operation_id=operation_id
+            )
         finally:
-            # Also when a fault of ours, or the end of the process, passes through here.
+            # Also for an unexpected error, or when the process ends.
             is_recorded = self._record(actor, role, request, outcome)
         if is_recorded:
             return outcome
@@ -136,16 +137,16 @@ class Operations:
         return effect
 
     @staticmethod
-    def _carry_out(effect: Effect, request: Request, act: str, count: int) -> Outcome:
+    def _apply(effect: Effect, request: Request, operation_id: str, count: int) -> Outcome:
         try:
-            return effect.carry_out(request, act)
+            return effect.carry_out(request, operation_id)
         except RefusedError as exc:
             return Outcome(Result.REFUSED, f"{exc} {_NOT_DONE}.")
         except OutcomeUnknownError as exc:
             return Outcome(Result.UNKNOWN, str(exc), count)
         except BrokerError as exc:
             if exc.may_have_acted:
-                detail = f"Asked for, but {exc}: it is not known whether it happened."
+                detail = f"Requested, but {exc}: it is unknown whether it happened."
                 return Outcome(Result.UNKNOWN, detail, count)
             return Outcome(Result.FAILED, f"{_NOT_DONE}: {exc}.")
         except (AuditError, JobStoreError, PurgeError) as exc:
@@ -155,9 +156,9 @@ class Operations:
         try:
             self._store.end(outcome, actor, role, request)
         except AuditError as exc:
-            logger.error(  # noqa: TRY400 - the cause may hold what no log should
+            logger.error(  # noqa: TRY400 - the cause may contain secrets
                 "operation %s (%s): its outcome, %s, is not in the audit: %s",
-                *(outcome.act, one_line(request.words()), outcome.result, exc),
+                *(outcome.operation_id, one_line(request.words()), outcome.result, exc),
             )
             return False
         return True
@@ -165,7 +166,9 @@ class Operations:
     def _record_refusal(
         self, actor: Actor, role: Role, request: Request, error: QueuescopeError
     ) -> None:
-        """Refused is refused, recorded or not; and nobody may fill the disk by being refused."""
+        """Record a refusal if possible; past a limit only in the log, or they could fill the
+        disk.
+        """
         now = self._clock()
         if len(self._refusals) == self._refusals.maxlen and now - self._refusals[0] < 60:
             logger.warning("refused %s: %s", one_line(actor.name), one_line(str(error)))

@@ -1,6 +1,6 @@
-"""Pausing and resuming queues: what the operators want, and how workers are told.
+"""Pausing and resuming queues: the desired state and how it reaches the workers.
 
-The operations database decides, and the broker holds a copy, which workers follow.
+The operations database holds the desired state, and the broker a copy, which workers follow.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ _names = Table(
 NEWEST_TABLE = _names.name
 
 
-class WantedPauses:
-    """What the operators want of the queues, in the operations database.
+class DesiredPauses:
+    """The desired state of the queues in the operations database.
 
-    Every method raises ``AuditError`` when the database does not give a usable answer.
+    Every method raises ``AuditError`` if the database does not give a usable answer.
     """
 
     def __init__(self, database: Database) -> None:
@@ -71,18 +71,18 @@ class WantedPauses:
         self._name = ""
 
     def read(self) -> DesiredState:
-        """What the operators want; the broker holds a copy."""
+        """The desired state as the operators decided it; the broker holds a copy."""
         with self._database.reading() as connection:
             self._name, state = _decided(connection)
         return state
 
     @property
     def name(self) -> str:
-        """Tells this database from others on the same broker; empty until it has answered."""
+        """Identifies this database among others on the same broker; empty before the first read."""
         return self._name
 
     def adopt(self, decided: DesiredState) -> None:
-        """Want what another operations database decided, unless ours is as new by now."""
+        """Take over the state of another operations database, unless ours is at least as new."""
         with self._database.transaction() as connection:
             _, before = _decided(connection, locks=True)
             if before.revision < decided.revision:
@@ -95,9 +95,9 @@ class WantedPauses:
     ) -> DesiredState:
         """Apply ``change`` to the paused queues, and ``publish`` the new state; returns it.
 
-        One at a time does this in all processes. What either raises undoes it. ``publish``
-        returns what is held where it was told; a state that is no older goes before ours, which
-        is then told anew with a higher revision.
+        Only one process does this at a time. An error of either undoes the change. ``publish``
+        returns the state that the broker holds then; if that is another one of an equal or higher
+        revision, ours is published again with a higher revision.
         """
         with self._database.transaction() as connection:
             name, before = _decided(connection, locks=True)
@@ -110,30 +110,32 @@ class WantedPauses:
 
 
 class PauseAndResume:
-    """Changes what the operators want of the queues; workers follow it.
+    """Changes the desired state of the queues; workers follow it.
 
-    The operations database decides, and the broker holds a copy. A pause is done when the copy is
-    written: how many workers have followed is read from their reports.
+    A pause is done when the broker's copy is written; the workers' reports show how many have
+    applied it.
     """
 
-    def __init__(self, wanted: WantedPauses, broker: Broker, named_queues: Collection[str]) -> None:
-        self._wanted = wanted
+    def __init__(
+        self, desired: DesiredPauses, broker: Broker, named_queues: Collection[str]
+    ) -> None:
+        self._desired_pauses = desired
         self._broker = broker
         self._named_queues = named_queues
 
     def count(self, request: Request) -> int:
-        """How many queues; how much waits in them does not matter to a pause."""
+        """How many queues; their depth does not matter for a pause."""
         known = self._queues()
-        _change(request, frozenset(self._wanted.read().paused))
+        _change(request, frozenset(self._desired_pauses.read().paused))
         if request.is_for_all:
             return len(known)
-        request.demand_known(known)
+        request.require_known(known)
         return 1
 
-    def carry_out(self, request: Request, act: str) -> Outcome:  # noqa: ARG002 - the same for all
+    def carry_out(self, request: Request, operation_id: str) -> Outcome:  # noqa: ARG002 - the same for all
         count = len(self._queues()) if request.is_for_all else 1
         self.reconcile()
-        self._tell(lambda paused: _change(request, paused))
+        self._publish(lambda paused: _change(request, paused))
         verb = "paused" if request.operation is Operation.PAUSE else "resumed"
         thing = "All queues are" if request.is_for_all else f"Queue {request.subject} is"
         detail = f"{thing} to be {verb}; workers follow within seconds."
@@ -143,74 +145,74 @@ class PauseAndResume:
         return self._broker.workers().queues.union(self._named_queues)
 
     def reconcile(self) -> bool:
-        """Give the broker its copy anew where it is missing, older, or nobody's; returns whether.
+        """Write the broker's copy again if it is missing, older or implausible; returns whether.
 
-        What another operations database decided later holds here, too: two dashboards that do not
-        share one would otherwise pause and resume in turn. One in which nothing was ever decided
-        takes over what the broker holds: a database that was lost resumes nothing.
+        A later decision of another operations database is taken over here: two dashboards that do
+        not share a database would otherwise pause and resume in turn. A database in which nothing
+        was ever decided takes over the broker's copy, so that a lost database resumes nothing.
         Raises ``BrokerError``, ``AuditError`` and ``OutcomeUnknownError``.
         """
         self._broker.repair_desired()
         is_damaged = False
-        wanted = self._wanted.read()
+        desired = self._desired_pauses.read()
         try:
             held = self._broker.desired()
         except DamagedError as exc:
             logger.warning("%s", exc)
             held, is_damaged = DesiredState(), True
-        if held == wanted and not is_damaged:
+        if held == desired and not is_damaged:
             return False
-        if is_implausible(held, wanted):
+        if is_implausible(held, desired):
             logger.warning(
-                "revision %d of what is desired was decided nowhere, and is written over",
+                "revision %d of the desired state was decided by no dashboard; it is overwritten",
                 held.revision,
             )
             held = DesiredState()
-        if held.ledger not in ("", self._wanted.name) and held.revision > wanted.revision:
+        if held.ledger not in ("", self._desired_pauses.name) and held.revision > desired.revision:
             logger.warning(
                 "another operations database (%s) decided what is paused: %s; give all dashboards "
                 "of a broker one operations_store_url",
                 held.ledger,
                 ", ".join(held.paused) or "nothing",
             )
-            self._wanted.adopt(held)
+            self._desired_pauses.adopt(held)
             return False
-        kept = frozenset(held.paused) if wanted.revision == 0 else frozenset()
-        self._tell(lambda paused: paused | kept)
+        kept = frozenset(held.paused) if desired.revision == 0 else frozenset()
+        self._publish(lambda paused: paused | kept)
         return True
 
-    def _tell(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
-        is_told = False
+    def _publish(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
+        is_published = False
         unanswered: BrokerError | None = None
 
         def publish(state: DesiredState) -> DesiredState:
-            nonlocal is_told, unanswered
+            nonlocal is_published, unanswered
             try:
                 held = self._broker.publish(state)
             except BrokerError as exc:
                 if not exc.may_have_acted:
                     raise
-                # It stays wanted, so that database and broker agree in the end.
+                # The database keeps the state, so that it and the broker agree in the end.
                 unanswered, held = exc, state
-            is_told = True
+            is_published = True
             return held
 
         try:
-            self._wanted.change(change, publish)
+            self._desired_pauses.change(change, publish)
         except AuditError as exc:
-            if not is_told:
+            if not is_published:
                 raise
             raise OutcomeUnknownError(
-                f"The workers were told, but {exc}: they will be told the former state again."
+                f"The workers received the new state, but {exc}: they return to the former one."
             ) from exc
         if unanswered is not None:
             raise OutcomeUnknownError(
-                f"It is wanted now, but {unanswered}; workers are told as soon as it answers."
+                f"It is stored, but {unanswered}; workers follow as soon as the broker answers."
             ) from unanswered
 
 
 def prepare(connection: Connection) -> None:
-    """Let nothing be paused, unless something is; the tables are there."""
+    """Store a state with nothing paused unless there is one; the tables must exist."""
     if connection.execute(select(func.count()).select_from(_desired)).scalar_one() == 0:
         connection.execute(insert(_desired).values(id=1, revision=0, paused="[]"))
     if connection.execute(select(func.count()).select_from(_names)).scalar_one() == 0:
@@ -223,7 +225,7 @@ def _change(request: Request, paused: frozenset[str]) -> frozenset[str]:
     is_pause = request.operation is Operation.PAUSE
     if request.is_for_all:
         if (ALL_QUEUES in paused) if is_pause else not paused:
-            state = "paused already" if is_pause else "not paused"
+            state = "already paused" if is_pause else "not paused"
             raise RefusedError(RefusalReason.NOTHING_TO_DO, f"The queues are {state}.")
         return frozenset({ALL_QUEUES}) if is_pause else frozenset()
     if ALL_QUEUES in paused:
@@ -231,19 +233,19 @@ def _change(request: Request, paused: frozenset[str]) -> frozenset[str]:
             RefusalReason.NOTHING_TO_DO, "All queues are paused; they can be resumed together."
         )
     if (request.subject in paused) == is_pause:
-        state = "paused already" if is_pause else "not paused"
+        state = "already paused" if is_pause else "not paused"
         raise RefusedError(RefusalReason.NOTHING_TO_DO, f"Queue {request.subject} is {state}.")
     own = frozenset({request.subject})
     return paused | own if is_pause else paused - own
 
 
 def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, DesiredState]:
-    """The name of this operations database, and what the operators want."""
+    """The name of this operations database, and its desired state."""
     statement = select(_desired.c.revision, _desired.c.paused)
     row = connection.execute(statement.with_for_update() if locks else statement).one_or_none()
     names = connection.execute(select(_names.c.name, _names.c.decided_in)).one_or_none()
     if row is None or names is None:
-        raise AuditError("the audit's database has lost what the operators want of the queues")
+        raise AuditError("the audit's database has lost the desired state of the queues")
     try:
         paused = parse(row.paused, _paused_decoder, limit_bytes=DESIRED_LIMIT_BYTES)
         state = DesiredState(
@@ -251,7 +253,7 @@ def _decided(connection: Connection, *, locks: bool = False) -> tuple[str, Desir
         )
     except (ValueError, TypeError) as exc:
         raise AuditError(
-            "the audit's database holds something else than what the operators want of the queues"
+            "the desired state of the queues in the audit's database is damaged"
         ) from exc
     return str(names.name), state
 

@@ -1,4 +1,4 @@
-"""What is asked for, and what was planned of it."""
+"""A request for an operation, and its plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GROWTH_RATIO = 0.1
 
 
 class Operation(StrEnum):
-    """The strings appear in the audit, on screen and in the addresses of pages."""
+    """The kinds of operations; the strings appear in the audit, on screen and in addresses."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -35,8 +35,8 @@ class Operation(StrEnum):
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One operation on one thing. ``subject`` is a queue (``*`` is all of them), the id of a purge
-    or of a job, or a worker; a retry of several jobs has them in ``jobs``. Make one with the
-    functions below, which raise ``RefusedError`` for what cannot be meant.
+    or of a job, or a worker; a retry has its jobs in ``jobs``. Make one with the functions below,
+    which raise ``RefusedError`` for invalid values.
     """
 
     operation: Operation
@@ -47,7 +47,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def pause(cls, queue: str) -> Self:
-        """Let no job of ``queue`` start until it is resumed."""
+        """Keep the jobs of ``queue`` from starting until it is resumed."""
         return cls(Operation.PAUSE, _text(queue, "queue"))
 
     @classmethod
@@ -56,22 +56,22 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def purge(cls, queue: str) -> Self:
-        """Remove what waits in one queue, after it was exported."""
+        """Move the waiting jobs of one queue into a file."""
         if queue == ALL_QUEUES:
             raise RefusedError(RefusalReason.NOT_POSSIBLE, "Queues are purged one at a time.")
         return cls(Operation.PURGE, _text(queue, "queue"))
 
     @classmethod
     def restore(cls, purge_id: str) -> Self:
-        """Put back what a purge removed."""
+        """Put back the jobs that a purge removed."""
         return cls(Operation.RESTORE, _text(purge_id, "purge"))
 
     @classmethod
     def retry(cls, jobs: Sequence[str], *, group: str = "") -> Self:
-        """Run failed jobs anew; ``group`` names the failure group that they are."""
+        """Send failed jobs again; ``group`` names their failure group."""
         unique = tuple(sorted({_text(job, "job") for job in jobs}))
         if not unique:
-            raise RefusedError(RefusalReason.NOTHING_TO_DO, "No job is chosen.")
+            raise RefusedError(RefusalReason.NOTHING_TO_DO, "No job is selected.")
         if len(unique) > _JOBS_LIMIT:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE, f"At most {_JOBS_LIMIT:,} jobs are retried at a time."
@@ -81,26 +81,27 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def revoke(cls, job: str, *, terminate: bool = False) -> Self:
-        """Let a waiting job never start; with ``terminate``, end it where it runs."""
+        """Keep a waiting job from starting; with ``terminate``, end it where it runs."""
         return cls(Operation.REVOKE, _text(job, "job"), terminate=terminate)
 
     @classmethod
     def scale(cls, worker: str, size: int) -> Self:
-        """Give the pool of ``worker`` so many processes or threads."""
+        """Set the pool of ``worker`` to ``size`` processes."""
         if not 1 <= size <= _POOL_LIMIT:
             raise RefusedError(
-                RefusalReason.NOT_POSSIBLE, f"A pool has from 1 to {_POOL_LIMIT:,} places."
+                RefusalReason.NOT_POSSIBLE,
+                f"The size of a pool must be from 1 to {_POOL_LIMIT:,}.",
             )
         return cls(Operation.SCALE, _text(worker, "worker"), size=size)
 
     @property
     def is_for_all(self) -> bool:
-        """Whether all queues are meant."""
+        """Whether it applies to all queues."""
         return self.subject == ALL_QUEUES
 
     @property
     def target(self) -> str:
-        """The thing that changes; one at a time may change it."""
+        """The thing that changes; only one operation at a time may change it."""
         match self.operation:
             case Operation.PAUSE | Operation.RESUME | Operation.PURGE:
                 return "all queues" if self.is_for_all else f"queue {self.subject}"
@@ -115,7 +116,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_destructive(self) -> bool:
-        """Whether it must be confirmed by typing: work stops or goes, beyond one click's harm."""
+        """Whether it must be confirmed by typing, since it stops or removes work."""
         match self.operation:
             case Operation.PURGE:
                 return True
@@ -126,16 +127,16 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             case _:
                 return False
 
-    def demand_known(self, queues: Collection[str]) -> None:
+    def require_known(self, queues: Collection[str]) -> None:
         """Raises ``RefusedError`` unless its queue is among ``queues``."""
         if self.subject not in queues:
             raise RefusedError(
                 RefusalReason.NOT_POSSIBLE,
-                f"No worker and no setting names a queue {self.subject}.",
+                f"Queue {self.subject} is not known from any worker or setting.",
             )
 
     def words(self) -> str:
-        """As a person would say it, such as ``purge queue default``."""
+        """The request in words, such as ``purge queue default``."""
         match self.operation:
             case Operation.SCALE:
                 return f"scale {self.target} to {self.size}"
@@ -147,11 +148,11 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a request touched when it was planned, and the challenge to carry it out.
+    """What a request affected when it was planned, and the challenge to carry it out.
 
-    ``count`` is how many it touched, ``revision`` that of its target. ``token`` confirms it once,
-    until ``expires_at_ms`` (epoch milliseconds). ``warning`` is what speaks against it, in
-    sentences, or empty.
+    ``count`` is how many things it affected, ``revision`` that of its target. ``token`` confirms it
+    once, until ``expires_at_ms`` (epoch milliseconds). ``warning`` is what speaks against it, in
+    sentences, may be empty.
     """
 
     request: Request
@@ -163,35 +164,35 @@ class Plan:
 
     @property
     def phrase(self) -> str:
-        """What must be typed to confirm it, such as ``default 42``; empty where nothing must."""
+        """The text to be typed to confirm it, such as ``default 42``; empty if none is needed."""
         if not self.request.is_destructive and not self.warning:
             return ""
         subject = "all queues" if self.request.is_for_all else self.request.subject
         return f"{subject} {self.count}"
 
     def is_confirmed_by(self, typed: str) -> bool:
-        """Whether ``typed`` is the phrase, where one is asked for; blanks around do not count."""
+        """Whether ``typed`` is the phrase, if one is needed; surrounding blanks are ignored."""
         return typed.strip() == self.phrase or not self.phrase
 
-    def demand_confirmed(self, typed: str) -> None:
+    def require_confirmed(self, typed: str) -> None:
         """Raises ``RefusedError`` unless ``typed`` confirms it."""
         if self.is_confirmed_by(typed):
             return
         words = f"To confirm, type “{self.phrase}”"
-        words = f"{self.warning} {words}." if self.warning else f"{words} exactly as it stands."
+        words = f"{self.warning} {words}." if self.warning else f"{words} exactly as shown."
         raise RefusedError(RefusalReason.WRONG_PHRASE, words)
 
-    def demand_not_grown(self, count: int) -> None:
-        """Raises ``RefusedError`` when ``count``, the present one, is far above the planned."""
+    def require_not_grown(self, count: int) -> None:
+        """Raises ``RefusedError`` if ``count``, the present one, is far above the planned one."""
         if count > self.count + max(_GROWTH_JOBS, _GROWTH_RATIO * self.count):
             raise RefusedError(
                 RefusalReason.GROWN,
-                f"There were {self.count:,} and are now {count:,}; look again before you confirm.",
+                f"There were {self.count:,} and are now {count:,}; check again before you confirm.",
             )
 
 
 def _text(value: str, noun: str) -> str:
-    # What a person confirms must be what they see.
+    # People must see exactly what they confirm.
     is_seen = value.isprintable() and is_shown_as_it_is(value) and value == value.strip()
     if not value or len(value) > _TEXT_LIMIT or not is_seen:
         raise RefusedError(RefusalReason.NOT_POSSIBLE, f"This is not the name of a {noun}.")

@@ -1,7 +1,7 @@
-"""The operations database: planned, begun and ended operations, each step in one transaction.
+"""The operations database: planned, started and ended operations, each step in one transaction.
 
-It holds the challenges, for every target a revision and who moved it last, the operations that
-have begun and not ended, the audit, and what the operators want of the queues.
+It holds the challenges, a revision and the last operation for every target, the open operations,
+the audit, and the desired state of the queues.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from queuescope.errors import AuditError, RefusalReason, RefusedError
 from queuescope.operations import audit, pauses
 from queuescope.operations.access import Actor, Role
 from queuescope.operations.audit import Audit, Entry, Event, Outcome, Phase, Result
-from queuescope.operations.pauses import WantedPauses
+from queuescope.operations.pauses import DesiredPauses
 from queuescope.operations.request import Plan, Request
 from queuescope.shown_text import one_line
 
 CHALLENGE_SECONDS = 60
-"""How long a challenge holds."""
+"""How long a challenge is valid."""
 _REMEMBERED_SECONDS = 3600
 OPEN_LIMIT_SECONDS = 120
-"""An operation without an outcome after so long is taken for one whose server has ended."""
+"""An operation without an outcome after this time counts as abandoned by its server."""
 _REMEDIES = {
-    "25006": "it is open for reading only; name the primary server",
+    "25006": "it is read-only; use the address of the primary server",
     "42501": "its user lacks a right; grant SELECT and INSERT on the tables operations_…, UPDATE "
     "on all of them but operations_audit, DELETE on operations_open and operations_challenges, "
     "or, where they are missing, CREATE on the schema",
     "42703": "its tables are not Queuescope's; give the audit a database or schema of its own",
-    "55P03": "another holds it locked; try again",
+    "55P03": "another transaction has locked it; try again",
 }
-_ENDED = "The server ended before it wrote what became of this."
-# A fork has its parent's token and a process id of its own.
+_ENDED = "The server ended before it recorded the outcome."
+# A fork shares its parent's token, but has another process id.
 _HOST, _PROCESS = socket.gethostname(), secrets.token_hex(4)
 
 _targets = Table(
@@ -91,9 +91,9 @@ _challenges = Table(
 
 @dataclass(frozen=True, slots=True)
 class OpenOperation:
-    """An operation that has begun and has no outcome yet."""
+    """An operation that has started and has no outcome yet."""
 
-    act: str
+    operation_id: str
     target: str
     at_ms: int
 
@@ -101,8 +101,8 @@ class OpenOperation:
 class OperationsStore:
     """The operations database behind ``url``, in SQLite or PostgreSQL.
 
-    Every method raises ``AuditError`` when the database does not give a usable answer; nothing
-    was written then. Threads and processes may share one database.
+    Every method raises ``AuditError`` if the database does not give a usable answer; then nothing
+    was written. Threads and processes may share one database.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class OperationsStore:
         timeout_seconds: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Raises ``ConfigurationError`` when ``url`` cannot be used."""
+        """Raises ``ConfigurationError`` if ``url`` cannot be used."""
         self._clock = clock
         self._database = Database(
             url,
@@ -129,18 +129,18 @@ class OperationsStore:
             pool_size=5,
         )
         self.audit = Audit(self._database)
-        self.wanted = WantedPauses(self._database)
+        self.desired = DesiredPauses(self._database)
 
     @property
     def file(self) -> Path | None:
-        """The file of SQLite; None for PostgreSQL."""
+        """The file of SQLite; ``None`` for PostgreSQL."""
         return self._database.path
 
     def plan(self, actor: Actor, request: Request, count: int, *, warning: str = "") -> Plan:
-        """A plan of ``request``, which touches ``count`` now, with a new challenge: its token is
-        secret and stands nowhere else.
+        """A plan of ``request``, which affects ``count`` things now, with a new challenge. Its
+        token is secret and not stored anywhere.
 
-        Raises ``RefusedError`` while another operation on the target has begun and not ended.
+        Raises ``RefusedError`` while another operation on the target is open.
         """
         now_ms = self.now_ms()
         with self._database.transaction() as connection:
@@ -176,21 +176,21 @@ class OperationsStore:
         return plan
 
     def planned(self, token: str, actor: Actor, request: Request) -> Plan:
-        """What was planned under ``token``, which stays unused. Raises ``RefusedError`` unless
-        ``actor`` may use it for ``request`` now.
+        """The plan with ``token``, which is not used up. Raises ``RefusedError`` unless ``actor``
+        may use it for ``request`` now.
         """
         with self._database.reading() as connection:
             return _planned(connection, token, actor, request, self.now_ms())
 
     def begin(self, plan: Plan, actor: Actor, role: Role, count: int) -> str:
-        """Use the challenge and write the intent, both or none; returns the id of the operation.
+        """Use the challenge and write the intent, both or neither; returns the operation's id.
 
-        ``count`` is how many it touches now; the intent says what was said against the plan.
-        Raises ``RefusedError``, which names who was first when the target has moved since the
+        ``count`` is how many things it affects now; the intent contains the plan's warning. Raises
+        ``RefusedError``, with the name of the other actor if the target has changed since the
         challenge was made.
         """
         now_ms = self.now_ms()
-        act, request = _act_id(), plan.request
+        operation_id, request = _new_id(), plan.request
         with self._database.transaction() as connection:
             planned = _planned(connection, plan.token, actor, request, now_ms)
             used = connection.execute(
@@ -203,7 +203,7 @@ class OperationsStore:
             )
             if used.rowcount != 1:
                 raise _used()
-            intent = _event(act, actor, role, request, at_ms=now_ms, count=count)
+            intent = _event(operation_id, actor, role, request, at_ms=now_ms, count=count)
             _move(connection, intent, planned.revision)
             if plan.warning:
                 detail = f"{intent.detail}, confirmed although: {plan.warning}"
@@ -212,33 +212,34 @@ class OperationsStore:
             server = f"{_HOST}/{os.getpid()}/{_PROCESS}"
             connection.execute(
                 insert(_open).values(
-                    act=act,
+                    act=operation_id,
                     target=intent.target,
                     server=one_line(server),
                     at_ms=now_ms,
                 )
             )
-        return act
+        return operation_id
 
     def end(self, outcome: Outcome, actor: Actor, role: Role, request: Request) -> None:
-        """Write the outcome."""
+        """Write the outcome, and close the operation."""
+        operation_id = outcome.operation_id
         with self._database.transaction() as connection:
-            connection.execute(delete(_open).where(_open.c.act == outcome.act))
+            connection.execute(delete(_open).where(_open.c.act == operation_id))
             intent = _event(
-                outcome.act, actor, role, request, at_ms=self.now_ms(), count=outcome.count
+                operation_id, actor, role, request, at_ms=self.now_ms(), count=outcome.count
             )
             audit.append(connection, _ended(intent, outcome.result, outcome.detail))
 
     def refuse(self, actor: Actor, role: Role, request: Request, detail: str) -> None:
         """Write that ``request`` was refused; there was no intent, and nothing was done."""
         with self._database.transaction() as connection:
-            asked = _event(_act_id(), actor, role, request, at_ms=self.now_ms(), count=-1)
-            audit.append(connection, _ended(asked, Result.REFUSED, detail))
+            event = _event(_new_id(), actor, role, request, at_ms=self.now_ms(), count=-1)
+            audit.append(connection, _ended(event, Result.REFUSED, detail))
 
-    def abandon(self) -> list[Entry]:
-        """Write ``unknown`` for operations whose server ended without an outcome; returns these.
+    def end_abandoned(self) -> list[Entry]:
+        """Write ``unknown`` for open operations whose server has ended; returns these outcomes.
 
-        To be called at every start, and now and then: a replica may have ended.
+        Call it at every start, and regularly: a replica may have ended.
         """
         now_ms = self.now_ms()
         with self._database.reading() as connection:
@@ -247,11 +248,11 @@ class OperationsStore:
         if not gone:
             return []
         written = []
-        intents = self.audit.of_acts(gone)
+        intents = self.audit.of_operations(gone)
         with self._database.transaction() as connection:
             for intent in intents:
                 event = intent.event
-                # Its own outcome, or another process that came here first, may have won.
+                # Its own outcome may have been written meanwhile, or another process was first.
                 found = connection.execute(delete(_open).where(_open.c.act == event.act))
                 if found.rowcount == 1:
                     written.append(
@@ -263,7 +264,7 @@ class OperationsStore:
         return written
 
     def open_operations(self) -> list[OpenOperation]:
-        """What has begun and not ended, the oldest first."""
+        """The open operations, the oldest first."""
         statement = select(_open).order_by(_open.c.at_ms)
         with self._database.reading() as connection:
             return [
@@ -276,7 +277,7 @@ class OperationsStore:
         return int(self._clock() * 1000)
 
     def close(self) -> None:
-        """Give the connections back; the store can still be used."""
+        """Close the connections; the store can still be used."""
         self._database.close()
 
 
@@ -294,7 +295,7 @@ def _planned(
     ).one_or_none()
     if row is None:
         raise RefusedError(
-            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is not known; begin again."
+            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is unknown; start again."
         )
     if (row.actor, row.how) != (actor.name, actor.how.value):
         raise RefusedError(
@@ -304,26 +305,26 @@ def _planned(
         planned = msgspec.json.decode(as_text(row.request, 1_000_000), type=Request)
     except (ValueError, RecursionError) as exc:
         raise RefusedError(
-            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is damaged; begin again."
+            RefusalReason.CHALLENGE_UNKNOWN, "This confirmation is damaged; start again."
         ) from exc
     if planned != request:
         raise RefusedError(
             RefusalReason.WRONG_TARGET,
-            f"This confirmation was made to {planned.words()}; begin again.",
+            f"This confirmation was made to {planned.words()}; start again.",
         )
     if row.used_at_ms is not None:
         raise _used()
     if now_ms >= row.expires_at_ms:
         raise RefusedError(
             RefusalReason.CHALLENGE_EXPIRED,
-            f"A confirmation holds for {CHALLENGE_SECONDS} seconds; begin again.",
+            f"A confirmation is valid for {CHALLENGE_SECONDS} seconds; start again.",
         )
     return Plan(planned, row.planned_count, row.revision, row.expires_at_ms, token)
 
 
 def _used() -> RefusedError:
     return RefusedError(
-        RefusalReason.CHALLENGE_USED, "This confirmation was used already; begin again."
+        RefusalReason.CHALLENGE_USED, "This confirmation was already used; start again."
     )
 
 
@@ -332,7 +333,7 @@ def _hash(token: str) -> str:
 
 
 def _move(connection: Connection, intent: Event, revision: int) -> None:
-    """Raise the target's revision from ``revision``. Raises ``RefusedError`` if it is another."""
+    """Increase the target's ``revision``. Raises ``RefusedError`` if it is no longer that one."""
     values = {
         "revision": revision + 1,
         "actor": intent.actor,
@@ -356,9 +357,9 @@ def _move(connection: Connection, intent: Event, revision: int) -> None:
         )
     if moved.one_or_none() is None:
         last = _last(connection, intent.target)
-        said = "Somebody else was first" if last is None else _who_and_when(last)
+        reason = "Somebody else was first" if last is None else _who_and_when(last)
         raise RefusedError(
-            RefusalReason.OVERTAKEN, f"{said}, after you had asked. Nothing more was done."
+            RefusalReason.OVERTAKEN, f"{reason}, after you had asked. Nothing more was done."
         )
 
 
@@ -368,7 +369,7 @@ def _last(connection: Connection, target: str) -> Row[tuple[str, int, str, str, 
 
 def _who_and_when(row: Row[tuple[str, int, str, str, int]]) -> str:
     at = audit.utc_words(row.at_ms)
-    return f"{as_text(row.actor)} began to {as_text(row.words)} at {at}"
+    return f"{as_text(row.actor)} started to {as_text(row.words)} at {at}"
 
 
 def _has_ended(row: Row[tuple[str, str, str, int]], now_ms: int) -> bool:
@@ -377,7 +378,7 @@ def _has_ended(row: Row[tuple[str, str, str, int]], now_ms: int) -> bool:
         return True
     host, _, rest = as_text(row.server).rpartition("/")[0].rpartition("/")
     process = as_text(row.server).rpartition("/")[2]
-    # No server of ours wrote another one.
+    # Queuescope never writes a process id in another form.
     if not rest.isdecimal() or len(rest) > 9:
         return True
     pid = int(rest)
@@ -399,12 +400,12 @@ def _ended(intent: Event, result: Result, detail: str) -> Event:
 
 
 def _event(
-    act: str, actor: Actor, role: Role, request: Request, *, at_ms: int, count: int
+    operation_id: str, actor: Actor, role: Role, request: Request, *, at_ms: int, count: int
 ) -> Event:
     """The intent; an outcome differs in its phase, result and detail."""
     return Event(
         at_ms=at_ms,
-        act=act,
+        act=operation_id,
         phase=Phase.INTENT,
         actor=actor.name,
         role=role.value,
@@ -416,5 +417,5 @@ def _event(
     )
 
 
-def _act_id() -> str:
+def _new_id() -> str:
     return secrets.token_hex(12)

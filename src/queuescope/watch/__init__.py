@@ -1,6 +1,5 @@
-"""What the broker and the job history say now: watched in the background, read from memory."""
+"""Reads the broker, the job history and the audit in the background; pages read from memory."""
 
-from queuescope.watch.acts import RecordedAct, RecordedActs, read_acts
 from queuescope.watch.broker import BrokerState, read_broker
 from queuescope.watch.completion_rates import CompletionRate, CompletionRates
 from queuescope.watch.depths import RecentDepths
@@ -12,6 +11,7 @@ from queuescope.watch.operations import (
     read_audit,
     read_purges,
 )
+from queuescope.watch.past_operations import PastOperation, PastOperations, read_past_operations
 from queuescope.watch.reconciler import JobReconciler
 from queuescope.watch.watch import Watch
 
@@ -22,15 +22,15 @@ __all__ = [
     "CompletionRate",
     "CompletionRates",
     "JobReconciler",
+    "PastOperation",
+    "PastOperations",
     "PurgesState",
     "RecentDepths",
     "RecentFailures",
-    "RecordedAct",
-    "RecordedActs",
     "Watch",
-    "read_acts",
     "read_audit",
     "read_broker",
     "read_failures",
+    "read_past_operations",
     "read_purges",
 ]

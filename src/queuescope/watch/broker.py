@@ -1,4 +1,4 @@
-"""What the broker says now: queues, workers, and what the operators want of them."""
+"""The state of the broker: queues, workers, and the desired state."""
 
 from __future__ import annotations
 
@@ -20,16 +20,13 @@ from queuescope.watch.depths import Depths, RecentDepths
 class BrokerState:
     """The broker at one instant; ``at`` is epoch seconds of its own clock.
 
-    ``completion_rates`` are those of the workers that have been seen for long enough, by name and
-    life;
-    ``depths`` is what waited in the last minutes in the queues that nobody has paused;
-    ``is_decided_elsewhere`` says that the operations database of another dashboard decided what is
-    desired.
-    ``unreadable`` and ``unread`` are what stands among the reports and is not known, and
-    ``left_out_queues`` how many queues were not read, for there are too many,
-    or something else than messages lies under their name. With a
-    ``desired_fault``, a sentence, ``desired`` is the last that could be read. What the broker's
-    ``capabilities`` lack is empty, for the reason that they give.
+    ``completion_rates`` are those of workers that have been seen for long enough, by name and run.
+    ``depths`` are the depths of the last minutes in the queues that are not paused.
+    ``is_decided_elsewhere`` means that the desired state comes from the operations database of
+    another dashboard. ``unreadable`` and ``unread`` are those of the ``WorkersReading``, and
+    ``left_out_queues`` is how many queues were not read because they are too many, or because
+    their key holds something else than messages. With a ``desired_fault``, a sentence, ``desired``
+    is the last readable state. Fields are empty for what is missing in ``capabilities``.
     """
 
     at: float
@@ -46,23 +43,23 @@ class BrokerState:
     capabilities: Capabilities = ALL_CAPABILITIES
 
     def queue(self, name: str) -> QueueReading | None:
-        """The reading of one queue; None when it is not among them."""
+        """The reading of one queue; ``None`` if it is not among them."""
         return next((queue for queue in self.queues if queue.queue == name), None)
 
     @property
     def depth(self) -> int | None:
-        """How many jobs wait in all queues; None when no queue is known."""
+        """How many jobs wait in all queues; ``None`` if no queue is known."""
         return sum(queue.depth for queue in self.queues) if self.queues else None
 
     @property
     def oldest(self) -> QueueReading | None:
-        """The queue with the job that has waited longest, of those of which that is known."""
+        """The queue with the longest waiting job, among those where that is known."""
         known = [q for q in self.queues if q.depth and q.oldest_age_seconds is not None]
         return max(known, key=lambda queue: queue.oldest_age_seconds or 0.0, default=None)
 
     @property
     def oldest_age_seconds(self) -> float | None:
-        """How long the oldest waiting job has waited, 0 when none waits; None is unknown."""
+        """How long the oldest waiting job has waited, 0 if none waits; ``None`` is unknown."""
         ages = [queue.oldest_age_seconds for queue in self.queues if queue.depth]
         if any(age is None for age in ages) or not self.queues:
             return None
@@ -72,16 +69,16 @@ class BrokerState:
 def read_broker(
     context: OperationsContext,
     completion_rates: CompletionRates | None = None,
-    memory: RecentDepths | None = None,
+    recent_depths: RecentDepths | None = None,
 ) -> BrokerState:
-    """Read all of it; ``completion_rates`` and ``memory`` remember the readings before.
+    """Read the state; ``completion_rates`` and ``recent_depths`` hold the earlier readings.
 
     Raises ``BrokerError``.
     """
     broker = context.broker
     can = broker.capabilities.has
     workers = broker.workers()
-    # Whoever reads a great many of them would do nothing else.
+    # To read very many queues would take all the time.
     served = sorted(workers.queues.difference(context.named_queues))
     kept = served[: max(0, QUEUES_LIMIT - len(context.named_queues))]
     wanted = sorted({*context.named_queues, *kept})
@@ -91,26 +88,26 @@ def read_broker(
         desired = broker.desired() if can(Ability.PAUSE) else DesiredState()
     except DamagedError as exc:
         desired, fault = broker.last_desired, str(exc)
-    known = {} if completion_rates is None else completion_rates.take_in(workers.reports)
-    ours = context.store.wanted.name
+    rates = {} if completion_rates is None else completion_rates.add(workers.reports)
+    ours = context.store.desired.name
     elsewhere = bool(ours) and desired.ledger not in ("", ours)
     return BrokerState(
         workers.at,
         queues,
         fleet_of(workers, desired, queues),
         desired,
-        known,
+        rates,
         elsewhere,
         workers.unreadable,
         workers.unread,
         len(served) - len(kept) + (len(wanted) - len(queues) if can(Ability.DEPTH) else 0),
         fault,
-        () if memory is None else memory.take_in(workers.at, queues, desired),
+        () if recent_depths is None else recent_depths.add(workers.at, queues, desired),
         broker.capabilities,
     )
 
 
 def refuses_reports(error: QueuescopeError | None) -> bool:
-    """Whether, by what a proof of writing met, the broker takes reports from nobody."""
+    """Whether ``error``, from a test of writing, means that workers cannot report either."""
     refusals = (BrokerErrorKind.READ_ONLY, BrokerErrorKind.FULL)
     return isinstance(error, BrokerError) and error.kind in refusals

@@ -1,4 +1,4 @@
-"""How many jobs waited in the last minutes, so that it is seen how a queue moves."""
+"""Keeps the queue depth of the last minutes, from which its movement is computed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from queuescope.broker.protocol import QueueReading
 from queuescope.health import MEMORY_SECONDS
 
 Depths = tuple[tuple[float, int], ...]
-"""Moments (epoch seconds of the broker's clock, ascending) and how many jobs waited then."""
+"""Times (epoch seconds of the broker's clock, ascending), each with the depth at that time."""
 
 
 class RecentDepths:
-    """Remembers what waited in the queues that nobody has paused. Belongs to one thread."""
+    """Keeps the depth of the queues that are not paused. Belongs to one thread."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
-    def take_in(self, at: float, queues: Iterable[QueueReading], desired: DesiredState) -> Depths:
-        """Note the depth as of ``at``, and return all that is remembered."""
+    def add(self, at: float, queues: Iterable[QueueReading], desired: DesiredState) -> Depths:
+        """Add the depth at ``at``, and return all that are kept."""
         if self._seen and at <= self._seen[-1][0]:
             # The clock was set back, or another server has taken over.
             self._seen.clear()

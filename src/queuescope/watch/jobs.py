@@ -1,4 +1,4 @@
-"""What the job history says of the last day: its failures, grouped and one by one."""
+"""The failures of the last day in the job history, grouped and one by one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from queuescope.jobs.store import JobStore
 GROUPS = 5
 SINGLES = 5
 _DAY_SECONDS = 86_400
-# A worker of an earlier version writes times by its own clock, which may be ahead.
+# Workers of earlier versions write times by their own clock, which may be ahead.
 _AHEAD_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True)
 class RecentFailures:
-    """The biggest groups of the failures of a day, and the last single ones, newest first."""
+    """The biggest groups of a day's failures, and the last single ones, newest first."""
 
     report: FailureReport
     last: tuple[Job, ...]

@@ -1,4 +1,4 @@
-"""What acts need and leave behind: the audit, its chain, and what was purged."""
+"""Reads the audit, verifies its chain, and lists the kept purges."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from queuescope.operations.purges import restore_warnings
 from queuescope.operations.store import OpenOperation
 
 LATEST_ENTRIES = 20
-WHOLE_WALK_SECONDS = 600.0
-"""How often the whole chain is walked."""
-_WALK_SECONDS = 10.0
+FULL_VERIFICATION_SECONDS = 600.0
+"""How often the whole chain is verified."""
+_VERIFICATION_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class AuditState:
-    """The newest entries, newest first, and the acts that have no outcome yet.
+    """The newest entries, newest first, and the operations that have no outcome yet.
 
-    ``refusal`` is why no intent could be written now, so that no act can begin.
+    ``refusal`` is why no intent can be written now, so that no operation can start.
     """
 
     entries: tuple[Entry, ...]
@@ -34,11 +34,11 @@ class AuditState:
 
 @dataclass(frozen=True, slots=True)
 class PurgesState:
-    """What was purged, the newest first, and the names of the files that are damaged.
+    """The kept purges, newest first, and the names of damaged files.
 
-    ``actors`` tells by a purge's id who did it, as far as that is known. ``unfinished`` are the
-    ids of purges that are not exported yet, ``None`` when the broker does not say. ``warnings``
-    say by a purge's id why it may have been restored already, as far as broker and audit tell.
+    ``actors`` are the people who purged, by the purge's id, as far as known. ``unfinished`` are the
+    ids of purges that are not exported yet, ``None`` if the broker does not answer. ``warnings``
+    say by the purge's id why it may have been restored already.
     """
 
     purges: tuple[Purge, ...]
@@ -49,8 +49,8 @@ class PurgesState:
 
 
 class ChainVerifier:
-    """Walks the chain: what is new each time, all of it now and then. Finds also that it was made
-    anew since it was walked last. ``clock`` is monotonic, in seconds.
+    """Verifies the chain: new entries each time, all of it regularly. Also detects a chain that was
+    rebuilt since the last time. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(self, audit: Audit, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,21 +61,23 @@ class ChainVerifier:
         self._whole_at = -math.inf
 
     def start_over(self) -> None:
-        """Let the next walk be of all."""
+        """Make the next call verify the whole chain."""
         self._whole_at = -math.inf
 
     def __call__(self) -> Verification:
         """Raises ``AuditError``."""
         now, last = self._clock(), self._last
-        if last is None or now - self._whole_at >= WHOLE_WALK_SECONDS:
-            found = self._audit.verify(expected_head=self._head, patience_seconds=_WALK_SECONDS)
+        if last is None or now - self._whole_at >= FULL_VERIFICATION_SECONDS:
+            found = self._audit.verify(
+                expected_head=self._head, patience_seconds=_VERIFICATION_SECONDS
+            )
             self._whole_at = now
         elif last.fault:
             return last
         else:
-            # Where the last walk ended, be it at the end of the chain or of its time.
+            # Continue where the last one ended, at the end of the chain or of its time.
             found = self._audit.verify(
-                expected_head=self._head, after=last.head, patience_seconds=_WALK_SECONDS
+                expected_head=self._head, after=last.head, patience_seconds=_VERIFICATION_SECONDS
             )
         self._last = found
         if found.is_complete and found.entries and not found.fault:
@@ -84,7 +86,7 @@ class ChainVerifier:
 
 
 def read_audit(context: OperationsContext) -> AuditState:
-    """Raises ``AuditError`` when it cannot even be read."""
+    """Raises ``AuditError`` if the audit cannot be read."""
     entries = context.store.audit.find(Search(), limit=LATEST_ENTRIES)
     unfinished = context.store.open_operations()
     refusal: AuditError | None = None
@@ -96,12 +98,12 @@ def read_audit(context: OperationsContext) -> AuditState:
 
 
 def read_purges(context: OperationsContext) -> PurgesState:
-    """Raises ``PurgeError``; audit and broker may be away."""
+    """Raises ``PurgeError``; works without the audit and the broker."""
     kept = context.purges.kept()
     actors: dict[str, str] = {}
     unfinished: tuple[str, ...] | None = None
     try:
-        entries = context.store.audit.of_acts(purge.id for purge in kept.purges)
+        entries = context.store.audit.of_operations(purge.id for purge in kept.purges)
         actors = {e.event.act: e.event.actor for e in entries if e.event.phase == Phase.INTENT}
     except AuditError:
         actors = {}
@@ -113,6 +115,6 @@ def read_purges(context: OperationsContext) -> PurgesState:
     try:
         found = restore_warnings(context.purges, context.store.audit, kept.purges)
     except (AuditError, BrokerError):
-        # Nothing is restored while either is away.
+        # Without either of them no purge can be restored anyway.
         found = {}
     return PurgesState(kept.purges, kept.damaged, actors, unfinished, found)

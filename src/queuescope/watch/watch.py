@@ -1,4 +1,4 @@
-"""A source that is read again and again in a thread of its own, so that none waits for another."""
+"""Reads a source periodically in a separate thread, so that no source delays another."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class Watch(Generic[T]):
-    """Calls ``read`` every ``seconds`` in a thread of its own and keeps the newest answer.
+    """Calls ``read`` every ``seconds`` in a separate thread and keeps the newest answer.
 
-    ``read`` raises a ``QueuescopeError`` where there is no usable answer, and bounds its own time.
-    Whatever else it raises is an ``InternalError`` here, and does not end the watch.
-    One that hangs all the same is told by the age of what is kept: whoever reads later than
-    ``overdue_seconds`` after the last answer gets it with ``hung``'s error.
+    ``read`` raises a ``QueuescopeError`` if there is no usable answer, and should not take long.
+    Any other exception becomes an ``InternalError`` and does not end the watch. If a call takes
+    longer than ``overdue_seconds``, the last answer is returned with the error that ``hung``
+    returns.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Watch(Generic[T]):
         self._answered = 0
         self._is_closed = False
         self._began_at: float | None = None
-        # A daemon: a source that hangs must not keep a server from ending.
+        # A daemon, so that a source that hangs does not keep the server from ending.
         self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
 
     def start(self) -> None:
@@ -66,13 +66,13 @@ class Watch(Generic[T]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether it reads no more, though nobody has closed it."""
+        """Whether its thread has ended without ``close``."""
         begun = self._thread.ident is not None
         return begun and not self._is_closed and not self._thread.is_alive()
 
     @property
     def known(self) -> Known[T]:
-        """What is known now; never waits."""
+        """The newest answer; never waits."""
         with self._lock:
             known, began_at = self._known, self._began_at
         if began_at is None or known.error is not None:
@@ -82,7 +82,7 @@ class Watch(Generic[T]):
         return known
 
     def refresh(self, *, patience_seconds: float) -> Known[T]:
-        """Read once more now, wait for that so long at the most, and return what is known then."""
+        """Read now, wait at most ``patience_seconds`` for that, and return the newest answer."""
         with self._turn:
             self._asked += 1
             wanted = self._asked
@@ -119,8 +119,8 @@ class Watch(Generic[T]):
             return last.failed(exc, began_at)
         except Exception as exc:
             if not isinstance(last.error, InternalError):
-                logger.exception("%s met an error of its own", self._thread.name)
-            words = f"Queuescope met an error of its own in reading this ({type(exc).__name__})"
+                logger.exception("%s had an internal error", self._thread.name)
+            words = f"Queuescope had an internal error while reading this ({type(exc).__name__})"
             return last.failed(InternalError(words), began_at)
         now = self._clock()
         has_hung = now - began_at > self._overdue_seconds

@@ -1,4 +1,4 @@
-"""What is known of each worker, from one state of the broker. Pure."""
+"""Details of each worker, from one state of the broker. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STUCK_FACTOR = 3
 STUCK_LEAST_SECONDS = 60.0
 STUCK_WITHOUT_HISTORY_SECONDS = 600.0
 FEWEST_JOBS = 20
-"""From fewer jobs nothing is concluded about how long they usually run."""
+"""With fewer jobs their usual runtime is unknown."""
 
 
 class Level(StrEnum):
@@ -34,7 +34,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """So much is used of ``limit``, which is None where it is not known."""
+    """How much of ``limit`` is used; the limit is ``None`` if unknown."""
 
     used: float
     limit: float | None
@@ -45,7 +45,7 @@ class Usage:
 
     @property
     def level(self) -> Level | None:
-        """None: there is no limit to compare with."""
+        """``None`` without a limit."""
         ratio = self.ratio
         if ratio is None:
             return None
@@ -56,8 +56,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job that a worker runs, or ran when it was lost. ``stuck_after_seconds`` is from when on
-    it is far older than usual, ``usual`` what that was taken from, if anything.
+    """A job that a worker runs, or ran when it was lost. After ``stuck_after_seconds`` it has run
+    far longer than usual; ``usual`` is the runtime behind that, if known.
     """
 
     job: ActiveJob
@@ -71,20 +71,20 @@ class RunningJob:
 
 
 class QueueState(StrEnum):
-    """How a worker stands to a queue that it serves."""
+    """The state of a queue in a worker that serves it."""
 
     SERVED = "served"
     PAUSED = "paused"
     PAUSING = "pausing"
-    """A pause is wanted, and the worker has not told yet that it follows."""
+    """The queue should be paused, and the worker has not confirmed it yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerDetails:
-    """One worker. ``cpu`` is in cores, ``memory`` in bytes; None is not measured yet.
+    """One worker. ``cpu`` is in cores, ``memory`` in bytes; ``None`` is not measured yet.
 
-    ``jobs`` are the oldest of its ``job_count``. ``completion_rate`` is None where
-    it is not known yet.
+    ``jobs`` are the oldest of its ``job_count``. ``completion_rate`` is ``None`` while it is
+    unknown.
     """
 
     worker: Worker
@@ -94,12 +94,12 @@ class WorkerDetails:
     completion_rate: CompletionRate | None
     cpu: Usage | None
     memory: Usage | None
-    forgotten_in_seconds: float
-    """When a lost worker drops off."""
+    dropped_in_seconds: float
+    """In how many seconds the report of a lost worker is dropped."""
 
     @property
     def reserved_count(self) -> int:
-        """Jobs that it has fetched and that could begin: neither scheduled nor held back."""
+        """Jobs that it has fetched and that could start: neither scheduled nor rate-limited."""
         report = self.worker.report
         limited = sum(one.count for one in report.rate_limited)
         return max(0, sum(report.reserved.values()) - report.scheduled - limited)
@@ -111,7 +111,7 @@ class WorkerDetails:
 
 @dataclass(frozen=True, slots=True)
 class WorkerList:
-    """The workers that live and those that are lost, each in the order of their names."""
+    """The living and the lost workers, each in the order of their names."""
 
     at: float
     alive: tuple[WorkerDetails, ...]
@@ -119,7 +119,7 @@ class WorkerList:
 
     @property
     def counts(self) -> dict[WorkerStatus, int]:
-        """How many there are of each status, all statuses in order."""
+        """How many workers have each status, with all statuses in order."""
         found = Counter(entry.worker.status for entry in (*self.alive, *self.lost))
         return {status: found[status] for status in WorkerStatus}
 
@@ -129,10 +129,10 @@ class WorkerList:
 
 
 def list_workers(state: BrokerState, usual: Mapping[str, UsualRuntime]) -> WorkerList:
-    """What ``state`` says of its workers; ``usual`` are runtimes by the names of jobs."""
+    """The workers of ``state``; ``usual`` are runtimes by job type."""
     fleet = state.fleet
     entries = [_entry(state, worker, usual) for worker in fleet.workers]
-    entries.sort(key=lambda entry: natural(entry.worker.name))
+    entries.sort(key=lambda entry: natural_key(entry.worker.name))
     return WorkerList(
         fleet.at,
         tuple(entry for entry in entries if entry.worker.is_alive),
@@ -140,8 +140,8 @@ def list_workers(state: BrokerState, usual: Mapping[str, UsualRuntime]) -> Worke
     )
 
 
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key by which ``worker-2`` comes before ``worker-10``."""
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key with which ``worker-2`` comes before ``worker-10``."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return tuple(
         (0, int(part[:18]), part) if part[0] in "0123456789" else (1, 0, part) for part in parts
@@ -150,7 +150,7 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 
 def _entry(state: BrokerState, worker: Worker, usual: Mapping[str, UsualRuntime]) -> WorkerDetails:
     report, timings = worker.report, state.fleet.timings
-    # The first readings of a process have nothing to be compared with.
+    # The first CPU reading of a process is 0.
     measured_after = 2 * timings.usage_seconds + timings.report_seconds
     is_measured = worker.uptime_seconds >= measured_after and report.memory_bytes > 0
     limit = report.memory_limit_bytes

@@ -103,7 +103,7 @@ class Stage:
     def do(self, request: Request) -> None:
         """Carry it out as an admin who asks the service itself."""
         plan = self.context.operations.plan(ADA, request)
-        outcome = self.context.operations.act(ADA, request, plan.token, plan.phrase)
+        outcome = self.context.operations.carry_out(ADA, request, plan.token, plan.phrase)
         assert outcome.result == "done", outcome
 
 
@@ -372,7 +372,7 @@ def test_a_forbidden_operation_is_refused_even_if_its_button_is_forced(
         act.ask(page, stage)
         # Where a form's button is disabled, Streamlit itself takes no press.
         if not (ROLES[name] == "viewer" and act.button == "Revoke"):
-            assert f"takes the role {act.least}; yours is {ROLES[name]}." in page.said
+            assert f"you need the role {act.least}; yours is {ROLES[name]}." in page.said
             assert "Nothing was done." in page.said
         assert confirmations(page) == []
         assert stage.facts() == before
@@ -555,7 +555,7 @@ def test_a_direct_call_without_the_right_does_nothing(stage: Stage, name: str, p
     assert refused.value.reason is reason
     for token, typed in ((plan.token, plan.phrase), (plan.token, ""), ("", plan.phrase)):
         with pytest.raises(RefusedError) as refused:
-            operations.act(actor, request, token, typed)
+            operations.carry_out(actor, request, token, typed)
         assert refused.value.reason is reason
         last = stage.entries()[0].event
         assert (last.phase, last.actor, last.result) == (Phase.OUTCOME, actor.name, "refused")
@@ -568,12 +568,12 @@ def test_a_direct_call_has_one_effect_however_often_it_is_repeated(stage: Stage,
     operations, request = stage.context.operations, REQUESTS[name][1](stage)
     start = settled(stage)
     plan = operations.plan(ADA, request)
-    assert operations.act(ADA, request, plan.token, plan.phrase).result == "done"
+    assert operations.carry_out(ADA, request, plan.token, plan.phrase).result == "done"
     until(stage.facts, lambda facts: set(changed(start, facts)) > {"intents"})
     UNDO[name](stage)
     before = settled(stage)
     for _ in range(3):
         with pytest.raises(RefusedError) as refused:
-            operations.act(ADA, request, plan.token, plan.phrase)
+            operations.carry_out(ADA, request, plan.token, plan.phrase)
         assert refused.value.reason is not RefusalReason.NO_RIGHT
     assert changed(before, settled(stage)) == []

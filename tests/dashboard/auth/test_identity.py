@@ -201,7 +201,7 @@ def test_a_visitor_in_no_list_may_view_or_not_as_configured() -> None:
     assert isinstance(found, Actor)
     assert access_of(configured(authentication="oidc")).role_of(found) is Role.VIEWER
     closed = configured(authentication="oidc", viewers=["eve@example.com"])
-    assert access_of(closed).role_of(found) is Role.NOBODY
+    assert access_of(closed).role_of(found) is Role.NONE
 
 
 @given(

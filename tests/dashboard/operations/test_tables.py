@@ -187,7 +187,7 @@ def test_each_button_says_why_it_cannot_be_pressed() -> None:
     operators = buttons(queues_part(fresh(value), olga, UTC, NOW))
     assert operators["Pause queue orders"] == ""
     assert operators["Purge queue orders"] == (
-        "To purge queue orders takes the role admin; yours is operator."
+        "To purge queue orders you need the role admin; yours is operator."
     )
     assert "role admin" in operators["Pause all queues"]
     held = buttons(queues_part(fresh(value), Rights(ADA.who, "Not now.", ACCESS), UTC, NOW))

@@ -119,7 +119,7 @@ def test_a_wrong_phrase_may_be_put_right(context: OperationsContext, send: Send)
     assert not pending.plan.is_confirmed_by("orders 4")
     pending.send(ADA, "orders 4")
     assert pending.outcome is None
-    assert pending.remark == "To confirm, type “orders 3” exactly as it stands."
+    assert pending.remark == "To confirm, type “orders 3” exactly as shown."
     assert depth(context) == 3
     assert pending.plan.is_confirmed_by(" orders 3 ")
     pending.send(ADA, "orders 3")
@@ -137,7 +137,7 @@ def test_the_second_of_two_operators_is_refused_with_the_first_one_named(
     assert outcome_of(adas)[0] is Result.DONE
     state, words = outcome_of(bobs)
     assert state is Result.REFUSED
-    assert words.startswith("ada began to purge queue orders at ")
+    assert words.startswith("ada started to purge queue orders at ")
     assert depth(context) == 1
 
 
@@ -148,7 +148,7 @@ def test_a_queue_that_has_grown_is_looked_at_again(context: OperationsContext, s
     pending.send(ADA, "orders 3")
     assert outcome_of(pending) == (
         Result.REFUSED,
-        "There were 3 and are now 23; look again before you confirm. Nothing was done.",
+        "There were 3 and are now 23; check again before you confirm. Nothing was done.",
     )
     assert depth(context) == 23
 
@@ -160,7 +160,7 @@ def test_a_confirmation_expires(context: OperationsContext, send: Send, now: lis
     pending.send(ADA, "orders 3")
     state, words = outcome_of(pending)
     assert state is Result.REFUSED
-    assert "holds for 60 seconds" in words
+    assert "valid for 60 seconds" in words
     assert depth(context) == 3
 
 

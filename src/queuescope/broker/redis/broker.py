@@ -160,13 +160,13 @@ class RedisBroker:
         self,
         worker: str,
         jobs: Sequence[tuple[str, str]],
-        act_id: str,
+        operation_id: str,
         *,
         queues: Mapping[str, str] | None = None,
         same_name_count: int = 1,
     ) -> dict[str, RetryAnswer]:
         return self._control.requeue(
-            worker, jobs, act_id, queues=queues, same_name_count=same_name_count
+            worker, jobs, operation_id, queues=queues, same_name_count=same_name_count
         )
 
     def kept_arguments(self, job_ids: Iterable[str]) -> frozenset[str]:

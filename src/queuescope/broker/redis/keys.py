@@ -33,9 +33,9 @@ class Keys:
     def arguments_of(self, job_id: str) -> str:
         return f"{self._own}arguments:{job_id}"
 
-    def sent_again(self, act_id: str, job_id: str) -> str:
+    def sent_again(self, operation_id: str, job_id: str) -> str:
         """Marks that an operation has sent a job again, so that it does so once."""
-        return f"{self._own}sent:{act_id}:{job_id}"
+        return f"{self._own}sent:{operation_id}:{job_id}"
 
     def purged(self, purge_id: str) -> str:
         """The record of a purge; the names of its lists begin with it."""

@@ -172,7 +172,7 @@ class RedisPurgeSteps:
                 raise BrokerError(BrokerErrorKind.UNUSABLE, _TOO_LARGE) from None
         return tuple(sorted(raw.decode("utf-8", "replace") for raw in ids[:_UNFINISHED_LIMIT]))
 
-    def note_restore(self, purge: Purge, act: str) -> None:
+    def note_restore(self, purge: Purge, operation_id: str) -> None:
         """If this record is missing later, the counts of restored messages may be, too."""
         run = self._connection.run_id()
         with (
@@ -182,7 +182,7 @@ class RedisPurgeSteps:
         ):
             record = self._keys.purged(purge.id)
             # A broker that had lost the record has one again from now on.
-            for name, value in (("at", repr(purge.at)), ("act", act), ("run", run)):
+            for name, value in (("at", repr(purge.at)), ("act", operation_id), ("run", run)):
                 pipe.hset(record, name, value)
             pipe.execute()
 
@@ -256,16 +256,16 @@ class RedisPurgeSteps:
         for index, answer in zip(short, answers, strict=True):
             if isinstance(answer, Exception):
                 continue
-            at, restored, act, noted_run = answer
+            at, restored, operation_id, noted_run = answer
             state = _state_of(purges[index], at, restored)
-            if state is RecordState.PARTIAL and act and run is None:
+            if state is RecordState.PARTIAL and operation_id and run is None:
                 run = self._connection.run_id()
             found[index] = PurgeRecord(
                 state,
                 int(restored or b"0")
                 if state in (RecordState.PARTIAL, RecordState.RESTORED)
                 else 0,
-                (act or b"").decode("utf-8", "replace"),
+                (operation_id or b"").decode("utf-8", "replace"),
                 bool(noted_run) and noted_run == (run or "").encode(),
             )
         return found

@@ -64,7 +64,7 @@ class RemoteControl:
         self,
         worker: str,
         jobs: Sequence[tuple[str, str]],
-        act_id: str,
+        operation_id: str,
         *,
         queues: Mapping[str, str] | None = None,
         same_name_count: int = 1,
@@ -74,7 +74,7 @@ class RemoteControl:
             batch = jobs[start : start + _BATCH]
             order = {
                 "jobs": [list(job) for job in batch],
-                "act_id": act_id,
+                "act_id": operation_id,
                 "queues": {job_id: (queues or {}).get(job_id, "") for job_id, _ in batch},
             }
             try:

@@ -135,14 +135,14 @@ class RedisWorkerConnection:
         except ValueError as exc:
             raise DamagedError(f"what is kept of job {job_id} cannot be read") from exc
 
-    def claim_requeue(self, act_id: str, job_id: str) -> bool:
+    def claim_requeue(self, operation_id: str, job_id: str) -> bool:
         with self._client() as client:
-            key = self._keys.sent_again(act_id, job_id)
+            key = self._keys.sent_again(operation_id, job_id)
             return bool(client.set(key, "1", nx=True, ex=_REQUEUED_SECONDS))
 
-    def release_requeue(self, act_id: str, job_id: str) -> None:
+    def release_requeue(self, operation_id: str, job_id: str) -> None:
         with self._client() as client:
-            client.delete(self._keys.sent_again(act_id, job_id))
+            client.delete(self._keys.sent_again(operation_id, job_id))
 
     @contextmanager
     def _client(self) -> Iterator[redis.Redis]:

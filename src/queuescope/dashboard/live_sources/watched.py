@@ -68,7 +68,8 @@ class WatchedSources:
             return None
         ahead = self.clock_ahead()
         operations = (
-            PastOperation(a.at + ahead, a.actor, a.words, a.result, a.detail) for a in recorded.acts
+            PastOperation(a.at + ahead, a.actor, a.words, a.result, a.detail)
+            for a in recorded.operations
         )
         return PastOperations(
             tuple(operations), None if recorded.begin is None else recorded.begin + ahead

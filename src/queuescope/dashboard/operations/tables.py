@@ -240,7 +240,7 @@ def audit_part(
         as_of(known, zone, now),
         class_="qs-part-head",
     )
-    unfinished = frozenset(one.act for one in state.unfinished)
+    unfinished = frozenset(one.operation_id for one in state.unfinished)
     body = audit_table(state.entries, unfinished, zone, now)
     return known_part(known, head, chain_part(chain, zone, now), body)
 

@@ -16,7 +16,7 @@ from queuescope.operations.access import Actor, Origin, Role
 LOG_OUT = "auth/logout"
 
 _RIGHTS = {
-    Role.NOBODY: "May not do anything here.",
+    Role.NONE: "May not do anything here.",
     Role.VIEWER: "May view, and change nothing.",
     Role.OPERATOR: "May view, pause and resume a queue, retry and revoke jobs.",
     Role.ADMIN: "May view and do everything.",

@@ -103,7 +103,7 @@ class PendingOperation:
                 if isinstance(actor, Unidentified):
                     self._set_outcome(Result.REFUSED, actor.problem)
                     return
-                send = partial(self._operations.act, actor, plan.request, plan.token, typed)
+                send = partial(self._operations.carry_out, actor, plan.request, plan.token, typed)
                 self.remark = ""
                 try:
                     self._call = BackgroundCall(send)

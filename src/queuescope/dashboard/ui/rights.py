@@ -31,7 +31,7 @@ class Rights:
 
     @property
     def role(self) -> Role:
-        return Role.NOBODY if isinstance(self.who, Unidentified) else self._access.role_of(self.who)
+        return Role.NONE if isinstance(self.who, Unidentified) else self._access.role_of(self.who)
 
     def refusal(self, make: Callable[[], Request]) -> str:
         """Why the visitor cannot request what ``make`` returns, or empty."""
@@ -42,7 +42,7 @@ class Rights:
             return self.obstacle or _NEEDS_KEY
         try:
             request = make()
-            self._access.demand(self.who, request, time.time())
+            self._access.require(self.who, request, time.time())
         except RefusedError as exc:
             return str(exc)
         return self.obstacle or self.missing.get(request.operation, "")

@@ -32,5 +32,5 @@ def role_of(found: Actor | Unidentified) -> Role:
     operations make themselves.
     """
     if isinstance(found, Unidentified):
-        return Role.NOBODY
+        return Role.NONE
     return access_of(services().settings).role_of(found)

@@ -229,7 +229,7 @@ def _lost_row(
             moment(worker.report.at, zone, now),
             _note(f"{duration_words(worker.silent_seconds)} ago"),
         ),
-        _long(entry.forgotten_in_seconds),
+        _long(entry.dropped_in_seconds),
         _jobs(entry),
         _ended(entry),
         trend_chart(worker.name, trends),

@@ -11,7 +11,7 @@ from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
-from queuescope.watch import read_acts
+from queuescope.watch import read_past_operations
 
 ADA = Actor("ada", Origin.OIDC)
 
@@ -51,9 +51,9 @@ def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
     end(store, act, purge, Result.DONE, "3 jobs were taken out.")
     pause = Request.pause("*")
     begin(store, pause)
-    found = read_acts(store.audit)
+    found = read_past_operations(store.audit)
     assert found.begin is None
-    assert [(a.at, a.actor, a.words, a.result, a.detail) for a in found.acts] == [
+    assert [(a.at, a.actor, a.words, a.result, a.detail) for a in found.operations] == [
         (1_000_000.0, "ada", "purge queue default", Result.DONE, "3 jobs were taken out."),
         (1_000_007.0, "ada", "pause all queues", Result.PENDING, ""),
     ]
@@ -63,7 +63,7 @@ def test_what_was_refused_is_no_act(store: OperationsStore) -> None:
     store.refuse(ADA, Role.VIEWER, Request.purge("default"), "You may not.")
     resume = Request.resume("default")
     end(store, begin(store, resume), resume, Result.REFUSED, "Nothing was done.")
-    assert read_acts(store.audit).acts == ()
+    assert read_past_operations(store.audit).operations == ()
 
 
 def test_only_the_newest_of_very_many_operations_are_listed(
@@ -73,7 +73,7 @@ def test_only_the_newest_of_very_many_operations_are_listed(
         now[0] += 60
         pause = Request.pause(f"q{number}")
         end(store, begin(store, pause), pause, Result.DONE, "Paused.")
-    found = read_acts(store.audit, limit=5)
+    found = read_past_operations(store.audit, limit=5)
     # Of the second only the outcome is among the newest five entries.
-    assert [act.words for act in found.acts] == [f"pause queue q{n}" for n in (1, 2, 3)]
+    assert [act.words for act in found.operations] == [f"pause queue q{n}" for n in (1, 2, 3)]
     assert found.begin == now[0] - 2 * 60
