@@ -185,7 +185,7 @@ def test_a_damaged_operator_key_is_said_before_anything_is_served(tmp_path: Path
     (tmp_path / "operator-key").write_text("short\n", "ascii")
     done = run_cli("serve", "--data-dir", str(tmp_path), "--prometheus-url", "http://127.0.0.1:1")
     assert done.returncode == 2
-    assert "operator-key holds no key of 32 to 128 letters" in done.stderr
+    assert "operator-key does not contain a key of 32 to 128 letters" in done.stderr
 
 
 def test_serve_refuses_a_busy_port_that_was_asked_for(tmp_path: Path) -> None:

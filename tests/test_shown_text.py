@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuescope.shown_text import as_written, is_shown_as_it_is, shown, shown_apart, shown_in_json
+from queuescope.shown_text import as_written, is_fully_visible, shown, shown_apart, shown_in_json
 
 TEXTS = st.text(
     st.sampled_from(
@@ -48,7 +48,7 @@ def test_every_text_of_a_document_is_shown_as_a_text_alone_is(
 def test_a_name_is_shown_with_the_number_of_what_cannot_be_seen_in_it(text: str, seen: str) -> None:
     assert shown(text) == seen
     assert as_written(seen) == text
-    assert not is_shown_as_it_is(text)
+    assert not is_fully_visible(text)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_name_is_shown_with_the_number_of_what_cannot_be_seen_in_it(text: str,
 def test_what_belongs_to_the_writing_of_a_name_stays(text: str) -> None:
     assert shown(text) == text
     assert as_written(text) == text
-    assert is_shown_as_it_is(text)
+    assert is_fully_visible(text)
 
 
 @given(st.text())
 def test_nothing_is_left_that_cannot_be_seen(text: str) -> None:
     seen = shown(text)
-    assert is_shown_as_it_is(seen)
+    assert is_fully_visible(seen)
     left = {unicodedata.category(character) for character in seen} - {"Cn"}
     assert left.isdisjoint({"Cc", "Cs", "Co", "Zl", "Zp"})
     assert shown(text, in_lines=True).replace("\n", r"\u000a").replace("\t", r"\u0009") == seen

@@ -1,4 +1,4 @@
-"""The client that the settings ask for; shared by the dashboard and the command line."""
+"""Makes the Prometheus client from the settings, for the dashboard and the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from queuescope.telemetry import Telemetry
 
 
 def connect(settings: Settings, telemetry: Telemetry | None = None) -> PrometheusClient:
-    """A client of the configured Prometheus, which has not asked anything yet.
+    """A client of the configured Prometheus that has not sent a request yet.
 
     Raises ``ConfigurationError`` for settings that contradict each other and for files that
     cannot be used.

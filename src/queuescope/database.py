@@ -1,6 +1,6 @@
-"""How the databases of Queuescope are opened, asked, and told of in words: SQLite or PostgreSQL.
+"""Opens and uses SQLite and PostgreSQL databases, and describes their errors in words.
 
-What is kept there, and under which tables, is said by the parts that keep it.
+The tables are defined by the parts that use them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
     SQLAlchemyError,
-    TimeoutError,  # noqa: A004 - of a pool that has no connection free
+    TimeoutError,  # noqa: A004 - raised by a pool without a free connection
 )
 
 from queuescope.errors import ConfigurationError, QueuescopeError, StoreErrorKind
@@ -37,28 +37,28 @@ _KINDS = {
     "55P03": StoreErrorKind.LOCKED,
     "57014": StoreErrorKind.SLOW,
 }
-_TOO_LONG = "it took too long; ask for less, or try again when it has less to do"
-# By the beginnings of SQLite's own names of its errors.
+_TOO_LONG = "it took too long; request less, or try again when it is less busy"
+# By the beginning of SQLite's names of its errors.
 _OF_SQLITE = {
-    "SQLITE_BUSY": (StoreErrorKind.LOCKED, "another keeps it locked; try again"),
+    "SQLITE_BUSY": (StoreErrorKind.LOCKED, "another process has locked it; try again"),
     "SQLITE_INTERRUPT": (StoreErrorKind.SLOW, _TOO_LONG),
     "SQLITE_READONLY": (StoreErrorKind.READ_ONLY, "its file or folder may not be written"),
     "SQLITE_CANTOPEN": (
         StoreErrorKind.DOWN,
-        "its file cannot be opened; check that it is there, and that its folder may be entered",
+        "its file cannot be opened; check that it exists, and that its folder is accessible",
     ),
     "SQLITE_PERM": (StoreErrorKind.NO_PERMISSION, "its file may not be read"),
     "SQLITE_FULL": (StoreErrorKind.UNUSABLE, "the disk is full"),
-    # What connections share of a file grows with the first of them.
+    # The shared-memory file of the first connection could not grow.
     "SQLITE_IOERR_SHMSIZE": (StoreErrorKind.UNUSABLE, "the disk is full"),
     "SQLITE_IOERR": (
         StoreErrorKind.UNUSABLE,
-        "its file cannot be read or written; check the disk that it is on",
+        "its file cannot be read or written; check its disk",
     ),
     "SQLITE_CORRUPT": (StoreErrorKind.UNUSABLE, "its file is damaged"),
-    "SQLITE_NOTADB": (StoreErrorKind.UNUSABLE, "its file is no database"),
+    "SQLITE_NOTADB": (StoreErrorKind.UNUSABLE, "its file is not a database"),
 }
-# How many steps of SQLite's virtual machine go by between two looks at the clock.
+# How many steps of SQLite's virtual machine run between two checks of the time limit.
 _STEPS = 5_000
 
 
@@ -85,16 +85,16 @@ class Database:
         is_private: bool = False,
         pool_size: int = 2,
     ) -> None:
-        """``title`` names it in sentences, ``setting`` is where its address stands, ``error``
-        makes what is raised of a message and its kind, and ``remedies`` says what may be said of
-        an SQLSTATE, the error code of the SQL standard. ``create`` makes the tables that are
-        missing; it is called before the first use, by several processes at once, unless all
-        ``exists``. ``timeout_seconds`` bounds the wait for a connection and for a lock. With
-        ``serial_writes`` a transaction of SQLite holds the only right to write from its
-        beginning, and is on the disk when it ends. ``is_private`` makes a file of SQLite that is
-        missing, and its folder, for this user alone; else the umask decides.
+        """``title`` names the database in sentences, ``setting`` is the setting with its address,
+        ``error`` makes the exception from a message and its kind, and ``remedies`` has a cause and
+        remedy for each SQLSTATE, the error code of the SQL standard. ``create`` makes the missing
+        tables; it is called before the first use, maybe by several processes at once, unless
+        ``exists`` says that all exist. ``timeout_seconds`` limits the wait for a connection and for
+        a lock. With ``serial_writes`` a transaction of SQLite has the write lock from its beginning
+        and is flushed to the disk at its end. With ``is_private`` a new file of SQLite and its
+        folder are accessible for this user only; otherwise the umask decides.
 
-        Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
+        Raises ``ConfigurationError`` if ``url`` is not an address of SQLite or PostgreSQL, or if
         its driver is not installed.
         """
         parsed = _parse(url, setting)
@@ -108,10 +108,10 @@ class Database:
         self._path = _file(parsed)
         self._is_private = is_private
         self._timeout_seconds = timeout_seconds
-        # Of the threads of one process the next in line goes on, which SQLite does not promise.
+        # Threads of one process take turns in order, which SQLite does not guarantee.
         self._turn = threading.Lock() if self.is_sqlite and serial_writes else nullcontext()
         if self.is_sqlite:
-            # A connection per use: a pool would be shared with the children that a worker forks.
+            # One connection per use: a pool would be shared with the children of a worker.
             self._engine = create_engine(
                 parsed,
                 poolclass=NullPool,
@@ -130,25 +130,25 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction, which is undone when its block raises.
+        """One transaction, which is rolled back if its block raises.
 
-        Raises what ``error`` makes when the database does not give a usable answer; the next
-        call tries anew. The error names the database and never a password.
+        Raises the exception of ``error`` if the database does not give a usable answer; the next
+        call tries again. The error names the database and never a password.
         """
         with self._turn, self._opened(reads_only=False) as connection:
             yield connection
 
     @contextmanager
     def reading(self, *, within_seconds: float | None = None) -> Iterator[Connection]:
-        """One transaction that sees one state, waits for no writer, and needs no right to write
-        where the tables are there. Raises as ``transaction`` does, also when a statement of it
-        (in SQLite all of them together) takes longer than ``within_seconds``.
+        """One transaction that sees one state, waits for no writer, and needs no right to write if
+        the tables exist. Raises like ``transaction``, also if a statement (in SQLite all of them
+        together) takes longer than ``within_seconds``.
         """
         with self._opened(reads_only=True) as connection:
             if within_seconds is not None:
                 self._bound(connection, within_seconds)
             if self.is_sqlite:
-                # The driver begins by itself only to write, and would read each statement's state.
+                # The driver starts a transaction only for writes; reads would see several states.
                 sqlite: Any = connection.connection.dbapi_connection
                 if not sqlite.in_transaction:
                     connection.exec_driver_sql("BEGIN")
@@ -158,19 +158,19 @@ class Database:
         if not self.is_sqlite:
             milliseconds = max(2, round(seconds * 1000))
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
-            # So that what waits for a lock is told from what takes long.
+            # A shorter lock timeout tells waiting for a lock from a slow statement.
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds // 2}")
             return
         until = time.monotonic() + seconds
-        # The connection ends with its use, and so does this.
+        # The handler ends with the connection, after this use.
         sqlite: Any = connection.connection.dbapi_connection
         sqlite.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
 
     @contextmanager
     def _opened(self, *, reads_only: bool) -> Iterator[Connection]:
         if self._pid != os.getpid():
-            # The connections of the process that forked this one stay its own. They are held
-            # here, as what is let go without being closed complains.
+            # The connections belong to the parent process. They are kept referenced here, since
+            # unclosed connections warn when they are collected.
             self._inherited.append(self._engine.pool)
             self._engine.dispose(close=False)
             self._pid = os.getpid()
@@ -183,7 +183,7 @@ class Database:
             with self._begin(reads_only=reads_only) as connection:
                 yield connection
         except SQLAlchemyError as exc:
-            # The tables may have gone with a database that was made anew.
+            # The database may have been replaced by a new one without tables.
             self._is_created = False
             words, kind = self._failure(exc)
             raise self._error(f"{self._title} ({self.place}) {words}", kind) from exc
@@ -195,17 +195,17 @@ class Database:
 
     @property
     def path(self) -> Path | None:
-        """The file of SQLite; None for PostgreSQL, and for what has no file of its own."""
+        """The file of SQLite; ``None`` for PostgreSQL, and for a database in memory."""
         return self._path
 
     def close(self) -> None:
-        """Give the connections back; the database can still be used."""
+        """Close the connections; the database can still be used."""
         self._engine.dispose()
 
     def _make_file(self, path: Path) -> None:
         if self._is_private:
             make_private_folder(path.parent)
-            # What SQLite puts beside a file (-wal, -shm) gets the mode of the file.
+            # SQLite's other files (-wal, -shm) get the mode of this file.
             make_private_file(path)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ class Database:
                 with self._begin(reads_only=False) as connection:
                     self._create(connection)
             except DBAPIError as exc:
-                # PostgreSQL may refuse what another has just made; then it is there now.
+                # PostgreSQL may refuse to create what another process has just created.
                 if is_last or _is_unopened(exc):
                     raise
             else:
@@ -242,7 +242,7 @@ class Database:
                 yield connection
 
     def _failure(self, exc: SQLAlchemyError) -> tuple[str, StoreErrorKind]:
-        """What went wrong in plain words; the database's own text stays in the cause."""
+        """The error in words, and its kind; the database's own text stays in the cause."""
         name = type(exc).__name__
         if isinstance(exc, TimeoutError):
             return "has no connection free (TimeoutError)", StoreErrorKind.SLOW
@@ -266,14 +266,14 @@ class Database:
         if _is_unopened(exc):
             return (
                 f"cannot be opened ({name}): check that it runs and is reachable, "
-                "and that the address names it rightly, with its user and password"
+                "and that its address, user and password are right"
             ), StoreErrorKind.DOWN
         kind = StoreErrorKind.DOWN if exc.connection_invalidated else StoreErrorKind.UNUSABLE
         return f"did not answer ({name}{f' {state}' if state else ''})", kind
 
 
 def _parse(url: str, setting: str) -> URL:
-    # The text of a cause may hold the password, so causes are not kept.
+    # The text of the cause may contain the password, so the cause is dropped.
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -302,7 +302,7 @@ def _parse(url: str, setting: str) -> URL:
 
 
 def _file(url: URL) -> Path | None:
-    """The file of SQLite, unless it is none or one in SQLite's own spelling (``file:…``)."""
+    """The file of SQLite; ``None`` in memory, and for SQLite's own syntax (``file:…``)."""
     name = url.database or ""
     if url.get_backend_name() != "sqlite" or not name or name.startswith((":", "file:")):
         return None
@@ -326,7 +326,7 @@ def _postgresql_engine(url: URL, setting: str, timeout_seconds: float, pool_size
     options = {
         "application_name": "queuescope",
         "connect_timeout": seconds,
-        # A server that vanished without a word is given up, not waited for.
+        # Do not wait for a server that has vanished without closing the connection.
         "tcp_user_timeout": seconds * 1000,
         "keepalives_idle": 30,
         "keepalives_interval": seconds,
@@ -353,15 +353,15 @@ def _is_unopened(exc: DBAPIError) -> bool:
 
 
 def as_text(value: object, limit: int = 10_000) -> str:
-    """What stands in a column of text: SQLite keeps there whatever anybody writes."""
+    """The value of a text column as text: SQLite stores any type there."""
     if isinstance(value, bytes | memoryview):
         value = bytes(value[:limit]).decode("utf-8", "replace")
     return "" if value is None else str(value)[:limit]
 
 
 def as_number(value: object, *, most: float = 1e12) -> float | None:
-    """What stands in a column of numbers; ``None`` for what is none, not finite, or beyond
-    ``most`` on either side.
+    """The value of a numeric column; ``None`` if it is not a number, not finite, or its magnitude
+    is above ``most``.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
         return None
@@ -369,12 +369,14 @@ def as_number(value: object, *, most: float = 1e12) -> float | None:
 
 
 def as_whole(value: object) -> int | None:
-    """What stands in a column of whole numbers; ``None`` for what is none."""
+    """The value of an integer column; ``None`` if it is not an integer."""
     return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None
 
 
 def member(kind: type[StrEnum], text: str) -> str:
-    """The member of ``kind`` that ``text`` names, or ``text`` itself, as of a newer version."""
+    """The member of ``kind`` with the value ``text``, or ``text`` itself, as from a newer
+    version.
+    """
     try:
         return kind(text)
     except ValueError:
@@ -382,11 +384,11 @@ def member(kind: type[StrEnum], text: str) -> str:
 
 
 def _tune_sqlite(connection: Any, _record: object) -> None:
-    # Text that is not UTF-8 was not written by us: it must not hide the rows beside it.
+    # Foreign text that is not UTF-8 must not make other rows unreadable.
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
     cursor = connection.cursor()
-    # Readers never wait for the writer, and a crash of the process loses nothing. The switch is
-    # kept in the file; while another connection makes it, SQLite refuses instead of waiting.
+    # With WAL readers never wait for the writer, and a crash of the process loses nothing. The mode
+    # is stored in the file; while another connection sets it, SQLite refuses instead of waiting.
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         with suppress(sqlite3.OperationalError):
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -396,7 +398,7 @@ def _tune_sqlite(connection: Any, _record: object) -> None:
 
 
 def _write_through(connection: Any, _record: object) -> None:
-    # The driver would begin by itself, and only at the first write.
+    # Otherwise the driver starts transactions itself, only at the first write.
     connection.isolation_level = None
     connection.execute("PRAGMA synchronous=FULL")
 

@@ -1,8 +1,7 @@
-"""Where settings stand: in the environment or, below it, in the file that ``$QUEUESCOPE_CONFIG``
-names.
+"""Reads settings from the environment or else from the file that ``$QUEUESCOPE_CONFIG`` names.
 
-Workers and the exporter read theirs here, with nothing but Python; ``settings`` reads all of them
-for the dashboard, and says of each what it is.
+Workers and the exporter use it, since it needs no other package; ``settings`` reads and describes
+all settings for the dashboard.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def config_file() -> Path | None:
 
 
 def read_file(path: Path | None) -> dict[str, Any]:
-    """The settings in that file. Raises ``ConfigurationError`` for one that cannot be read."""
+    """The settings in that file. Raises ``ConfigurationError`` if it cannot be read."""
     if path is None:
         return {}
     try:
@@ -41,16 +40,16 @@ def read_file(path: Path | None) -> dict[str, Any]:
 
 
 def read_setting(name: str) -> Any:
-    """The text in the environment, else what the file holds, else ``None``; not checked.
+    """The value in the environment, else in the file, else ``None``; not validated.
 
-    Raises ``ConfigurationError`` for a file that cannot be read.
+    Raises ``ConfigurationError`` if the file cannot be read.
     """
     text = os.environ.get(environment_name(name))
     return text if text is not None else read_file(config_file()).get(name)
 
 
 def place_of(setting: str, path: Path | None = None) -> str:
-    """Where ``setting`` stands, for an error: a variable, or its name in the file."""
+    """Where ``setting`` is set, for an error message: a variable, or its name in the file."""
     for variable in (environment_name(setting), f"QUEUESCOPE_{setting.upper()}"):
         if variable in os.environ:
             return f"environment: {variable}"
@@ -58,8 +57,8 @@ def place_of(setting: str, path: Path | None = None) -> str:
 
 
 def names_in(value: object, otherwise: str) -> list[str]:
-    """The names in ``value``, which are separated by commas or a list already; raises
-    ``ValueError`` with ``otherwise``.
+    """The names in ``value``, a list or text separated by commas; raises ``ValueError`` with the
+    message ``otherwise``.
     """
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -2,21 +2,21 @@
 
     QueuescopeError
     ├── ConfigurationError      a setting, panel file or argument is wrong
-    │   └── UnsupportedBrokerError  it is right, and names a kind of broker that is not read yet
+    │   └── UnsupportedBrokerError  the broker is of a kind that is not supported yet
     ├── SourceError             Prometheus did not give a usable answer (see SourceErrorKind)
     ├── BrokerError             the broker did not give a usable answer (see BrokerErrorKind)
-    │   └── DamagedError        it gave one that holds nonsense; the rest of the broker is usable
+    │   └── DamagedError        one of its values is damaged; the rest of the broker is usable
     ├── JobStoreError           the job history could not be read or written (see StoreErrorKind)
-    ├── OperationError           an operation was not, or not surely, carried out
+    ├── OperationError          an operation was not, or perhaps not, carried out
     │   ├── RefusedError        it was not allowed, and nothing was done (see RefusalReason)
     │   ├── AuditError          the audit cannot be read or written; without it nothing is done
-    │   ├── PurgeError          what a purge took out cannot be written or read; nothing is lost
-    │   └── OutcomeUnknownError it was asked for, and nobody knows what became of it
-    ├── InternalError           a part of Queuescope met an error of its own
+    │   ├── PurgeError          the file of a purge cannot be written or read; nothing is lost
+    │   └── OutcomeUnknownError it was requested, and its outcome is unknown
+    ├── InternalError           a part of Queuescope had an internal error
     └── DemoError               the local stack could not be set up or kept running
 
-Foreign exceptions are translated once, where the foreign library is called, with
-``raise … from exc``. Only the dashboard and the command line turn these into words.
+Exceptions of libraries are translated once, where the library is called, with
+``raise … from exc``. Only the dashboard and the command line show these to people.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from enum import StrEnum
 
 
 class QueuescopeError(Exception):
-    """The root: everything that Queuescope raises on purpose.
+    """The root: everything that Queuescope raises deliberately.
 
-    ``str(error)`` is a sentence that may be shown, ``kind`` the stable name of the failure where
-    it has one, and ``detail`` is for the engineer's log.
+    ``str(error)`` is a sentence that may be shown, ``kind`` the stable name of the failure, if it
+    has one, and ``detail`` is for the log.
     """
 
     kind: str = ""
@@ -36,13 +36,13 @@ class QueuescopeError(Exception):
 
 
 class ConfigurationError(QueuescopeError):
-    """What was configured cannot be used; the message names the thing, the place and the remedy."""
+    """The configuration is wrong; the message names the thing, the place and the remedy."""
 
     kind = "configuration"
 
 
 class UnsupportedBrokerError(ConfigurationError):
-    """The broker is of a kind that Celery knows and Queuescope does not read."""
+    """The broker is of a kind that Celery supports and Queuescope does not."""
 
 
 class SourceErrorKind(StrEnum):
@@ -64,7 +64,7 @@ class SourceError(QueuescopeError):
     """Prometheus did not give a usable answer.
 
     ``str(error)`` is one plain sentence that may be shown to anyone: it never holds the URL, a
-    credential or raw upstream text. ``detail`` is for the engineer's log.
+    credential or raw upstream text. ``detail`` is for the log.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class BrokerError(QueuescopeError):
     """The broker did not give a usable answer.
 
     ``str(error)`` is one plain sentence that may be shown to anyone: it never holds the address, a
-    credential or raw upstream text. ``may_have_acted`` tells of a write that it is unknown whether
-    it took effect; otherwise it had none.
+    credential or raw upstream text. With ``may_have_acted`` it is unknown whether a write took
+    effect; otherwise it had none.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class BrokerError(QueuescopeError):
 
 
 class DamagedError(BrokerError):
-    """What the broker holds under one key is nonsense; the rest of it is usable."""
+    """The value of one key in the broker is damaged; the rest of the broker is usable."""
 
     def __init__(self, message: str) -> None:
         super().__init__(BrokerErrorKind.UNUSABLE, message)
@@ -132,8 +132,8 @@ class StoreErrorKind(StrEnum):
 class JobStoreError(QueuescopeError):
     """The job history could not be read or written.
 
-    ``str(error)`` names the database and its host or file, for whoever runs it; it never holds a
-    user, a password or raw upstream text.
+    ``str(error)`` names the database and its host or file; it never contains a user, a password or
+    raw upstream text.
     """
 
     def __init__(self, message: str, kind: StoreErrorKind = StoreErrorKind.UNUSABLE) -> None:
@@ -142,7 +142,7 @@ class JobStoreError(QueuescopeError):
 
 
 class OperationError(QueuescopeError):
-    """An operation was not, or not surely, carried out; the message may be shown to anyone."""
+    """An operation was not, or perhaps not, carried out; the message may be shown to anyone."""
 
 
 class RefusalReason(StrEnum):
@@ -176,15 +176,15 @@ class AuditError(OperationError):
 
 
 class PurgeError(OperationError):
-    """What a purge took out cannot be written to its file, or read from it; nothing is lost."""
+    """The file of a purge cannot be written or read; nothing is lost."""
 
 
 class OutcomeUnknownError(OperationError):
-    """An operation was asked for, and nobody knows what became of it."""
+    """An operation was requested, and its outcome is unknown."""
 
 
 class InternalError(QueuescopeError):
-    """A part of Queuescope met an error of its own; the log has the whole of it."""
+    """A part of Queuescope had an internal error; the log has its details."""
 
 
 class DemoError(QueuescopeError):

@@ -1,4 +1,4 @@
-"""A value that is read again and again: as of when, since when it fails, and why."""
+"""A value that is read periodically, with its time and, if reading fails, since when and why."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class Known(Generic[T]):
-    """The newest that is known of a source. ``Reading`` is the same for series of a range.
+    """The newest known value of a source. ``Reading`` is the same for series of a range.
 
-    ``value`` is as of ``as_of`` and is None before the first answer. With an ``error`` it is the
-    last good one: the source has failed since ``failing_since``. Without one, the source has
-    answered without interruption since ``fresh_since``, where that is counted. Times are epoch
-    seconds of one clock, which is ours unless it is said otherwise.
+    ``value`` is as of ``as_of``, and ``None`` before the first answer. With an ``error`` it is the
+    last good value: the source has failed since ``failing_since``. Without one, the source has
+    answered without interruption since ``fresh_since``, if that is counted. Times are epoch seconds
+    of one clock, by default this machine's.
     """
 
     value: T | None = None
@@ -42,12 +42,12 @@ class Known(Generic[T]):
 
     @property
     def fresh_value(self) -> T | None:
-        """The value, unless it is an old one."""
+        """The value; ``None`` if it is stale."""
         return self.value if self.error is None else None
 
     @property
     def cause(self) -> str:
-        """Why there is no newer value, in words for a person; empty without an error."""
+        """Why there is no newer value, as a sentence; empty without an error."""
         return "" if self.error is None else str(self.error)
 
     @property
@@ -60,19 +60,19 @@ class Known(Generic[T]):
         return 0.0 if self.fresh_since is None else max(0.0, now - self.fresh_since)
 
     def age_seconds(self, now: float) -> float | None:
-        """How old the value is; None before the first answer."""
+        """How old the value is; ``None`` before the first answer."""
         return None if self.as_of is None else max(0.0, now - self.as_of)
 
     def answered(self, value: T, at: float) -> Known[T]:
-        """The same after an answer ``at``."""
+        """The state after an answer ``at``."""
         return Known(value, at, fresh_since=at if self.fresh_since is None else self.fresh_since)
 
     def failed(self, error: QueuescopeError, asked_at: float) -> Self:
-        """The same after a question of ``asked_at`` failed: since then, or since it first did."""
+        """The state after a request of ``asked_at`` failed."""
         since = asked_at if self.failing_since is None else self.failing_since
         return replace(self, error=error, failing_since=since, fresh_since=None)
 
     def map(self, make: Callable[[T], U]) -> Known[U]:
-        """The same of what ``make`` makes of the value, if there is one."""
+        """The same with ``make(value)`` as the value, if there is one."""
         made = None if self.value is None else make(self.value)
         return Known(made, self.as_of, self.error, self.failing_since, self.fresh_since)

@@ -1,6 +1,6 @@
-"""Ends a process whose event loop has stopped turning, so that whatever started it starts it anew.
+"""Ends a process whose event loop is blocked, so that its supervisor restarts it.
 
-A loop that is held up answers nobody, not even the signal that should end the process.
+A blocked loop answers no request, and not even the signal that should end the process.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 EXIT_STATUS = 70
-"""That of a process that was ended; by sysexits.h, an internal error."""
+"""The exit status of such a process; an internal error in sysexits.h."""
 
 
 class LoopWatchdog:
-    """Watches ``loop`` from a thread of its own, for as long as the process lives.
+    """Watches ``loop`` in a separate thread, for as long as the process lives.
 
-    After ``limit_seconds`` without a turn of the loop, what every thread does goes to standard
-    error, and ``end`` is called with ``EXIT_STATUS``. Only time in which the watching thread
-    itself ran is counted: a process or a machine that was suspended has not stalled.
+    If the loop is blocked for ``limit_seconds``, the stack of every thread is written to standard
+    error, and ``end`` is called with ``EXIT_STATUS``. Only time in which the watching thread itself
+    ran is counted: a suspended process or machine has not stalled.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LoopWatchdog:
                 stalled_seconds = 0.0
                 self._ask()
             else:
-                # However long it was until this thread ran again.
+                # Limited, since this thread may not have run for a long time.
                 stalled_seconds += min(now - before, 2 * self._look_seconds)
             before = now
             if stalled_seconds >= self._limit_seconds:
@@ -63,7 +63,7 @@ class LoopWatchdog:
                 return
 
     def _ask(self) -> None:
-        """Let the next turn of the loop show."""
+        """Ask the loop to set ``_turned`` in its next iteration."""
         self._turned.clear()
         with suppress(RuntimeError):  # it is closed: the process is about to end
             self._loop.call_soon_threadsafe(self._turned.set)
@@ -71,8 +71,8 @@ class LoopWatchdog:
     def _give_up(self, stalled_seconds: float) -> None:
         with suppress(OSError, ValueError):
             print(
-                f"queuescope: the server has answered nothing for {stalled_seconds:.0f} s and ends "
-                "itself; what it was doing:",
+                f"queuescope: the server has not responded for {stalled_seconds:.0f} s and exits; "
+                "its threads were:",
                 file=sys.stderr,
                 flush=True,
             )

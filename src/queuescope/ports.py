@@ -1,4 +1,4 @@
-"""Listening ports, taken when free, moved or refused when busy; and how many connections fit."""
+"""Opens listening ports, and raises the limit of open connections."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def _resource() -> ModuleType | None:
 
 
 def listen(host: str, port: int, *, may_move: bool) -> socket.socket:
-    """Bind a TCP socket to ``port`` (0 is any free one) and hold it.
+    """A TCP socket that listens on ``port`` (0 is any free one).
 
-    When the port is busy it is moved to a free one if ``may_move``, and else refused with a
-    ``ConfigurationError`` that names it.
+    If the port is busy, another free one is used with ``may_move``; otherwise a
+    ``ConfigurationError`` names it.
     """
     try:
         return _bind(host, port)
@@ -44,7 +44,7 @@ def listen(host: str, port: int, *, may_move: bool) -> socket.socket:
 
 
 def free_port(preferred: int, *, host: str = _LOOPBACK, taken: frozenset[int] = frozenset()) -> int:
-    """``preferred`` when nothing listens there and it is not in ``taken``, else a free port."""
+    """``preferred`` if nothing listens there and it is not in ``taken``, else a free port."""
     if preferred not in taken:
         try:
             with _bind(host, preferred) as found:
@@ -58,12 +58,12 @@ def free_port(preferred: int, *, host: str = _LOOPBACK, taken: frozenset[int] = 
 
 
 def port_of(bound: socket.socket) -> int:
-    """The port that a bound socket stands on."""
+    """The port of a bound socket."""
     return int(bound.getsockname()[1])
 
 
 def reachable_host(host: str) -> str:
-    """How a browser on this machine reaches a server that listens on ``host``."""
+    """The host with which a browser on this machine reaches a server on ``host``."""
     if host in ("", "0.0.0.0", "::"):
         return _LOOPBACK
     return f"[{host}]" if ":" in host else host
@@ -73,8 +73,8 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Lets a restart take the port while old connections still time out; a port on which
-        # something listens stays busy all the same.
+        # Lets a restart use the port while old connections time out; a port with a listener is
+        # still busy.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         # On Linux two sockets with SO_REUSEADDR may both be bound until one of them listens.
@@ -94,8 +94,8 @@ def _is_local(host: str) -> bool:
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process open as many files and connections as the system allows it without asking,
-    65,536 at most; returns how many. The usual 1,024 are used up by 250 viewers.
+    """Raise the limit of open files and connections as far as this process may, to at most 65,536;
+    returns the limit. 250 viewers need the usual 1,024.
     """
     resource = _resource()
     if resource is None:
@@ -107,6 +107,6 @@ def raise_descriptor_limit() -> int:
         return allowed
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (OSError, ValueError):  # some systems set less than they say
+    except (OSError, ValueError):  # some systems allow less than the reported limit
         return int(soft)
     return allowed

@@ -1,6 +1,6 @@
-"""Folders and files that Queuescope makes for its own user alone, whatever the umask is.
+"""Creates folders and files that only this user may access, whatever the umask is.
 
-What is there already keeps its mode: somebody may have opened it on purpose.
+Existing ones keep their mode: somebody may have opened them deliberately.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ _FILE_MODE = 0o600
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _MAY_ENTER = stat.S_IXGRP | stat.S_IXOTH
 
-# To close a descriptor of a file lets go what SQLite has locked of it in the same process.
+# Closing any descriptor of a file releases SQLite's locks on it in the same process.
 _making = threading.Lock()
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make ``folder``, and the folders above it that are missing. Raises ``OSError``."""
-    # Of the folders above, `mkdir` itself would make those that are missing open to others.
+    """Create ``folder`` and its missing parents. Raises ``OSError``."""
+    # With ``parents=True`` mkdir would make the parents accessible for others.
     for missing in reversed([path for path in folder.parents if not path.exists()]):
         missing.mkdir(mode=_FOLDER_MODE, exist_ok=True)
     folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
 
 def make_private_file(path: Path) -> None:
-    """Make ``path`` an empty file, unless it is there. Raises ``OSError``."""
+    """Create an empty file at ``path`` unless it exists. Raises ``OSError``."""
     with _making, suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE))
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace the content of ``path``; a new file is made private. Raises ``OSError``."""
+    """Replace the content of ``path``; a new file is private. Raises ``OSError``."""
     make_private_file(path)
     path.write_bytes(content)
 
 
 def open_to_others(folder: Path, file: Path | None) -> Iterator[str]:
-    """Sentences on what other users of this machine may enter, read or write, each with its
-    remedy: ``folder``, and ``file`` where the folder that holds it lets them through.
+    """Sentences that warn if other users of this machine may access ``folder``, or ``file`` through
+    its folder, each with the remedy.
     """
     if _mode(folder) & _OTHERS:
         yield (
@@ -63,7 +63,7 @@ def _remedy(path: Path) -> str:
 
 
 def _mode(path: Path) -> int:
-    """The bits of permission; none for what is not there or cannot be seen."""
+    """The permission bits; 0 if the path is missing or inaccessible."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:

@@ -1,8 +1,8 @@
-r"""Foreign text as it may stand on a screen: what cannot be seen in it is shown by its number.
+r"""Makes foreign text safe to display: invisible characters are replaced by their code.
 
-A character that turns the text around it (``\u202e``), takes no room (``\u200b``) or breaks a line
-makes a name read as another one, and what stands beside it, too. The text itself stays as it is:
-it is what is sent back, and compared.
+A character that reverses text (``\u202e``), has no width (``\u200b``) or breaks a line makes a name
+look like another one, and may change the text around it. The original text is still used to send
+back and to compare.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _HIDDEN = (
     r"\u2028-\u202e\u2060-\u206f\u3164\ud800-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff"
 )
-# What joins the letters of some scripts and the parts of an emoji, and chooses between its forms,
-# is no secret where it does that. Latin, Greek and Cyrillic letters know nothing of it.
+# Joiners and variation selectors are legitimate in some scripts and in emoji, but never between
+# Latin, Greek and Cyrillic letters.
 _SYMBOLS = (
     r"\xa9\xae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 )
@@ -29,10 +29,10 @@ _IN_PLACE = (
     r"|(?<=[\u1820-\u18aa])[\u180b-\u180d\u180f]"
 )
 _MAY_BE_HIDDEN = re.compile(f"[{_HIDDEN}]")
-_NOT_SEEN = re.compile(rf"(?!{_IN_PLACE})[{_HIDDEN}]")
-_NOT_SEEN_IN_LINES = re.compile(rf"(?!{_IN_PLACE}|[\n\t])[{_HIDDEN}]")
+_INVISIBLE = re.compile(rf"(?!{_IN_PLACE})[{_HIDDEN}]")
+_INVISIBLE_IN_LINES = re.compile(rf"(?!{_IN_PLACE}|[\n\t])[{_HIDDEN}]")
 _NUMBER = re.compile(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8}))")
-# As orjson writes them: a backslash before it, of which each of the text's own has another one.
+# Escapes as orjson writes them; a backslash of the text itself is doubled.
 _ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u([0-9a-f]{4})|([bfnrt]))")
 _MAY_BE_ESCAPED = re.compile(rb"\\[ubfnrt]")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -40,11 +40,11 @@ _ASCII = bytes(range(0x7F))
 
 
 def shown(text: str, *, in_lines: bool = False) -> str:
-    r"""``text`` with what cannot be seen in it by its number, such as ``\u202e``.
+    r"""``text`` with invisible characters replaced by their code, such as ``\u202e``.
 
-    With ``in_lines`` it stands where line breaks and tabs are seen, and keeps them.
+    With ``in_lines`` line breaks and tabs are kept.
     """
-    return (_NOT_SEEN_IN_LINES if in_lines else _NOT_SEEN).sub(_numbered, text)
+    return (_INVISIBLE_IN_LINES if in_lines else _INVISIBLE).sub(_numbered, text)
 
 
 def one_line(text: str, limit: int = 255) -> str:
@@ -56,42 +56,42 @@ def one_line(text: str, limit: int = 255) -> str:
 
 
 def shown_apart(texts: Collection[str]) -> Callable[[str], str]:
-    r"""``shown`` for a choice between ``texts``: none is shown as another one that is so written,
-    but as ``\u{202e}``.
+    r"""Like ``shown``, for a choice between ``texts``: if the result would look like another one of
+    them, codes are written as ``\u{202e}``.
     """
-    plain = frozenset(text for text in texts if is_shown_as_it_is(text))
+    plain = frozenset(text for text in texts if is_fully_visible(text))
 
     def apart(text: str) -> str:
         found = shown(text)
         if found == text or found not in plain:
             return found
-        return _NOT_SEEN.sub(lambda hidden: f"\\u{{{ord(hidden[0]):04x}}}", text)
+        return _INVISIBLE.sub(lambda hidden: f"\\u{{{ord(hidden[0]):04x}}}", text)
 
     return apart
 
 
-def is_shown_as_it_is(text: str) -> bool:
-    return _NOT_SEEN.search(text) is None
+def is_fully_visible(text: str) -> bool:
+    return _INVISIBLE.search(text) is None
 
 
 def as_written(text: str) -> str:
-    """What ``shown`` has made ``text`` of; numbers of what would be seen stay as they are."""
+    """The reverse of ``shown``; codes of visible characters are kept."""
 
     def character(found: re.Match[str]) -> str:
         number = int(found[1] or found[2], 16)
         hidden = chr(number) if number <= 0x10FFFF else ""
-        return hidden if hidden and _NOT_SEEN.fullmatch(hidden) else found[0]
+        return hidden if hidden and _INVISIBLE.fullmatch(hidden) else found[0]
 
     return _NUMBER.sub(character, text)
 
 
 def shown_in_json(body: bytes) -> bytes:
-    """The same of every text in a JSON document, as ``orjson`` writes it."""
+    """``shown`` for every text in a JSON document written by ``orjson``."""
     if _MAY_BE_ESCAPED.search(body):
         body = _ESCAPED.sub(_numbered_escape, body.decode()).encode()
-    # Nearly all of a document is packed numbers: what may need a look is far less.
+    # Nearly all of a document is packed numbers in ASCII, which are skipped here.
     if _MAY_BE_HIDDEN.search(body.translate(None, _ASCII).decode()):
-        body = _NOT_SEEN.sub(lambda found: f"\\{_numbered(found)}", body.decode()).encode()
+        body = _INVISIBLE.sub(lambda found: f"\\{_numbered(found)}", body.decode()).encode()
     return body
 
 

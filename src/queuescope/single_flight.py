@@ -1,4 +1,4 @@
-"""Work that many ask for at once and that is done once: one task for each key at a time."""
+"""Shares work that several callers need at once: one task for each key at a time."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flight(Generic[D, T]):
-    """A task under way, and what it was asked for."""
+    """A running task, and the request that started it."""
 
     asked: D
     task: asyncio.Task[T]
 
     async def result(self) -> T:
-        """What the task gives or raises. Whoever waits may be cancelled; the task goes on."""
+        """The result or error of the task. A cancelled caller does not cancel the task."""
         return await asyncio.shield(self.task)
 
 
 class SingleFlight(Generic[K, D, T]):
-    """The tasks under way, by key. Belongs to one event loop.
+    """The running tasks, by key. Belongs to one event loop.
 
-    A task that has ended is never handed out: to wait for it does not yield, so that who asks
-    again until it is gone would hold the loop for ever, and with it whatever should remove it.
+    An ended task is never returned: waiting for it does not yield, so a caller that asks again
+    until it is gone would block the loop for ever.
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,15 @@ class SingleFlight(Generic[K, D, T]):
         return None if flight is None or flight.task.done() else flight
 
     def launch(self, key: K, asked: D, work: Coroutine[Any, Any, T]) -> Flight[D, T]:
-        """Begin ``work``; what was under way for ``key`` goes on, and is no longer found."""
+        """Start ``work``; a running task for ``key`` continues, but is no longer returned."""
         flight = Flight(asked, asyncio.create_task(self._fly(key, work)))
         self._flights[key] = flight
-        # One that is cancelled before it began would be warned of as never awaited.
+        # Closed in case it is cancelled before it starts, which would warn of a missing await.
         flight.task.add_done_callback(lambda _: work.close())
         return flight
 
     async def aclose(self) -> None:
-        """Cancel all that is under way, and wait until it has ended."""
+        """Cancel all running tasks, and wait until they have ended."""
         tasks = [flight.task for flight in self._flights.values()]
         for task in tasks:
             task.cancel()
@@ -58,7 +58,7 @@ class SingleFlight(Generic[K, D, T]):
         try:
             return await work
         finally:
-            # By the task itself: a callback would run only after who waits has asked again.
+            # Removed by the task itself: a callback would run only after waiting callers.
             flight = self._flights.get(key)
             if flight is not None and flight.task is asyncio.current_task():
                 del self._flights[key]

@@ -1,4 +1,4 @@
-"""What the parts below report of their own work, to whoever keeps the count."""
+"""The interface through which parts report their own work, for metrics."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class RequestKind(StrEnum):
 
 
 class Occasion(StrEnum):
-    """Why a snapshot was taken: its turn had come, or a viewer waited for it."""
+    """Why a snapshot was taken: on schedule, or because a viewer waited for it."""
 
     SCHEDULE = "schedule"
     VIEWER = "viewer"
 
 
 class Telemetry(Protocol):
-    """Takes note of what happened. No method may raise or wait."""
+    """Receives events. No method may raise or block."""
 
     def request_done(
         self, kind: RequestKind, error: SourceErrorKind | None, seconds: float
     ) -> None:
-        """A request reached the source; ``error`` None says that it was answered."""
+        """A request was sent to the source; ``error`` is ``None`` if it was answered."""
         ...
 
     def cache_read(self, status: LookupStatus) -> None:
@@ -47,12 +47,12 @@ class Telemetry(Protocol):
         ...
 
     def snapshot_shared(self) -> None:
-        """Somebody waited for a snapshot that was being taken for another."""
+        """A caller shared a snapshot that was being taken for another one."""
         ...
 
 
 class NoTelemetry:
-    """Takes no note of anything."""
+    """Ignores all events."""
 
     def request_done(
         self, kind: RequestKind, error: SourceErrorKind | None, seconds: float

@@ -18,15 +18,15 @@ Floats = NDArray[np.float64]
 
 _UNDEFINED_BITS = np.uint64(0x7FF8_0000_0000_0001)
 UNDEFINED = float(_UNDEFINED_BITS.view(np.float64))
-"""The NaN of a sample that exists without being a number, such as a quantile of nothing.
+"""The NaN of a sample that exists but is not a number, such as a quantile of nothing.
 
-It reads as NaN, a gap, everywhere; ``sampled`` tells it from the NaN of a missing sample, so that
-an idle series is not taken for one that has ended.
+It behaves as NaN, a gap, everywhere; ``sampled`` distinguishes it from the NaN of a missing sample,
+so that an idle series does not look like one that has ended.
 """
 
 
 def sampled(values: Floats) -> NDArray[np.bool_]:
-    """Where a sample exists: a number or ``UNDEFINED``."""
+    """A mask that is true where a sample exists: a number or ``UNDEFINED``."""
     bits = np.ascontiguousarray(values).view(np.uint64)
     found: NDArray[np.bool_] = np.isfinite(values) | (bits == _UNDEFINED_BITS)
     return found
@@ -56,7 +56,7 @@ class Grid:
 
     @classmethod
     def covering(cls, start: float, end: float, step_seconds: int) -> Grid:
-        """The smallest aligned grid that holds ``start`` and ``end``."""
+        """The smallest aligned grid that contains ``start`` and ``end``."""
         first = int(start // step_seconds) * step_seconds
         last = -int(-end // step_seconds) * step_seconds
         return cls(first, max(first, last), step_seconds)
@@ -69,7 +69,7 @@ class Grid:
         return np.arange(len(self), dtype=np.float64) * self.step_seconds + self.start
 
     def index(self, timestamp: int) -> int:
-        """The position of an aligned timestamp; it may lie outside the grid."""
+        """The position of an aligned timestamp; it may be outside the grid."""
         return (timestamp - self.start) // self.step_seconds
 
 
@@ -100,14 +100,15 @@ class Frame:
 
     @classmethod
     def assembled(cls, grid: Grid, parts: Iterable[Frame]) -> Frame:
-        """The parts, all of the grid's step, laid onto ``grid``, with the series in label order.
+        """The parts, all with the grid's step, combined on ``grid``, with the series in label
+        order.
 
-        Where parts overlap the later one wins; what no part covers is a gap; a series without a
+        Where parts overlap, the later one wins; what no part covers is a gap; a series without a
         sample inside ``grid`` is left out.
         """
         parts = tuple(parts)
         if any(part.grid.step_seconds != grid.step_seconds for part in parts):
-            raise ValueError(f"only frames of {grid.step_seconds} s steps can be laid on this grid")
+            raise ValueError(f"only frames with a step of {grid.step_seconds} s fit this grid")
         inside = [p for p in parts if p.grid.end >= grid.start and p.grid.start <= grid.end]
         names = sorted({labels for part in inside for labels in part.series})
         row_of = {labels: row for row, labels in enumerate(names)}
@@ -125,7 +126,7 @@ class Frame:
         return cls(grid, series, values[kept])
 
     def until(self, at: float) -> Frame:
-        """The same grid without what lies after ``at`` (epoch seconds)."""
+        """The same frame without samples after ``at`` (epoch seconds)."""
         count = max(0, min(len(self.grid), self.grid.index(int(at)) + 1))
         if not count:
             return Frame.empty(self.grid)
@@ -140,7 +141,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a source said to one range query. Warnings and infos are the source's own words."""
+    """The answer to one range query. Warnings and infos are the source's own text."""
 
     frame: Frame
     warnings: tuple[str, ...] = ()
@@ -148,11 +149,11 @@ class Answer:
 
 
 class RangeSource(Protocol):
-    """What the cache asks of a source of range queries."""
+    """A source of range queries, as the cache needs it."""
 
     @property
     def identity(self) -> str:
-        """Which source this is, stable over restarts and free of secrets."""
+        """Identifies the source; stable over restarts and without secrets."""
         ...
 
     async def query_range(self, query: str, grid: Grid) -> Answer:
@@ -161,7 +162,7 @@ class RangeSource(Protocol):
 
 
 class LookupStatus(StrEnum):
-    """What the cache did for one read."""
+    """How the cache answered one read."""
 
     HIT = "hit"
     PARTIAL_HIT = "partial_hit"
@@ -171,7 +172,7 @@ class LookupStatus(StrEnum):
 
 
 class State(StrEnum):
-    """What a reader may believe of a figure. Zero is a value, not a state."""
+    """How far a figure can be trusted. Zero is a value, not a state."""
 
     FRESH = "fresh"
     PARTIAL = "partial"
@@ -183,11 +184,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A frame with what one must know to trust it.
+    """A frame with its state, age and cause.
 
-    ``as_of`` is when the source last answered for these data (source time, epoch seconds);
-    ``None`` with ``frame`` None: there is nothing to show. ``cause`` is one plain sentence for
-    every state but fresh, ``cause_kind`` its stable name where a source failed.
+    ``as_of`` is when the source last answered for these data (source time, epoch seconds); it and
+    ``frame`` are ``None`` if there is nothing to show. ``cause`` is one sentence for every state
+    except fresh, ``cause_kind`` the stable name of a source's failure.
     """
 
     state: State

@@ -1,4 +1,4 @@
-"""Words that several parts write alike: numbers of things, and how to install what is missing."""
+"""Phrases that several parts use: counts of things, lists of names, and install hints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def plural(count: float, one: str, many: str = "") -> str:
-    """``one`` where ``count`` is exactly one, else ``many``: without it, ``one`` with an s."""
+    """``one`` if ``count`` is exactly one, else ``many``, by default ``one`` with an s."""
     return one if count == 1 else many or f"{one}s"
 
 
@@ -16,11 +16,11 @@ def counted(count: int, one: str, many: str = "") -> str:
 
 
 def listed(names: Sequence[str], limit: int = 3) -> str:
-    """The first ``limit`` names, and how many there are besides: ``a, b, c and 2 more``."""
+    """The first ``limit`` names, and how many more there are: ``a, b, c and 2 more``."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def to_install(extra: str) -> str:
-    """What to do where a package of an extra is missing."""
+    """How to install the missing package of an extra."""
     return f"install it with `pip install 'queuescope[{extra}]'`"

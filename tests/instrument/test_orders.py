@@ -184,7 +184,7 @@ def test_arguments_are_not_kept_unless_the_project_wants_it(
     worker = shop.start_worker()
     job_id = shop.send("fail", tenant="acme")
     worker.ended(1)
-    with pytest.raises(RefusedError, match="has not said"):
+    with pytest.raises(RefusedError, match="has not configured"):
         commands.requeue(name_of(shop), [(job_id, "fail")], "act1")
     with redis.Redis.from_url(broker_url) as client:
         assert client.keys("queuescope:arguments*") == []

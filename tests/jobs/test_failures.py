@@ -153,7 +153,7 @@ def test_jobs_of_a_worker_that_was_lost_are_groups_of_their_own(store: JobStore)
 def test_a_flood_is_looked_at_in_part_and_said_to_be(
     store: JobStore, failed: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "LOOKED_AT_LIMIT", 50)
+    monkeypatch.setattr(failures, "READ_LIMIT", 50)
     report = failure_groups(store, EVER)
     assert (report.failure_count, report.is_whole) == (50, False)
     oldest = newest_first(failed)[49].moment

@@ -133,7 +133,7 @@ def test_pages_hold_what_a_look_through_all_would_find(
     looked_at: int, store: JobStore, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no page may look at more than 40 rows."""
-    monkeypatch.setattr(search, "LOOKED_AT_LIMIT", looked_at)
+    monkeypatch.setattr(search, "SEARCHED_LIMIT", looked_at)
     monkeypatch.setattr(search, "_PROBE_LIMIT", 30)
     ids = [job.id for job in jobs[:3]]
     for wanted in [*FILTERS, *(JobFilter(text=text) for text in (ids[0], ids[1][:8]))]:
@@ -185,17 +185,17 @@ def test_a_job_without_any_time_is_the_oldest(store: JobStore) -> None:
 def test_a_search_that_ends_early_says_how_far_back_it_has_looked(
     store: JobStore, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "LOOKED_AT_LIMIT", 40)
+    monkeypatch.setattr(search, "SEARCHED_LIMIT", 40)
     page = find_jobs(store, JobFilter(status=JobStatus.SUCCEEDED, tenant="nobody", worker="w1"))
     assert page == JobPage((), None, None)  # the tenant's index has the answer at once
     page = find_jobs(store, JobFilter(text="zebra"))
     with_error = newest_first([job for job in jobs if job.error_class])
     assert page.jobs == ()
-    assert page.looked_back_to == with_error[39].moment
+    assert page.searched_back_to == with_error[39].moment
     assert page.older == Place.of(with_error[39])
     last = with_error[-40:]
     page = find_jobs(store, JobFilter(text="zebra"), older_than=Place.of(with_error[-41]))
-    assert (len(last), page.older, page.looked_back_to) == (40, None, None)
+    assert (len(last), page.older, page.searched_back_to) == (40, None, None)
 
 
 def test_a_count_is_exact_or_says_that_it_is_not(
@@ -207,7 +207,7 @@ def test_a_count_is_exact_or_says_that_it_is_not(
     monkeypatch.setattr(search, "COUNT_LIMIT", 30)
     assert count_jobs(store, JobFilter()) == JobCount(30, is_exact=False)
     assert count_jobs(store, JobFilter(text="zebra")) == JobCount(0, is_exact=True)
-    monkeypatch.setattr(search, "LOOKED_AT_LIMIT", 40)
+    monkeypatch.setattr(search, "SEARCHED_LIMIT", 40)
     looked_at = newest_first([job for job in jobs if job.error_class])[:40]
     held = sum(job.tenant == "globex" for job in looked_at)
     monkeypatch.setattr(search, "_density", lambda _c, one, _s: (one is not HAS_ERROR, 0.0))

@@ -19,7 +19,7 @@ from queuescope.operations.access import Actor, Origin, Role
 from queuescope.operations.audit import Outcome, Result, Search
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
-from queuescope.shown_text import is_shown_as_it_is
+from queuescope.shown_text import is_fully_visible
 from queuescope.watch import read_past_operations
 
 ADA = Actor("ada", Origin.OIDC)
@@ -85,7 +85,7 @@ def test_rows_of_sqlite_hold_whatever_anybody_wrote(store: OperationsStore, path
     lines = listed.stdout.removesuffix("\n").split("\n")
     assert len(lines) == count
     # None of them gives orders to the terminal, or stands in another line.
-    assert all(map(is_shown_as_it_is, lines))
+    assert all(map(is_fully_visible, lines))
     assert any(r"\u001b\u202e" in line for line in lines)
 
 

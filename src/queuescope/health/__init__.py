@@ -1,4 +1,4 @@
-"""What the figures mean: is it healthy, and will the queue clear. Pure arithmetic, no reading."""
+"""The health verdict, and the forecast of when the queue clears. Pure arithmetic."""
 
 from queuescope.health.drain import (
     MEMORY_SECONDS,

@@ -1,4 +1,4 @@
-"""Will this queue clear by itself: what arrives against what is completed, now and over a range."""
+"""Whether and when a queue clears: arrivals against completions, now and over a range."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 MOVEMENT_SECONDS = 180
-"""Over so long the depth's movement is looked at, unless few jobs come and go."""
+"""The usual time over which the movement of the depth is measured."""
 MEMORY_SECONDS = 600
-"""So much of the depth's history is of use."""
+"""How much history of the depth is used."""
 
 _HARDLY_SECONDS = 7 * 86_400
 _BALANCE_RATIO = 0.02
 _FEW_JOBS = 12
-# Nine in ten of the ranges hold the truth.
+# Nine of ten ranges contain the true time.
 _LIKELY = 1.8
-# Beyond this a range says when at the earliest, and no more.
+# A wider range only gives the earliest time.
 _WIDEST = 6.0
 _SHORTEST_SECONDS = 20.0
 _SURE_SECONDS = 60.0
@@ -34,9 +34,9 @@ Floats = npt.NDArray[np.float64]
 
 
 class DrainState(StrEnum):
-    """``steady``: what arrives and what is completed balance, so the queue keeps its length.
-    ``waiting``: work waits and none was completed, but it has not waited for long enough to call
-    that a stall. ``paused``: all that waits does so because an operator wants it.
+    """The state of a queue. ``steady``: arrivals and completions balance. ``waiting``: jobs wait
+    and none was completed, but not for long enough to call it a stall. ``paused``: all waiting jobs
+    are in paused queues.
     """
 
     EMPTY = "empty"
@@ -51,10 +51,11 @@ class DrainState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """``seconds`` until the queue is empty (clearing only), likely not before ``soonest_seconds``
-    and not after ``latest_seconds``; None: nobody can say how late. ``workers_needed`` is the
-    smallest number of workers that would make it clear (growing or steady, where it can be told).
-    Rates are jobs per second; None is unknown. ``is_early`` says that too little was seen yet.
+    """The forecast: ``seconds`` until the queue is empty (clearing only), likely not before
+    ``soonest_seconds`` and not after ``latest_seconds`` (``None``: no bound is known).
+    ``workers_needed`` is the smallest number of workers with which it would clear (growing or
+    steady, if known). Rates are jobs per second; ``None`` is unknown. ``is_early`` means that the
+    queue was not observed for long enough yet.
     """
 
     state: DrainState
@@ -71,11 +72,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """How the depth moves now: ``per_second`` jobs, as seen over the last ``seconds``.
+    """The present change of the depth: ``per_second`` jobs, measured over the last ``seconds``.
 
-    ``variance`` is that of the depth's change within a second, jobs². ``newest`` is by how many
-    jobs the depth moved in the very last part of it. ``bursts`` counts how often many jobs came
-    at once. ``is_even`` says that the depth moved alike for as long as is remembered.
+    ``variance`` is that of the change within a second, in jobs². ``newest`` is the change in the
+    last part of that time, in jobs. ``bursts`` counts how often many jobs arrived at once.
+    ``is_even`` means that the rate was the same over the whole history.
     """
 
     per_second: float
@@ -88,8 +89,8 @@ class Movement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrainHistory:
-    """What the verdict was at each timestamp. Rates are jobs per second over the
-    ``window_seconds`` (of each timestamp) that end there; NaN is unknown.
+    """The state at each timestamp. Rates are jobs per second over the ``window_seconds`` (of each
+    timestamp) that end there; NaN is unknown.
     """
 
     states: tuple[DrainState, ...]
@@ -99,12 +100,11 @@ class DrainHistory:
 
 
 def movement(times: Floats, depths: Floats) -> Movement | None:
-    """How the depth moves at the end of its history; None where too little is known of it.
+    """The movement at the end of the depth's history; ``None`` if too little of it is known.
 
-    ``times`` (seconds, ascending) and ``depths`` (jobs) have one shape; NaN is a gap. Looked at is
-    the time since the depth last jumped, and since it last changed its pace: a burst of jobs is
-    no rate, and neither is a purge. No more than ``MOVEMENT_SECONDS`` are, unless fewer than a
-    dozen jobs came and went in them.
+    ``times`` (seconds, ascending) and ``depths`` (jobs) have one shape; NaN is a gap. It is
+    measured since the depth last jumped or changed its rate, since a burst or a purge is not a
+    rate, over at most ``MOVEMENT_SECONDS`` unless fewer than a dozen jobs came and went in them.
     """
     known = ~(np.isnan(times) | np.isnan(depths))
     times, depths = times[known], depths[known]
@@ -130,7 +130,7 @@ def movement(times: Floats, depths: Floats) -> Movement | None:
     if steps < _FEWEST_STEPS or seconds < _SHORTEST_SECONDS:
         return None
     rate = float(depths[-1] - depths[start]) / seconds
-    # A few steps tell their own spread badly; what was estimated so is taken for larger.
+    # A few steps estimate the variance badly, so it is increased.
     wider = (1 + (_LIKELY**2 + 1) / (4 * steps)) ** 2
     newest = int(np.searchsorted(times, times[-1] - _NEWEST_SECONDS, side="right")) - 1
     return Movement(
@@ -144,7 +144,7 @@ def movement(times: Floats, depths: Floats) -> Movement | None:
 
 
 def _jumps(seconds: Floats, changes: Floats) -> npt.NDArray[np.intp]:
-    """The steps in which the depth moved by far more than in all the others together it does."""
+    """The steps in which the depth changed far more than the other steps explain."""
     sizes = np.abs(changes)
     found = np.zeros(len(sizes), dtype=bool)
     for _ in range(len(sizes)):
@@ -161,7 +161,7 @@ def _jumps(seconds: Floats, changes: Floats) -> npt.NDArray[np.intp]:
 
 
 def _since_change(times: Floats, depths: Floats, first: int) -> int:
-    """From where on the depth has moved at one pace; ``first`` or later."""
+    """The index since which the depth has moved at one rate; ``first`` or later."""
     while True:
         whole = float(times[-1] - times[first])
         if len(times) - 1 - first < 2 * _FEWEST_STEPS or whole < 2 * _SHORTEST_SECONDS:
@@ -172,7 +172,7 @@ def _since_change(times: Floats, depths: Floats, first: int) -> int:
         moved = depths[first + 1 : -1] - depths[first]
         after = whole - before
         paces = moved / before - (depths[-1] - depths[first] - moved) / after
-        # Neither part may be so short that a single job decides.
+        # Neither part may be so short that a single job decides the result.
         long_enough = (before >= _SHORTEST_SECONDS) & (after >= _SHORTEST_SECONDS)
         long_enough[: _FEWEST_STEPS - 1] = False
         long_enough[len(long_enough) - _FEWEST_STEPS + 1 :] = False
@@ -185,10 +185,10 @@ def _since_change(times: Floats, depths: Floats, first: int) -> int:
 
 
 def _variance(times: Floats, depths: Floats, first: int, rate: float) -> float:
-    """Of the change within a second, from the steps since ``first``."""
+    """The variance of the change within a second, from the steps since ``first``."""
     seconds, changes = np.diff(times[first:]), np.diff(depths[first:])
     found = float(np.mean((changes - rate * seconds) ** 2 / seconds))
-    # Jobs are whole: what moves like clockwork may do so a job sooner or later.
+    # Jobs are whole: even a constant rate is a job early or late.
     return max(found, 1 / float(times[-1] - times[first]))
 
 
@@ -203,20 +203,20 @@ def drain(
     oldest_seconds: float | None = None,
     is_held_back: bool = False,
 ) -> Drain:
-    """The verdict on a queue of ``depth`` waiting jobs.
+    """The forecast for a queue of ``depth`` waiting jobs.
 
-    ``moves`` is how the depth moves, and ``completion_per_second`` the jobs that left the queue
-    for good over the last ``window_seconds``, or over ``counted_seconds``, where they were not
-    counted for longer, which is too short to call it a stall that there were none; what arrived is
-    their sum (a job that is neither waiting nor completed is running, and few enough are). Without
-    a completion the queue is stalled, unless it shrinks or even its oldest job is known to have
-    waited for less than the window (``oldest_seconds``; None is unknown). While it ``is_held_back``
-    no rate of the past says anything of what will come.
+    ``moves`` is the movement of the depth, and ``completion_per_second`` the rate of jobs that left
+    the queue for good over the last ``window_seconds``, or over ``counted_seconds`` if they were
+    not counted for longer, which is too short to find a stall. Arrivals are the sum of both
+    (running jobs, neither waiting nor completed, are few). Without a completion the queue is
+    stalled, unless it shrinks, or even its oldest job has waited for less than the window
+    (``oldest_seconds``; ``None`` is unknown). While it ``is_held_back``, past rates say nothing
+    about the future.
 
-    The depth clears or grows only if it moves so by more than chance, one job, or 2 % of what
-    arrives. The range of a forecast takes the pace for what it likely is at the slowest and the
-    fastest, and holds while that stays so; one beyond a week is none. More workers are assumed to
-    complete proportionally more, which holds while work waits for each of them.
+    The depth counts as clearing or growing only if it moves by more than chance, one job, and 2 %
+    of the arrivals. The range of a forecast uses the slowest and the fastest likely rate, and
+    assumes that the rate stays the same; beyond a week there is no forecast. More workers are
+    assumed to complete proportionally more, which is true while jobs wait for each of them.
     """
     if is_held_back and depth is not None and depth > 0:
         return Drain(DrainState.PAUSED, completion_per_second=completion_per_second)
@@ -227,7 +227,7 @@ def drain(
     completion = max(0.0, completion_per_second)
     counted = window_seconds if counted_seconds is None else min(window_seconds, counted_seconds)
     if counted < window_seconds:
-        # Nobody knows what was completed before.
+        # The completions before that are unknown.
         oldest_seconds = 0.0
     if moves is None or math.isnan(moves.per_second):
         if depth <= 0:
@@ -239,22 +239,22 @@ def drain(
             else _unmoved(found, window_seconds, oldest_seconds)
         )
     net = moves.per_second
-    # What left in another way (a purge, an expiry) is no negative arrival.
+    # Jobs that left in another way (a purge, an expiry) are not negative arrivals.
     arrival = max(0.0, completion + net)
     rates = Drain(DrainState.UNKNOWN, arrival, completion, workers=workers, growth_per_second=net)
     if depth <= 0:
         return replace(rates, state=DrainState.EMPTY)
     by_chance = _LIKELY * math.sqrt(moves.variance / moves.seconds)
     slack = max(1.0, _BALANCE_RATIO * arrival * moves.seconds)
-    # Rates of whole jobs are not whole: one job more is one job.
+    # Rates are not whole numbers; rounding must not count one job as more.
     balanced = abs(net) * moves.seconds <= slack * (1 + _ROUNDING_RATIO) or abs(net) <= by_chance
-    # Not even one whole job: the rest of a rate that is fading out.
+    # Less than one whole job: the remainder of a rate that is fading out.
     if completion * counted < _FEWEST_COMPLETIONS:
         if net < 0 and not balanced:
             return replace(rates, state=DrainState.WAITING)
         return _unmoved(rates, window_seconds, oldest_seconds)
     if not balanced and moves.newest * net < 0 and abs(moves.newest) > 1:
-        # It has just turned, and nobody can say yet for how long.
+        # It has just turned, and it is too early to know for how long.
         return replace(rates, is_early=True)
     if balanced and moves.seconds < _SURE_SECONDS:
         return replace(rates, is_early=True)
@@ -269,7 +269,7 @@ def drain(
         )
     state = DrainState.GROWING if net > 0 and not balanced else DrainState.STEADY
     if not moves.is_even:
-        # What was completed over the whole window is not what is completed at this pace.
+        # The completions over the whole window do not match the present rate.
         return replace(rates, state=state)
     needed = _workers_needed(arrival, completion, workers)
     return replace(rates, state=state, workers_needed=needed)
@@ -281,11 +281,11 @@ def _unmoved(found: Drain, window_seconds: float, oldest_seconds: float | None) 
 
 
 def _clears_within(depth: float, rate: float, moves: Movement) -> tuple[float, float | None]:
-    """When a depth that falls by ``rate`` is likely first at zero: not before, and not after.
+    """The earliest and latest likely time until a depth that falls by ``rate`` reaches zero.
 
-    After *t* seconds it has fallen by *rate · t*, give or take what chance adds until then
-    (variance · *t*) and what the pace is not known to (variance · *t*² / seconds). The range ends
-    where this equals the depth at either edge.
+    After *t* seconds it has fallen by *rate · t*, with the variance of chance until then
+    (variance · *t*) and of the measured rate (variance · *t*² / seconds). The range ends where this
+    equals the depth at either edge.
     """
     chance = _LIKELY**2 * moves.variance
     square = rate**2 - chance / moves.seconds
@@ -294,7 +294,7 @@ def _clears_within(depth: float, rate: float, moves: Movement) -> tuple[float, f
         return depth**2 / linear, None
     root = math.sqrt(max(0.0, linear**2 - 4 * square * depth**2))
     soonest, latest = 2 * depth**2 / (linear + root), (linear + root) / (2 * square)
-    # Where jobs came in bursts more than once, another is as likely as none.
+    # If jobs came in bursts more than once, another one is likely enough.
     is_open = moves.bursts > 1 or latest > min(_HARDLY_SECONDS, _WIDEST * soonest)
     return soonest, None if is_open else latest
 
@@ -307,14 +307,14 @@ def drain_history(
     window_steps: int,
     movement_steps: int | None = None,
 ) -> DrainHistory:
-    """What ``drain`` would have said at each timestamp but the first ``window_steps``.
+    """The result of ``drain`` at each timestamp except the first ``window_steps``.
 
     ``waiting`` is the depth at each timestamp and ``completion_per_second`` the rate within the
-    step that ends there; NaN is a gap. Whether anything was completed is looked at over
-    ``window_steps`` steps, the rates over the last ``movement_steps`` of them (all, unless said
-    otherwise), or the very last where the depth moved against these; of a stall over all. One gap
-    makes each window over it unknown. A job is known to have waited for the whole window only
-    while the queue was never seen empty.
+    step that ends there; NaN is a gap. Whether anything was completed is checked over
+    ``window_steps`` steps. Rates are over the last ``movement_steps`` of them (by default all), or
+    over the last one if the depth moved against these, and for a stall over all. A gap makes each
+    window that contains it unknown. A job has certainly waited for the whole window only if the
+    queue was never empty in it.
     """
     moving = window_steps if movement_steps is None else min(movement_steps, window_steps)
     ended = np.lib.stride_tricks.sliding_window_view(completion_per_second[1:], window_steps)
@@ -322,7 +322,7 @@ def drain_history(
     completion = np.maximum(0.0, ended.mean(axis=1))
     grown = depths[:, -1] - depths[:, -1 - moving]
     newest = depths[:, -1] - depths[:, -2]
-    # A burst within the window is older than the way that the depth has taken since.
+    # After a burst within the window, the depth may move the other way.
     turned = (newest * grown < 0) & (np.abs(newest) > 1)
     steps = np.where(turned, 1, moving)
     growth = np.where(turned, newest, grown) / (steps * step_seconds)

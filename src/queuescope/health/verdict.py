@@ -1,7 +1,7 @@
-"""The health verdict: what is measured against its limits, worst first.
+"""The health verdict: measures against their limits, worst first.
 
-A limit that is proven broken outranks what is not known, and what is not known outranks health:
-nobody may read “healthy” off a figure that nobody saw.
+A broken limit outranks an unknown measure, and an unknown measure outranks health: “healthy” is
+never shown for a figure that is unknown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Bounds = tuple[float, float]
 
 
 class Health(StrEnum):
-    """From best to worst as they outrank each other; the strings appear on screen and in JSON."""
+    """From best to worst, in order of rank; the strings appear on screen and in JSON."""
 
     HEALTHY = "healthy"
     UNKNOWN = "unknown"
@@ -32,7 +32,7 @@ class Health(StrEnum):
 
 
 class Worse(StrEnum):
-    """On which side of its limits a measure is bad."""
+    """The side of its limits on which a measure is bad."""
 
     ABOVE = "above"
     BELOW = "below"
@@ -40,9 +40,9 @@ class Worse(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a measure turns bad, in its own unit; None: it has no such limit.
+    """The limits of a measure, in its own unit; ``None``: it has no such limit.
 
-    A value that equals its limit is still within it.
+    A value equal to its limit is within it.
     """
 
     worse: Worse
@@ -57,7 +57,7 @@ class Limits:
         )
         if not in_order:
             raise ValueError(
-                f"down ({self.down:g}) lies on the better side of degraded ({self.degraded:g})"
+                f"down ({self.down:g}) is on the better side of degraded ({self.degraded:g})"
             )
 
     @property
@@ -65,16 +65,16 @@ class Limits:
         return (self.degraded, self.down) != (None, None)
 
     def broken(self, value: float) -> tuple[Health, float] | None:
-        """The worst limit that ``value`` breaks and what it means; None when it breaks none."""
+        """The health and the worst limit that ``value`` breaks; ``None`` if it breaks none."""
         for health, limit in ((Health.DOWN, self.down), (Health.DEGRADED, self.degraded)):
             if limit is not None and self.is_beyond(value, limit):
                 return health, limit
         return None
 
     def judged(self, value: float, bounds: Bounds | None = None) -> tuple[Health, float] | None:
-        """As ``broken``, of a figure of which only its ``bounds`` may be known: that it lies above
-        the lower and not above the higher. Where they do not tell whether a limit is broken, it is
-        unknown, with the limit in question.
+        """Like ``broken``, for a value of which only its ``bounds`` may be known: it is above the
+        lower one and not above the higher one. If they leave open whether a limit is broken, the
+        health is unknown, with that limit.
         """
         if bounds is None:
             return self.broken(value)
@@ -91,12 +91,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The present value of a measure and how it got there.
+    """The present value of a measure and its history.
 
-    ``value`` None is unknown, for the reason in ``cause``; NaN is idle: there was nothing to
+    ``value`` ``None`` is unknown, for the reason in ``cause``; NaN is idle: there was nothing to
     measure, which breaks no limit. ``times`` (epoch seconds, ascending) and ``values`` are its
-    history, which ends at or before the present; NaN is a gap. ``bounds`` are between what the
-    value is known to lie, where it is an estimate.
+    history, which ends at or before the present; NaN is a gap. ``bounds`` contain the true value if
+    ``value`` is an estimate.
     """
 
     value: float | None
@@ -108,11 +108,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One measure that is not healthy. ``since`` is epoch seconds; None: not known since when.
+    """One measure that is not healthy. ``since`` is epoch seconds; ``None`` is unknown.
 
-    ``began_before`` says that the history begins beyond the limit: it began at ``since`` or
-    earlier. With ``bounds`` no more is known of the value than that it lies between them; where
-    it is unknown for that reason, ``limit`` lies there, too.
+    ``began_before`` means that the history begins beyond the limit, so it began at ``since`` or
+    earlier. With ``bounds`` the value is only known to be between them; if the health is unknown
+    for that reason, ``limit`` is between them as well.
     """
 
     measure: str
@@ -127,7 +127,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The worst of the findings, and all of them, worst first and in the order of the rules."""
+    """The worst health, and all findings, worst first and otherwise in the order of the rules."""
 
     health: Health
     findings: tuple[Finding, ...]
@@ -141,8 +141,8 @@ def judge(
 ) -> Verdict:
     """The verdict on ``measured``; a measure with limits that was not measured is unknown.
 
-    ``extra`` are findings that no limit can express, such as a stall or a source that is away;
-    ``last`` are further ones, which among equally bad ones are told after those of the limits.
+    ``extra`` are findings that no limit can express, such as a stall or a source that does not
+    answer; ``last`` are further ones that come after equally bad ones of the limits.
     """
     found = list(extra)
     for name, limit in limits.items():
@@ -173,9 +173,9 @@ def _finding(name: str, limits: Limits, measured: Measured) -> Finding | None:
 
 
 def _since(limits: Limits, limit: float, measured: Measured) -> tuple[float | None, bool]:
-    """When the unbroken run of values beyond ``limit`` that ends now began.
+    """When the present run of values beyond ``limit`` began, and whether it began even earlier.
 
-    A gap does not end the run: nothing is known of it, and the trouble on both sides is one.
+    A gap does not end the run: nothing is known about it, and the limit is broken on both sides.
     """
     times, values = measured.times, measured.values
     if times is None or values is None or not len(times):
@@ -184,7 +184,7 @@ def _since(limits: Limits, limit: float, measured: Measured) -> tuple[float | No
     times, values = times[known], values[known]
     beyond = values > limit if limits.worse is Worse.ABOVE else values < limit
     if not len(beyond) or not beyond[-1]:
-        # It broke after the newest point of the history.
+        # The limit was broken after the newest point of the history.
         return None, False
     within = np.flatnonzero(~beyond)
     if not len(within):

@@ -1,1 +1,1 @@
-"""What became of each job."""
+"""The job history: one row for each job, its search, failures and export."""

@@ -1,6 +1,6 @@
-"""Jobs as CSV (RFC 4180, UTF-8), in which no spreadsheet finds a formula.
+"""Exports jobs as CSV (RFC 4180, UTF-8) without cells that a spreadsheet evaluates.
 
-Numbers and times are made here, are never touched, and stand in columns of their own.
+Numbers and times are formatted here and need no escaping.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from queuescope.csv_cells import harmless
 from queuescope.jobs.job import Job
 
 ROWS_LIMIT = 100_000
-"""How many jobs a file holds at most: the newest."""
+"""The most jobs in a file: the newest ones."""
 
 COLUMNS = (
     "id",
@@ -43,23 +43,23 @@ _CHUNK_ROWS = 200
 
 
 def csv_of(jobs: Iterable[Job]) -> Iterator[bytes]:
-    """The file in pieces, the names of its columns first. Times are ISO 8601 in UTC, what is not
-    known is empty. Raises what ``jobs`` raises, and is then a file that breaks off.
+    """The file in pieces, starting with the column names. Times are ISO 8601 in UTC, unknown values
+    are empty. Raises what ``jobs`` raises; the file is incomplete then.
     """
-    held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\r\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for number, job in enumerate(jobs, 1):
         writer.writerow(_cells(job))
         if number % _CHUNK_ROWS == 0:
-            yield _taken(held)
-    yield _taken(held)
+            yield _drained(buffer)
+    yield _drained(buffer)
 
 
-def _taken(held: io.StringIO) -> bytes:
-    piece = held.getvalue().encode("utf-8", "backslashreplace")
-    held.seek(0)
-    held.truncate()
+def _drained(buffer: io.StringIO) -> bytes:
+    piece = buffer.getvalue().encode("utf-8", "backslashreplace")
+    buffer.seek(0)
+    buffer.truncate()
     return piece
 
 

@@ -1,8 +1,8 @@
-"""Recent failures, grouped by what they have in common: job type, error class and message.
+"""Groups recent failures by job type, error class and message.
 
-What is looked at is bounded, so that a flood of failures costs no more than a bad day: the newest
-50,000 of a range and, of those that were written without a fingerprint, the newest 5,000. What a
-report leaves out for that reason, it says.
+The cost is bounded, so that a flood of failures costs no more than a bad day: only the newest
+50,000 of a range are read and, of those without a fingerprint, the newest 5,000. A report says if
+it left out any.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from queuescope.jobs.job import Job
 from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import HAS_FAILED, JOBS, as_job
 
-LOOKED_AT_LIMIT = 50_000
+READ_LIMIT = 50_000
 UNMARKED_LIMIT = 5_000
 IDS_LIMIT = 10_000
 TENANTS_SHOWN = 10
@@ -28,7 +28,7 @@ _NEWEST_FIRST = (JOBS.c.finished_at.desc(), JOBS.c.id.desc())
 
 
 class GroupOrder(StrEnum):
-    """Which groups come first."""
+    """The order of groups."""
 
     BIGGEST = "biggest"
     NEWEST = "newest"
@@ -44,7 +44,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Failures with one fingerprint. ``pattern`` is their message without what varies in it.
+    """Failures with one fingerprint. ``pattern`` is their message without its variable parts.
 
     ``tenants`` are those with the most failures, at most ``TENANTS_SHOWN`` of ``tenant_count``;
     ``example`` is the newest of them.
@@ -66,7 +66,7 @@ class FailureGroup:
 class FailureReport:
     """The first ``groups`` of ``group_count``, made of ``failure_count`` failures.
 
-    Unless it ``is_whole``, older failures of the range have not been looked at.
+    Unless it ``is_whole``, older failures of the range were left out.
     """
 
     groups: tuple[FailureGroup, ...]
@@ -77,7 +77,7 @@ class FailureReport:
 
 @dataclass(frozen=True, slots=True)
 class FailedIds:
-    """Ids of failed jobs, newest first; unless it ``is_whole`` there are more."""
+    """Ids of failed jobs, newest first; unless it ``is_whole``, there are more."""
 
     ids: tuple[str, ...]
     is_whole: bool
@@ -109,7 +109,7 @@ def failure_groups(
         has_unmarked = True
         if store.has_fingerprint:
             marked, unmarked = _count_marked(connection, within, tallies)
-            is_whole = marked + unmarked < LOOKED_AT_LIMIT
+            is_whole = marked + unmarked < READ_LIMIT
             has_unmarked = unmarked > 0
         if has_unmarked:
             rows = list(_unmarked(connection, store, within))
@@ -134,7 +134,7 @@ def failure_groups(
 def failed_ids(
     store: JobStore, span: Span, fingerprint: str, *, limit: int = IDS_LIMIT
 ) -> FailedIds:
-    """The jobs of one group, for an act on all of them; raises ``JobStoreError``."""
+    """The jobs of one group, for an operation on all of them; raises ``JobStoreError``."""
     limit = min(limit, IDS_LIMIT)
     within = _within(span)
     found: list[tuple[float, str]] = []
@@ -187,14 +187,14 @@ def _count_marked(
     within: Iterable[ColumnElement[bool]],
     tallies: dict[str, _Tally],
 ) -> tuple[int, int]:
-    """Add to ``tallies`` the newest failures ``within`` a span; returns how many had a fingerprint
-    and how many had not.
+    """Add the newest failures ``within`` a span to ``tallies``; returns how many had a fingerprint
+    and how many had none.
     """
     newest = (
         select(JOBS.c.finished_at, JOBS.c.fingerprint, JOBS.c.tenant)
         .where(HAS_FAILED, *within)
         .order_by(JOBS.c.finished_at.desc())
-        .limit(LOOKED_AT_LIMIT)
+        .limit(READ_LIMIT)
         .subquery()
     )
     rows = connection.execute(

@@ -1,6 +1,6 @@
-"""Which failures are the same: job type, error class, and a message without what varies in it.
+"""Fingerprints of failures: job type, error class, and the message without its variable parts.
 
-Pure text; nothing here reads a database. The rules are written down in ``docs/jobs.md``.
+Pure text; nothing here reads a database. ``docs/jobs.md`` lists the rules.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _CUT = "…"
 # "429 Too Many Requests", of every status that has a name.
 _PHRASES = "|".join(re.escape(f"{status.value} {status.phrase}") for status in HTTPStatus)
 
-# Of several rules that fit at one place the first counts. Placeholders hold no digits and stand
-# for themselves; what may not stand beside a match includes their signs, so that what was no match
-# before its neighbour was replaced is none afterwards.
+# If several rules match at one place, the first one counts. Placeholders contain no digits and
+# match themselves. The characters excluded beside a match include those of placeholders, so that
+# text that did not match before its neighbour was replaced does not match afterwards.
 _RULES = re.compile(
     r"""
       (?P<kept>
@@ -73,17 +73,17 @@ _NAMES = {"n": "number"}
 
 
 def normalise(message: str) -> str:
-    """``message`` without what differs from one failure to the next of the same kind.
+    """``message`` without the parts that vary between failures of the same kind.
 
     Addresses, times, UUIDs, paths, quoted texts and numbers (hexadecimal ids, too) become
     ``<address>``, ``<time>``, ``<id>``, ``<path>``, ``<text>`` and ``<n>``; white space becomes
     single spaces. Codes stay, such as ``429 Too Many Requests``, ``Errno 2`` and ``ORA-00942``.
-    At most ``PATTERN_LIMIT`` characters, the last one “…” where there was more.
-    Takes any text, and gives back unchanged what it has given.
+    The result has at most ``PATTERN_LIMIT`` characters, the last one “…” if text was cut. Any text
+    is accepted; a result is not changed by another call.
     """
     line = " ".join(message[:_READ_LIMIT].split())
     pattern = _cut(_RULES.sub(_placeholder, line), is_part=len(message) > _READ_LIMIT)
-    # Quotes within quotes may take another pass; nested deeper, only the words are left of them.
+    # Quotes within quotes may need another pass; of deeper nesting only the words are kept.
     for _ in range(_PASSES):
         again = _cut(_RULES.sub(_placeholder, pattern))
         if again == pattern:
@@ -93,9 +93,9 @@ def normalise(message: str) -> str:
 
 
 def words_and_variables(pattern: str) -> tuple[str, ...]:
-    """``pattern`` of ``normalise`` in parts: words, what varies after them, words, and so on.
+    """The parts of a ``pattern`` of ``normalise``: words, a variable part, words, and so on.
 
-    An odd number of them; those at odd places name what varies ("number", "text").
+    Their number is odd; the parts at odd indexes name the kind of variable ("number", "text").
     """
     parts = _VARIABLE.split(pattern)
     return tuple(
@@ -114,12 +114,12 @@ def _placeholder(found: re.Match[str]) -> str:
 
 
 def fingerprint(name: str, error_class: str, message: str) -> str:
-    """What failures of one kind have in common: 16 hexadecimal digits, the same in every process.
+    """The same 16 hexadecimal digits for all failures of one kind, in every process.
 
     ``name`` is the job's type.
     """
     parts = (name, error_class, normalise(message))
-    # Lone surrogates are text to Python; no separator can stand within a part.
+    # The parts may hold lone surrogates, but never the separator.
     raw = "\x00".join(part.replace("\x00", "") for part in parts).encode(
         "utf-8", "backslashreplace"
     )

@@ -1,4 +1,4 @@
-"""One job as the history tells it. Needs no database: workers that keep no history load none."""
+"""One job of the history. Needs no database, so workers without a history do not load one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from queuescope.jobs.fingerprint import fingerprint
 MESSAGE_LIMIT = 1000
 LABEL_LIMIT = 255
 LATEST = 253_402_300_799.0
-"""The end of the year 9999: no moment of a job is later."""
+"""The end of the year 9999, the latest time of a job."""
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. ``retrying`` waits for its next attempt.
+    """The status of a job. ``retrying`` waits for its next attempt.
 
-    ``revoked`` is what somebody did, ``expired`` what was too late when its turn came, ``ignored``
-    what set itself aside.
+    ``revoked`` by somebody, ``expired`` before it could start, ``ignored`` because it raised
+    ``Ignore``.
 
-    The others but ``started`` are final, ``lost`` as far as is known: nobody runs the job any
-    more and nobody has told its end. News of its worker put that right.
+    All except ``started`` and ``retrying`` are final. ``lost`` is a conclusion: no worker runs the
+    job any more, and none recorded its end. A later report of its worker corrects that.
     """
 
     STARTED = "started"
@@ -34,20 +34,19 @@ class JobStatus(StrEnum):
 
 
 LOST_WORKER = "WorkerLostError"
-"""The error class of an attempt whose worker ended in it, as Celery calls it, too."""
+"""The error class of an attempt whose worker ended while it ran; Celery uses the same name."""
 
 WITH_ERROR = frozenset({JobStatus.FAILED, JobStatus.LOST, JobStatus.RETRYING})
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as far as it is known; ``None`` means that it has not happened or was not seen.
+    """One job; a time of ``None`` means that it has not happened or was not seen.
 
-    ``status`` is a ``JobStatus``, or what a newer worker has written. ``queue`` is the one that a
-    worker took it from, ``routing_key`` what it was sent by, empty where that is not known.
-    ``redelivers`` says whether the broker delivers it again should its worker be killed.
-    ``deliveries`` is how often in a row a worker began it without telling an end; the store counts
-    that by itself.
+    ``status`` is a ``JobStatus``, or text of a newer worker. ``queue`` is where a worker took it
+    from, ``routing_key`` how it was sent, empty if unknown. ``redelivers`` says whether the broker
+    delivers it again if its worker is killed. ``deliveries`` is how many times in a row it was
+    started without a recorded end; the store counts that.
     """
 
     id: str
@@ -70,7 +69,7 @@ class Job:
 
     @property
     def moment(self) -> float:
-        """When it ended or, while it runs, when it began; 0 where nobody knows."""
+        """When it ended or, while it runs, when it started; 0 if unknown."""
         for at in (self.finished_at, self.started_at, self.enqueued_at):
             if at is not None:
                 return at
@@ -78,7 +77,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """What failures of one kind have in common; empty where there is no error."""
+        """See ``fingerprint``; empty without an error."""
         if self.status not in WITH_ERROR:
             return ""
         return fingerprint(self.name, self.error_class, self.error_message)

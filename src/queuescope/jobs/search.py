@@ -1,12 +1,12 @@
-"""Looking through the job history: filters, pages, counts and the values there are to choose from.
+"""Searches the job history: filters, pages, counts, and the values to choose from.
 
-What one question costs is bounded, however many rows there are and whatever is asked. The filter
-that leaves the fewest rows is answered by its index, newest first; the others are checked row by
-row, at most 10,000 rows for a page. An answer that ends there says how far back it has looked, and
-the next one goes on from there.
+The cost of a search is bounded, whatever the number of rows and the filters. The filter that leaves
+the fewest rows uses its index, newest first; the others are checked row by row, at most 10,000
+rows for a page. An answer that stops there says how far back it searched, and the next one
+continues from there.
 
-Pages are found by the place where the last one ended, not by counting rows: rows that come in
-meanwhile move nothing. A job that ends meanwhile moves to the moment of its end.
+A page starts at the place where the last one ended, not at a row number, so that new rows shift
+nothing. A job that ends meanwhile moves to the time of its end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from queuescope.jobs.store import JobStore
 from queuescope.jobs.table import FILTERED, HAS_ERROR, ID_IN_BYTES, JOBS, as_job, clean, row_moment
 
 PAGE_LENGTH = 50
-LOOKED_AT_LIMIT = 10_000
+SEARCHED_LIMIT = 10_000
 COUNT_LIMIT = 10_000
 VALUES_LIMIT = 200
 TEXT_LIMIT = 200
@@ -32,21 +32,21 @@ _PROBE_LIMIT = 2_000
 _IDS_LIMIT = 200
 _LAST_CHARACTER = "\U0010ffff"
 
-# All that a check may look at.
+# The columns that a check may use.
 _CHECKED = [JOBS.c[name] for name in (*FILTERED, "error_class", "error_message")]
 
 Condition = ColumnElement[bool]
 Check = Callable[[Any], Condition]
-"""Makes a condition of the columns of what is looked at."""
+"""Makes a condition from the columns of a subquery."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted; ``None`` and empty mean all.
+    """A filter for jobs; ``None`` and empty mean all.
 
     ``since`` ≤ moment < ``until``, in epoch seconds, where a job's moment is when it ended or,
-    while it runs, when it began. ``text`` is the beginning of a job's id or, where there is no
-    such job, a part of an error's class or message, in capitals or not.
+    while it runs, when it started. ``text`` is the beginning of a job's id or, if there is no such
+    job, a part of an error's class or message, in any case.
     """
 
     status: JobStatus | None = None
@@ -67,12 +67,12 @@ class Place:
     id: str
 
     def __str__(self) -> str:
-        """As it stands in an address."""
+        """The text for an address."""
         return f"{self.moment!r}~{self.id}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """What ``str`` gave; ``None`` for any other text."""
+        """Parse a result of ``str``; ``None`` for any other text."""
         moment, found, job_id = text.partition("~")
         try:
             at = float(moment)
@@ -87,21 +87,21 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Some of the jobs that are wanted, newest first.
+    """A page of matching jobs, newest first.
 
-    ``older`` and ``newer`` are where to go on; ``None``: there is nothing. With
-    ``looked_back_to`` (epoch seconds) the search ended there before the page was full.
+    ``older`` and ``newer`` are where the next pages start; ``None``: there is none. With
+    ``searched_back_to`` (epoch seconds) the search stopped there before the page was full.
     """
 
     jobs: tuple[Job, ...]
     newer: Place | None
     older: Place | None
-    looked_back_to: float | None = None
+    searched_back_to: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobCount:
-    """How many jobs are wanted: just ``count``, or unless it ``is_exact`` at least so many."""
+    """How many jobs match: exactly ``count``, or at least that many unless it ``is_exact``."""
 
     count: int
     is_exact: bool
@@ -109,7 +109,7 @@ class JobCount:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What a column holds, in the database's order; unless it ``is_whole`` there is more."""
+    """The values of a column, in the database's order; unless it ``is_whole``, there are more."""
 
     values: tuple[str, ...]
     is_whole: bool
@@ -140,18 +140,18 @@ def find_jobs(
     jobs = found[:limit]
     places = [_place(job, row) for job, row in zip(jobs, rows, strict=False)]
     further = places[-1] if has_more else end
-    looked_back_to = None if end is None else end.moment
+    searched_back_to = None if end is None else end.moment
     if goes_up:
-        # The way back always leads somewhere: to the page one came from.
+        # There is always a way back, to the page one came from.
         back = places[0] if jobs else newer_than
-        return JobPage(tuple(jobs[::-1]), further, back, looked_back_to)
+        return JobPage(tuple(jobs[::-1]), further, back, searched_back_to)
     back = places[0] if jobs else older_than
-    return JobPage(tuple(jobs), back if older_than else None, further, looked_back_to)
+    return JobPage(tuple(jobs), back if older_than else None, further, searched_back_to)
 
 
 def each_job(store: JobStore, wanted: JobFilter, *, limit: int) -> Iterator[Job]:
-    """The newest ``limit`` jobs that are wanted, however far back they are, in pieces that hold
-    the database only for a moment. Raises ``JobStoreError``, also between two jobs.
+    """The newest ``limit`` matching jobs, however old they are, read in pieces that use the
+    database only briefly. Raises ``JobStoreError``, also between two jobs.
     """
     left, place = limit, None
     while left > 0:
@@ -164,7 +164,7 @@ def each_job(store: JobStore, wanted: JobFilter, *, limit: int) -> Iterator[Job]
 
 
 def count_jobs(store: JobStore, wanted: JobFilter) -> JobCount:
-    """How many jobs are wanted, counted up to ``COUNT_LIMIT``. Raises ``JobStoreError``."""
+    """How many jobs match, counted up to ``COUNT_LIMIT``. Raises ``JobStoreError``."""
     with store.reading() as connection:
         plan = _plan(connection, wanted)
         some = plan.to_count().limit(COUNT_LIMIT + 1).subquery()
@@ -174,11 +174,11 @@ def count_jobs(store: JobStore, wanted: JobFilter) -> JobCount:
 
 
 def known_values(store: JobStore, column: str, *, limit: int = VALUES_LIMIT) -> Values:
-    """What ``column`` (tenant, name, queue or worker) holds, found by jumping from one value to the
-    next in its index. Raises ``JobStoreError``, and ``ValueError`` for another column.
+    """The values of ``column`` (tenant, name, queue or worker), found by jumping from one value to
+    the next in its index. Raises ``JobStoreError``, and ``ValueError`` for another column.
     """
     if column not in FILTERED:
-        raise ValueError(f"{column!r} is no column to filter by")
+        raise ValueError(f"{column!r} is not a column to filter by")
     cell = JOBS.c[column]
     value = select(func.min(cell).label("value")).cte("known", recursive=True)
     following = select(func.min(cell)).where(cell > value.c.value).scalar_subquery()
@@ -191,8 +191,8 @@ def known_values(store: JobStore, column: str, *, limit: int = VALUES_LIMIT) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How the jobs are looked for: ``first`` is answered by an index that goes on in order of
-    time, ``checks`` are made row by row.
+    """How the jobs are found: an index in order of time answers ``first``, and ``checks`` are made
+    row by row.
     """
 
     first: tuple[Condition, ...]
@@ -201,36 +201,36 @@ class _Plan:
     def jobs(
         self, columns: Sequence[Column[Any]], beyond: Sequence[Condition], *, up: bool
     ) -> Select[Any]:
-        """The wanted rows in order of time, in which they stand without being sorted."""
+        """The matching rows in order of time, which the index has without sorting."""
         rows = _in_order(select(*columns).where(*self.first, *beyond), up=up)
         if not self.checks:
             return rows
-        # A limited part is read as it is asked for and keeps its order.
-        return self._checked(rows.limit(LOOKED_AT_LIMIT))
+        # A subquery with a limit keeps its order.
+        return self._checked(rows.limit(SEARCHED_LIMIT))
 
     def to_count(self) -> Select[Any]:
-        """The same rows without what is not counted of them."""
+        """The same rows for counting, without other columns."""
         if not self.checks:
             return select(literal(1)).select_from(JOBS).where(*self.first)
         rows = select(*_CHECKED).where(*self.first).order_by(row_moment.desc())
-        return self._checked(rows.limit(LOOKED_AT_LIMIT))
+        return self._checked(rows.limit(SEARCHED_LIMIT))
 
     def _checked(self, rows: Select[Any]) -> Select[Any]:
         part = rows.subquery()
         return select(part).where(*(check(part.c) for check in self.checks))
 
     def end(self, connection: Connection, beyond: Sequence[Condition], *, up: bool) -> Place | None:
-        """Where the part that is looked at ends, if there is more beyond it."""
+        """Where the searched part ends; ``None`` if there are no rows beyond it."""
         if not self.checks:
             return None
         rows = select(row_moment.label("moment"), JOBS.c.id).where(*self.first, *beyond)
-        last = _in_order(rows, up=up).offset(LOOKED_AT_LIMIT - 1).limit(2)
+        last = _in_order(rows, up=up).offset(SEARCHED_LIMIT - 1).limit(2)
         found = connection.execute(last).all()
         return _placed(found[0].moment, found[0].id) if len(found) == 2 else None
 
 
 def _place(job: Job, row: Any) -> Place:
-    """Where a row stands in the order, by the very values that it is ordered by."""
+    """The place of a row, from the same values by which it is ordered."""
     for name in ("finished_at", "started_at", "enqueued_at"):
         value = getattr(row, name)
         if value is not None:
@@ -239,7 +239,7 @@ def _place(job: Job, row: Any) -> Place:
 
 
 def _placed(moment: Any, job_id: Any) -> Place:
-    # Text is beyond every number in SQLite, and so is NaN in PostgreSQL.
+    # SQLite orders text after every number, and PostgreSQL orders NaN so.
     at = as_number(moment, most=LATEST)
     return Place(LATEST if at is None else at, as_text(job_id))
 
@@ -255,7 +255,7 @@ def _plan(connection: Connection, wanted: JobFilter) -> _Plan:
     text = clean(wanted.text.strip(), TEXT_LIMIT)
     if not text:
         return _best(connection, indexed, equal, span)
-    if ids := _ids_that_begin(connection, text):
+    if ids := _ids_starting_with(connection, text):
         return _Plan((JOBS.c.id.in_(ids), *span), tuple(equal))
     return _best(connection, [*indexed, (HAS_ERROR, ())], [*equal, _holds(text)], span)
 
@@ -266,8 +266,8 @@ def _best(
     checks: Sequence[Check],
     span: tuple[Condition, ...],
 ) -> _Plan:
-    """The plan that begins with the index in which the fewest rows stand; ``indexed`` are what an
-    index can answer, and the checks that it makes superfluous.
+    """The plan with the index that has the fewest matching rows; ``indexed`` are the conditions
+    that an index can answer, each with the checks that it replaces.
     """
     if not indexed:
         return _Plan(span, tuple(checks))
@@ -280,8 +280,8 @@ def _best(
 def _density(
     connection: Connection, condition: Any, span: Sequence[Condition]
 ) -> tuple[int, float]:
-    """How close together rows stand in an index: how many there are or, where there are very many,
-    how far back the newest of them reach.
+    """How many rows an index has for ``condition`` or, if there are very many, how far back the
+    newest of them reach.
     """
     moments = select(row_moment.label("moment")).where(condition, *span)
     newest = _in_order(moments, up=False, by_id=False).limit(_PROBE_LIMIT).subquery()
@@ -303,8 +303,10 @@ def _holds(text: str) -> Check:
     )
 
 
-def _ids_that_begin(connection: Connection, text: str) -> list[str]:
-    """The jobs whose ids begin so; none if they are so many that an id can hardly be meant."""
+def _ids_starting_with(connection: Connection, text: str) -> list[str]:
+    """The ids that begin with ``text``; none if there are too many, since then it is hardly an
+    id.
+    """
     key: Any = JOBS.c.id if connection.dialect.name == "sqlite" else ID_IN_BYTES
     rows = connection.execute(
         select(JOBS.c.id).where(key >= text, key < text + _LAST_CHARACTER).limit(_IDS_LIMIT + 1)
@@ -323,7 +325,7 @@ def _span(wanted: JobFilter) -> tuple[Condition, ...]:
 
 
 def _beyond(older_than: Place | None, newer_than: Place | None) -> tuple[Condition, ...]:
-    # The first condition is what an index can be entered by.
+    # The first condition lets the database start in the middle of an index.
     if older_than is not None:
         at, job_id = older_than.moment, clean(older_than.id, LABEL_LIMIT)
         return (row_moment <= at, or_(row_moment < at, JOBS.c.id < job_id))

@@ -1,7 +1,7 @@
 """The job history: one row per job, in SQLite or PostgreSQL.
 
-All times are UTC epoch seconds. A row tells the newest attempt of its job: ``enqueued_at`` is when
-the job first became due, ``wait_seconds`` and ``runtime_seconds`` are those of the newest attempt.
+All times are UTC epoch seconds. A row describes the newest attempt of its job: ``enqueued_at`` is
+when the job first became due, ``wait_seconds`` and ``runtime_seconds`` are of the newest attempt.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from queuescope.jobs.table import (
     all_indexes,
     as_job,
     as_row,
-    bring_up_to_date,
     clean,
     columns_of_table,
     columns_to_read,
     make_table,
+    migrate,
     row_moment,
 )
 
@@ -59,24 +59,24 @@ _NOT_OURS = (
     "its table jobs is not Queuescope's; give the job history a database or schema of its own"
 )
 _REMEDIES = {
-    "25006": "it is open for reading only; name the primary server",
+    "25006": "it is read-only; use the address of the primary server",
     "42501": "its user lacks a right; grant SELECT, INSERT and UPDATE on the table jobs, "
-    "or, where that table is missing, CREATE on the schema",
+    "or, if that table is missing, CREATE on the schema",
     "42703": _NOT_OURS,
-    "55P03": "another holds the rows locked; try again",
+    "55P03": "another transaction has locked the rows; try again",
 }
-"""What may be said of an SQLSTATE, the error code of the SQL standard."""
+"""Cause and remedy by SQLSTATE, the error code of the SQL standard."""
 
 _IS_INFERRED = or_(
     JOBS.c.status == JobStatus.LOST.value,
     and_(JOBS.c.status == JobStatus.RETRYING.value, JOBS.c.error_class == LOST_WORKER),
 )
-"""Rows that stand as they do because their worker was silent, not because it said so."""
+"""Rows whose status was concluded from a lost worker, not recorded by it."""
 
 
 def _deliveries(new: Any) -> ColumnElement[Any]:
-    """Of a row that ``new`` is told of. A begin counts on where the one before ended by the loss
-    of its worker or not at all, and anew where its end was told.
+    """The deliveries of a row that ``new`` updates. A new start adds one if the last attempt has no
+    end or ended with the loss of its worker; otherwise counting starts at one again.
     """
     known = func.coalesce(JOBS.c.deliveries, 1)
     begins_again = new.started_at > JOBS.c.started_at
@@ -86,7 +86,7 @@ def _deliveries(new: Any) -> ColumnElement[Any]:
 
 @dataclass(frozen=True, slots=True)
 class UsualRuntime:
-    """How long jobs of one name run: 95 % of ``count`` not longer than ``p95_seconds``."""
+    """How long jobs of one type run: 95 % of ``count`` jobs at most ``p95_seconds``."""
 
     p95_seconds: float
     count: int
@@ -96,17 +96,16 @@ class JobStore:
     """The history behind ``url``, such as ``sqlite:////var/lib/queuescope/jobs.db`` or
     ``postgresql://user@host/database``.
 
-    Nothing is opened before the first use; the table is created then if it is missing, and an
-    older one is brought up to date if its user may do so. Every method raises ``JobStoreError``
-    when the database does not give a usable answer, and the next call tries anew. The error names
-    the database and never a password. Threads, and processes that are forked later, may use the
-    same store.
+    Nothing is opened before the first use; then a missing table is created, and an older one is
+    migrated if its user may do so. Every method raises ``JobStoreError`` if the database does not
+    give a usable answer, and the next call tries again. The error names the database and never a
+    password. Threads, and processes that are forked later, may use the same store.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0) -> None:
-        """``timeout_seconds`` bounds the wait for a connection and for a lock.
+        """``timeout_seconds`` limits the wait for a connection and for a lock.
 
-        Raises ``ConfigurationError`` when ``url`` is not an address of SQLite or PostgreSQL, or
+        Raises ``ConfigurationError`` if ``url`` is not an address of SQLite or PostgreSQL, or if
         its driver is not installed.
         """
         self._database = Database(
@@ -122,54 +121,55 @@ class JobStore:
 
     @property
     def has_fingerprint(self) -> bool:
-        """Whether rows hold their fingerprints; known as soon as the store is in use."""
+        """Whether the table has fingerprints; known once the store is in use."""
         return "fingerprint" in self._added
 
     @property
     def columns(self) -> list[Column[Any]]:
-        """What a job is read of; known as soon as the store is in use."""
+        """The columns of a job; known once the store is in use."""
         return columns_to_read(self._added)
 
     def _prepare(self, connection: Connection) -> None:
-        there = columns_of_table(connection)
-        if not there:
+        existing = columns_of_table(connection)
+        if not existing:
             make_table(connection)
-        elif missing := [column.name for column in JOB_COLUMNS if column.name not in there]:
+        elif missing := [column.name for column in JOB_COLUMNS if column.name not in existing]:
             raise JobStoreError(
                 f"the job history ({self._database.place}) has no column {missing[0]}: {_NOT_OURS}",
                 StoreErrorKind.NOT_OURS,
             )
         else:
-            bring_up_to_date(connection)
+            migrate(connection)
         self._added = frozenset()
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._database.transaction() as connection:
-            self._look(connection)
+            self._find_added_columns(connection)
             yield connection
 
     @contextmanager
     def reading(self, *, within_seconds: float = READ_SECONDS) -> Iterator[Connection]:
-        """One transaction that sees one state and waits for no writer; a statement of it that
-        takes longer than ``within_seconds`` is a ``JobStoreError``. For the modules beside this.
+        """One transaction that sees one state and waits for no writer; a statement that takes
+        longer than ``within_seconds`` raises ``JobStoreError``. For the other modules of this
+        package.
         """
         with self._database.reading(within_seconds=within_seconds) as connection:
-            self._look(connection)
+            self._find_added_columns(connection)
             yield connection
 
-    def _look(self, connection: Connection) -> None:
-        # A table that may not be altered from here may be altered by its owner at any time.
+    def _find_added_columns(self, connection: Connection) -> None:
+        # If this user may not alter the table, its owner may do so at any time.
         if len(self._added) < len(ADDED_COLUMNS):
             self._added = frozenset(ADDED_COLUMNS) & columns_of_table(connection)
 
     def record(self, jobs: Sequence[Job]) -> None:
         """Insert or update the rows of ``jobs`` in one transaction.
 
-        News that is older than what the row already tells is ignored, so workers may deliver in
-        any order. Of several entries with one id, the newest counts, and ``deliveries`` go on from
-        what the row tells. What a row holds because
-        nothing was heard yields to all that is heard of that attempt or a later one.
+        An entry that is older than its row is ignored, so workers may deliver in any order. Of
+        several entries with one id the newest counts, and ``deliveries`` continue from the row. A
+        status that was concluded from a lost worker gives way to any entry of that attempt or a
+        later one.
         """
         newest: dict[str, Job] = {}
         for job in jobs:
@@ -200,21 +200,21 @@ class JobStore:
         return as_row(job, self._added)
 
     def load(self, jobs: Iterable[Job]) -> int:
-        """Insert many new jobs at once, such as a history; returns how many.
+        """Insert many new jobs, such as a history; returns how many.
 
-        The whole load is one transaction; an id that the store already holds makes it fail.
+        The whole load is one transaction; it fails if an id exists already.
         """
         entries = iter(jobs)
         loaded = 0
         mark = "?" if self._database.is_sqlite else "%s"
         with self._writing() as connection:
-            # Indexes are built faster once than row by row.
+            # Building the indexes once is faster than row by row.
             indexes = all_indexes(connection, has_fingerprint=self.has_fingerprint)
             for index in indexes:
                 connection.execute(DropIndex(index, if_exists=True))
             while batch := list(islice(entries, _LOAD_BATCH)):
                 rows = [self._as_row(job) for job in batch]
-                # Plain tuples to the driver: half the time of the same through insert().
+                # Plain tuples to the driver take half the time of insert().
                 statement = (
                     f"INSERT INTO {JOBS.name} ({', '.join(rows[0])}) "  # noqa: S608 - own names
                     f"VALUES ({', '.join([mark] * len(rows[0]))})"
@@ -226,8 +226,8 @@ class JobStore:
         return loaded
 
     def fill_fingerprints(self, limit: int = _FILL_BATCH) -> int:
-        """Give failures of before there were fingerprints theirs, at most ``limit``; returns how
-        many. 0 means that none is left, or that the table cannot hold them.
+        """Add fingerprints to at most ``limit`` failures without one; returns how many. 0 means
+        that none is left, or that the table has no such column.
         """
         with self._writing() as connection:
             if not self.has_fingerprint:
@@ -258,7 +258,7 @@ class JobStore:
         return None if row is None else as_job(row)
 
     def unfinished(self, *, before: float, limit: int = 10_000) -> list[Job]:
-        """The jobs that stand as started since before then, the oldest first."""
+        """The started jobs that began ``before`` then, the oldest first."""
         with self._writing() as connection:
             statement = (
                 select(*self.columns)
@@ -272,12 +272,11 @@ class JobStore:
     def end_lost(
         self, worker: str, *, before: float, redelivers: bool, elsewhere: Collection[str] = ()
     ) -> dict[JobStatus, int]:
-        """End the rows that an earlier life of ``worker`` left as started; returns how many became
-        retrying, for the broker will deliver them again, and how many are lost.
+        """End the rows that an earlier run of ``worker`` left as started; returns how many are
+        retrying, since the broker delivers them again, and how many are lost.
 
-        Each row says itself whether the broker does; for one that does not, ``redelivers`` holds.
-        ``before`` is when the new life began. The jobs ``elsewhere`` are run by another worker of
-        the same name.
+        Each row says whether the broker does so; otherwise ``redelivers`` applies. ``before`` is
+        when the new run began. Another worker of the same name runs the jobs ``elsewhere``.
         """
         left = and_(
             JOBS.c.worker == clean(worker, LABEL_LIMIT),
@@ -287,23 +286,23 @@ class JobStore:
         )
         reason = "The worker ended while it ran this job."
         with self._writing() as connection:
-            comes_again: ColumnElement[bool] = literal(redelivers)
+            is_redelivered: ColumnElement[bool] = literal(redelivers)
             if "redelivers" in self._added:
-                comes_again = func.coalesce(JOBS.c.redelivers, comes_again)
+                is_redelivered = func.coalesce(JOBS.c.redelivers, is_redelivered)
             return {
                 status: self._end(
                     connection, and_(left, which), at=before, status=status, reason=reason
                 )
                 for status, which in (
-                    (JobStatus.RETRYING, comes_again),
-                    (JobStatus.LOST, not_(comes_again)),
+                    (JobStatus.RETRYING, is_redelivered),
+                    (JobStatus.LOST, not_(is_redelivered)),
                 )
             }
 
     def end_started(self, jobs: Iterable[Job], *, at: float, status: JobStatus, reason: str) -> int:
-        """End those of ``jobs`` whose rows still stand as started as they do; returns how many.
+        """End those of ``jobs`` whose rows are still started with the same start; returns how many.
 
-        ``reason`` is a sentence, ``at`` when this was found.
+        ``reason`` is a sentence, ``at`` the time of this conclusion.
         """
         ended = 0
         with self._writing() as connection:
@@ -317,7 +316,7 @@ class JobStore:
         return ended
 
     def end_old_retries(self, *, before: float, at: float, reason: str) -> int:
-        """Say lost of the jobs that have been retrying since before then; returns how many."""
+        """Mark jobs as lost that have been retrying since ``before`` then; returns how many."""
         waiting = and_(
             JOBS.c.status == JobStatus.RETRYING.value,
             JOBS.c.finished_at < before,
@@ -358,8 +357,8 @@ class JobStore:
         return ended
 
     def reopen(self, worker: str, job_ids: Iterable[str]) -> int:
-        """Let rows of ``worker`` that were ended for its silence be started again, since it runs
-        these jobs after all; returns how many.
+        """Mark rows of ``worker`` as started again that were ended because it seemed lost, since it
+        runs these jobs after all; returns how many.
         """
         ids = sorted({clean(job_id, LABEL_LIMIT) for job_id in job_ids})
         values: dict[str, Any] = {
@@ -384,13 +383,13 @@ class JobStore:
         return taken
 
     def claim(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """Make failed and lost jobs retrying, so that nobody else retries them; returns id → name
-        of those that were so until now.
+        """Make failed and lost jobs retrying, so that only one operation retries them; returns
+        id → name of those that were changed.
         """
         return self._move(job_ids, (JobStatus.FAILED, JobStatus.LOST), JobStatus.RETRYING)
 
     def queues_of(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """The queue of each job that is known, by id; it may be cut, and may be empty."""
+        """The queue of each known job, by id; it may be cut or empty."""
         ids = sorted({clean(job_id, LABEL_LIMIT) for job_id in job_ids})
         found: dict[str, str] = {}
         with self._writing() as connection:
@@ -401,7 +400,7 @@ class JobStore:
         return found
 
     def release(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """Make jobs failed again that were claimed and have not been sent."""
+        """Make claimed jobs failed again that were not sent."""
         return self._move(job_ids, (JobStatus.RETRYING,), JobStatus.FAILED)
 
     def _move(
@@ -422,14 +421,16 @@ class JobStore:
         return moved
 
     def usual_runtimes(self, *, since: float, limit: int = 50_000) -> dict[str, UsualRuntime]:
-        """How long jobs of each name ran that ended since then, of the newest ``limit``."""
-        # Not the bare status, whose index SQLite would take, and sort what it finds there.
+        """The usual runtime of each job type, from the newest ``limit`` jobs that ended
+        ``since``.
+        """
+        # With the bare status SQLite would use its index, and sort the result.
         status = JOBS.c.status.concat("")
         ended = (
             select(JOBS.c.name, JOBS.c.runtime_seconds)
             .where(since <= row_moment)
             .where(status.in_([JobStatus.SUCCEEDED.value, JobStatus.FAILED.value]))
-            # Neither unknown, nor what is no number: that would be among the longest.
+            # Without unknown values and those that are not numbers, which sort last.
             .where(JOBS.c.runtime_seconds.between(0.0, 1e9))
             .order_by(row_moment.desc())
             .limit(limit)
@@ -443,7 +444,7 @@ class JobStore:
             .label("rank"),
             func.count().over(partition_by=ended.c.name).label("count"),
         ).subquery()
-        # The smallest runtime that at least 95 % of them did not exceed, in whole numbers.
+        # The smallest runtime that 95 % of the jobs did not exceed, computed with integers.
         statement = select(ranked.c.name, ranked.c.runtime_seconds, ranked.c.count).where(
             100 * ranked.c.rank >= 95 * ranked.c.count,
             100 * (ranked.c.rank - 1) < 95 * ranked.c.count,
@@ -457,5 +458,5 @@ class JobStore:
         }
 
     def close(self) -> None:
-        """Give the connections back; the store can still be used."""
+        """Close the connections; the store can still be used."""
         self._database.close()

@@ -1,8 +1,8 @@
-"""The table of the job history: its columns and indexes, and how an older one is brought up to it.
+"""The table of the job history: its columns and indexes, and the migration of older tables.
 
-What is asked for in order of time goes by one moment of each job: when it ended or, while it runs,
-when it began. Every column that can be filtered by has an index that goes on with that moment, so
-the newest rows of each value are at hand unsorted.
+Jobs are ordered by their moment: when they ended or, while they run, when they started. Every
+column that can be filtered has an index that ends with that moment, so the newest rows of each
+value are found without sorting.
 """
 
 from __future__ import annotations
@@ -59,29 +59,29 @@ JOBS = Table(
     Column("attempts", Integer, nullable=False),
     Column("error_class", String(LABEL_LIMIT), nullable=False),
     Column("error_message", String(MESSAGE_LIMIT), nullable=False),
-    # Not known for rows that were written before there were these columns.
+    # Empty in rows that were written before these columns existed.
     Column("fingerprint", String(FINGERPRINT_LENGTH)),
     Column("routing_key", String(LABEL_LIMIT)),
     Column("redelivers", Boolean),
     Column("deliveries", Integer),
 )
 ADDED_COLUMNS = ("fingerprint", "routing_key", "redelivers", "deliveries")
-"""Those of a later version. A table that may not be altered is without."""
+"""Columns of later versions. A table that may not be altered does not have them."""
 JOB_COLUMNS = [JOBS.c[field.name] for field in fields(Job) if field.name not in ADDED_COLUMNS]
-"""What every table has."""
+"""The columns of every table."""
 
 
 def columns_to_read(added: Collection[str]) -> list[Column[Any]]:
-    """What a ``Job`` is made of where the table has these of ``ADDED_COLUMNS``."""
+    """The columns for a ``Job`` if the table has these of ``ADDED_COLUMNS``."""
     return [*JOB_COLUMNS, *(JOBS.c[f.name] for f in fields(Job) if f.name in added)]
 
 
 row_moment = func.coalesce(
-    # No parameter, or it would not be the expression that the indexes hold.
+    # A literal, since the expression must equal that of the indexes.
     *(JOBS.c.finished_at, JOBS.c.started_at, JOBS.c.enqueued_at, literal_column("0.0"))
 )
-# Spelled so that it fits the indexes of failures alone: for the bare column SQLite would take the
-# index of all statuses, and sort what it finds there.
+# Written so that only the indexes of failures match: with the bare column SQLite would use the
+# index of all statuses, and sort the result.
 HAS_FAILED = text("status || '' IN ('failed', 'lost')")
 HAS_ERROR = text("error_class <> ''")
 FILTERED = ("status", "tenant", "name", "queue", "worker")
@@ -91,8 +91,8 @@ _INDEXES = (
     *(Index(f"jobs_by_{name}_moment", JOBS.c[name], row_moment) for name in FILTERED),
     Index("jobs_with_error", row_moment, sqlite_where=HAS_ERROR, postgresql_where=HAS_ERROR),
 )
-# These need the fingerprint. The first holds all that groups are made of, in order of time; SQLite
-# asks for the status again.
+# These need the fingerprint. The first has all columns for groups, in order of time; SQLite also
+# needs the status.
 _FAILURE_INDEXES = (
     Index(
         "jobs_failed",
@@ -107,15 +107,15 @@ _FAILURE_INDEXES = (
         postgresql_where=HAS_FAILED,
     ),
 )
-# Beginnings of ids can be looked for in the order of their bytes, which the primary key of a
-# PostgreSQL has only where its locale is C.
+# A search for the beginning of an id needs an index in byte order; in PostgreSQL the primary key
+# has that order only with the locale C.
 ID_IN_BYTES = collate(JOBS.c.id, "C")
 _POSTGRESQL_INDEXES = (Index("jobs_by_id_in_bytes", ID_IN_BYTES),)
 _FORMER_INDEXES = ("jobs_by_finish", "jobs_by_start", "jobs_by_tenant", "jobs_by_status")
 
 
 def all_indexes(connection: Connection, *, has_fingerprint: bool) -> list[Index]:
-    """Those that the table should have."""
+    """The indexes that the table should have."""
     found = list(_INDEXES)
     if has_fingerprint:
         found += _FAILURE_INDEXES
@@ -125,7 +125,7 @@ def all_indexes(connection: Connection, *, has_fingerprint: bool) -> list[Index]
 
 
 def columns_of_table(connection: Connection) -> set[str]:
-    """Those that are there; none without the table."""
+    """The names of the table's columns; none if there is no table."""
     if connection.dialect.name == "sqlite":
         rows = connection.exec_driver_sql("SELECT name FROM pragma_table_info('jobs')")
     else:
@@ -137,26 +137,25 @@ def columns_of_table(connection: Connection) -> set[str]:
 
 
 def make_table(connection: Connection) -> None:
-    """The table and its indexes; several processes may do so at once."""
+    """Create the table and its indexes; several processes may do so at once."""
     connection.execute(CreateTable(JOBS, if_not_exists=True))
     for index in all_indexes(connection, has_fingerprint=True):
         connection.execute(CreateIndex(index, if_not_exists=True))
 
 
-def bring_up_to_date(connection: Connection) -> None:
-    """Add what an older table lacks, as far as that is allowed and possible now.
+def migrate(connection: Connection) -> None:
+    """Add what an older table lacks, if that is allowed and possible now.
 
-    Whoever may only read or write the table goes on with what there is, and so does whoever would
-    have to wait for others.
+    Without the right to alter the table, or if that would have to wait, nothing is changed.
     """
     columns = columns_of_table(connection)
     if missing := [name for name in ADDED_COLUMNS if name not in columns]:
         _try(connection, [_add_column(connection, name) for name in missing])
     has_fingerprint = "fingerprint" in columns_of_table(connection)
-    there = _indexes_of_table(connection)
-    wanted = all_indexes(connection, has_fingerprint=has_fingerprint)
-    new = [CreateIndex(index, if_not_exists=True) for index in wanted if index.name not in there]
-    former = [text(f"DROP INDEX IF EXISTS {name}") for name in _FORMER_INDEXES if name in there]
+    existing = _indexes_of_table(connection)
+    indexes = all_indexes(connection, has_fingerprint=has_fingerprint)
+    new = [CreateIndex(one, if_not_exists=True) for one in indexes if one.name not in existing]
+    former = [text(f"DROP INDEX IF EXISTS {name}") for name in _FORMER_INDEXES if name in existing]
     if new or former:
         _try(connection, [*new, *former])
 
@@ -164,13 +163,13 @@ def bring_up_to_date(connection: Connection) -> None:
 def _add_column(connection: Connection, name: str) -> Any:
     unless_there = "IF NOT EXISTS " if connection.dialect.name == "postgresql" else ""
     kind = JOBS.c[name].type.compile(dialect=connection.dialect)
-    # Without a default it takes no time, however long the table is.
+    # Without a default this takes no time, even for a large table.
     return text(f"ALTER TABLE jobs ADD COLUMN {unless_there}{name} {kind}")
 
 
 def _try(connection: Connection, statements: Iterable[Any]) -> None:
-    """All of them or none. What waits in PostgreSQL for the table keeps all others from it, so
-    that is cut short.
+    """Execute all ``statements`` or none. In PostgreSQL the wait for the table is limited, since it
+    blocks all others meanwhile.
     """
     is_postgresql = connection.dialect.name == "postgresql"
     attempt: AbstractContextManager[Any] = (
@@ -201,13 +200,13 @@ def _indexes_of_table(connection: Connection) -> set[str]:
 
 
 def clean(value: str, limit: int) -> str:
-    """Cut to ``limit``, without what no database takes: NUL, and surrogates of undecoded bytes."""
+    """``value`` cut to ``limit``, without NUL and lone surrogates, which databases refuse."""
     value = value.replace("\x00", "")[:limit]
     return value.encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
 
 
 def as_row(job: Job, added: Collection[str]) -> dict[str, Any]:
-    """The values of a row whose table has these of ``ADDED_COLUMNS``."""
+    """The values of a row if the table has these of ``ADDED_COLUMNS``."""
     row: dict[str, Any] = {
         "id": clean(job.id, LABEL_LIMIT),
         "name": clean(job.name, LABEL_LIMIT),
@@ -226,7 +225,7 @@ def as_row(job: Job, added: Collection[str]) -> dict[str, Any]:
     }
     mark = None
     if job.status in WITH_ERROR:
-        # Of what is kept, so that it can be found out again from the row.
+        # Computed from the stored values, so that it can be computed again from the row.
         mark = fingerprint(row["name"], row["error_class"], row["error_message"])
     later = {
         "fingerprint": mark,
@@ -238,7 +237,7 @@ def as_row(job: Job, added: Collection[str]) -> dict[str, Any]:
 
 
 def as_job(row: Row[Any]) -> Job:
-    """``row`` is one of ``columns_to_read``. What cannot stand there is unknown."""
+    """The job in a ``row`` of ``columns_to_read``; invalid values become unknown."""
     job = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's name for what everybody uses
     for name, value in job.items():
         if name in _TIMES:
@@ -248,7 +247,7 @@ def as_job(row: Row[Any]) -> Job:
         elif name == "attempts":
             job[name] = as_whole(value) or 0
         elif name == "deliveries":
-            # An attempt of before they were counted.
+            # Rows from before deliveries were counted have none.
             job[name] = max(1, as_whole(value) or 1)
         elif name == "redelivers":
             job[name] = bool(value) if value in {0, 1} else None

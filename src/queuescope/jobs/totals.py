@@ -1,7 +1,7 @@
-"""What became of the jobs of the last day, in numbers: cheap enough to be asked every few seconds.
+"""Counts the jobs of the last day by outcome, cheaply enough for every few seconds.
 
-Each number is a stretch of the index on status and moment, which is counted without a look at the
-rows where the database can do so.
+Each count is a range of the index on status and moment, which databases can count without reading
+the rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECENT_SECONDS = 300
 QUANTILES = (0.5, 0.95, 0.99)
 
 _MEASURED = (JobStatus.SUCCEEDED, JobStatus.FAILED)
-"""Of these workers measure the latency, too."""
+"""The statuses for which workers also measure the latency."""
 _SHORTEST_SECONDS = 10.0
 _MOST_MEASURED = 100_000
 _UNSUCCESSFUL = (JobStatus.FAILED, JobStatus.LOST)
@@ -33,15 +33,15 @@ _LEFT = (JobStatus.SUCCEEDED, *_UNSUCCESSFUL, *_NOT_DONE)
 
 @dataclass(frozen=True, slots=True)
 class JobTotals:
-    """How many jobs ended by ``at`` (epoch seconds), within a day and within five minutes.
+    """How many jobs ended within a day and within five minutes before ``at`` (epoch seconds).
 
-    Unsuccessful are those that failed or were lost. ``left`` counts all that ended for good within
-    ``window_seconds``, the revoked, expired and ignored among them. ``began_at`` is when the
+    Unsuccessful jobs failed or were lost. ``left`` counts all that reached a final status within
+    ``window_seconds``, including revoked, expired and ignored ones. ``began_at`` is when the
     history begins.
 
-    ``latencies`` are quantiles, in seconds, of how long the jobs took that succeeded or failed
-    within five minutes, from when they first were due: each is the latency of one of these jobs,
-    which the share of them does not exceed. Empty: there were none, or too many to be sorted.
+    ``latencies`` are latency quantiles in seconds of the jobs that succeeded or failed within five
+    minutes: each is the latency of one of these jobs. They are empty if there were no such jobs,
+    or too many to sort.
     """
 
     at: float
@@ -61,27 +61,27 @@ class JobTotals:
 
     @property
     def success_percent_of_day(self) -> float:
-        """NaN when no job ended."""
+        """NaN if no job ended."""
         return _percent(self.succeeded_in_day, self.unsuccessful_in_day)
 
     @property
     def success_percent_lately(self) -> float:
-        """Of the last five minutes; NaN when no job ended."""
+        """Over the last five minutes; NaN if no job ended."""
         return _percent(self.succeeded_lately, self.unsuccessful_lately)
 
     @property
     def ended_per_minute(self) -> float:
-        """Over the last five minutes, or since the history begins."""
+        """Over the last five minutes, or since the beginning of the history."""
         ended = self.succeeded_lately + self.unsuccessful_lately
         return ended * 60 / self.covered(RECENT_SECONDS)
 
     @property
     def left_per_second(self) -> float:
-        """Over the window, or since the history begins."""
+        """Over the window, or since the beginning of the history."""
         return self.left / self.covered(self.window_seconds)
 
     def covered(self, seconds: float) -> float:
-        """How many of the last ``seconds`` the history holds; never so few that a single job would
+        """How many of the last ``seconds`` the history covers; never so few that a single job would
         make a high rate.
         """
         if self.began_at is None:
@@ -96,7 +96,9 @@ def read_totals(
     window_seconds: float,
     quantiles: Sequence[float] = QUANTILES,
 ) -> JobTotals:
-    """As of ``now``, epoch seconds by the clock of the jobs' times. Raises ``JobStoreError``."""
+    """The totals at ``now``, in epoch seconds by the clock of the jobs' times. Raises
+    ``JobStoreError``.
+    """
     spans = {"day": DAY_SECONDS, "lately": RECENT_SECONDS, "window": window_seconds}
     counts = [
         select(func.count())
@@ -107,7 +109,7 @@ def read_totals(
         for name, seconds in spans.items()
         for status in _LEFT
     ]
-    # Nobody knows when a job of moment 0 was.
+    # The time of a job with moment 0 is unknown.
     first = select(row_moment).where(row_moment > 0).order_by(row_moment).limit(1)
     with store.reading() as connection:
         found = connection.execute(select(*counts)).mappings().one()
@@ -136,10 +138,10 @@ def read_totals(
 def _latencies(
     connection: Connection, since: float, quantiles: Sequence[float]
 ) -> dict[float, float]:
-    """The quantiles, in seconds, of the jobs that ended ``since``; of no job none."""
+    """The latency quantiles in seconds of the jobs that ended ``since``; empty without jobs."""
     seconds = JOBS.c.finished_at - JOBS.c.enqueued_at
     took = (
-        # A worker's clock may be behind that of whoever sent the job: that is no time at all.
+        # If a worker's clock is behind the sender's, the difference is negative and counts as 0.
         select(case((seconds > 0, seconds), else_=0.0).label("seconds"))
         .where(
             JOBS.c.status.in_([status.value for status in _MEASURED]),
@@ -154,7 +156,7 @@ def _latencies(
         func.row_number().over(order_by=took.c.seconds).label("rank"),
         func.count().over().label("number"),
     ).subquery()
-    # In whole numbers: 0.95 of 20 jobs are 19 of them.
+    # As fractions, so that 0.95 of 20 jobs is exactly 19.
     shares = {quantile: Fraction(str(quantile)) for quantile in quantiles}
     is_wanted = or_(
         *(

@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from queuescope.errors import RefusalReason, RefusedError
-from queuescope.shown_text import is_shown_as_it_is
+from queuescope.shown_text import is_fully_visible
 
 ALL_QUEUES = "*"
 _TEXT_LIMIT = 200
@@ -193,7 +193,7 @@ class Plan:
 
 def _text(value: str, noun: str) -> str:
     # People must see exactly what they confirm.
-    is_seen = value.isprintable() and is_shown_as_it_is(value) and value == value.strip()
+    is_seen = value.isprintable() and is_fully_visible(value) and value == value.strip()
     if not value or len(value) > _TEXT_LIMIT or not is_seen:
         raise RefusedError(RefusalReason.NOT_POSSIBLE, f"This is not the name of a {noun}.")
     return value

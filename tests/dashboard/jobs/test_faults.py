@@ -177,5 +177,5 @@ def test_readers_of_sqlite_wait_for_no_writer_and_report_what_blocks_them(
         broken = look(dashboard, "tenant=acme")
         assert broken.states["history"] == "unavailable"
         assert "The job history gives no usable answer" in broken.alerts["history"]
-        assert "its file is no database" in broken.alerts["history"]
+        assert "its file is not a database" in broken.alerts["history"]
         once(dashboard, "stale")

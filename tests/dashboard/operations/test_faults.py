@@ -248,7 +248,7 @@ def test_acts_are_audited_in_postgresql_and_refused_without_it(
         assert results == [Result.PENDING, Result.DONE] * 2
         for trouble, cause, audit in (
             (auditor.without_permission(), "its user lacks a right", "fresh"),
-            (auditor.read_only(), "it is open for reading only", "fresh"),
+            (auditor.read_only(), "it is read-only", "fresh"),
             (server.frozen(), "does not answer in time", "stale"),
         ):
             with trouble:

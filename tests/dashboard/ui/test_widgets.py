@@ -35,7 +35,7 @@ from queuescope.dashboard.ui.widgets import (
     table,
     tick,
 )
-from queuescope.shown_text import is_shown_as_it_is
+from queuescope.shown_text import is_fully_visible
 
 T0 = 1_790_000_000.0  # 21 Sep 2026, 14:13:20 UTC
 HOSTILE = "</td></table><script>alert(1)</script>&amp;\"'`$x$ :red[a] **b** <img src=x onerror=y>"
@@ -96,7 +96,7 @@ def test_no_text_becomes_markup(text: str) -> None:
     assert seen.open == []
 
 
-@given(st.text(st.characters(codec="utf-8")).filter(is_shown_as_it_is))
+@given(st.text(st.characters(codec="utf-8")).filter(is_fully_visible))
 def test_text_is_read_as_it_was_written(text: str) -> None:
     assert Reader(escaped(text)).text == text
     read = dict(Reader(element("p", data_text=text)).elements[0][1])

@@ -303,7 +303,7 @@ def _line(
 
 
 def _nothing(page: JobPage, params: dict[str, str]) -> str:
-    if page.looked_back_to is not None:
+    if page.searched_back_to is not None:
         return "Nothing found yet."
     if any(params.values()):
         return "No job matches."
@@ -311,11 +311,11 @@ def _nothing(page: JobPage, params: dict[str, str]) -> str:
 
 
 def _looked_back(page: JobPage, viewer: Viewer) -> Markup:
-    if page.looked_back_to is None:
+    if page.searched_back_to is None:
         return Markup("")
     return element(
         "p",
-        *("Searched back to ", viewer.moment(page.looked_back_to), " so far."),
+        *("Searched back to ", viewer.moment(page.searched_back_to), " so far."),
         class_="qs-muted",
     )
 

@@ -44,7 +44,7 @@ from queuescope.jobs.fingerprint import words_and_variables
 from queuescope.jobs.job import Job, JobStatus
 from queuescope.jobs.search import COUNT_LIMIT, JobCount, JobPage
 from queuescope.known import Known
-from queuescope.shown_text import is_shown_as_it_is
+from queuescope.shown_text import is_fully_visible
 from queuescope.words import counted
 
 SUMMARY_LENGTH = 140
@@ -324,7 +324,7 @@ def pager(page: JobPage, *, is_first: bool) -> Markup:
             disabled=not is_open,
         )
 
-    older = "Look further back" if page.looked_back_to is not None else "Older"
+    older = "Look further back" if page.searched_back_to is not None else "Older"
     return element(
         "span",
         way("Newest", "newest", is_open=not is_first),
@@ -384,7 +384,7 @@ def _error(job: Job) -> Markup:
 
 def _tick(job: Job, ticked: Sequence[str], viewer: Viewer) -> Cell:
     # A job whose id cannot be shown exactly cannot be chosen.
-    if job.status not in CAN_BE_RETRIED or not is_shown_as_it_is(job.id):
+    if job.status not in CAN_BE_RETRIED or not is_fully_visible(job.id):
         return ""
     obstacle = viewer.obstacles.get(job.id)
     return tick(
