@@ -148,7 +148,7 @@ async def test_parameters_go_with_the_address_of_every_request(
         ({"prometheus_url": "http://p:9090?query=up"}, "the parameter 'query' of the Prometheus"),
         ({"prometheus_parameters": "start=0"}, "the parameter 'start' of the Prometheus URL"),
         ({"prometheus_parameters": CANARY}, "must be different parameters with their values"),
-        ({"prometheus_url": "http://p:9090/#a"}, "must not hold a #"),
+        ({"prometheus_url": "http://p:9090/#a"}, "must not contain a #"),
     ],
 )
 def test_parameters_that_cannot_be_given_are_refused(

@@ -144,7 +144,7 @@ FAULTS = (
     Fault("failures are answers", CachedReader, "_fetch", _failures_taken_for_nothing),
     Fault("the first point of a gap is not asked for", reader, "gaps", _gaps_cut_short),
     Fault("one point too many is taken for final", reader, "crop", _cropped_beyond_the_end),
-    Fault("old points win over new ones", store, "_laid_over", _old_points_win),
+    Fault("old points win over new ones", store, "_overlaid", _old_points_win),
     Fault("another history is not noticed", history, "differs", lambda _: lambda *_: False),
     Fault(
         "points next to a range are not compared",

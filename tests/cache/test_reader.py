@@ -334,8 +334,8 @@ async def test_a_busy_source_is_left_alone_for_as_long_as_it_asked() -> None:
     source.error = SourceError(SourceErrorKind.BUSY, "It is busy", retry_after_seconds=100)
     await read(reader, 1000, NOW)
     source.error = None
-    assert reader.left_alone_until is not None
-    assert 100 <= reader.left_alone_until <= 110
+    assert reader.backing_off_until is not None
+    assert 100 <= reader.backing_off_until <= 110
     for now, query in ((0.0, "q"), (50.0, "other"), (99.0, "q")):
         clock.now = now
         held_off = await read(reader, 1000, NOW, query=query)
@@ -343,7 +343,7 @@ async def test_a_busy_source_is_left_alone_for_as_long_as_it_asked() -> None:
     assert len(source.asked) == 1
 
     clock.now = 110.0
-    assert reader.left_alone_until is None
+    assert reader.backing_off_until is None
     assert State.FRESH is (await read(reader, 1000, NOW)).state
 
 

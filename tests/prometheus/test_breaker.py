@@ -31,9 +31,9 @@ class Source:
             kind, f"it is {kind}", detail="why", retry_after_seconds=retry_after_seconds
         )
 
-    async def ask(self, *, telling: bool = False) -> SourceError | None:
+    async def ask(self, *, decisive: bool = False) -> SourceError | None:
         try:
-            async with self.breaker.guard(telling=telling):
+            async with self.breaker.guard(decisive=decisive):
                 self.asked += 1
                 await asyncio.sleep(0)
                 if self.error is not None:
@@ -100,7 +100,7 @@ async def test_one_failure_of_the_cheapest_question_opens_it(
     kind: SourceErrorKind, source: Source
 ) -> None:
     source.fails(kind)
-    await source.ask(telling=True)
+    await source.ask(decisive=True)
     assert source.breaker.state is OPEN
 
 
@@ -108,7 +108,7 @@ async def test_after_a_wait_one_question_is_the_trial_and_the_others_still_fail(
     source: Source,
 ) -> None:
     source.fails(KIND.CANNOT_CONNECT)
-    await source.ask(telling=True)
+    await source.ask(decisive=True)
     source.now += 1.0
     assert source.breaker.state is HALF_OPEN
     source.error = None
@@ -124,7 +124,7 @@ async def test_the_waits_grow_to_a_limit_with_jitter_and_start_anew_after_a_succ
 ) -> None:
     source.fails(KIND.CANNOT_CONNECT)
     for longest in (1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0):
-        await source.ask(telling=True)
+        await source.ask(decisive=True)
         source.now += longest / 2 - 0.001
         assert source.breaker.state is OPEN
         source.now += longest / 2 + 0.001
@@ -132,7 +132,7 @@ async def test_the_waits_grow_to_a_limit_with_jitter_and_start_anew_after_a_succ
     source.error = None
     await source.ask()
     source.fails(KIND.CANNOT_CONNECT)
-    await source.ask(telling=True)
+    await source.ask(decisive=True)
     source.now += 1.0
     assert source.breaker.state is HALF_OPEN
 
@@ -141,7 +141,7 @@ async def test_the_waits_of_two_dashboards_differ() -> None:
     ends = set()
     for source in (Source() for _ in range(20)):
         source.fails(KIND.TIMEOUT)
-        await source.ask(telling=True)
+        await source.ask(decisive=True)
         waited = 0
         while source.breaker.state is OPEN:
             source.now += 0.001
@@ -166,7 +166,7 @@ async def test_a_busy_source_is_left_alone_for_as_long_as_it_asks(source: Source
 
 async def test_a_trial_that_its_asker_gives_up_leaves_the_next_one_free(source: Source) -> None:
     source.fails(KIND.TIMEOUT)
-    await source.ask(telling=True)
+    await source.ask(decisive=True)
     source.now += 1
     entered = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Never fetch twice, never forget the last good answer."""
+"""A cache that fetches nothing twice and keeps the last good answer."""
 
 from queuescope.cache.reader import CachedReader, state_of
 from queuescope.cache.store import Extent, FrameKey, FrameStore

@@ -1,8 +1,7 @@
-"""Held extents as files: checksummed, replaced atomically, and never trusted.
+"""Stores extents in files: checksummed, replaced atomically, and never trusted.
 
-A file that is cut, corrupt, of another version or of another key is dropped and counted; the
-cache then starts cold for that key. A disk that cannot be written costs only the memory of the
-cache over a restart.
+A file that is cut off, corrupt, of another version or of another key is deleted and counted; the
+cache then starts empty for that key. If the disk cannot be written, only a restart loses data.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _SUFFIX = ".frames"
 
 
 class FrameKey(NamedTuple):
-    """What held data are for: which source, which query text, which step."""
+    """The key of cached data: source, query text and step."""
 
     identity: str
     query: str
@@ -39,9 +38,9 @@ class FrameKey(NamedTuple):
 class Extent(NamedTuple):
     """Contiguous data of one key.
 
-    Points up to ``final_until`` (epoch seconds) can no longer change; later ones are as they were
-    at ``as_of``, the source's time of the answer. ``epochs`` are those of the source in which it
-    held these data.
+    Points up to ``final_until`` (epoch seconds) can no longer change; later ones are as of
+    ``as_of``, the source's time of the answer. ``epochs`` are the epochs of the source in which
+    these data were confirmed.
     """
 
     frame: Frame
@@ -83,10 +82,10 @@ _decoder = msgspec.msgpack.Decoder(_Stored)
 
 
 class FrameFiles:
-    """One file per key in ``directory``, at most ``max_bytes`` in all; the oldest go first.
+    """One file per key in ``directory``, at most ``max_bytes`` in total; the oldest are deleted.
 
-    ``dropped`` counts unusable files, ``failures`` reads and writes that the disk refused;
-    ``last_error`` says why it did so last, and is None when the last write succeeded.
+    ``dropped`` counts unusable files, ``failures`` counts failed reads and writes; ``last_error``
+    says why the last read or write failed, and is None after a successful write.
     """
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
@@ -97,7 +96,7 @@ class FrameFiles:
         self.last_error: str | None = None
 
     def load(self, key: FrameKey) -> Extents:
-        """What was saved for ``key``; empty when there is nothing usable. Never raises."""
+        """The saved extents of ``key``; empty if there is nothing usable. Never raises."""
         path = self._path(key)
         try:
             too_large = path.stat().st_size > self._max_bytes
@@ -116,7 +115,7 @@ class FrameFiles:
         return extents
 
     def save(self, key: FrameKey, extents: Extents) -> None:
-        """Replace the file of ``key``; a failure is kept in ``last_error``. Never raises."""
+        """Replace the file of ``key``; a failure is stored in ``last_error``. Never raises."""
         content = _encode(key, extents)
         try:
             if len(content) > self._max_bytes:
@@ -151,7 +150,7 @@ class FrameFiles:
             raise
 
     def _make_room(self) -> None:
-        """Remove the oldest files above the limit, and what a killed writer left behind."""
+        """Delete the oldest files above the limit, including those of killed writers."""
         found: list[tuple[float, int, Path]] = []
         for path in self._directory.iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -191,7 +190,9 @@ def _encode(key: FrameKey, extents: Extents) -> bytes:
 
 
 def _decode(content: bytes, key: FrameKey) -> Extents | None:
-    """None when ``content`` is not a whole file of this version for ``key``."""
+    """The extents in ``content``; ``None`` if it is not a complete file of this version for
+    ``key``.
+    """
     head = len(_MAGIC) + _DIGEST_BYTES
     payload = content[head:]
     if content[:head] != _MAGIC + hashlib.sha256(payload).digest():

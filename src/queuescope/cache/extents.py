@@ -1,4 +1,4 @@
-"""Arithmetic on extents: aligned intervals of equal step, written as grids; pure.
+"""Arithmetic on extents: aligned intervals of equal step, represented as grids; pure.
 
 Both ends belong to an extent, so ``0..20`` and ``30..50`` touch at a step of 10.
 """
@@ -11,7 +11,7 @@ from queuescope.timeseries import Grid
 
 
 def crop(extent: Grid, *, first: float, last: float) -> Grid | None:
-    """The part of ``extent`` from ``first`` to ``last``, or None when nothing of it is left."""
+    """The part of ``extent`` from ``first`` to ``last``; ``None`` if there is none."""
     step = extent.step_seconds
     start = max(extent.start, int(-(-first // step)) * step)
     end = min(extent.end, int(last // step) * step)
@@ -19,12 +19,12 @@ def crop(extent: Grid, *, first: float, last: float) -> Grid | None:
 
 
 def overlap(a: Grid, b: Grid) -> Grid | None:
-    """What two extents have in common."""
+    """The common part of two extents; ``None`` if there is none."""
     return crop(a, first=b.start, last=b.end)
 
 
 def touches(a: Grid, b: Grid) -> bool:
-    """Whether nothing is missing between two extents."""
+    """Whether there is no gap between two extents."""
     return (
         a.start <= b.end + b.step_seconds
         and b.start <= a.end + a.step_seconds
@@ -33,7 +33,7 @@ def touches(a: Grid, b: Grid) -> bool:
 
 
 def gaps(wanted: Grid, held: Iterable[Grid]) -> tuple[Grid, ...]:
-    """What of ``wanted`` is in none of ``held``, in order of time."""
+    """The parts of ``wanted`` that are in none of ``held``, in order of time."""
     step = wanted.step_seconds
     missing: list[Grid] = []
     at = wanted.start

@@ -1,6 +1,6 @@
-"""Whether what is held is still the history of the source; pure.
+"""Checks whether cached data are still the history of the source; pure.
 
-Another server behind the same address, or lost data, must not be stitched to what is held.
+Data of another server at the same address, or after a loss of data, must not be joined to them.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from queuescope.cache.extents import crop, overlap
 from queuescope.timeseries import Frame, Grid
 
 SEAM_POINTS = 3
-"""How many held points are fetched again beside a gap."""
+"""How many cached points beside a gap are fetched again."""
 
 KNOWN_SEAM_POINTS = 1
-"""The same where all that is held was seen in the present epoch, and in no other: the epoch shows
-that it is the same history, and the seam is only a second look, when the gap is first closed.
+"""The same if all cached data are from the present epoch: the epoch shows that it is the same
+history, and the seam only confirms that, when the gap is first closed.
 """
 
 
 def with_seam(gap: Grid, held: Iterable[Grid], points: int = SEAM_POINTS) -> Grid:
-    """``gap`` widened over ``points`` of the held points that it touches, or over all there are."""
+    """``gap`` extended by up to ``points`` of the cached points on either side."""
     step = gap.step_seconds
     parts = tuple(held)
     before = next((part for part in parts if part.end == gap.start - step), None)
@@ -33,9 +33,9 @@ def with_seam(gap: Grid, held: Iterable[Grid], points: int = SEAM_POINTS) -> Gri
 
 
 def beside(held: Grid, grid: Grid, *, until: float) -> tuple[Grid, ...]:
-    """The points of ``held`` up to ``until`` that stand just before ``grid`` or just after it.
+    """The points of ``held`` up to ``until`` that are just before ``grid`` or just after it.
 
-    What is read of ``grid`` will be joined to them, so that they must be of one history.
+    The data of ``grid`` will be joined to them, so both must be of one history.
     """
     step, reach = grid.step_seconds, SEAM_POINTS * grid.step_seconds
     parts = (
@@ -46,7 +46,7 @@ def beside(held: Grid, grid: Grid, *, until: float) -> tuple[Grid, ...]:
 
 
 def spots(held: Frame) -> tuple[Grid, ...]:
-    """A few points of ``held`` that tell histories apart: both ends, and its largest jump."""
+    """A few points of ``held`` that distinguish histories: both ends, and its largest jump."""
     grid, step = held.grid, held.grid.step_seconds
     last = len(grid) - 2
     if last < 2 * SEAM_POINTS:
@@ -57,7 +57,7 @@ def spots(held: Frame) -> tuple[Grid, ...]:
 
 
 def differs(held: Iterable[Frame], fetched: Iterable[Frame]) -> bool:
-    """Whether a held point, which was final, has another value now."""
+    """Whether a final cached point has another value now."""
     answers = tuple(fetched)
     for part in held:
         for frame in answers:
@@ -66,7 +66,7 @@ def differs(held: Iterable[Frame], fetched: Iterable[Frame]) -> bool:
                 continue
             was = Frame.assembled(common, (part,))
             now = Frame.assembled(common, (frame,))
-            # Sums over series may differ in the last bits when blocks are written.
+            # Sums over series may differ in the last bits after blocks are written.
             if was.series != now.series or not np.allclose(
                 was.values, now.values, rtol=1e-9, atol=1e-12, equal_nan=True
             ):

@@ -1,8 +1,8 @@
-"""Reads through the cache: fetch what is missing, keep what is final, fall back to the last good.
+"""Reads through the cache: fetches gaps, keeps final data, falls back to the last good answer.
 
-The contract: while the source answers, a read gives what the source itself would give for the
-whole range, provided that no sample arrives later than the horizon and that the query looks at
-samples up to the point in time, not beyond it.
+The contract: while the source answers, a read returns what the source itself would return for the
+whole range, provided that no sample arrives later than the horizon and that the query only uses
+samples up to each point in time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from queuescope.single_flight import SingleFlight
 from queuescope.timeseries import Answer, Frame, Grid, LookupStatus, RangeSource, Reading, State
 
 CHECK_SECONDS = 60.0
-"""How often a few held points are compared where the source has no epoch."""
+"""How often a few cached points are compared if the source has no epoch."""
 
 _MAX_EPOCHS = 8
 _MAX_CHECKED = 4_096
@@ -35,10 +35,10 @@ _PARTIAL = "The source warned that its answer may be incomplete"
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which held parts serve a read, and what must be fetched beside them.
+    """The cached parts for a read, and the parts that must be fetched.
 
-    ``final`` are the held parts of the range that the answers must agree with, and ``beside`` those
-    next to it; ``epochs`` are those in which all of ``final`` were seen.
+    ``final`` are the cached parts of the range that the answers must match, and ``beside`` those
+    next to it; ``epochs`` are those in which all of ``final`` were confirmed.
     """
 
     status: LookupStatus
@@ -53,9 +53,9 @@ class _Plan:
 class CachedReader:
     """Reads ``source`` through ``store``. Belongs to one event loop.
 
-    Points newer than ``horizon_seconds`` before the source's now are fetched again on each read.
-    ``clock`` gives our own time, epoch seconds; it only measures how long a busy source wants to
-    be left alone.
+    Points newer than ``horizon_seconds`` before the source's present time are fetched again on each
+    read. ``clock`` returns our own time in epoch seconds; it only measures the back-off from a busy
+    source.
     """
 
     def __init__(
@@ -72,13 +72,15 @@ class CachedReader:
         self._clock = clock
         self._flights = SingleFlight[FrameKey, Grid, Reading]()
         self._checked_at = LRUCache[FrameKey, float](_MAX_CHECKED)
-        self._left_alone_until = float("-inf")
-        self._left_alone_because: SourceError | None = None
+        self._backing_off_until = float("-inf")
+        self._back_off_error: SourceError | None = None
 
     @property
-    def left_alone_until(self) -> float | None:
-        """Until when (our clock) a busy source is left alone, or None."""
-        return self._left_alone_until if self._clock() < self._left_alone_until else None
+    def backing_off_until(self) -> float | None:
+        """Until when (our clock) no request is sent to a busy source; ``None`` if it is not
+        busy.
+        """
+        return self._backing_off_until if self._clock() < self._backing_off_until else None
 
     async def read(
         self,
@@ -89,14 +91,14 @@ class CachedReader:
         epoch: str | None = None,
         late_seconds: float = 0.0,
     ) -> Reading:
-        """The series of ``query`` on ``grid``, ``source_now`` being the source's clock.
+        """The series of ``query`` on ``grid``; ``source_now`` is the source's present time.
 
-        ``epoch`` is whatever changes when another server, or the same one started anew, answers.
-        Where there is none, a few held points are compared once a minute instead. Samples that
-        arrive ``late_seconds`` late widen the horizon by so much.
+        ``epoch`` changes when another or a restarted server answers. Without one, a few cached
+        points are compared once a minute instead. Samples that arrive ``late_seconds`` late extend
+        the horizon by that time.
 
-        Never raises for a source that fails: the reading is then stale, or unavailable when
-        nothing is held. However many read a key at once, one fetch is under way for it.
+        Never raises if the source fails: the reading is then stale, or unavailable if nothing is
+        cached. However many callers read a key at once, there is one fetch for it.
         """
         key = FrameKey(self._source.identity, query, grid.step_seconds)
         while (flight := self._flights.under_way(key)) is not None:
@@ -104,10 +106,8 @@ class CachedReader:
             if flight.asked == grid:
                 return reading
             if reading.lookup is LookupStatus.SOURCE_ERROR:
-                # It failed for the neighbour a moment ago; asking again would only wait again.
-                return self._fallen_back(
-                    key, grid, reading.cause, reading.cause_kind, reading.detail
-                )
+                # The source failed for another caller a moment ago; a new fetch would only wait.
+                return self._fallback(key, grid, reading.cause, reading.cause_kind, reading.detail)
         work = self._read(key, grid, source_now, epoch, self._horizon_seconds + late_seconds)
         return await self._flights.launch(key, grid, work).result()
 
@@ -122,8 +122,8 @@ class CachedReader:
         final_until = source_now - horizon_seconds
         plan = self._plan(self._store.get(key), grid, source_now, epoch, final_until)
         try:
-            if self.left_alone_until and self._left_alone_because:
-                raise self._left_alone_because
+            if self.backing_off_until and self._back_off_error:
+                raise self._back_off_error
             due = epoch is None and bool(plan.usable) and self._is_check_due(key)
             rewritten = due and await self._is_other_history(key, plan)
             if plan.status is LookupStatus.HIT and not rewritten:
@@ -134,11 +134,11 @@ class CachedReader:
             if rewritten and (not answers or plan.missing != (grid,)):
                 answers = await self._fetch(key.query, (grid,))
         except SourceError as exc:
-            self._leave_alone(exc)
+            self._back_off(exc)
             if plan.status is LookupStatus.HIT:
-                # What is final needs no source.
+                # Final data do not need the source.
                 return _reading(Frame.assembled(grid, plan.usable), plan.as_of, plan.status)
-            return self._fallen_back(key, grid, str(exc), exc.kind, exc.detail)
+            return self._fallback(key, grid, str(exc), exc.kind, exc.detail)
         held = () if rewritten else plan.usable
         frame = Frame.assembled(grid, (*held, *(answer.frame for answer in answers)))
         warnings = tuple(dict.fromkeys(text for answer in answers for text in answer.warnings))
@@ -168,7 +168,7 @@ class CachedReader:
         epochs: list[tuple[str, ...]] = []
         as_of = float("-inf")
         for extent in held:
-            # A source whose clock went back is not believed beyond its present horizon.
+            # If the source's clock went back, only data before its present horizon are final.
             until = min(extent.final_until, final_until)
             known = crop(extent.grid, first=grid.start, last=min(grid.end, until))
             if known is not None:
@@ -180,7 +180,7 @@ class CachedReader:
                 Frame.assembled(part, (extent.frame,))
                 for part in history.beside(extent.grid, grid, until=until)
             ]
-            # What was fetched at this very moment of the source needs no second fetch.
+            # Data that were fetched at the same time of the source need no second fetch.
             last = extent.grid.end if extent.as_of == source_now else until
             part = crop(extent.grid, first=grid.start, last=min(grid.end, last))
             if part is not None:
@@ -214,7 +214,7 @@ class CachedReader:
         self._checked_at[key] = self._clock()
 
     async def _is_other_history(self, key: FrameKey, plan: _Plan) -> bool:
-        """Whether a few of the final points that are held have other values now."""
+        """Whether a few of the final cached points have other values now."""
         answers = await self._fetch(
             key.query, tuple(spot for frame in plan.final for spot in history.spots(frame))
         )
@@ -229,17 +229,17 @@ class CachedReader:
             for task in tasks:
                 task.cancel()
 
-    def _leave_alone(self, error: SourceError) -> None:
-        if error.retry_after_seconds and self.left_alone_until is None:
-            # The jitter keeps several dashboards from coming back at the same moment.
+    def _back_off(self, error: SourceError) -> None:
+        if error.retry_after_seconds and self.backing_off_until is None:
+            # The jitter keeps several dashboards from retrying at the same moment.
             wait = error.retry_after_seconds * (1 + random.uniform(0, _JITTER_RATIO))
-            self._left_alone_until = self._clock() + wait
-            self._left_alone_because = error
+            self._backing_off_until = self._clock() + wait
+            self._back_off_error = error
 
-    def _fallen_back(
+    def _fallback(
         self, key: FrameKey, grid: Grid, cause: str, kind: str | None, detail: str
     ) -> Reading:
-        """The last good data for ``grid``, with the reason why there are no new ones."""
+        """The last good data for ``grid``, with the reason why there are no newer ones."""
         held = self._store.get(key)
         found = _covering(held, grid) or _newest(held, grid.end - grid.start)
         return Reading(
@@ -254,7 +254,7 @@ class CachedReader:
 
 
 def state_of(frame: Frame) -> tuple[State, str]:
-    """What may be believed of a whole answer, and the cause where it is not fresh."""
+    """The state of a complete answer, and the cause if it is not fresh."""
     if not frame.series:
         return State.EMPTY, _NO_SERIES
     return (State.FRESH, "") if frame.has_numbers else (State.IDLE, _NO_NUMBER)
@@ -272,12 +272,12 @@ def _reading(
 
 
 def _seam_points(gap: Grid, held: Extents, *, is_known: bool) -> int:
-    """How many points beside ``gap`` are fetched with it; ``is_known``: all of ``held`` was seen in
-    the present epoch, and in no other.
+    """How many points beside ``gap`` are fetched with it; ``is_known``: all of ``held`` is from the
+    present epoch and no other.
     """
     if not is_known:
         return history.SEAM_POINTS
-    # What is only fetched again, while it may still change, was joined before.
+    # A part that is only fetched again, since it may still change, was joined before.
     again = any(overlap(extent.grid, gap) == gap for extent in held)
     return 0 if again else history.KNOWN_SEAM_POINTS
 
@@ -289,7 +289,7 @@ def _with_epoch(seen: tuple[str, ...], epoch: str | None) -> tuple[str, ...]:
 
 
 def _of_one_history(parts: list[Extent]) -> list[Extent]:
-    """Those that were seen in an epoch of the part that was read last."""
+    """The parts that share an epoch with the part that was read last."""
     newest = max(parts, key=lambda extent: extent.as_of)
     return [
         extent
@@ -299,7 +299,7 @@ def _of_one_history(parts: list[Extent]) -> list[Extent]:
 
 
 def _covering(held: Extents, grid: Grid) -> Extent | None:
-    """What is held of ``grid``, with the age of its newest part; None when that is nothing."""
+    """The cached data of ``grid``, with the age of its newest part; ``None`` if there are none."""
     parts = [extent for extent in held if overlap(extent.grid, grid) is not None]
     if not parts:
         return None
@@ -312,7 +312,7 @@ def _covering(held: Extents, grid: Grid) -> Extent | None:
 
 
 def _newest(held: Extents, span_seconds: int) -> Extent | None:
-    """The newest held window of at most ``span_seconds``; None when nothing is held."""
+    """The newest cached window of at most ``span_seconds``; ``None`` if nothing is cached."""
     if not held:
         return None
     newest = _of_one_history(list(held))[-1]

@@ -1,4 +1,4 @@
-"""What is held of each key: bounded in memory, and kept on disk over a restart."""
+"""Stores the extents of each key: bounded in memory, and on disk for a restart."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ["Extent", "Extents", "FrameKey", "FrameStore"]
 _DISK_BYTES_PER_POINT = 16
 _SHARE_OF_ONE_KEY = 4
 _OVERHEAD_POINTS = 64
-"""What an extent costs besides its values, so that many empty ones are bounded too."""
+"""The cost of an extent besides its values, so that many empty ones are bounded, too."""
 
 
 class _Memory(LRUCache[FrameKey, Extents]):
-    """At most ``max_points``; ``evicted`` is called with each key that leaves to make room."""
+    """At most ``max_points``; ``evicted`` is called with each evicted key."""
 
     def __init__(self, max_points: int, evicted: Callable[[FrameKey], None]) -> None:
         super().__init__(max_points, getsizeof=_size)
-        self._tell = evicted
+        self._on_evicted = evicted
 
     def popitem(self) -> tuple[FrameKey, Extents]:
         key, extents = super().popitem()
-        self._tell(key)
+        self._on_evicted(key)
         return key, extents
 
 
 class FrameStore:
-    """Extents per key: the least recently used leave memory when there are too many points.
+    """Extents per key: the least recently used are evicted if there are too many points.
 
-    ``directory`` None keeps nothing on disk. Otherwise a background thread writes there, a key at
-    most every ``write_seconds``: a crash loses that much of the newest, which is fetched again.
-    ``flush`` writes the rest and waits. What has left memory is loaded again when it is needed.
-    Safe to use from several threads. No method raises for a disk that fails: see ``last_error``.
+    Without a ``directory`` nothing is stored on disk. Otherwise a background thread writes there,
+    each key at most every ``write_seconds``: a crash loses only the newest data, which are fetched
+    again. ``flush`` writes the rest and waits. Evicted data are loaded again when needed. Safe to
+    use from several threads. No method raises if the disk fails: see ``last_error``.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class FrameStore:
 
     @property
     def points(self) -> int:
-        """How many points are held in memory."""
+        """How many points are in memory."""
         with self._lock:
             return int(self._held.currsize)
 
     @property
     def dropped_files(self) -> int:
-        """How many unusable files were dropped."""
+        """How many unusable files were deleted."""
         return self._files.dropped if self._files else 0
 
     @property
     def last_error(self) -> str | None:
-        """Why the disk failed last; None when the last write succeeded."""
+        """Why the last write failed; ``None`` if it succeeded."""
         return self._files.last_error if self._files else None
 
     @property
@@ -97,16 +97,16 @@ class FrameStore:
             return held
 
     def put(self, key: FrameKey, extent: Extent) -> None:
-        """Lay ``extent`` over what is held of ``key``; where they overlap, the new one wins."""
+        """Add ``extent`` to the extents of ``key``; where they overlap, the new one wins."""
         held = self.get(key)
-        self._set(key, _trimmed(_laid_over(held, extent), extent, self._key_points))
+        self._set(key, _trimmed(_overlaid(held, extent), extent, self._key_points))
 
     def replace(self, key: FrameKey, extent: Extent) -> None:
-        """Forget what is held of ``key`` and hold ``extent`` instead."""
+        """Replace all extents of ``key`` with ``extent``."""
         self._set(key, (extent,))
 
     def flush(self) -> None:
-        """Wait until everything that was put stands on disk."""
+        """Wait until everything is written to the disk."""
         with self._lock:
             for key in self._unwritten:
                 self._submit(key)
@@ -115,7 +115,7 @@ class FrameStore:
             pending.result()
 
     def close(self) -> None:
-        """Finish writing and end the writer's thread. Nothing may be put afterwards."""
+        """Finish writing and end the writer's thread. Do not call ``put`` afterwards."""
         self.flush()
         self._writer.shutdown(wait=True)
 
@@ -146,7 +146,7 @@ class FrameStore:
 
     def _evicted(self, key: FrameKey) -> None:
         if key in self._unwritten:
-            # It must not stay in memory by waiting to be written.
+            # Written now, since unwritten data stay in memory.
             self._submit(key)
 
     def _write(self, key: FrameKey) -> None:
@@ -158,7 +158,7 @@ class FrameStore:
             return
         self._files.save(key, extents)
         with self._lock:
-            # Until it stands on disk, what was evicted from memory is found here.
+            # Until they are on disk, evicted data are found here.
             if self._unwritten.get(key) is extents:
                 del self._unwritten[key]
 
@@ -171,14 +171,14 @@ def _part(extent: Extent, grid: Grid) -> Extent:
     return extent._replace(frame=Frame.assembled(grid, (extent.frame,)))
 
 
-def _laid_over(held: Extents, new: Extent) -> Extents:
+def _overlaid(held: Extents, new: Extent) -> Extents:
     parts = [new]
     for extent in held:
         parts += [_part(extent, rest) for rest in gaps(extent.grid, (new.grid,))]
     parts.sort(key=lambda extent: extent.grid.start)
     merged: list[Extent] = []
     for extent in parts:
-        # Only final data may join what follows: joined data have one time of answer.
+        # Only final data may be joined with later data: joined data have one ``as_of``.
         joins = merged and merged[-1].is_final and merged[-1].epochs == extent.epochs
         if joins and touches(merged[-1].grid, extent.grid):
             before = merged.pop()
@@ -189,7 +189,7 @@ def _laid_over(held: Extents, new: Extent) -> Extents:
 
 
 def _trimmed(extents: Extents, newest: Extent, max_points: int) -> Extents:
-    """Keep one key from growing for ever: what lies furthest before ``newest`` goes first."""
+    """Limit the size of one key: only the range of ``newest`` is kept if there is too much."""
     if _size(extents) <= max_points:
         return extents
     kept: list[Extent] = []

@@ -1,4 +1,6 @@
-"""A circuit breaker: a source that is known to be away is not asked, but for a trial at times."""
+"""A circuit breaker: an unavailable source gets no requests, except for a trial from time to
+time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from enum import StrEnum
 
 from queuescope.errors import SourceError, SourceErrorKind
 
-_AWAY = frozenset(
+_UNAVAILABLE = frozenset(
     {
         SourceErrorKind.CANNOT_CONNECT,
         SourceErrorKind.TIMEOUT,
@@ -18,11 +20,11 @@ _AWAY = frozenset(
         SourceErrorKind.NOT_PROMETHEUS,
     }
 )
-"""What says something of the source; every other failure is one of its answer to one question."""
+"""Errors of the source as a whole; all others concern one request."""
 
 
 class BreakerState(StrEnum):
-    """The strings appear in metrics and logs."""
+    """The state of a breaker; the strings appear in metrics and logs."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -30,14 +32,14 @@ class BreakerState(StrEnum):
 
 
 class CircuitBreaker:
-    """Stands before one source. While it is open every question fails at once, with the error
-    that opened it, and the source is not asked.
+    """Guards one source. While it is open, every request fails at once with the error that opened
+    it, without being sent.
 
-    It opens after ``failures`` questions in a row that found the source away, or after one
-    where the question was ``telling`` (it costs nothing to answer, so its failure is the
-    source's) or where a busy source named a time to be left alone. After a back-off, which
-    doubles from ``first_wait_seconds`` to ``longest_wait_seconds`` with jitter, it is half open:
-    one question goes through as a trial, and what becomes of it closes or opens the breaker.
+    It opens after ``failures`` requests in a row that found the source unavailable, or after one
+    that is ``decisive`` (so cheap that its failure is the source's), or if a busy source named a
+    time to wait. After a back-off, which doubles from ``first_wait_seconds`` to
+    ``longest_wait_seconds`` with jitter, it is half open: one request is sent as a trial, and its
+    result closes or opens the breaker.
 
     ``clock`` is monotonic seconds. Belongs to one event loop.
     """
@@ -68,40 +70,40 @@ class CircuitBreaker:
         return BreakerState.HALF_OPEN if waited else BreakerState.OPEN
 
     @asynccontextmanager
-    async def guard(self, *, telling: bool = False) -> AsyncIterator[bool]:
-        """Put a question inside; True says that it is a trial.
+    async def guard(self, *, decisive: bool = False) -> AsyncIterator[bool]:
+        """Guard the request in the block; yields true if it is a trial.
 
-        Raises what opened the breaker, without running the block, while it is open.
+        While the breaker is open, raises the error that opened it, without running the block.
         """
         if self._error is not None and (self._trial_runs or self.state is BreakerState.OPEN):
-            raise _again(self._error, self._open_until - self._clock())
+            raise _copy_of(self._error, self._open_until - self._clock())
         trial = self._error is not None
         self._trial_runs = trial
         try:
             yield trial
         except SourceError as exc:
-            if exc.kind in _AWAY or telling:
-                self._failed(exc, decisive=telling or trial, trial=trial)
+            if exc.kind in _UNAVAILABLE or decisive:
+                self._failed(exc, decisive=decisive or trial, trial=trial)
             else:
                 self._close()
             raise
         else:
             self._close()
         finally:
-            # Also for a trial that was given up by its asker: the next question is one then.
+            # Also for a trial that was cancelled: the next request is a trial then.
             if trial:
                 self._trial_runs = False
 
     def _failed(self, error: SourceError, *, decisive: bool, trial: bool) -> None:
         if self._error is not None and not trial:
-            return  # asked before the breaker opened: nothing new
+            return  # sent before the breaker opened
         self._failures += 1
         wait = error.retry_after_seconds or 0.0
         if not (decisive or wait or self._failures >= self._limit):
             return
         bound = min(self._first_wait_seconds * 2**self._openings, self._longest_wait_seconds)
         self._openings = min(self._openings + 1, 30)
-        # At least half of it, so that a dead source costs next to nothing; the rest at random.
+        # At least half of the bound, so that a dead source costs little; the rest is random.
         self._open_until = self._clock() + wait + bound * random.uniform(0.5, 1.0)
         self._error = error
 
@@ -111,7 +113,7 @@ class CircuitBreaker:
         self._error = None
 
 
-def _again(error: SourceError, remaining_seconds: float) -> SourceError:
-    """The same failure for another question: an exception object carries its own traceback."""
+def _copy_of(error: SourceError, remaining_seconds: float) -> SourceError:
+    """A copy of the error for another request, since an exception has its own traceback."""
     wait = max(remaining_seconds, 0.0) if error.retry_after_seconds else None
     return SourceError(error.kind, str(error), detail=error.detail, retry_after_seconds=wait)

@@ -1,4 +1,4 @@
-"""The Prometheus HTTP API as typed questions."""
+"""A typed client of the Prometheus HTTP API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_STEPS = 11_000
 """Prometheus refuses a range query with more steps."""
 
 _FEW_STEPS = 16
-"""A range of so many steps, such as the newest edge of a longer one, has a small answer."""
+"""A range with at most this many steps, such as the newest edge, has a small answer."""
 
 _MOST_DEADLINES = 6
 _MOST_REMEMBERED = 256
@@ -37,20 +37,20 @@ _T = TypeVar("_T")
 
 
 class BuildInfo(msgspec.Struct, frozen=True):
-    """Which server answers; some that speak the API leave fields out."""
+    """The version of the server; some servers with this API leave fields out."""
 
     version: str = ""
     revision: str = ""
 
 
 class RuntimeInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """Since when the server runs (its own RFC 3339 text)."""
+    """When the server was started, as its own RFC 3339 text."""
 
     start_time: str = ""
 
 
 class Alert(msgspec.Struct, frozen=True, rename="camel"):
-    """An alert that is pending or firing. ``active_at`` is the server's own RFC 3339 text."""
+    """A pending or firing alert. ``active_at`` is the server's own RFC 3339 text."""
 
     labels: dict[str, str]
     annotations: dict[str, str] = {}
@@ -91,24 +91,24 @@ class _Alerts(msgspec.Struct):
 
 
 class PrometheusClient:
-    """Asks one Prometheus, or a server with its API. Every method may raise ``SourceError``.
+    """A client of Prometheus or of a server with its API. Every method may raise ``SourceError``.
 
     Each call takes at most ``timeout_seconds`` in total, whatever the server does (for a range that
-    the server computes only in parts see ``query_range``), holds at most
-    ``max_body_bytes`` of inflated answer per response, and gives at most ``max_points`` points
-    (series times steps). Within that time a request that found no server, or a busy one, is made
-    again (see ``Retry``); while the source is known to be away a call fails at once (see
-    ``CircuitBreaker``; ``clock`` is its clock). Redirects are not followed, and proxies of the
-    environment are not used.
+    the server computes only in parts see ``query_range``), reads at most ``max_body_bytes`` of
+    decompressed data per response, and returns at most ``max_points`` points (series times steps).
+    Within that time a request that found no server, or a busy one, is retried (see ``Retry``);
+    while the source is known to be unavailable, a call fails at once (see ``CircuitBreaker``;
+    ``clock`` is its clock). Redirects are not followed, and proxies of the environment are not
+    used.
 
-    ``username`` and ``password``, ``token``, or ``token_file``, which is read for each request,
-    say who asks; ``parameters``, and those that ``url`` holds, go with the address of every request
-    (what a proxy demands, such as ``namespace``); ``ca_file``, ``client_cert`` and ``client_key``
-    are PEM files, read once. Raises ``ConfigurationError`` for what contradicts itself. A client
-    belongs to one event loop.
+    ``username`` and ``password``, ``token``, or ``token_file``, which is read for each request, are
+    the credentials; ``parameters``, and those in ``url``, are added to the address of every request
+    (such as ``namespace``, which a proxy may require); ``ca_file``, ``client_cert`` and
+    ``client_key`` are PEM files, read once. Raises ``ConfigurationError`` for contradictory
+    arguments. A client belongs to one event loop.
 
-    Where ``lookback_delta_seconds`` is set, plain selectors find samples for so long, on those
-    servers that let a question say so.
+    If ``lookback_delta_seconds`` is set, it is the lookback of plain selectors, on servers where a
+    query can set it.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class PrometheusClient:
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._timeout = promql.duration(timeout_seconds)
-        self._fitting = LRUCache[str, int](_MOST_REMEMBERED)
+        self._step_limits = LRUCache[str, int](_MOST_REMEMBERED)
         self._max_points = max_points
         self.lookback_delta_seconds: float | None = None
         self._telemetry = telemetry or NoTelemetry()
@@ -156,19 +156,19 @@ class PrometheusClient:
 
     @property
     def identity(self) -> str:
-        """The URL, and a fingerprint of user, extra headers and parameters if any; holds no
-        secret.
+        """The URL, and a fingerprint of user, extra headers and parameters if any; without
+        secrets.
         """
         return self._transport.identity
 
     @property
     def connections(self) -> int:
-        """How many connections were begun: a server that was started anew needs a new one."""
+        """How many connections were opened: a restarted server needs a new one."""
         return self._transport.connections
 
     @property
     def breaker_state(self) -> BreakerState:
-        """Whether questions reach the source now."""
+        """Whether requests are sent to the source now."""
         return self._breaker.state
 
     async def __aenter__(self) -> Self:
@@ -182,7 +182,7 @@ class PrometheusClient:
         await self._transport.aclose()
 
     async def query(self, promql: str, at: float | None = None) -> InstantAnswer:
-        """The value of an expression at ``at``, or at the server's now."""
+        """The value of an expression at ``at``, by default at the server's present time."""
         return await self._query(promql, at)
 
     async def _query(
@@ -190,28 +190,28 @@ class PrometheusClient:
         promql: str,
         at: float | None = None,
         *,
-        telling: bool = False,
+        decisive: bool = False,
         lookback_delta_seconds: float | None = None,
     ) -> InstantAnswer:
-        # VictoriaMetrics would else answer with the value of 30 s before; others do not know it.
+        # Without it VictoriaMetrics answers with the value of 30 s ago; other servers ignore it.
         form = [("query", promql), ("timeout", self._timeout), ("nocache", "1")]
         form += self._lookback(lookback_delta_seconds)
         if at is not None:
             form.append(("time", f"{at:.3f}"))
-        async with self._call(RequestKind.QUERY, telling=telling) as call:
+        async with self._call(RequestKind.QUERY, decisive=decisive) as call:
             return wire.parse_vector(await call.post_form("/api/v1/query", form, small=True))
 
     async def query_range(self, promql: str, grid: Grid) -> Answer:
         """The series of an expression on ``grid``.
 
-        A grid that is too long for one request is split, as is one that the source refuses for its
-        number of points or samples. What it could compute is remembered, so that the next such
-        range is asked for in parts at once. Each of these parts may take ``timeout_seconds``, all
-        of them ``_MOST_DEADLINES`` times that.
+        A grid that is too long for one request is split, as is one that the source refuses because
+        of its number of points or samples. The size that it accepted is remembered, so that the
+        next such range is split from the start. Each part may take ``timeout_seconds``, all of them
+        ``_MOST_DEADLINES`` times that.
         """
         answers: list[Answer] = []
         series: set[Labels] = set()
-        pieces = _pieces(grid, self._fitting.get(promql, MAX_STEPS))
+        pieces = _pieces(grid, self._step_limits.get(promql, MAX_STEPS))
         until = time.monotonic() + _MOST_DEADLINES * self._timeout_seconds
         while pieces:
             if answers and time.monotonic() > until:
@@ -222,15 +222,15 @@ class PrometheusClient:
                     try:
                         answer = await self._piece(call, promql, piece)
                     except SourceError as exc:
-                        if len(piece) == 1 or not failures.too_much_at_once(exc):
+                        if len(piece) == 1 or not failures.is_over_limit(exc):
                             raise
                         pieces[:0] = _halves(piece)
-                        self._remember_fitting(promql, (len(piece) + 1) // 2)
+                        self._limit_steps(promql, (len(piece) + 1) // 2)
                         continue
                     series.update(answer.frame.series)
                     self._refuse_too_many(len(series), grid)
                     answers.append(answer)
-                    if promql in self._fitting:
+                    if promql in self._step_limits:
                         break
         if len(answers) == 1:
             return answers[0]
@@ -240,8 +240,8 @@ class PrometheusClient:
             tuple(dict.fromkeys(i for answer in answers for i in answer.infos)),
         )
 
-    def _remember_fitting(self, promql: str, steps: int) -> None:
-        self._fitting[promql] = min(steps, self._fitting.get(promql, steps))
+    def _limit_steps(self, promql: str, steps: int) -> None:
+        self._step_limits[promql] = min(steps, self._step_limits.get(promql, steps))
 
     async def _piece(self, call: Call, promql: str, grid: Grid) -> Answer:
         form = [
@@ -254,7 +254,7 @@ class PrometheusClient:
         ]
         small = len(grid) <= _FEW_STEPS
         body = await call.post_form("/api/v1/query_range", form, small=small)
-        # A series of one point is small on the wire and takes a whole row of the frame.
+        # A series of one point is short on the wire, but takes a whole row of the frame.
         self._refuse_too_many(body.count(b'"values"'), grid)
         return wire.parse_matrix(body, grid)
 
@@ -270,30 +270,30 @@ class PrometheusClient:
 
     async def now(self) -> float:
         """The server's clock, epoch seconds."""
-        # The cheapest question: a source that cannot answer it answers nothing.
-        answer = await self._query("time()", telling=True)
+        # The cheapest query: a source that cannot answer it cannot answer anything.
+        answer = await self._query("time()", decisive=True)
         if len(answer.samples) != 1:
             raise SourceError(
                 SourceErrorKind.DECODE,
                 "Prometheus sent an answer that cannot be read",
                 detail="time() gave no single sample",
             )
-        # The time of the evaluation, not its value: VictoriaMetrics evaluates in the past and
-        # moves the answer forward.
+        # The time of the sample, not its value: VictoriaMetrics evaluates in the past and moves
+        # the answer forward.
         return answer.samples[0].timestamp
 
     async def ranges_are_left_open(self) -> bool:
-        """Whether a range selector leaves its left end out, as Prometheus 2 does not.
+        """Whether a range selector excludes its left end, unlike in Prometheus 2.
 
-        The server is asked for its behaviour, because a version number does not tell for those
-        that only speak the API.
+        The behaviour is tested, since the version number says nothing about other servers with this
+        API.
         """
         answer = await self.query("count_over_time(vector(1)[2m:1m])", at=600_000)
         return bool(answer.samples) and answer.samples[0].value < 3
 
     async def takes_lookback(self, selector: str, newest: float) -> bool:
-        """Whether a question may say how long a plain selector finds a sample; the newest sample of
-        ``selector`` is of ``newest``. The server is asked for its behaviour, as above.
+        """Whether a query can set the lookback of plain selectors. ``newest`` is the time of the
+        newest sample of ``selector``. The behaviour is tested, as above.
         """
         answer = await self._query(
             f"count({selector})", newest + 2 * _SHORT_SECONDS, lookback_delta_seconds=_SHORT_SECONDS
@@ -301,13 +301,13 @@ class PrometheusClient:
         return not answer.samples
 
     async def takes_reach(self) -> bool:
-        """Whether each selector may say how long it finds a sample, as ``x[5m]`` does in MetricsQL.
-        The server is asked for its behaviour, as above.
+        """Whether each selector can set its own lookback, as ``x[5m]`` does in MetricsQL. The
+        behaviour is tested, as above.
 
-        There a plain selector looks back little further than the samples are apart.
+        In MetricsQL a plain selector looks back little further than the interval of the samples.
         """
         if (await self.query("vector(0) / 0", at=600_000)).samples:
-            # MetricsQL leaves out what is no number; others are not asked what they would refuse.
+            # MetricsQL drops NaN. Other servers would refuse the next query, so it is not sent.
             return False
         try:
             answer = await self.query("default_rollup(vector(1)[2m:1m])", at=600_000)
@@ -352,25 +352,25 @@ class PrometheusClient:
         return await self._ask(RequestKind.BUILDINFO, "/api/v1/status/buildinfo", BuildInfo)
 
     async def runtimeinfo(self) -> RuntimeInfo:
-        """Since when the server runs. Only Prometheus itself tells."""
+        """When the server was started; only Prometheus itself reports it."""
         return await self._ask(RequestKind.RUNTIMEINFO, "/api/v1/status/runtimeinfo", RuntimeInfo)
 
     async def _ask(
         self,
-        question: RequestKind,
+        request: RequestKind,
         path: str,
         kind: type[_T],
         form: Form = (),
         *,
         post: bool = False,
     ) -> _T:
-        async with self._call(question) as call:
-            ask = call.post_form if post else call.get
-            return wire.parse_data(await ask(path, form, small=question in _SMALL), kind)
+        async with self._call(request) as call:
+            send = call.post_form if post else call.get
+            return wire.parse_data(await send(path, form, small=request in _SMALL), kind)
 
     @asynccontextmanager
-    async def _call(self, kind: RequestKind, *, telling: bool = False) -> AsyncIterator[Call]:
-        async with self._breaker.guard(telling=telling) as trial:
+    async def _call(self, kind: RequestKind, *, decisive: bool = False) -> AsyncIterator[Call]:
+        async with self._breaker.guard(decisive=decisive) as trial:
             with self._timed(kind):
                 async with self._transport.call(may_repeat=not trial) as call:
                     yield call
@@ -387,7 +387,7 @@ class PrometheusClient:
 
 
 def _in_path(label: str) -> str:
-    """A label's name as a part of a path; Prometheus reads other letters by their numbers."""
+    """A label's name as a part of a path, with other characters escaped as Prometheus does it."""
     if is_plain_label(label):
         return label
     escaped = (

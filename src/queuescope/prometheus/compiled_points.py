@@ -1,4 +1,4 @@
-"""The reader of points that ``points.c`` makes, where the installation found a C compiler."""
+"""The reader of points compiled from ``points.c``, if the installation found a C compiler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VERSION = 1
 
 
 def compiled_reader(library: Path = LIBRARY) -> PointsReader | None:
-    """The ``PointsReader`` of ``library``; None where there is none that this code can use."""
+    """The ``PointsReader`` of ``library``; ``None`` if it is missing or does not fit this code."""
     try:
         loaded = ctypes.CDLL(str(library))
         if loaded.queuescope_points_version() != _VERSION:
@@ -28,7 +28,7 @@ def compiled_reader(library: Path = LIBRARY) -> PointsReader | None:
     def read_points(body: bytes, at: int, grid: Grid, row: Floats) -> int:
         if len(row) != len(grid):
             raise ValueError(f"the row has {len(row)} places, not {len(grid)}")
-        # This refuses a row that is not contiguous, or not to be written to.
+        # Raises if the row is not contiguous or not writable.
         first = ctypes.byref(ctypes.c_double.from_buffer(row.data))
         end: int = read(body, len(body), at, grid.start, grid.step_seconds, len(row), first)
         return end

@@ -1,4 +1,4 @@
-"""Who asks: the credentials and headers that go with every request, and their secrecy."""
+"""The credentials and headers of every request, and how they are kept secret."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Credentials:
     """A user and password, a token, or a file with a token, extra headers, and extra parameters of
     the address.
 
-    A token file is read again for each request, so that a token that is renewed is used at once.
-    Raises ``ConfigurationError`` for what contradicts itself or cannot be sent.
+    A token file is read again for each request, so that a renewed token is used at once. Raises
+    ``ConfigurationError`` for values that contradict each other or cannot be sent.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Credentials:
         return "Credentials(…)"
 
     def headers(self) -> dict[str, str]:
-        """What goes with one request now. Raises ``SourceError`` when the token cannot be read."""
+        """The headers of one request now. Raises ``SourceError`` if the token cannot be read."""
         if self._token_file is not None:
             try:
                 self._use(_token_in(self._token_file))
@@ -91,23 +91,23 @@ class Credentials:
         return {**self._headers, "Authorization": self._authorization}
 
     def fingerprint(self, in_address: Iterable[tuple[str, str]] = ()) -> str:
-        """Tells apart those who may see different data; empty for no user, headers and parameters,
-        of which ``in_address`` are those of the address itself.
+        """Differs between credentials that may see different data; empty without user, headers and
+        parameters, of which ``in_address`` are those of the address itself.
 
-        Headers and parameters may choose a tenant, and tenants must not share cached data. Tokens
+        Headers and parameters may select a tenant, and tenants must not share cached data. Tokens
         and passwords are left out: they are renewed while the data stay the same.
         """
-        told = sorted((name.lower(), value) for name, value in self._headers.items())
-        told = [pair for pair in told if pair[0] != "authorization"]
+        parts = sorted((name.lower(), value) for name, value in self._headers.items())
+        parts = [pair for pair in parts if pair[0] != "authorization"]
         if self._username is not None:
-            told.append(("user", self._username))
-        told += [(f"?{name}", value) for name, value in sorted((*in_address, *self.parameters))]
-        if not told:
+            parts.append(("user", self._username))
+        parts += [(f"?{name}", value) for name, value in sorted((*in_address, *self.parameters))]
+        if not parts:
             return ""
-        return "#" + hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+        return "#" + hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def hide(self, text: str) -> str:
-        """``text`` with every secret replaced, also where an echo of it is escaped or lowered."""
+        """``text`` with every secret replaced, also if it is escaped or in another case."""
         for secret in (*self._tokens, *self._secrets):
             for form in _written_forms(secret):
                 text = re.sub(re.escape(form), "***", text, flags=re.IGNORECASE)
@@ -115,7 +115,7 @@ class Credentials:
 
     def _use(self, token: str) -> None:
         if token not in self._tokens[:1]:
-            # The one before may still be echoed by an answer that is under way.
+            # A response that is under way may still contain the previous token.
             self._tokens = (token, *self._tokens[:1])
             self._authorization = f"Bearer {token}"
 
@@ -123,21 +123,20 @@ class Credentials:
 def tls_context(
     url: str, *, ca_file: Path | None, client_cert: Path | None, client_key: Path | None
 ) -> ssl.SSLContext:
-    """Verifies against ``ca_file``, or what the system trusts, and may show a certificate.
-
-    The files are read once. Raises ``ConfigurationError`` that names the file.
+    """A context that verifies with ``ca_file`` or the system's authorities, and may present a
+    client certificate. The files are read once. Raises ``ConfigurationError`` that names the file.
     """
     if (client_cert is None) != (client_key is None):
         raise ConfigurationError(
             "a client certificate for Prometheus needs both prometheus_client_cert and "
-            "prometheus_client_key; where one file holds both, name it twice"
+            "prometheus_client_key; if one file contains both, set it for both"
         )
     if urlsplit(url).scheme != "https":
         if ca_file or client_cert:
             raise ConfigurationError(
                 "a CA file or client certificate for Prometheus needs an https:// address"
             )
-        # It is not used, and to read all that the system trusts takes longer than an answer.
+        # It is not used, and loading the system's authorities takes longer than a request.
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_file is None:
         context = httpx2.create_ssl_context(trust_env=False)
@@ -200,7 +199,7 @@ def _refuse_contradictions(
 
 
 def refuse_own_parameters(names: Iterable[str]) -> None:
-    """Raises ``ConfigurationError`` for a parameter that each question has of its own."""
+    """Raises ``ConfigurationError`` for a parameter that requests set themselves."""
     for name in names:
         if not name or name in _OWN_PARAMETERS:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What went wrong in an exchange with a source, as ``SourceError`` in plain words."""
+"""Translates failures of requests to a source into ``SourceError`` with plain messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from queuescope.prometheus.wire import ErrorBody, parse_error
 
 _DETAIL_CHARACTERS = 300
 _RETRY_AFTER_LIMIT_SECONDS = 300.0
-# In the words of VictoriaMetrics, and of Prometheus where a server has a lower limit than its.
+# Messages of VictoriaMetrics and Prometheus, also of servers with a lower limit than Prometheus.
 _POINT_LIMIT = r"too many points for the given step|exceeded maximum resolution"
-# Of Prometheus and Thanos, of VictoriaMetrics, of Mimir and Cortex.
+# Messages of Prometheus and Thanos, of VictoriaMetrics, of Mimir and Cortex.
 _SAMPLE_LIMIT = (
     r"too many samples|exceeded (?:samples|series|chunks) limit|limit \d+ violated"
     r"|maxSamplesPer(?:Query|Series)|maxMemoryPerQuery"
@@ -24,17 +24,17 @@ _SAMPLE_LIMIT = (
     r"|exceeded the maximum number of (?:chunks|series|samples)"
     r"|query time range exceeds the limit"
 )
-_TOO_MUCH_AT_ONCE = re.compile(f"{_POINT_LIMIT}|{_SAMPLE_LIMIT}")
-_PASSING_STATUSES = frozenset({429, 502, 503, 504})
+_OVER_LIMIT = re.compile(f"{_POINT_LIMIT}|{_SAMPLE_LIMIT}")
+_TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
 
 
-class PassingError(SourceError):
-    """A failure that may be over a moment later: asking again can help, and changes nothing."""
+class TransientError(SourceError):
+    """A failure that may be over a moment later: a retry can help, and is safe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer over HTTP; ``body`` is inflated, and empty where only the status counts."""
+    """One HTTP response; ``body`` is decompressed, and empty if only the status matters."""
 
     status: int
     content_type: str
@@ -45,7 +45,7 @@ class Response:
 def plain_text(text: str) -> str:
     """Foreign text for a log line: control and direction characters escaped, length capped.
 
-    Of a long text the beginning and the end stay, where servers put the reason.
+    Of a long text the beginning and the end are kept, where servers put the reason.
     """
     escaped = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
@@ -62,24 +62,24 @@ def _shortened(text: str) -> str:
 
 
 def refused(response: Response) -> SourceError:
-    """The error for an answer whose status is no success."""
+    """The error for a response whose status is not a success."""
     named = parse_error(response.body)
     kind, message = _kind_and_message(response.status, named)
     raw = f"{named.error_type}: {named.error}" if named else ""
     raw = raw or response.body.decode("utf-8", "replace")
     wait = retry_after_seconds(response.retry_after) if kind is SourceErrorKind.BUSY else None
-    # A query that the source itself gave up would only take as long again.
+    # A query that the source gave up would only take as long again.
     gave_up = named is not None and named.error_type in ("timeout", "canceled")
-    passing = response.status in _PASSING_STATUSES and not gave_up
-    return (PassingError if passing else SourceError)(
+    is_transient = response.status in _TRANSIENT_STATUSES and not gave_up
+    return (TransientError if is_transient else SourceError)(
         kind, message, detail=f"HTTP {response.status}: {raw}", retry_after_seconds=wait
     )
 
 
-def too_much_at_once(error: SourceError) -> bool:
-    """Whether a source refused a range for its size, so that a part of it may pass."""
+def is_over_limit(error: SourceError) -> bool:
+    """Whether a source refused a range because of its size, so that a part of it may work."""
     refused_as = (SourceErrorKind.BAD_DATA, SourceErrorKind.EXECUTION)
-    return error.kind in refused_as and _TOO_MUCH_AT_ONCE.search(error.detail) is not None
+    return error.kind in refused_as and _OVER_LIMIT.search(error.detail) is not None
 
 
 def _kind_and_message(status: int, named: ErrorBody | None) -> tuple[SourceErrorKind, str]:
@@ -107,7 +107,7 @@ def _kind_and_message(status: int, named: ErrorBody | None) -> tuple[SourceError
 
 
 def no_connection(exc: Exception) -> SourceError:
-    """The error for a connection that did not come about."""
+    """The error for a connection that could not be opened."""
     tls = _cause(exc, ssl.SSLError)
     if isinstance(tls, ssl.SSLCertVerificationError):
         return SourceError(
@@ -117,19 +117,19 @@ def no_connection(exc: Exception) -> SourceError:
         )
     if tls is not None:
         return _tls(tls)
-    return PassingError(
+    return TransientError(
         SourceErrorKind.CANNOT_CONNECT, "Prometheus does not accept connections", detail=str(exc)
     )
 
 
-def broken_off(exc: Exception) -> SourceError:
-    """The error for a connection that ended before any answer came."""
+def connection_lost(exc: Exception) -> SourceError:
+    """The error for a connection that ended before a response."""
     tls = _cause(exc, ssl.SSLError)
     return _closed(str(exc)) if tls is None else _tls(tls)
 
 
 def _closed(detail: str) -> SourceError:
-    return PassingError(
+    return TransientError(
         SourceErrorKind.CANNOT_CONNECT,
         "Prometheus closed the connection without an answer",
         detail=detail,
@@ -137,7 +137,7 @@ def _closed(detail: str) -> SourceError:
 
 
 def _tls(exc: ssl.SSLError) -> SourceError:
-    """A server says by alerts that it wants a client certificate, or another one."""
+    """The error for a TLS failure; alerts mean that the client certificate is missing or wrong."""
     reason = exc.reason or str(exc)
     if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _closed(reason)
@@ -166,9 +166,11 @@ def undecodable(detail: str) -> SourceError:
     return SourceError(SourceErrorKind.DECODE, _UNREADABLE, detail=detail)
 
 
-def cut(exc: Exception) -> SourceError:
-    """The error for a body that broke off."""
-    return PassingError(SourceErrorKind.DECODE, _UNREADABLE, detail=f"the body ended early: {exc}")
+def cut_off(exc: Exception) -> SourceError:
+    """The error for a body that ended early."""
+    return TransientError(
+        SourceErrorKind.DECODE, _UNREADABLE, detail=f"the body ended early: {exc}"
+    )
 
 
 def too_large(detail: str) -> SourceError:
@@ -190,7 +192,7 @@ def too_slow_in_parts(parts: int) -> SourceError:
 
 
 def retry_after_seconds(text: str | None) -> float | None:
-    """Seconds from now, between 0 and five minutes; None when it cannot be understood."""
+    """Seconds from now, between 0 and five minutes; ``None`` if the header cannot be parsed."""
     if not text:
         return None
     try:
@@ -207,7 +209,7 @@ def retry_after_seconds(text: str | None) -> float | None:
 
 
 def _cause(exc: BaseException, kind: type[ssl.SSLError]) -> ssl.SSLError | None:
-    """The first TLS error among an exception and what it was raised from."""
+    """The first TLS error among an exception and its causes."""
     seen: BaseException | None = exc
     while seen is not None and not isinstance(seen, kind):
         seen = seen.__cause__ or seen.__context__

@@ -1,9 +1,9 @@
-"""The quick way through the answer to a range query, for the one form that Prometheus writes.
+"""A fast parser for the answer to a range query, in exactly the form that Prometheus writes.
 
-JSON decoders make three Python objects for every point. Here the envelope and the labels are read
-as usual, and the points of a series straight into a row of numbers. Every byte is still accounted
-for: whatever is not exactly of the known form is left to the general decoder in ``wire``, which
-reads it or says what is wrong with it.
+JSON decoders make three Python objects for every point. Here the envelope and the labels are parsed
+as usual, and the points of a series directly into a row of numbers. Every byte is still checked: a
+body that does not have exactly the known form is left to the general decoder in ``wire``, which
+parses it or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,21 @@ _VALUES = b',"values":[['
 _NEXT = b'},{"metric":'
 _TAILS = (b"}]}}", b"}]}}\n")
 
-_quickest_reader = compiled_reader() or read_points
+_fastest_reader = compiled_reader() or read_points
 
 
-def read_matrix(
-    body: bytes, grid: Grid, *, points: PointsReader = _quickest_reader
-) -> Frame | None:
-    """The series of ``body`` over ``grid`` in label order, or None when its form is not the known.
+def read_matrix(body: bytes, grid: Grid, *, points: PointsReader = _fastest_reader) -> Frame | None:
+    """The series of ``body`` over ``grid`` in label order; ``None`` if it has another form.
 
-    None says nothing about whether the body is valid. Where a frame is returned it is what
-    ``wire.parse_matrix`` would give for the body without this module.
+    ``None`` says nothing about whether the body is valid. A frame is always what
+    ``wire.parse_any_matrix`` would return.
     """
     if not body.startswith(_HEAD):
         return None
     rows: dict[Labels, Floats] = {}
     at = len(_HEAD)
     while True:
-        # A quotation mark inside a label is written with a backslash before it, so this text
-        # cannot stand inside one.
+        # Quotation marks inside labels are escaped, so this text cannot occur in one.
         end = body.find(_VALUES, at)
         labels = _labels(body[at:end]) if end >= 0 else None
         if labels is None or labels in rows:
@@ -70,8 +67,8 @@ def _labels(text: bytes) -> Labels | None:
 
 
 def _is_without_repetition(text: bytes, pairs: int) -> bool:
-    """Whether the labels hold no name twice, of which a decoder would keep the last silently."""
+    """Whether no label name occurs twice, of which a decoder would silently keep the last."""
     if b"\\" in text:
         return len(json.loads(text, object_pairs_hook=list)) == pairs
-    # Every pair of texts has four quotation marks, and a pair that was lost had two at least.
+    # Every pair has four quotation marks, and a dropped pair had at least two.
     return text.count(b'"') == 4 * pairs

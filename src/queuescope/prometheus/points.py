@@ -1,8 +1,8 @@
-"""The points of one series, read from their text into a row of a frame, with libraries alone.
+"""Parses the points of one series into a row of a frame, without compiled code of its own.
 
-Text of the form ``1700000000,"12.5"],[1700000060,"NaN"]]``, what stands after ``"values":[[``.
-All marks between two values are sixteen bytes long, so they are compared, and overwritten with a
-comma and blanks, for all points at once; what is left is one flat list of numbers.
+The text has the form ``1700000000,"12.5"],[1700000060,"NaN"]]``, which follows ``"values":[[``. All
+separators between two values are sixteen bytes long, so they are compared, and replaced with a
+comma and blanks, for all points at once; the rest is one flat list of numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from queuescope.timeseries import UNDEFINED, Floats, Grid
 
 REFUSED = -1
-"""What a reader of points gives for a text that is not exactly of the known form."""
+"""The result of a reader of points for text that does not have exactly the known form."""
 
 _CLOSE = b'"]]'
 _SEPARATOR = b'"],[0000000000,"'
@@ -35,19 +35,19 @@ _parser = simdjson.Parser()
 
 
 class PointsReader(Protocol):
-    """Reads points from ``body[at]`` on, with the brackets that close them, into ``row``.
+    """Reads points from ``body[at]`` on, with their closing brackets, into ``row``.
 
-    ``row`` has the length of ``grid`` and gets NaN where a point is missing and ``UNDEFINED``
-    where a value is no finite number. Gives the position behind the points, or ``REFUSED`` for
-    anything but ascending points on the grid in exactly the known form.
+    ``row`` has the length of ``grid``; it gets NaN for a missing point and ``UNDEFINED`` for a
+    value that is not a finite number. Returns the position after the points, or ``REFUSED`` for
+    anything except ascending points on the grid in exactly the known form.
     """
 
     def __call__(self, body: bytes, at: int, grid: Grid, row: Floats) -> int: ...
 
 
 def read_points(body: bytes, at: int, grid: Grid, row: Floats) -> int:
-    """The ``PointsReader`` that runs everywhere."""
-    # A single character is found many times faster than several are.
+    """The ``PointsReader`` for every platform."""
+    # Searching a single character is many times faster than searching several.
     close = body.find(b"}", at) - len(_CLOSE)
     if close < at or not body.startswith(_CLOSE, close):
         return REFUSED
@@ -56,7 +56,7 @@ def read_points(body: bytes, at: int, grid: Grid, row: Floats) -> int:
     opens, closes = quotes[0::2], quotes[1::2]
     if len(opens) != len(closes) or opens[0] != _FIRST_QUOTE:
         return REFUSED
-    # JSON passes over blanks, which no value may hold.
+    # JSON ignores blanks, but no value may contain one.
     if (opens[1:] - closes[:-1] != len(_SEPARATOR) - 1).any() or text.min() <= ord(" "):
         return REFUSED
     numbers = bytearray(body[at + _FIRST_QUOTE : close] + _MARGIN)
@@ -75,14 +75,16 @@ def read_points(body: bytes, at: int, grid: Grid, row: Floats) -> int:
 
 
 def _runs(text: bytearray, kind: np.dtype[Any]) -> NDArray[Any]:
-    """Every run of as many bytes as ``kind`` has, in the memory of ``text``."""
+    """A view of ``text``: at each position, the bytes from there as one value of ``kind``."""
     return np.ndarray((max(0, len(text) - kind.itemsize + 1),), kind, text, 0, (1,))
 
 
 def _positions(marks: bytes, grid: Grid) -> slice | NDArray[np.int64] | None:
-    """Where on ``grid`` points with these marks stand; None where marks or times are not right."""
+    """The positions on ``grid`` of points with these separators; ``None`` if separators or times
+    are wrong.
+    """
     if marks == _marks(grid):
-        # One value at each step, which is nearly always so: no time need be read.
+        # One value at each step, the usual case: no time needs to be parsed.
         return slice(None)
     text = _SEPARATOR[:4] + marks[:_FIRST_QUOTE] + b'"' + marks[_FIRST_QUOTE:]
     table = np.frombuffer(text, "u1").reshape(-1, len(_SEPARATOR))
@@ -99,15 +101,15 @@ def _positions(marks: bytes, grid: Grid) -> slice | NDArray[np.int64] | None:
 
 @lru_cache(maxsize=8)
 def _marks(grid: Grid) -> bytes:
-    """What stands around the values of a series that has one at every step."""
+    """The text around the values of a series with one at every step."""
     times = range(grid.start + grid.step_seconds, grid.end + 1, grid.step_seconds)
     return b"%d," % grid.start + b"".join([b'"],[%d,"' % time for time in times])
 
 
 def _values(text: bytearray, starts: NDArray[np.int64]) -> Floats | None:
-    """The numbers of ``"1,   2,   NaN,    `` that start at ``starts``; None where one is none.
+    """The numbers of ``"1,   2,   NaN,    `` that start at ``starts``; ``None`` if one is invalid.
 
-    ``text`` is written over.
+    ``text`` is overwritten.
     """
     special = None
     if (np.frombuffer(text, np.uint8) > ord("9")).any() or ord("-") in text:
@@ -128,9 +130,10 @@ def _values(text: bytearray, starts: NDArray[np.int64]) -> Floats | None:
 def _special(
     text: bytearray, starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Which values are NaN or infinite, and which "-0", that the parser takes for a whole number.
+    """Masks of the values that are NaN or infinite, and of "-0", which the parser reads as integer
+    0.
 
-    Writes zeros over the former; None where letters are left that no number has.
+    Overwrites the former with zeros; ``None`` if letters remain that no number contains.
     """
     characters = np.frombuffer(text, np.uint8)
     heads = _runs(text, _FOUR_BYTES)[starts]
@@ -154,8 +157,8 @@ def _parsed(numbers: bytes) -> Floats | None:
             if isinstance(array, simdjson.Array)
             else None
         )
-    except (ValueError, RuntimeError):  # the latter for whole numbers beyond 64 bits
+    except (ValueError, RuntimeError):  # the latter for integers beyond 64 bits
         return None
     finally:
-        # The parser refuses further work while what it read is still looked at.
+        # The parser refuses to parse again while its result is still referenced.
         array = None

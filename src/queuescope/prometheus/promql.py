@@ -1,8 +1,8 @@
 """PromQL text: names, quoting, selectors, matchers, unions, windows, and the names in a query.
 
-Queries are rendered from own templates with ``quote`` as the one escaping function; the parser
-only validates and inspects, because what it prints back is not safe to send. Prometheus 3 takes
-names of any letters, which stand in quotes: ``{"service.name"="x"}``.
+Queries are rendered from our own templates with ``quote`` as the only escaping function; the parser
+only validates and inspects, because the text that it prints is not safe to send. Prometheus 3
+accepts names with any letters in quotes: ``{"service.name"="x"}``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _OPERATORS_PARSED: tuple[tuple[promql_parser.MatchOp, MatchOperator], ...] = (
 )
 _PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _PLAIN_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-# What could be a slip (a space, a quote, a bracket) is refused, although Prometheus 3 takes it.
+# Characters that are probably mistakes (spaces, quotes, brackets) are refused, although
+# Prometheus 3 accepts them.
 _NAME = re.compile(r"(?:[^\W\d]|:)[^\s\"'`\\{}()\[\],;=!~<>\x00-\x1f\x7f\ufffd]*")
 
 _GROWTHS = frozenset({"rate", "irate", "increase", "delta"})
@@ -35,7 +36,7 @@ _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "
 
 
 def quote(value: str) -> str:
-    """``value`` as a PromQL string literal, whatever it holds.
+    """``value`` as a PromQL string literal, whatever it contains.
 
     Raises ``ConfigurationError`` for text that cannot be sent as UTF-8.
     """
@@ -44,27 +45,27 @@ def quote(value: str) -> str:
     except UnicodeEncodeError as exc:
         raise ConfigurationError(f"{value!a} is not valid Unicode text") from exc
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    # Prometheus takes U+FFFD, written out, for a byte that is no text.
+    # Prometheus reads an unescaped U+FFFD as an invalid byte.
     return '"' + re.sub(r"[\x00-\x1f\x7f\ufffd]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a label can be called so."""
+    """Whether this is a valid name of a label."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_metric_name(name: str) -> bool:
-    """Whether a metric can be called so."""
+    """Whether this is a valid name of a metric."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_plain_label(name: str) -> bool:
-    """Whether a label of this name stands without quotes."""
+    """Whether a label of this name needs no quotes."""
     return _PLAIN_LABEL.fullmatch(name) is not None
 
 
 def is_plain_metric(name: str) -> bool:
-    """Whether a metric of this name stands without quotes."""
+    """Whether a metric of this name needs no quotes."""
     return _PLAIN_METRIC.fullmatch(name) is not None
 
 
@@ -74,7 +75,7 @@ def label_text(name: str) -> str:
 
 
 def selector(metric: str, matchers: str = "") -> str:
-    """What selects the series of ``metric``; ``matchers`` is rendered PromQL."""
+    """A selector for the series of ``metric``; ``matchers`` is rendered PromQL."""
     if is_plain_metric(metric):
         return f"{metric}{{{matchers}}}"
     return f"{{{','.join(filter(None, [quote(metric), matchers]))}}}"
@@ -91,8 +92,8 @@ class Matcher:
     def __post_init__(self) -> None:
         if not is_label_name(self.name):
             raise ConfigurationError(
-                f"{self.name!r} is not a label name: it begins with a letter and holds no spaces, "
-                "quotes and brackets"
+                f"{self.name!r} is not a label name: it begins with a letter and contains no "
+                "spaces, quotes and brackets"
             )
         if self.operator not in get_args(MatchOperator):
             raise ConfigurationError(f"{self.operator!r} is not one of =, !=, =~ and !~")
@@ -107,14 +108,14 @@ def render_matchers(matchers: Iterable[Matcher]) -> str:
 
 
 def with_label(query: str, label: str, value: str) -> str:
-    """``query``, each series of which has ``label`` with ``value``."""
-    # In a replacement $1 would be a group of the expression.
+    """``query`` with ``label`` set to ``value`` on each series."""
+    # In a replacement, $1 would refer to a group of the expression.
     return f'label_replace(({query}), "{label}", {quote(value.replace("$", "$$"))}, "", "")'
 
 
 def union(label: str, parts: Mapping[str, str]) -> str:
-    """One query in place of several: ``parts`` are PromQL by name, and each series of the answer
-    has the name of its part in ``label``. See ``parts_of``.
+    """One query instead of several: ``parts`` are PromQL by name, and each series of the answer has
+    the name of its part in ``label``. See ``parts_of``.
     """
     return " or ".join(with_label(query, label, name) for name, query in parts.items())
 
@@ -122,7 +123,7 @@ def union(label: str, parts: Mapping[str, str]) -> str:
 def parts_of(
     label: str, series: Iterable[tuple[Labels, _Value]]
 ) -> dict[str, list[tuple[Labels, _Value]]]:
-    """What came of each part of a ``union``: its series without ``label``, by its name. A part
+    """The series of each part of a ``union``, by the part's name and without ``label``. A part
     without series is left out.
     """
     found: dict[str, list[tuple[Labels, _Value]]] = {}
@@ -144,9 +145,9 @@ def duration(seconds: float) -> str:
 
 
 def selectors(query: str) -> tuple[tuple[str, tuple[Matcher, ...]], ...]:
-    """What ``query`` selects by name: each name with its matchers, once, in order.
+    """The selectors of ``query``: each metric name with its matchers, once, in order.
 
-    Raises ``ConfigurationError`` when ``query`` is not valid PromQL.
+    Raises ``ConfigurationError`` if ``query`` is not valid PromQL.
     """
     found: dict[tuple[str, tuple[Matcher, ...]], None] = {}
 
@@ -165,9 +166,9 @@ def selectors(query: str) -> tuple[tuple[str, tuple[Matcher, ...]], ...]:
 
 
 def rate_windows(query: str) -> tuple[tuple[str, float], ...]:
-    """Of each metric whose growth ``query`` measures, over how many seconds it does so.
+    """Each metric whose rate or increase ``query`` measures, with the window in seconds.
 
-    Raises ``ConfigurationError`` when ``query`` is not valid PromQL.
+    Raises ``ConfigurationError`` if ``query`` is not valid PromQL.
     """
     found: dict[tuple[str, float], None] = {}
 
@@ -184,7 +185,7 @@ def rate_windows(query: str) -> tuple[tuple[str, float], ...]:
 
 
 def _name(selected: promql_parser.VectorSelector) -> str | None:
-    """The one metric that is selected by its name, be it in quotes."""
+    """The metric that is selected by its name, with or without quotes."""
     quoted = (
         one.value
         for one in selected.matchers.matchers
@@ -194,7 +195,7 @@ def _name(selected: promql_parser.VectorSelector) -> str | None:
 
 
 def parse(query: str) -> promql_parser.Expr:
-    """The syntax tree of ``query``. Raises ``ConfigurationError`` when it is not valid PromQL."""
+    """The syntax tree of ``query``. Raises ``ConfigurationError`` if it is not valid PromQL."""
     try:
         return promql_parser.parse(query)
     except ValueError as exc:

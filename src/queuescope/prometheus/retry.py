@@ -1,4 +1,4 @@
-"""When a question that failed is asked again: exponential back-off with full jitter."""
+"""Decides when a failed request is retried: exponential back-off with full jitter."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """At most ``attempts`` tries of one question, counting the first.
+    """At most ``attempts`` tries of one request, including the first.
 
     The waits between them are random between 0 and a bound that starts at ``base_seconds`` and
-    doubles: dashboards that failed together do not come back together.
+    doubles, so that dashboards that failed together do not retry together.
     """
 
     attempts: int = 3
@@ -21,11 +21,11 @@ class Retry:
     def wait_seconds(
         self, failed: int, retry_after_seconds: float | None, remaining_seconds: float
     ) -> float | None:
-        """How long to wait after the ``failed``-th failure; None when it is not to be asked again.
+        """How long to wait after the ``failed``-th failure; ``None`` for no retry.
 
-        A source that names a time is not asked before it, and not again within this call where
-        that is longer than ``longest_seconds``. A wait that leaves no time for an answer is
-        pointless, so the failure that is known is better told at once.
+        If the source names a time to wait, it is respected; if that is longer than
+        ``longest_seconds``, there is no retry. There is none either if the wait would leave no time
+        for an answer.
         """
         if failed >= self.attempts:
             return None

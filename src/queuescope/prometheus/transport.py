@@ -1,7 +1,7 @@
-"""Exchanges with a source, bounded in time and size, with failures as ``SourceError``.
+"""Sends requests to a source, limited in time and size, with failures as ``SourceError``.
 
-The HTTP client bounds each read, not the whole call, inflates a body before anyone can object,
-and takes a cut gzip stream for a whole one. So the deadline and the inflating are done here.
+The HTTP client limits each read, not the whole call, decompresses a body of any size, and accepts a
+gzip stream that is cut off. So the deadline and decompression are implemented here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import httpx2
 from queuescope.errors import ConfigurationError, SourceError, SourceErrorKind
 from queuescope.prometheus import failures
 from queuescope.prometheus.credentials import Credentials, refuse_own_parameters
-from queuescope.prometheus.failures import PassingError, Response, plain_text
+from queuescope.prometheus.failures import Response, TransientError, plain_text
 from queuescope.prometheus.retry import Retry
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ Form = Sequence[tuple[str, str]]
 
 _PIECE_BYTES = 256 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
-# Kept from one refresh to the next, and given up before Prometheus does so, after five minutes.
+# Connections stay open between refreshes, and are closed before Prometheus does so, after five
+# minutes.
 _DEFAULT_LIMITS = httpx2.Limits(
     max_connections=16, max_keepalive_connections=8, keepalive_expiry=240
 )
-# The HTTP client lets the alerts of TLS 1.3, which come after the handshake, through as they are.
-_BROKEN_OFF = (httpx2.ReadError, httpx2.WriteError, OSError)
+# The HTTP client passes on alerts of TLS 1.3, which arrive after the TLS handshake, untranslated.
+_CONNECTION_LOST = (httpx2.ReadError, httpx2.WriteError, OSError)
 _FIXED_HEADERS = {
     "Accept": "application/json",
     "User-Agent": "queuescope",
@@ -43,7 +44,7 @@ _FIXED_HEADERS = {
 
 
 class Transport:
-    """Sends requests to the API below one URL. Belongs to the event loop that first uses it."""
+    """Sends requests to the API at one URL. Belongs to the event loop that first uses it."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Transport:
         self.identity = self._base + credentials.fingerprint(in_address)
         self._client = httpx2.AsyncClient(
             headers=_FIXED_HEADERS,
-            timeout=None,  # the deadline bounds the whole call instead
+            timeout=None,  # the deadline limits the whole call instead
             trust_env=False,
             follow_redirects=False,
             verify=tls,
@@ -78,10 +79,10 @@ class Transport:
 
     @asynccontextmanager
     async def call(self, *, may_repeat: bool = True) -> AsyncIterator[Call]:
-        """One call, of as many requests as it needs, that ends within ``timeout_seconds``.
+        """One call of any number of requests that ends within ``timeout_seconds``.
 
-        What fails in the block leaves it without secrets and with harmless text. With
-        ``may_repeat`` a request that failed for a passing reason is made again.
+        Errors leave the block without secrets and control characters. With ``may_repeat`` requests
+        are retried after transient failures.
         """
         until = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
@@ -94,12 +95,12 @@ class Transport:
             ) from exc
         except SourceError as exc:
             exc.detail = plain_text(self._credentials.hide(exc.detail))
-            if _tells(exc, self._credentials):
+            if _contains_secret(exc, self._credentials):
                 exc.__cause__, exc.__suppress_context__ = None, True
             raise
 
     async def post_form(self, path: str, form: Form, *, small: bool) -> bytes:
-        """The body of a successful answer; by GET when the source refuses POST.
+        """The body of a successful response; with GET if the source refuses POST.
 
         See ``Call`` for ``small``.
         """
@@ -111,19 +112,19 @@ class Transport:
         return await self.get(path, form, small=small)
 
     async def get(self, path: str, form: Form, *, small: bool) -> bytes:
-        """The body of a successful answer."""
+        """The body of a successful response."""
         return _successful(await self._exchange("GET", path, form, small=small))
 
     async def _exchange(self, method: str, path: str, form: Form, *, small: bool) -> Response:
         try:
             return await self._send(method, path, form, small=small)
         except _StaleConnectionError:
-            # The server closed a kept connection at the moment of its use. Questions change
-            # nothing, so asking once more is safe: on a new connection, or another kept one.
+            # The server closed an idle connection at the moment of its use. Requests only read, so
+            # sending it again is safe, on a new or another idle connection.
             try:
                 return await self._send(method, path, form, small=small)
             except _StaleConnectionError as exc:
-                raise _without_answer(exc.met) from exc
+                raise _without_answer(exc.error) from exc
 
     async def _send(self, method: str, path: str, form: Form, *, small: bool) -> Response:
         connected_anew = False
@@ -149,7 +150,7 @@ class Transport:
         )
         try:
             response = await self._client.send(request, stream=True)
-        except (*_BROKEN_OFF, httpx2.RemoteProtocolError) as exc:
+        except (*_CONNECTION_LOST, httpx2.RemoteProtocolError) as exc:
             if not connected_anew:
                 raise _StaleConnectionError(exc) from exc
             raise _without_answer(exc) from exc
@@ -170,7 +171,7 @@ class Transport:
             try:
                 body = await self._body(response, min(_ERROR_BODY_BYTES, self._max_body_bytes))
             except SourceError:
-                body = b""  # the status alone says enough
+                body = b""  # the status is enough
         return Response(
             response.status_code,
             response.headers.get("content-type", "").partition(";")[0].strip().lower(),
@@ -197,7 +198,7 @@ class Transport:
                     else:
                         piece = inflater.decompress(rest, _PIECE_BYTES)
                         rest = inflater.unconsumed_tail or inflater.unused_data
-                        await asyncio.sleep(0)  # lets the deadline strike between two pieces
+                        await asyncio.sleep(0)  # lets the deadline expire between two pieces
                     out += piece
                     if len(out) > limit_bytes:
                         raise _too_large(limit_bytes)
@@ -206,12 +207,12 @@ class Transport:
         except zlib.error as exc:
             raise failures.undecodable(f"broken gzip stream: {exc}") from exc
         except (httpx2.HTTPError, OSError) as exc:
-            raise failures.cut(exc) from exc
+            raise failures.cut_off(exc) from exc
         return bytes(out)
 
     @staticmethod
     async def _drain(inflater: zlib._Decompress, out: bytearray, limit_bytes: int) -> None:
-        """Take what the inflater still holds after its last input."""
+        """Read what the decompressor still holds after its last input."""
         while not inflater.eof:
             piece = inflater.decompress(b"", _PIECE_BYTES)
             if not piece:
@@ -223,10 +224,10 @@ class Transport:
 
 
 class Call:
-    """Questions that share one deadline; ``until`` is the event loop's time.
+    """Requests that share one deadline; ``until`` is the event loop's time.
 
-    An answer that will be ``small`` is asked for uncompressed: setting up the compressor costs
-    Prometheus several times what a small answer itself does. What comes compressed is read.
+    A ``small`` response is requested uncompressed: setting up the compressor costs Prometheus
+    several times as much as a small response. A compressed one is accepted all the same.
     """
 
     def __init__(self, transport: Transport, until: float, retry: Retry) -> None:
@@ -235,18 +236,18 @@ class Call:
         self._retry = retry
 
     async def post_form(self, path: str, form: Form, *, small: bool = False) -> bytes:
-        """The body of a successful answer; by GET when the source refuses POST."""
+        """The body of a successful response; with GET if the source refuses POST."""
         return await self._repeated(lambda: self._transport.post_form(path, form, small=small))
 
     async def get(self, path: str, form: Form = (), *, small: bool = False) -> bytes:
-        """The body of a successful answer."""
+        """The body of a successful response."""
         return await self._repeated(lambda: self._transport.get(path, form, small=small))
 
-    async def _repeated(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _repeated(self, send: Callable[[], Awaitable[bytes]]) -> bytes:
         for failed in itertools.count(1):
             try:
-                return await ask()
-            except PassingError as exc:
+                return await send()
+            except TransientError as exc:
                 remaining = self._until - asyncio.get_running_loop().time()
                 wait = self._retry.wait_seconds(failed, exc.retry_after_seconds, remaining)
                 if wait is None:
@@ -256,17 +257,17 @@ class Call:
 
 
 class _StaleConnectionError(Exception):
-    """A kept connection turned out to be closed before any answer came."""
+    """An idle connection turned out to be closed before a response."""
 
-    def __init__(self, met: Exception) -> None:
-        super().__init__(str(met))
-        self.met = met
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def _without_answer(exc: Exception) -> SourceError:
-    """The error for a connection on which nothing came that could be read as HTTP."""
-    if isinstance(exc, _BROKEN_OFF) or "disconnected" in str(exc):
-        return failures.broken_off(exc)
+    """The error for a connection without a valid HTTP response."""
+    if isinstance(exc, _CONNECTION_LOST) or "disconnected" in str(exc):
+        return failures.connection_lost(exc)
     return failures.not_prometheus(str(exc))
 
 
@@ -278,8 +279,8 @@ def _successful(response: Response) -> bytes:
     return response.body
 
 
-def _tells(error: BaseException, credentials: Credentials) -> bool:
-    """Whether what ``error`` was raised from holds a secret, as an echo in a bad number may."""
+def _contains_secret(error: BaseException, credentials: Credentials) -> bool:
+    """Whether a cause of ``error`` contains a secret, which a server may have echoed."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
         text = f"{cause!r}{cause}"
@@ -290,7 +291,7 @@ def _tells(error: BaseException, credentials: Credentials) -> bool:
 
 
 def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The address without its parameters, and these. Raises ``ConfigurationError``."""
+    """The address without its parameters, and the parameters. Raises ``ConfigurationError``."""
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -303,10 +304,10 @@ def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
         )
     if parts.username or parts.password:
         raise ConfigurationError(
-            "the Prometheus URL must not hold a user or password; set them apart from it"
+            "the Prometheus URL must not contain a user or password; use the settings for them"
         )
     if parts.fragment:
-        raise ConfigurationError("the Prometheus URL must not hold a #")
+        raise ConfigurationError("the Prometheus URL must not contain a #")
     parameters = tuple(parse_qsl(parts.query, keep_blank_values=True))
     refuse_own_parameters(name for name, _ in parameters)
     return parts._replace(query="").geturl().rstrip("/"), parameters

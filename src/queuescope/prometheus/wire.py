@@ -1,7 +1,7 @@
-"""Response bodies of the Prometheus API read into frames and typed answers; pure.
+"""Parses response bodies of the Prometheus API into frames and typed answers; pure.
 
-Strict on purpose: a body that is cut, contradicts itself, repeats a key or places a point off the
-grid is a ``SourceError`` of kind ``DECODE``. It is never half of an answer.
+It is deliberately strict: a body that is cut off, contradicts itself, repeats a key or has a point
+off the grid raises a ``SourceError`` of kind ``DECODE``. It never becomes half an answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class InstantSample:
 
 @dataclass(frozen=True, slots=True)
 class InstantAnswer:
-    """What a source said to an instant query, samples in label order."""
+    """The answer to an instant query, with samples in label order."""
 
     kind: Literal["vector", "scalar"]
     samples: tuple[InstantSample, ...]
@@ -42,7 +42,7 @@ class InstantAnswer:
 
 
 class ErrorBody(NamedTuple):
-    """The error that a source names in its own words."""
+    """The error in a source's response, in its own words."""
 
     error_type: str
     error: str
@@ -122,7 +122,7 @@ def parse_matrix(body: bytes, grid: Grid) -> Answer:
 
 
 def parse_any_matrix(body: bytes, grid: Grid) -> Answer:
-    """``parse_matrix`` for every form that JSON allows, with warnings and errors."""
+    """``parse_matrix`` for every valid JSON form, including warnings and errors."""
     envelope = _decode(_matrix_decoder, body)
     data = _successful(envelope, envelope.data)
     _refuse_repeated_keys(body, series=len(data.result), per_series=_PER_SERIES)
@@ -130,7 +130,7 @@ def parse_any_matrix(body: bytes, grid: Grid) -> Answer:
     timestamps = grid.timestamps()
     for series in data.result:
         if bytes(series.histograms) not in _NO_JSON:
-            raise _undecodable("the answer holds native histograms, which are not read here")
+            raise _undecodable("the answer has native histograms, which are not supported here")
         if series.values is None:
             raise _undecodable("a series has no values")
         labels = _labels(series.metric)
@@ -157,7 +157,7 @@ def parse_vector(body: bytes) -> InstantAnswer:
         _refuse_repeated_keys(body, series=len(result), per_series=_PER_SAMPLE)
         for series in result:
             if series.value is None:
-                raise _undecodable("the answer holds native histograms, which are not read here")
+                raise _undecodable("the answer has native histograms, which are not supported here")
             timestamp, text = series.value
             samples.append(
                 InstantSample(_labels(series.metric), timestamp, _numbers([text]).item())
@@ -181,7 +181,7 @@ def parse_data(body: bytes, kind: type[_T]) -> _T:
 
 
 def parse_error(body: bytes) -> ErrorBody | None:
-    """The error that ``body`` names, or None when it is not an error of the Prometheus API."""
+    """The error in ``body``; ``None`` if it is not an error of the Prometheus API."""
     try:
         str(body, "utf-8")
         envelope = _error_decoder.decode(body)
@@ -194,11 +194,11 @@ def parse_error(body: bytes) -> ErrorBody | None:
 
 def _successful(envelope: _Envelope, data: _T | None) -> _T:
     if envelope.status != "success":
-        raise _undecodable("the answer came as a success but calls itself an error")
+        raise _undecodable("the HTTP status is a success but the answer is an error")
     if envelope.error or envelope.error_type:
-        raise _undecodable("the answer calls itself a success but names an error")
+        raise _undecodable("the answer is a success but contains an error")
     if data is None:
-        raise _undecodable("the answer calls itself a success but has no data")
+        raise _undecodable("the answer is a success but has no data")
     return data
 
 
@@ -217,7 +217,7 @@ def _place(points: list[tuple[float, str]], grid: Grid, timestamps: Floats) -> F
         return values
     positions = (at - grid.start) / grid.step_seconds
     if not np.all((positions >= 0) & (positions < len(grid)) & (positions % 1 == 0)):
-        raise _undecodable("a point does not stand on the requested steps")
+        raise _undecodable("a point is not on the requested steps")
     index: NDArray[np.int64] = positions.astype(np.int64)
     if np.any(np.diff(index) <= 0):
         order = np.argsort(index, kind="stable")
@@ -232,13 +232,13 @@ def _place(points: list[tuple[float, str]], grid: Grid, timestamps: Floats) -> F
 
 def _numbers(texts: tuple[str, ...] | list[str]) -> Floats:
     joined = ",".join(texts)
-    # Python reads more than Go writes: digits of other scripts, spaces, underscores.
+    # Python accepts more than Go writes: digits of other scripts, spaces, underscores.
     if not joined.isascii() or "_" in joined or " " in joined:
         raise _undecodable("a value is not a number")
     try:
         # One pass of the JSON decoder is several times faster than a float() for each text.
         values = _floats_decoder.decode(f"[{joined}]")
-        # It takes "-0" for the whole number 0, which has no sign.
+        # It reads "-0" as the integer 0, which has no sign.
         if len(values) == len(texts) and "-0" not in texts:
             return np.array(values, dtype=np.float64)
     except msgspec.MsgspecError:
@@ -267,17 +267,17 @@ def _labels(raw: msgspec.Raw) -> Labels:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
 def _refuse_repeated_keys(
     body: bytes, *, series: int = 0, per_series: tuple[bytes, ...] = ()
 ) -> None:
-    """A decoder keeps the last of two equal keys, which would hide half of a spliced answer.
+    """Raise for repeated keys: a decoder keeps the last one, which would hide half of an answer.
 
-    Counting the keys is enough nearly always; where a label makes the count ambiguous, or keys
-    may be written in escapes, the body is read again by a slower parser that sees every pair.
+    Counting the keys is nearly always enough; if a label makes the count ambiguous, or keys may be
+    escaped, a slower parser that sees every pair reads the body again.
     """
     if (
         b"\\u00" not in body
@@ -288,15 +288,15 @@ def _refuse_repeated_keys(
     try:
         json.loads(body, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as exc:
-        raise _undecodable("a key stands twice in the answer", str(exc)) from exc
+        raise _undecodable("a key occurs twice in the answer", str(exc)) from exc
 
 
 def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
-        str(body, "utf-8")  # the decoder does not look into what it passes over
+        str(body, "utf-8")  # the decoder does not check the text that it skips
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise _undecodable("the answer is not what the API promises", str(exc)) from exc
+        raise _undecodable("the answer does not match the API", str(exc)) from exc
 
 
 def _undecodable(what: str, detail: str = "") -> SourceError:
