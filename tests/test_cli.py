@@ -238,7 +238,7 @@ def test_a_whole_audit_is_verified_listed_and_exported(audited: str, tmp_path: P
     verified = ask("verify")
     assert verified.returncode == 0, verified.stderr
     said, head = verified.stdout.splitlines()
-    assert said == "2 entries, all in place."
+    assert said == "2 entries, all intact."
     assert ask("verify", "--head", head.removeprefix("head ")).returncode == 0
     assert ask("verify", "--head", f"2:{'0' * 64}").returncode == 1
     listed = ask("list", "--actor", "ada").stdout.splitlines()

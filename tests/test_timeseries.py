@@ -73,7 +73,7 @@ def test_a_series_without_a_sample_inside_the_grid_is_left_out() -> None:
 
 
 def test_parts_of_another_step_are_refused() -> None:
-    with pytest.raises(ValueError, match="20 s steps"):
+    with pytest.raises(ValueError, match="a step of 20 s"):
         Frame.assembled(Grid(0, 40, 20), [frame(0, a=[1.0])])
 
 

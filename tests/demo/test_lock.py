@@ -12,14 +12,14 @@ from queuescope.errors import DemoError
 def test_a_second_start_is_told_where_the_first_answers(tmp_path: Path) -> None:
     with DataLock(tmp_path) as lock:
         lock.announce("http://127.0.0.1:8601")
-        with pytest.raises(DemoError, match=r"already runs on .* at http://127\.0\.0\.1:8601;"):
+        with pytest.raises(DemoError, match=r"already runs with .* at http://127\.0\.0\.1:8601;"):
             DataLock(tmp_path).__enter__()
 
 
 def test_a_second_start_during_the_first_is_told_that_it_is_starting(tmp_path: Path) -> None:
     with DataLock(tmp_path) as lock:
         lock.announce("http://127.0.0.1:8601")
-    with DataLock(tmp_path), pytest.raises(DemoError, match=r"already runs on .* still starting"):
+    with DataLock(tmp_path), pytest.raises(DemoError, match=r"already runs with .* still starting"):
         DataLock(tmp_path).__enter__()
 
 
@@ -31,7 +31,7 @@ def test_a_start_waits_until_the_services_of_a_killed_one_have_ended(tmp_path: P
             stdin=subprocess.PIPE,
             pass_fds=[lock.watchdog_descriptor],
         )
-    with pytest.raises(DemoError, match="services of an earlier start still run"):
+    with pytest.raises(DemoError, match="services of an earlier start still use"):
         DataLock(tmp_path, wait_seconds=0.3).__enter__()
     watchdog.communicate()
     with DataLock(tmp_path, wait_seconds=0.3):

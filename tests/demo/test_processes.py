@@ -91,23 +91,21 @@ def test_a_killed_service_starts_again_and_its_children_do_not_stay(stage: Stage
     stage.until(lambda: len(pids_in(file)) == 2)
     assert not runs(child)
     assert runs(pids_in(file)[1][0])
-    assert any("a was killed by SIGKILL; it starts again in 0.5 s" in line for line in stage.said)
+    assert any("a was killed by SIGKILL; it restarts in 0.5 s" in line for line in stage.said)
 
 
 def test_pauses_between_restarts_grow(stage: Stage) -> None:
     stage.supervisor.start(Service("a", ("sh", "-c", "exit 3")))
     stage.until(lambda: len([line for line in stage.said if line.startswith("a ended")]) == 3)
     pauses = [
-        line.split(" starts again in ")[1].split(" s ")[0] for line in stage.said if "a e" in line
+        line.split(" restarts in ")[1].split(" s ")[0] for line in stage.said if "a e" in line
     ]
     assert pauses == ["0.5", "1", "2"]
 
 
 def test_a_service_that_was_told_to_go_stays_away_for_as_long_as_it_says(stage: Stage) -> None:
     stage.supervisor.start(Service("a", ("true",), pause_after_clean_end_seconds=900))
-    stage.until(
-        lambda: any("a ended with status 0; it starts again in 900 s" in s for s in stage.said)
-    )
+    stage.until(lambda: any("a ended with status 0; it restarts in 900 s" in s for s in stage.said))
 
 
 def test_a_service_that_never_gets_ready_is_an_error_with_the_end_of_its_log(stage: Stage) -> None:

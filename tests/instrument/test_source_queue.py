@@ -160,7 +160,7 @@ def test_a_broadcast_waits_nowhere(studio: Shop, server: RealBroker, tmp_path: P
         seen = read_broker(context)
         assert [reading.queue for reading in seen.queues] == ["letters"]
         assert seen.depth == 0
-        with pytest.raises(RefusedError, match="names a queue news_copy"):
+        with pytest.raises(RefusedError, match="Queue news_copy is not known"):
             context.operations.plan(Actor("ada", Origin.OIDC), Request.purge("news_copy"))
 
 

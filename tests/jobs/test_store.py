@@ -474,7 +474,7 @@ def test_a_standby_is_told_apart(
     query = "?options=-c%20default_transaction_read_only%3Don"
     standby = open_store(postgresql_url + query)
     assert count_rows(standby) == 1
-    with pytest.raises(JobStoreError, match=r"25006.*for reading only"):
+    with pytest.raises(JobStoreError, match=r"25006.*read-only"):
         standby.record([STARTED])
 
 

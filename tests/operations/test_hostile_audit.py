@@ -138,5 +138,5 @@ def test_a_database_that_lost_what_is_desired_says_so(
     with sqlite3.connect(path) as connection:
         connection.execute(f"UPDATE operations_desired SET paused = {value}")  # noqa: S608
     connection.close()
-    with pytest.raises(AuditError, match="something else than"):
+    with pytest.raises(AuditError, match="is damaged"):
         store.desired.read()

@@ -130,7 +130,7 @@ def test_names_are_written_as_promql_has_them() -> None:
 
 
 def test_a_name_that_needs_quotes_is_shown_with_them() -> None:
-    with pytest.raises(ConfigurationError, match=r"column 8: a label name .* stands in quotes"):
+    with pytest.raises(ConfigurationError, match=r"column 8: a label name .* must be quoted"):
         parse_matchers('a="b", service.name="x"')
     with pytest.raises(ConfigurationError, match="column 1: 'a b' is not a label name"):
         parse_matchers('"a b"="x"')

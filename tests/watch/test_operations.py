@@ -114,7 +114,7 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
     with pytest.raises(AuditError):
         walk()
     purge()
-    assert "entry 2 is not the one" in walk().fault
+    assert "entry 2 does not match the head" in walk().fault
     now[0] = FULL_VERIFICATION_SECONDS
     assert "rebuilt or cut off" in walk().fault
 

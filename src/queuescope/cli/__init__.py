@@ -1,7 +1,6 @@
-"""The command line: one small program around parts that do the work.
+"""The command line: a module for each command.
 
-Each command is a module, and imports what it needs when it runs, so that ``--help`` and
-``settings`` answer at once.
+A command imports what it needs when it runs, so that ``--help`` and ``settings`` are fast.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def _refuse(ctx: click.Context, cause: str) -> NoReturn:
     ctx.exit(2)
 
 
-# The bare package has what workers and the exporter need.
+# The package without extras contains what workers and the exporter need.
 _EXTRAS = {"demo": "demo"}
 
 

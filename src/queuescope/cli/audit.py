@@ -36,9 +36,9 @@ def audit_verify(head: str) -> None:
         click.echo(f"The audit was changed: {found.fault}.", err=True)
         sys.exit(1)
     if not found.entries:
-        click.echo("The audit is empty: nothing was done yet, or this is another database.")
+        click.echo("The audit is empty: there were no operations yet, or this is another database.")
         return
-    click.echo(f"{counted(found.entries, 'entry', 'entries')}, all in place.\nhead {found.head}")
+    click.echo(f"{counted(found.entries, 'entry', 'entries')}, all intact.\nhead {found.head}")
 
 
 _search_options = [
@@ -67,7 +67,7 @@ def audit_list(limit: int, **search: Any) -> None:
     with _audit() as audit:
         for entry in audit.find(Search(**search), limit=limit):
             event = entry.event
-            # Whoever may write to the database could otherwise give orders to the terminal.
+            # Text in the database must not contain control sequences for the terminal.
             click.echo(
                 shown(
                     f"{entry.seq}  {_utc(event.at_ms)}  {event.actor} ({event.role})  "
@@ -78,7 +78,7 @@ def audit_list(limit: int, **search: Any) -> None:
 
 
 def _utc(at_ms: float) -> str:
-    """ISO 8601; of what is no time of this calendar, the milliseconds."""
+    """ISO 8601; for a time outside the calendar, the milliseconds."""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1000))
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""``queuescope demo``: a whole platform on this machine."""
+"""``queuescope demo``: runs a whole platform on this machine."""
 
 # ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
 
@@ -45,7 +45,7 @@ def demo(
         port_may_move="port" not in settings.model_fields_set,
         history_days=history_days,
         broker_url=broker_url,
-        asks_for_key=settings.authentication == "none",
+        requires_key=settings.authentication == "none",
         base_path=settings.base_path,
     )
     run_stack(options, say)

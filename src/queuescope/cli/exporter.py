@@ -1,4 +1,4 @@
-"""``queuescope exporter``: what waits in the broker, told to Prometheus."""
+"""``queuescope exporter``: exports the state of the broker to Prometheus."""
 
 # ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
 

@@ -1,4 +1,4 @@
-"""What several commands share: options, and lines on the terminal."""
+"""Options and output that several commands share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ prometheus_option = click.option(
 
 
 def override(**options: object) -> None:
-    """Options win over the environment; settings, and every process we start, read that."""
+    """Write options to the environment, from which settings and child processes are read."""
     for name, value in options.items():
         if value is not None:
             os.environ[environment_name(name)] = str(value)
@@ -34,7 +34,7 @@ def override(**options: object) -> None:
 
 
 def say(line: str) -> None:
-    # A terminal that has gone must not end what runs.
+    # A closed terminal must not end the program.
     try:
         print(line, flush=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""``queuescope serve``: the dashboard, on a Prometheus that already runs."""
+"""``queuescope serve``: serves the dashboard for an existing Prometheus."""
 
 # ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
 
@@ -17,7 +17,7 @@ from queuescope.errors import QueuescopeError
 from queuescope.loop_watchdog import LoopWatchdog
 from queuescope.ports import listen, port_of, raise_descriptor_limit, reachable_host
 
-# What sources, databases and files take, and what Streamlit opens for each viewer.
+# Descriptors for sources, databases and files, and those that Streamlit opens for each viewer.
 _OWN_DESCRIPTORS = 250
 _VIEWER_DESCRIPTORS = 4
 
@@ -30,7 +30,7 @@ _VIEWER_DESCRIPTORS = 4
 def serve(
     host: str | None, port: int | None, prometheus_url: str | None, data_dir: Path | None
 ) -> None:
-    """Serve the dashboard on a Prometheus that already runs."""
+    """Serve the dashboard for an existing Prometheus."""
     override(host=host, port=port, prometheus_url=prometheus_url, data_dir=data_dir)
     from queuescope.dashboard.auth.identity import check_exposure
     from queuescope.settings import load_settings
@@ -42,7 +42,7 @@ def serve(
     with listen(settings.host, settings.port, may_move=may_move) as listener:
         found = port_of(listener)
         if settings.port not in (0, found):
-            click.echo(f"Port {settings.port} is busy: the dashboard moves to port {found}.")
+            click.echo(f"Port {settings.port} is busy; the dashboard uses port {found}.")
         import uvicorn
 
         from queuescope.dashboard.bounded_http import LONGEST_HEAD, BoundedHttp
@@ -58,7 +58,7 @@ def serve(
                     address = f"http://{reachable_host(settings.host)}:{found}"
                     say(f"Dashboard: {address}{settings.base_path}")
                     if settings.authentication == "none":
-                        say(way_to_act(settings, address, shows_key=sys.stdout.isatty()))
+                        say(key_hint(settings, address, shows_key=sys.stdout.isatty()))
 
         from queuescope.dashboard.routes import create_app
 
@@ -68,13 +68,13 @@ def serve(
             log_level="warning",
             access_log=False,
             http=BoundedHttp,
-            # Who is at the other end decides what may be done: no header may say otherwise.
+            # Rights depend on the peer's address, which no header may change.
             proxy_headers=False,
-            # Whoever comes beyond that is told so; sources and files need descriptors, too.
+            # Further requests are refused, since sources and files need descriptors, too.
             limit_concurrency=max(50, (descriptors - _OWN_DESCRIPTORS) // _VIEWER_DESCRIPTORS),
-            # Pages keep their connection open for as long as they are looked at.
+            # Open pages keep their connection.
             timeout_graceful_shutdown=2,
-            # A page that refreshes every minute finds its connection still there.
+            # Longer than the refresh interval of a minute, so that pages reuse their connection.
             timeout_keep_alive=75,
         )
         server = Server(config)
@@ -83,18 +83,18 @@ def serve(
             raise QueuescopeError("the dashboard could not start; the lines above say why")
 
 
-def way_to_act(settings: Any, address: str, *, shows_key: bool) -> str:
-    """How a browser comes by the operator's key. It goes to a terminal, and to no log."""
+def key_hint(settings: Any, address: str, *, shows_key: bool) -> str:
+    """How a browser gets the operator's key. The key is printed on a terminal, but not to a log."""
     from queuescope.operator_key import PARAMETER, operator_key
 
     key = operator_key(settings.data_dir)
     if shows_key or not key.path.exists():
         return f"To act: {key.link(address + settings.base_path)}"
-    return f"To act: the address with /?{PARAMETER}= and what {key.path} holds"
+    return f"To act: the address with /?{PARAMETER}= and the content of {key.path}"
 
 
 def _check_key(settings: Any) -> None:
-    """Raises ``ConfigurationError`` where a key is asked for and its file holds none."""
+    """Raises ``ConfigurationError`` if a key is required and its file contains none."""
     from queuescope.operator_key import operator_key
 
     if settings.authentication == "none":

@@ -1,4 +1,4 @@
-"""``queuescope settings``: each setting with its default and what it does."""
+"""``queuescope settings``: lists each setting with its default and description."""
 
 # ruff: noqa: PLC0415 - imported when the command runs, so that --help answers at once
 
@@ -49,7 +49,7 @@ def _setting_rows() -> Iterable[tuple[str, str, str]]:
         yield environment_name(name), default, setting.description or ""
 
 
-# What the machine decides reads the same in every copy of the documentation.
+# Defaults that depend on the machine have fixed text in the documentation.
 _DEFAULT_WORDS = {"data_dir": "~/.local/state/queuescope"}
 
 

@@ -1,7 +1,7 @@
-"""Makes the past of the local stack, once: ``python -m queuescope.demo.backfill write|load …``.
+"""Creates the history of the demo once: ``python -m queuescope.demo.backfill write|load …``.
 
-Two steps, so that the stack can start its workers in between: ``write`` makes the job history and
-the samples that belong to it, ``load`` turns the samples into Prometheus blocks.
+There are two steps, so that the stack can start its workers in between: ``write`` creates the job
+history and the samples that match it, ``load`` turns the samples into Prometheus blocks.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def write_history(
     progress: Progress = lambda _: None,
     targets: Targets = DEFAULT_TARGETS,
 ) -> list[Path]:
-    """Make ``days`` days of history until ``end`` (epoch seconds, floored to the minute).
+    """Create ``days`` days of history until ``end`` (epoch seconds, floored to the minute).
 
-    Writes the job history to ``job_store_url``, which must not hold these jobs yet, and into
-    ``directory`` one file of samples per block, newest first in the list, for
-    ``load_blocks``. The samples are 15 s apart in the last two days, 30 s before.
+    Writes the job history to ``job_store_url``, which must not contain these jobs yet, and one file
+    of samples per block into ``directory``; returns these files, newest first, for ``load_blocks``.
+    The samples are 15 s apart in the last two days, 30 s before.
 
-    Raises ``JobStoreError``, and ``DemoError`` when the files cannot be written.
+    Raises ``JobStoreError``, and ``DemoError`` if the files cannot be written.
     """
     past = make_past(days=days, end=end, seed=seed)
     progress(f"{len(past.jobs):,} jobs of {days:g} days simulated")
     store = JobStore(job_store_url)
-    with ThreadPoolExecutor(1) as aside:
-        rows = aside.submit(store.load, job_rows(past, targets))
+    with ThreadPoolExecutor(1) as background:
+        rows = background.submit(store.load, job_rows(past, targets))
         try:
             directory.mkdir(parents=True, exist_ok=True)
             files = write_blocks(directory, past, targets)

@@ -1,6 +1,6 @@
-"""Samples on their way into Prometheus: files of arrays, one for each block, and promtool.
+"""Loads samples into Prometheus: files of arrays, one for each block, and promtool.
 
-They become OpenMetrics text only for promtool, because as text two weeks would fill gigabytes.
+They are written as OpenMetrics text only for promtool: two weeks as text would take gigabytes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TextIO
 
 import numpy as np
 
-from queuescope.demo.past import Past, Targets, sample_times, worker_is_there
+from queuescope.demo.past import Past, Targets, sample_times, worker_is_present
 from queuescope.demo.samples import samples
 from queuescope.errors import DemoError
 from queuescope.instrument.metrics import Kind
 
-# A block of Prometheus' own sizes (2 h · 3ⁿ), aligned to the epoch as they are.
+# One of Prometheus' own block sizes (2 h · 3ⁿ), aligned to the epoch like its blocks.
 BLOCK_SECONDS = 18 * 3600
 
 Progress = Callable[[str], None]
@@ -35,7 +35,7 @@ def write_blocks(directory: Path, past: Past, targets: Targets) -> list[Path]:
     for one in everything:
         labels = ",".join(f'{name}="{value}"' for name, value in one.labels)
         heads.append(f"{one.metric.name()}\t{one.metric.kind}\t{one.name}{{{labels}}}")
-    is_there = worker_is_there(past, grid)
+    is_there = worker_is_present(past, grid)
     cuts = np.flatnonzero(np.diff(grid // BLOCK_SECONDS)) + 1
     files = []
     for part in np.split(np.arange(len(grid)), cuts):
@@ -57,7 +57,7 @@ def write_openmetrics(file: Path, to: TextIO) -> None:
         heads, values, stamps = kept["heads"].tolist(), kept["values"], kept["stamps"]
         may_be_absent, is_there = kept["may_be_absent"].tolist(), kept["is_there"]
     stamps_all = stamps.tolist()
-    stamps_there = stamps[is_there].tolist()
+    stamps_present = stamps[is_there].tolist()
     family = ""
     for head, row, is_partial in zip(heads, values, may_be_absent, strict=True):
         name, kind, series = head.split("\t")
@@ -66,7 +66,7 @@ def write_openmetrics(file: Path, to: TextIO) -> None:
             base = name.removesuffix("_total") if kind == Kind.COUNTER.value else name
             to.write(f"# TYPE {base} {kind}\n")
         present = row[is_there] if is_partial else row
-        at = stamps_there if is_partial else stamps_all
+        at = stamps_present if is_partial else stamps_all
         if not at:
             continue
         if np.isnan(present).any():
@@ -88,8 +88,8 @@ def load_blocks(
 ) -> None:
     """Turn the files of ``write_blocks`` into blocks in ``tsdb_dir``, two at a time.
 
-    Each block appears whole or not at all, so a Prometheus may already run there. Raises
-    ``DemoError`` when promtool refuses or cannot be started.
+    Blocks are moved there when complete, so Prometheus may already be running. Raises ``DemoError``
+    if promtool fails or cannot be started.
     """
     tsdb_dir.mkdir(parents=True, exist_ok=True)
     newest_first = sorted(files, reverse=True)
@@ -112,7 +112,7 @@ def _import(tsdb_dir: Path, file: Path, promtool: str) -> None:
             with text.open("w", encoding="ascii") as to:
                 write_openmetrics(file, to)
             done = subprocess.run(
-                # The flag is hidden, but without it promtool reads the whole text once per 2 h.
+                # Without this hidden flag promtool reads the whole text once per 2 h.
                 [
                     *(promtool, "tsdb", "create-blocks-from"),
                     *(f"--max-block-duration={BLOCK_SECONDS // 3600}h", "--quiet"),
@@ -121,13 +121,13 @@ def _import(tsdb_dir: Path, file: Path, promtool: str) -> None:
                 capture_output=True,
                 text=True,
                 check=False,
-                # One core each, and garbage collected less often: a quarter less time.
+                # One core each and less garbage collection take a quarter less time.
                 env={**os.environ, "GOMAXPROCS": "1", "GOGC": "400"},
             )
         except OSError as exc:
             raise DemoError(
                 f"cannot load the history with {promtool}: {exc.strerror}; "
-                "is Prometheus' promtool installed, and is there space?"
+                "is Prometheus' promtool installed, and is there enough space?"
             ) from exc
         if done.returncode != 0:
             raise DemoError(f"promtool refused the history: {done.stderr.strip()[-500:]}")

@@ -1,4 +1,4 @@
-"""The rows of the job history that belong to the past."""
+"""The job history rows of the simulated past."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def job_rows(past: Past, targets: Targets) -> Iterator[Job]:
     rows = np.flatnonzero(attempts.is_last)
     rows = rows[np.argsort(attempts.end[rows], kind="stable")]
     job = attempts.job[rows]
-    # Plain lists: an element of an array costs ten times as much to read.
+    # Plain lists, since reading an element of an array takes ten times as long.
     columns = (
         *(attempts.start[rows], attempts.end[rows], attempts.due[rows]),
         *(attempts.number[rows], attempts.worker[rows], jobs.at[job], jobs.tenant[job]),
@@ -38,7 +38,7 @@ def job_rows(past: Past, targets: Targets) -> Iterator[Job]:
         ticket,
     ) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         error = failure(Fault(fault), TENANTS[tenant].name, ticket) if fault else None
-        # Ordered by time, so that they are quick to insert, and as unique as any.
+        # Ordered by time, which makes inserts fast, and still unique.
         head, rest = f"{int(end * 1000):012x}", tail[20 * position : 20 * position + 20]
         yield Job(
             id=f"{head[:8]}-{head[8:]}-7{rest[:3]}-a{rest[3:6]}-{rest[6:18]}",

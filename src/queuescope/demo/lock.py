@@ -1,4 +1,4 @@
-"""One stack per data directory, also while the services of a killed one are still being ended."""
+"""Allows one stack per data directory, also while services of a killed one still end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from queuescope.private_files import make_private_folder
 
 
 class DataLock:
-    """Holds a data directory.
+    """The lock of a data directory.
 
-    Two locks: the supervisor's own, which the system drops the moment it ends, and one that the
-    watchdog holds too (``watchdog_descriptor``), which is free only when all services have ended.
+    There are two locks: the supervisor's own, which the system releases when it ends, and one that
+    the watchdog also holds (``watchdog_descriptor``), which is free once all services have ended.
     """
 
     def __init__(self, data_dir: Path, *, wait_seconds: float = 20.0) -> None:
@@ -26,9 +26,9 @@ class DataLock:
         self._descriptors: list[int] = []
 
     def __enter__(self) -> Self:
-        """Take the directory, making it if need be.
+        """Lock the directory; create it if necessary.
 
-        Raises ``DemoError`` that says where the running stack answers.
+        Raises ``DemoError`` with the address of a running stack.
         """
         try:
             self._take()
@@ -54,19 +54,19 @@ class DataLock:
             raise DemoError(
                 f"cannot write to {self._data_dir}: {exc.strerror}; choose another with --data-dir"
             ) from exc
-        if not _taken(own):
+        if not _try_lock(own):
             address = os.pread(own, 1000, 0).decode("utf-8", "replace").strip()
-            where = f"and answers at {address}" if address else "and is still starting"
+            where = f"at {address}" if address else "and is still starting"
             raise DemoError(
-                f"Queuescope already runs on {self._data_dir} {where}; "
+                f"Queuescope already runs with {self._data_dir} {where}; "
                 "open that, or choose another directory with --data-dir"
             )
         os.ftruncate(own, 0)
         deadline = time.monotonic() + self._wait_seconds
-        while not _taken(services):
+        while not _try_lock(services):
             if time.monotonic() > deadline:
                 raise DemoError(
-                    f"services of an earlier start still run on {self._data_dir}; "
+                    f"services of an earlier start still use {self._data_dir}; "
                     "end them, or choose another directory with --data-dir"
                 )
             time.sleep(0.1)
@@ -78,11 +78,11 @@ class DataLock:
 
     @property
     def watchdog_descriptor(self) -> int:
-        """The lock that must outlive a killed supervisor."""
+        """The lock that must outlive a killed supervisor, for the watchdog."""
         return self._descriptors[1]
 
     def announce(self, address: str) -> None:
-        """Leave the dashboard's address for whoever finds the directory taken."""
+        """Store the dashboard's address for other starts that find the directory locked."""
         os.ftruncate(self._descriptors[0], 0)
         os.pwrite(self._descriptors[0], address.encode(), 0)
 
@@ -92,7 +92,7 @@ class DataLock:
         return descriptor
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

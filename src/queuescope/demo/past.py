@@ -1,4 +1,4 @@
-"""The demo's past: its jobs, drawn and simulated once, from which all samples and rows follow."""
+"""The simulated past of the demo, from which all samples and rows are derived."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Booleans = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The labels that Prometheus attaches when it scrapes, and the names of the workers."""
+    """The labels that Prometheus adds to targets, and the names of the workers."""
 
     worker_job: str = "worker"
     worker_instances: tuple[str, ...] = ("worker-1", "worker-2")
@@ -33,7 +33,9 @@ DEFAULT_TARGETS = Targets()
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The jobs of a span that all came to an end within it, with their attempts."""
+    """The jobs that started and ended between ``start`` and ``end``, with their attempts; ``away``
+    is when the last worker was absent.
+    """
 
     start: int
     end: int
@@ -45,7 +47,7 @@ class Past:
 def make_past(*, days: float, end: int, seed: int) -> Past:
     """Draw and simulate the jobs of ``days`` days until ``end``, floored to the minute.
 
-    A job that has not ended by then is left out altogether: the live platform starts empty.
+    Jobs that have not ended by then are left out: the live platform starts empty.
     """
     end = end // 60 * 60
     start = end - round(days * 1440) * 60
@@ -59,7 +61,7 @@ def make_past(*, days: float, end: int, seed: int) -> Past:
 
 
 def sample_times(past: Past) -> Integers:
-    """When the past was scraped, in epoch seconds."""
+    """The scrape times of the past, in epoch seconds."""
     fine_from = past.end - min(FINE_SPAN_SECONDS, past.end - past.start)
     return np.unique(
         np.concatenate(
@@ -71,9 +73,9 @@ def sample_times(past: Past) -> Integers:
     )
 
 
-def worker_is_there(past: Past, grid: Integers) -> Booleans:
-    """Where on ``grid`` the last worker is there."""
-    there = np.ones(len(grid), dtype=np.bool_)
+def worker_is_present(past: Past, grid: Integers) -> Booleans:
+    """A mask of the times on ``grid`` at which the last worker is present."""
+    present = np.ones(len(grid), dtype=np.bool_)
     for begin, until in past.away:
-        there &= ~((grid >= begin) & (grid < until))
-    return there
+        present &= ~((grid >= begin) & (grid < until))
+    return present

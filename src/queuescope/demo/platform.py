@@ -1,4 +1,4 @@
-"""The platform that the demo watches: a real Celery app whose jobs do what their plan says.
+"""The demo's platform: a real Celery app whose jobs do what their plan says.
 
     celery -A queuescope.demo.platform worker --concurrency 4 -Q priority,default -n a@%h
 
@@ -47,7 +47,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_concurrency=CONCURRENCY,
     worker_hijack_root_logger=False,
-    # A retry waits in its worker; longer than any job, shorter than an operator's patience.
+    # A retry waits in its worker, so the timeout is longer than any job.
     broker_transport_options={
         "priority_steps": list(PRIORITY_STEPS),
         "queue_order_strategy": "priority",
@@ -63,8 +63,8 @@ _SECOND_RUNTIME_SECONDS = 1.0
 
 
 def send_job(plan: Plan, job_id: str | None = None) -> None:
-    """One job, of a new id unless one is given. Raises what Celery does where the broker does not
-    answer, at once.
+    """Send one job, with a new id unless one is given. Raises Celery's error at once if the broker
+    does not answer.
     """
     app.send_task(
         plan.task,
@@ -78,19 +78,19 @@ def send_job(plan: Plan, job_id: str | None = None) -> None:
 
 @functools.cache
 def _history(url: str) -> JobStore:
-    """Of this process, made when it is first needed."""
+    """The job store of this process, opened at the first use."""
     return JobStore(url)
 
 
 def send_again(job_id: str, name: str) -> None:
-    """Send a failed job again under its id, also one of the days before the demo was started.
+    """Send a failed job again with its id, also one of the simulated past.
 
-    As a platform with a database of its own would, it makes the job anew of what is known of it.
-    What was wrong with it has been mended meanwhile, so that an operator sees it succeed.
+    Like a platform with its own database, it rebuilds the job from what is known about it. The
+    cause of the failure is removed, so that an operator sees it succeed.
     """
     job = _history(read_setting("job_store_url")).get(job_id)
     if job is None:
-        raise LookupError(f"the job history holds no job {job_id}")
+        raise LookupError(f"job {job_id} is not in the job history")
     ticket = _TICKET.search(job.error_message)
     plan = Plan(
         task=name,
@@ -115,7 +115,7 @@ instrument(
 
 
 def work(task: Any, *, tenant: str, ticket_id: int, plan: dict[str, Any]) -> str:
-    """Do what ``plan`` says: take that long, be refused so often, fail like that."""
+    """Do what ``plan`` says: run that long, be refused that often, and fail in that way."""
     attempt = int(task.request.retries)
     if attempt < int(plan["rate_limited_attempts"]):
         time.sleep(limited_runtime_seconds())

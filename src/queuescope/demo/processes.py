@@ -1,10 +1,10 @@
-"""Services of the local stack: started, watched, restarted, and never left behind.
+"""Starts, watches, restarts and ends the services of the local stack, without leaving any behind.
 
 Each service is the leader of its own process group. A watchdog process holds a pipe to the
-supervisor and ends all groups when the supervisor goes, even by ``kill -9``; the supervisor in
-turn replaces a watchdog that goes. A service begins to run only after the watchdog has been told
-of it, so there is no moment at which a kill could leave one behind. All of this runs on the main
-thread: on Linux the kernel asks services to stop when the *thread* that started them ends.
+supervisor and ends all groups when the supervisor ends, even by ``kill -9``; the supervisor in turn
+replaces a watchdog that ends. A service starts only after the watchdog knows it, so no kill can
+leave one behind. All of this runs on the main thread: on Linux the kernel asks services to stop
+when the *thread* that started them ends.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _TASK_GRACE_SECONDS = 1.0
 _LOG_LIMIT_BYTES = 5_000_000
 _LOG_CHECK_SECONDS = 10.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Waits for a line on standard input before it becomes the service; the end of input ends it.
-_GATE = 'read -r go && exec "$@" </dev/null'
+# Waits for a line on standard input before it becomes the service; ends at the end of input.
+_START_ON_INPUT = 'read -r go && exec "$@" </dev/null'
 
 
 class StopRequestedError(Exception):
-    """Someone asked the supervisor to stop; not an error of Queuescope's."""
+    """The supervisor was asked to stop; this is not an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A program that runs as long as the stack does."""
+    """A program that runs while the stack does."""
 
     name: str
     argv: tuple[str, ...]
@@ -54,9 +54,9 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_grace_seconds: float = 5.0
     pause_after_clean_end_seconds: float = 0.5
-    """How long it stays away when it ended by itself without an error."""
+    """How long it stays down after it ended by itself without an error."""
     stops_last: bool = False
-    """Others need it while they stop, as workers need their broker."""
+    """Whether others need it while they stop, like workers their broker."""
 
 
 @dataclass(slots=True)
@@ -71,11 +71,11 @@ class _Process:
 
 
 class Supervisor:
-    """Runs services and one-off tasks below one directory of logs.
+    """Runs services and one-off tasks, with their logs in one directory.
 
     Use it as a context manager on the main thread: leaving it stops everything. ``held`` are file
-    descriptors that the watchdog keeps open, such as a lock that must outlive a killed supervisor
-    until its services have ended.
+    descriptors that the watchdog keeps open, such as a lock that must be held until the services
+    of a killed supervisor have ended.
     """
 
     def __init__(self, log_dir: Path, say: Say, *, held: Iterable[int] = ()) -> None:
@@ -109,16 +109,16 @@ class Supervisor:
                 signal.signal(number, handler)  # type: ignore[arg-type]
 
     def start(self, service: Service) -> None:
-        """Start a service; it is restarted with growing pauses whenever it ends."""
+        """Start a service; whenever it ends, it is restarted after a growing pause."""
         process = _Process(service, asked_at=time.monotonic())
         self._processes[service.name] = process
         self._launch(process)
 
     def wait_until_ready(self, names: Iterable[str], *, timeout_seconds: float) -> None:
-        """Wait for services; how long each took is said as soon as it is ready.
+        """Wait for services, and print how long each took.
 
-        Raises ``DemoError`` with the end of its log when one keeps ending or takes too long, and
-        ``StopRequestedError`` when a stop was asked for.
+        Raises ``DemoError`` with the end of the log if a service keeps ending or takes too long,
+        and ``StopRequestedError`` if a stop was requested.
         """
         waiting = {name: self._processes[name] for name in names}
         deadline = time.monotonic() + timeout_seconds
@@ -145,13 +145,13 @@ class Supervisor:
     ) -> None:
         """Run a one-off task to its end while the services are watched.
 
-        What it prints goes to its log, or to the terminal when ``is_visible``; its standard error
-        always goes to the log. Raises ``DemoError`` with the end of the log when it fails.
+        Its output goes to its log, or to the terminal if ``is_visible``; its standard error always
+        goes to the log. Raises ``DemoError`` with the end of the log if it fails.
         """
         task = self._spawn(name, tuple(argv), environment or {}, is_visible=is_visible)
         self._task = task
-        self._order(f"+{task.pid} {_TASK_GRACE_SECONDS:g}")
-        self._open_gate(task)
+        self._send_to_watchdog(f"+{task.pid} {_TASK_GRACE_SECONDS:g}")
+        self._let_start(task)
         try:
             while not _has_ended(task):
                 self.pause(_POLL_SECONDS)
@@ -164,15 +164,15 @@ class Supervisor:
             )
 
     def supervise(self) -> None:
-        """Watch the services until a stop is asked for."""
+        """Watch the services until a stop is requested."""
         with suppress(StopRequestedError):
             while True:
                 self.pause(_POLL_SECONDS)
 
     def pause(self, seconds: float) -> None:
-        """Let time pass while everything is looked after.
+        """Wait while everything is watched.
 
-        Raises ``StopRequestedError`` as soon as a stop was asked for.
+        Raises ``StopRequestedError`` as soon as a stop is requested.
         """
         until = time.monotonic() + seconds
         while True:
@@ -185,7 +185,7 @@ class Supervisor:
             time.sleep(min(left, _POLL_SECONDS))
 
     def stop(self) -> None:
-        """Stop every service, politely first; a second stop signal kills at once."""
+        """Stop every service, first with SIGTERM; a second stop signal kills at once."""
         for last in (False, True):
             left = {
                 process.popen.pid: (process.popen, process.service.stop_grace_seconds)
@@ -194,7 +194,7 @@ class Supervisor:
             }
             began = time.monotonic()
             for popen, _ in left.values():
-                # Only the leader: it knows how to end its children, which may be in mid-job.
+                # Only the leader, which ends its children itself, since they may be running jobs.
                 _signal(os.kill, popen.pid, signal.SIGTERM)
             while left:
                 is_urgent = self._stop_requests > 1
@@ -213,7 +213,7 @@ class Supervisor:
     def _look_after(self) -> None:
         now = time.monotonic()
         if self._watchdog is None or self._watchdog.poll() is not None:
-            self._say("The watchdog ended; starting another.")
+            self._say("The watchdog ended; starting another one.")
             self._start_watchdog()
         for process in self._processes.values():
             if process.popen is None:
@@ -245,7 +245,7 @@ class Supervisor:
         process.restart_at = now + pause_seconds
         self._say(
             f"{process.service.name} {_how_it_ended(popen.returncode)}; "
-            f"it starts again in {pause_seconds:g} s (log: {self._log(process.service.name)})"
+            f"it restarts in {pause_seconds:g} s (log: {self._log(process.service.name)})"
         )
 
     def _launch(self, process: _Process) -> None:
@@ -253,8 +253,8 @@ class Supervisor:
         popen = self._spawn(service.name, service.argv, service.environment)
         process.popen = popen
         process.started_at = time.monotonic()
-        self._order(f"+{popen.pid} {service.stop_grace_seconds:g}")
-        self._open_gate(popen)
+        self._send_to_watchdog(f"+{popen.pid} {service.stop_grace_seconds:g}")
+        self._let_start(popen)
 
     def _spawn(
         self,
@@ -266,10 +266,10 @@ class Supervisor:
     ) -> subprocess.Popen[bytes]:
         log = self._log(name)
         bound_log(log)
-        # Appending, so that the log can be cut while the service has it open.
+        # In append mode the log can be truncated while the service has it open.
         with log.open("ab") as out:
             return subprocess.Popen(
-                [*_death_signal(), "/bin/sh", "-c", _GATE, name, *argv],
+                [*_death_signal(), "/bin/sh", "-c", _START_ON_INPUT, name, *argv],
                 stdin=subprocess.PIPE,
                 stdout=None if is_visible else out,
                 stderr=out,
@@ -278,17 +278,17 @@ class Supervisor:
                 start_new_session=True,
             )
 
-    def _open_gate(self, popen: subprocess.Popen[bytes]) -> None:
+    def _let_start(self, popen: subprocess.Popen[bytes]) -> None:
         if popen.stdin is None:
             return
-        # A gate that was killed meanwhile shows as an ended process.
-        with suppress(BrokenPipeError), popen.stdin as gate:
-            gate.write(b"go\n")
+        # If it was killed meanwhile, it is found as an ended process.
+        with suppress(BrokenPipeError), popen.stdin as pipe:
+            pipe.write(b"go\n")
 
     def _end_group(self, popen: subprocess.Popen[bytes]) -> None:
-        # The leader is reaped last: until then its number cannot be given to another process.
+        # The leader is reaped last: until then its process id cannot be reused.
         _signal(os.killpg, popen.pid, signal.SIGKILL)
-        self._order(f"-{popen.pid}")
+        self._send_to_watchdog(f"-{popen.pid}")
         popen.wait()
 
     def _start_watchdog(self) -> None:
@@ -306,16 +306,18 @@ class Supervisor:
             previous.wait()
         for process in self._processes.values():
             if process.popen is not None:
-                self._order(f"+{process.popen.pid} {process.service.stop_grace_seconds:g}")
+                self._send_to_watchdog(
+                    f"+{process.popen.pid} {process.service.stop_grace_seconds:g}"
+                )
         if self._task is not None:
-            self._order(f"+{self._task.pid} {_TASK_GRACE_SECONDS:g}")
+            self._send_to_watchdog(f"+{self._task.pid} {_TASK_GRACE_SECONDS:g}")
 
-    def _order(self, order: str) -> None:
+    def _send_to_watchdog(self, command: str) -> None:
         if self._watchdog is None or self._watchdog.stdin is None:
             return
-        # A dead watchdog is replaced at the next look, and the new one is told everything.
+        # A dead watchdog is replaced soon, and the new one gets all commands again.
         with suppress(BrokenPipeError):
-            self._watchdog.stdin.write(f"{order}\n".encode())
+            self._watchdog.stdin.write(f"{command}\n".encode())
 
     def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop_requests += 1
@@ -329,9 +331,9 @@ class Supervisor:
 
 
 def bound_log(log: Path, *, limit_bytes: int = _LOG_LIMIT_BYTES) -> None:
-    """Keep a log below ``limit_bytes``: its content moves to ``NAME.log.1`` and it starts anew.
+    """Keep a log below ``limit_bytes``: move its content to ``NAME.log.1`` and truncate it.
 
-    The file itself stays, since a running service appends to it.
+    The file itself is kept, since a running service appends to it.
     """
     if log.exists() and log.stat().st_size > limit_bytes:
         shutil.copyfile(log, log.with_name(f"{log.name}.1"))
@@ -340,7 +342,7 @@ def bound_log(log: Path, *, limit_bytes: int = _LOG_LIMIT_BYTES) -> None:
 
 @cache
 def _death_signal() -> tuple[str, ...]:
-    # The second net, for when supervisor and watchdog are killed in the same moment.
+    # A second safeguard in case supervisor and watchdog are killed at the same moment.
     argv = ("setpriv", "--pdeathsig", "TERM", "--")
     try:
         is_known = subprocess.run([*argv, "true"], check=False, capture_output=True).returncode == 0
@@ -350,7 +352,7 @@ def _death_signal() -> tuple[str, ...]:
 
 
 def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
-    """Whether the process has ended, without reaping it where the system can tell."""
+    """Whether the process has ended, without reaping it if the system allows that."""
     if popen.returncode is not None:
         return True
     if hasattr(os, "waitid"):
@@ -366,6 +368,6 @@ def _how_it_ended(returncode: int) -> str:
 
 
 def _signal(send: Callable[[int, int], None], target: int, number: signal.Signals) -> None:
-    # Gone, or on some systems only a zombie is left.
+    # The process may have ended, or on some systems be a zombie.
     with suppress(ProcessLookupError, PermissionError):
         send(target, number)

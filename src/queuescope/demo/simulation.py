@@ -1,8 +1,8 @@
-"""What the platform would have done with given jobs: the queue, the workers, the retries.
+"""Simulates the platform for given jobs: the queue, the workers, the retries.
 
-Workers serve the lowest priority step first, within a step the queue named first, within a queue
-the oldest job; a job that is to be retried waits in a worker, not in the broker, and goes first
-once it is due. Wait, depth and jobs in flight follow from that and are never drawn.
+Workers serve the lowest priority step first, within a step the first queue, within a queue the
+oldest job; a retry waits in a worker, not in the broker, and goes first once it is due. Wait times,
+depth and jobs in flight follow from that and are not random.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from queuescope.demo.workload import (
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """Attempts in the order in which they started, as arrays of one length.
+    """Attempts in the order of their starts, as arrays of one length.
 
     ``job`` indexes the arrivals; ``number`` counts from 1; ``due`` is when the attempt could have
-    begun; ``worker`` is 0 or more; ``is_last`` tells the one that decides the job.
+    started; ``worker`` is 0 or more; ``is_last`` marks the last attempt of a job.
     """
 
     job: Integers
@@ -49,7 +49,7 @@ class Attempts:
         return len(self.job)
 
     def of_jobs(self, is_kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Attempts:
-        """The attempts of the jobs that are kept."""
+        """The attempts of the jobs in the mask ``is_kept``."""
         rows = is_kept[self.job]
         return Attempts(
             self.job[rows],
@@ -63,7 +63,7 @@ class Attempts:
 
 
 def absences(incidents: list[Incident]) -> list[tuple[float, float]]:
-    """When the last worker was away, as (from, until), in order and without overlap."""
+    """When the last worker was absent, as (from, until), in order and without overlap."""
     away: list[tuple[float, float]] = []
     for incident in sorted(incidents, key=lambda i: i.start):
         if incident.kind is not IncidentKind.WORKER_LOSS:
@@ -76,7 +76,7 @@ def absences(incidents: list[Incident]) -> list[tuple[float, float]]:
 
 
 def simulate(jobs: Arrivals, away: list[tuple[float, float]]) -> Attempts:
-    """Run ``jobs`` through the platform; ``away`` says when the last worker takes no new ones."""
+    """Simulate ``jobs``; while it is ``away``, the last worker starts no new ones."""
     at, runtime, limited = (
         jobs.at.tolist(),
         jobs.runtime_seconds.tolist(),
@@ -89,36 +89,36 @@ def simulate(jobs: Arrivals, away: list[tuple[float, float]]) -> Attempts:
     ]
     lanes: list[deque[int]] = [deque() for _ in range(len(PRIORITY_STEPS) * len(QUEUES))]
     waiting = 0
-    held: list[tuple[float, int, int]] = []
+    retries: list[tuple[float, int, int]] = []
     slots = [(0.0, slot) for slot in range(WORKERS * CONCURRENCY)]
     heapify(slots)
-    gone = deque(away)
+    absences_left = deque(away)
     limited_runtime = limited_runtime_seconds()
     rows: list[tuple[int, int, float, float, float, int]] = []
     next_job, count = 0, len(at)
     while True:
         free_at, slot = slots[0]
         if not waiting:
-            # Nothing waits: time moves on to the next job, if that is later than the slot.
+            # No job waits: time advances to the next job, if that is later than the slot.
             free_at = max(
                 free_at,
-                min(at[next_job] if next_job < count else inf, held[0][0] if held else inf),
+                min(at[next_job] if next_job < count else inf, retries[0][0] if retries else inf),
             )
             if free_at == inf:
                 break
         worker = slot // CONCURRENCY
-        if worker == WORKERS - 1 and gone:
-            while gone and gone[0][1] <= free_at:
-                gone.popleft()
-            if gone and gone[0][0] <= free_at:
-                heapreplace(slots, (gone[0][1], slot))
+        if worker == WORKERS - 1 and absences_left:
+            while absences_left and absences_left[0][1] <= free_at:
+                absences_left.popleft()
+            if absences_left and absences_left[0][0] <= free_at:
+                heapreplace(slots, (absences_left[0][1], slot))
                 continue
         while next_job < count and at[next_job] <= free_at:
             lanes[lane_of[next_job]].append(next_job)
             waiting += 1
             next_job += 1
-        if held and held[0][0] <= free_at:
-            due, job, number = heappop(held)
+        if retries and retries[0][0] <= free_at:
+            due, job, number = heappop(retries)
         else:
             for lane in lanes:
                 if lane:
@@ -128,7 +128,7 @@ def simulate(jobs: Arrivals, away: list[tuple[float, float]]) -> Attempts:
             due, number = at[job], 1
         if number <= limited[job]:
             end = free_at + limited_runtime
-            heappush(held, (end + BACKOFF_SECONDS[number - 1], job, number + 1))
+            heappush(retries, (end + BACKOFF_SECONDS[number - 1], job, number + 1))
         else:
             end = free_at + runtime[job]
         rows.append((job, number, due, free_at, end, worker))

@@ -1,7 +1,7 @@
-"""The whole platform on this machine: broker, workers, producer, exporter, Prometheus, dashboard.
+"""Runs the whole platform locally: broker, workers, producer, exporter, Prometheus, dashboard.
 
-Everything it keeps lives in one data directory. The past is made at the first start; later the
-stack simply goes on, and the time in which it did not run stays a gap, since nothing was measured.
+All its data are in one data directory. The history is created at the first start; later starts
+continue it, and the time in which the stack did not run stays a gap, since nothing was measured.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _READY_SECONDS = 90.0
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What a start may choose. ``broker_url`` of ``None`` starts a broker of our own;
-    ``asks_for_key`` says that who acts must hold the operator's key.
+    """The options of a start. Without a ``broker_url`` the embedded broker is started;
+    ``requires_key`` means that operations need the operator's key.
     """
 
     data_dir: Path
@@ -52,20 +52,20 @@ class StackOptions:
     port_may_move: bool = True
     history_days: float = DEFAULT_HISTORY_DAYS
     broker_url: str | None = None
-    asks_for_key: bool = True
+    requires_key: bool = True
     base_path: str = ""
 
 
 def run_stack(options: StackOptions, say: Say) -> None:
-    """Start everything, say where the dashboard answers, and stay until a stop is asked for.
+    """Start everything, print the dashboard's address, and run until a stop is requested.
 
-    Must run on the main thread. Raises ``DemoError`` when the stack cannot be set up and
-    ``ConfigurationError`` for a busy port that may not move.
+    Must run on the main thread. Raises ``DemoError`` if the stack cannot be set up and
+    ``ConfigurationError`` for a busy port that must not change.
     """
     began = time.monotonic()
     project = _project_dir()
     options = replace(options, data_dir=options.data_dir.resolve())
-    # All that the stack and its services write is state of the user who started it.
+    # Files of the stack and its services belong to the user who started it alone.
     os.umask(0o077)
     with DataLock(options.data_dir) as lock:
         layout = _layout(options, say)
@@ -75,7 +75,7 @@ def run_stack(options: StackOptions, say: Say) -> None:
                 _start(supervisor, layout, options, project, say)
                 lock.announce(layout.dashboard_url)
                 say(f"Dashboard: {layout.dashboard_url}")
-                if options.asks_for_key:
+                if options.requires_key:
                     say(f"To act: {operator_key(options.data_dir).link(layout.dashboard_url)}")
                 say(
                     f"Ready after {time.monotonic() - began:.1f} s; Prometheus: "
@@ -92,7 +92,7 @@ def _layout(options: StackOptions, say: Say) -> StackLayout:
     with listen(options.host, options.port, may_move=options.port_may_move) as listener:
         dashboard_port = port_of(listener)
     if options.port not in (0, dashboard_port):
-        say(f"Port {options.port} is busy: the dashboard moves to port {dashboard_port}.")
+        say(f"Port {options.port} is busy; the dashboard uses port {dashboard_port}.")
     taken = {dashboard_port}
 
     def port(preferred: int) -> int:
@@ -120,27 +120,27 @@ def _start(
     if options.broker_url is None:
         supervisor.start(broker_service(layout))
     elif not broker_answers(options.broker_url):
-        raise DemoError("the broker of --broker-url does not answer; start it or leave the option")
+        raise DemoError("the broker of --broker-url does not answer; start it or omit the option")
     binaries_dir = project / ".prometheus"
     binaries = prometheus_binaries.installed(binaries_dir)
     if binaries is None:
-        say("Prometheus is not installed; unpacking the distribution's package beside the project.")
+        say("Prometheus is not installed; unpacking the distribution's package in the project.")
         supervisor.run(
             "unpack",
             [sys.executable, "-P", "-m", "queuescope.demo.prometheus_binaries", str(binaries_dir)],
         )
         binaries = prometheus_binaries.installed(binaries_dir)
         if binaries is None:
-            raise DemoError(f"Prometheus was unpacked to {binaries_dir}, but is not there")
+            raise DemoError(f"Prometheus was unpacked to {binaries_dir}, but is missing there")
     needs_history = not layout.history_marker.exists()
     samples = layout.data_dir / "samples"
     if needs_history:
-        _forget_unfinished_history(layout, samples)
+        _remove_unfinished_history(layout, samples)
     makes_history = needs_history and options.history_days > 0
     if makes_history:
         _write_history(supervisor, layout, samples, options.history_days, say)
     elif not needs_history:
-        _say_of_history(layout, options.history_days, say)
+        _report_kept_history(layout, options.history_days, say)
     if options.broker_url is None:
         supervisor.wait_until_ready(["broker"], timeout_seconds=_READY_SECONDS)
     measured = [*worker_services(layout), producer_service(layout), exporter_service(layout)]
@@ -158,7 +158,7 @@ def _start(
     supervisor.wait_until_ready(names, timeout_seconds=_READY_SECONDS)
 
 
-def _forget_unfinished_history(layout: StackLayout, samples: Path) -> None:
+def _remove_unfinished_history(layout: StackLayout, samples: Path) -> None:
     for directory in (samples, layout.tsdb_dir):
         shutil.rmtree(directory, ignore_errors=True)
     for leftover in layout.data_dir.glob("jobs.sqlite3*"):
@@ -169,7 +169,7 @@ def _write_history(
     supervisor: Supervisor, layout: StackLayout, samples: Path, days: float, say: Say
 ) -> None:
     began = time.monotonic()
-    say(f"Making {days:g} days of history, once:")
+    say(f"Creating {days:g} days of history, once:")
     samples.mkdir(parents=True)
     argv = ["write", "--samples", str(samples), "--days", str(days)]
     argv += ["--job-store-url", layout.job_store_url]
@@ -188,14 +188,14 @@ def _load_history(
 _BACKFILL = (sys.executable, "-P", "-m", "queuescope.demo.backfill")
 
 
-def _say_of_history(layout: StackLayout, days: float, say: Say) -> None:
+def _report_kept_history(layout: StackLayout, days: float, say: Say) -> None:
     try:
         made = json.loads(layout.history_marker.read_text("utf-8"))["days"]
     except (ValueError, KeyError, TypeError):
         made = None
     if made != days:
         say(
-            f"History was made at the first start ({made} days) and is kept; "
+            f"The history was created at the first start ({made} days) and is kept; "
             f"for {days:g} days choose a new --data-dir."
         )
 

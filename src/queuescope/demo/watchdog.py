@@ -1,10 +1,10 @@
-"""Ends every process group of a supervisor that has gone, however it went.
+"""Ends every process group of a supervisor that has ended, in whatever way.
 
-Runs as a program of its own, on the standard library alone, and reads its orders from standard
-input: ``+ID SECONDS`` takes a process group in charge (with the grace its leader gets), ``-ID``
-lets it go. The supervisor holds the only other end of that pipe, so the end of input means that
-the supervisor has ended, be it by ``kill -9``. Then each leader is asked to stop, and what remains
-of its group after the grace is killed.
+Runs as a separate program with the standard library only, and reads commands from standard input:
+``+ID SECONDS`` adds a process group (with the grace period of its leader), ``-ID`` removes it. Only
+the supervisor holds the other end of that pipe, so the end of input means that the supervisor has
+ended, even by ``kill -9``. Then each leader is asked to stop, and the rest of its group is killed
+after the grace period.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def main() -> None:
         signal.signal(name, signal.SIG_IGN)
     grace_seconds: dict[int, float] = {}
     for line in sys.stdin:
-        order, _, rest = line.strip().partition(" ")
-        if order.startswith("+"):
-            grace_seconds[int(order[1:])] = float(rest)
-        elif order.startswith("-"):
-            grace_seconds.pop(int(order[1:]), None)
+        command, _, rest = line.strip().partition(" ")
+        if command.startswith("+"):
+            grace_seconds[int(command[1:])] = float(rest)
+        elif command.startswith("-"):
+            grace_seconds.pop(int(command[1:]), None)
     end_groups(grace_seconds)
 
 
 def end_groups(grace_seconds: dict[int, float]) -> None:
-    """Ask the leader of each group to stop, then kill what is left of the group."""
+    """Ask the leader of each group to stop, then kill the rest of the group."""
     began = time.monotonic()
     for group in grace_seconds:
         _send(os.kill, group, signal.SIGTERM)
@@ -50,7 +50,7 @@ def _send(send: Callable[[int, int], None], target: int, number: signal.Signals)
     try:
         send(target, number)
     except (ProcessLookupError, PermissionError):
-        # Gone, or on some systems only a zombie is left: either way nothing runs there.
+        # It has ended, or on some systems is a zombie.
         return
 
 

@@ -1,7 +1,7 @@
-"""The one model of the demo's world: who sends which jobs when, and what goes wrong.
+"""The workload model of the demo: which tenants send which jobs when, and what goes wrong.
 
-The producer draws from it second by second, the history fourteen days at once. Incidents depend
-only on the seed and the calendar day, so both see the same ones.
+The producer draws from it every second, the backfill fourteen days at once. Incidents depend only
+on the seed and the calendar day, so both have the same ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CELL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A customer: its share of the jobs, how many of them are urgent, and how reliable they are."""
+    """A tenant: its share of the jobs, the share of urgent ones, and the ratios of failures."""
 
     name: str
     share: float
@@ -46,7 +46,7 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class TaskKind:
-    """A kind of job; runtimes are log-normal around the median."""
+    """A job type; runtimes are log-normal around the median."""
 
     name: str
     share: float
@@ -73,15 +73,15 @@ class UpstreamTimeoutError(Exception):
 
 
 class RateLimitedError(Exception):
-    """The model provider refused for now."""
+    """The model provider refused the request for now."""
 
 
 class BadPayloadError(Exception):
-    """The job itself cannot be worked on."""
+    """The job itself is invalid."""
 
 
 class Fault(IntEnum):
-    """What ends the last attempt of a job, if anything."""
+    """The fault that ends the last attempt of a job, if any."""
 
     NONE = 0
     TIMEOUT = 1
@@ -90,7 +90,7 @@ class Fault(IntEnum):
 
 
 def failure(fault: Fault, tenant: str, ticket_id: int) -> Exception:
-    """The error that such a job raises."""
+    """The error that a job with this fault raises."""
     if fault is Fault.TIMEOUT:
         return UpstreamTimeoutError(
             f"the model did not answer within {UPSTREAM_TIMEOUT_SECONDS:.0f} s (ticket {ticket_id})"
@@ -114,16 +114,16 @@ _MINUTES = {
     IncidentKind.BURST: (3, 8),
 }
 _SEVERITY = {
-    IncidentKind.SLOW_UPSTREAM: (1.3, 1.9),  # runtimes are so many times longer
-    IncidentKind.RATE_LIMIT_STORM: (0.5, 0.8),  # this share of attempts is refused
-    IncidentKind.WORKER_LOSS: (1.0, 1.0),  # so many workers are gone
-    IncidentKind.BURST: (2.5, 5.0),  # so many times the jobs of one tenant
+    IncidentKind.SLOW_UPSTREAM: (1.3, 1.9),  # factor of the runtimes
+    IncidentKind.RATE_LIMIT_STORM: (0.5, 0.8),  # share of refused attempts
+    IncidentKind.WORKER_LOSS: (1.0, 1.0),  # number of lost workers
+    IncidentKind.BURST: (2.5, 5.0),  # factor of one tenant's jobs
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that goes wrong from ``start`` to ``end`` (epoch seconds)."""
+    """An incident from ``start`` to ``end`` (epoch seconds)."""
 
     kind: IncidentKind
     start: float
@@ -137,7 +137,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One job as the producer sends it: the worker really does what the plan says."""
+    """One job as the producer sends it; the worker does what the plan says."""
 
     task: str
     tenant: str
@@ -163,7 +163,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Jobs in the order of their arrival, as arrays of one length.
+    """Jobs in order of arrival, as arrays of one length.
 
     ``tenant``, ``task`` and ``queue`` index ``TENANTS``, ``TASKS`` and ``QUEUES``;
     ``limited`` is how many attempts are refused before the last one; ``runtime_seconds`` and
@@ -184,7 +184,7 @@ class Arrivals:
         return len(self.at)
 
     def plans(self) -> Iterator[tuple[float, Plan]]:
-        """When each job arrives, and what it is."""
+        """The arrival time and the plan of each job."""
         for i in range(len(self)):
             yield (
                 float(self.at[i]),
@@ -202,24 +202,24 @@ class Arrivals:
 
 
 def limited_runtime_seconds() -> float:
-    """How long an attempt lasts that the provider refuses."""
+    """The runtime of an attempt that the provider refuses."""
     return _LIMITED_RUNTIME_SECONDS
 
 
 class World:
-    """The demo's world under one ``seed``."""
+    """The workload for one ``seed``."""
 
     def __init__(self, seed: int = SEED) -> None:
         self._seed = seed
 
     def incidents(self, start: float, end: float) -> list[Incident]:
-        """Those that touch ``start``..``end``, in order; every day has at least two."""
+        """The incidents that overlap ``start``..``end``, in order; every day has at least two."""
         days = range(int(start // DAY_SECONDS) - 1, int(end // DAY_SECONDS) + 1)
         found = [incident for day in days for incident in self._incidents_of(day)]
         return [incident for incident in found if incident.end > start and incident.start < end]
 
     def jobs_per_second(self, at: Floats, tenant: int) -> Floats:
-        """The expected rate of one tenant, incidents left out."""
+        """The expected rate of one tenant without incidents."""
         hour = at % DAY_SECONDS / 3600
         day = np.cos(2 * np.pi * (hour - 14.5) / 24)
         lunch = np.cos(4 * np.pi * (hour - 10.5) / 24)
@@ -274,7 +274,7 @@ class World:
         is_bad = rng.random(count) < np.array([t.bad_payload_ratio for t in TENANTS])[tenant]
         is_late = (rng.random(count) < timeout_ratio) | (runtime > UPSTREAM_TIMEOUT_SECONDS)
         fault[(fault == Fault.NONE) & is_late] = Fault.TIMEOUT
-        # What is wrong with the job itself shows before the provider is asked.
+        # An invalid job fails before the provider is called.
         fault[is_bad] = Fault.BAD_PAYLOAD
         limited[is_bad] = 0
         runtime[fault == Fault.TIMEOUT] = UPSTREAM_TIMEOUT_SECONDS
@@ -299,7 +299,7 @@ class World:
         incidents = []
         for position in range(count):
             kind = kinds[int(rng.integers(len(kinds)))]
-            # One in each part of the day, so that no day is without.
+            # One in each part of the day, so that every day has some.
             begin = (day + (position + float(rng.random())) / count) * DAY_SECONDS
             minutes = float(rng.uniform(*_MINUTES[kind]))
             incidents.append(

@@ -163,7 +163,7 @@ def test_readers_of_sqlite_wait_for_no_writer_and_report_what_blocks_them(
             assert once(dashboard, "fresh").ids == rows
         for trouble, words, cause in (
             (with_mode(file, 0), "The job history cannot be reached", "cannot be opened"),
-            (kept_alone(file), "Another program has locked the job history", "keeps it locked"),
+            (kept_alone(file), "Another program has locked the job history", "has locked it"),
         ):
             with trouble:
                 seen = once(dashboard, "stale")
