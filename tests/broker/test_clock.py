@@ -33,7 +33,7 @@ def compared(machine: Machine, clock: CorrectedClock) -> None:
 
 
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0, 5.5, -86_400.0 * 400])
-def test_what_a_clock_is_off_is_taken_off_all_that_it_tells(machine: Machine, ahead: float) -> None:
+def test_all_times_of_a_clock_are_corrected_by_its_offset(machine: Machine, ahead: float) -> None:
     machine.ahead, clock = ahead, CorrectedClock()
     assert (clock.ahead, clock.is_compared) == (0.0, False)
     compared(machine, clock)
@@ -43,14 +43,14 @@ def test_what_a_clock_is_off_is_taken_off_all_that_it_tells(machine: Machine, ah
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3.0, -4.5])
-def test_less_is_let_be(machine: Machine, ahead: float) -> None:
+def test_a_small_offset_is_not_corrected(machine: Machine, ahead: float) -> None:
     machine.ahead, clock = ahead, CorrectedClock()
     compared(machine, clock)
     assert clock.ahead == 0.0
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3600.0])
-def test_a_process_that_was_stopped_while_it_asked_learns_nothing_false(
+def test_a_process_stopped_during_a_comparison_keeps_its_offset(
     machine: Machine, ahead: float
 ) -> None:
     machine.ahead, clock = ahead, CorrectedClock()
@@ -83,7 +83,7 @@ def test_a_clock_that_is_set_is_right_at_once_and_its_old_times_stay_so(
     assert clock.corrected_for_sender(said, mark) == pytest.approx(truth, abs=0.4)
 
 
-def test_the_clock_of_another_machine_is_believed(machine: Machine) -> None:
+def test_the_clock_of_another_machine_is_not_corrected(machine: Machine) -> None:
     machine.ahead, clock = 3600.0, CorrectedClock()
     compared(machine, clock)
     own = clock_mark()
@@ -93,7 +93,7 @@ def test_the_clock_of_another_machine_is_believed(machine: Machine) -> None:
     assert clock.corrected_for_sender(None, own) is None
 
 
-def test_of_many_settings_the_last_are_remembered(machine: Machine) -> None:
+def test_only_the_last_settings_are_remembered(machine: Machine) -> None:
     clock, marks = CorrectedClock(), []
     for number in range(40):
         machine.ahead = number * 10 * CLOCK_OFF_SECONDS

@@ -27,13 +27,13 @@ def test_another_kind_of_broker_is_named(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("url", [f"http://:{SECRET}@host", SECRET, "", "redis://[x"])
-def test_what_is_no_address_of_a_broker_is_refused_without_repeating_it(url: str) -> None:
+def test_an_invalid_broker_address_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="redis://host") as caught:
         broker_for(url)
     assert SECRET not in str(caught.value)
 
 
-def test_what_is_to_be_touched_for_another_broker_is_there() -> None:
+def test_the_files_listed_for_another_broker_exist() -> None:
     root = Path(__file__).parents[2]
     text = (root / "docs" / "architecture.md").read_text("utf-8")
     part = text.partition("## To add a broker")[2].partition("\n## ")[0]

@@ -275,7 +275,7 @@ def test_of_writers_that_race_the_highest_revision_stays(transport: Transport) -
     assert transport.broker.desired() == DesiredState(revision=8, paused=("q8",))
 
 
-def test_what_is_revoked_is_seen_by_its_counter(transport: Transport) -> None:
+def test_revocations_are_noticed_by_their_counter(transport: Transport) -> None:
     broker, worker = transport.broker, transport.worker
     if not demands(transport, Ability.REVOKE, lambda: broker.revoke(["one"])):
         return
@@ -286,7 +286,7 @@ def test_what_is_revoked_is_seen_by_its_counter(transport: Transport) -> None:
     assert broker.announce_revoked(["one"]) == ()
 
 
-def test_failed_jobs_are_kept_and_claimed_once_for_each_act(transport: Transport) -> None:
+def test_failed_jobs_are_kept_and_claimed_once_for_each_operation(transport: Transport) -> None:
     worker, kept = transport.worker, transport.broker.kept_arguments
     jobs = [KeptJob(id=f"j{n}", name="job", queue="orders", args=[n], kwargs={}) for n in range(3)]
     worker.keep_jobs(jobs[:1], limit=2)
@@ -300,7 +300,7 @@ def test_failed_jobs_are_kept_and_claimed_once_for_each_act(transport: Transport
     assert worker.claim_requeue("act", "j1")
 
 
-def test_a_worker_that_does_not_answer_leaves_open_what_happened(transport: Transport) -> None:
+def test_without_an_answer_of_the_worker_the_outcome_is_unknown(transport: Transport) -> None:
     broker = transport.broker
 
     def scale() -> object:
@@ -316,7 +316,7 @@ def test_a_worker_that_does_not_answer_leaves_open_what_happened(transport: Tran
         assert set(broker.requeue(NOBODY, [("j", "job")], "act").values()) == {"unknown"}
 
 
-def test_what_is_purged_is_in_a_file_and_comes_back_once_in_its_order(
+def test_purged_jobs_are_in_a_file_and_restored_once_in_order(
     transport: Transport, tmp_path: Path
 ) -> None:
     purges = Purges(transport.broker, tmp_path)
@@ -348,7 +348,7 @@ def test_what_is_purged_is_in_a_file_and_comes_back_once_in_its_order(
     assert transport.take("orders") == ["a", "b", "c", "later"]
 
 
-def test_a_purge_that_was_cut_off_is_told_until_it_is_complete(
+def test_an_interrupted_purge_is_listed_until_it_is_complete(
     transport: Transport, tmp_path: Path
 ) -> None:
     broker, purges = transport.broker, Purges(transport.broker, tmp_path)

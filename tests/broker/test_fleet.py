@@ -111,7 +111,7 @@ def test_why_a_pool_cannot_be_scaled(changes: dict[str, Any], why: str) -> None:
     assert worker.cannot_scale == why
 
 
-def test_of_two_workers_of_one_name_neither_is_scaled_unless_one_makes_room() -> None:
+def test_workers_with_a_shared_name_are_not_scaled_unless_one_shuts_down() -> None:
     one, two = report(boot_id="1"), report(boot_id="2")
     ends = report(boot_id="0", **ENDING)
     both = fleet_of(WorkersReading(NOW, (one, two)), DESIRED)
@@ -136,7 +136,7 @@ def test_why_a_running_job_cannot_be_ended(pool: Pool) -> None:
     assert worker.cannot_end.startswith(why) == bool(worker.cannot_end) == cannot
 
 
-def test_what_may_not_begin_is_named_with_its_rate() -> None:
+def test_rate_limited_jobs_are_named_with_their_rate() -> None:
     (worker,) = fleet(**LIMITED).workers
     assert worker.reason == "A rate limit holds back 2 jobs of nap (1 a minute)."
     (worker,) = fleet(
@@ -218,18 +218,18 @@ def test_a_started_job_runs_or_is_lost(is_lost: bool, fleet_now: Fleet, started_
     assert fleet_now.has_lost("w@h", "j", started_at) is is_lost
 
 
-def test_of_a_worker_that_never_reports_nothing_is_said() -> None:
+def test_nothing_is_known_of_a_worker_that_never_reports() -> None:
     assert fleet().has_lost("unknown@h", "j", NOW) is None
 
 
-def test_what_a_lost_worker_left_is_named_once_with_what_becomes_of_it() -> None:
+def test_the_jobs_of_a_lost_worker_are_listed_with_their_future() -> None:
     assert fleet(**BUSY).lost_jobs() == ()
     (left,) = fleet(at=NOW - 16, **BUSY).lost_jobs()
     assert (left.worker, left.redelivers) == ("w@h", True)
     assert left.before > JOB.started_at
 
 
-def test_a_worker_that_is_forgotten_left_something_too() -> None:
+def test_expired_workers_have_lost_jobs_too() -> None:
     """Nobody may have looked while it was lost."""
     old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 60, **BUSY)
     seen = fleet_of(WorkersReading(NOW, (), (old,)), DESIRED)

@@ -24,5 +24,5 @@ def test_timings_that_contradict_each_other_are_refused(wrong: dict[str, float],
         WorkerTimings(**wrong)
 
 
-def test_small_timings_are_taken() -> None:
+def test_small_timings_are_accepted() -> None:
     assert WorkerTimings(report_seconds=0.1, lost_seconds=1, drop_seconds=2).lost_seconds == 1

@@ -227,7 +227,7 @@ def test_promtool_makes_blocks_that_hold_the_same_numbers(made: Made, tmp_path: 
         np.testing.assert_array_equal(sorted(found.items()), sorted(made.series[key].items()))
 
 
-def test_a_promtool_that_is_missing_or_refuses_is_told(made: Made, tmp_path: Path) -> None:
+def test_a_missing_or_failing_promtool_is_reported(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="no-such-promtool"):
         load_blocks(tmp_path, made.few[:1], tmp_path / "no-such-promtool")
     with pytest.raises(DemoError, match="promtool refused the history"):

@@ -9,14 +9,14 @@ from queuescope.demo.lock import DataLock
 from queuescope.errors import DemoError
 
 
-def test_a_second_start_is_told_where_the_first_answers(tmp_path: Path) -> None:
+def test_a_second_start_shows_the_address_of_the_first(tmp_path: Path) -> None:
     with DataLock(tmp_path) as lock:
         lock.announce("http://127.0.0.1:8601")
         with pytest.raises(DemoError, match=r"already runs with .* at http://127\.0\.0\.1:8601;"):
             DataLock(tmp_path).__enter__()
 
 
-def test_a_second_start_during_the_first_is_told_that_it_is_starting(tmp_path: Path) -> None:
+def test_a_second_start_during_the_first_says_that_it_is_starting(tmp_path: Path) -> None:
     with DataLock(tmp_path) as lock:
         lock.announce("http://127.0.0.1:8601")
     with DataLock(tmp_path), pytest.raises(DemoError, match=r"already runs with .* still starting"):

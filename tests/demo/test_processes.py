@@ -103,7 +103,7 @@ def test_pauses_between_restarts_grow(stage: Stage) -> None:
     assert pauses == ["0.5", "1", "2"]
 
 
-def test_a_service_that_was_told_to_go_stays_away_for_as_long_as_it_says(stage: Stage) -> None:
+def test_a_service_that_ended_cleanly_stays_down_for_its_pause(stage: Stage) -> None:
     stage.supervisor.start(Service("a", ("true",), pause_after_clean_end_seconds=900))
     stage.until(lambda: any("a ended with status 0; it restarts in 900 s" in s for s in stage.said))
 
@@ -127,13 +127,13 @@ def test_a_program_that_is_not_there_is_an_error_with_its_name(stage: Stage) -> 
         stage.supervisor.run("task", ["no-such-program"])
 
 
-def test_readiness_is_said_with_the_seconds_it_took(stage: Stage) -> None:
+def test_readiness_is_printed_with_the_seconds_it_took(stage: Stage) -> None:
     stage.family("a")
     stage.supervisor.wait_until_ready(["a"], timeout_seconds=60)
     assert [line.split()[:2] for line in stage.said] == [["a", "ready"]]
 
 
-def test_services_are_looked_after_while_a_task_runs(stage: Stage) -> None:
+def test_services_are_watched_while_a_task_runs(stage: Stage) -> None:
     file = stage.family("a")
     stage.until(lambda: len(pids_in(file)) == 1)
     os.kill(pids_in(file)[0][0], signal.SIGKILL)
@@ -160,7 +160,7 @@ def test_a_killed_watchdog_is_replaced_and_knows_every_service(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-def test_nothing_is_left_when_the_supervisor_goes(tmp_path: Path, number: signal.Signals) -> None:
+def test_nothing_is_left_when_the_supervisor_ends(tmp_path: Path, number: signal.Signals) -> None:
     with _supervisor_process(tmp_path) as process:
         process.send_signal(number)
         _expect_nothing_left(tmp_path)
@@ -186,7 +186,7 @@ def test_a_second_stop_signal_does_not_wait_for_the_grace(tmp_path: Path) -> Non
         _expect_nothing_left(tmp_path)
 
 
-def test_a_log_is_cut_while_the_service_goes_on_writing(tmp_path: Path) -> None:
+def test_a_log_is_truncated_while_the_service_writes(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     with log.open("ab", buffering=0) as service:
         service.write(b"x" * 100)

@@ -56,7 +56,7 @@ def test_prometheus_without_promtool_does_not_count(
     assert installed(tmp_path / "nothing") is None
 
 
-def test_a_machine_without_apt_is_told_what_to_install(
+def test_without_apt_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")

@@ -193,7 +193,7 @@ def test_real_jobs_go_through_real_workers(stack: Stack) -> None:
     eventually(lambda: stack.query(f"{done} > 0"), "a job that succeeds", stack)
 
 
-def test_in_an_incident_the_page_says_what_is_true_of_the_jobs(stack: Stack) -> None:
+def test_in_an_incident_the_page_is_true(stack: Stack) -> None:
     """A worker is frozen, 300 jobs of one tenant arrive and 60 failing ones of another; then it
     continues.
 
@@ -319,7 +319,7 @@ def test_nothing_is_left_when_the_supervisor_is_killed_and_it_starts_again(stack
     assert stack.query("count_over_time(ai_agents_queue_depth[1d]) > 1440")
 
 
-def test_it_stops_when_it_is_told_to_and_leaves_nothing(stack: Stack) -> None:
+def test_it_stops_on_request_and_leaves_nothing(stack: Stack) -> None:
     stack.signal(signal.SIGTERM)
     assert stack.wait() == 0
     assert "Stopped; nothing is left running." in stack.said
@@ -334,7 +334,7 @@ def test_a_busy_port_that_was_asked_for_is_named(tmp_path: Path) -> None:
     assert f"port {port} on 127.0.0.1 is busy" in refused.said
 
 
-def test_a_broker_that_does_not_answer_is_told(tmp_path: Path) -> None:
+def test_a_broker_that_does_not_answer_is_reported(tmp_path: Path) -> None:
     url = "redis://:secret@127.0.0.1:1/0"
     refused = Stack(tmp_path / "data", "--port", "0", "--broker-url", url)
     assert refused.wait() == 2

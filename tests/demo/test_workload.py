@@ -64,7 +64,7 @@ def test_all_kinds_of_faults_and_both_queues_occur(week: Arrivals) -> None:
     assert week.limited.max() == MAX_ATTEMPTS - 1
 
 
-def test_incidents_are_the_same_whoever_asks_and_every_day_has_some() -> None:
+def test_incidents_are_the_same_for_every_caller_and_every_day_has_some() -> None:
     """The producer requests second by second, the history for weeks."""
     whole = World().incidents(START, START + 14 * DAY)
     by_day = [World().incidents(START + d * DAY, START + (d + 1) * DAY) for d in range(14)]
@@ -75,7 +75,7 @@ def test_incidents_are_the_same_whoever_asks_and_every_day_has_some() -> None:
     assert first in World().incidents(first.start + 1, first.start + 2)
 
 
-def test_a_plan_carries_what_its_arrival_says(week: Arrivals) -> None:
+def test_a_plan_matches_its_arrival(week: Arrivals) -> None:
     at, plan = next(iter(week.plans()))
     assert at == week.at[0]
     assert plan.task == TASKS[week.task[0]].name
@@ -133,7 +133,7 @@ def test_a_refused_attempt_is_repeated_after_its_countdown() -> None:
     assert done.end[2] == done.start[2] + 5.0
 
 
-def test_a_worker_that_is_away_starts_nothing() -> None:
+def test_an_absent_worker_starts_nothing() -> None:
     week = World().arrivals(START, START + DAY, np.random.default_rng(2))
     away = [(START + 40_000.0, START + 41_000.0)]
     done = simulate(week, away)

@@ -144,7 +144,7 @@ def test_wait_and_runtime_add_up_to_the_latency_of_a_job_without_retry(day: Day)
     assert (job.runtime_seconds or 0) >= 0.3
 
 
-def test_a_retry_waits_anew_and_its_job_is_timed_from_the_first_attempt(day: Day) -> None:
+def test_a_retry_has_its_own_wait_and_the_latency_of_the_first_attempt(day: Day) -> None:
     job = day.rows[day.ids["retry"]]
     assert (job.status, job.attempts) == (JobStatus.SUCCEEDED, 2)
     # 0.1 s of the first attempt and the countdown lie before the second wait began.
@@ -153,13 +153,13 @@ def test_a_retry_waits_anew_and_its_job_is_timed_from_the_first_attempt(day: Day
     assert latency >= waited_and_ran + COUNTDOWN_SECONDS + 0.1
 
 
-def test_a_countdown_is_no_wait(day: Day) -> None:
+def test_a_countdown_is_not_wait_time(day: Day) -> None:
     """A job that was sent for later becomes due then."""
     late, prompt = day.rows[day.ids["late"]], day.rows[day.ids["nap"]]
     assert (late.enqueued_at or 0) - (prompt.enqueued_at or 0) >= 1.0
 
 
-def test_rows_tell_what_went_wrong(day: Day) -> None:
+def test_rows_have_the_error(day: Day) -> None:
     failed, hung = day.rows[day.ids["fail"]], day.rows[day.ids["hang"]]
     assert (failed.error_class, failed.error_message) == ("LookupError", "no such order")
     assert (hung.status, hung.error_class, hung.tenant) == ("failed", "TimeLimitExceeded", "globex")
@@ -187,12 +187,12 @@ def test_the_buckets_reach_from_a_tenth_of_a_second_to_two_hours(day: Day) -> No
     assert (min(BUCKETS_SECONDS), max(BUCKETS_SECONDS)) == (0.1, 8200.0)
 
 
-def test_the_worker_tells_its_processes_and_memory(day: Day) -> None:
+def test_the_worker_exports_its_processes_and_memory(day: Day) -> None:
     assert (day.after.value("ai_agents_worker_processes") or 0) >= 1
     assert (day.after.value("ai_agents_worker_memory_bytes") or 0) > 10_000_000
 
 
-def test_a_child_killed_in_mid_job_counts_as_failed_once(shop: Shop) -> None:
+def test_a_child_killed_during_a_job_counts_as_failed_once(shop: Shop) -> None:
     worker = shop.start_worker()
     job_id = shop.send("nap", seconds=120, tenant="acme")
     running = until(worker.scrape, lambda seen: seen.value(IN_FLIGHT, queue="orders") == 1.0)
@@ -215,7 +215,7 @@ def test_a_child_killed_in_mid_job_counts_as_failed_once(shop: Shop) -> None:
     assert row.runtime_seconds is not None
 
 
-def test_a_job_given_back_to_the_broker_ends_once(
+def test_a_job_returned_to_the_broker_ends_once(
     shop: Shop, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """With late acknowledgement the lost job runs again: the lost attempt is a retried one."""
@@ -246,7 +246,7 @@ def test_a_revoked_job_counts_as_revoked_and_leaves_the_rate_alone(shop: Shop) -
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools_tell_the_same(shop: Shop, tmp_path: Path, pool: str) -> None:
+def test_other_pools_export_the_same(shop: Shop, tmp_path: Path, pool: str) -> None:
     worker = shop.start_worker("--pool", pool)
     shop.send("nap", tenant="acme")
     shop.send("fail", tenant="acme")
@@ -269,7 +269,7 @@ def test_other_pools_tell_the_same(shop: Shop, tmp_path: Path, pool: str) -> Non
         assert worker.at_rest(4).sum(JOBS, outcome="failed") == 2
 
 
-def test_a_busy_port_is_told_and_the_worker_works_on_and_has_it_later(shop: Shop) -> None:
+def test_a_busy_port_is_logged_and_used_once_it_is_free(shop: Shop) -> None:
     first = shop.start_worker("-Q", "elsewhere")
     second = shop.start_worker(beside=True, QUEUESCOPE_METRICS_PORT=str(first.port))
     assert "Address already in use" in second.log.read_text()
@@ -326,7 +326,7 @@ def _told_port(log: Path) -> int:
     return int(said[0])
 
 
-def test_a_range_without_the_exporters_port_is_tried_where_nothing_is_said() -> None:
+def test_by_default_a_range_without_the_exporters_port_is_tried() -> None:
     assert METRICS_PORTS[0] == 9540
     assert DEFAULT_PORT not in METRICS_PORTS
     assert {DEFAULT_PORT, *METRICS_PORTS} == set(range(9540, 9550))
@@ -335,14 +335,12 @@ def test_a_range_without_the_exporters_port_is_tried_where_nothing_is_said() -> 
 @pytest.mark.parametrize(
     "port", ["9600-", "-9600", "9609-9600", "0-9", "a", "70000", "1-70000", ""]
 )
-def test_what_is_no_port_is_refused(port: str) -> None:
+def test_an_invalid_port_is_refused(port: str) -> None:
     with pytest.raises(ConfigurationError, match="metrics_port"):
         instrument(Celery("refused", set_as_current=False), metrics_port=port)
 
 
-def test_a_broker_that_cannot_be_watched_is_told_in_the_log_even_before_it_answers(
-    shop: Shop, tmp_path: Path
-) -> None:
+def test_an_unsupported_broker_is_logged_even_before_it_answers(shop: Shop, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as to:
         process = subprocess.Popen(

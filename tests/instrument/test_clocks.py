@@ -119,7 +119,7 @@ def test_retries_replacements_and_chains_keep_when_they_were_first_due(scene: Sc
     assert seen.sum(METRIC.format("wait", "count")) == 9
 
 
-def test_jobs_that_its_own_machine_sends_are_put_right_with_it(scene: Scene) -> None:
+def test_times_of_jobs_sent_by_the_same_machine_are_corrected_with_its_clock(scene: Scene) -> None:
     since = time.time()
     with scene.sent_by(scene.clock):
         jobs = [
@@ -131,7 +131,7 @@ def test_jobs_that_its_own_machine_sends_are_put_right_with_it(scene: Scene) -> 
         assert is_true(scene.row(job_id, JobStatus.SUCCEEDED), since)
 
 
-def test_what_another_machine_sends_before_it_was_due_has_no_wait(
+def test_a_job_from_a_machine_whose_clock_is_ahead_has_no_wait(
     scene: Scene, tmp_path: Path
 ) -> None:
     """Its retry is sent by the worker, and has one; when the job was first due is not known."""
@@ -154,7 +154,7 @@ def test_what_another_machine_sends_before_it_was_due_has_no_wait(
     assert counts == [1, 0, 2]
 
 
-def test_when_the_next_is_due_is_when_celery_begins_it(scene: Scene, broker: RedisBroker) -> None:
+def test_the_next_due_time_is_when_celery_starts_the_job(scene: Scene, broker: RedisBroker) -> None:
     """By the worker's own clock, an hour before its time."""
     before = time.time()
     job_id = scene.shop.send("nap", {"queue": "orders", "countdown": 3 * HOUR})
@@ -169,7 +169,7 @@ def test_when_the_next_is_due_is_when_celery_begins_it(scene: Scene, broker: Red
     app.close()
 
 
-def test_the_age_of_what_waits_is_known_by_what_the_senders_machine_reports(
+def test_the_age_is_corrected_with_the_clock_reported_for_the_senders_machine(
     scene: Scene, broker_url: str
 ) -> None:
     """Whoever looks has never seen that queue empty."""
@@ -188,7 +188,7 @@ def test_the_age_of_what_waits_is_known_by_what_the_senders_machine_reports(
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR])
-def test_the_age_of_what_waits_is_known_by_how_it_came(
+def test_the_age_is_corrected_by_when_the_message_arrived(
     ahead: float, scene: Scene, broker_url: str, tmp_path: Path
 ) -> None:
     """No worker runs on the sender's machine."""
@@ -223,7 +223,7 @@ def test_the_age_of_what_waits_is_known_by_how_it_came(
     assert not second.is_age_doubtful
 
 
-def test_a_clock_that_is_set_in_the_middle_of_a_job_moves_none_of_its_times(
+def test_setting_the_clock_during_a_job_changes_none_of_its_times(
     scene: Scene, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """Set back by two hours: no job has ended before it began, and nobody is lost or stalled."""
@@ -250,7 +250,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_job_moves_none_of_its_times(
     assert is_true(row, since)
 
 
-def test_what_an_earlier_life_left_is_ended_by_the_time_of_the_next_whatever_its_clock(
+def test_jobs_of_an_earlier_run_are_ended_whatever_the_clocks(
     scene: Scene, evidence: Evidence
 ) -> None:
     """Killed while its clock was behind; it begins anew with one that is ahead, and runs a job."""

@@ -106,7 +106,7 @@ def test_a_job_that_began_before_it_was_due_has_no_wait_known(
         assert found == {"count": 1.0, "sum": 0.0}
 
 
-def test_a_note_that_cannot_be_understood_is_counted_as_lost_and_does_no_harm(
+def test_an_invalid_note_is_counted_as_lost_and_does_no_harm(
     collector: Collector, metrics: WorkerMetrics
 ) -> None:
     collector.note(b"garbage")
@@ -117,7 +117,7 @@ def test_a_note_that_cannot_be_understood_is_counted_as_lost_and_does_no_harm(
     assert outcome(metrics, "succeeded") == 1.0
 
 
-def test_what_is_asked_holds_all_that_was_noted_before(collector: Collector) -> None:
+def test_a_reading_includes_all_earlier_notes(collector: Collector) -> None:
     for number in range(500):
         collector.note(observed(Event.STARTED, number=number))
         collector.note(observed(Event.SUCCEEDED, number=number))

@@ -26,7 +26,7 @@ def broker(broker_url: str) -> Iterator[RedisBroker]:
     made.close()
 
 
-def test_a_job_that_kills_each_process_that_takes_it_stands_out(
+def test_a_job_that_kills_every_process_is_visible(
     shop: Shop, broker: RedisBroker, tmp_path: Path
 ) -> None:
     """One attempt, by Celery's count, however often it is delivered."""
@@ -60,7 +60,7 @@ def test_a_job_that_kills_each_process_that_takes_it_stands_out(
     assert (row.deliveries, row.redelivers) == (1, False)
 
 
-def test_of_a_killed_worker_each_job_comes_back_as_its_own_task_says(
+def test_jobs_of_a_killed_worker_are_redelivered_as_their_task_says(
     shop: Shop, broker: RedisBroker
 ) -> None:
     """The project acknowledges early, one of its tasks late."""

@@ -54,7 +54,7 @@ def exporter(broker_url: str, log: Path, *arguments: str) -> Iterator[int]:
         assert process.wait(120) == 0
 
 
-def test_an_outage_shows_as_absence_and_heals_by_itself(
+def test_an_outage_shows_as_missing_samples_and_recovers(
     server: RealBroker, customer: Celery, tmp_path: Path
 ) -> None:
     customer.send_task("nap", queue="orders")
@@ -71,7 +71,7 @@ def test_an_outage_shows_as_absence_and_heals_by_itself(
         assert again.value(DEPTH, queue="orders") == 0.0
 
 
-def test_the_exporter_tells_of_workers_what_they_report_and_what_the_catalogue_declares(
+def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
     shop: Shop, evidence: Evidence, tmp_path: Path
 ) -> None:
     """Each state has its number; where no worker reports there is none, and no zero either."""
@@ -152,7 +152,7 @@ def test_a_busy_port_ends_the_exporter_with_a_reason(server: RealBroker, tmp_pat
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
 
 
-def test_of_a_broker_that_cannot_be_read_it_tells_who_answers(
+def test_for_an_unsupported_broker_the_workers_that_answer_are_counted(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A folder of files is a broker that Celery takes, too."""
@@ -176,7 +176,7 @@ def test_of_a_broker_that_cannot_be_read_it_tells_who_answers(
         shop.close()
 
 
-def test_a_broker_of_another_kind_that_is_away_is_told_as_away(tmp_path: Path) -> None:
+def test_an_unsupported_broker_that_does_not_answer_is_exported_as_down(tmp_path: Path) -> None:
     address = f"amqp://guest:secret@127.0.0.1:{free_port()}//"
     with exporter(address, tmp_path / "log") as port:
         seen = until(lambda: scrape(port), lambda s: bool(s.samples))

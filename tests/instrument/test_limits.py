@@ -31,7 +31,7 @@ def lay(mount: Path, **texts: str) -> None:
         path.write_text(f"{text}\n", "ascii")
 
 
-def test_the_tightest_of_the_groups_around_counts(mount: Path, membership: Path) -> None:
+def test_the_tightest_limit_of_all_groups_counts(mount: Path, membership: Path) -> None:
     membership.write_text("0::/shop/worker\n")
     lay(
         mount,
@@ -45,7 +45,7 @@ def test_the_tightest_of_the_groups_around_counts(mount: Path, membership: Path)
     assert cpu_limit(mount, membership) == 0.5
 
 
-def test_inside_a_container_the_own_group_is_the_root(mount: Path, membership: Path) -> None:
+def test_inside_a_container_the_root_group_counts(mount: Path, membership: Path) -> None:
     membership.write_text("0::/kubepods/pod7/abc\n")
     lay(mount, memoryDOTmax=str(GIB), cpuDOTmax="25000 100000")
     assert memory_limit_bytes(mount, membership) == GIB
@@ -86,7 +86,7 @@ def test_a_machine_without_control_groups_has_cores_only(tmp_path: Path) -> None
     assert cpu_limit(tmp_path / "none", tmp_path / "none") == CORES
 
 
-def test_this_machine_can_be_asked() -> None:
+def test_the_limits_of_this_machine_can_be_read() -> None:
     limit = memory_limit_bytes()
     assert limit is None or limit > 0
     cores = cpu_limit()

@@ -40,7 +40,7 @@ def test_the_success_rate_forgets_what_is_older_than_its_window() -> None:
     assert math.isnan(rate.percent())
 
 
-def test_the_success_rate_is_neither_nought_nor_hundred_by_the_last_job_alone() -> None:
+def test_the_success_rate_does_not_depend_on_the_last_job_alone() -> None:
     clock = Clock()
     rate = RollingSuccess(300, clock)
     for succeeded in (True, True, True, False):
@@ -81,7 +81,7 @@ def test_names_are_declared_once() -> None:
     assert len(names) == len(set(names)) == 23
 
 
-def test_the_page_of_metrics_tells_every_metric_label_and_bucket() -> None:
+def test_the_page_of_metrics_has_every_metric_label_and_bucket() -> None:
     """People read the page, so it must not fall behind the catalogue."""
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
     rows = {

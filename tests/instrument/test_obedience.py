@@ -61,7 +61,7 @@ def depth_of(broker: RedisBroker, queue: str) -> int:
 
 
 @POOLS
-def test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_each_once(
+def test_a_paused_queue_starts_no_job_not_even_fetched_ones_and_resumes_each_once(
     pool: str, own_shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """Its sibling goes on, and the old order is kept."""
@@ -132,7 +132,7 @@ def test_a_pause_of_all_queues_stops_each_and_every_worker(
     until(lambda: len(evidence.words), lambda count: count == 3)
 
 
-def test_a_pause_outlives_the_restart_of_a_broker_that_forgot_it(
+def test_a_pause_survives_a_broker_that_lost_its_data(
     own_shop: Shop, server: RealBroker, client: redis.Redis, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """The worker that knows it says it again, for those that start later, too."""
@@ -155,7 +155,7 @@ def test_a_pause_outlives_the_restart_of_a_broker_that_forgot_it(
     until(lambda: len(evidence.words), lambda count: count == 5)
 
 
-def test_a_worker_lives_with_whatever_stands_in_the_broker(
+def test_a_worker_survives_invalid_data_in_the_broker(
     own_shop: Shop, broker: RedisBroker, client: redis.Redis
 ) -> None:
     """It goes on reporting, what it knew stays in force, and it obeys again what is mended."""
@@ -206,7 +206,7 @@ def test_a_job_whose_time_comes_during_a_pause_waits(
     until(lambda: evidence.words, lambda words: words == ["late"])
 
 
-def test_many_fetched_jobs_are_given_back_in_their_order(
+def test_many_fetched_jobs_are_returned_in_their_order(
     own_shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """More than the interpreter could recurse through."""
@@ -254,7 +254,7 @@ def test_a_revoked_job_starts_in_no_worker_now_or_later(
     assert depth_of(broker, "orders") == 0
 
 
-def test_a_worker_that_may_not_read_what_is_desired_works_on_and_says_so(
+def test_a_worker_that_may_not_read_the_desired_state_works_on_and_logs_it(
     own_shop: Shop, server: RealBroker, evidence: Evidence
 ) -> None:
     allowed = ("_kombu*", "orders*", "express*", "unacked*", "*pidbox*", "celeryev*")
@@ -266,7 +266,7 @@ def test_a_worker_that_may_not_read_what_is_desired_works_on_and_says_so(
         until(worker.log.read_text, lambda text: "ignores pauses" in text)
 
 
-def test_a_project_may_leave_operations_out(
+def test_a_project_may_turn_operations_off(
     own_shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     broker.publish(DesiredState(revision=1, paused=("orders",)))
@@ -276,7 +276,7 @@ def test_a_project_may_leave_operations_out(
     assert broker.workers().reports == ()
 
 
-def test_a_prefix_of_all_keys_is_honoured(
+def test_a_prefix_of_all_keys_is_used(
     own_shop: Shop, client: redis.Redis, evidence: Evidence
 ) -> None:
     options = "app.conf.broker_transport_options = {'global_keyprefix': 'shop:'}\n"
@@ -296,9 +296,7 @@ def test_a_prefix_of_all_keys_is_honoured(
     broker.close()
 
 
-def test_a_worker_that_ends_in_good_order_takes_its_report_along(
-    own_shop: Shop, broker: RedisBroker
-) -> None:
+def test_a_clean_shutdown_removes_the_report(own_shop: Shop, broker: RedisBroker) -> None:
     worker = own_shop.start_worker(*PREFORK)
     reported(broker, "w1@shop", lambda report: report.pool_size == 2)
     worker.process.send_signal(signal.SIGTERM)
@@ -306,7 +304,7 @@ def test_a_worker_that_ends_in_good_order_takes_its_report_along(
     assert broker.workers().reports == ()
 
 
-def test_a_report_tells_the_worker_as_it_is(own_shop: Shop, broker: RedisBroker) -> None:
+def test_a_report_describes_the_worker(own_shop: Shop, broker: RedisBroker) -> None:
     worker = own_shop.start_worker(*PREFORK)
     report = reported(
         broker, "w1@shop", lambda seen: bool(seen.consuming) and seen.memory_bytes > 10_000_000

@@ -18,21 +18,21 @@ from tests.instrument.conftest import Evidence, Shop
 # The same tests, and what they need, with the workers of the fixture `python` below.
 from tests.instrument.test_celery import (  # noqa: F401
     day,
-    test_a_child_killed_in_mid_job_counts_as_failed_once,
-    test_a_countdown_is_no_wait,
-    test_a_job_given_back_to_the_broker_ends_once,
-    test_a_retry_waits_anew_and_its_job_is_timed_from_the_first_attempt,
+    test_a_child_killed_during_a_job_counts_as_failed_once,
+    test_a_countdown_is_not_wait_time,
+    test_a_job_returned_to_the_broker_ends_once,
+    test_a_retry_has_its_own_wait_and_the_latency_of_the_first_attempt,
     test_a_revoked_job_counts_as_revoked_and_leaves_the_rate_alone,
     test_counters_stand_at_zero_before_the_first_job,
     test_each_outcome_is_counted_once_for_its_tenant_and_queue,
     test_histograms_hold_what_the_rows_of_the_history_tell,
     test_messages_of_other_apps_in_the_process_are_left_alone,
     test_nothing_is_in_flight_or_lost_at_the_end,
-    test_other_pools_tell_the_same,
-    test_rows_tell_what_went_wrong,
+    test_other_pools_export_the_same,
+    test_rows_have_the_error,
     test_success_rate_is_the_share_of_the_jobs_that_were_run,
+    test_the_worker_exports_its_processes_and_memory,
     test_the_worker_exports_what_the_catalogue_declares_and_nothing_else,
-    test_the_worker_tells_its_processes_and_memory,
     test_wait_and_runtime_add_up_to_the_latency_of_a_job_without_retry,
 )
 from tests.instrument.test_obedience import (
@@ -40,15 +40,15 @@ from tests.instrument.test_obedience import (
     own_shop,  # noqa: F401
 )
 from tests.instrument.test_obedience import (
-    test_a_paused_queue_begins_no_job_even_of_those_fetched_before_and_resumes_each_once as obeys,
+    test_a_paused_queue_starts_no_job_not_even_fetched_ones_and_resumes_each_once as obeys,
 )
 from tests.instrument.test_outcomes import (  # noqa: F401
     oddities,
     test_a_job_that_replaces_another_has_its_latency,
-    test_a_message_that_comes_again_is_counted,
     test_a_name_that_no_worker_knows_is_in_the_success_rate,
-    test_an_eta_without_a_zone_is_what_celery_takes_it_for,
-    test_an_unusual_end_is_told_as_what_it_is,
+    test_a_redelivered_message_is_counted,
+    test_an_eta_without_a_zone_is_read_as_celery_reads_it,
+    test_an_unusual_end_has_the_right_outcome,
 )
 
 from queuescope.broker.redis.broker import RedisBroker
@@ -98,7 +98,7 @@ def test_the_environment_holds_the_oldest_versions_and_nothing_of_the_page(pytho
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_worker_obeys_a_pause(
+def test_a_worker_follows_a_pause(
     pool: str,
     own_shop: Shop,  # noqa: F811
     broker: RedisBroker,  # noqa: F811
@@ -107,7 +107,7 @@ def test_a_worker_obeys_a_pause(
     obeys(pool, own_shop, broker, evidence)
 
 
-def test_the_newest_installation_brings_nothing_of_the_page_either(
+def test_the_newest_installation_has_nothing_of_the_page_either(
     wheel: Path, tmp_path: Path
 ) -> None:
     """And its command line says what each command lacks there."""

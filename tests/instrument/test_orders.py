@@ -95,7 +95,7 @@ def _size(worker: object) -> int:
         ("--autoscale=4,2", ("scales itself", "scales itself")),
     ],
 )
-def test_a_pool_that_cannot_be_scaled_says_so_before_it_is_asked(
+def test_a_pool_that_cannot_be_scaled_is_refused_before_a_command(
     shop: Shop,
     broker: RedisBroker,
     commands: RedisBroker,
@@ -112,9 +112,7 @@ def test_a_pool_that_cannot_be_scaled_says_so_before_it_is_asked(
         commands.scale(name, 4)
 
 
-def test_a_worker_that_is_not_there_leaves_the_outcome_unknown(
-    broker: RedisBroker, broker_url: str
-) -> None:
+def test_a_missing_worker_leaves_the_outcome_unknown(broker: RedisBroker, broker_url: str) -> None:
     commands = RedisBroker(broker_url, answer_seconds=1.0)
     with pytest.raises(OutcomeUnknownError, match="did not answer"):
         commands.scale("nobody@shop", 4)
@@ -122,7 +120,7 @@ def test_a_worker_that_is_not_there_leaves_the_outcome_unknown(
     commands.close()
 
 
-def test_an_order_that_is_read_too_late_has_no_effect(
+def test_a_command_that_is_read_too_late_has_no_effect(
     shop: Shop, broker: RedisBroker, broker_url: str, evidence: Evidence
 ) -> None:
     """A worker of the solo pool reads orders between jobs."""
@@ -253,7 +251,7 @@ def test_a_job_in_a_pool_of_threads_is_not_called_ended(
     commands.close()
 
 
-def test_a_worker_killed_in_mid_job_is_lost_and_so_is_its_job(
+def test_a_worker_killed_during_a_job_is_lost_with_its_job(
     shop: Shop, broker: RedisBroker, broker_url: str
 ) -> None:
     """Its rows end, its report goes after the stated time, and a new life starts afresh."""

@@ -73,7 +73,7 @@ def oddities(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Oddities:
         ("aside", JobStatus.IGNORED, "", {"ignored": 1.0}),
     ],
 )
-def test_an_unusual_end_is_told_as_what_it_is(
+def test_an_unusual_end_has_the_right_outcome(
     oddities: Oddities,
     name: str,
     status: JobStatus,
@@ -96,7 +96,7 @@ def test_a_name_that_no_worker_knows_is_in_the_success_rate(oddities: Oddities) 
     assert oddities.scrape.value(name, reason="invalid_message") == 0.0
 
 
-def test_a_message_that_comes_again_is_counted(oddities: Oddities) -> None:
+def test_a_redelivered_message_is_counted(oddities: Oddities) -> None:
     name = "ai_agents_enhancement_redelivered_total"
     assert oddities.scrape.value(name, queue="orders") == 1.0
 
@@ -109,14 +109,14 @@ def test_a_job_that_replaces_another_has_its_latency(oddities: Oddities) -> None
     assert latency > (row.wait_seconds or 0) + (row.runtime_seconds or 0)
 
 
-def test_an_eta_without_a_zone_is_what_celery_takes_it_for(oddities: Oddities) -> None:
+def test_an_eta_without_a_zone_is_read_as_celery_reads_it(oddities: Oddities) -> None:
     """UTC, wherever the worker stands: it began at once when it was due."""
     assert oddities.naive.wait_seconds is not None
     assert 0 <= oddities.naive.wait_seconds < 60
     assert (oddities.naive.started_at or 0) - (oddities.naive.enqueued_at or 0) < 60
 
 
-def test_what_no_worker_writes_into_a_message_costs_no_job_its_outcome(shop: Shop) -> None:
+def test_invalid_headers_cost_no_job_its_outcome(shop: Shop) -> None:
     """Nor any other job its figures: an infinite wait would stay in the sum of all."""
     worker = shop.start_worker("--pool", "threads")
     stranger = shop.app()

@@ -60,7 +60,7 @@ def test_a_named_secret_is_masked(text: str) -> None:
         PEM[:60],
     ],
 )
-def test_a_secret_is_known_by_its_shape(secret: str) -> None:
+def test_a_secret_is_recognized_by_its_form(secret: str) -> None:
     assert redacted(f"refused: {secret}") == f"refused: {MASK}"
 
 
@@ -78,11 +78,11 @@ def test_a_secret_is_known_by_its_shape(secret: str) -> None:
         "basic checks failed",
     ],
 )
-def test_what_is_no_secret_is_left(text: str) -> None:
+def test_other_text_is_kept(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_a_reader_is_told_what_was_masked() -> None:
+def test_the_kind_of_a_masked_secret_is_shown() -> None:
     text = f"postgresql://shop:{SECRET}@db/shop: password={SECRET} try 3"
     assert redacted(text) == f"postgresql://shop:{MASK}@db/shop: password={MASK} try 3"
 

@@ -97,7 +97,7 @@ def send(
     return studio.send("mark", options, path=str(evidence._path), word=word, **more)
 
 
-def test_a_job_is_of_the_queue_that_it_was_taken_from(
+def test_a_job_belongs_to_the_queue_it_was_taken_from(
     studio: Shop, server: RealBroker, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """In the history, the metrics and the report, with topics, bindings and keys of other names,
@@ -143,7 +143,7 @@ def test_a_job_is_of_the_queue_that_it_was_taken_from(
     }
 
 
-def test_a_broadcast_waits_nowhere(studio: Shop, server: RealBroker, tmp_path: Path) -> None:
+def test_a_broadcast_has_no_waiting_jobs(studio: Shop, server: RealBroker, tmp_path: Path) -> None:
     """What Celery has put under the name of its queue, nobody ever takes."""
     studio.start_worker("-Q", "letters,news_copy", "-c", "1")
     with OperationsContext(
@@ -164,7 +164,7 @@ def test_a_broadcast_waits_nowhere(studio: Shop, server: RealBroker, tmp_path: P
             context.operations.plan(Actor("ada", Origin.OIDC), Request.purge("news_copy"))
 
 
-def test_a_paused_queue_of_a_topic_begins_nothing_and_gives_back_to_itself_alone(
+def test_a_paused_queue_of_a_topic_starts_nothing_and_returns_jobs_to_itself_only(
     studio: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """Each message has a copy in another queue, which goes on and gets no second one."""

@@ -165,7 +165,7 @@ def test_a_job_is_sent_again_by_its_own_project_though_another_has_the_same_type
     assert sorted(town.sent_by_the_mill) == sorted([f"{of_mill} fail_once", f"{only_mill} grind"])
 
 
-def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_told(
+def test_a_job_that_two_operators_retry_at_once_is_sent_once(
     town: Town,
 ) -> None:
     """Of the same jobs, and where only some of them are the same."""
@@ -206,7 +206,7 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once_and_one_of_them_is_
     assert sum("1 job was sent again." in words for words in told) == 1, told
 
 
-def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -> None:
+def test_a_job_that_no_worker_knows_stays_failed_and_is_named(town: Town) -> None:
     before = town.sent_by_the_mill
     retries = Retries(worker.report for worker in town.context.fleet().alive)
     known = {
@@ -247,7 +247,7 @@ def test_a_job_that_nobody_knows_stays_failed_and_it_is_said_which(town: Town) -
     assert town.sent_by_the_mill == before
 
 
-def test_a_worker_leaves_alone_what_is_not_of_its_project(town: Town) -> None:
+def test_a_worker_ignores_jobs_of_other_projects(town: Town) -> None:
     """Also when a dashboard of before does not say the queue."""
     before = town.sent_by_the_mill
     broker = town.context.broker
@@ -261,7 +261,7 @@ def test_a_worker_leaves_alone_what_is_not_of_its_project(town: Town) -> None:
     assert broker.requeue(MILL_NAME, [("y", "fail_once")], "act") == {"y": RetryAnswer.SENT}
 
 
-def test_what_could_not_be_sent_is_not_called_sent_when_it_is_asked_again(town: Town) -> None:
+def test_a_job_that_could_not_be_sent_is_not_counted_as_sent_later(town: Town) -> None:
     broker = town.context.broker
     broken = town.mill.folder / "broken"
     broken.touch()
@@ -274,9 +274,7 @@ def test_what_could_not_be_sent_is_not_called_sent_when_it_is_asked_again(town: 
     assert town.sent_by_the_mill.count("z grind") == 3
 
 
-def test_two_projects_whose_workers_have_one_name_are_both_heard(
-    town: Town, tmp_path: Path
-) -> None:
+def test_workers_of_two_projects_with_one_name_both_answer(town: Town, tmp_path: Path) -> None:
     """As they have without ``-n`` on one machine. An order reaches both."""
     before = town.sent_by_the_mill
     path = tmp_path / "evidence"
@@ -297,7 +295,7 @@ def test_two_projects_whose_workers_have_one_name_are_both_heard(
     assert town.sent_by_the_mill == before
 
 
-def test_a_worker_of_before_understands_the_order(
+def test_a_worker_of_an_earlier_version_understands_the_command(
     town: Town, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     old = Shop(tmp_path_factory.mktemp("old"), town.broker_url, project=OLD)

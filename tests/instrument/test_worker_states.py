@@ -116,7 +116,7 @@ def test_a_worker_that_finishes_its_job_before_it_ends_is_shutting_down(
     assert broker.workers().reports == ()
 
 
-def test_an_order_to_shut_down_and_a_soft_shutdown_are_seen_as_such(
+def test_a_shutdown_command_and_a_soft_shutdown_are_reported(
     shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     project = shop.folder / "shop.py"
@@ -148,9 +148,7 @@ def test_an_order_to_shut_down_and_a_soft_shutdown_are_seen_as_such(
     assert broker.workers().reports == ()
 
 
-def test_a_rate_limit_holds_jobs_back_and_is_no_stall(
-    shop: Shop, broker: RedisBroker, evidence: Evidence
-) -> None:
+def test_a_rate_limit_is_not_a_stall(shop: Shop, broker: RedisBroker, evidence: Evidence) -> None:
     """Set while the worker runs, then taken back: what waited goes on at the old rate."""
     shop.start_worker("-c", "2", SHOP_PREFETCH="2")
     judged(broker, lambda w: bool(w.report.consuming))
@@ -183,7 +181,7 @@ def test_a_rate_limit_of_the_whole_project_holds_back_each_type(
     )
 
 
-def test_jobs_without_a_limit_go_past_those_that_have_one(
+def test_jobs_without_a_limit_overtake_rate_limited_ones(
     shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """A job whose time has come is held back, too, and no more scheduled."""
@@ -205,7 +203,7 @@ def test_jobs_without_a_limit_go_past_those_that_have_one(
     evidence.release()
 
 
-def test_two_workers_of_one_name_are_told_apart_and_neither_loses_its_job(
+def test_two_workers_with_one_name_are_kept_apart_and_lose_no_job(
     shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
 ) -> None:
     """The second begins while the first runs a job, in one history; then the first is killed."""
@@ -245,7 +243,7 @@ def test_two_workers_of_one_name_are_told_apart_and_neither_loses_its_job(
         assert (ended.status, kept.status) == (JobStatus.LOST, JobStatus.STARTED)
 
 
-def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
+def test_a_restarted_worker_replaces_its_earlier_run(
     shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
@@ -268,7 +266,7 @@ def test_a_worker_that_begins_anew_takes_the_place_of_its_earlier_life(
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
-def test_a_worker_whose_clock_is_off_puts_the_times_of_its_jobs_right(
+def test_a_worker_whose_clock_is_off_corrects_the_times_of_its_jobs(
     ahead: int, shop: Shop, broker: RedisBroker, evidence: Evidence, tmp_path: Path
 ) -> None:
     clock = MachineClock(tmp_path / "clock", ahead)

@@ -129,7 +129,7 @@ def jobs(store: JobStore) -> list[Job]:
 
 
 @pytest.mark.parametrize("looked_at", [20_000, 40])
-def test_pages_hold_what_a_look_through_all_would_find(
+def test_pages_have_the_same_jobs_as_a_full_scan(
     looked_at: int, store: JobStore, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no page may look at more than 40 rows."""
@@ -182,7 +182,7 @@ def test_a_job_without_any_time_is_the_oldest(store: JobStore) -> None:
     assert [job.id for job in second.jobs] == ["timeless"]
 
 
-def test_a_search_that_ends_early_says_how_far_back_it_has_looked(
+def test_a_search_that_ends_early_says_how_far_back_it_went(
     store: JobStore, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "SEARCHED_LIMIT", 40)
@@ -266,7 +266,7 @@ def test_ids_are_found_by_their_beginning_in_any_locale(
     assert sorted(everything) == sorted(ids)
 
 
-def test_a_question_that_takes_too_long_is_given_up(store: JobStore, jobs: list[Job]) -> None:
+def test_a_search_that_takes_too_long_is_aborted(store: JobStore, jobs: list[Job]) -> None:
     endless = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(i) FROM n"
     )

@@ -40,13 +40,13 @@ def test_newer_news_replace_a_row_and_older_ones_do_not(store: JobStore) -> None
     assert store.get("j1") == again
 
 
-def test_one_batch_may_tell_a_job_twice(store: JobStore) -> None:
+def test_one_batch_may_contain_a_job_twice(store: JobStore) -> None:
     store.record([FAILED, STARTED])
     assert ended_jobs(store) == [FAILED]
     assert count_rows(store) == 1
 
 
-def test_each_job_says_itself_whether_it_is_delivered_again(store: JobStore) -> None:
+def test_each_row_says_whether_its_job_is_redelivered(store: JobStore) -> None:
     """For one that does not say, what holds for all of its project does."""
     rows = [replace(STARTED, id=f"{says}", redelivers=says) for says in (True, False, None)]
     for redelivers in (True, False):
@@ -59,7 +59,7 @@ def test_each_job_says_itself_whether_it_is_delivered_again(store: JobStore) -> 
     assert again == {"True True", "True False", "None True"}
 
 
-def test_begins_are_counted_until_an_end_is_told(store: JobStore) -> None:
+def test_starts_are_counted_until_an_end_is_recorded(store: JobStore) -> None:
     """Whoever writes them, in any order and however often; another attempt begins anew."""
 
     def begun(at: float, **more: Any) -> Job:
@@ -109,7 +109,7 @@ def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> 
 
 
 @pytest.mark.parametrize("status", [JobStatus.RETRYING, JobStatus.LOST])
-def test_what_was_only_inferred_yields_to_news_however_late(
+def test_a_conclusion_gives_way_to_a_report_however_late(
     store: JobStore, status: JobStatus
 ) -> None:
     """The worker was cut off and not dead: its job ended before it was given up."""
@@ -127,7 +127,7 @@ def test_what_was_only_inferred_yields_to_news_however_late(
     assert store.get("j3") == replace(elsewhere, deliveries=2)
 
 
-def test_a_job_that_nobody_runs_is_given_up_as_it_was_seen(store: JobStore) -> None:
+def test_a_job_that_no_worker_runs_is_ended(store: JobStore) -> None:
     young = replace(STARTED, id="j2", started_at=T0 + 50)
     store.record([STARTED, young])
     assert store.unfinished(before=T0 + 50) == [STARTED]
@@ -157,7 +157,7 @@ def test_a_retry_that_never_comes_is_lost_and_may_be_retried(store: JobStore) ->
     assert store.claim(["j1", "j2"]) == {"j1": "enhance"}
 
 
-def test_a_worker_that_was_not_lost_has_its_jobs_back(store: JobStore) -> None:
+def test_a_worker_that_was_not_lost_gets_its_jobs_back(store: JobStore) -> None:
     other = replace(STARTED, id="j2")
     store.record([STARTED, other, replace(FAILED, id="j3")])
     store.end_lost("w1", before=T0 + 60, redelivers=False)
@@ -167,7 +167,7 @@ def test_a_worker_that_was_not_lost_has_its_jobs_back(store: JobStore) -> None:
     assert count_rows(store, JobStatus.LOST) == 1
 
 
-def test_a_failed_job_is_claimed_by_one(store: JobStore) -> None:
+def test_a_failed_job_is_claimed_once(store: JobStore) -> None:
     """Of several that retry the same jobs at the same moment, each job has one."""
     ids = [f"j{n}" for n in range(60)]
     store.record([replace(FAILED, id=job_id) for job_id in ids])
@@ -213,7 +213,7 @@ def test_hostile_text_is_kept_as_text_within_limits(store: JobStore) -> None:
     assert len(kept.error_message) == MESSAGE_LIMIT
 
 
-def test_text_that_no_database_takes_costs_no_row(store: JobStore) -> None:
+def test_text_that_databases_refuse_costs_no_row(store: JobStore) -> None:
     """One such row would keep all that wait with it from being written."""
     odd = "caf\udce9\x00"
     store.record(
@@ -261,9 +261,7 @@ def test_two_writers_of_the_same_jobs_do_not_stop_each_other(
     assert count_rows(writers[0]) == 300
 
 
-def test_a_history_that_was_made_anew_is_taken_up(
-    url: str, store: JobStore, postgresql: RealPostgreSQL
-) -> None:
+def test_a_recreated_history_is_used(url: str, store: JobStore, postgresql: RealPostgreSQL) -> None:
     store.record([FAILED])
     parsed = make_url(url)
     assert parsed.database is not None
@@ -407,7 +405,7 @@ def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         JobStore("postgresql://u@h/d")
 
 
-def test_a_database_that_is_down_is_met_at_use_not_at_construction(open_store: OpenStore) -> None:
+def test_a_database_that_is_down_fails_at_use_not_at_construction(open_store: OpenStore) -> None:
     store = open_store("postgresql://nobody:secret@127.0.0.1:9/none", timeout_seconds=1)
     with pytest.raises(JobStoreError, match=r"database none at 127.0.0.1:9\) cannot be opened"):
         store.get("j1")
@@ -430,7 +428,7 @@ def owned_by(server: RealPostgreSQL, url: str, sql: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["{user}:{password}@{rest}", "{user}@{rest}?password={password}"])
-def test_a_wrong_password_is_told_and_never_repeated(
+def test_a_wrong_password_is_reported_and_never_repeated(
     form: str, postgresql_url: str, keeper: str, open_store: OpenStore
 ) -> None:
     rest = postgresql_url.partition("@")[2]
@@ -443,14 +441,14 @@ def test_a_wrong_password_is_told_and_never_repeated(
     assert "password authentication failed" in told
 
 
-def test_a_user_without_the_right_to_make_the_table_is_told_what_to_grant(
+def test_a_missing_right_to_create_the_table_is_reported_with_the_grant(
     postgresql_url: str, keeper: str, open_store: OpenStore
 ) -> None:
     with pytest.raises(JobStoreError, match=r"42501.*grant SELECT.*CREATE on the schema"):
         open_store(as_keeper(postgresql_url)).record([FAILED])
 
 
-def test_a_user_may_read_or_write_a_table_that_another_made(
+def test_a_user_may_read_or_write_a_table_of_another_user(
     postgresql: RealPostgreSQL, postgresql_url: str, keeper: str, open_store: OpenStore
 ) -> None:
     open_store(postgresql_url).record([FAILED])
@@ -467,7 +465,7 @@ def test_a_user_may_read_or_write_a_table_that_another_made(
     owned_by(postgresql, postgresql_url, "DROP OWNED BY keeper")
 
 
-def test_a_standby_is_told_apart(
+def test_a_standby_is_recognized(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
     open_store(postgresql_url).record([FAILED])
@@ -478,7 +476,7 @@ def test_a_standby_is_told_apart(
         standby.record([STARTED])
 
 
-def test_another_programs_table_of_that_name_is_left_alone(
+def test_the_table_of_another_program_is_not_touched(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
     owned_by(postgresql, postgresql_url, "CREATE TABLE jobs (id int, title text)")
@@ -507,7 +505,7 @@ def test_a_row_that_another_keeps_locked_is_a_job_store_error(
     assert store.get("j1") == FAILED
 
 
-def test_connections_tell_whose_they_are(
+def test_connections_have_an_application_name(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
     named = open_store(f"{postgresql_url}?application_name=shop")
@@ -522,7 +520,7 @@ def test_connections_tell_whose_they_are(
     assert seen == [("queuescope",), ("shop",)]
 
 
-def test_a_server_that_goes_away_in_mid_work_is_told_and_its_return_is_noticed(
+def test_a_server_that_stops_is_reported_and_its_return_is_noticed(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
     store = open_store(postgresql_url, timeout_seconds=2)

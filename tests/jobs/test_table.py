@@ -106,7 +106,7 @@ def assert_all_is_there(store: JobStore, new: Job) -> None:
 NEW = replace(FAILED, id="new", finished_at=T0 + 100, error_message="ticket 77 is bad")
 
 
-def test_an_old_table_is_brought_up_to_date_with_its_rows(
+def test_an_old_table_is_migrated_with_its_rows(
     former: str, execute: Execute, open_store: OpenStore
 ) -> None:
     store = open_store(former)
@@ -121,7 +121,7 @@ def test_an_old_table_is_brought_up_to_date_with_its_rows(
     assert indexes(execute, former) >= {"jobs_failed", "jobs_by_tenant_moment", "jobs_by_moment"}
 
 
-def test_a_new_table_has_the_indexes_of_one_brought_up_to_date(
+def test_a_new_table_has_the_indexes_of_a_migrated_one(
     url: str, execute: Execute, open_store: OpenStore
 ) -> None:
     store = open_store(url)
@@ -134,7 +134,7 @@ def test_a_new_table_has_the_indexes_of_one_brought_up_to_date(
     assert indexes(execute, url) == made
 
 
-def test_old_failures_are_given_their_fingerprints_a_few_at_a_time(
+def test_old_failures_get_their_fingerprints_in_small_steps(
     former: str, execute: Execute, open_store: OpenStore
 ) -> None:
     store = open_store(former)
@@ -157,7 +157,7 @@ def test_an_older_worker_may_write_beside_newer_ones(
     assert_all_is_there(store, NEW)
 
 
-def test_several_processes_may_bring_a_table_up_to_date_at_once(
+def test_several_processes_may_migrate_a_table_at_once(
     former: str, execute: Execute, open_store: OpenStore
 ) -> None:
     script = (
@@ -205,7 +205,7 @@ def limited(
     execute(f"DROP OWNED BY {keeper}")
 
 
-def test_who_may_not_alter_an_old_table_goes_on_writing_and_grouping(
+def test_without_the_right_to_alter_an_old_table_it_is_still_used(
     limited: tuple[JobStore, Execute],
 ) -> None:
     store, execute = limited
@@ -219,7 +219,7 @@ def test_who_may_not_alter_an_old_table_goes_on_writing_and_grouping(
     assert execute("SELECT count(*) FROM pg_attribute WHERE attname = 'fingerprint'") == [(0,)]
 
 
-def test_a_column_that_the_owner_adds_is_taken_up_by_who_is_at_work(
+def test_a_column_that_the_owner_adds_is_used_at_once(
     limited: tuple[JobStore, Execute],
 ) -> None:
     store, execute = limited
@@ -232,7 +232,7 @@ def test_a_column_that_the_owner_adds_is_taken_up_by_who_is_at_work(
     assert store.fill_fingerprints() == 6
 
 
-def test_a_reader_goes_on_with_an_old_table(
+def test_a_reader_may_use_an_old_table(
     former: str, open_store: OpenStore, tmp_path: Path, postgresql: RealPostgreSQL
 ) -> None:
     if former.startswith("sqlite"):
@@ -247,7 +247,7 @@ def test_a_reader_goes_on_with_an_old_table(
     assert caught.value.kind is StoreErrorKind.READ_ONLY
 
 
-def test_a_busy_table_is_not_kept_waiting(
+def test_a_migration_does_not_block_a_busy_table(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
     """An ALTER that waits keeps all others waiting behind it."""
@@ -268,7 +268,7 @@ def test_a_busy_table_is_not_kept_waiting(
     assert_all_is_there(store, NEW)
 
 
-def test_another_programs_table_is_named_as_such(
+def test_the_table_of_another_program_is_named(
     url: str, execute: Execute, open_store: OpenStore
 ) -> None:
     execute("CREATE TABLE jobs (id int, title text)")

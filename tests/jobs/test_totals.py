@@ -26,7 +26,7 @@ def totals(store: JobStore, window_seconds: float = 600) -> JobTotals:
     return read_totals(store, now=NOW, window_seconds=window_seconds)
 
 
-def test_jobs_count_by_what_became_of_them_and_by_when_they_ended(store: JobStore) -> None:
+def test_jobs_are_counted_by_outcome_and_end(store: JobStore) -> None:
     store.record(
         [
             *ended(JobStatus.SUCCEEDED, 0, 10, 299, 301, 599, 86_399, 86_401),
@@ -81,7 +81,7 @@ def test_one_job_is_each_quantile_and_a_clock_that_is_behind_makes_no_time_negat
     assert set(totals(store).latencies.values()) == {0.0}
 
 
-def test_of_no_jobs_there_is_no_rate(store: JobStore) -> None:
+def test_without_jobs_there_is_no_rate(store: JobStore) -> None:
     found = totals(store)
     assert (found.ended_in_day, found.left, found.began_at) == (0, 0, None)
     assert math.isnan(found.success_percent_of_day)
@@ -101,7 +101,7 @@ def test_the_window_of_the_forecast_may_be_longer_than_a_day(store: JobStore) ->
     assert (found.succeeded_in_day, found.left) == (1, 2)
 
 
-def test_a_rate_is_over_what_the_history_holds(store: JobStore) -> None:
+def test_a_rate_covers_only_the_time_of_the_history(store: JobStore) -> None:
     """40 jobs in 40 s are one a second, not 40 in five minutes."""
     store.record(ended(JobStatus.SUCCEEDED, *(float(ago) for ago in range(1, 41))))
     found = totals(store)

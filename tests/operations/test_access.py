@@ -57,7 +57,7 @@ def test_the_highest_of_several_roles_counts() -> None:
 
 
 @pytest.mark.parametrize("name", ["group:leads", "*", ""])
-def test_no_name_is_taken_for_a_group_or_for_everybody(name: str) -> None:
+def test_a_name_never_matches_a_group_or_everybody(name: str) -> None:
     access = Access(viewers=["*"], operators=["group:leads"], admins=["*x"])
     assert access.role_of(Actor(name, Origin.OIDC)) is Role.NONE
 
@@ -68,7 +68,7 @@ def test_without_authentication_only_this_machine_may_act() -> None:
     assert access.role_of(Actor("public", Origin.PUBLIC)) is Role.VIEWER
 
 
-def test_an_expired_login_may_nothing() -> None:
+def test_an_expired_login_has_no_rights() -> None:
     ada = Actor("ada", Origin.OIDC, expires_at=NOW)
     assert ACCESS.require(ada, Request.pause("q"), NOW - 1) is Role.ADMIN
     with pytest.raises(RefusedError, match="log in again") as caught:
@@ -87,7 +87,7 @@ def test_a_request_names_something_that_can_exist(name: str) -> None:
         Request.scale(name, 2)
 
 
-def test_queues_are_purged_one_at_a_time_and_pools_keep_a_place() -> None:
+def test_queues_are_purged_one_at_a_time_and_pools_keep_a_process() -> None:
     with pytest.raises(RefusedError, match="one at a time"):
         Request.purge("*")
     with pytest.raises(RefusedError, match="No job"):

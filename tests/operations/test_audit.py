@@ -90,7 +90,7 @@ def change(url: str, *statements: str) -> None:
     engine.dispose()
 
 
-def test_an_intent_stands_before_its_outcome(store: OperationsStore) -> None:
+def test_an_intent_comes_before_its_outcome(store: OperationsStore) -> None:
     act = perform(store, Request.pause("default"))
     outcome, intent = store.audit.find(Search())
     assert [intent.seq, outcome.seq] == [1, 2]
@@ -103,7 +103,7 @@ def test_an_intent_stands_before_its_outcome(store: OperationsStore) -> None:
     assert not store.audit.verify().fault
 
 
-def test_an_empty_audit_is_whole(store: OperationsStore) -> None:
+def test_an_empty_audit_is_intact(store: OperationsStore) -> None:
     found = store.audit.verify()
     assert (found.entries, found.fault) == (0, "")
 
@@ -160,7 +160,7 @@ def test_a_change_behind_its_back_is_found(
     assert words in store.audit.verify().fault
 
 
-def test_a_chain_made_anew_is_found_by_a_head_that_was_noted(
+def test_a_rebuilt_chain_is_detected_with_a_saved_head(
     store: OperationsStore, url: str, tmp_path: Path
 ) -> None:
     """Nothing inside the database can tell: this is why a head should be noted elsewhere."""
@@ -189,9 +189,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_single_change_of_what_is_stored_is_found(
-    whole: Path, tmp_path: Path, data: st.DataObject
-) -> None:
+def test_any_single_change_is_detected(whole: Path, tmp_path: Path, data: st.DataObject) -> None:
     table = data.draw(st.sampled_from(["operations_audit", "operations_audit_head"]))
     columns = COLUMNS if table == "operations_audit" else ["id", "seq", "hash"]
     seq = data.draw(st.integers(1, ROWS)) if table == "operations_audit" else ROWS
@@ -277,7 +275,7 @@ def test_it_is_searched_paged_and_exported(store: OperationsStore) -> None:
     assert exported == [*range(1, 62)]
 
 
-def test_what_one_act_left_is_found_by_its_id(store: OperationsStore) -> None:
+def test_the_entries_of_an_operation_are_found_by_its_id(store: OperationsStore) -> None:
     first, second = (perform(store, Request.purge(name)) for name in ("a", "b"))
     assert [(e.event.act, e.seq) for e in store.audit.of_operations([second, "other"])] == [
         (second, 3),
@@ -287,7 +285,7 @@ def test_what_one_act_left_is_found_by_its_id(store: OperationsStore) -> None:
     assert store.audit.of_operations([]) == []
 
 
-def test_a_walk_that_takes_too_long_says_how_far_it_came(store: OperationsStore) -> None:
+def test_a_check_that_takes_too_long_says_how_far_it_came(store: OperationsStore) -> None:
     with store._database.transaction() as connection:
         event = Event(
             *(0, "act", Phase.INTENT, "ada", "admin", "purge", "queue q", 1, Result.PENDING, "")
@@ -301,7 +299,7 @@ def test_a_walk_that_takes_too_long_says_how_far_it_came(store: OperationsStore)
     assert (rest.entries, rest.fault, rest.is_complete) == (1001, "", True)
 
 
-def test_a_walk_goes_on_from_where_another_ended(store: OperationsStore, url: str) -> None:
+def test_a_check_continues_where_another_ended(store: OperationsStore, url: str) -> None:
     head = filled(store).audit.verify().head
     found = store.audit.verify(after=head)
     assert (found.entries, found.fault) == (ROWS, "")
@@ -314,7 +312,7 @@ def test_a_walk_goes_on_from_where_another_ended(store: OperationsStore, url: st
     assert "ends at entry 13" in store.audit.verify(after=head).fault
 
 
-def test_whether_an_intent_could_be_written_is_asked_without_writing(
+def test_write_access_is_checked_without_writing(
     store: OperationsStore,
 ) -> None:
     perform(store, Request.pause("default"))
@@ -351,7 +349,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_being_shown(bad: str)
     assert "canary" not in str(caught.value)
 
 
-def test_a_database_without_the_right_is_said_with_the_remedy(
+def test_a_missing_right_is_reported_with_the_remedy(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: Callable[..., OperationsStore]
 ) -> None:
     filled(open_store(postgresql_url))

@@ -98,7 +98,7 @@ def test_a_purge_takes_one_queue_and_a_restore_brings_it_back(
     assert audited(context) == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, Result.DONE)] * 2
 
 
-def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
+def test_a_pause_is_stored_and_lasts(open_context: OpenContext) -> None:
     context = open_context()
     do(context, Request.pause("orders"))
     assert context.broker.desired() == context.store.desired.read()
@@ -116,7 +116,9 @@ def test_a_pause_is_wanted_and_stays(open_context: OpenContext) -> None:
         context.operations.plan(ADA, Request.pause("ordres"))
 
 
-def test_a_broker_that_forgot_is_told_again(open_context: OpenContext) -> None:
+def test_a_broker_that_lost_its_data_gets_the_desired_state_again(
+    open_context: OpenContext,
+) -> None:
     context = open_context()
     do(context, Request.pause("orders"))
     connection_of(context.broker).reader.flushall()
@@ -183,7 +185,7 @@ def test_pauses_at_the_same_moment_are_both_kept(open_context: OpenContext) -> N
     assert first.broker.desired().paused == ("express", "orders")
 
 
-def test_a_broker_that_is_down_is_no_empty_queue_and_nothing_is_done(
+def test_a_broker_that_is_down_is_not_an_empty_queue_and_nothing_is_done(
     open_context: OpenContext, server: RealBroker, send: Callable[[str, int], None]
 ) -> None:
     context = open_context()
@@ -197,7 +199,7 @@ def test_a_broker_that_is_down_is_no_empty_queue_and_nothing_is_done(
     assert audited(context) == [(Phase.OUTCOME, Result.REFUSED)]
 
 
-def test_a_broker_that_takes_no_writes_fails_the_act_and_keeps_the_queue(
+def test_a_read_only_broker_fails_the_operation_and_keeps_the_queue(
     open_context: OpenContext, send: Callable[[str, int], None], server: RealBroker
 ) -> None:
     context = open_context()
@@ -227,7 +229,7 @@ def nothing_happens(context: OperationsContext, act: Callable[[], object]) -> st
 
 
 @pytest.mark.parametrize("request_", [Request.purge("orders"), Request.pause("orders")])
-def test_a_locked_audit_blocks_the_act(
+def test_a_locked_audit_blocks_the_operation(
     open_context: OpenContext, send: Callable[[str, int], None], tmp_path: Path, request_: Request
 ) -> None:
     context = open_context()
@@ -243,7 +245,7 @@ def test_a_locked_audit_blocks_the_act(
     )
 
 
-def test_an_audit_that_may_only_be_read_blocks_the_act(
+def test_a_read_only_audit_blocks_the_operation(
     open_context: OpenContext, send: Callable[[str, int], None], tmp_path: Path
 ) -> None:
     context = open_context()
@@ -307,7 +309,7 @@ with context(disk, disk) as all_there:
 """
 
 
-def test_a_full_disk_blocks_the_act_until_there_is_room_again(
+def test_a_full_disk_blocks_the_operation_until_there_is_space_again(
     send: Callable[[str, int], None], server: RealBroker, tmp_path: Path
 ) -> None:
     """Under the audit, and under what a purge takes out."""
@@ -333,7 +335,7 @@ def test_a_full_disk_blocks_the_act_until_there_is_room_again(
     assert chain == "2 ''"
 
 
-def test_postgresql_without_the_right_or_down_blocks_the_act(
+def test_postgresql_without_the_right_or_down_blocks_the_operation(
     open_context: OpenContext,
     send: Callable[[str, int], None],
     postgresql: RealPostgreSQL,
@@ -413,7 +415,7 @@ with OperationsContext(
 """
 
 
-def test_a_second_server_whose_clock_is_ahead_ends_no_act_and_plans_none_of_the_future(
+def test_a_second_server_whose_clock_is_ahead_ends_no_operation_and_plans_none_in_the_future(
     open_context: OpenContext, server: RealBroker, tmp_path: Path
 ) -> None:
     context, pause = open_context(), Request.pause("orders")
@@ -532,7 +534,7 @@ with OperationsContext(
 """
 
 
-def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
+def test_an_interrupted_restore_warns_of_what_the_broker_may_have_lost(
     open_context: OpenContext, server: RealBroker, tmp_path: Path
 ) -> None:
     """Only where the broker has been up ever since does its count hold without doubt."""
@@ -587,7 +589,7 @@ def test_a_restore_that_was_cut_off_says_what_the_broker_may_have_forgotten(
     assert "confirmed although: A restore by ada at" in intent.detail
 
 
-def test_a_restore_that_cannot_be_noted_has_not_begun(
+def test_a_restore_that_cannot_be_recorded_does_not_start(
     open_context: OpenContext, send: Callable[[str, int], None], server: RealBroker
 ) -> None:
     context = open_context()

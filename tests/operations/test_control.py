@@ -126,7 +126,7 @@ def refused(scene: Scene, reason: RefusalReason, act: Callable[[], object]) -> s
     return str(caught.value)
 
 
-def test_what_the_broker_is_not_capable_of_is_refused_with_the_reason(scene: Scene) -> None:
+def test_operations_that_the_broker_cannot_do_are_refused_with_the_reason(scene: Scene) -> None:
     why = "This broker cannot give a queue back."
     operations = Operations(
         scene.store, ACCESS, {Operation.PURGE: scene.effect}, missing={Operation.PURGE: why}
@@ -139,7 +139,7 @@ def test_what_the_broker_is_not_capable_of_is_refused_with_the_reason(scene: Sce
         assert refused(scene, RefusalReason.NOT_POSSIBLE, act) == why
 
 
-def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
+def test_an_operation_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     plan = scene.plan()
     assert (plan.count, plan.phrase) == (42, "default 42")
     assert plan.expires_at_ms == (NOW + 60) * 1000
@@ -151,7 +151,7 @@ def test_an_act_is_confirmed_carried_out_once_and_audited(scene: Scene) -> None:
     assert scene.store.open_operations() == []
 
 
-def test_what_harms_nothing_needs_no_typing(scene: Scene) -> None:
+def test_a_harmless_operation_needs_no_typing(scene: Scene) -> None:
     plan = scene.plan(PAUSE)
     assert plan.phrase == ""
     assert scene.act(plan).result is Result.DONE
@@ -190,7 +190,7 @@ def test_an_invented_challenge_does_nothing(scene: Scene, token: str) -> None:
     refused(scene, RefusalReason.CHALLENGE_UNKNOWN, lambda: scene.act(plan))
 
 
-def test_a_foreign_challenge_does_nothing_and_stays_its_owners(scene: Scene) -> None:
+def test_the_challenge_of_another_actor_does_nothing_and_stays_valid(scene: Scene) -> None:
     scene.access = Access(admins=["ada", "bob"])
     plan = scene.plan()
     for thief in (BOB, replace(ADA, how=Origin.PROXY)):
@@ -203,7 +203,7 @@ def test_a_foreign_challenge_does_nothing_and_stays_its_owners(scene: Scene) -> 
     [Request.purge("express"), Request.pause("default"), Request.scale("default", 1)],
     ids=Request.words,
 )
-def test_a_challenge_holds_for_what_it_was_made_for(scene: Scene, other: Request) -> None:
+def test_a_challenge_is_valid_for_its_request_only(scene: Scene, other: Request) -> None:
     plan = replace(scene.plan(), request=other)
     said = refused(scene, RefusalReason.WRONG_TARGET, lambda: scene.act(plan))
     assert "purge queue default" in said
@@ -221,7 +221,7 @@ def test_what_is_typed_is_compared_here(scene: Scene, typed: str) -> None:
     ("planned", "now", "passes"),
     [(42, 52, True), (42, 53, False), (1000, 1100, True), (1000, 1101, False), (42, 1, True)],
 )
-def test_a_queue_that_has_grown_is_looked_at_again(
+def test_a_queue_that_has_grown_must_be_confirmed_again(
     scene: Scene, planned: int, now: int, passes: bool
 ) -> None:
     scene.effect.waiting = planned
@@ -251,20 +251,20 @@ def test_without_the_right_there_is_no_effect(scene: Scene, role: Role) -> None:
         assert scene.act(plan).result is Result.DONE
 
 
-def test_a_right_that_went_between_challenge_and_act_is_gone(scene: Scene) -> None:
+def test_a_right_lost_after_the_challenge_is_gone(scene: Scene) -> None:
     plan = scene.plan()
     scene.access = Access(operators=["ada"])
     refused(scene, RefusalReason.NO_RIGHT, lambda: scene.act(plan))
 
 
-def test_a_login_that_expired_between_challenge_and_act_is_gone(scene: Scene) -> None:
+def test_a_login_that_expired_after_the_challenge_is_gone(scene: Scene) -> None:
     ada = replace(ADA, expires_at=NOW + 30)
     plan = scene.plan(actor=ada)
     scene.clock.now += 30
     refused(scene, RefusalReason.IDENTITY_EXPIRED, lambda: scene.act(plan, ada))
 
 
-def test_a_right_that_goes_while_the_broker_is_asked_is_gone(scene: Scene) -> None:
+def test_a_right_lost_while_the_broker_is_asked_is_gone(scene: Scene) -> None:
     ada = replace(ADA, expires_at=NOW + 30)
     plan = scene.plan(actor=ada)
 
@@ -277,7 +277,7 @@ def test_a_right_that_goes_while_the_broker_is_asked_is_gone(scene: Scene) -> No
     refused(scene, RefusalReason.IDENTITY_EXPIRED, lambda: scene.act(plan, ada))
 
 
-def test_the_second_of_two_is_told_who_was_first_and_when(scene: Scene) -> None:
+def test_the_second_of_two_learns_who_was_first_and_when(scene: Scene) -> None:
     scene.access = Access(admins=["ada", "bob"])
     first, second = scene.plan(), scene.plan(actor=BOB)
     scene.act(second, BOB)
@@ -286,7 +286,7 @@ def test_the_second_of_two_is_told_who_was_first_and_when(scene: Scene) -> None:
     assert time.strftime("%H:%M:%S", time.gmtime(NOW)) in said
 
 
-def test_nobody_plans_while_an_act_is_underway(scene: Scene) -> None:
+def test_nothing_is_planned_while_an_operation_is_open(scene: Scene) -> None:
     scene.access = Access(admins=["ada", "bob"])
 
     def plan_again() -> None:
@@ -308,7 +308,7 @@ def test_nobody_plans_while_an_act_is_underway(scene: Scene) -> None:
         (RefusedError(RefusalReason.NOTHING_TO_DO, "Done before."), Result.REFUSED),
     ],
 )
-def test_what_was_not_surely_done_is_never_called_done(
+def test_an_uncertain_outcome_is_never_called_done(
     scene: Scene, error: Exception, result: Result
 ) -> None:
     scene.effect.fails = error
@@ -317,14 +317,14 @@ def test_what_was_not_surely_done_is_never_called_done(
     assert scene.results() == [(Phase.INTENT, Result.PENDING), (Phase.OUTCOME, result)]
 
 
-def test_a_fault_of_our_own_leaves_an_unknown_outcome(scene: Scene) -> None:
+def test_an_internal_error_leaves_an_unknown_outcome(scene: Scene) -> None:
     scene.effect.fails = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         scene.act(scene.plan())
     assert scene.results()[-1] == (Phase.OUTCOME, Result.UNKNOWN)
 
 
-def test_an_outcome_that_cannot_be_written_is_said(scene: Scene, url: str) -> None:
+def test_an_outcome_that_cannot_be_written_is_reported(scene: Scene, url: str) -> None:
     def lose_the_audit() -> None:
         engine = create_engine(make_url(url))
         with engine.begin() as connection:
@@ -337,7 +337,7 @@ def test_an_outcome_that_cannot_be_written_is_said(scene: Scene, url: str) -> No
     assert "could not be written" in outcome.detail
 
 
-def test_what_a_crash_left_open_is_unknown_and_never_done(
+def test_an_operation_left_open_by_a_crash_is_unknown_and_never_done(
     scene: Scene, url: str, open_store: Callable[..., OperationsStore]
 ) -> None:
     """The process dies between intent and outcome; the next start tells."""
@@ -372,7 +372,7 @@ operations.carry_out(ada, pause, operations.plan(ada, pause).token)
 """
 
 
-def test_an_act_of_another_host_is_given_time(
+def test_an_operation_of_another_host_is_given_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
@@ -385,7 +385,7 @@ def test_an_act_of_another_host_is_given_time(
     assert len(scene.store.end_abandoned()) == 1
 
 
-def test_a_late_outcome_stands_after_the_unknown_one(scene: Scene) -> None:
+def test_a_late_outcome_comes_after_the_unknown_one(scene: Scene) -> None:
     def be_taken_for_dead() -> None:
         scene.clock.now += stores.OPEN_LIMIT_SECONDS + 1
         assert len(scene.store.end_abandoned()) == 1

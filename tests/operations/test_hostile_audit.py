@@ -113,7 +113,7 @@ def test_rows_of_postgresql_hold_what_a_newer_version_wrote(postgresql_url: str)
 
 @pytest.mark.parametrize("value", ["'soon'", "x'ff'", "9223372036854775807", "-1", "NULL"])
 @pytest.mark.parametrize("column", ["act", "target", "server", "at_ms"])
-def test_a_damaged_open_act_ends_and_holds_up_nobody(
+def test_a_damaged_open_operation_is_ended_and_delays_no_other(
     store: OperationsStore, path: Path, column: str, value: str
 ) -> None:
     """Those of other servers are told of, and the tidier goes on."""
@@ -132,7 +132,7 @@ def test_a_damaged_open_act_ends_and_holds_up_nobody(
 
 
 @pytest.mark.parametrize("value", ["'soon'", "x'ff'", "'{}'", "'[1]'"])
-def test_a_database_that_lost_what_is_desired_says_so(
+def test_a_database_without_the_desired_state_says_so(
     store: OperationsStore, path: Path, value: str
 ) -> None:
     with sqlite3.connect(path) as connection:

@@ -39,9 +39,7 @@ def cut_off(client: redis.Redis, purge_id: str, **changes: Any) -> None:
     client.sadd(PURGES, purge_id)
 
 
-def test_foreign_members_hold_up_no_purge_that_was_cut_off(
-    purges: Purges, client: redis.Redis
-) -> None:
+def test_foreign_members_delay_no_interrupted_purge(purges: Purges, client: redis.Redis) -> None:
     cut_off(client, "a-first")
     damaged: dict[str, dict[str, Any]] = {
         "at": {"at": "soon"},

@@ -17,7 +17,7 @@ from queuescope.operations.request import Request
 
 
 @pytest.mark.timeout(300)
-def test_through_kills_what_is_said_is_what_happened(tmp_path: Path) -> None:
+def test_the_audit_is_true_through_kills(tmp_path: Path) -> None:
     verdict, site, _ = run(30, seed=3, folder=tmp_path)
     assert verdict.faults == []
     assert verdict.results["done"] > 0
@@ -61,7 +61,7 @@ def test_the_judge_finds_nothing_where_nothing_is_wrong(
     assert faults(context, tmp_path) == ""
 
 
-def test_the_judge_sees_each_kind_of_lie(context: OperationsContext, tmp_path: Path) -> None:
+def test_the_judge_sees_each_kind_of_error(context: OperationsContext, tmp_path: Path) -> None:
     assert "j2 was sent without an intent" in faults(context, tmp_path, "j2")
     assert "j2 was sent 2 times" in faults(context, tmp_path, "j2", "j2")
     context.broker.revoke(["j3"])

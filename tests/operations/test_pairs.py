@@ -41,7 +41,7 @@ class Effects:
         return Outcome(Result.DONE, "done", 1)
 
 
-def test_of_two_threads_one_acts(tmp_path: Path, pairs: int) -> None:
+def test_of_two_threads_one_carries_out_the_operation(tmp_path: Path, pairs: int) -> None:
     effects = Effects()
     store = OperationsStore(f"sqlite:///{tmp_path / 'operations.db'}", timeout_seconds=30)
     operations = Operations(store, ACCESS, {Operation.PAUSE: effects})
@@ -132,7 +132,7 @@ print(json.dumps({"done": done, "told": told}), flush=True)
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.timeout(600)
-def test_of_two_processes_one_acts(
+def test_of_two_processes_one_carries_out_the_operation(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest, pairs: int
 ) -> None:
     url = f"sqlite:///{tmp_path / 'operations.db'}"

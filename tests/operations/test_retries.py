@@ -38,7 +38,7 @@ def words(found: Obstacle | None) -> str:
     return "" if found is None else found.words
 
 
-def test_without_a_worker_that_can_nothing_is_sent_again() -> None:
+def test_without_an_able_worker_nothing_is_sent_again() -> None:
     for reports in ((), (report(retries=False),)):
         assert Retries(reports).refusal.startswith("No running worker can send jobs again;")
         assert words(obstacle(*reports)) == Retries(reports).refusal
@@ -107,7 +107,7 @@ def test_a_job_without_kept_arguments_cannot_be_sent_where_they_are_needed(
     assert words(both) == words(told)
 
 
-def test_what_a_worker_of_before_does_not_report_is_unknown_and_no_obstacle() -> None:
+def test_what_an_earlier_worker_does_not_report_is_no_obstacle() -> None:
     told = json.loads(encode(KEEPS))
     for field in ("needs_arguments", "types", "origins", "scales_itself"):
         del told[field]
@@ -121,7 +121,7 @@ def test_what_a_worker_of_before_does_not_report_is_unknown_and_no_obstacle() ->
     assert "serves queue mill" in words(obstacle(before, other, queue="mill"))
 
 
-def test_of_a_worker_with_more_queues_than_it_reports_it_is_not_known_which_it_serves() -> None:
+def test_a_worker_with_more_queues_than_it_reports_may_serve_any() -> None:
     names = tuple(f"q{number}" for number in range(QUEUES_LIMIT))
     many = report(**{**KNOWS, "queues": names, "origins": None})
     assert obstacle(many, queue="closed") is None

@@ -48,7 +48,7 @@ def tell(client: redis.Redis, told: WorkerReport) -> None:
     client.hset("queuescope:workers", told.worker, encode(told))
 
 
-def test_of_a_broker_that_can_do_little_the_rest_is_known(context: OperationsContext) -> None:
+def test_a_broker_with_few_abilities_is_read_as_far_as_possible(context: OperationsContext) -> None:
     server = MemoryServer(
         reports={("w@h", "b"): report(at=time.time())},
         queues={"named": [(b"{}", time.time() - 60)]},
@@ -65,7 +65,7 @@ def test_of_a_broker_that_can_do_little_the_rest_is_known(context: OperationsCon
     assert context.missing == dict.fromkeys((Operation.PAUSE, Operation.RESUME), "Not in memory.")
 
 
-def test_it_holds_queues_workers_and_wishes_of_one_moment(
+def test_it_has_queues_workers_and_the_desired_state_of_one_moment(
     context: OperationsContext, client: redis.Redis, customer: Celery
 ) -> None:
     now = time.time()
@@ -108,9 +108,7 @@ def test_messages_in_the_steps_that_a_worker_reports_count(
     assert state.oldest_age_seconds is None
 
 
-def test_a_broker_that_knows_of_nothing_has_no_depth_of_nought(
-    server: RealBroker, tmp_path: Path
-) -> None:
+def test_a_broker_without_queues_has_no_depth(server: RealBroker, tmp_path: Path) -> None:
     with open_context(server, tmp_path) as context:
         state = read_broker(context)
     assert (state.queues, state.fleet.workers) == ((), ())
@@ -118,12 +116,12 @@ def test_a_broker_that_knows_of_nothing_has_no_depth_of_nought(
     assert state.oldest_age_seconds is None
 
 
-def test_where_nothing_waits_the_depth_is_nought(context: OperationsContext) -> None:
+def test_the_depth_is_0_if_nothing_waits(context: OperationsContext) -> None:
     state = read_broker(context)
     assert (state.depth, state.oldest_age_seconds) == (0, 0.0)
 
 
-def test_pace_comes_from_the_readings_before(
+def test_completion_rates_use_the_earlier_readings(
     context: OperationsContext, client: redis.Redis
 ) -> None:
     now, completion_rates = time.time(), CompletionRates()
@@ -149,15 +147,13 @@ def fails(context: OperationsContext) -> BrokerErrorKind:
     return caught.value.kind
 
 
-def test_a_broker_that_is_stopped_gives_no_picture(
-    context: OperationsContext, server: RealBroker
-) -> None:
+def test_a_stopped_broker_gives_no_state(context: OperationsContext, server: RealBroker) -> None:
     read_broker(context)
     server.stop()
     assert fails(context) is BrokerErrorKind.DOWN
 
 
-def test_a_broker_that_stands_still_gives_none_in_time(
+def test_a_broker_that_hangs_gives_none_in_time(
     context: OperationsContext, server: RealBroker
 ) -> None:
     read_broker(context)
@@ -167,7 +163,7 @@ def test_a_broker_that_stands_still_gives_none_in_time(
 
 
 @pytest.mark.parametrize("hidden", ["workers", "desired"])
-def test_a_user_who_may_not_read_a_part_sees_no_half_of_a_picture(
+def test_a_user_who_may_not_read_a_part_gets_no_partial_state(
     context: OperationsContext, server: RealBroker, hidden: str
 ) -> None:
     other = {"workers": "desired", "desired": "workers"}[hidden]

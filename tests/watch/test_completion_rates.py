@@ -10,7 +10,7 @@ from queuescope.watch import CompletionRate, CompletionRates
 T0 = NOW + AHEAD
 
 
-def test_two_reports_far_enough_apart_tell_the_pace() -> None:
+def test_two_reports_far_enough_apart_give_the_rate() -> None:
     completion_rates = CompletionRates()
     assert completion_rates.add([report(clock_at=T0, processed=10)]) == {}
     assert completion_rates.add([report(clock_at=T0 + 10, processed=15)]) == {}
@@ -29,7 +29,7 @@ def test_it_is_that_of_the_last_five_minutes() -> None:
     assert found["w@h", "b"].over_seconds == pytest.approx(300.0, abs=10)
 
 
-def test_a_worker_that_starts_anew_or_whose_clock_went_back_is_measured_anew() -> None:
+def test_a_restart_or_a_clock_set_back_starts_a_new_measurement() -> None:
     completion_rates = CompletionRates()
     completion_rates.add([report(clock_at=T0, processed=1000)])
     assert completion_rates.add([report(clock_at=T0 + 60, processed=3, boot_id="c")]) == {}
@@ -38,7 +38,7 @@ def test_a_worker_that_starts_anew_or_whose_clock_went_back_is_measured_anew() -
     assert found == {("w@h", "c"): CompletionRate(2.0, 30.0)}
 
 
-def test_who_reports_no_more_has_no_pace() -> None:
+def test_a_worker_without_reports_has_no_rate() -> None:
     completion_rates = CompletionRates()
     completion_rates.add([report(clock_at=T0)])
     completion_rates.add([])

@@ -126,7 +126,7 @@ def test_what_a_worker_reports_is_always_within_what_is_read() -> None:
     assert read.active[0].name == "\\ud800"
 
 
-def test_what_is_learned_is_forgotten_with_the_reports(
+def test_what_was_learned_is_dropped_with_the_reports(
     context: OperationsContext, client: redis.Redis
 ) -> None:
     """A stranger's report of the same kind does not outweigh those of the workers."""
@@ -253,7 +253,7 @@ def pause(context: OperationsContext, queue: str) -> None:
     assert (outcome.result, outcome.is_recorded) == (Result.DONE, True)
 
 
-def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
+def test_a_damaged_desired_state_is_reported_and_repaired_from_the_store(
     context: OperationsContext, client: redis.Redis
 ) -> None:
     client.lpush("orders", "{}")
@@ -282,7 +282,7 @@ def test_what_is_desired_is_told_when_it_is_damaged_and_mended_from_the_store(
     assert read_broker(context).desired == context.store.desired.read()
 
 
-def test_an_act_upon_what_is_damaged_is_carried_out(
+def test_an_operation_on_a_damaged_state_is_carried_out(
     context: OperationsContext, client: redis.Redis
 ) -> None:
     """Also where nothing was ever decided."""
@@ -295,13 +295,13 @@ def test_an_act_upon_what_is_damaged_is_carried_out(
     assert read_broker(context).desired.paused == ("express", "orders")
 
 
-def test_replies_that_cannot_be_understood_name_nobody() -> None:
+def test_malformed_replies_name_no_worker() -> None:
     assert names_in_replies([{"w@h": {"ok": "pong"}}, 3, None, {"x" * 1000: 1}, ["a"]]) == {"w@h"}
     assert names_in_replies("nonsense") == names_in_replies(None) == set()
     assert len(names_in_replies([{f"w{number}": 1 for number in range(100_000)}])) == REPORTS_LIMIT
 
 
-def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:
+def test_a_watch_survives_any_error_of_its_reader() -> None:
     """Also what nobody thought of; it is told, and over as soon as the data is gone."""
     failures: list[BaseException] = [
         RecursionError("deep"),
@@ -332,7 +332,7 @@ def test_a_watch_outlives_whatever_its_data_makes_of_the_reader() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_loop_that_fails_or_ends_is_named_where_the_dashboard_is_asked_whether_it_lives(
+def test_a_loop_that_fails_or_ends_is_named_on_healthz(
     tmp_path: Path,
 ) -> None:
     failures: list[BaseException] = [RecursionError("deep")]

@@ -45,7 +45,7 @@ def purge(context: OperationsContext, client: redis.Redis) -> Callable[[], str]:
     return purge_one
 
 
-def test_the_newest_entries_are_there_with_what_has_not_ended(
+def test_the_newest_entries_and_open_operations_are_read(
     context: OperationsContext, purge: Callable[[], str]
 ) -> None:
     for _ in range(11):
@@ -58,7 +58,7 @@ def test_the_newest_entries_are_there_with_what_has_not_ended(
     assert state.refusal is None
 
 
-def test_an_audit_that_takes_no_entry_can_still_be_read(
+def test_a_read_only_audit_can_still_be_read(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     purge()
@@ -69,7 +69,7 @@ def test_an_audit_that_takes_no_entry_can_still_be_read(
     assert isinstance(state.refusal, AuditError)
 
 
-def test_purges_are_told_with_who_did_them(
+def test_purges_have_their_actors(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     first, second = purge(), purge()
@@ -81,7 +81,7 @@ def test_purges_are_told_with_who_did_them(
     assert state.unfinished == ()
 
 
-def test_purges_are_told_without_broker_and_audit(
+def test_purges_are_listed_without_broker_and_audit(
     context: OperationsContext, purge: Callable[[], str], server: RealBroker, tmp_path: Path
 ) -> None:
     kept = purge()
@@ -99,7 +99,7 @@ def test_purges_are_told_without_broker_and_audit(
         read_purges(context)
 
 
-def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
+def test_a_rebuilt_chain_is_detected_with_the_previous_head(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]
@@ -119,7 +119,7 @@ def test_a_chain_that_was_made_anew_is_found_by_the_walk_before(
     assert "rebuilt or cut off" in walk().fault
 
 
-def test_what_lies_far_back_is_walked_now_and_then_and_on_demand(
+def test_old_entries_are_verified_regularly_and_on_demand(
     context: OperationsContext, purge: Callable[[], str], tmp_path: Path
 ) -> None:
     now = [0.0]

@@ -42,7 +42,7 @@ def end(store: OperationsStore, act: str, request: Request, result: Result, deta
     store.end(Outcome(result, detail, 3, act), ADA, Role.ADMIN, request)
 
 
-def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
+def test_an_operation_is_listed_once_with_its_start_and_outcome(
     store: OperationsStore, now: list[float]
 ) -> None:
     purge = Request.purge("default")
@@ -59,7 +59,7 @@ def test_an_act_is_told_once_by_when_it_began_and_what_became_of_it(
     ]
 
 
-def test_what_was_refused_is_no_act(store: OperationsStore) -> None:
+def test_refused_operations_are_not_listed(store: OperationsStore) -> None:
     store.refuse(ADA, Role.VIEWER, Request.purge("default"), "You may not.")
     resume = Request.resume("default")
     end(store, begin(store, resume), resume, Result.REFUSED, "Nothing was done.")

@@ -135,7 +135,7 @@ def test_a_job_of_a_lost_worker_is_retrying_or_lost(
     assert site.see(report(redelivers=redelivers, **LOST)) == 0
 
 
-def test_each_lost_life_is_ended_once_so_that_the_next_one_is_left_alone(site: Site) -> None:
+def test_each_lost_run_is_ended_once_and_the_next_one_is_not_touched(site: Site) -> None:
     site.see(report(**LOST))
     again = replace(ROW, started_at=NOW + AHEAD - 20, attempts=2)
     assert site.store is not None
@@ -145,7 +145,7 @@ def test_each_lost_life_is_ended_once_so_that_the_next_one_is_left_alone(site: S
     assert site.store.get(ROW.id) == replace(again, deliveries=2)
 
 
-def test_nothing_is_ended_while_it_is_not_known_who_lives(site: Site) -> None:
+def test_nothing_is_ended_while_the_workers_are_unknown(site: Site) -> None:
     assert site.reconciler.reconcile() == 0
     assert site.status() is JobStatus.STARTED
 
@@ -175,7 +175,7 @@ def test_a_worker_that_comes_back_before_the_store_does_is_not_ended(
     assert site.status() is JobStatus.STARTED
 
 
-def test_a_worker_that_was_only_silent_has_its_jobs_back(site: Site) -> None:
+def test_a_worker_that_was_only_silent_gets_its_jobs_back(site: Site) -> None:
     site.see(report(**LOST))
     assert site.status() is JobStatus.RETRYING
     assert site.see(report(**BUSY)) == 1
@@ -185,7 +185,7 @@ def test_a_worker_that_was_only_silent_has_its_jobs_back(site: Site) -> None:
     assert site.status() is JobStatus.RETRYING
 
 
-def test_what_died_while_no_dashboard_ran_is_ended_before_it_is_forgotten(site: Site) -> None:
+def test_workers_lost_while_no_dashboard_ran_are_ended_before_they_are_dropped(site: Site) -> None:
     old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY)
     assert site.see(expired=(old,)) == 1
     assert site.status() is JobStatus.RETRYING
@@ -203,7 +203,7 @@ def test_a_report_stays_until_the_history_knows(site: Site, request: pytest.Fixt
     assert site.dropped == [{"w@h"}, set()]
 
 
-def test_who_may_not_delete_reports_keeps_the_history_all_the_same(site: Site) -> None:
+def test_the_history_is_corrected_without_the_right_to_delete_reports(site: Site) -> None:
     site.may_drop = False
     with pytest.raises(BrokerError):
         site.see(expired=(report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 1, **BUSY),))
@@ -216,7 +216,7 @@ def test_without_a_history_reports_are_dropped() -> None:
     assert site.dropped == [set()]
 
 
-def test_a_job_that_its_living_worker_runs_no_more_is_lost_after_a_while(site: Site) -> None:
+def test_a_job_that_its_living_worker_no_longer_runs_is_lost_after_a_while(site: Site) -> None:
     """Its end was told to nobody: a full socket, a store that was down for too long."""
     site.see(report())
     assert site.status() is JobStatus.STARTED
@@ -236,13 +236,13 @@ def test_a_job_that_is_seen_again_is_suspected_anew(site: Site) -> None:
         assert site.status() is JobStatus.STARTED
 
 
-def test_a_row_of_an_earlier_life_is_ended(site: Site) -> None:
+def test_a_row_of_an_earlier_run_is_ended(site: Site) -> None:
     """The new life could not write when it began."""
     assert site.see(report(started_at=JOB.started_at + 5)) == 1
     assert site.status() is JobStatus.RETRYING
 
 
-def test_a_job_of_a_worker_that_nobody_knows_is_lost_after_a_day(site: Site) -> None:
+def test_a_job_of_an_unknown_worker_is_lost_after_a_day(site: Site) -> None:
     """It may never have reported, so its silence proves nothing sooner."""
     site.see()
     site.now = JOB.started_at + ORPHAN_SECONDS

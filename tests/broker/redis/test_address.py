@@ -64,7 +64,7 @@ def _send(url: str, **options: object) -> None:
     pools.reset()  # type: ignore[no-untyped-call]
 
 
-def test_what_celery_sends_by_sentinels_is_found(sentinels: str) -> None:
+def test_messages_sent_through_sentinels_are_found(sentinels: str) -> None:
     options = {"master_name": "queues"}
     _send(sentinels, **options)
     broker = RedisBroker(sentinels, transport_options=options, timeout_seconds=30)
@@ -80,7 +80,9 @@ def test_sentinels_without_the_name_of_the_primary_are_refused_with_the_remedy()
 
 
 @pytest.mark.parametrize("demanded", ["CERT_REQUIRED", "required", "CERT_NONE", "none"])
-def test_a_certificate_is_demanded_as_celery_writes_it(tmp_path: Path, demanded: str) -> None:
+def test_certificate_requirements_are_read_as_celery_writes_them(
+    tmp_path: Path, demanded: str
+) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -148,14 +150,14 @@ async def _stop(server: asyncio.Server) -> None:
 @pytest.mark.parametrize(
     "url", ["valkey://127.0.0.1:7000/3", "redis+socket:///run/broker.sock", "redis://a;redis://b"]
 )
-def test_other_forms_are_taken(url: str) -> None:
+def test_other_forms_are_accepted(url: str) -> None:
     assert RedisAddress(url).client().connection_pool
 
 
 @pytest.mark.parametrize(
     "url", [f"http://:{SECRET}@host", SECRET, "", f"redis://:{SECRET}@host:port/0", "redis://[x"]
 )
-def test_what_is_no_address_is_refused_without_repeating_it(url: str) -> None:
+def test_an_invalid_address_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         RedisAddress(url)
     assert SECRET not in str(caught.value)

@@ -16,7 +16,7 @@ KEYS = st.lists(st.sampled_from(["a", "b", "", "*", "#", "[x"]), max_size=5).map
 
 
 @given(pattern=KEYS, key=KEYS)
-def test_a_pattern_takes_the_keys_that_kombu_takes(pattern: str, key: str) -> None:
+def test_a_pattern_matches_the_same_keys_as_in_kombu(pattern: str, key: str) -> None:
     expression = TopicExchange(None).key_to_pattern(pattern)  # type: ignore[no-untyped-call]
     member = SEPARATOR.join([pattern, expression, "q"]).encode()
     binding = Binding.parse(member, SEPARATOR)
@@ -24,7 +24,7 @@ def test_a_pattern_takes_the_keys_that_kombu_takes(pattern: str, key: str) -> No
     assert binding.matches(key) == bool(re.match(expression, key))
 
 
-def test_a_direct_key_is_no_pattern_and_rubbish_no_binding() -> None:
+def test_direct_keys_are_not_patterns_and_malformed_bindings_are_ignored() -> None:
     members = [b"a.*\x06\x16\x06\x16one", b"a.b\x06\x16\x06\x16two", b"a.b\x06\x16\x06\x16three"]
     bindings = [b for m in members if (b := Binding.parse(m, SEPARATOR)) is not None]
     assert destinations("a.b", bindings) == {"two", "three"}

@@ -49,7 +49,7 @@ def test_depth_counts_every_priority(broker: RedisBroker, customer: Celery) -> N
         {"priority_steps": [1, 4, 8], "sep": "~prio~", "global_keyprefix": "shop:"},
     ],
 )
-def test_depth_counts_every_step_of_a_project_of_which_no_worker_has_ever_told(
+def test_depth_counts_every_step_of_a_project_without_reports(
     options: dict[str, Any], server: RealBroker, tmp_path: Path
 ) -> None:
     """Celery's documentation proposes the first."""
@@ -98,7 +98,7 @@ def test_age_is_that_of_the_job_that_waits_longest(
 
 
 @pytest.mark.parametrize("message", [b'{"headers": {}}', b"not json", b'{"headers": 3}', b"[]"])
-def test_a_message_that_does_not_tell_its_age_gives_no_age(
+def test_a_message_without_a_due_time_has_an_unknown_age(
     broker: RedisBroker, client: redis.Redis, message: bytes
 ) -> None:
     client.lpush("orders", message)
@@ -126,9 +126,7 @@ def test_too_many_delivered_messages_are_unknown_and_never_zero(
     assert broker.queues(["orders"])[0].unacknowledged is None
 
 
-def test_a_report_of_another_version_is_passed_over(
-    broker: RedisBroker, client: redis.Redis
-) -> None:
+def test_a_report_of_another_version_is_ignored(broker: RedisBroker, client: redis.Redis) -> None:
     client.hset("queuescope:workers", "w@h", '{"worker": "w@h", "version": 99}')
     assert broker.workers().reports == ()
 
@@ -152,7 +150,7 @@ def test_writers_that_race_leave_the_highest_revision(
     assert broker.desired() == DesiredState(revision=8, paused=("q8",))
 
 
-def test_that_it_may_be_written_is_proven_by_a_key_that_goes_by_itself(
+def test_write_access_is_checked_with_a_key_that_expires(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
     broker.check_writable()
@@ -204,9 +202,7 @@ def test_a_broker_that_is_down(tmp_path: Path) -> None:
     broker.close()
 
 
-def test_a_broker_that_stands_still(
-    server: RealBroker, broker: RedisBroker, tmp_path: Path
-) -> None:
+def test_a_broker_that_hangs(server: RealBroker, broker: RedisBroker, tmp_path: Path) -> None:
     """Slow, and of an act it is said that it may have happened; each has its end in time."""
     with closing(RedisBroker(server.url, timeout_seconds=1.0)) as impatient:
         impatient.desired()

@@ -245,7 +245,7 @@ def test_kill_9_at_each_stage_loses_and_doubles_nothing(
         assert contents(client) == before
 
 
-def test_the_same_purge_asked_for_twice_takes_out_once(
+def test_a_repeated_purge_with_the_same_id_removes_nothing_more(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
     fill(client, 10)
@@ -360,7 +360,7 @@ def test_a_purge_under_fire_loses_and_doubles_nothing(
     assert sorted([*popped, *rest, *kept]) == sorted(sent)
 
 
-def test_what_was_delivered_before_is_still_reserved(
+def test_jobs_delivered_before_a_purge_are_still_reserved(
     client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
 ) -> None:
     """Purged says how many jobs workers have already fetched, of this queue alone."""
@@ -377,7 +377,7 @@ def test_what_was_delivered_before_is_still_reserved(
     assert (purged.purge.count, purged.still_reserved) == (4, 2)
 
 
-def test_a_prefix_and_other_steps_are_honoured(
+def test_the_prefix_and_other_priority_steps_are_used(
     client: redis.Redis, url: str, tmp_path: Path
 ) -> None:
     keys = ["shop:orders", f"shop:orders{SEPARATOR}5"]
@@ -441,7 +441,7 @@ def test_a_folder_that_cannot_be_read_is_not_empty(broker: RedisBroker, tmp_path
     assert Purges(broker, tmp_path / "none").kept().purges == ()
 
 
-def test_a_purge_that_was_cut_off_is_told_until_it_is_complete(
+def test_an_interrupted_purge_is_listed_until_it_is_complete(
     client: redis.Redis, broker: RedisBroker, tmp_path: Path
 ) -> None:
     fill(client, 3)
@@ -453,7 +453,7 @@ def test_a_purge_that_was_cut_off_is_told_until_it_is_complete(
 
 
 @pytest.mark.parametrize("purge_id", ["../p1", "", "a/b", "p1.restored", "x" * 65])
-def test_an_id_is_no_path(purge_id: str, broker: RedisBroker, tmp_path: Path) -> None:
+def test_an_id_is_never_used_as_a_path(purge_id: str, broker: RedisBroker, tmp_path: Path) -> None:
     purges = Purges(broker, tmp_path / "inner")
     with pytest.raises(PurgeError, match="id of a purge"):
         purges.restore(purge_id)

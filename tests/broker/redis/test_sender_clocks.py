@@ -38,7 +38,7 @@ def is_about(age: Age, seconds: float, ahead: float) -> bool:
     return is_so and not age.is_doubtful
 
 
-def test_a_right_clock_is_believed() -> None:
+def test_a_correct_clock_is_not_corrected() -> None:
     queue = Queue()
     assert queue.look(queue.sent(0, ago=700)) == Age(700.0)
     queue.empty()
@@ -53,7 +53,7 @@ def test_a_right_clock_is_believed() -> None:
 
 @pytest.mark.parametrize("mark", [MARK, None])
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR, 40.0, -40.0])
-def test_a_clock_that_is_off_is_found_out_when_its_messages_come(
+def test_a_clock_that_is_off_is_detected_when_its_messages_arrive(
     ahead: float, mark: float | None
 ) -> None:
     queue = Queue()
@@ -71,7 +71,7 @@ def test_a_clock_that_is_off_is_found_out_when_its_messages_come(
     assert queue.look(queue.sent(0, OTHER, ago=50)) == Age(50.0)
 
 
-def test_of_one_message_alone_it_is_not_known_whether_it_was_put_back() -> None:
+def test_one_message_alone_may_have_been_put_back() -> None:
     queue = Queue()
     queue.empty()
     assert queue.look(queue.sent(-HOUR)) == Age(HOUR + 1, is_doubtful=True)
@@ -83,7 +83,7 @@ def test_of_one_message_alone_it_is_not_known_whether_it_was_put_back() -> None:
     assert queue.look(queue.sent(-HOUR)) == Age(HOUR + 1)
 
 
-def test_what_was_sent_in_the_future_has_an_unknown_age_and_never_none() -> None:
+def test_a_message_from_the_future_has_an_unknown_age() -> None:
     """The dashboard began when it was waiting already."""
     queue = Queue()
     message = queue.sent(HOUR, ago=600)
@@ -97,7 +97,7 @@ def test_what_was_sent_in_the_future_has_an_unknown_age_and_never_none() -> None
     assert is_about(age, 1.0, HOUR)
 
 
-def test_a_queue_that_was_empty_long_ago_tells_nothing() -> None:
+def test_a_queue_that_was_empty_long_ago_proves_nothing() -> None:
     queue = Queue()
     for _ in range(2):
         queue.empty()
@@ -105,7 +105,7 @@ def test_a_queue_that_was_empty_long_ago_tells_nothing() -> None:
         assert queue.look(queue.sent(0, ago=3 * HOUR)) == Age(3 * HOUR)
 
 
-def test_a_list_whose_senders_do_not_say_who_they_are_forgets_the_wrong_one() -> None:
+def test_a_list_without_sender_marks_recovers_from_a_wrong_clock() -> None:
     queue = Queue()
     queue.empty()
     assert queue.look(queue.sent(HOUR, None)).sender_ahead == pytest.approx(HOUR, abs=2.5)
@@ -115,7 +115,7 @@ def test_a_list_whose_senders_do_not_say_who_they_are_forgets_the_wrong_one() ->
     assert age == Age(1.0)
 
 
-def test_workers_tell_of_their_machines_at_once() -> None:
+def test_workers_report_the_clocks_of_their_machines() -> None:
     queue = Queue()
     queue.clocks.learn(
         [

@@ -141,7 +141,9 @@ def test_the_second_of_two_operators_is_refused_with_the_first_one_named(
     assert depth(context) == 1
 
 
-def test_a_queue_that_has_grown_is_looked_at_again(context: OperationsContext, send: Send) -> None:
+def test_a_queue_that_has_grown_must_be_confirmed_again(
+    context: OperationsContext, send: Send
+) -> None:
     send(3)
     pending = planned(context, Request.purge("orders"))
     send(20)
