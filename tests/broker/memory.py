@@ -1,6 +1,6 @@
-"""A broker in the memory of one process: the least that the protocol asks for.
+"""A broker in the memory of one process: the minimum that the protocol requires.
 
-It cannot order workers about, as some brokers cannot, and says so.
+It cannot send commands to workers, like some brokers, and says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _NO_CONTROL = "A broker in memory carries no orders to workers."
 
 @dataclass
 class _Taken:
-    """A purge that the broker knows; ``head`` and ``messages`` go when the file holds them."""
+    """A purge that the broker knows; ``head`` and ``messages`` are removed once the file has
+    them.
+    """
 
     at: float
     head: Head | None = None
@@ -41,7 +43,7 @@ class _Taken:
 
 @dataclass
 class MemoryServer:
-    """What is stored; messages are consumed from the left, each with when it became due."""
+    """The stored data; messages are consumed from the left, each with its due time."""
 
     lock: RLock = field(default_factory=RLock)
     queues: dict[str, list[tuple[bytes, float]]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A clock that is put right by the broker's: what is learned of it, also when it is set."""
+"""A clock that is corrected by the broker's, also when it is set."""
 
 from __future__ import annotations
 

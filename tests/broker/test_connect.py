@@ -1,4 +1,4 @@
-"""The address alone decides which implementation speaks to a broker."""
+"""Only the address decides the implementation of a broker."""
 
 from __future__ import annotations
 

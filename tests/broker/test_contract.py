@@ -1,4 +1,4 @@
-"""What every broker must do, whatever is behind the protocol.
+"""What every broker behind the protocol must do.
 
 To run another one through it: write its ``Transport`` and name it in ``TRANSPORTS``.
 """
@@ -159,7 +159,7 @@ def transport(make: Callable[[], Transport]) -> Transport:
 
 
 def demands(transport: Transport, ability: Ability, act: Callable[[], object]) -> bool:
-    """Whether the broker has ``ability``; one that has not refuses ``act`` with its reason."""
+    """Whether the broker has ``ability``; without it, ``act`` is refused with the reason."""
     if transport.broker.capabilities.has(ability):
         return True
     with pytest.raises(RefusedError) as caught:
@@ -170,7 +170,7 @@ def demands(transport: Transport, ability: Ability, act: Callable[[], object]) -
 
 
 def report(transport: Transport, **changes: Any) -> WorkerReport:
-    """A report of now, by the broker's clock."""
+    """A report at the broker's present time."""
     now = transport.worker.now()
     moments = {"at": now, "clock_at": now, "started_at": now - 30, "loop_at": now}
     return msgspec.structs.replace(REPORT, revised_at=now, last_ended_at=now, **moments, **changes)
@@ -228,7 +228,7 @@ def test_what_a_worker_reports_is_read_until_it_is_dropped(transport: Transport)
     assert scheduled is not None
     assert (scheduled.count, fleet.reserved("orders")) == (2, 1)
     assert fleet.named("lost@host")[0].status is WorkerStatus.LOST
-    # Of one name, each life has its own.
+    # Each run of a worker has its own report.
     again = msgspec.structs.replace(first, boot_id="second")
     worker.write_report(again)
     assert worker.reports_named("a@host") == {"b": first, "second": again}
@@ -257,7 +257,7 @@ def test_the_desired_state_goes_forward_only_and_reaches_the_workers(transport: 
     assert broker.publish(DesiredState(revision=2, paused=("other",))) == newer
     assert broker.desired() == broker.last_desired == worker.desired().state == newer
     broker.repair_desired()
-    # A worker gives a broker that lost its data what it knows.
+    # A worker writes its known state to a broker that lost its data.
     newest = DesiredState(revision=3, paused=(ALL_QUEUES,))
     assert worker.publish(newest) == newest
     assert broker.desired() == newest
@@ -332,7 +332,7 @@ def test_purged_jobs_are_in_a_file_and_restored_once_in_order(
     assert purges.unfinished() == ()
     assert [one.depth for one in transport.broker.queues(["orders", "orders2"])] == [0, 1]
     transport.send("orders", "later", 0)
-    # The same act, asked for twice, takes out once.
+    # The same operation, repeated, removes nothing more.
     assert purges.purge("orders", "p1").purge == purged
     assert purges.kept().purges == (purged,)
     assert purges.records([purged])[0].state is RecordState.PARTIAL

@@ -1,4 +1,4 @@
-"""What is said of a worker, from its last report."""
+"""The status of a worker from its last report."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ PAUSE = DesiredState(revision=4, paused=("*",))
         (WorkerStatus.IDLE, fleet(QueueReading("orders", 5, None, 0))),
         (WorkerStatus.IDLE, fleet(QueueReading("elsewhere", 5, 60.0, 0))),
         (WorkerStatus.IDLE, fleet(WAITS, last_started_at=NOW + AHEAD - 20)),
-        # Only just resumed, or only just started: it must be given time.
+        # Just resumed or just started: it needs some time.
         (WorkerStatus.IDLE, fleet(WAITS, revised_at=NOW + AHEAD - 5)),
         (WorkerStatus.IDLE, fleet(WAITS, started_at=NOW + AHEAD - 5)),
         (WorkerStatus.IDLE, fleet(WAITS, desired=DesiredState(revision=5))),
-        # Neither fetching nor told not to.
+        # It does not fetch, and its queue is not paused.
         (WorkerStatus.STALLED, fleet(consuming=("express",))),
         # It takes no more since it should not: neither its loop nor its queues matter.
         (WorkerStatus.SHUTTING_DOWN, fleet(WAITS, **ENDING)),
@@ -75,7 +75,7 @@ PAUSE = DesiredState(revision=4, paused=("*",))
         (WorkerStatus.STALLED, fleet(is_connected=False, loop_at=NOW + AHEAD - 200)),
         # Only just resumed, and the loop has not come round to it.
         (WorkerStatus.IDLE, fleet(consuming=(), revised_at=NOW + AHEAD - 2)),
-        # Scaled to no place at all.
+        # Scaled to no process.
         (WorkerStatus.IDLE, fleet(WAITS, pool_size=0)),
         # Its main loop hangs; a solo worker in mid-job has none that runs.
         (WorkerStatus.STALLED, fleet(loop_at=NOW + AHEAD - 60)),
@@ -123,13 +123,13 @@ def test_workers_with_a_shared_name_are_not_scaled_unless_one_shuts_down() -> No
         "This worker is shutting down.",
         "",
     ]
-    # The one that stays is meant.
+    # The one that stays is found.
     assert follows.get("w@h") == follows.workers[1]
 
 
 @pytest.mark.parametrize("pool", Pool)
 def test_why_a_running_job_cannot_be_ended(pool: Pool) -> None:
-    """Where that is not known, as with gevent, nothing is said against it."""
+    """If that is unknown, as for gevent, there is no reason against it."""
     (worker,) = fleet(pool=pool, **BUSY).workers
     cannot = pool in (Pool.THREADS, Pool.SOLO)
     why = f"Worker w@h runs this job and cannot end it: its pool is {pool}, and only a pool of"
@@ -159,7 +159,7 @@ def test_a_worker_that_shuts_down_says_what_it_finishes() -> None:
 
 
 def test_scheduled_jobs_are_counted_by_queue_with_the_time_of_the_next() -> None:
-    """By the broker's clock; a lost worker has none, for the broker will give them back."""
+    """By the broker's clock; a lost worker has none, since the broker will deliver them again."""
     reports = (
         report(worker="a", scheduled_queues={"orders": 2}, next_due_at=NOW + AHEAD + 60),
         report(worker="b", scheduled_queues={"orders": 1, "mail": 4}, next_due_at=NOW + AHEAD + 9),
@@ -203,7 +203,7 @@ def test_a_pause_is_confirmed_by_living_workers_that_serve_the_queue() -> None:
     [
         (False, fleet(**BUSY), NOW + AHEAD - 40),
         (True, fleet(at=NOW - 16, **BUSY), NOW + AHEAD - 40),
-        # Of an earlier life of the same worker.
+        # From an earlier run of the same worker.
         (True, fleet(), NOW + AHEAD - 1001),
         # It says that it runs it: its clock was put right meanwhile.
         (False, fleet(**BUSY), NOW + AHEAD - 1001),
@@ -230,7 +230,7 @@ def test_the_jobs_of_a_lost_worker_are_listed_with_their_future() -> None:
 
 
 def test_expired_workers_have_lost_jobs_too() -> None:
-    """Nobody may have looked while it was lost."""
+    """No dashboard may have run while it was lost."""
     old = report(at=NOW - DEFAULT_TIMINGS.drop_seconds - 60, **BUSY)
     seen = fleet_of(WorkersReading(NOW, (), (old,)), DESIRED)
     assert seen.workers == ()

@@ -193,7 +193,7 @@ def figures_are_true(seen: Seen, truth: Truth) -> None:
 
 
 def forecast_is_true(seen: Seen, truth: Truth, incident: Incident) -> None:
-    """Never against what the depth does, and of the right order of magnitude."""
+    """Never against the movement of the depth, and of the right order of magnitude."""
     drain = seen.overview["drain"]
     state, at = drain["state"], seen.at
     if seen.card("queue_depth")["origin"] != "broker":
@@ -247,6 +247,6 @@ def findings_are_true(seen: Seen, truth: Truth, incident: Incident) -> None:
     if sources:
         return
     for rule, (_, must) in truths.items():
-        assert rule in found or not must, f"{rule} is true and nobody says so: {found}"
+        assert rule in found or not must, f"{rule} is true and is not shown: {found}"
     if "workers_lost" in found:
         assert found["workers_lost"] == "1 of 2 workers is lost: worker-2@demo"

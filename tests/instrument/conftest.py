@@ -1,4 +1,4 @@
-"""A real broker, and real Celery workers of a project that knows nothing of Queuescope's inside."""
+"""A real broker, and real Celery workers of a project that does not use Queuescope's internals."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def until(
 
 @dataclass(frozen=True)
 class Scrape:
-    """What one scrape said."""
+    """The result of one scrape."""
 
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -252,13 +252,13 @@ class Worker:
         return scrape(self.port)
 
     def ended(self, count: int) -> Scrape:
-        """The scrape once so many attempts have ended."""
+        """The scrape once this many attempts have ended."""
         return until(
             self.scrape, lambda seen: seen.sum("ai_agents_enhancement_jobs_total") >= count
         )
 
     def at_rest(self, count: int) -> Scrape:
-        """The scrape once so many attempts have ended and none runs: told one after the other."""
+        """The scrape once this many attempts have ended and none runs."""
         return until(
             lambda: self.ended(count),
             lambda seen: seen.sum("ai_agents_enhancement_jobs_in_flight") == 0,
@@ -335,7 +335,7 @@ class Shop:
         return stdout.readline().strip()
 
     def set_customers_clock(self, clock: MachineClock | None) -> None:
-        """Whoever sends jobs from now on does so on another machine."""
+        """Jobs are sent from another machine from now on."""
         self._end_customer()
         self._customers_clock = clock
 
@@ -363,7 +363,7 @@ class Shop:
         )
 
     def app(self) -> Celery:
-        """To give orders to workers."""
+        """An app for commands to workers."""
         return Celery("control", broker=self.broker_url, set_as_current=False)
 
     def close(self) -> None:
@@ -380,7 +380,7 @@ class Shop:
 
 
 class Evidence:
-    """What jobs have really done: a line each, in the order in which they began."""
+    """What jobs have really done: one line each, in the order of their starts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -41,7 +41,7 @@ COUNTDOWN_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Day:
-    """What a worker said before and after a known day of work, and the rows that it left."""
+    """A worker's metrics before and after a known day of work, and its rows."""
 
     before: Scrape
     after: Scrape
@@ -253,7 +253,7 @@ def test_other_pools_export_the_same(shop: Shop, tmp_path: Path, pool: str) -> N
     after = worker.at_rest(2)
     assert after.value(RATE, tenant="acme") == 50.0
     assert after.value(IN_FLIGHT, queue="orders") == 0.0
-    # Errors of jobs that a job calls in its own process are kept by nobody.
+    # Errors of jobs that a job runs in its own process are not kept.
     errors = tmp_path / "errors"
     shop.send("in_place", path=str(errors))
     assert worker.at_rest(3).sum(JOBS, outcome="succeeded") == 2

@@ -58,7 +58,7 @@ class Scene:
         )
 
     def row(self, job_id: str, status: JobStatus) -> Job:
-        """What the history says of a job, once it stands so."""
+        """The row of a job, once it has this status."""
         row = until(
             lambda: self.store.get(job_id), lambda job: job is not None and job.status == status
         )
@@ -86,7 +86,7 @@ def scene(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
 
 
 def is_true(job: Job, since: float) -> bool:
-    """Whether a job of a moment ago is told as such."""
+    """Whether the times of a job from a moment ago are right."""
     times = (since, job.enqueued_at, job.started_at, job.finished_at, time.time())
     known = [at for at in times if at is not None]
     in_order = all(at <= later + 1 for at, later in pairwise(known))
@@ -94,7 +94,7 @@ def is_true(job: Job, since: float) -> bool:
 
 
 def test_retries_replacements_and_chains_keep_when_they_were_first_due(scene: Scene) -> None:
-    """Each message is of the clock that sent it; when its job was first due, of the first."""
+    """Each message has its sender's clock; the first due time has the first sender's."""
     since = time.time()
     for name in ("second_time_lucky", "replaced", "first_of_two", "never_lucky"):
         scene.shop.send(name, {"queue": "orders"}, tenant="elsewhere")
@@ -172,7 +172,7 @@ def test_the_next_due_time_is_when_celery_starts_the_job(scene: Scene, broker: R
 def test_the_age_is_corrected_with_the_clock_reported_for_the_senders_machine(
     scene: Scene, broker_url: str
 ) -> None:
-    """Whoever looks has never seen that queue empty."""
+    """The dashboard has never seen that queue empty."""
     since = time.time()
     with scene.sent_by(scene.clock):
         scene.shop.send("nap", {"queue": "held"})
@@ -226,7 +226,7 @@ def test_the_age_is_corrected_by_when_the_message_arrived(
 def test_setting_the_clock_during_a_job_changes_none_of_its_times(
     scene: Scene, broker: RedisBroker, evidence: Evidence
 ) -> None:
-    """Set back by two hours: no job has ended before it began, and nobody is lost or stalled."""
+    """Set back by two hours: no job ends before it starts, and no worker is lost or stalled."""
     since = time.time()
     running = evidence.send_long(scene.shop, "long")
     began = scene.row(running, JobStatus.STARTED).started_at
@@ -253,7 +253,7 @@ def test_setting_the_clock_during_a_job_changes_none_of_its_times(
 def test_jobs_of_an_earlier_run_are_ended_whatever_the_clocks(
     scene: Scene, evidence: Evidence
 ) -> None:
-    """Killed while its clock was behind; it begins anew with one that is ahead, and runs a job."""
+    """Killed while its clock was behind; it restarts with one that is ahead, and runs a job."""
     left = evidence.send_long(scene.shop, "left")
     scene.row(left, JobStatus.STARTED)
     os.killpg(scene.worker.process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The main process: what notes become, also when they are doubled or cannot be understood."""
+"""The main process: what becomes of notes, also of repeated and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that take their process or their worker along, and come back if its task says so."""
+"""Jobs that kill their process or worker, and are redelivered if their task says so."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_an_outage_shows_as_missing_samples_and_recovers(
 def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
     shop: Shop, evidence: Evidence, tmp_path: Path
 ) -> None:
-    """Each state has its number; where no worker reports there is none, and no zero either."""
+    """Each status has its number; without reports there is no sample, not even a zero."""
     declared = {metric.name() for metric in CATALOGUE if metric.origin is Origin.EXPORTER}
     with redis.Redis.from_url(shop.broker_url) as client:
         client.flushall()
@@ -129,7 +129,7 @@ def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
         assert second.process.wait(120) == 0
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(120) == 0
-        # What one that is lost had fetched may be anywhere.
+        # What happened to the jobs that a lost worker had fetched is unknown.
         with redis.Redis.from_url(shop.broker_url) as client:
             silent = report(at=time.time() - 60, scheduled=1, scheduled_queues={"orders": 1})
             client.hset(Keys().workers, "silent", encode(silent))
@@ -165,7 +165,7 @@ def test_for_an_unsupported_broker_the_workers_that_answer_are_counted(
     try:
         worker = shop.start_worker("--pool", "solo")
         assert "the broker is a folder of files" in worker.log.read_text()
-        # Nobody tells the worker another time than its own.
+        # No broker's clock corrects this worker's clock.
         assert worker.scrape().value("ai_agents_worker_clock_ahead_seconds") is None
         with exporter("filesystem://", log, "--transport-options", json.dumps(options)) as port:
             seen = until(lambda: scrape(port), lambda s: s.value("ai_agents_workers_up") == 1.0)

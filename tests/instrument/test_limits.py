@@ -1,4 +1,4 @@
-"""What a worker may use, read from control groups as Linux lays them out."""
+"""The limits of a worker, read from control groups as in Linux."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real workers of every pool obey what is desired: they begin nothing of a paused queue."""
+"""Real workers of every pool follow the desired state: they start nothing of a paused queue."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_pause_of_all_queues_stops_each_and_every_worker(
 def test_a_pause_survives_a_broker_that_lost_its_data(
     own_shop: Shop, server: RealBroker, client: redis.Redis, broker: RedisBroker, evidence: Evidence
 ) -> None:
-    """The worker that knows it says it again, for those that start later, too."""
+    """The worker that knows it writes it again, also for those that start later."""
     own_shop.start_worker(*PREFORK)
     broker.publish(DesiredState(revision=7, paused=("orders",)))
     reported(broker, "w1@shop", lambda report: report.consuming == ("express",))
@@ -158,7 +158,9 @@ def test_a_pause_survives_a_broker_that_lost_its_data(
 def test_a_worker_survives_invalid_data_in_the_broker(
     own_shop: Shop, broker: RedisBroker, client: redis.Redis
 ) -> None:
-    """It goes on reporting, what it knew stays in force, and it obeys again what is mended."""
+    """It keeps reporting, the known state stays in force, and a repaired state is followed
+    again.
+    """
     own_shop.start_worker()
     broker.publish(DesiredState(revision=3, paused=("orders",)))
     reported(broker, "w1@shop", lambda report: report.revision == 3)
@@ -246,7 +248,7 @@ def test_a_revoked_job_starts_in_no_worker_now_or_later(
     reported(broker, "w1@shop", lambda report: report.revision == 1)
     waiting = evidence.send(own_shop, "waiting")
     broker.revoke([waiting])
-    # The only one that runs from here on has never been told.
+    # The only worker from here on has never read the desired state.
     own_shop.start_worker(*PREFORK)
     broker.publish(DesiredState(revision=2))
     evidence.send(own_shop, "end")

@@ -1,4 +1,4 @@
-"""Orders to real workers, and what is said of one that is killed."""
+"""Commands to real workers, and the state of one that is killed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
     assert busy.after == 4
     evidence.release()
     worker.ended(4)
-    # What a process has told of its job, the pool may still have to hear.
+    # The result of a process may not have reached the pool yet.
     until(lambda: _pool_runs(shop, name), lambda jobs: jobs == [])
     shrunk = commands.scale(name, 1)
     assert (shrunk.before, shrunk.after) == (4, 1)
@@ -75,7 +75,7 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
 
 
 def _pool_runs(shop: Shop, worker: str) -> list[object] | None:
-    """The jobs whose end the pool of a worker has not heard of."""
+    """The jobs whose end has not reached the pool of a worker yet."""
     app = shop.app()
     told = app.control.inspect(destination=[worker], timeout=5, limit=1).active() or {}
     app.close()
@@ -123,7 +123,7 @@ def test_a_missing_worker_leaves_the_outcome_unknown(broker: RedisBroker, broker
 def test_a_command_that_is_read_too_late_has_no_effect(
     shop: Shop, broker: RedisBroker, broker_url: str, evidence: Evidence
 ) -> None:
-    """A worker of the solo pool reads orders between jobs."""
+    """A worker of the solo pool reads commands between jobs."""
     worker = shop.start_worker("--pool", "solo", SHOP_OPTIONS="dict(keep_arguments=True)")
     shop.send("fail", tenant="acme")
     worker.ended(1)
@@ -171,7 +171,7 @@ def test_a_failed_job_is_sent_again_once_with_the_arguments_that_were_kept(
     until(
         lambda: worker.store.get(job_id), lambda job: job is not None and job.status == "succeeded"
     )
-    # Another act may do it again.
+    # Another operation may do it again.
     assert commands.requeue(name, [(job_id, "fail_once")], "act2")[job_id] is RetryAnswer.SENT
     worker.ended(3)
 
@@ -198,7 +198,7 @@ def test_a_projects_own_function_sends_a_job_again(
         f"if job_id == 'a' else 1 / 0)"
     )
     worker = shop.start_worker(SHOP_OPTIONS=own)
-    # It is ready for jobs a moment before it hears orders.
+    # It is ready for jobs a moment before it receives commands.
     until(lambda: _pool_runs(shop, name_of(shop)), lambda jobs: jobs == [])
     answers = commands.requeue(name_of(shop), [("a", "fail"), ("b", "fail")], "act1")
     assert answers == {"a": RetryAnswer.SENT, "b": RetryAnswer.FAILED}
@@ -236,7 +236,7 @@ def test_a_job_in_a_pool_of_threads_is_not_called_ended(
     for terminate in (True, False):
         with pytest.raises(RefusedError, match=f"{name} runs this job and cannot end it"):
             effect.count(Request.revoke(job_id, terminate=terminate))
-    # Whoever gives the order all the same hears that it was not obeyed.
+    # If the command is sent all the same, the answer says that it had no effect.
     with pytest.raises(OutcomeUnknownError, match="did not confirm that it ended it"):
         effect.carry_out(Request.revoke(job_id, terminate=True), "act")
     evidence.release()
@@ -254,7 +254,7 @@ def test_a_job_in_a_pool_of_threads_is_not_called_ended(
 def test_a_worker_killed_during_a_job_is_lost_with_its_job(
     shop: Shop, broker: RedisBroker, broker_url: str
 ) -> None:
-    """Its rows end, its report goes after the stated time, and a new life starts afresh."""
+    """Its rows end, its report is dropped after the stated time, and a new run starts clean."""
     worker = shop.start_worker()
     name = name_of(shop)
     job_id = shop.send("nap", seconds=120, tenant="acme")
@@ -263,7 +263,7 @@ def test_a_worker_killed_during_a_job_is_lost_with_its_job(
     )
     assert row is not None
     assert row.started_at is not None
-    # The worker of an earlier test may still be taking its report along.
+    # The worker of an earlier test may still be removing its report.
     alive = until(
         lambda: fleet(broker),
         lambda seen: (

@@ -1,4 +1,4 @@
-"""What real workers say of jobs that end in none of the usual ways."""
+"""What real workers record for jobs that end in unusual ways."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_job_that_replaces_another_has_its_latency(oddities: Oddities) -> None
 
 
 def test_an_eta_without_a_zone_is_read_as_celery_reads_it(oddities: Oddities) -> None:
-    """UTC, wherever the worker stands: it began at once when it was due."""
+    """UTC, wherever the worker is: it started at once when it was due."""
     assert oddities.naive.wait_seconds is not None
     assert 0 <= oddities.naive.wait_seconds < 60
     assert (oddities.naive.started_at or 0) - (oddities.naive.enqueued_at or 0) < 60

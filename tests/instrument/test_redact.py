@@ -1,4 +1,4 @@
-"""What is plain to see in the text of an error as a secret is masked, and the rest is left."""
+"""Obvious secrets in the text of an error are masked, and the rest is kept."""
 
 from __future__ import annotations
 

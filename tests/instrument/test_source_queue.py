@@ -1,4 +1,4 @@
-"""Queues whose name is not the routing key: real workers say, hold and send again by the queue."""
+"""Queues whose name is not the routing key: real workers report, pause and retry by the queue."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_job_belongs_to_the_queue_it_was_taken_from(
 
 
 def test_a_broadcast_has_no_waiting_jobs(studio: Shop, server: RealBroker, tmp_path: Path) -> None:
-    """What Celery has put under the name of its queue, nobody ever takes."""
+    """Messages under the name of its queue are never fetched."""
     studio.start_worker("-Q", "letters,news_copy", "-c", "1")
     with OperationsContext(
         broker_url=server.url,
@@ -167,9 +167,9 @@ def test_a_broadcast_has_no_waiting_jobs(studio: Shop, server: RealBroker, tmp_p
 def test_a_paused_queue_of_a_topic_starts_nothing_and_returns_jobs_to_itself_only(
     studio: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
-    """Each message has a copy in another queue, which goes on and gets no second one."""
+    """Each message has a copy in another queue, which continues and gets no second one."""
     studio.start_worker("-Q", "media_jobs", "-c", "1", SHOP_PREFETCH="4")
-    # Whoever sends to a queue binds it.
+    # A sender binds the queue.
     send(studio, evidence, "other", ("copies", "x.both"))
     send(studio, evidence, "long", ("media_jobs", "media.x"), until=str(evidence._end))
     until(lambda: evidence.words, lambda words: words == ["long"])

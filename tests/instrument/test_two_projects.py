@@ -139,7 +139,7 @@ def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
         until(lambda: len(context.fleet().alive), lambda count: count == 2)
         app = shop.app()
         running.callback(app.close)
-        # They are ready for jobs a moment before they hear orders.
+        # They are ready for jobs a moment before they receive commands.
         until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == 2)
         yield Town(shop, mill, worker, store, context, broker_url)
 
@@ -248,7 +248,7 @@ def test_a_job_that_no_worker_knows_stays_failed_and_is_named(town: Town) -> Non
 
 
 def test_a_worker_ignores_jobs_of_other_projects(town: Town) -> None:
-    """Also when a dashboard of before does not say the queue."""
+    """Also if a dashboard of an earlier version does not send the queue."""
     before = town.sent_by_the_mill
     broker = town.context.broker
     jobs = [("x", "nap"), ("y", "fail_once")]
@@ -275,7 +275,7 @@ def test_a_job_that_could_not_be_sent_is_not_counted_as_sent_later(town: Town) -
 
 
 def test_workers_of_two_projects_with_one_name_both_answer(town: Town, tmp_path: Path) -> None:
-    """As they have without ``-n`` on one machine. An order reaches both."""
+    """As they have without ``-n`` on one machine. A command reaches both."""
     before = town.sent_by_the_mill
     path = tmp_path / "evidence"
     job_id = town.shop.send("fail_once", path=str(path), word="one")

@@ -1,4 +1,4 @@
-"""Real workers while they wait, hold back, or end, and what is said of them."""
+"""Real workers that wait, hold jobs back, or shut down, and their status."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def still(broker: RedisBroker, moment: float) -> Judged:
 
 
 def row_of(worker: Worker, job_id: str, status: JobStatus) -> Job:
-    """What the history says of a job, once it stands so."""
+    """The row of a job, once it has this status."""
     row = until(
         lambda: worker.store.get(job_id), lambda job: job is not None and job.status == status
     )
@@ -184,7 +184,7 @@ def test_a_rate_limit_of_the_whole_project_holds_back_each_type(
 def test_jobs_without_a_limit_overtake_rate_limited_ones(
     shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
-    """A job whose time has come is held back, too, and no more scheduled."""
+    """A job whose time has come is held back as well, and no longer scheduled."""
     shop.start_worker("-c", "2", SHOP_PREFETCH="4")
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()

@@ -1,4 +1,4 @@
-"""CSV files: read back whole by whoever reads CSV, and without a formula for a spreadsheet."""
+"""CSV files: any CSV reader reads them completely, and no spreadsheet finds a formula."""
 
 from __future__ import annotations
 

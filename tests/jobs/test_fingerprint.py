@@ -1,4 +1,4 @@
-"""What failures have in common: their message without what varies in it."""
+"""Fingerprints: messages without their variable parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that no worker of this version wrote: each is shown as it is, and hides no other."""
+"""Rows that no worker of this version wrote: each is shown as it is, without hiding others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fine(now: float) -> Job:
 
 
 def seen_everywhere(store: JobStore, now: float, ids: set[str]) -> None:
-    """All that is read of a history tells the rows that are fine."""
+    """Everything that is read of a history has the valid rows."""
     span = Span(now - 86_400, now + 3600)
     shown: list[str] = []
     page = find_jobs(store, JobFilter(), limit=7)

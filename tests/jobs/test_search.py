@@ -1,4 +1,4 @@
-"""Looking through the history, compared with a plain look through a list, on both databases."""
+"""Searching the history, compared with a scan of a list, on both databases."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def jobs(store: JobStore) -> list[Job]:
 def test_pages_have_the_same_jobs_as_a_full_scan(
     looked_at: int, store: JobStore, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where no page may look at more than 40 rows."""
+    """Also if a page may read at most 40 rows."""
     monkeypatch.setattr(search, "SEARCHED_LIMIT", looked_at)
     monkeypatch.setattr(search, "_PROBE_LIMIT", 30)
     ids = [job.id for job in jobs[:3]]

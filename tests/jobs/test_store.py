@@ -47,7 +47,7 @@ def test_one_batch_may_contain_a_job_twice(store: JobStore) -> None:
 
 
 def test_each_row_says_whether_its_job_is_redelivered(store: JobStore) -> None:
-    """For one that does not say, what holds for all of its project does."""
+    """If a row does not say it, the project's setting applies."""
     rows = [replace(STARTED, id=f"{says}", redelivers=says) for says in (True, False, None)]
     for redelivers in (True, False):
         store.record([replace(row, id=f"{row.id} {redelivers}") for row in rows])
@@ -60,7 +60,9 @@ def test_each_row_says_whether_its_job_is_redelivered(store: JobStore) -> None:
 
 
 def test_starts_are_counted_until_an_end_is_recorded(store: JobStore) -> None:
-    """Whoever writes them, in any order and however often; another attempt begins anew."""
+    """Whichever worker writes them, in any order and any number of times; another attempt starts
+    again.
+    """
 
     def begun(at: float, **more: Any) -> Job:
         return replace(STARTED, started_at=T0 + at, worker=f"w{at}", **more)
@@ -112,7 +114,7 @@ def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> 
 def test_a_conclusion_gives_way_to_a_report_however_late(
     store: JobStore, status: JobStatus
 ) -> None:
-    """The worker was cut off and not dead: its job ended before it was given up."""
+    """The worker was only disconnected: its job ended before it was called lost."""
     store.record([STARTED])
     redelivers = status is JobStatus.RETRYING
     store.end_lost("w1", before=T0 + 60, redelivers=redelivers)
@@ -168,7 +170,7 @@ def test_a_worker_that_was_not_lost_gets_its_jobs_back(store: JobStore) -> None:
 
 
 def test_a_failed_job_is_claimed_once(store: JobStore) -> None:
-    """Of several that retry the same jobs at the same moment, each job has one."""
+    """If several retry the same jobs at the same moment, each job is claimed by one."""
     ids = [f"j{n}" for n in range(60)]
     store.record([replace(FAILED, id=job_id) for job_id in ids])
     store.record([replace(STARTED, id="running")])
@@ -183,7 +185,7 @@ def test_a_failed_job_is_claimed_once(store: JobStore) -> None:
 
 
 def test_the_usual_runtime_is_that_of_95_of_100_jobs_that_ended_lately(store: JobStore) -> None:
-    """Of each kind for itself; what was cut off or is of the past says nothing."""
+    """For each type separately; lost and old jobs do not count."""
     rows = [
         replace(FAILED, id=f"e{n}", runtime_seconds=float(n + 1), finished_at=T0 + n)
         for n in range(40)
@@ -214,7 +216,7 @@ def test_hostile_text_is_kept_as_text_within_limits(store: JobStore) -> None:
 
 
 def test_text_that_databases_refuse_costs_no_row(store: JobStore) -> None:
-    """One such row would keep all that wait with it from being written."""
+    """Otherwise one such row would keep all waiting rows from being written."""
     odd = "caf\udce9\x00"
     store.record(
         [

@@ -58,7 +58,7 @@ def test_latencies_are_those_of_jobs_that_ended_lately(store: JobStore) -> None:
     ]
     took[3] = replace(took[3], status=JobStatus.FAILED)
     beside = [
-        # Too old, in another way at an end, still running, or of nobody knows when.
+        # Too old, ended in another way, still running, or without any time.
         *ended(JobStatus.SUCCEEDED, 301),
         *ended(JobStatus.LOST, 20),
         *ended(JobStatus.REVOKED, 20),

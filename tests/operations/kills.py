@@ -1,12 +1,13 @@
-"""Operations while dashboards, worker and broker are killed: what happened against what is said.
+"""Operations while dashboards, worker and broker are killed: what happened against what the audit
+says.
 
     python -m tests.operations.kills --operations 10000 \\
         --report benchmarks/results/operations-under-kills.md
 
-Two dashboards act without pause on queues that nobody consumes, on failed jobs and on revocations.
-At random moments one of them, the worker or the broker is killed (SIGKILL) and started again; the
-broker writes what it acknowledges to its log. At the end what is in the broker, in the files of
-purges and in the worker's own record is held against the audit.
+Two dashboards carry out operations without pause: on queues without consumers, failed jobs and
+revocations. At random moments one of them, the worker or the broker is killed (SIGKILL) and started
+again; the broker writes what it acknowledges to its log. At the end what is in the broker, in the
+files of purges and in the worker's own record is held against the audit.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def enhance():
 
 
 class Site:
-    """Where everything of one run lies, and the processes that run in it."""
+    """The files and processes of one run."""
 
     def __init__(self, folder: Path, seed: int, jobs: int) -> None:
         self.folder, self.seed = folder, seed
@@ -148,7 +149,7 @@ class Site:
 
 
 def run(operations: int, seed: int, folder: Path) -> tuple[Verdict, Site, float]:
-    """Until so many acts have begun; returns what is found, and the seconds it took."""
+    """Run until this many operations have started; returns the verdict, and the seconds it took."""
     rng = random.Random(seed)
     site = Site(folder, seed, jobs=max(50, operations))
     began = time.monotonic()
@@ -174,7 +175,7 @@ def run(operations: int, seed: int, folder: Path) -> tuple[Verdict, Site, float]
 
 
 def _settle(context: OperationsContext) -> None:
-    """What the next start of a dashboard does, until nothing is left open."""
+    """Do what the next start of a dashboard does, until no operation is open."""
     until = time.monotonic() + 60
     while True:
         try:
@@ -189,7 +190,7 @@ def _settle(context: OperationsContext) -> None:
 
 
 def dashboard(name: str, site_folder: Path, port: int, seed: int, jobs: int) -> None:
-    """Act until killed."""
+    """Carry out operations until killed."""
     rng = random.Random(seed)
     actor = Actor(name, Origin.OIDC)
     store = JobStore(f"sqlite:///{site_folder / 'jobs.db'}")

@@ -1,4 +1,4 @@
-"""What the audit says against what stands in the broker, in files, and in a worker's record."""
+"""Compares the audit with the broker, the files of purges, and a worker's record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLOCKS_MS = 1000
 
 @dataclass
 class Act:
-    """One act as the audit tells it; the newest outcome counts."""
+    """One operation as recorded in the audit; the newest outcome counts."""
 
     intent: Entry
     result: str | None = None

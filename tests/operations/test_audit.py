@@ -1,4 +1,6 @@
-"""The audit on a real SQLite file and a real PostgreSQL: what is in it, and what is found."""
+"""The audit on a real SQLite file and a real PostgreSQL: its entries, and how changes are
+detected.
+"""
 
 # ruff: noqa: S608 - the names in these statements are our own
 
@@ -70,14 +72,14 @@ def perform(store: OperationsStore, request: Request, result: Result = Result.DO
 
 
 def filled(store: OperationsStore) -> OperationsStore:
-    """With ``ROWS`` entries of six acts."""
+    """With ``ROWS`` entries of six operations."""
     for number in range(ROWS // 2):
         perform(store, Request.purge(f"q{number}"))
     return store
 
 
 def change(url: str, *statements: str) -> None:
-    """What somebody with all rights to the database can do, the append-only triggers aside."""
+    """A change that needs all rights to the database, without the append-only triggers."""
     engine = create_engine(make_url(url))
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
@@ -163,7 +165,7 @@ def test_a_change_behind_its_back_is_found(
 def test_a_rebuilt_chain_is_detected_with_a_saved_head(
     store: OperationsStore, url: str, tmp_path: Path
 ) -> None:
-    """Nothing inside the database can tell: this is why a head should be noted elsewhere."""
+    """Nothing inside the database can show it; this is why a head should be saved elsewhere."""
     noted = filled(store).audit.verify().head
     perform(store, Request.pause("later"))
     assert not store.audit.verify(expected_head=noted).fault
@@ -179,7 +181,7 @@ def test_a_rebuilt_chain_is_detected_with_a_saved_head(
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a whole chain, its triggers gone."""
+    """A file with an intact chain, without its triggers."""
     path = tmp_path_factory.mktemp("audit") / "operations.db"
     made = filled(OperationsStore(f"sqlite:///{path}"))
     made.close()

@@ -1,4 +1,4 @@
-"""Operations on a real broker: what is done, what is kept from being done, and who is told."""
+"""Operations on a real broker: what is done, what is refused, and what the audit has."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_dashboards_with_databases_of_their_own_agree_on_what_was_decided_last(
         assert decided.ledger == context.store.desired.name != other.store.desired.name
         assert read_broker(other).is_decided_elsewhere
         assert not read_broker(context).is_decided_elsewhere
-    # A broker that loses its copy is told once, by whoever sees it first.
+    # A broker that loses its copy gets it once, from the first dashboard that sees it.
     do(first, Request.pause("orders"))
     second.tidy()
     connection_of(first.broker).reader.flushall()
@@ -442,7 +442,7 @@ def test_a_second_server_whose_clock_is_ahead_ends_no_operation_and_plans_none_i
 def test_a_purge_that_may_be_restored_already_says_so_first(
     open_context: OpenContext, send: Callable[[str, int], None], tmp_path: Path
 ) -> None:
-    """Its file comes back from a backup; what broker and audit remember decides what is said."""
+    """Its file comes from a backup; the records of broker and audit decide the warning."""
     context = open_context()
     send("orders", 12)
     purge_id = do(context, Request.purge("orders")).operation_id
@@ -537,7 +537,7 @@ with OperationsContext(
 def test_an_interrupted_restore_warns_of_what_the_broker_may_have_lost(
     open_context: OpenContext, server: RealBroker, tmp_path: Path
 ) -> None:
-    """Only where the broker has been up ever since does its count hold without doubt."""
+    """Only if the broker was not restarted, its count is certain."""
     context = open_context()
     messages = [f'{{"headers": {{"id": "{number}"}}}}' for number in range(2500)]
     connection_of(context.broker).reader.rpush("orders", *messages)
@@ -567,7 +567,7 @@ def test_an_interrupted_restore_warns_of_what_the_broker_may_have_lost(
     words = said()
     assert "A restore by ada at" in words
     assert "was restarted since then" in words
-    # Who has another audit is told as well.
+    # A dashboard with another audit is warned as well.
     anew = open_context(f"sqlite:///{tmp_path / 'anew.db'}")
     assert said(anew).startswith("A restore was interrupted, and the broker was restarted")
 

@@ -1,4 +1,4 @@
-"""The gate before every effect, on a real SQLite file and a real PostgreSQL."""
+"""The steps before every effect, on a real SQLite file and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAUSE = Request.pause("default")
 
 @dataclass
 class Recorder:
-    """An effect that only remembers; ``fails`` is what it raises instead."""
+    """An effect that only records; ``fails`` is what it raises instead."""
 
     waiting: int = 42
     done: list[tuple[Request, str]] = field(default_factory=list)
@@ -235,7 +235,7 @@ def test_a_queue_that_has_grown_must_be_confirmed_again(
 
 @pytest.mark.parametrize("role", Role)
 def test_without_the_right_there_is_no_effect(scene: Scene, role: Role) -> None:
-    """Called directly, past every page; also with the challenge that somebody else was given."""
+    """Called directly, without a page; also with the challenge of another actor."""
     actor = PEOPLE[role]
     for request, needed in REQUESTS.items():
         scene.effect.done.clear()
@@ -247,7 +247,7 @@ def test_without_the_right_there_is_no_effect(scene: Scene, role: Role) -> None:
         plan = scene.plan(request)
         refused(scene, RefusalReason.NO_RIGHT, partial(scene.act, plan, actor))
         assert scene.results()[-1] == (Phase.OUTCOME, Result.REFUSED)
-        # Whoever was given the challenge can still use it: nothing was lost to the other.
+        # The owner of the challenge can still use it.
         assert scene.act(plan).result is Result.DONE
 
 
@@ -340,7 +340,7 @@ def test_an_outcome_that_cannot_be_written_is_reported(scene: Scene, url: str) -
 def test_an_operation_left_open_by_a_crash_is_unknown_and_never_done(
     scene: Scene, url: str, open_store: Callable[..., OperationsStore]
 ) -> None:
-    """The process dies between intent and outcome; the next start tells."""
+    """The process dies between intent and outcome; the next start records it."""
     scene.plan(PAUSE)
     died = subprocess.run([sys.executable, "-c", CRASH, url], check=False, capture_output=True)
     assert died.returncode == 9, died.stderr

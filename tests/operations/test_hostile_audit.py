@@ -1,4 +1,4 @@
-"""Rows of the audit that nobody of this version wrote: shown as they are, and hiding no other."""
+"""Rows of the audit that this version did not write: shown as they are, without hiding others."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_rows_of_postgresql_hold_what_a_newer_version_wrote(postgresql_url: str)
 def test_a_damaged_open_operation_is_ended_and_delays_no_other(
     store: OperationsStore, path: Path, column: str, value: str
 ) -> None:
-    """Those of other servers are told of, and the tidier goes on."""
+    """Those of other servers are shown, and the tidying continues."""
     with sqlite3.connect(path) as connection:
         cells = {"act": "'a'", "target": "'t'", "server": "'h/1/x'", "at_ms": "1"}
         connection.execute(

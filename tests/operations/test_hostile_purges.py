@@ -1,4 +1,4 @@
-"""What strangers put among the purges, in the broker and on the disk, costs no message."""
+"""Foreign data among the purges, in the broker and on the disk, cost no message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def purges(server: RealBroker, tmp_path: Path) -> Iterator[Purges]:
 
 
 def cut_off(client: redis.Redis, purge_id: str, **changes: Any) -> None:
-    """What a process leaves that is killed after it has taken a queue's messages out."""
+    """The state after a process was killed that had set a queue's messages aside."""
     record: dict[Any, Any] = {
         "queue": "orders",
         "at": "1000.5",

@@ -1,4 +1,4 @@
-"""A small part of the long run: what is said is what happened, through kills."""
+"""A small part of the long run: the audit is true, also after kills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of the same act at the same moment: one effect each, the other is told."""
+"""Pairs of the same operation at the same moment: one effect each, the other is refused."""
 
 from __future__ import annotations
 

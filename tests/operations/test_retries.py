@@ -1,4 +1,4 @@
-"""Which failed jobs are known to be beyond what any running worker could send again."""
+"""Which failed jobs no running worker can send again."""
 
 from __future__ import annotations
 

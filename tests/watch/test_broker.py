@@ -1,4 +1,4 @@
-"""The state of a real broker, as it is read every two seconds, and why there may be none."""
+"""The state of a real broker, and why there may be none."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_it_has_queues_workers_and_the_desired_state_of_one_moment(
         customer.send_task("nap", queue="orders")
     customer.send_task("nap", queue="elsewhere")
     state = read_broker(context)
-    # Those that are named and those that somebody serves; nobody may list all keys of a broker.
+    # The named queues and those that workers serve; the keys of a broker are never listed.
     assert {queue.queue: queue.depth for queue in state.queues} == {
         "express": 0,
         "named": 0,

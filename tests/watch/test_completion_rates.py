@@ -1,4 +1,4 @@
-"""How fast a worker works is known from two of its reports, and from nothing less."""
+"""The completion rate of a worker needs two of its reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever may write to the broker may write anything: what of it is read, shown and forgotten."""
+"""Any client can write anything to the broker: what is read, shown and dropped of it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def context(server: RealBroker, tmp_path: Path) -> Iterator[OperationsContext]:
 
 
 def written(**changes: object) -> bytes:
-    """A report as nobody but a stranger writes it: what it holds is not looked at."""
+    """A report written without any checks, as by a stranger."""
     fields = msgspec.to_builtins(report(at=time.time()))
     return msgspec.json.encode({**fields, **changes})
 
@@ -118,7 +118,7 @@ def test_each_report_that_cannot_be_read_is_one_row_and_hides_no_other(
 
 
 def test_what_a_worker_reports_is_always_within_what_is_read() -> None:
-    """Ids and names are whatever somebody has sent, up to halves of characters."""
+    """Ids and names may contain anything, even lone surrogates."""
     job = msgspec.structs.replace(JOB, id="i" * 10_000, name="\ud800", queue="ä" * 300)
     made = report(active=(job,) * 500, queues=("q" * 999,) * 3000, priority_steps=tuple(range(200)))
     read = decode_report(encode(made))
@@ -150,7 +150,7 @@ def test_what_was_learned_is_dropped_with_the_reports(
 def test_neither_many_nor_large_reports_fill_the_memory(
     context: OperationsContext, client: redis.Redis
 ) -> None:
-    """The server holds 160 MB of them, of which a few are ever in our memory."""
+    """The server holds 160 MB of them, of which few are ever in our memory."""
     client.hset(WORKERS, "fine@h", encode(report(worker="fine@h", at=time.time())))
     for number in range(10):
         client.hset(WORKERS, f"large-{number}", b"x" * 16 * MEBIBYTE)
@@ -209,7 +209,7 @@ def test_bindings_that_cannot_be_read_hide_nothing(
     client.hset("unacked", mapping={"1": '[{}, "shop", "a"]', "2": '[{}, "more", "orders"]'})
     client.lpush("orders", "{}")
     (reading,) = context.broker.queues(["orders"])
-    # What was delivered by them may be of any queue, which is told as unknown, and never as 0.
+    # Delivered messages may belong to any queue, so the count is unknown, and never 0.
     assert (reading.depth, reading.unacknowledged) == (1, None)
 
 
@@ -302,7 +302,7 @@ def test_malformed_replies_name_no_worker() -> None:
 
 
 def test_a_watch_survives_any_error_of_its_reader() -> None:
-    """Also what nobody thought of; it is told, and over as soon as the data is gone."""
+    """Also an unexpected one; it is reported, and over as soon as the data are gone."""
     failures: list[BaseException] = [
         RecursionError("deep"),
         OverflowError("large"),

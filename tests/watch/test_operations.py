@@ -1,4 +1,4 @@
-"""What is watched of audit and purges, on a real broker and real files."""
+"""What is read of audit and purges, on a real broker and real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators did, from a real audit in SQLite and PostgreSQL."""
+"""Past operations, from a real audit in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
 
 
 class Site:
-    """A reconciler, and what it is told: the workers, the time, whether reports can be deleted."""
+    """A reconciler and its inputs: the workers, the time, whether reports can be deleted."""
 
     def __init__(self, store: JobStore | None) -> None:
         self.store = store
@@ -106,7 +106,7 @@ def out_of_reach(site: Site, request: pytest.FixtureRequest) -> Iterator[Callabl
 
 
 def test_what_another_worker_of_the_name_runs_is_not_ended(site: Site) -> None:
-    """Nor what it began since it reported last."""
+    """Nor what it started since its last report."""
     store = site.store
     assert store is not None
     store.record([replace(ROW, id="mine"), replace(ROW, id="new", started_at=NOW + AHEAD + 1)])
@@ -217,7 +217,7 @@ def test_without_a_history_reports_are_dropped() -> None:
 
 
 def test_a_job_that_its_living_worker_no_longer_runs_is_lost_after_a_while(site: Site) -> None:
-    """Its end was told to nobody: a full socket, a store that was down for too long."""
+    """Its end was not recorded: a full socket, a store that was down for too long."""
     site.see(report())
     assert site.status() is JobStatus.STARTED
     site.now += TIMINGS.silence_seconds - 1
@@ -237,7 +237,7 @@ def test_a_job_that_is_seen_again_is_suspected_anew(site: Site) -> None:
 
 
 def test_a_row_of_an_earlier_run_is_ended(site: Site) -> None:
-    """The new life could not write when it began."""
+    """The new run could not write when it started."""
     assert site.see(report(started_at=JOB.started_at + 5)) == 1
     assert site.status() is JobStatus.RETRYING
 

@@ -17,7 +17,7 @@ Start = Callable[..., Watch[int]]
 
 
 class Source:
-    """Counts on with every question; fails, or waits for ``gate``, when told to."""
+    """Counts the readings; fails, or waits for ``gate``, on demand."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Whatever address Celery takes for a Redis or Valkey broker, Queuescope takes."""
+"""Queuescope accepts every address that Celery accepts for a Redis or Valkey broker."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_certificate_requirements_are_read_as_celery_writes_them(
 
 @contextmanager
 def _encrypted(port: int, context: ssl.SSLContext) -> Iterator[int]:
-    """A port where what listens at ``port`` is reached through TLS."""
+    """A port that reaches the server at ``port`` through TLS."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""Where an exchange leads is what Kombu itself decides."""
+"""The queues of an exchange are the same as in kombu."""
 
 from __future__ import annotations
 

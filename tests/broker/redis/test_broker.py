@@ -1,4 +1,4 @@
-"""Reading and writing a real broker, and what is said of each way in which it may fail."""
+"""Reading and writing a real broker, and the error for each way in which it may fail."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_options_that_name_no_lists_of_messages_are_refused(options: dict[str, A
 def test_age_is_that_of_the_job_that_waits_longest(
     broker: RedisBroker, customer: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A low priority may hide the oldest; an empty queue has nobody who waits."""
+    """The oldest may be behind a low priority; in an empty queue no job waits."""
     with monkeypatch.context() as patched:
         now = time.time()
         patched.setattr(time, "time", lambda: now - 100)
@@ -109,7 +109,7 @@ def test_a_message_without_a_due_time_has_an_unknown_age(
 def test_delivered_messages_count_for_the_queue_that_they_came_from(
     broker: RedisBroker, client: redis.Redis
 ) -> None:
-    """Also where the routing key is not the queue's name; rubbish counts for none."""
+    """Also if the routing key is not the queue's name; malformed entries do not count."""
     client.sadd("_kombu.binding.shop", "order.new\x06\x16\x06\x16orders")
     for tag, entry in enumerate(
         (b'[{}, "", "express"]', b'[{}, "shop", "order.new"]', b"rubbish", b'[{}, "x", "other"]')
@@ -159,7 +159,7 @@ def test_write_access_is_checked_with_a_key_that_expires(
 
 
 def assert_fails(broker: RedisBroker, folder: Path, reads: str | None, writes: str) -> None:
-    """Each reading and each act is refused with that kind, in words that anyone may see."""
+    """Each reading and each operation fails with that kind, with a message that anyone may see."""
     purges = Purges(broker, folder)
     readings: list[Callable[[], object]] = [
         lambda: broker.queues(["orders"]),
@@ -203,7 +203,7 @@ def test_a_broker_that_is_down(tmp_path: Path) -> None:
 
 
 def test_a_broker_that_hangs(server: RealBroker, broker: RedisBroker, tmp_path: Path) -> None:
-    """Slow, and of an act it is said that it may have happened; each has its end in time."""
+    """It is slow, an operation may have happened, and each call ends in time."""
     with closing(RedisBroker(server.url, timeout_seconds=1.0)) as impatient:
         impatient.desired()
         with server.frozen():

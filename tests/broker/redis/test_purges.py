@@ -115,7 +115,9 @@ def contents(client: redis.Redis) -> list[list[bytes]]:
 
 
 def fill(client: redis.Redis, count: int) -> list[list[bytes]]:
-    """A message of each kind a project may send, over all priorities; returns what lies where."""
+    """A message of each kind that a project may send, over all priorities; returns the messages by
+    key.
+    """
     with client.pipeline() as pipe:
         for number in range(count):
             text = json.dumps({"headers": {"id": number}, "body": "Grüße\n" * (number % 3)})
@@ -259,7 +261,7 @@ def test_a_repeated_purge_with_the_same_id_removes_nothing_more(
 def test_killed_at_any_moment_the_messages_are_all_there_once(
     client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
 ) -> None:
-    """The purge, then the restore, is killed at moments of chance until it comes through."""
+    """The purge, then the restore, is killed at random moments until it completes."""
     before = fill(client, 5000)
     nothing: list[list[bytes]] = [[], [], [], []]
     kills = 0
@@ -363,7 +365,7 @@ def test_a_purge_under_fire_loses_and_doubles_nothing(
 def test_jobs_delivered_before_a_purge_are_still_reserved(
     client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
 ) -> None:
-    """Purged says how many jobs workers have already fetched, of this queue alone."""
+    """``Purged`` counts the jobs of this queue that workers have already fetched."""
     app = Celery("customer", broker=url, set_as_current=False)
     for number in range(6):
         app.send_task("nap", args=[number], queue="orders", priority=number % 4)

@@ -1,4 +1,4 @@
-"""Since when a job waits, told by a clock that is off."""
+"""How long a job has waited if its sender's clock is off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOUR = 3600.0
 
 
 class Queue:
-    """One list, looked at every two seconds, and the messages in it."""
+    """One list with its messages, read every two seconds."""
 
     def __init__(self, clocks: SenderClocks | None = None) -> None:
         self.clocks = clocks or SenderClocks()
@@ -32,7 +32,7 @@ class Queue:
 
 
 def is_about(age: Age, seconds: float, ahead: float) -> bool:
-    """As well as it can be known by a look every two seconds."""
+    """As exactly as readings every two seconds allow."""
     assert age.seconds is not None
     is_so = abs(age.seconds - seconds) <= 2.5 and abs(age.sender_ahead - ahead) <= 2.5
     return is_so and not age.is_doubtful
@@ -84,7 +84,7 @@ def test_one_message_alone_may_have_been_put_back() -> None:
 
 
 def test_a_message_from_the_future_has_an_unknown_age() -> None:
-    """The dashboard began when it was waiting already."""
+    """The dashboard started when the message was already waiting."""
     queue = Queue()
     message = queue.sent(HOUR, ago=600)
     assert queue.look(message) == Age(None, 3000.0)
