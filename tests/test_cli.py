@@ -173,10 +173,10 @@ def test_serve_answers_where_it_says_and_ends_on_sigterm(
     kept = tmp_path / "operator-key"
     key, stdout = kept.read_text("ascii").strip(), served[0].process.stdout
     assert stdout is not None
-    told = stdout.readline()
-    assert told.startswith("To act: ")
-    assert str(kept) in told
-    assert key not in told
+    line = stdout.readline()
+    assert line.startswith("To act: ")
+    assert str(kept) in line
+    assert key not in line
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert served.pop().stop() in (0, -signal.SIGTERM)
 

@@ -193,7 +193,7 @@ def test_settings_that_are_shown_are_accepted(
     block: Block, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lines = re.findall(r"^(?:export )?(\w+=.*)$", block.code, re.MULTILINE)
-    told = subprocess.run(
+    printed = subprocess.run(
         ["bash", "-c", "set -a\n" + "\n".join(lines) + "\nenv -0"],
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         capture_output=True,
@@ -203,7 +203,7 @@ def test_settings_that_are_shown_are_accepted(
     names = {line.partition("=")[0] for line in lines}
     for name in [name for name in os.environ if name.startswith("QUEUESCOPE_")]:
         monkeypatch.delenv(name)
-    for name, _, value in (pair.partition("=") for pair in told):
+    for name, _, value in (pair.partition("=") for pair in printed):
         if name in names:
             monkeypatch.setenv(name, value)
     settings = load_settings()

@@ -90,9 +90,9 @@ class Machine:
 
     def moved(self, text: str) -> str:
         """``text`` with ports that are free here, and shorter scrape intervals."""
-        for told, free in self._ports.items():
-            text = text.replace(f"localhost:{told}", f"localhost:{free}")
-            text = text.replace(f"--port {told}", f"--port {free}")
+        for port, free in self._ports.items():
+            text = text.replace(f"localhost:{port}", f"localhost:{free}")
+            text = text.replace(f"--port {port}", f"--port {free}")
         return text.replace("scrape_interval: 15s", "scrape_interval: 1s")
 
     def write(self, name: str, text: str) -> None:
@@ -150,8 +150,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def _once(read: Callable[[], Any], is_so: Callable[[Any], bool], logs: list[Path]) -> Any:
     deadline = time.monotonic() + _WITHIN_SECONDS
     while not is_so(found := read()):
-        told = "\n".join(f"{log.name}: {log.read_text()[-3000:]}" for log in logs)
-        assert time.monotonic() < deadline, f"{found}\n{told}"
+        output = "\n".join(f"{log.name}: {log.read_text()[-3000:]}" for log in logs)
+        assert time.monotonic() < deadline, f"{found}\n{output}"
         time.sleep(0.5)
     return found
 

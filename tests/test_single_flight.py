@@ -54,8 +54,8 @@ async def test_work_that_fails_tells_everybody_and_is_gone() -> None:
         raise LookupError("no")
 
     flight = flights.launch("key", None, work())
-    told = await asyncio.gather(flight.result(), flight.result(), return_exceptions=True)
-    assert [type(error) for error in told] == [LookupError, LookupError]
+    results = await asyncio.gather(flight.result(), flight.result(), return_exceptions=True)
+    assert [type(error) for error in results] == [LookupError, LookupError]
     assert flights.under_way("key") is None
 
 

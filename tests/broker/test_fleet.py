@@ -167,7 +167,7 @@ def test_scheduled_jobs_are_counted_by_queue_with_the_time_of_the_next() -> None
     )
     seen = fleet_of(WorkersReading(NOW, reports), DESIRED)
     assert seen.scheduled() == Scheduled(7, NOW + 9)
-    # Which of its queues the next job of b is of is not told.
+    # Which of its queues the next job of b is of is unknown.
     assert seen.scheduled("orders") == Scheduled(3, None)
     assert seen.scheduled("mail") == Scheduled(4, None)
     assert seen.scheduled("elsewhere") is None

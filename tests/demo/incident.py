@@ -129,11 +129,11 @@ class Seen:
         """The figure of a card and its time; None: it is unknown, not current, or only from
         Prometheus, which has it later.
         """
-        told = self.card(card)
-        end = told["ends"].get(curve)
-        if end is None or told["origin"] == "prometheus":
+        content = self.card(card)
+        end = content["ends"].get(curve)
+        if end is None or content["origin"] == "prometheus":
             return None
-        return float(end["value"]), float(told["asOf"])
+        return float(end["value"]), float(content["asOf"])
 
     def end(self, panel: str, curve: str) -> float | None:
         """The end of a curve; None: it has none."""

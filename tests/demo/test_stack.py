@@ -241,8 +241,8 @@ def test_in_an_incident_the_page_is_true(stack: Stack) -> None:
         forecast_is_true(one, truth, incident)
         findings_are_true(one, truth, incident)
     # And it was shown while it was useful.
-    told = {(one.overview["drain"]["state"], one.at > burst_at) for one in seen}
-    assert {("growing", False), ("clearing", True), ("empty", True)} <= told
+    states = {(one.overview["drain"]["state"], one.at > burst_at) for one in seen}
+    assert {("growing", False), ("clearing", True), ("empty", True)} <= states
     failed = [one for one in seen[-1].overview["failures"]["groups"] if one["count"] >= FAILING]
     assert "initech" in failed[0]["tenants"]
 

@@ -217,7 +217,7 @@ QUEUES = (
 
 @pytest.mark.parametrize("every", [2, 15])
 def test_nine_ranges_in_ten_hold_the_moment_at_which_a_queue_is_empty(every: int) -> None:
-    held = told = 0
+    held = forecasts = 0
     for queue in QUEUES:
         for seed in range(40):
             depths = queue.played(np.random.default_rng(seed), 6000)
@@ -225,12 +225,12 @@ def test_nine_ranges_in_ten_hold_the_moment_at_which_a_queue_is_empty(every: int
             assert found.state is not DrainState.GROWING
             if found.soonest_seconds is None or 0 not in depths:
                 continue
-            told += 1
+            forecasts += 1
             latest = math.inf if found.latest_seconds is None else found.latest_seconds
             held += found.soonest_seconds <= depths.index(0) - 200 <= latest
     # The seeds are fixed, so that it is always the same share.
-    assert told >= 0.9 * 40 * len(QUEUES)
-    assert held >= 0.88 * told, (held, told)
+    assert forecasts >= 0.9 * 40 * len(QUEUES)
+    assert held >= 0.88 * forecasts, (held, forecasts)
 
 
 def burst(before: int, size: int, seconds: int, fall: float) -> list[int]:

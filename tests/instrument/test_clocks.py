@@ -101,7 +101,7 @@ def test_retries_replacements_and_chains_keep_when_they_were_first_due(scene: Sc
     # The replacement has the id of its job; each part of a chain is a job of its own.
     seen = until(scene.worker.scrape, lambda made: made.sum(METRIC.format("latency", "count")) == 6)
     ended = (JobStatus.SUCCEEDED, JobStatus.FAILED)
-    told = until(
+    rows = until(
         lambda: [
             job
             for job in ended_jobs(scene.store)
@@ -109,10 +109,10 @@ def test_retries_replacements_and_chains_keep_when_they_were_first_due(scene: Sc
         ],
         lambda found: len(found) == 6,
     )
-    assert sorted(job.name for job in told) == [
+    assert sorted(job.name for job in rows) == [
         *("first_of_two", "nap", "nap", "nap", "never_lucky", "second_time_lucky"),
     ]
-    assert [job for job in told if not is_true(job, since)] == []
+    assert [job for job in rows if not is_true(job, since)] == []
     lasted = time.time() - since + 1
     assert seen.sum(METRIC.format("latency", "sum")) < 6 * lasted
     assert seen.sum(METRIC.format("wait", "sum")) < 9 * lasted

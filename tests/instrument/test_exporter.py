@@ -90,8 +90,8 @@ def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
                 if (value := have.value(WORKERS, status=status.name.lower()))
             }
 
-        nobody = seen(lambda s: s.value("ai_agents_workers_up") == 0.0)
-        assert nobody.names == {
+        none_up = seen(lambda s: s.value("ai_agents_workers_up") == 0.0)
+        assert none_up.names == {
             *("ai_agents_broker_up", "ai_agents_workers_up"),
             *("ai_agents_queue_depth", "ai_agents_queue_oldest_age_seconds"),
         }

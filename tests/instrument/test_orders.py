@@ -77,9 +77,9 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
 def _pool_runs(shop: Shop, worker: str) -> list[object] | None:
     """The jobs whose end has not reached the pool of a worker yet."""
     app = shop.app()
-    told = app.control.inspect(destination=[worker], timeout=5, limit=1).active() or {}
+    replies = app.control.inspect(destination=[worker], timeout=5, limit=1).active() or {}
     app.close()
-    jobs: list[object] | None = told.get(worker)
+    jobs: list[object] | None = replies.get(worker)
     return jobs
 
 

@@ -174,7 +174,7 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once(
         town.failed(job_id)
     before = len(town.sent_by_the_mill)
 
-    def told_at_once(*wanted: tuple[str, ...]) -> list[str]:
+    def outcomes_at_once(*wanted: tuple[str, ...]) -> list[str]:
         requests = [Request.retry(jobs) for jobs in wanted]
         actors = (ADA, BOB)
         plans = [
@@ -196,14 +196,16 @@ def test_a_job_that_two_operators_retry_at_once_is_sent_once(
         with ThreadPoolExecutor(2) as both:
             return list(both.map(act, range(2)))
 
-    told = told_at_once((one,), (one,))
-    assert sorted("1 job was sent again." in words for words in told) == [False, True]
-    assert any(words.startswith(("ada began", "bob began", "None of these")) for words in told)
+    outcomes = outcomes_at_once((one,), (one,))
+    assert sorted("1 job was sent again." in words for words in outcomes) == [False, True]
+    assert any(
+        words.startswith(("ada started", "bob started", "None of these")) for words in outcomes
+    )
     assert town.sent_by_the_mill[before:] == [f"{one} grind"]
     # It is one of the claimed ones now, and the other is not.
-    told = told_at_once((one, two), (two,))
+    outcomes = outcomes_at_once((one, two), (two,))
     assert town.sent_by_the_mill[before:] == [f"{one} grind", f"{two} grind"]
-    assert sum("1 job was sent again." in words for words in told) == 1, told
+    assert sum("1 job was sent again." in words for words in outcomes) == 1, outcomes
 
 
 def test_a_job_that_no_worker_knows_stays_failed_and_is_named(town: Town) -> None:

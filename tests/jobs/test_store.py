@@ -438,9 +438,9 @@ def test_a_wrong_password_is_reported_and_never_repeated(
     store = open_store(f"postgresql://{address}")
     with pytest.raises(JobStoreError, match=r"cannot be opened.*password") as caught:
         store.record([FAILED])
-    told = "".join(format_exception(caught.value))
-    assert "hunter2" not in told + repr(store)
-    assert "password authentication failed" in told
+    text_of_error = "".join(format_exception(caught.value))
+    assert "hunter2" not in text_of_error + repr(store)
+    assert "password authentication failed" in text_of_error
 
 
 def test_a_missing_right_to_create_the_table_is_reported_with_the_grant(

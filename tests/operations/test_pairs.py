@@ -46,7 +46,7 @@ def test_of_two_threads_one_carries_out_the_operation(tmp_path: Path, pairs: int
     store = OperationsStore(f"sqlite:///{tmp_path / 'operations.db'}", timeout_seconds=30)
     operations = Operations(store, ACCESS, {Operation.PAUSE: effects})
     actors = [Actor(name, Origin.OIDC) for name in ("ada", "bob")]
-    told: list[tuple[str, RefusalReason, str]] = []
+    refused: list[tuple[str, RefusalReason, str]] = []
     barrier = threading.Barrier(2)
 
     def run(actor: Actor) -> None:
@@ -58,7 +58,7 @@ def test_of_two_threads_one_carries_out_the_operation(tmp_path: Path, pairs: int
             try:
                 operations.carry_out(actor, request, plan.token)
             except RefusedError as exc:
-                told.append((actor.name, exc.reason, str(exc)))
+                refused.append((actor.name, exc.reason, str(exc)))
             barrier.wait(60)
 
     threads = [threading.Thread(target=run, args=(actor,)) for actor in actors]
@@ -69,8 +69,8 @@ def test_of_two_threads_one_carries_out_the_operation(tmp_path: Path, pairs: int
             thread.join()
         assert set(effects.done.values()) == {2}
         assert len(effects.done) == pairs // 2
-        assert len(told) == pairs
-        for name, reason, sentence in told:
+        assert len(refused) == pairs
+        for name, reason, sentence in refused:
             assert reason is RefusalReason.OVERTAKEN
             other = "bob" if name == "ada" else "ada"
             assert sentence.startswith(f"{other} started to pause queue q")
@@ -111,7 +111,7 @@ class Effects:
         done.append(request.target)
         return Outcome(Result.DONE, "done", 1)
 
-done, told = [], []
+done, refused = [], []
 actor = Actor(name, Origin.OIDC)
 store = OperationsStore(url, timeout_seconds=30)
 operations = Operations(store, Access(admins=["ada", "bob"]), {Operation.PAUSE: Effects()})
@@ -123,10 +123,10 @@ for number in range(pairs):
     try:
         operations.carry_out(actor, request, plan.token)
     except RefusedError as exc:
-        told.append([exc.reason, str(exc)])
+        refused.append([exc.reason, str(exc)])
     print("acted", flush=True)
     sys.stdin.readline()
-print(json.dumps({"done": done, "told": told}), flush=True)
+print(json.dumps({"done": done, "refused": refused}), flush=True)
 """
 
 
@@ -155,16 +155,16 @@ def test_of_two_processes_one_carries_out_the_operation(
             assert operator.stdin is not None
             operator.stdin.write("\n")
             operator.stdin.flush()
-    told, effects = [], Counter[str]()
+    refused, effects = [], Counter[str]()
     for operator in operators:
         said, _ = operator.communicate()
         answer = json.loads(said)
         effects.update(answer["done"])
-        told += answer["told"]
+        refused += answer["refused"]
     assert set(effects.values()) == {2}
     assert len(effects) == pairs // 2
-    assert len(told) == pairs
-    assert {reason for reason, _ in told} == {"overtaken"}
-    assert all(words.startswith(("ada started to", "bob started to")) for _, words in told)
+    assert len(refused) == pairs
+    assert {reason for reason, _ in refused} == {"overtaken"}
+    assert all(words.startswith(("ada started to", "bob started to")) for _, words in refused)
     with closing(OperationsStore(url)) as store:
         assert whole(store) == {"done": pairs, "pending": pairs}

@@ -93,9 +93,9 @@ def test_names_are_compared_as_the_history_cuts_them() -> None:
 def test_a_job_without_kept_arguments_cannot_be_sent_where_they_are_needed(
     is_kept: bool | None, ended_seconds_ago: float | None, why: str
 ) -> None:
-    told = obstacle(KEEPS, is_kept=is_kept, ended_seconds_ago=ended_seconds_ago)
-    assert words(told).startswith(why)
-    assert bool(words(told)) == bool(why)
+    found = obstacle(KEEPS, is_kept=is_kept, ended_seconds_ago=ended_seconds_ago)
+    assert words(found).startswith(why)
+    assert bool(words(found)) == bool(why)
     assert Retries([KEEPS]).needs_arguments
     # A function of the project's own needs none, also beside a worker that does.
     assert not Retries([HAS_FUNCTION]).needs_arguments
@@ -104,14 +104,14 @@ def test_a_job_without_kept_arguments_cannot_be_sent_where_they_are_needed(
     # But that of another project is none for this one.
     other = report(**{**KNOWS, "types": ("bake",)}, needs_arguments=False)
     both = obstacle(KEEPS, other, is_kept=is_kept, ended_seconds_ago=ended_seconds_ago)
-    assert words(both) == words(told)
+    assert words(both) == words(found)
 
 
 def test_what_an_earlier_worker_does_not_report_is_no_obstacle() -> None:
-    told = json.loads(encode(KEEPS))
+    fields = json.loads(encode(KEEPS))
     for field in ("needs_arguments", "types", "origins", "scales_itself"):
-        del told[field]
-    before = decode_report(json.dumps(told).encode())
+        del fields[field]
+    before = decode_report(json.dumps(fields).encode())
     assert (before.needs_arguments, before.types, before.origins) == (None, None, None)
     assert obstacle(before, is_kept=False) is None
     assert obstacle(before, name="gone") is None

@@ -44,8 +44,8 @@ def context(server: RealBroker, tmp_path: Path) -> Iterator[OperationsContext]:
         yield made
 
 
-def tell(client: redis.Redis, told: WorkerReport) -> None:
-    client.hset("queuescope:workers", told.worker, encode(told))
+def write_report(client: redis.Redis, report: WorkerReport) -> None:
+    client.hset("queuescope:workers", report.worker, encode(report))
 
 
 def test_a_broker_with_few_abilities_is_read_as_far_as_possible(context: OperationsContext) -> None:
@@ -69,9 +69,9 @@ def test_it_has_queues_workers_and_the_desired_state_of_one_moment(
     context: OperationsContext, client: redis.Redis, customer: Celery
 ) -> None:
     now = time.time()
-    tell(client, report(at=now, worker="fresh@h", **BUSY))
-    tell(client, report(at=now - 60, worker="lost@h"))
-    tell(
+    write_report(client, report(at=now, worker="fresh@h", **BUSY))
+    write_report(client, report(at=now - 60, worker="lost@h"))
+    write_report(
         client,
         report(at=now - DEFAULT_TIMINGS.drop_seconds - 60, worker="forgotten@h", queues=("old",)),
     )
@@ -93,7 +93,7 @@ def test_it_has_queues_workers_and_the_desired_state_of_one_moment(
         "fresh@h": WorkerStatus.ACTIVE,
         "lost@h": WorkerStatus.LOST,
     }
-    assert [told.worker for told in state.fleet.expired] == ["forgotten@h"]
+    assert [one.worker for one in state.fleet.expired] == ["forgotten@h"]
     assert state.desired == DesiredState(revision=3, paused=("express",))
     assert abs(state.at - now) < 60
 
@@ -101,7 +101,9 @@ def test_it_has_queues_workers_and_the_desired_state_of_one_moment(
 def test_messages_in_the_steps_that_a_worker_reports_count(
     context: OperationsContext, client: redis.Redis
 ) -> None:
-    tell(client, report(at=time.time(), queues=("orders",), priority_steps=(0, 5), separator="#"))
+    write_report(
+        client, report(at=time.time(), queues=("orders",), priority_steps=(0, 5), separator="#")
+    )
     client.lpush("orders#5", "{}")
     state = read_broker(context)
     assert state.depth == 1
@@ -125,9 +127,9 @@ def test_completion_rates_use_the_earlier_readings(
     context: OperationsContext, client: redis.Redis
 ) -> None:
     now, completion_rates = time.time(), CompletionRates()
-    tell(client, report(at=now, clock_at=now, processed=10))
+    write_report(client, report(at=now, clock_at=now, processed=10))
     assert read_broker(context, completion_rates).completion_rates == {}
-    tell(client, report(at=now, clock_at=now + 60, processed=40))
+    write_report(client, report(at=now, clock_at=now + 60, processed=40))
     assert read_broker(context, completion_rates).completion_rates[
         "w@h", "b"
     ].per_minute == pytest.approx(30.0)
@@ -136,7 +138,7 @@ def test_completion_rates_use_the_earlier_readings(
 def test_a_replica_that_takes_no_writes_is_read_all_the_same(
     context: OperationsContext, client: redis.Redis, server: RealBroker
 ) -> None:
-    tell(client, report(at=time.time()))
+    write_report(client, report(at=time.time()))
     with server.read_only():
         assert [worker.name for worker in read_broker(context).fleet.workers] == ["w@h"]
 

@@ -131,8 +131,8 @@ def test_what_was_learned_is_dropped_with_the_reports(
 ) -> None:
     """A stranger's report of the same kind does not outweigh those of the workers."""
     for number in range(3):
-        told = report(worker=f"w{number}@h", at=time.time(), priority_steps=(0, 5))
-        client.hset(WORKERS, told.worker, encode(told))
+        known_report = report(worker=f"w{number}@h", at=time.time(), priority_steps=(0, 5))
+        client.hset(WORKERS, known_report.worker, encode(known_report))
     strange = report(
         worker="x@h", at=time.time(), priority_steps=tuple(range(100, 110)), separator="#"
     )
@@ -218,8 +218,8 @@ def test_a_key_of_another_type_hides_no_other_queue(
 ) -> None:
     client.set("orders", "no list")
     client.set("unacked", "no hash")
-    told = report(worker="w@h", at=time.time(), queues=("express", "orders"))
-    client.hset(WORKERS, told.worker, encode(told))
+    known_report = report(worker="w@h", at=time.time(), queues=("express", "orders"))
+    client.hset(WORKERS, known_report.worker, encode(known_report))
     client.lpush("express", "{}")
     state = read_broker(context)
     assert [(queue.queue, queue.depth) for queue in state.queues] == [("express", 1)]

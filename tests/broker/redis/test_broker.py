@@ -66,8 +66,8 @@ def test_depth_counts_every_step_of_a_project_without_reports(
         purged = Purges(stranger, tmp_path).purge("orders", "p1")
         assert purged.purge.count == 100
         Purges(stranger, tmp_path).restore("p1")
-    with closing(RedisBroker(server.url, transport_options=options)) as told:
-        assert [queue.depth for queue in told.queues(["orders"])] == [100]
+    with closing(RedisBroker(server.url, transport_options=options)) as configured:
+        assert [queue.depth for queue in configured.queues(["orders"])] == [100]
 
 
 @pytest.mark.parametrize(
@@ -291,9 +291,9 @@ def test_a_user_without_the_right(server: RealBroker, client: redis.Redis, tmp_p
     client.acl_setuser(
         "nobody", enabled=True, passwords=[f"+{SECRET}"], keys=["none"], commands=["+ping"]
     )
-    nobody = RedisBroker(f"redis://nobody:{SECRET}@127.0.0.1:{server.port}/0")
-    assert_fails(nobody, tmp_path, "no_permission", "no_permission")
-    nobody.close()
+    limited = RedisBroker(f"redis://nobody:{SECRET}@127.0.0.1:{server.port}/0")
+    assert_fails(limited, tmp_path, "no_permission", "no_permission")
+    limited.close()
 
 
 def test_a_wrong_password(server: RealBroker, tmp_path: Path) -> None:
