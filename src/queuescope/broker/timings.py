@@ -34,9 +34,9 @@ class WorkerTimings:
     ping_seconds: float = 10.0
     """How often the exporter pings workers that do not report."""
     sweep_seconds: float = 60.0
-    """How often the dashboard looks through the jobs that stand as started in the history."""
+    """How often the dashboard checks the jobs that are started in the history."""
     silence_seconds: float = 120.0
-    """A living worker that runs a job no more has so long to write how it ended."""
+    """How long a living worker has to record the end of a job that it no longer reports."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

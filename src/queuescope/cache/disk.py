@@ -130,7 +130,7 @@ class FrameFiles:
             self.last_error = None
 
     def _failed(self, error: str) -> None:
-        """Take note; in the log only once, until a write succeeds."""
+        """Record the error; log it only once, until a write succeeds."""
         if self.last_error is None:
             logger.warning("%s (%s); meanwhile it is kept in memory only", error, self._directory)
         self.failures += 1

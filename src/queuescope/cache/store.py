@@ -75,12 +75,12 @@ class FrameStore:
 
     @property
     def last_error(self) -> str | None:
-        """Why the last write failed; ``None`` if it succeeded."""
+        """Why the last read or write failed; ``None`` after a successful write."""
         return self._files.last_error if self._files else None
 
     @property
     def disk_failures(self) -> int:
-        """How many reads and writes the disk refused."""
+        """How many reads and writes of files failed."""
         return self._files.failures if self._files else 0
 
     def get(self, key: FrameKey) -> Extents:

@@ -52,9 +52,9 @@ class Effect(Protocol):
 class Operations:
     """Plans and carries out operations. Threads may share one; replicas share its database.
 
-    ``effects`` are the possible operations; ``clock`` is in epoch seconds. ``warnings`` return what
-    speaks against a request, may be empty; a warning has to be confirmed by typing. They raise what
-    ``count`` of an effect raises, and ``AuditError``. ``missing`` are the operations that the
+    ``effects`` are the possible operations; ``clock`` is in epoch seconds. ``warnings`` return
+    what is risky about a request, may be empty; a warning has to be confirmed by typing. They raise
+    what ``count`` of an effect raises, and ``AuditError``. ``missing`` are the operations that the
     broker cannot do, each with the reason as a sentence.
     """
 

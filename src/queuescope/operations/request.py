@@ -151,8 +151,8 @@ class Plan:
     """What a request affected when it was planned, and the challenge to carry it out.
 
     ``count`` is how many things it affected, ``revision`` that of its target. ``token`` confirms it
-    once, until ``expires_at_ms`` (epoch milliseconds). ``warning`` is what speaks against it, in
-    sentences, may be empty.
+    once, until ``expires_at_ms`` (epoch milliseconds). ``warning`` says what is risky about
+    it, in sentences; may be empty.
     """
 
     request: Request
