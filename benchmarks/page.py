@@ -314,11 +314,11 @@ class _Refreshes:
         # The plain page shows the time of each of its refreshes.
         page.evaluate(
             """() => {
-              const told = new Set();
-              window.refreshesTold = told;
+              const shown = new Set();
+              window.refreshesShown = shown;
               setInterval(() => {
                 const text = document.querySelector("[data-testid=stCaptionContainer]")?.innerText;
-                if (text) told.add(text);
+                if (text) shown.add(text);
               }, 250);
             }"""
         )
@@ -328,7 +328,7 @@ class _Refreshes:
         self._answers += "/queuescope/view" in response.url
 
     def count(self) -> int:
-        return self._answers + sum(int(p.evaluate("refreshesTold.size")) for p in self._plain)
+        return self._answers + sum(int(p.evaluate("refreshesShown.size")) for p in self._plain)
 
 
 def _viewers(number: int) -> str:

@@ -64,7 +64,7 @@ def _drawn(
         directory=directory if chance.random() < 0.4 else None,
         max_points=chance.choice((600, 2_000, 100_000)),
         write_seconds=chance.choice((0.0, 1e9)),
-        tells_epoch=chance.random() < 0.7,
+        knows_epoch=chance.random() < 0.7,
         reader_class=reader_class,
         tally=tally,
     )

@@ -166,7 +166,7 @@ class History:
     """Plays actions on servers and on a cache in front of them, and compares at every read.
 
     ``start`` is the time (epoch seconds) at which the history begins, ``reach_seconds`` how long a
-    sample is seen by the queries after its time, and ``tells_epoch`` whether the cache is told
+    sample is seen by the queries after its time, and ``knows_epoch`` whether the cache knows
     which server answers.
     """
 
@@ -181,7 +181,7 @@ class History:
         queries: tuple[str, str] = ("p", "q"),
         start: int = 10_000,
         reach_seconds: int = 0,
-        tells_epoch: bool = True,
+        knows_epoch: bool = True,
         tally: Tally | None = None,
     ) -> None:
         self.now = start
@@ -196,7 +196,7 @@ class History:
         self._reader_class = reader_class
         self._queries = queries
         self._reach_seconds = reach_seconds
-        self._tells_epoch = tells_epoch
+        self._knows_epoch = knows_epoch
         self._busy_since = float("-inf")
         self._written: dict[tuple[Labels, int], float] = {}
         self._too_late: list[int] = []
@@ -306,7 +306,7 @@ class History:
             self.tally.answers[f"{reading.lookup}, {reading.state}"] += 1
             if len(reads) == 1:
                 is_hit = reading.lookup is LookupStatus.HIT
-                assert not (is_hit and asked and self._tells_epoch), "a hit that asked"
+                assert not (is_hit and asked and self._knows_epoch), "a hit that asked"
                 assert asked or is_hit or reading.lookup is LookupStatus.SOURCE_ERROR, "no question"
             if reading.lookup is LookupStatus.SOURCE_ERROR:
                 is_asleep = self.now <= self._busy_since + _LONGEST_WAIT_SECONDS
@@ -339,7 +339,7 @@ class History:
             return
         # What was final before another server came, and of which nothing is asked, is given as it
         # was; but never stitched to what the other says.
-        may_be_former = not fetched and not self._tells_epoch
+        may_be_former = not fetched and not self._knows_epoch
         for name in self.lives if may_be_former else ():
             former = await self._truth(name, key, grid)
             if same_columns(former, frame)[promised].all():
@@ -380,7 +380,7 @@ class History:
                     self.tally.changes["with points that changed since the last answer"] += 1
 
     async def _reads(self, read: Read, grid: Grid) -> Reading:
-        epoch = self.source.present if self._tells_epoch else None
+        epoch = self.source.present if self._knows_epoch else None
         query = self._query(read.key)
         return await self.reader.read(query, grid, source_now=self.now, epoch=epoch)
 

@@ -105,7 +105,7 @@ async def play(
                 directory=directory / f"{number}" if chance.random() < 0.4 else None,
                 max_points=chance.choice((600, 2_000, 100_000)),
                 write_seconds=chance.choice((0.0, 1e9)),
-                tells_epoch=chance.random() < 0.7,
+                knows_epoch=chance.random() < 0.7,
                 reader_class=reader_class,
                 queries=(first, second),
                 start=begin + chance.randrange(10),

@@ -64,7 +64,7 @@ ACTIONS: st.SearchStrategy[Action] = st.one_of(
     st.booleans(),
 )
 def test_any_history_of_reads_gives_what_the_source_gives(
-    actions: list[Action], max_points: int, write_seconds: float, tells_epoch: bool
+    actions: list[Action], max_points: int, write_seconds: float, knows_epoch: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
         history = History(
@@ -72,7 +72,7 @@ def test_any_history_of_reads_gives_what_the_source_gives(
             directory=Path(directory),
             max_points=max_points,
             write_seconds=write_seconds,
-            tells_epoch=tells_epoch,
+            knows_epoch=knows_epoch,
         )
         asyncio.run(history.play(actions))
 

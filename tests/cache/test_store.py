@@ -245,8 +245,8 @@ def test_a_full_disk_keeps_the_last_good_file_and_is_told(
     assert (store.last_error or "").startswith("cannot write the cache: ")
     assert store.disk_failures == 2
     # In the log once, however often it is tried.
-    [told] = caplog.messages
-    assert told.startswith(f"{store.last_error} ({tmp_path})")
+    [message] = caplog.messages
+    assert message.startswith(f"{store.last_error} ({tmp_path})")
     assert FrameStore(tmp_path, 10_000).get(KEY)[0].frame.values[0].tolist() == [1.0] * 6
     assert len(list(tmp_path.iterdir())) == 1
 

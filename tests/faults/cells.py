@@ -57,7 +57,7 @@ async def live_through(
             _seen(lab, page, good, scope, words)
             if scope is Scope.SOURCE:
                 assert page.source["kind"] == kind
-                assert "queuescope_source_up 0.0" in dashboard.told()
+                assert "queuescope_source_up 0.0" in dashboard.metrics_text()
             _says_nothing_foreign(page, dashboard, log)
 
         dashboard.store.flush()
@@ -140,8 +140,8 @@ def _times(good: Page | None) -> tuple[dict[str, float], dict[str, float]]:
 
 def _says_nothing_foreign(page: Page, dashboard: Dashboard, log: pytest.LogCaptureFixture) -> None:
     lines = [record.getMessage() for record in log.records if record.levelno >= logging.INFO]
-    told = dashboard.told()
-    oracles.no_secret_is_told([page.body.decode(), told, *lines])
-    oracles.no_upstream_text_is_shown(page, told)
+    metrics = dashboard.metrics_text()
+    oracles.no_secret_is_shown([page.body.decode(), metrics, *lines])
+    oracles.no_upstream_text_is_shown(page, metrics)
     oracles.log_lines_are_harmless(lines)
     assert HOSTILE not in "\n".join(lines)

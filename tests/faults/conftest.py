@@ -50,7 +50,7 @@ class Dashboard:
         """``size`` viewers at once."""
         return await asyncio.gather(*(self.read(view) for _ in range(size)))
 
-    def told(self) -> str:
+    def metrics_text(self) -> str:
         return self.metrics.render()[0].decode()
 
 

@@ -108,7 +108,7 @@ def questions_are_few(spoilt: int, all_of_them: int, *, most_spoilt: int, most: 
     assert all_of_them <= most, f"{all_of_them} questions in all"
 
 
-def no_secret_is_told(texts: Sequence[str]) -> None:
+def no_secret_is_shown(texts: Sequence[str]) -> None:
     for text in texts:
         assert CANARY not in text
 

@@ -178,8 +178,8 @@ async def test_too_many_queries() -> None:
 
 
 async def test_secrets_and_text_of_the_server(healthy: Page) -> None:
-    oracles.no_secret_is_told([healthy.body.decode()])
-    objects(oracles.no_secret_is_told, ["fine", f"Bearer {oracles.CANARY}"])
+    oracles.no_secret_is_shown([healthy.body.decode()])
+    objects(oracles.no_secret_is_shown, ["fine", f"Bearer {oracles.CANARY}"])
     oracles.no_upstream_text_is_shown(healthy, "up 1")
     objects(oracles.no_upstream_text_is_shown, healthy, oracles.UPSTREAM)
     telling = doctored(healthy, put("source", "cause", to=oracles.UPSTREAM))

@@ -48,12 +48,12 @@ def _points(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[bytes], b
 @TEMPERATURES
 @pytest.mark.parametrize("scope", [Scope.SOURCE, Scope.PANEL])
 @pytest.mark.parametrize(
-    ("field", "told"),
+    ("field", "shown"),
     [(f'"warnings":["{WORDS}"]', WORDS), ('"isPartial":true', "partial")],
     ids=["warning", "marked as partial"],
 )
 async def test_a_warning_is_shown_and_its_response_is_not_cached(
-    field: str, told: str, scope: Scope, warm: bool, lab: Lab
+    field: str, shown: str, scope: Scope, warm: bool, lab: Lab
 ) -> None:
     hit = PANELS if scope is Scope.SOURCE else ("latency",)
     async with lab.dashboard() as dashboard:
@@ -65,7 +65,7 @@ async def test_a_warning_is_shown_and_its_response_is_not_cached(
         oracles.drawn_is_true(page, lab.truth)
         oracles.nothing_is_missing(page, lab.truth)
         for name, panel in page.panels.items():
-            assert any(told in text for text in panel["warnings"]) == (name in hit)
+            assert any(shown in text for text in panel["warnings"]) == (name in hit)
         dashboard.store.flush()
         await lab.proxy.refuse()
         async with lab.dashboard() as restarted:
@@ -89,8 +89,8 @@ async def test_an_info_is_shown_beside_fresh_data(scope: Scope, warm: bool, lab:
             lab.forward(121)
         lab.proxy.spoil(alter(_with(f'"infos":["{WORDS}"]')), scope.concerns)
         page = await reads_the_truth(lab, dashboard)
-        told = {name for name in PANELS if WORDS in page.panels[name]["warnings"]}
-        assert told == (set(PANELS) if scope is Scope.SOURCE else {"latency"})
+        warned = {name for name in PANELS if WORDS in page.panels[name]["warnings"]}
+        assert warned == (set(PANELS) if scope is Scope.SOURCE else {"latency"})
         await lab.proxy.heal()
         lab.forward(400)
         assert not any(

@@ -154,7 +154,7 @@ async def test_a_server_that_echoes_a_secret_does_not_make_us_tell_it(
         )
         reading = await reader.read("up", Grid(0, 60, 60), source_now=60)
         error = caught.value
-        told = [
+        texts = [
             *(str(error), repr(error), error.detail, repr(reading), client.identity, repr(client)),
             *traceback.format_exception(error),
             *(record.getMessage() for record in caplog.records),
@@ -164,7 +164,7 @@ async def test_a_server_that_echoes_a_secret_does_not_make_us_tell_it(
     assert any(secret in sent for secret in SECRETS[who]), "the secret must have been sent"
     for secret in SECRETS[who]:
         core = secret[:12]  # a part of it would also be a leak
-        for text in told:
+        for text in texts:
             assert core not in text
             assert "c4n4ry" not in text
 
