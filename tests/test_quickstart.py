@@ -156,9 +156,14 @@ def _once(read: Callable[[], Any], is_so: Callable[[Any], bool], logs: list[Path
     return found
 
 
-def _asked(url: str) -> Any:
+def _read_url(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - ours
-        return json.loads(answer.read())
+        body: bytes = answer.read()
+        return body
+
+
+def _asked(url: str) -> Any:
+    return json.loads(_read_url(url))
 
 
 def test_who_follows_the_quickstart_has_a_page_on_which_everything_is_alive(
@@ -199,8 +204,8 @@ def test_who_follows_the_quickstart_has_a_page_on_which_everything_is_alive(
     assert {source["id"] for source in overview["sources"]} == {
         *("prometheus", "broker", "job_history", "audit")
     }
-    with urllib.request.urlopen(f"{url}/jobs.csv", timeout=60) as answer:  # noqa: S310 - ours
-        assert b"tickets.answer" in answer.read()
+    # Workers write their history a moment after their metrics.
+    _once(lambda: _read_url(f"{url}/jobs.csv"), lambda file: b"tickets.answer" in file, logs)
     assert "nothing" not in machine.run("queuescope check")
 
 

@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.known_samples import BOUNDS, latency_ms, peak_depth
 from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage, epoch
+from tests.rounding import words_of
 
-from queuescope.figures import figure_words
 from queuescope.panels import Kind
 
 _CROSSHAIRS = """
@@ -130,8 +130,7 @@ def test_one_tooltip_shows_time_value_unit_and_what_a_point_is(
         # The buckets only show in which of them it is.
         above = next(n for n, bound in enumerate(BOUNDS) if value <= 1000 * bound)
         bucket = (1000 * BOUNDS[above - 1] if above else 0.0, 1000 * BOUNDS[above])
-        # A number on the border between two texts may have either.
-        words = {figure_words(Kind.LATENCY, value * (1 + off), bucket) for off in (-1e-9, 1e-9)}
+        words = words_of(Kind.LATENCY, value, bucket)
         assert any(f"{name} : {one}" in text for one in words), (words, text)
 
 

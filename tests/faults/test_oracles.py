@@ -13,6 +13,9 @@ import pytest
 from tests.faults import oracles
 from tests.faults.conftest import Lab
 from tests.faults.world import PANELS, Page
+from tests.rounding import words_of
+
+from queuescope.panels import Kind
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +123,9 @@ async def test_wrong_numbers(healthy: Page, lab: Lab) -> None:
             doctored(healthy, put("panels", number, "now", "words", to="0")),
             lab.truth,
         )
+    # At a tie of rounding the last bits decide, and these are nobody's.
+    assert words_of(Kind.PERCENT, 83.75) == {"83.7 %", "83.8 %"}
+    assert words_of(Kind.PERCENT, 100.0) == {"100.0 %"}
     objects(oracles.drawn_is_true, healthy, lab.truth.of("nowhere"))
     objects(oracles.drawn_is_true, healthy, lab.truth.of("gap"))
 

@@ -35,6 +35,9 @@ pytestmark = pytest.mark.anyio
 EVERY, LATE, HISTORY = 2, 600, 3_600
 PATIENCE_SECONDS = 90
 QUEUE, JOBS = "queue", "jobs"
+_FROM_PROMETHEUS = ("queue_depth", "success_rate", "p95_latency", "throughput")
+# By how much the writer may be behind on a busy machine, beside what it holds back.
+_BEHIND_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +122,7 @@ async def _told_all(overview: Overview) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         now = await read_overview(overview, 0)
-        states = {cards(now)[name]["state"] for name in ("queue_depth", "success_rate")}
-        if states == {cards(now)["throughput"]["state"]} == {"fresh"}:
+        if {cards(now)[name]["state"] for name in _FROM_PROMETHEUS} == {"fresh"}:
             return now
         assert time.monotonic() < until, cards(now)
         await asyncio.sleep(0.5)
@@ -150,9 +152,9 @@ async def test_a_source_that_is_late_throughout_is_read_as_of_then_until_it_is_o
         assert {shown[name]["state"] for name in ("queue_depth", "success_rate")} == {"fresh"}
         depth = float(shown["queue_depth"]["words"])
         as_of = shown["queue_depth"]["asOf"]
-        assert (as_of - depth + 10) % 50 < 3 * EVERY
+        assert (as_of - depth + 10) % 50 < 2 * EVERY + _BEHIND_SECONDS
         assert shown["queue_depth"]["note"] == shown["queue_depth"]["late"] == "10 min ago"
-        assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=0.02)
+        assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=_BEHIND_SECONDS / 300)
         assert shown["success_rate"]["words"] == "100.0 %"
         assert now["verdict"]["state"] == "healthy"
         behind = "; Prometheus is 10 min behind, so this was 10 min ago"
@@ -207,7 +209,7 @@ async def test_metrics_that_are_later_than_the_others_say_so_and_leave_them_alon
         now = await _told_all(overview)
         shown = cards(now)
         assert shown["queue_depth"]["note"] == ""
-        assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=0.02)
+        assert float(shown["throughput"]["words"]) == pytest.approx(60, rel=_BEHIND_SECONDS / 300)
         assert "10 min ago" in shown["throughput"]["note"]
         assert abs(shown["queue_depth"]["asOf"] - shown["throughput"]["asOf"] - LATE) < 30
         assert now["verdict"]["state"] == "healthy"

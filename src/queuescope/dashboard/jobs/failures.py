@@ -55,6 +55,7 @@ from queuescope.jobs.failures import (
 )
 from queuescope.jobs.job import Job
 from queuescope.jobs.store import JobStore
+from queuescope.known import Known
 
 _SPANS = {"1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days"}
 _SINGLES = 10
@@ -68,12 +69,18 @@ def show_failures() -> None:
     # Includes jobs of workers of earlier versions whose clocks are ahead.
     span = Span(viewer.now - TIMES[name], viewer.now + TIMES["1h"])
     opened = st.query_params.get("group", "")
-    limit = st.session_state.get(_LIMIT, GROUPS_SHOWN)
-    report = shared_answer(
-        store,
-        ("groups", name, order, limit),
-        lambda: failure_groups(store, span, limit=limit, order=order),
-    )
+
+    def first_groups(limit: int) -> Known[FailureReport]:
+        return shared_answer(
+            store,
+            ("groups", name, order, limit),
+            lambda: failure_groups(store, span, limit=limit, order=order),
+        )
+
+    report = first_groups(st.session_state.get(_LIMIT, GROUPS_SHOWN))
+    if opened and _is_cut_off(report.value, opened):
+        # A small group, or one that shrinks while its jobs are sent again, stays open.
+        report = first_groups(GROUPS_LIMIT)
     last = shared_answer(store, ("last", name), lambda: last_failures(store, span, limit=_SINGLES))
     groups = () if report.value is None else report.value.groups
     group = next((group for group in groups if group.fingerprint == opened), None)
@@ -119,6 +126,18 @@ def show_failures() -> None:
             operation_dialog.offer_retry(to_be_retried(shown, live.ticked, viewer))
     if live.ticked != ticked:
         st.rerun(scope="fragment")
+
+
+def _opened(report: Known[FailureReport], fingerprint: str) -> FailureGroup | None:
+    groups = () if report.value is None else report.value.groups
+    return next((group for group in groups if group.fingerprint == fingerprint), None)
+
+
+def _is_cut_off(report: FailureReport | None, fingerprint: str) -> bool:
+    """Whether that group may be among those that ``report`` leaves out."""
+    if report is None or report.group_count <= len(report.groups):
+        return False
+    return all(group.fingerprint != fingerprint for group in report.groups)
 
 
 def _wanted() -> tuple[str, GroupOrder]:
