@@ -192,7 +192,7 @@ def watch_recovery(context: OperationsContext) -> Watch[int]:
 
 def watch_past_operations(context: OperationsContext) -> Watch[PastOperations]:
     return Watch(
-        "acts",
+        "past_operations",
         lambda: read_past_operations(context.store.audit),
         seconds=_PAST_OPERATIONS_SECONDS,
         overdue_seconds=_OVERDUE_SECONDS,
