@@ -82,7 +82,7 @@ def test_what_was_read_an_hour_ago_is_found_when_the_source_is_gone(
     prometheus = start_prometheus(series={'ai_agents_queue_depth{queue="a"}': (times, times * 0)})
 
     async def before_and_during() -> tuple[Reading, Reading, Reading]:
-        client = PrometheusClient(prometheus.url, timeout_seconds=2)
+        client = PrometheusClient(prometheus.url, timeout_seconds=30)
         store = FrameStore(tmp_path / "cache", 100_000)
         reader = CachedReader(client, store, horizon_seconds=300, clock=time.time)
         now = time.time()
@@ -203,7 +203,7 @@ def test_an_error_is_no_number(start_prometheus: StartPrometheus) -> None:
     prometheus.kill()
 
     async def read() -> Reading:
-        client = PrometheusClient(prometheus.url, timeout_seconds=2)
+        client = PrometheusClient(prometheus.url, timeout_seconds=30)
         reader = CachedReader(client, FrameStore(None, 1_000), horizon_seconds=0, clock=time.time)
         grid = Grid.ending_at(time.time(), HOUR, 60)
         try:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from tests.environments import PROJECT, uv_program
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 from tests.real_broker import RealBroker
 
 from queuescope.instrument.exporter import DEFAULT_PORT
@@ -53,7 +53,7 @@ class Machine:
         self.folder = folder
         self._running = ExitStack()
         self._count = 0
-        prometheus_port, first = free_port(), free_port()
+        prometheus_port, first = free_port(), free_ports(10)
         self._ports = {9090: prometheus_port, 6379: broker.port}
         self._ports |= {9540 + number: first + number for number in range(10)}
         (folder / "queuescope").symlink_to(PROJECT)

@@ -19,7 +19,7 @@ from celery import Celery
 from tests.instrument.conftest import Scrape, Shop, scrape, until
 from tests.job_rows import ended_jobs
 from tests.metric_names import series_names
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 
 from queuescope.broker.headers import DUE_HEADER
 from queuescope.errors import ConfigurationError
@@ -288,7 +288,7 @@ def test_workers_of_celery_multi_take_a_port_each_of_a_range_and_their_logs_say_
     shop: Shop, tmp_path: Path
 ) -> None:
     """At Celery's own log level, and with logs that Celery sets up late."""
-    first = free_port()
+    first = free_ports(10)
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", first))
         busy.listen()

@@ -184,7 +184,7 @@ def test_the_age_is_corrected_with_the_clock_reported_for_the_senders_machine(
         (known,) = broker.queues(["held"])
         assert known.oldest_age_seconds is not None
         assert 0 <= known.oldest_age_seconds < time.time() - since + 3
-        assert known.sender_ahead == pytest.approx(HOUR, abs=3)
+        assert known.sender_ahead == pytest.approx(HOUR, abs=time.time() - since + 3)
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR])
@@ -219,7 +219,7 @@ def test_the_age_is_corrected_by_when_the_message_arrived(
         assert (first.is_age_doubtful, first.sender_ahead) == (True, 0)
     assert second.oldest_age_seconds is not None
     assert 0 <= second.oldest_age_seconds < lasted + 1
-    assert second.sender_ahead == pytest.approx(ahead, abs=5)
+    assert second.sender_ahead == pytest.approx(ahead, abs=lasted + 1)
     assert not second.is_age_doubtful
 
 
@@ -239,7 +239,7 @@ def test_setting_the_clock_during_a_job_changes_none_of_its_times(
         lambda: fleet(broker).get(NAME), lambda w: w is not None and w.clock_off_seconds < 0
     )
     assert seen is not None
-    assert seen.clock_off_seconds == pytest.approx(-HOUR, abs=3)
+    assert seen.clock_off_seconds == pytest.approx(-HOUR, abs=30)
     assert seen.status is WorkerStatus.ACTIVE
     assert seen.age_seconds(seen.report.active[0]) < time.time() - since + 3
     assert began is not None
