@@ -156,9 +156,9 @@ def test_a_rate_limit_is_not_a_stall(shop: Shop, broker: RedisBroker, evidence: 
     app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
     for _ in range(8):
         shop.send("nap")
-    seen = judged(broker, lambda w: w.status is WorkerStatus.RATE_LIMITED)
+    seen = judged(broker, lambda w: w.report.reserved == {"orders": 4})
+    assert seen.status is WorkerStatus.RATE_LIMITED
     assert seen.reason == "A rate limit holds back 4 jobs of nap (1 an hour)."
-    assert seen.report.reserved == {"orders": 4}
     (waiting,) = broker.queues(["orders"])
     assert waiting.depth == 3
     app.control.rate_limit("nap", 0, reply=True, timeout=10, limit=1)
