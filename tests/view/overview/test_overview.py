@@ -164,7 +164,7 @@ async def test_the_verdict_names_the_figure_its_limit_and_since_when(
     text, when = by_rule["queue_depth"]["reason"][0], by_rule["queue_depth"]["reason"][-1]
     assert text == "Queue depth is 130 jobs, limit 100"
     # The depth rose an hour before the newest sample; the history shows it to its step.
-    assert abs(when["at"] - (time.time() - 3600)) <= 900 + 120
+    assert abs(when["at"] - (time.time() - 3600)) <= 900 + 600
     assert by_rule["success_rate"]["reason"][0] == (
         "Success rate is 90.0 %, should be at least 95.0 %"
     )
@@ -191,7 +191,7 @@ async def test_alerts_are_listed_with_their_chart_and_start(
     # Through the recording rule that it reads.
     assert firing["panel"] == "queue_depth"
     assert firing["summary"] == "<b>130</b> jobs wait"
-    assert abs(firing["since"] - time.time()) < 120
+    assert abs(firing["since"] - time.time()) < 600
     assert (pending["name"], pending["state"], pending["panel"]) == ("NotYet", "pending", None)
 
 
