@@ -106,7 +106,11 @@ class JobsPage:
 
     def ids(self) -> list[str]:
         """The ids of the jobs that the history shows."""
-        return [str(one.get_attribute("data-key")) for one in self.rows.locator("details").all()]
+        # One question for all: each by itself would look for the table on the whole page.
+        keys: list[str] = self.rows.locator("details").evaluate_all(
+            "all => all.map(one => one.dataset.key)"
+        )
+        return keys
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

@@ -114,7 +114,7 @@ class OperationsPage:
 
     def part(self, title: str) -> Locator:
         """A part of the page, such as Queues, by its heading."""
-        heading = self.page.get_by_role("heading", name=title, exact=True)
+        heading = self.page.locator("h2").filter(has_text=re.compile(f"^{title}$"))
         return self.page.locator(".qs-part-of").filter(has=heading)
 
     def row(self, part: str, name: str) -> Locator:
