@@ -25,9 +25,13 @@ async def test_histories_on_real_servers_give_what_the_servers_give(tmp_path: Pa
 @pytest.mark.parametrize(
     "fault",
     [
-        fault
+        pytest.param(fault, marks=marks)
         for fault in doctored.FAULTS
-        if fault.name in ("the newest points are final at once", "another history is not noticed")
+        for name, marks in (
+            ("another history is not noticed", []),
+            ("the newest points are final at once", [pytest.mark.long]),
+        )
+        if fault.name == name
     ],
     ids=str,
 )

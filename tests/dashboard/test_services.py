@@ -265,13 +265,17 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
 
     since = time.monotonic()
     with server.frozen() if fault == "frozen" else server.read_only():
-        until(note, lambda _: time.monotonic() - since > 2 * QUICK.lost_seconds + 2)
+        until(
+            note,
+            lambda _: time.monotonic() - since > 2 * QUICK.lost_seconds + 2,
+            pause_seconds=0.25,
+        )
     until(
         lambda: note() and worker_when(services, lambda w: w.is_alive).report.at,
         lambda at: at > worker.report.at + 2 * QUICK.lost_seconds,
     )
     since = time.monotonic()
-    until(note, lambda _: time.monotonic() - since > QUICK.lost_seconds + 2)
+    until(note, lambda _: time.monotonic() - since > QUICK.lost_seconds + 2, pause_seconds=0.25)
     assert seen == {JobStatus.STARTED}
     assert services.jobs is not None
     assert services.jobs.get(job_id) == row

@@ -210,7 +210,7 @@ def test_in_an_incident_the_page_is_true(stack: Stack) -> None:
 
     def watch(until: Callable[[Seen], bool], what: str) -> None:
         def looked() -> bool:
-            time.sleep(1)
+            time.sleep(2)
             return until(look())
 
         eventually(looked, what, stack)

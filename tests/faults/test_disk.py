@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from tests.faults import oracles
 from tests.faults.cells import reads_the_truth
 from tests.faults.conftest import Lab
@@ -87,8 +88,16 @@ def _files(lab: Lab) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize("then", list(Then))
-@pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
+def _cells() -> Iterator[ParameterSet]:
+    """Each harm, and what happens then; one of each harm runs without ``--long``."""
+    for number, (name, harm) in enumerate(HARM.items()):
+        for place, then in enumerate(Then):
+            is_in_part = place == number % len(Then)
+            marks = () if is_in_part else pytest.mark.long
+            yield pytest.param(harm, then, id=f"{name}-{then}", marks=marks)
+
+
+@pytest.mark.parametrize(("harm", "then"), list(_cells()))
 async def test_a_damaged_cache_is_dropped_and_rebuilt(harm: Harm, then: Then, lab: Lab) -> None:
     async with lab.dashboard() as dashboard:
         await reads_the_truth(lab, dashboard)

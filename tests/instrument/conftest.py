@@ -193,7 +193,7 @@ def until(
     is_enough: Callable[[T], bool],
     seconds: float = 120,
     *,
-    pause_seconds: float = 0.05,
+    pause_seconds: float = 0.1,
 ) -> T:
     """Read until it is enough; the last value is in the failure. What takes a processor's time to
     be read is read with longer pauses.

@@ -97,7 +97,10 @@ def test_a_paused_queue_starts_no_job_not_even_fetched_ones_and_resumes_each_onc
         assert evidence.words[2:6] == ["o0", "o1", "o2", "o3"]
 
 
-@POOLS
+@pytest.mark.parametrize(
+    "pool",
+    ["prefork", *(pytest.param(pool, marks=pytest.mark.long) for pool in ("threads", "solo"))],
+)
 def test_a_worker_started_later_stays_paused(
     pool: str, own_shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
@@ -212,20 +215,20 @@ def test_many_fetched_jobs_are_returned_in_their_order(
     own_shop: Shop, broker: RedisBroker, evidence: Evidence
 ) -> None:
     """More than the interpreter could recurse through."""
-    own_shop.start_worker(*PREFORK, "-c", "1", SHOP_PREFETCH="1500")
+    own_shop.start_worker(*PREFORK, "-c", "1", SHOP_PREFETCH="1200")
     evidence.send_long(own_shop, "long")
-    words = [f"o{number}" for number in range(1400)]
+    words = [f"o{number}" for number in range(1100)]
     for word in words:
         evidence.send(own_shop, word)
-    reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 1400)
+    reported(broker, "w1@shop", lambda report: report.reserved.get("orders") == 1100)
     broker.publish(DesiredState(revision=1, paused=("orders",)))
     reported(broker, "w1@shop", lambda r: r.revision == 1 and not r.reserved)
-    assert depth_of(broker, "orders") == 1400
+    assert depth_of(broker, "orders") == 1100
     evidence.release()
     evidence.send(own_shop, "sibling", queue="express")
     until(lambda: evidence.words, lambda seen: seen == ["long", "sibling"])
     broker.publish(DesiredState(revision=2))
-    until(lambda: len(evidence.words), lambda count: count == 1402)
+    until(lambda: len(evidence.words), lambda count: count == 1102)
     assert evidence.words == ["long", "sibling", *words]
 
 

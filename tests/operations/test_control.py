@@ -71,6 +71,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return found
 
 
+# What is decided before anything is stored is the same on each database.
+MOSTLY_SQLITE = pytest.mark.parametrize(
+    "url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
+)
+
+
 @dataclass
 class Scene:
     url: str
@@ -184,6 +190,7 @@ def test_an_expired_challenge_does_nothing(scene: Scene) -> None:
     assert "60 seconds" in refused(scene, RefusalReason.CHALLENGE_EXPIRED, lambda: scene.act(plan))
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("token", ["", "x", "\udce9", "x" * 100_000])
 def test_an_invented_challenge_does_nothing(scene: Scene, token: str) -> None:
     plan = replace(scene.plan(), token=token)
@@ -198,6 +205,7 @@ def test_the_challenge_of_another_actor_does_nothing_and_stays_valid(scene: Scen
     assert scene.act(plan).result is Result.DONE
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize(
     "other",
     [Request.purge("express"), Request.pause("default"), Request.scale("default", 1)],
@@ -209,6 +217,7 @@ def test_a_challenge_is_valid_for_its_request_only(scene: Scene, other: Request)
     assert "purge queue default" in said
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("typed", ["", "default", "default 41", "express 42", "42", "DEFAULT 42"])
 def test_what_is_typed_is_compared_here(scene: Scene, typed: str) -> None:
     plan = scene.plan()
@@ -217,6 +226,7 @@ def test_what_is_typed_is_compared_here(scene: Scene, typed: str) -> None:
     assert scene.act(plan, typed=" default 42 ").result is Result.DONE
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize(
     ("planned", "now", "passes"),
     [(42, 52, True), (42, 53, False), (1000, 1100, True), (1000, 1101, False), (42, 1, True)],
@@ -233,6 +243,7 @@ def test_a_queue_that_has_grown_must_be_confirmed_again(
         refused(scene, RefusalReason.GROWN, lambda: scene.act(plan))
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("role", Role)
 def test_without_the_right_there_is_no_effect(scene: Scene, role: Role) -> None:
     """Called directly, without a page; also with the challenge of another actor."""
@@ -299,6 +310,7 @@ def test_nothing_is_planned_while_an_operation_is_open(scene: Scene) -> None:
     assert scene.plan(actor=BOB).count == 42
 
 
+@MOSTLY_SQLITE
 @pytest.mark.parametrize(
     ("error", "result"),
     [

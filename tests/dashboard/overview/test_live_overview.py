@@ -134,7 +134,7 @@ def once(dashboard: RunningDashboard, is_so: Callable[[Standing], bool]) -> Stan
     deadline = time.monotonic() + WITHIN_SECONDS
     while not is_so(found := read_overview(dashboard)):
         assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+        time.sleep(0.4)
     return found
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.dashboard.page_socket import PageSocket, elements, pressed, texts
 from tests.ports import free_port
+from tests.prepared_python import start_python
 
 from queuescope.operator_key import OperatorKey
 
@@ -29,16 +28,16 @@ PROXY = {
 def _running(directory: Path, settings: dict[str, str]) -> Iterator[int]:
     port = free_port()
     log = directory / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "tests.dashboard.ui.visitor_app:app"),
-                *("--port", str(port), "--log-level", "warning", "--no-proxy-headers"),
-            ],
-            env={**os.environ, **settings},
-            stdout=out,
-            stderr=out,
-        )
+    process = start_python(
+        "uvicorn",
+        [
+            *("tests.dashboard.ui.visitor_app:app", "--no-proxy-headers"),
+            *("--port", str(port), "--log-level", "warning"),
+        ],
+        environment={**os.environ, **settings},
+        folder=Path.cwd(),
+        log=log,
+    )
     try:
         while True:
             try:
