@@ -124,7 +124,7 @@ async def test_alerts_of_several_servers_that_differ_only_in_severity_are_each_l
         state = SourceState(time.time(), Scrapes(Scrape(15, 15)), Known())
         deadline = time.monotonic() + 120
         while True:
-            # The environments stand for servers that each tell all alerts.
+            # The environments represent servers that each list all alerts.
             rules = AlertRules(client, panels, time.time, scope)
             reader = AlertReader(client, rules, time.time, replica_labels=["env"])
             found = (await reader.read(state)).value

@@ -1,4 +1,4 @@
-"""What is said of samples that arrive late, and of the clocks of Prometheus and of the broker."""
+"""The notices about late samples, and about the clocks of Prometheus and of the broker."""
 
 from __future__ import annotations
 
