@@ -253,7 +253,7 @@ class Settings(BaseSettings):
                 "must be an http:// or https:// address, such as http://prometheus:9090"
             )
         if parts.username or parts.password:
-            raise ValueError("must not hold a user or password; set prometheus_username instead")
+            raise ValueError("must not contain a user or password; set prometheus_username instead")
         return value.rstrip("/")
 
     @field_validator("prometheus_headers", mode="before")

@@ -408,7 +408,7 @@ async def test_the_identity_tells_tenants_apart_and_holds_no_secret() -> None:
         ("prometheus:9090", "must be an http"),
         ("http://", "must be an http"),
         ("http://prometheus:99999", "must be an http"),
-        ("http://user:pw@prometheus", "must not hold a user"),
+        ("http://user:pw@prometheus", "must not contain a user"),
     ],
 )
 async def test_an_unusable_url_is_refused(url: str, reason: str) -> None:
