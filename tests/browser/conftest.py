@@ -45,6 +45,7 @@ CHROMIUM_ARGUMENTS = (
 )
 # The samples reach beyond the present, so that they are all there however long the tests take.
 _AHEAD_SECONDS = HOUR
+_USUAL: dict[str, Any] = {"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +152,16 @@ def open_tab(reader: Reader) -> Iterator[OpenTab]:
     with ExitStack() as closing:
 
         def open_one(**options: Any) -> Page:
-            usual = {"viewport": {"width": 1440, "height": 1200}, "timezone_id": "UTC"}
-            return closing.enter_context(reader({**usual, **options}).new_page())
+            return closing.enter_context(reader({**_USUAL, **options}).new_page())
 
         yield open_one
+
+
+@pytest.fixture(scope="module")
+def tab(reader: Reader) -> Iterator[Page]:
+    """One tab for a whole file, in which a page opens for half of what a new tab takes."""
+    with reader(_USUAL).new_page() as opened:
+        yield opened
 
 
 @pytest.fixture

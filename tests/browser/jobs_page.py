@@ -128,6 +128,7 @@ class JobsPage:
             " && JSON.stringify(rows.map(row => row.dataset.key)) !== before; }",
             arg=json.dumps(before, separators=(",", ":")),
             timeout=WAIT_MS,
+            polling=100,
         )
 
     def open_choices(self, label: str) -> None:
