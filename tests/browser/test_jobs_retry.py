@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 from tests.browser.jobs_page import JobsPage
 from tests.browser.operations_page import OperationsPage, World
+from tests.browser.trends_page import wait_until_at_rest
 from tests.instrument.conftest import Shop, until
 from tests.job_rows import count_rows
 
@@ -19,45 +21,37 @@ from queuescope.jobs.job import JobStatus
 from queuescope.jobs.store import JobStore
 
 RETRIES = "dict(keep_arguments=True)"
+_HISTORY = "jobs.db"
 
 
 @pytest.fixture(scope="module")
-def store_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('history') / 'jobs.db'}"
-
-
-@pytest.fixture(scope="module")
-def world(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("retries")
-    with World(folder, queues="orders", job_store_url=store_url) as running:
+    url = f"sqlite:///{folder / _HISTORY}"
+    with World(folder, queues="orders", job_store_url=url) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def shop(world: World, store_url: str) -> Iterator[Shop]:
+def shop(world: World) -> Iterator[Shop]:
     folder = world.directory / "shop"
     folder.mkdir()
     made = Shop(folder, world.broker_url)
-    made.start_worker(SHOP_OPTIONS=RETRIES, QUEUESCOPE_JOB_STORE_URL=store_url)
+    url = f"sqlite:///{world.directory / _HISTORY}"
+    made.start_worker(SHOP_OPTIONS=RETRIES, QUEUESCOPE_JOB_STORE_URL=url)
     yield made
     made.close()
 
 
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
-    with browser.new_context(viewport={"width": 1440, "height": 1200}, timezone_id="UTC") as made:
-        yield made.new_page()
-
-
 def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
-    world: World, shop: Shop, store_url: str, tab: Page, tmp_path: Path
+    world: World, shop: Shop, tab: Page, tmp_path: Path
 ) -> None:
     files = [tmp_path / f"{number}.txt" for number in range(4)]
     ids = [shop.send("fail_once", path=str(file), word=f"w{n}") for n, file in enumerate(files)]
-    store = JobStore(store_url)
+    store = JobStore(f"sqlite:///{world.directory / _HISTORY}")
     until(lambda: count_rows(store, JobStatus.FAILED), lambda count: count == 4)
-    acts = OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
-    page = JobsPage(tab, world.dashboard.url).open()
+    acts = OperationsPage(tab, world.dashboard.url)
+    page = JobsPage(tab, world.dashboard.url).open(f"?key={world.dashboard.key}")
     expect(page.groups.first.locator("td").nth(1)).to_have_text("4")
     assert_one_selection(page, ids[0])
     for job_id in ids[:2]:
@@ -66,36 +60,40 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
     until(lambda: count_rows(store, JobStatus.FAILED), lambda count: count == 2)
-    # Answers are reused for a few seconds, and the page refreshes rarely.
-    until(lambda: page.open().groups.first.locator("td").nth(1).inner_text(), "2".__eq__)
+    # Answers are reused for a few seconds, so each look asks another question.
+    until(lambda: in_groups(page.open("?failures=1h")), (2).__eq__)
     page.groups.first.get_by_role("button").click()
     page.button("Retry all 2 of this group").click()
     acts.confirm_retry("2 jobs that failed are to be sent again")
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 2, 2])
     until(lambda: count_rows(store, JobStatus.SUCCEEDED), lambda count: count == 4)
-    nothing = "No job failed in the last 24 hours."
-    until(lambda: page.open().part("failures").inner_text(), lambda text: nothing in text)
-    assert_only_what_can_be_is_asked_for(page, acts, shop, store, tmp_path / "last.txt")
+    nothing = "No job failed in the last 7 days."
+    failures = page.part("failures")
+    until(lambda: page.open("?failures=7d") and failures.inner_text(), lambda text: nothing in text)
+    assert_only_what_can_be_is_asked_for(page, world, shop, store, tmp_path / "last.txt")
     targets = [entry.event.target for entry in world.audited("retry")]
     assert len(targets) == 6, "an intent and an outcome for each of the three acts"
     store.close()
 
 
 def assert_only_what_can_be_is_asked_for(
-    page: JobsPage, acts: OperationsPage, shop: Shop, store: JobStore, file: Path
+    page: JobsPage, world: World, shop: Shop, store: JobStore, file: Path
 ) -> None:
     """Of a group of two one has kept arguments; a third job is of an unknown type."""
     kept = shop.send("fail_once", path=str(file), word="last")
     until(lambda: count_rows(store, JobStatus.FAILED), (1).__eq__)
+    # For a job that has just ended, its worker may still be storing the arguments.
+    with closing(sqlite3.connect(world.directory / _HISTORY)) as history:
+        history.execute("UPDATE jobs SET finished_at = finished_at - 60 WHERE id = ?", (kept,))
+        history.commit()
     job = store.get(kept)
     assert job is not None
-    ended = (job.finished_at or 0.0) - 60
-    unkept = replace(job, id="unkept", finished_at=ended)
+    unkept = replace(job, id="unkept")
     foreign = replace(unkept, id="foreign", name="elsewhere")
     store.record([unkept, foreign, replace(unkept, id="unserved", name="nap", queue="closed")])
     why = "No running worker that can send jobs again knows type elsewhere."
     unserved = "No running worker that can send jobs of type nap again serves queue closed."
-    until(lambda: len(page.open().groups.all()), (3).__eq__)
+    until(lambda: len(page.open("?status=failed&order=newest").groups.all()), (3).__eq__)
     for table in ("The last single failures", "Jobs"):
         expect(box_of(page, table, kept)).to_be_enabled()
         expect(box_of(page, table, "unkept")).to_be_disabled()
@@ -114,19 +112,19 @@ def assert_only_what_can_be_is_asked_for(
     words = "1 of 2 failed jobs can be sent again; 1 without kept arguments."
     expect(page.card.locator("[data-note=retry]")).to_have_text(words)
     page.button("Retry 1 of 2 of this group").click()
-    acts.confirm_retry("1 job that failed")
+    OperationsPage(page.page, page.base_url).confirm_retry("1 job that failed")
     until(lambda: runs(file), (2).__eq__)
     # If no job of a group can be retried, its button says why.
-    group = page.open().groups.filter(has_text="elsewhere")
-    group.get_by_role("button").click()
+    page.groups.filter(has_text="elsewhere").get_by_role("button").click()
     nothing = page.button("Retry 0 of 1 of this group")
     expect(nothing).to_be_disabled()
     expect(nothing).to_have_attribute("title", re.compile("no running worker"))
     with closing(shop.app()) as app:
         app.control.shutdown()
-    expect(page.page.locator("[data-note=retry]").first).to_have_text(
-        re.compile("No running worker can send jobs again")
-    )
+    why, chosen = re.compile("No running worker can send jobs again"), page.button("Retry chosen")
+    until(lambda: refreshed(page, chosen.last), lambda title: why.search(title) is not None)
+    page.page.get_by_role("radio", name="7d", exact=True).click()
+    expect(page.part("failures").locator("[data-note=retry]").first).to_have_text(why)
 
 
 def assert_one_selection(page: JobsPage, job_id: str) -> None:
@@ -158,6 +156,18 @@ def assert_one_selection(page: JobsPage, job_id: str) -> None:
     expect(chosen).to_have_count(len(boxes))
     boxes[0].uncheck()
     expect(page.button("Retry chosen")).to_have_count(len(boxes))
+
+
+def in_groups(page: JobsPage) -> int:
+    """How many failures the biggest group has."""
+    return int(page.groups.first.locator("td").nth(1).inner_text())
+
+
+def refreshed(page: JobsPage, button: Locator) -> str:
+    """Why the button cannot be pressed, once the history is looked at anew."""
+    page.button("Refresh").click()
+    wait_until_at_rest(page.page)
+    return button.get_attribute("title") or ""
 
 
 def box_of(page: JobsPage, table: str, job_id: str) -> Locator:
