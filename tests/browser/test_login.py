@@ -19,7 +19,6 @@ from tests.openid_provider import OpenIDProvider
 
 # One refresh of ten seconds, one check whether the reader is admitted again, and a busy machine.
 _WAIT_MS = 40_000
-_SCREENS = [(1440, 900), (390, 844)]
 SECRET = "c" * 32
 COOKIE = "_streamlit_user"
 ADA = "ada.lovelace-of-the-engine@example-company.com"
@@ -185,7 +184,7 @@ def behind_proxy(
         yield dashboard, proxy
 
 
-@pytest.mark.parametrize("otherwise", ["401", "302"])
+@pytest.mark.parametrize("otherwise", ["401", pytest.param("302", marks=pytest.mark.long)])
 def test_a_proxy_that_wants_a_login_empties_the_page(
     behind_proxy: tuple[DashboardProcess, IdentityProxy], context: BrowserContext, otherwise: str
 ) -> None:
@@ -206,7 +205,9 @@ def test_a_proxy_that_wants_a_login_empties_the_page(
     expect_no_data(direct)
 
 
-@pytest.mark.parametrize("screen", _SCREENS, ids=lambda screen: f"{screen[0]}")
+@pytest.mark.parametrize(
+    "screen", [pytest.param((1440, 900), marks=pytest.mark.long), (390, 844)], ids=["1440", "390"]
+)
 def test_way_in_and_card_fit_every_screen(
     stage: Stage, browser: Browser, screen: tuple[int, int]
 ) -> None:

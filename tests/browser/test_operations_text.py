@@ -75,7 +75,7 @@ def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]
         assert page.page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("name", [IMAGE, MARKDOWN, SCRIPT])
+@pytest.mark.parametrize("name", [IMAGE, MARKDOWN, pytest.param(SCRIPT, marks=pytest.mark.long)])
 def test_a_name_is_only_a_name_in_every_place(
     name: str, world: World, open_operations: OpenOperations
 ) -> None:
