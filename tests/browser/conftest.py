@@ -92,7 +92,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     series = {
         **platform.series("known"),
         **flow.samples('scene="flow",'),
-        **jobs.series("jobs"),
+        **jobs.series("many"),
         **crowded_scene(now - 2 * HOUR, end),
         **idle_scene(now - 2 * HOUR, end),
         **in_flight_scene(marks.rest[0], end),

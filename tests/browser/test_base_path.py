@@ -59,7 +59,7 @@ def test_every_page_works_below_a_path(below: DashboardProcess, open_tab: OpenTa
     assert below.get("/queuescope/view?range=1h")[0] == 200
 
 
-@pytest.mark.parametrize("page", ["", "/", "/jobs"])
+@pytest.mark.parametrize("page", ["", pytest.param("/", marks=pytest.mark.long), "/jobs"])
 def test_the_operators_key_is_taken_below_the_path_and_kept_for_it_alone(
     below: DashboardProcess, browser: Browser, page: str
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
@@ -17,7 +15,7 @@ from tests.browser.known_samples import (
     peak_depth,
 )
 from tests.browser.scenes import CROWD, HOSTILE
-from tests.browser.trends_page import TrendsPage
+from tests.browser.trends_page import TrendsPage, save
 
 from queuescope.shown_text import shown
 
@@ -26,8 +24,10 @@ def legend(page: TrendsPage, panel: str) -> Locator:
     return page.plot(panel).locator(".infolayer .legendtext")
 
 
-def test_queues_and_tenants_are_drawn_apart(open_page: OpenPage, known: Known) -> None:
-    page = open_page("?range=6h&by=queue", drawn=False)
+def test_queues_tenants_and_instances_are_drawn_apart_where_a_panel_has_the_label(
+    open_page: OpenPage, known: Known
+) -> None:
+    page = open_page("?range=6h&by=queue&refresh=off", drawn=False)
     expect(legend(page, "queue_depth").first).to_have_text(QUEUES[0])
     depth = page.traces("queue_depth")
     assert list(depth) == list(QUEUES)
@@ -35,6 +35,8 @@ def test_queues_and_tenants_are_drawn_apart(open_page: OpenPage, known: Known) -
         keys = [(queue, instance) for instance in INSTANCES]
         expected = peak_depth(known.platform, trace.times, 300, keys)
         np.testing.assert_allclose(trace.values, expected, rtol=2e-6)
+    expect(page.panel("latency")).to_have_attribute("data-state", "empty")
+    expect(page.panel("latency")).to_contain_text("No series here has the label queue.")
 
     page.choose("Break down by", "tenant")
     expect(legend(page, "latency").first).to_have_text(TENANTS[0])
@@ -50,12 +52,22 @@ def test_queues_and_tenants_are_drawn_apart(open_page: OpenPage, known: Known) -
         with np.errstate(invalid="ignore"):
             lowest = np.fmin.reduce(rates.reshape(moments.shape), axis=1)
         np.testing.assert_allclose(trace.values, lowest, rtol=2e-6)
+    expect(page.panel("queue_depth")).to_contain_text("not reported by tenant")
+    assert list(page.traces("queue_depth")) == ["Queue depth"]
+
+    page.choose("Break down by", "instance")
+    expect(legend(page, "queue_depth").first).to_have_text(INSTANCES[0])
+    for instance, trace in page.traces("queue_depth").items():
+        keys = [(queue, instance) for queue in QUEUES]
+        expected = peak_depth(known.platform, trace.times, 300, keys)
+        np.testing.assert_allclose(trace.values, expected, rtol=2e-6)
 
 
-def test_many_long_curves_are_drawn_by_their_highs_and_lows(
+def test_many_long_curves_are_drawn_by_their_highs_and_lows_and_saved_as_they_were_read(
     open_page: OpenPage, known: Known
 ) -> None:
-    page = open_page("?range=24h&step=60&by=queue&tz=Asia/Kolkata", scene="many", drawn=False)
+    query = "?range=24h&step=60&by=queue&refresh=off&tz=Asia/Kolkata"
+    page = open_page(query, scene="many", drawn=False)
     expect(legend(page, "queue_depth")).to_have_count(8)
     expect(page.panel("queue_depth")).to_contain_text("peak within 1 min, highs and lows only")
     for queue, trace in page.traces("queue_depth", utc_offset_seconds=19_800).items():
@@ -72,36 +84,37 @@ def test_many_long_curves_are_drawn_by_their_highs_and_lows(
     for queue in known.queues:
         expect(tooltip).to_contain_text(queue)
 
+    drawn_name, drawn = save(page, "queue_depth", "Save what is drawn as CSV")
+    read_name, read = save(page, "queue_depth", "Save all points that were read as CSV")
+    assert drawn_name.startswith("queuescope_queue_depth_by_queue_drawn_")
+    assert read_name.startswith("queuescope_queue_depth_by_queue_read_")
+    queues = {row["series"] for row in read}
+    assert queues == {row["series"] for row in drawn} == set(page.traces("queue_depth"))
+    assert {row["breakdown"] for row in read} == {"queue"}
+    of_read = {(row["series"], row["time"]): row["value"] for row in read}
+    for queue in queues:
+        closed = [row for row in read if row["series"] == queue and row["step"] == "closed"]
+        assert len(closed) == 24 * 60 + 1
+        # The drawn curve has their highs and lows, and ends with the open step.
+        some = [row for row in drawn if row["series"] == queue and row["step"] == "closed"]
+        assert 900 < len(some) <= 1_000
+        assert all(
+            of_read[queue, row["time"]] == row["value"]
+            or (float(of_read[queue, row["time"]]) == float(row["value"]))
+            for row in some
+        )
+    # Each series has its open step, however many there are.
+    assert {row["series"] for row in drawn if row["step"] == "open"} == queues
 
-def test_a_panel_that_lacks_the_label_says_so(open_page: OpenPage) -> None:
-    page = open_page("?range=1h&by=tenant")
-    expect(page.panel("queue_depth")).to_contain_text("not reported by tenant")
-    assert list(page.traces("queue_depth")) == ["Queue depth"]
 
-    page.choose("Break down by", "queue")
-    expect(page.panel("latency")).to_have_attribute("data-state", "empty")
-    expect(page.panel("latency")).to_contain_text("No series here has the label queue.")
-
-
-def test_instances_are_drawn_apart_by_their_address(open_page: OpenPage, known: Known) -> None:
-    page = open_page("?range=1h&by=instance", drawn=False)
-    expect(legend(page, "queue_depth").first).to_have_text(INSTANCES[0])
-    for instance, trace in page.traces("queue_depth").items():
-        keys = [(queue, instance) for queue in QUEUES]
-        expected = peak_depth(known.platform, trace.times, 60, keys)
-        np.testing.assert_allclose(trace.values, expected, rtol=2e-6)
-
-
-def test_the_worst_eight_are_shown_and_the_rest_are_counted(open_page: OpenPage) -> None:
-    page = open_page("?range=1h&by=tenant", scene="crowd")
+def test_the_worst_eight_are_shown_and_hostile_names_are_text_that_never_runs(
+    open_page: OpenPage,
+) -> None:
+    page = open_page("?range=1h&by=tenant&refresh=off", scene="crowd")
     expect(page.panel("success_rate").locator(".qs-more")).to_have_text("4 more")
     traces = page.traces("success_rate")
     assert len(traces) == 8
     assert sorted(trace.values[-1] for trace in traces.values()) == [50 + n for n in range(8)]
-
-
-def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
-    page = open_page("?range=1h&by=tenant", scene="crowd")
     page.wait_until_streamlit_has_taken_over()
     # Characters that cannot be seen, or would reverse the text, are shown by number.
     names = set(map(shown, HOSTILE))
@@ -124,11 +137,7 @@ def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
 
     # A file has them, too, except for what a spreadsheet would take for a formula.
     for title in ("Save what is drawn as CSV", "Save all points that were read as CSV"):
-        page.panel("success_rate").hover()
-        with page.page.expect_download() as download:
-            page.panel("success_rate").locator(f".modebar-btn[data-title='{title}']").click()
-        with download.value.path().open(encoding="utf-8", newline="") as file:
-            series = {row["series"] for row in csv.DictReader(file)}
+        series = {row["series"] for row in save(page, "success_rate", title)[1]}
         written = {f"'{name}" if name.startswith("=") else name for name in names}
         assert written <= series
         assert len(series) == 8
@@ -140,12 +149,3 @@ def test_hostile_names_are_text_and_never_run(open_page: OpenPage) -> None:
     assert page.page.locator("img[src=x]").count() == 0
     assert page.page.locator("[data-panel] a[*|href^='javascript']").count() == 0
     assert len(CROWD) == 12
-
-
-def test_hostile_text_in_the_address_is_not_taken_over(open_page: OpenPage) -> None:
-    payload = "%3Cimg%20src=x%20onerror=window.hacked=1%3E"
-    page = open_page(f"?range={payload}&by={payload}&tz={payload}&refresh={payload}")
-    page.wait_until_streamlit_has_taken_over()
-    assert page.page.evaluate("window.hacked") is None
-    assert page.page.locator("img[src=x]").count() == 0
-    assert page.state("queue_depth") == "fresh"

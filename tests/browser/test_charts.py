@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,7 +11,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import Known, OpenPage
+from tests.browser.conftest import DashboardFor, Known, OpenPage, Reader
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import (
     DAY,
@@ -26,7 +25,7 @@ from tests.browser.known_samples import (
     lowest_mean_success,
     peak_depth,
 )
-from tests.browser.trends_page import FITS, PANELS, TrendsPage, iso, wall
+from tests.browser.trends_page import FITS, PANELS, Trace, TrendsPage, iso, save, saved, wall
 
 RANGES = {"1h": (HOUR, 60), "6h": (6 * HOUR, 300), "24h": (DAY, 900), "7d": (7 * DAY, HOUR)}
 
@@ -36,27 +35,73 @@ def assert_same_numbers(expected: Floats, drawn: Floats) -> None:
     np.testing.assert_allclose(drawn, expected, rtol=2e-6, atol=0, equal_nan=True)
 
 
-def test_there_are_three_charts_with_the_promised_traces(open_page: OpenPage) -> None:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a page showed of one range, and the as-of times of its figures."""
+
+    checked: list[str]
+    address: str | None
+    traces: dict[str, dict[str, Trace]]
+    moments: Floats
+
+
+@pytest.fixture(scope="module")
+def ranges(reader: Reader, dashboard_for: DashboardFor) -> dict[str, Drawn]:
+    """Each range, chosen one after the other on a page that was opened without one."""
+    found: dict[str, Drawn] = {}
+    viewport = {"width": 1440, "height": 900}
+    with reader({"viewport": viewport, "timezone_id": "UTC"}).new_page() as tab:
+        page = TrendsPage(tab, dashboard_for("known").url).open()
+        for name in ("24h", "7d", "6h", "1h"):
+            if found:
+                page.radio(name).click()
+            page.wait_until_drawn(RANGES[name][1])
+            moments = moments_shown(page)
+            traces = {panel: page.traces(panel) for panel in PANELS}
+            moments |= moments_shown(page)
+            checked = page.page.get_by_role("radio", checked=True).all_inner_texts()
+            found[name] = Drawn(checked, page.parameter("range"), traces, np.array(sorted(moments)))
+        assert page.complaints == []
+    return found
+
+
+def test_there_are_three_charts_with_the_promised_traces_units_and_limits(
+    open_page: OpenPage,
+) -> None:
     page = open_page()
     assert [list(page.traces(name)) for name in PANELS] == [
         ["Queue depth"],
         ["Success rate"],
         ["P50", "P95", "P99"],
     ]
+    for name, words in zip(
+        PANELS, ("Queue depth (jobs)", "Success rate (%)", "Latency"), strict=True
+    ):
+        expect(page.plot(name).locator(".ytitle")).to_have_text(words)
+    shapes = page.page.evaluate(
+        "[...document.querySelectorAll('[data-panel] .js-plotly-plot')].map("
+        "plot => plot._fullLayout.shapes.map(shape => [shape.y0, shape.label.text, shape.layer]))"
+    )
+    # Its line is below the curves, its label above them.
+    assert shapes == [
+        [[limit, "", "between"], [limit, label, "above"]]
+        for limit, label in ((100, "limit 100"), (95, "limit 95 %"), (60_000, "limit 1 min"))
+    ]
+    expect(page.plot("success_rate").locator(".shapelayer path").first).to_be_attached()
+    expect(page.plot("success_rate")).to_contain_text("limit 95 %")
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_the_drawn_numbers_are_those_of_the_samples(
-    name: str, open_page: OpenPage, known: Known
+def test_each_range_draws_the_numbers_of_the_samples_and_is_written_to_the_address(
+    name: str, ranges: dict[str, Drawn], known: Known
 ) -> None:
     span, step = RANGES[name]
-    page = open_page(f"?range={name}")
-    page.wait_until_drawn(step)
-    figures_of = moments_told(page)
-    [depth] = page.traces("queue_depth").values()
-    [success] = page.traces("success_rate").values()
-    latency = page.traces("latency")
-    figures_of |= moments_told(page)
+    shown = ranges[name]
+    assert shown.checked == [name]
+    assert shown.address == name
+    [depth] = shown.traces["queue_depth"].values()
+    [success] = shown.traces["success_rate"].values()
+    latency = shown.traces["latency"]
 
     grid = depth.times
     assert list(np.unique(np.diff(grid))) == [step]
@@ -74,7 +119,7 @@ def test_the_drawn_numbers_are_those_of_the_samples(
     assert depth.live is not None
     assert success.live is not None
     assert grid[-1] < depth.live[0] < grid[-1] + step
-    moments = np.array(sorted(figures_of))
+    moments = shown.moments
     assert depth.live[1] in [live_depth(known.platform, at, at) for at in moments]
     means = [live_mean_success(known.platform, at, at) for at in moments]
     assert np.isclose(success.live[1], means, rtol=2e-6, atol=0).any()
@@ -85,7 +130,7 @@ def test_the_drawn_numbers_are_those_of_the_samples(
         assert np.isclose(drawn, expected, rtol=2e-6, atol=0, equal_nan=True).any()
 
 
-def moments_told(page: TrendsPage) -> set[float]:
+def moments_shown(page: TrendsPage) -> set[float]:
     """The as-of times of the figures on the page, those of charts and of cards."""
     shown_text = page.page.evaluate(
         "[...document.querySelectorAll('[data-live], [data-as-of]')]"
@@ -97,9 +142,12 @@ def moments_told(page: TrendsPage) -> set[float]:
 def test_the_live_end_is_a_dot_with_the_cards_figure_and_ends_the_axis(
     open_page: OpenPage,
 ) -> None:
-    page = open_page("?range=24h&tz=UTC")
+    page = open_page("?range=24h&tz=UTC&refresh=off")
     [depth] = page.traces("queue_depth").values()
     assert depth.live is not None
+    assert measured_over(page, "latency") == ", the last 5 min"
+    # There it is a gauge, which has the value of one instant.
+    assert measured_over(page, "success_rate") == measured_over(page, "queue_depth") == ", now"
     assert page.shown_ranges()[0] == [wall(depth.times[0]), wall(depth.live[0])]
     assert page.panel("queue_depth").get_attribute("data-live") is not None
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(1)
@@ -123,53 +171,51 @@ def test_the_live_end_is_a_dot_with_the_cards_figure_and_ends_the_axis(
     assert p95 == page.plot("latency").evaluate("plot => plot.data[1].customdata.at(-1)")
 
     # A range in the past has no open step.
-    page.open(f"?from={iso(depth.times[0])}&to={iso(depth.times[40])}&tz=UTC")
+    page.open(f"?from={iso(depth.times[0])}&to={iso(depth.times[40])}&tz=UTC&refresh=off")
     panel = page.panel("queue_depth")
     expect(panel).not_to_have_attribute("data-live", re.compile(".*"))
     expect(page.panel("queue_depth").locator(".qs-ends circle")).to_have_count(0)
 
 
-def test_a_present_value_says_over_how_long_it_was_measured(
+def measured_over(page: TrendsPage, panel: str) -> str:
+    """The text on the time of the live end of a curve."""
+    text = page.plot(panel).evaluate("plot => plot.data[0].text.at(-1)")
+    return str(text).partition("<br>")[0]
+
+
+def test_with_rare_scrapes_a_present_value_says_over_how_long_it_was_measured(
     tmp_path: Path, open_page: OpenPage, known: Known
 ) -> None:
-    def shown_text(page: TrendsPage, panel: str) -> str:
-        text = page.plot(panel).evaluate("plot => plot.data[0].text.at(-1)")
-        return str(text).partition("<br>")[0]
-
-    page = open_page("?range=24h")
-    assert shown_text(page, "latency") == ", the last 5 min"
-    # There it is a gauge, which has the value of one instant.
-    assert shown_text(page, "success_rate") == shown_text(page, "queue_depth") == ", now"
     with DashboardProcess(
         tmp_path / "dashboard",
         known.prometheus.url,
         selector='scene="known"',
         scrape_interval_seconds="300",
     ) as slow:
-        page = open_page("?range=1h", at=slow)
+        page = open_page("?range=1h&refresh=off", at=slow)
         p95 = page.page.locator("[data-kpi=p95_latency]")
         expect(p95.locator(".qs-note")).to_have_text("over 20 min")
-        assert shown_text(page, "latency") == ", the last 20 min"
-        assert shown_text(page, "queue_depth") == ", now"
+        assert measured_over(page, "latency") == ", the last 20 min"
+        assert measured_over(page, "queue_depth") == ", now"
         expect(page.panel("latency").locator(".qs-point")).to_contain_text("within 20 min")
 
 
-@pytest.mark.parametrize("name", RANGES)
 def test_the_success_rate_is_weighted_by_jobs_where_they_are_counted(
-    name: str, open_page: OpenPage, known: Known
+    open_page: OpenPage, known: Known
 ) -> None:
-    step = RANGES[name][1]
-    page = open_page(f"?range={name}", scene="jobs", drawn=False)
-    expect(page.panel("success_rate")).to_have_attribute("data-state", "fresh")
-    page.wait_until_drawn(step)
-    [success] = page.traces("success_rate").values()
-    assert_same_numbers(lowest_job_success(known.jobs, success.times, step), success.values)
+    page = open_page("?range=1h&refresh=off", scene="many", drawn=False)
+    for name, (_, step) in RANGES.items():
+        page.radio(name).click()
+        expect(page.panel("success_rate")).to_have_attribute("data-state", "fresh")
+        page.wait_until_drawn(step)
+        [success] = page.traces("success_rate").values()
+        assert_same_numbers(lowest_job_success(known.jobs, success.times, step), success.values)
 
 
 def test_a_single_scrape_of_500_is_seen_as_500_over_seven_days(
-    open_page: OpenPage, known: Known
+    ranges: dict[str, Drawn], known: Known
 ) -> None:
-    [depth] = open_page("?range=7d").traces("queue_depth").values()
+    [depth] = ranges["7d"].traces["queue_depth"].values()
     at = int(np.nanargmax(depth.values))
     assert depth.values[at] == 500
     assert depth.times[at - 1] <= known.marks.spike + 15
@@ -177,49 +223,42 @@ def test_a_single_scrape_of_500_is_seen_as_500_over_seven_days(
 
 
 def test_a_dip_of_two_minutes_is_seen_as_a_dip_over_seven_days(
-    open_page: OpenPage, known: Known
+    ranges: dict[str, Drawn], known: Known
 ) -> None:
-    [success] = open_page("?range=7d").traces("success_rate").values()
+    [success] = ranges["7d"].traces["success_rate"].values()
     at = int(np.nanargmin(success.values))
     assert success.values[at] == 41.5
     assert success.times[at - 1] <= known.marks.dip + 15
     assert known.marks.dip <= success.times[at]
 
 
-def test_a_scrape_gap_is_a_gap_that_no_line_crosses(open_page: OpenPage, known: Known) -> None:
-    page = open_page("?range=24h")
+def test_a_scrape_gap_is_a_gap_that_no_line_crosses(ranges: dict[str, Drawn], known: Known) -> None:
     start, end = known.marks.gap
-    for name in PANELS:
-        for trace in page.traces(name).values():
+    for traces in ranges["24h"].traces.values():
+        for trace in traces.values():
             inside = (trace.times > start + 1_100) & (trace.times < end)
             assert inside.any()
             assert np.isnan(trace.values[inside]).all()
-    joined = "panel => document.querySelector(`[data-panel=${panel}] .js-plotly-plot`)._fullData"
-    for name in PANELS:
-        assert page.page.evaluate(f"({joined}.map(t => t.connectgaps))", name) in (
-            [False],
-            [False] * 3,
-        )
+            assert not trace.connects_gaps
 
 
 def test_a_quiet_time_is_zero_jobs_waiting_and_no_rate_at_all(
-    open_page: OpenPage, known: Known
+    ranges: dict[str, Drawn], known: Known
 ) -> None:
-    page = open_page("?range=24h")
     start, end = known.marks.quiet
-    [depth] = page.traces("queue_depth").values()
+    traces = ranges["24h"].traces
+    [depth] = traces["queue_depth"].values()
     inside = (depth.times > start + 1_000) & (depth.times < end)
     assert inside.sum() >= 3
     assert list(depth.values[inside]) == [0] * inside.sum()
-    for trace in (*page.traces("success_rate").values(), *page.traces("latency").values()):
+    for trace in (*traces["success_rate"].values(), *traces["latency"].values()):
         assert np.isnan(trace.values[inside]).all()
 
 
 def test_a_tenant_without_a_rate_does_not_hide_the_others(
-    open_page: OpenPage, known: Known
+    ranges: dict[str, Drawn], known: Known
 ) -> None:
-    page = open_page("?range=1h")
-    [success] = page.traces("success_rate").values()
+    [success] = ranges["1h"].traces["success_rate"].values()
     start, end = known.marks.rest
     inside = (success.times > start) & (success.times < end)
     assert inside.sum() >= 15
@@ -227,7 +266,7 @@ def test_a_tenant_without_a_rate_does_not_hide_the_others(
 
 
 def test_a_platform_at_rest_is_idle_with_a_depth_of_zero(open_page: OpenPage) -> None:
-    page = open_page("?range=1h", scene="idle")
+    page = open_page("?range=1h&refresh=off", scene="idle")
     expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
     [depth] = page.traces("queue_depth").values()
     assert set(depth.values) == {0.0}
@@ -236,29 +275,6 @@ def test_a_platform_at_rest_is_idle_with_a_depth_of_zero(open_page: OpenPage) ->
         expect(page.panel(name)).to_contain_text("Idle")
         for trace in page.traces(name).values():
             assert np.isnan(trace.values).all()
-
-
-def test_limits_are_drawn_and_named(open_page: OpenPage) -> None:
-    page = open_page()
-    shapes = page.page.evaluate(
-        "[...document.querySelectorAll('[data-panel] .js-plotly-plot')].map("
-        "plot => plot._fullLayout.shapes.map(shape => [shape.y0, shape.label.text, shape.layer]))"
-    )
-    # Its line is below the curves, its label above them.
-    assert shapes == [
-        [[limit, "", "between"], [limit, label, "above"]]
-        for limit, label in ((100, "limit 100"), (95, "limit 95 %"), (60_000, "limit 1 min"))
-    ]
-    expect(page.plot("success_rate").locator(".shapelayer path").first).to_be_attached()
-    expect(page.plot("success_rate")).to_contain_text("limit 95 %")
-
-
-def test_every_axis_names_its_unit(open_page: OpenPage) -> None:
-    page = open_page()
-    for name, words in zip(
-        PANELS, ("Queue depth (jobs)", "Success rate (%)", "Latency"), strict=True
-    ):
-        expect(page.plot(name).locator(".ytitle")).to_have_text(words)
 
 
 _SPAN = re.compile(r"0|[0-9.]+ ms|[0-9.]+ s|[0-9]+ (min|h|d)( [0-9]+ (s|min|h))?")
@@ -314,32 +330,7 @@ def test_a_thousand_points_a_series_are_drawn_whole(open_page: OpenPage, known: 
         )
 
 
-def test_a_saved_picture_is_named_by_what_it_shows_and_when(open_page: OpenPage) -> None:
-    page = open_page("?range=1h&refresh=off&tz=Asia/Kolkata")
-    start, end = (text[:16].replace(" ", "-").replace(":", "-") for text in page.shown_ranges()[0])
-    page.panel("latency").hover()
-    with page.page.expect_download() as download:
-        page.panel("latency").locator(".modebar-btn[data-title='Save as PNG']").click()
-    name = f"queuescope_latency_{start}_to_{end}_UTC+5-30.png"
-    assert download.value.suggested_filename == name
-    assert download.value.path().read_bytes().startswith(b"\x89PNG")
-
-
-def save(page: TrendsPage, panel: str, title: str) -> tuple[str, list[dict[str, str]]]:
-    """The name and the rows of the CSV file behind a button of a chart."""
-    page.panel(panel).hover()
-    button = page.panel(panel).locator(f".modebar-btn[data-title='{title}']")
-    return saved(page, button.click)
-
-
-def saved(page: TrendsPage, press: Callable[[], None]) -> tuple[str, list[dict[str, str]]]:
-    with page.page.expect_download() as download:
-        press()
-    with download.value.path().open(encoding="utf-8", newline="") as file:
-        return download.value.suggested_filename, list(csv.DictReader(file))
-
-
-def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
+def test_picture_and_points_are_saved_as_they_are_drawn_and_as_they_were_read(
     open_page: OpenPage,
 ) -> None:
     page = open_page("?range=24h&refresh=off&tz=Asia/Kolkata")
@@ -356,6 +347,11 @@ def test_the_points_are_saved_as_they_are_drawn_and_as_they_were_read(
     start, end = (text[:16].replace(" ", "-").replace(":", "-") for text in page.shown_ranges()[0])
     assert drawn_name == f"queuescope_latency_drawn_{start}_to_{end}_Asia-Kolkata.csv"
     assert read_name == drawn_name.replace("drawn", "read")
+    with page.page.expect_download() as download:
+        page.panel("latency").locator(".modebar-btn[data-title='Save as PNG']").click()
+    picture_name = f"queuescope_latency_{start}_to_{end}_UTC+5-30.png"
+    assert download.value.suggested_filename == picture_name
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
     traces = page.traces("latency", utc_offset_seconds=19_800)
     for rows in (drawn, read):
         assert {row["panel"] for row in rows} == {"latency"}
@@ -429,29 +425,3 @@ def test_a_chart_can_be_saved_by_touch_and_a_refusal_is_shown(open_page: OpenPag
 
 def iso_in(at: float) -> str:
     return datetime.fromtimestamp(at, ZoneInfo("Asia/Kolkata")).isoformat()
-
-
-def test_of_many_long_curves_all_points_are_saved_that_were_read(open_page: OpenPage) -> None:
-    page = open_page("?range=24h&step=60&by=queue&refresh=off&tz=UTC", scene="many", drawn=False)
-    expect(page.plot("queue_depth").locator(".infolayer .legendtext")).to_have_count(8)
-    drawn_name, drawn = save(page, "queue_depth", "Save what is drawn as CSV")
-    read_name, read = save(page, "queue_depth", "Save all points that were read as CSV")
-    assert drawn_name.startswith("queuescope_queue_depth_by_queue_drawn_")
-    assert read_name.startswith("queuescope_queue_depth_by_queue_read_")
-    queues = {row["series"] for row in read}
-    assert queues == {row["series"] for row in drawn} == set(page.traces("queue_depth"))
-    assert {row["breakdown"] for row in read} == {"queue"}
-    of_read = {(row["series"], row["time"]): row["value"] for row in read}
-    for queue in queues:
-        closed = [row for row in read if row["series"] == queue and row["step"] == "closed"]
-        assert len(closed) == 24 * 60 + 1
-        # The drawn curve has their highs and lows, and ends with the open step.
-        some = [row for row in drawn if row["series"] == queue and row["step"] == "closed"]
-        assert 900 < len(some) <= 1_000
-        assert all(
-            of_read[queue, row["time"]] == row["value"]
-            or (float(of_read[queue, row["time"]]) == float(row["value"]))
-            for row in some
-        )
-    # Each series has its open step, however many there are.
-    assert {row["series"] for row in drawn if row["step"] == "open"} == queues

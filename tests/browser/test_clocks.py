@@ -51,7 +51,11 @@ def test_a_wrong_clock_of_the_reader_changes_no_time_age_or_countdown(
 
 
 @pytest.mark.parametrize(
-    ("ahead", "words"), [(-1_800, "30 min behind"), (2_400, "40 min ahead of")]
+    ("ahead", "words"),
+    [
+        pytest.param(-1_800, "30 min behind", marks=pytest.mark.long),
+        (2_400, "40 min ahead of"),
+    ],
 )
 def test_a_prometheus_with_another_clock_is_noted_and_its_time_sets_the_range(
     ahead: int, words: str, known: Known, tmp_path: Path, open_page: OpenPage

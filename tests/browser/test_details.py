@@ -6,17 +6,24 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import HOUR, scrape_times
 from tests.browser.rewriting_proxy import RewritingProxy
-from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage, epoch
+from tests.browser.trends_page import (
+    PANELS,
+    WAIT_MS,
+    card,
+    details_of,
+    details_rows,
+    epoch,
+    verdict,
+)
 from tests.real_prometheus import RealPrometheus
 
 _HOSTILE = "<img src=x onerror=window.hacked=1> <b>bold</b>"
@@ -24,19 +31,6 @@ _HOSTILE = "<img src=x onerror=window.hacked=1> <b>bold</b>"
 
 def unchanged(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
     pass
-
-
-def details_of(page: TrendsPage, panel: str) -> Locator:
-    return page.panel(panel).locator(".qs-details")
-
-
-def rows_of(page: TrendsPage, panel: str) -> dict[str, str]:
-    """The particulars of a chart, by their names."""
-    rows: list[tuple[str, str]] = details_of(page, panel).evaluate(
-        "box => [...box.querySelectorAll('dt')].map(dt => [dt.textContent,"
-        " dt.nextElementSibling.textContent])"
-    )
-    return dict(rows)
 
 
 def test_the_particulars_open_and_close_by_keyboard_and_move_nothing(open_page: OpenPage) -> None:
@@ -49,7 +43,7 @@ def test_the_particulars_open_and_close_by_keyboard_and_move_nothing(open_page: 
     expect(details_of(page, "queue_depth")).to_be_visible()
     expect(about).to_have_attribute("aria-expanded", "true")
     assert [page.panel(name).bounding_box() for name in PANELS] == before
-    rows = rows_of(page, "queue_depth")
+    rows = details_rows(page, "queue_depth")
     assert rows["State"].startswith("fresh. ")
     assert re.fullmatch(r"(.* )?\d\d:\d\d:\d\d, .* ago", rows["Data as of"])
     assert rows["Step"] == "5 min"
@@ -62,60 +56,39 @@ def test_the_particulars_open_and_close_by_keyboard_and_move_nothing(open_page: 
     assert [page.panel(name).bounding_box() for name in PANELS] == before
 
 
-def test_in_an_outage_the_particulars_name_the_kind_of_error_and_the_next_try(
-    tmp_path: Path, open_page: OpenPage
-) -> None:
-    now = time.time()
-    times = scrape_times(now - 2 * HOUR, now + HOUR)
-    series = {'ai_agents_queue_depth{queue="a"}': (times, times * 0 + 4)}
-    with (
-        RealPrometheus(tmp_path / "p", series=series) as prometheus,
-        DashboardProcess(tmp_path / "d", prometheus.url) as dashboard,
-    ):
-        page = open_page("?range=1h&refresh=10", at=dashboard, drawn=False)
-        expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
-        prometheus.kill()
-        page.page.get_by_role("button", name="Refresh now").click()
-        expect(page.panel("queue_depth")).to_have_attribute("data-state", "stale")
-        # The cause is visible on the chart without opening anything.
-        expect(page.panel("queue_depth").locator(".qs-foot")).to_contain_text(
-            "Prometheus does not accept connections."
-        )
-        page.page.get_by_role("button", name="Details of Queue depth").click()
-        rows = rows_of(page, "queue_depth")
-        assert rows["Kind"] == "cannot_connect"
-        assert rows["State"].startswith("stale. ")
-        assert re.search(r"\d\d:\d\d:\d\d", rows["Last answer"])
-        assert re.match(r"next in |asking now", rows["Next try"])
-
-
-@pytest.fixture
-def proxied(known: Known, tmp_path: Path) -> Iterator[tuple[RewritingProxy, DashboardProcess]]:
+@pytest.fixture(scope="module")
+def proxied(
+    known: Known, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RewritingProxy, DashboardProcess]]:
+    """A dashboard behind a proxy that changes answers. Each test uses another range."""
     with (
         RewritingProxy(known.prometheus.port, unchanged) as proxy,
-        DashboardProcess(tmp_path, proxy.url, selector='scene="known"') as dashboard,
+        DashboardProcess(
+            tmp_path_factory.mktemp("proxied"), proxy.url, selector='scene="known"'
+        ) as dashboard,
     ):
         yield proxy, dashboard
 
 
-@pytest.mark.parametrize(("key", "state"), [("warnings", "partial"), ("infos", "fresh")])
+@pytest.mark.parametrize("key", ["warnings", "infos"])
 def test_warnings_of_a_source_are_shown_as_text(
-    key: str, state: str, proxied: tuple[RewritingProxy, DashboardProcess], open_page: OpenPage
+    key: str, proxied: tuple[RewritingProxy, DashboardProcess], open_page: OpenPage
 ) -> None:
     """A warning makes the answer partial, and nothing of it is kept; an info leaves it whole."""
     proxy, dashboard = proxied
+    state, hours, step = {"warnings": ("partial", 6, 300), "infos": ("fresh", 1, 60)}[key]
 
     def hostile(path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
         if path.startswith("/api/v1/query_range"):
             answer[key] = [_HOSTILE]
 
     proxy.rewrite = hostile
-    page = open_page("?range=6h&refresh=10", at=dashboard)
+    page = open_page(f"?range={hours}h&refresh=10", at=dashboard)
     page.expect_states(state)
     for name in PANELS:
         expect(page.panel(name).locator(".qs-warning")).to_contain_text(_HOSTILE)
     page.page.get_by_role("button", name="Details of Latency").click()
-    assert rows_of(page, "latency")["Remark"] == _HOSTILE
+    assert details_rows(page, "latency")["Remark"] == _HOSTILE
     assert page.page.evaluate("window.hacked") is None
     assert page.panel("latency").locator("img, b").count() == 0
 
@@ -131,13 +104,38 @@ def test_warnings_of_a_source_are_shown_as_text(
     charts = [
         form
         for form in proxy.ranges
-        if float(form["step"].removesuffix("s")) == 300 and "queuescope_flow" not in form["query"]
+        if float(form["step"].removesuffix("s")) == step and "queuescope_flow" not in form["query"]
     ]
     spans: dict[str, float] = {}
     for form in charts:
         spans.setdefault(form["query"], float(form["end"]) - float(form["start"]))
     assert spans, "nothing was asked for"
-    assert all((span >= 6 * HOUR) == (key == "warnings") for span in spans.values())
+    assert all((span >= hours * HOUR) == (key == "warnings") for span in spans.values())
+
+
+def test_part_of_a_figure_reads_as_partial_on_card_and_chart(
+    proxied: tuple[RewritingProxy, DashboardProcess], open_page: OpenPage
+) -> None:
+    def warn(_path: str, form: dict[str, str], answer: dict[str, Any]) -> None:
+        if "queuescope_panel" in form.get("query", ""):
+            answer["warnings"] = [_HOSTILE]
+
+    proxy, dashboard = proxied
+    proxy.rewrite = warn
+    page = open_page("?range=24h&refresh=10", at=dashboard)
+    depth = card(page, "queue_depth")
+    expect(depth).to_have_attribute("data-state", "partial")
+    expect(depth.locator(".qs-badge")).to_have_text("partial")
+    expect(verdict(page)).not_to_have_attribute("data-verdict", "healthy")
+    now = page.panel("queue_depth").locator(".qs-now")
+    expect(now).to_contain_text(", partial")
+    expect(now).to_have_attribute("title", re.compile(re.escape(_HOSTILE)))
+    # Its curve is whole.
+    expect(page.panel("queue_depth")).to_have_attribute("data-state", "fresh")
+    assert page.page.evaluate("window.hacked") is None
+    proxy.rewrite = unchanged
+    expect(depth).to_have_attribute("data-state", "fresh")
+    expect(now).not_to_contain_text("partial")
 
 
 @dataclass(frozen=True)

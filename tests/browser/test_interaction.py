@@ -51,7 +51,9 @@ def step_of(page: TrendsPage, panel: str, start: float, end: float) -> int:
     return int(step)
 
 
-def test_zooming_one_chart_zooms_all_and_double_click_resets_all(open_page: OpenPage) -> None:
+def test_zooming_one_chart_zooms_all_and_fetches_finer_points_until_it_is_reset(
+    open_page: OpenPage, known: Known
+) -> None:
     page = open_page("?range=24h&refresh=off")
     whole = page.shown_ranges()
     page.zoom("success_rate", 0.4, 0.6)
@@ -76,11 +78,7 @@ def test_zooming_one_chart_zooms_all_and_double_click_resets_all(open_page: Open
     assert page.shown_ranges() == whole
     expect(page.page.get_by_text(re.compile("a point every"))).to_be_hidden()
 
-
-def test_zooming_in_fetches_finer_points_down_to_the_scrape_interval(
-    open_page: OpenPage, known: Known
-) -> None:
-    page = open_page("?range=24h&refresh=off")
+    # Down to the scrape interval.
     page.zoom("queue_depth", 0.90, 0.93)
     expect(page.page.get_by_text("a point every 15 s")).to_be_visible(timeout=WAIT_MS)
     [start, end] = map(epoch, page.shown_ranges()[0])
@@ -104,11 +102,11 @@ def test_zooming_in_fetches_finer_points_down_to_the_scrape_interval(
 
     page.page.get_by_role("button", name="Reset zoom").click()
     page.wait_until_drawn(900)
-    [whole] = page.traces("queue_depth").values()
-    assert list(np.unique(np.diff(whole.times))) == [900]
+    [again] = page.traces("queue_depth").values()
+    assert list(np.unique(np.diff(again.times))) == [900]
 
 
-def test_one_tooltip_shows_time_value_unit_and_what_a_point_is(
+def test_one_tooltip_shows_what_a_point_is_and_the_crosshair_is_in_all_charts(
     open_page: OpenPage, known: Known
 ) -> None:
     page = open_page("?range=24h&refresh=off")
@@ -133,13 +131,6 @@ def test_one_tooltip_shows_time_value_unit_and_what_a_point_is(
         words = words_of(Kind.LATENCY, value, bucket)
         assert any(f"{name} : {one}" in text for one in words), (words, text)
 
-
-def _tooltip_time(seconds: float) -> str:
-    return time.strftime("%d %b %H:%M:%S", time.gmtime(seconds))
-
-
-def test_the_crosshair_is_at_the_same_instant_in_all_charts(open_page: OpenPage) -> None:
-    page = open_page("?range=24h&refresh=off")
     page.hover("queue_depth", 0.7)
     expect(page.plot("queue_depth").locator(".hoverlayer .legend")).to_have_count(1)
     lines = page.page.evaluate(_CROSSHAIRS)
@@ -150,6 +141,10 @@ def test_the_crosshair_is_at_the_same_instant_in_all_charts(open_page: OpenPage)
 
     page.page.mouse.move(5, 5)
     page.page.wait_for_function(f"({_CROSSHAIRS})().every(line => line === null)")
+
+
+def _tooltip_time(seconds: float) -> str:
+    return time.strftime("%d %b %H:%M:%S", time.gmtime(seconds))
 
 
 def test_zoom_hover_and_legend_survive_three_automatic_refreshes(open_page: OpenPage) -> None:

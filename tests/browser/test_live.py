@@ -16,7 +16,15 @@ from celery import Celery
 from playwright.sync_api import Locator, expect
 from tests.browser.conftest import Known, OpenPage
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import HOLD_STREAMLIT_BACK, MARKED_AT, PANELS, TrendsPage
+from tests.browser.trends_page import (
+    FITS,
+    HOLD_STREAMLIT_BACK,
+    MARKED_AT,
+    PANELS,
+    WAIT_MS,
+    TrendsPage,
+    card,
+)
 from tests.real_broker import RealBroker
 
 from queuescope.jobs.job import Job, JobStatus
@@ -26,7 +34,6 @@ from queuescope.operations.audit import Outcome, Result
 from queuescope.operations.request import Request
 from queuescope.operations.store import OperationsStore
 
-WAIT_MS = 30_000
 PAYLOAD = "<img src=x onerror=window.pwned=1>"
 HOUR = 3600
 # How long ago, who, what, and the outcome.
@@ -109,15 +116,11 @@ def write_failures(path: Path) -> None:
     store.close()
 
 
-def card(page: TrendsPage, name: str) -> Locator:
-    return page.page.locator(f'[data-kpi="{name}"]')
-
-
 def marks(page: TrendsPage, panel: str) -> Locator:
     return page.panel(panel).locator(".qs-mark")
 
 
-def test_operations_are_marked_on_every_chart_at_their_time(
+def test_operations_are_marked_on_every_chart_at_their_time_and_follow_the_zoom(
     dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
     page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
@@ -148,34 +151,16 @@ def test_operations_are_marked_on_every_chart_at_their_time(
     for name in PANELS:
         assert page.panel(name).locator(".qs-chart svg.main-svg img").count() == 0
 
-
-def test_an_open_mark_stays_open_when_the_marks_are_placed_again(
-    dashboard: DashboardProcess, open_page: OpenPage
-) -> None:
-    page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
-    expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)
-    box = page.panel("queue_depth").locator(".qs-marks")
-
-    def place_anew(width: int) -> None:
-        before = box.get_attribute("style") or ""
-        page.page.set_viewport_size({"width": width, "height": 1200})
-        expect(box).not_to_have_attribute("style", before)
-
-    mark = marks(page, "queue_depth").nth(1).locator("button")
-    tip = page.panel("queue_depth").locator(".qs-mark-tip")
-    mark.focus()
-    expect(tip).to_be_visible()
-    place_anew(1400)
-    expect(mark).to_be_focused()
-    expect(tip).to_be_visible()
-    page.page.keyboard.press("Escape")
-    expect(tip).to_be_hidden()
-    place_anew(1360)
-    expect(mark).to_be_focused()
-    expect(tip).to_be_hidden()
+    # Four hours ago is a third of the way; with a range of a quarter of an hour, the two are apart.
+    page.zoom("queue_depth", 0.31, 0.36)
+    expect(marks(page, "queue_depth").locator("button:not([data-count])")).to_have_count(
+        2, timeout=WAIT_MS
+    )
+    at = page.page.evaluate(MARKED_AT, "queue_depth")
+    assert abs(at[1] - at[0] - 60) < 15
 
 
-def test_closed_parts_stay_closed_when_streamlit_takes_over(
+def test_an_open_or_closed_mark_stays_so_when_streamlit_takes_over_and_at_a_new_width(
     dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
     page = open_page(
@@ -201,23 +186,27 @@ def test_closed_parts_stay_closed_when_streamlit_takes_over(
     expect(mark).to_be_focused()
     expect(tip).to_be_visible()
 
+    box = page.panel("queue_depth").locator(".qs-marks")
 
-def test_acts_follow_the_zoom(dashboard: DashboardProcess, open_page: OpenPage) -> None:
-    page = open_page("?range=6h&tz=UTC&refresh=off", at=dashboard, drawn=False)
-    expect(marks(page, "queue_depth")).to_have_count(3, timeout=WAIT_MS)
-    # Four hours ago is a third of the way; with a range of a quarter of an hour, the two are apart.
-    page.zoom("queue_depth", 0.31, 0.36)
-    expect(marks(page, "queue_depth").locator("button:not([data-count])")).to_have_count(
-        2, timeout=WAIT_MS
-    )
-    at = page.page.evaluate(MARKED_AT, "queue_depth")
-    assert abs(at[1] - at[0] - 60) < 15
+    def place_anew(width: int) -> None:
+        before = box.get_attribute("style") or ""
+        page.page.set_viewport_size({"width": width, "height": 1200})
+        expect(box).not_to_have_attribute("style", before)
+
+    place_anew(1400)
+    expect(mark).to_be_focused()
+    expect(tip).to_be_visible()
+    page.page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    place_anew(1360)
+    expect(mark).to_be_focused()
+    expect(tip).to_be_hidden()
 
 
 def test_a_card_says_where_its_figure_is_from_and_as_of_when(
     dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=6h&refresh=10", at=dashboard, drawn=False)
+    page = open_page("?range=6h&refresh=off", at=dashboard, drawn=False)
     depth = card(page, "queue_depth")
     expect(depth).to_have_attribute("data-origin", "broker", timeout=WAIT_MS)
     expect(depth.locator(".qs-figure strong")).to_have_text("12")
@@ -263,19 +252,18 @@ def test_jobs_that_are_sent_and_fetched_move_the_figures_of_an_open_page(
         expect(shown).to_have_text("12", timeout=WAIT_MS)
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
-    width: int, dashboard: DashboardProcess, open_page: OpenPage, broker: RealBroker
+def test_when_the_broker_goes_the_page_says_so_and_nothing_moves_on_any_screen(
+    dashboard: DashboardProcess, open_page: OpenPage, broker: RealBroker
 ) -> None:
-    page = open_page(
-        "?range=6h&refresh=10",
-        at=dashboard,
-        drawn=False,
-        viewport={"width": width, "height": 900},
-    )
+    page = open_page("?range=6h&refresh=10", at=dashboard, drawn=False)
     depth, rate = card(page, "queue_depth"), card(page, "success_rate")
     expect(depth).to_have_attribute("data-origin", "broker", timeout=WAIT_MS)
-    boxes = [depth.bounding_box(), rate.bounding_box(), page.panel("latency").bounding_box()]
+
+    def boxes(width: int) -> list[object]:
+        page.resize(width)
+        return [one.bounding_box() for one in (depth, rate, page.panel("latency"))]
+
+    before = {width: boxes(width) for width in (390, 1440)}
     with broker.gone():
         away = page.page.locator("[data-source=broker]")
         expect(away).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
@@ -290,28 +278,22 @@ def test_when_the_broker_goes_the_page_says_so_and_nothing_moves(
         expect(rate).not_to_have_attribute("data-state", "stale")
         present = page.panel("queue_depth").locator(".qs-now")
         expect(present).to_have_attribute("title", re.compile(r"From Prometheus, as of"))
-        moved = [depth.bounding_box(), rate.bounding_box(), page.panel("latency").bounding_box()]
-        assert moved == boxes
-        cut = page.page.evaluate(
-            "[...document.querySelectorAll('.qs-card .qs-badge:not([hidden]), .qs-figure strong')]"
-            ".filter(one => one.scrollWidth > one.clientWidth + 1"
-            " || one.getBoundingClientRect().right > one.closest('.qs-figure')"
-            ".getBoundingClientRect().right + 0.5).map(one => one.textContent)"
-        )
-        assert cut == []
+        for width in (1440, 390):
+            assert boxes(width) == before[width]
+            cut = page.page.evaluate(
+                "[...document.querySelectorAll('.qs-card .qs-badge:not([hidden]),"
+                " .qs-figure strong')].filter(one => one.scrollWidth > one.clientWidth + 1"
+                " || one.getBoundingClientRect().right > one.closest('.qs-figure')"
+                ".getBoundingClientRect().right + 0.5).map(one => one.textContent)"
+            )
+            assert cut == []
     expect(depth).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
 
 
-@pytest.mark.parametrize("width", [1440, 390])
 def test_recent_failures_are_listed_by_group_and_one_by_one_and_link_to_the_jobs(
-    width: int, dashboard: DashboardProcess, open_page: OpenPage
+    dashboard: DashboardProcess, open_page: OpenPage
 ) -> None:
-    page = open_page(
-        "?range=6h&refresh=10",
-        at=dashboard,
-        drawn=False,
-        viewport={"width": width, "height": 900},
-    )
+    page = open_page("?range=6h&refresh=off", at=dashboard, drawn=False)
     section = page.page.get_by_role("region", name="Recent failures")
     expect(section).to_have_attribute("data-state", "fresh", timeout=WAIT_MS)
     counted = section.get_by_text("last 24 h: 5 of 2 kinds")
@@ -327,8 +309,9 @@ def test_recent_failures_are_listed_by_group_and_one_by_one_and_link_to_the_jobs
     expect(last.locator("li").nth(0)).to_contain_text(PAYLOAD)
     assert page.page.evaluate("window.pwned") is None
     assert section.locator("img").count() == 0
-    wide = page.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wide <= 0
+    for width in (1440, 390):
+        page.resize(width)
+        assert page.page.evaluate(FITS)
     group = kinds.get_by_role("link").first.get_attribute("href") or ""
     assert re.search(r"/jobs\?group=[0-9a-f]+$", group)
     assert "/jobs?find=order%200" in [

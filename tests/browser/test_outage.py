@@ -15,7 +15,15 @@ from playwright.sync_api import expect
 from tests.browser.conftest import OpenPage
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.known_samples import HOUR, known_platform
-from tests.browser.trends_page import PANELS, WAIT_MS, TrendsPage
+from tests.browser.trends_page import (
+    CARDS,
+    PANELS,
+    WAIT_MS,
+    TrendsPage,
+    card,
+    details_rows,
+    verdict,
+)
 from tests.ports import free_port
 from tests.real_prometheus import RealPrometheus
 
@@ -31,30 +39,14 @@ class Stage:
     dashboard: DashboardProcess
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A Prometheus that a test may end, and a dashboard on it."""
-    yield from staged(tmp_path)
-
-
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One dashboard for all tests that stop only the dashboard and start it again."""
-    yield from staged(tmp_path_factory.mktemp("outage"))
-
-
-@pytest.fixture
-def impatient(tmp_path: Path) -> Iterator[Stage]:
-    """A Prometheus that a test may freeze, and a dashboard that does not wait long for it."""
-    yield from staged(tmp_path, prometheus_timeout_seconds="5")
-
-
-def staged(tmp_path: Path, **settings: str) -> Iterator[Stage]:
-    now = time.time()
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A Prometheus and a dashboard on it. A test that stops one of them starts it again."""
+    folder, now = tmp_path_factory.mktemp("outage"), time.time()
     platform, _ = known_platform(now - 7 * HOUR, now + HOUR, now)
     with (
-        RealPrometheus(tmp_path / "prometheus", series=platform.series("known")) as prometheus,
-        DashboardProcess(tmp_path / "dashboard", prometheus.url, **settings) as dashboard,
+        RealPrometheus(folder / "prometheus", series=platform.series("known")) as prometheus,
+        DashboardProcess(folder / "dashboard", prometheus.url) as dashboard,
     ):
         yield Stage(prometheus, dashboard)
 
@@ -102,6 +94,7 @@ def assert_warned(page: TrendsPage, cause: re.Pattern[str]) -> None:
         re.compile(r"The charts show the data of \d\d:\d\d:\d\d, .*\d s old\.")
     )
     expect(page.status).to_have_text(re.compile(r"^tried \d\d:\d\d:\d\d, (next in|asking now)"))
+    expect(verdict(page)).to_have_attribute("data-verdict", "unknown")
     for name in PANELS:
         expect(page.panel(name).locator(".qs-badge")).to_have_text(re.compile(r"^stale, .* old$"))
         as_of = datetime.fromisoformat(page.panel(name).get_attribute("data-as-of") or "")
@@ -120,50 +113,77 @@ def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_i
     page.radio("6h").click()
     page.wait_until_drawn(300)
     before, as_of = points(page), page.panel("latency").get_attribute("data-as-of")
+    depth = card(page, "queue_depth")
+    expect(depth).to_have_attribute("data-state", "fresh")
+    figure = depth.locator(".qs-figure strong").inner_text()
 
     stage.prometheus.kill()
-    page.choose("Refresh", "10 s")
-    refresh_now(page)
-    assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
-    assert_only_seen_points(page, before)
-    assert (page.panel("latency").get_attribute("data-as-of") or "") >= (as_of or "")
+    try:
+        page.choose("Refresh", "10 s")
+        refresh_now(page)
+        assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
+        assert_only_seen_points(page, before)
+        assert (page.panel("latency").get_attribute("data-as-of") or "") >= (as_of or "")
+        expect(depth).to_have_attribute("data-state", "stale")
+        expect(depth).to_contain_text(re.compile(r"\d+ s old, of \d\d:\d\d:\d\d"))
+        expect(depth.locator(".qs-figure strong")).to_have_text(figure)
+        # The cause is visible on the chart, and more in its details.
+        expect(page.panel("latency").locator(".qs-foot")).to_contain_text(
+            "Prometheus does not accept connections."
+        )
+        page.page.get_by_role("button", name="Details of Latency").click()
+        rows = details_rows(page, "latency")
+        assert rows["Kind"] == "cannot_connect"
+        assert rows["State"].startswith("stale. ")
+        assert re.search(r"\d\d:\d\d:\d\d", rows["Last answer"])
+        assert re.match(r"next in |asking now", rows["Next try"])
+        page.page.keyboard.press("Escape")
 
-    first = age_in_seconds(page)
-    until = time.monotonic() + WAIT_MS / 1000
-    while age_in_seconds(page) <= first:
-        assert time.monotonic() < until, "the age stands still"
-        page.page.wait_for_timeout(100)
+        first = age_in_seconds(page)
+        until = time.monotonic() + WAIT_MS / 1000
+        while age_in_seconds(page) <= first:
+            assert time.monotonic() < until, "the age stands still"
+            page.page.wait_for_timeout(100)
 
-    page.radio("1h").click()
-    page.wait_until_drawn(60)
-    assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
-    assert_only_seen_points(page, hour)
+        page.radio("1h").click()
+        page.wait_until_drawn(60)
+        assert_warned(page, re.compile("not accept connections", re.IGNORECASE))
+        assert_only_seen_points(page, hour)
 
-    viewer = open_page("?range=6h&refresh=10", at=stage.dashboard, newcomer=True)
-    assert_warned(viewer, re.compile("not accept connections", re.IGNORECASE))
-    assert_only_seen_points(viewer, before)
+        viewer = open_page("?range=6h&refresh=10", at=stage.dashboard, newcomer=True)
+        assert_warned(viewer, re.compile("not accept connections", re.IGNORECASE))
+        assert_only_seen_points(viewer, before)
+        viewer.page.close()
 
-    stage.dashboard.kill()
-    stage.dashboard.start()
-    after_restart = open_page("?range=6h&refresh=10", at=stage.dashboard, newcomer=True)
-    assert_warned(after_restart, re.compile("not accept connections", re.IGNORECASE))
-    assert_only_seen_points(after_restart, before)
-
-    stage.prometheus.start()
-    for open_one in (after_restart, viewer, page):
+        stage.dashboard.kill()
+        stage.dashboard.start()
+        after_restart = open_page("?range=6h&refresh=10", at=stage.dashboard, newcomer=True)
+        assert_warned(after_restart, re.compile("not accept connections", re.IGNORECASE))
+        assert_only_seen_points(after_restart, before)
+    finally:
+        stage.prometheus.start()
+    for open_one in (after_restart, page):
         open_one.expect_states("fresh", timeout=_ONE_REFRESH_MS)
         expect(open_one.banner).to_be_hidden()
         expect(open_one.status).to_contain_text("updated")
 
 
 def test_a_frozen_prometheus_is_given_up_and_reported_within_the_time_limit(
-    impatient: Stage, open_page: OpenPage
+    stage: Stage, tmp_path: Path, open_page: OpenPage
 ) -> None:
+    with DashboardProcess(
+        tmp_path, stage.prometheus.url, prometheus_timeout_seconds="5"
+    ) as impatient:
+        assert_given_up_and_reported(
+            stage.prometheus, open_page("?range=1h&refresh=off", at=impatient)
+        )
+
+
+def assert_given_up_and_reported(prometheus: RealPrometheus, page: TrendsPage) -> None:
     # Nothing is read again before Prometheus is frozen: the last good data are those seen here.
-    page = open_page("?range=1h&refresh=off", at=impatient.dashboard)
     page.expect_states("fresh")
     before = points(page)
-    impatient.prometheus.stop()
+    prometheus.stop()
     try:
         page.choose("Refresh", "10 s")
         refresh_now(page)
@@ -175,7 +195,7 @@ def test_a_frozen_prometheus_is_given_up_and_reported_within_the_time_limit(
         expect(page.panel("queue_depth")).to_have_attribute("data-state", "unavailable")
         expect(page.panel("queue_depth")).to_contain_text("No data to show")
     finally:
-        impatient.prometheus.cont()
+        prometheus.cont()
     page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
 
 
@@ -197,69 +217,66 @@ def test_with_nothing_seen_before_there_is_an_explanation_and_not_one_number(
         assert drawn == []
         for name in PANELS:
             expect(page.panel(name).locator(".qs-now")).to_have_text("")
+        for name in CARDS:
+            expect(card(page, name).locator(".qs-figure strong")).to_have_text("–")
+        expect(verdict(page)).to_have_attribute("data-verdict", "unknown")
         expect(page.status).to_contain_text("next in")
 
 
-def test_a_dashboard_that_stops_leaves_the_charts_with_a_warning_and_they_recover(
-    lasting: Stage, open_page: OpenPage
-) -> None:
-    page = open_page("?range=1h&refresh=off", at=lasting.dashboard)
-    before = points(page)
-    lasting.dashboard.kill()
-    page.choose("Refresh", "10 s")
-    refresh_now(page)
-    page.expect_states("stale")
-    expect(page.banner).to_contain_text(
-        re.compile(r"The Queuescope server does not answer\. Disconnected since \d\d:\d\d:\d\d\.")
-    )
-    expect(page.panel("latency").locator(".qs-foot")).to_contain_text("does not answer")
-    assert_only_seen_points(page, before)
-
-    lasting.dashboard.start()
-    page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
-    expect(page.banner).not_to_contain_text("does not answer")
-
-
 def test_a_frozen_dashboard_is_reported_after_the_time_limit_and_the_page_recovers(
-    lasting: Stage, open_page: OpenPage
+    stage: Stage, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=1h&refresh=off", at=lasting.dashboard)
+    page = open_page("?range=1h&refresh=off", at=stage.dashboard)
     before = points(page)
-    lasting.dashboard.stop()
+    stage.dashboard.stop()
     try:
         page.choose("Refresh", "10 s")
         page.expect_states("stale", timeout=_ONE_REFRESH_MS + _PAGE_LIMIT_MS)
         expect(page.banner).to_contain_text("Disconnected since")
         assert_only_seen_points(page, before)
     finally:
-        lasting.dashboard.cont()
+        stage.dashboard.cont()
     page.expect_states("fresh", timeout=_ONE_REFRESH_MS + _PAGE_LIMIT_MS)
     expect(page.banner).to_be_hidden()
 
 
-def test_a_range_chosen_while_the_dashboard_is_away_is_not_answered_by_another(
-    lasting: Stage, open_page: OpenPage
+def test_a_stopped_dashboard_is_reported_and_another_range_shows_no_wrong_data(
+    stage: Stage, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=1h&refresh=off", at=lasting.dashboard)
+    page = open_page("?range=1h&refresh=off", at=stage.dashboard)
     page.wait_until_streamlit_has_taken_over()
-    lasting.dashboard.kill()
-    # Reported once the connection is lost, and not in a dialog that covers the controls.
-    page.expect_states("stale")
+    expect(card(page, "queue_depth")).to_have_attribute("data-state", "fresh")
     before = points(page)
-    expect(page.banner).to_contain_text("Disconnected since")
-    expect(page.page.get_by_role("dialog")).to_have_count(0)
-    page.radio("6h").click()
-    page.expect_states("unavailable")
-    expect(page.radio("6h")).to_be_checked()
-    for name in PANELS:
-        expect(page.panel(name)).to_contain_text("No data to show")
-        assert page.panel(name).get_attribute("data-as-of") is None
-    page.radio("1h").click()
-    page.expect_states("stale")
-    assert_only_seen_points(page, before)
-    page.radio("6h").click()
-    page.expect_states("unavailable")
-    lasting.dashboard.start()
+    stage.dashboard.kill()
+    try:
+        # Reported once the connection is lost, and not in a dialog that covers the controls.
+        page.expect_states("stale")
+        expect(page.banner).to_contain_text(
+            re.compile(
+                r"The Queuescope server does not answer\. Disconnected since \d\d:\d\d:\d\d\."
+            )
+        )
+        expect(page.panel("latency").locator(".qs-foot")).to_contain_text("does not answer")
+        assert_only_seen_points(page, before)
+        expect(page.page.get_by_role("dialog")).to_have_count(0)
+        # Nothing stays green.
+        expect(verdict(page)).to_have_attribute("data-verdict", "unknown")
+        expect(verdict(page)).to_contain_text("The Queuescope server does not answer.")
+        for name in CARDS:
+            assert card(page, name).get_attribute("data-state") in ("stale", "unavailable")
+        page.radio("6h").click()
+        page.expect_states("unavailable")
+        expect(page.radio("6h")).to_be_checked()
+        for name in PANELS:
+            expect(page.panel(name)).to_contain_text("No data to show")
+            assert page.panel(name).get_attribute("data-as-of") is None
+        page.radio("1h").click()
+        page.expect_states("stale")
+        assert_only_seen_points(page, before)
+        page.radio("6h").click()
+        page.expect_states("unavailable")
+    finally:
+        stage.dashboard.start()
     page.expect_states("fresh", timeout=_ONE_REFRESH_MS)
     page.wait_until_drawn(300)
     expect(page.radio("6h")).to_be_checked()

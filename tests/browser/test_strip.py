@@ -34,10 +34,10 @@ def strip_of(page: TrendsPage) -> TrendsPage:
     return page
 
 
-def test_a_stall_is_drawn_at_its_time_and_a_gap_is_left_out(
+def test_a_stall_is_drawn_at_its_time_and_described_and_a_gap_is_left_out(
     open_page: OpenPage, known: Known
 ) -> None:
-    page = strip_of(open_page("?range=6h&tz=UTC", scene="flow", drawn=False))
+    page = strip_of(open_page("?range=6h&tz=UTC&refresh=off", scene="flow", drawn=False))
     start, end = known.flow.stall
     [stall] = covered(page, STALLED)
     # A cell of five minutes is about the ten before its end.
@@ -55,10 +55,6 @@ def test_a_stall_is_drawn_at_its_time_and_a_gap_is_left_out(
     )
     # It is no curve: the chart's are those that were promised.
     assert list(page.traces("queue_depth")) == ["Queue depth"]
-
-
-def test_the_tooltip_of_the_depth_says_it_in_words(open_page: OpenPage, known: Known) -> None:
-    page = strip_of(open_page("?range=6h&tz=UTC&refresh=off", scene="flow", drawn=False))
     [depth] = page.traces("queue_depth").values()
     share = (known.flow.stall[1] - 1200 - depth.times[0]) / (depth.times[-1] - depth.times[0])
     page.hover("queue_depth", share)

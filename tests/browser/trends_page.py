@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import calendar
+import csv
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,10 @@ from playwright.sync_api import Locator, Page, Request, expect
 from tests.browser.known_samples import Floats
 
 PANELS = ("queue_depth", "success_rate", "latency")
+CARDS = (
+    *("queue_depth", "success_rate", "p95_latency"),
+    *("active_workers", "throughput", "oldest_waiting"),
+)
 WAIT_MS = 30_000
 """How long a busy machine may need for something that is usually immediate."""
 
@@ -29,11 +34,12 @@ step => {
 }
 """
 _TRACES = """
-panel => ({
-  live: document.querySelector(`[data-panel=${panel}]`).dataset.live ?? null,
-  traces: document.querySelector(`[data-panel=${panel}] .js-plotly-plot`).data.map(
-    trace => ({ name: trace.name, x: [...trace.x], y: [...trace.y] })),
-})
+panel => {
+  const { dataset } = document.querySelector(`[data-panel=${panel}]`);
+  const { data, _fullData } = document.querySelector(`[data-panel=${panel}] .js-plotly-plot`);
+  return { live: dataset.live ?? null, traces: data.map(({ name, x, y }, i) => (
+    { name, x: [...x], y: [...y], connects: _fullData[i].connectgaps })) };
+}
 """
 _RANGES = """
 () => [...document.querySelectorAll("[data-panel] .js-plotly-plot")].map(
@@ -82,6 +88,7 @@ class Trace:
     values: Floats
     walls: Sequence[str]
     live: tuple[float, float] | None
+    connects_gaps: bool
 
 
 @dataclass(eq=False)
@@ -165,6 +172,7 @@ class TrendsPage:
                 np.array(values, dtype=np.float64),
                 one["x"][: len(times)],
                 live,
+                one["connects"],
             )
         return found
 
@@ -219,6 +227,15 @@ class TrendsPage:
     def banner(self) -> Locator:
         return self.page.locator("[data-qs=banner]")
 
+    # ---- the screen
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Change the size, and wait for the new layout."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.evaluate(
+            "new Promise(laid => requestAnimationFrame(() => requestAnimationFrame(laid)))"
+        )
+
     # ---- the mouse
 
     def drag_area(self, panel: str) -> dict[str, float]:
@@ -242,6 +259,41 @@ class TrendsPage:
         self.page.mouse.move(box["x"] + box["width"] * share, middle, steps=3)
         # Plotly follows the mouse some 50 ms behind.
         self.page.wait_for_timeout(300)
+
+
+def card(page: TrendsPage, name: str) -> Locator:
+    return page.page.locator(f'[data-kpi="{name}"]')
+
+
+def verdict(page: TrendsPage) -> Locator:
+    return page.page.locator(".qs-verdict")
+
+
+def details_of(page: TrendsPage, panel: str) -> Locator:
+    return page.panel(panel).locator(".qs-details")
+
+
+def details_rows(page: TrendsPage, panel: str) -> dict[str, str]:
+    """The names and values in the open details of a chart."""
+    rows: list[tuple[str, str]] = details_of(page, panel).evaluate(
+        "box => [...box.querySelectorAll('dt')].map(dt => [dt.textContent,"
+        " dt.nextElementSibling.textContent])"
+    )
+    return dict(rows)
+
+
+def save(page: TrendsPage, panel: str, title: str) -> tuple[str, list[dict[str, str]]]:
+    """The name and the rows of the CSV file behind a button of a chart."""
+    page.panel(panel).hover()
+    button = page.panel(panel).locator(f".modebar-btn[data-title='{title}']")
+    return saved(page, button.click)
+
+
+def saved(page: TrendsPage, press: Callable[[], None]) -> tuple[str, list[dict[str, str]]]:
+    with page.page.expect_download() as download:
+        press()
+    with download.value.path().open(encoding="utf-8", newline="") as file:
+        return download.value.suggested_filename, list(csv.DictReader(file))
 
 
 def wait_until_at_rest(page: Page) -> None:

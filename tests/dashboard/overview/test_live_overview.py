@@ -295,7 +295,17 @@ def test_a_broker_that_forbids_writing_is_still_read(
 ) -> None:
     with broker.read_only():
         as_of = cards(once(dashboard, all_answer))["queue_depth"]["asOf"]
-        found = once(dashboard, lambda found: cards(found)["queue_depth"]["asOf"] > as_of + 4)
+        found = once(
+            dashboard,
+            lambda found: (
+                cards(found)["queue_depth"]["asOf"] > as_of + 4
+                and "broker_refuses" in findings(found)
+                and "workers_lost" not in findings(found)
+            ),
+        )
+    # Nobody can report, so the broker cannot tell who is alive.
+    assert cards(found)["active_workers"]["origin"] == "prometheus"
+    assert findings(found)["broker_refuses"].startswith("workers cannot report")
     assert cards(found)["queue_depth"]["words"] == str(WAITING)
     assert states(found)["broker"] == "fresh"
 
