@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
-from tests.browser.conftest import OpenTab
+from playwright.sync_api import Page, expect
 from tests.browser.contrasts import CONTRASTS
 from tests.browser.crew import Crew
 from tests.browser.dashboard_process import DashboardProcess
@@ -60,12 +59,12 @@ def looker(world: World) -> Iterator[DashboardProcess]:
 
 
 @pytest.fixture
-def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]:
+def open_operations(tab: Page, world: World) -> Iterator[OpenOperations]:
     opened: list[OperationsPage] = []
 
-    def open_one(at: DashboardProcess | None = None, **options: Any) -> OperationsPage:
+    def open_one(at: DashboardProcess | None = None) -> OperationsPage:
         dashboard = at or world.dashboard
-        page = OperationsPage(open_tab(**options), dashboard.url, dashboard.key)
+        page = OperationsPage(tab, dashboard.url, dashboard.key)
         opened.append(page)
         return page.open()
 
@@ -198,10 +197,11 @@ def test_a_viewer_sees_all_and_a_control_that_was_forced_open_does_nothing(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_every_width_and_can_be_read_in_both_themes(
-    scheme: str, world: World, open_operations: OpenOperations
+    scheme: Any, world: World, tab: Page, open_operations: OpenOperations
 ) -> None:
     world.fill("orders", 2)
-    page = open_operations(color_scheme=scheme)
+    tab.emulate_media(color_scheme=scheme)
+    page = open_operations()
     expect(page.cell("Queues", "orders", "Waiting")).to_have_text("2")
     for width in (320, 390, 768, 1440):
         page.page.set_viewport_size({"width": width, "height": 1000})
