@@ -140,7 +140,9 @@ def test_in_an_outage_the_page_is_still_printed_as_one_sheet(open_page: OpenPage
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_enough_contrast(scheme: str, open_page: OpenPage) -> None:
+def test_colours_follow_the_theme_and_every_text_has_enough_contrast(
+    scheme: str, open_page: OpenPage
+) -> None:
     page = open_page("?range=24h", color_scheme=scheme)
     page.wait_until_streamlit_has_taken_over()
     expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", scheme)
@@ -148,13 +150,6 @@ def test_every_text_has_enough_contrast(scheme: str, open_page: OpenPage) -> Non
     texts = [text for _, text in measured]
     assert {"Performance Trends", "24h", "P99", "limit 1 min", "Latency"} <= set(texts)
     assert [one for one in measured if one[0] < 4.5] == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_follow_the_theme_and_no_token_is_left_over(
-    scheme: str, open_page: OpenPage
-) -> None:
-    page = open_page("?range=1h", color_scheme=scheme)
     lines = page.page.evaluate(
         "[...document.querySelectorAll('.js-plotly-plot')].flatMap("
         "plot => plot._fullData.map(trace => trace.line.color))"
@@ -162,8 +157,6 @@ def test_colours_follow_the_theme_and_no_token_is_left_over(
     assert len(lines) == 5
     assert len(set(lines[2:])) == 3
     assert all(colour.startswith(("#", "rgb")) for colour in lines)
-    page.wait_until_streamlit_has_taken_over()
-    expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", scheme)
     page_ground, plot_ground = page.page.evaluate(
         "['.stApp', '[data-panel]'].map(name =>"
         " getComputedStyle(document.querySelector(name)).backgroundColor.match(/\\d+/g)"
