@@ -6,6 +6,7 @@ The quickstart is followed literally by ``test_quickstart.py``, the backup by
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -122,20 +123,6 @@ def _script(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _proof(command: list[str]) -> None:
-    """``python -m module``: it has these options."""
-    done = subprocess.run(
-        [sys.executable, *command[1:3], "--help"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert {word for word in command[3:] if word.startswith("--")} <= set(
-        re.findall(r"--[\w-]+", done.stdout)
-    )
-
-
 def _curl(command: list[str]) -> None:
     url = urlsplit(command[-1])
     assert url.path == CHART_CSV
@@ -162,7 +149,8 @@ def _foreign(command: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "queuescope": _queuescope,
     "run": _script,
-    "python": _proof,
+    # The commands of long proofs are looked at wherever they stand.
+    "python": _foreign,
     "curl": _curl,
     "pip": _install,
     # It would start all tests again; the other one is run by it.
@@ -209,6 +197,58 @@ def test_settings_that_are_shown_are_accepted(
     settings = load_settings()
     for name in names & {f"QUEUESCOPE_{field.upper()}" for field in type(settings).model_fields}:
         assert name.removeprefix("QUEUESCOPE_").lower() in settings.model_fields_set
+
+
+BY_HAND = sorted(
+    ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+    for place in ("tests", "benchmarks")
+    for path in (PROJECT / place).rglob("*.py")
+    if (text := path.read_text("utf-8")).endswith('if __name__ == "__main__":\n    main()\n')
+    and "argparse.ArgumentParser(" in text
+)
+
+
+@pytest.mark.parametrize("module", BY_HAND)
+def test_a_module_run_by_hand_starts_and_has_the_options_that_are_documented(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The long proofs and the benchmarks: they take too long to be run whole here."""
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module(module).main()
+    assert left.value.code == 0
+    options = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    for used in re.findall(
+        rf"python -m {re.escape(module)}\b((?:\\+\n|[^`\n])*)", _documentation()
+    ):
+        assert set(re.findall(r"--[\w-]+", used)) <= options, used
+
+
+def test_each_module_that_documentation_runs_exists() -> None:
+    named = set(re.findall(r"python -m ((?:tests|benchmarks)\.[\w.]*\w)", _documentation()))
+    assert len(named) > 5
+    # Needs Atheris, which is not part of the project.
+    assert named - {"tests.prometheus.guided_fuzz"} <= set(BY_HAND)
+
+
+def test_each_benchmark_is_listed_by_its_command_and_its_readme() -> None:
+    usage = subprocess.run(
+        [PROJECT / "benchmarks/run"], capture_output=True, text=True, check=False
+    ).stderr
+    offered = set(re.findall(r"[a-z_]+", usage.partition("run ")[2].partition(" ")[0]))
+    readme = (PROJECT / "benchmarks/README.md").read_text("utf-8")
+    # It is started by another benchmark.
+    measured = {name.partition(".")[2] for name in BY_HAND if name.startswith("benchmarks.")}
+    assert offered == measured - {"line"} == set(re.findall(r"^\| \[(\w+)\]", readme, re.MULTILINE))
+
+
+def _documentation() -> str:
+    """All pages, and what the modules say of themselves."""
+    modules = [
+        path for place in ("tests", "benchmarks") for path in (PROJECT / place).rglob("*.py")
+    ]
+    pages = [*FILES, *(PROJECT / "benchmarks").glob("*.md"), *modules]
+    return "\n".join(path.read_text("utf-8") for path in pages)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PROJECT)))

@@ -17,7 +17,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -340,11 +339,11 @@ def open_page(stage: Stage, browser: Browser) -> OpenPage:
     return page
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--result", type=Path)
     parser.add_argument("--pictures", type=Path, help="a directory for screenshots")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -435,8 +434,7 @@ def main(arguments: Sequence[str]) -> int:
         [f"{said[0]}; Caddy {said[1].split()[0]}.", "", *(f"* `deploy/{s.name}`" for s in stages)],
         time.monotonic() - began,
     ).tell(options.result)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

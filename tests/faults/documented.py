@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 from itertools import groupby
 from pathlib import Path
@@ -56,6 +57,11 @@ def _sentences(module: str) -> list[str]:
     return [" ".join(_NAMES.get(word, word) for word in text.split()) for text in sentences]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     introduction = PAGE.read_text("utf-8").partition(_FOLLOWS)[0]
     PAGE.write_text(introduction + lists(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -273,14 +273,15 @@ Faults found:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--operations", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", type=Path)
-    parser.add_argument("--dashboard", default="")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--operations", type=int, default=10_000, help="[%(default)s]")
+    parser.add_argument("--seed", type=int, default=1, help="[%(default)s]")
+    parser.add_argument("--report", type=Path, help="where to keep the result")
+    # The rest is for the dashboards that this program starts.
+    parser.add_argument("--dashboard", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--jobs", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.dashboard:
         dashboard(options.dashboard, options.folder, options.port, options.seed, options.jobs)

@@ -348,7 +348,7 @@ def _vector(body: bytes) -> wire.InstantAnswer:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Damaged answers for the decoder, at length.")
+    parser = argparse.ArgumentParser(description="Damaged responses for the decoder, at length.")
     parser.add_argument("--count", type=int, default=1_000_000, help="how many inputs")
     parser.add_argument("--first", type=int, default=0, help="the number of the first input")
     parser.add_argument("--seed", type=int, default=SEED)

@@ -1,10 +1,12 @@
 """Responses of real servers, recorded in the folder ``bodies`` beside this file.
 
-``python -m tests.prometheus.recorded_bodies`` records the three kinds of servers again.
+``python -m tests.prometheus.recorded_bodies`` records the three kinds of servers again. It needs
+``promtool`` and ``prometheus`` on ``PATH``, and ``./test`` to have fetched the other servers.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import urllib.error
 import urllib.parse
@@ -78,7 +80,8 @@ def _ask(url: str, form: dict[str, str]) -> bytes:
         return refusal.read()
 
 
-def _record() -> None:
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     span = {"start": f"{GRID.start}", "end": f"{GRID.end}", "step": f"{GRID.step_seconds}"}
     _BODIES.mkdir(exist_ok=True)
     for engine in ENGINES:
@@ -96,4 +99,4 @@ def _record() -> None:
 
 
 if __name__ == "__main__":
-    _record()
+    main()
