@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -56,22 +57,34 @@ def new_viewer(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
+def awaited(page: Page, promise: str) -> Any:
+    """The value of ``promise`` (JavaScript). Raises playwright's ``Error`` if it has none within a
+    minute: ``evaluate`` has no deadline of its own.
+    """
+    late = f"no result within {_PATIENCE_MS} ms"
+    deadline = (
+        f"new Promise((_, reject) => setTimeout(reject, {_PATIENCE_MS}, new Error('{late}')))"
+    )
+    return page.evaluate(f"Promise.race([{promise}, {deadline}])")
+
+
 def load(page: Page, url: str) -> Load:
     """Open ``url`` and wait until all charts are painted."""
     page.goto(url, wait_until="commit")
-    drawn = page.evaluate("benchmark.cold")
-    return Load(float(drawn), int(page.evaluate("benchmark.transferred()")))
+    drawn = float(awaited(page, "benchmark.cold"))
+    return Load(drawn, int(page.evaluate("benchmark.transferred()")))
 
 
 def switch_range(page: Page, action: str) -> float:
     """Milliseconds from ``action`` (JavaScript) to the week's curves painted in all charts."""
     # Scripts that are still starting behind the charts must not count towards the switch.
     page.wait_for_timeout(_SETTLE_MS)
-    taken = page.evaluate(
-        f"""async () => {{
+    taken = awaited(
+        page,
+        f"""(async () => {{
           const start = performance.now();
           {action};
           return await benchmark.whenDrawn({WEEK_SECONDS}) - start;
-        }}"""
+        }})()""",
     )
     return float(taken)

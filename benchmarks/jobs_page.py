@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.browser import chromium, new_viewer
+from benchmarks.browser import awaited, chromium, new_viewer
 from benchmarks.report import Ratio, Results, versions
 from benchmarks.servers import PROJECT, Server
 from benchmarks.turns import take_turns
@@ -173,14 +174,14 @@ def measure_pages(
 def open_and_turn(page: Page, url: str) -> tuple[float, float]:
     """Milliseconds until failures and history are painted, and from a click to the older jobs."""
     page.goto(url, wait_until="commit")
-    loaded, rows = page.evaluate(_SHOWN, "")
+    loaded, rows = awaited(page, f"({_SHOWN})('')")
     page.locator("[data-test-script-state=notRunning]").wait_for()
     begun = page.evaluate(
         "() => { const begun = performance.now();"
         " document.querySelector('[data-part=history] [data-value=older]').click();"
         " return begun; }"
     )
-    shown, _ = page.evaluate(_SHOWN, rows)
+    shown, _ = awaited(page, f"({_SHOWN})({json.dumps(rows)})")
     return float(loaded), float(shown) - float(begun)
 
 

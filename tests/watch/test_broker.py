@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from benchmarks.operations_page import QUEUES, WORKERS, fill, report_workers
 from celery import Celery
 from tests.broker.memory import MemoryBroker, MemoryServer
 from tests.real_broker import RealBroker
@@ -171,3 +172,17 @@ def test_a_user_who_may_not_read_a_part_gets_no_partial_state(
     other = {"workers": "desired", "desired": "workers"}[hidden]
     with server.forbidding("resetkeys", "~named*", "~unacked", f"~queuescope:{other}"):
         assert fails(context) is BrokerErrorKind.NO_PERMISSION
+
+
+def test_the_jobs_and_workers_of_the_benchmark_are_those_that_are_read(
+    context: OperationsContext, server: RealBroker
+) -> None:
+    with redis.Redis(port=server.port) as client:
+        fill(client, 12)
+        report_workers(client)
+    state = read_broker(context)
+    assert {one.queue: one.depth for one in state.queues} == {
+        "named": 0,
+        **dict.fromkeys(QUEUES, 3),
+    }
+    assert (len(state.fleet.alive), state.unreadable) == (WORKERS, ())
