@@ -45,8 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Six for two cores: many tests wait for servers most of the time."""
-    return max(2, 3 * (os.cpu_count() or 1))
+    """Eight for two cores: many tests wait for servers most of the time."""
+    return max(2, 4 * (os.cpu_count() or 1))
 
 
 _PAGES = "tests/browser/"
@@ -54,25 +54,21 @@ _PAGES = "tests/browser/"
 # If a long file started last, the others would wait for it at the end. Files that need the CPU
 # alternate with files that wait.
 _FIRST_FILES = (
-    "tests/dashboard/auth/test_frames.py",
     "tests/demo/test_stack.py",
     "tests/dashboard/test_services.py",
     "tests/dashboard/overview/test_live_overview.py",
     "tests/dashboard/operations/test_faults.py",
     "tests/dashboard/jobs/test_faults.py",
-    "tests/instrument/test_oldest_celery.py",
-    "tests/instrument/test_obedience.py",
-    "tests/demo/test_backfill.py",
     "tests/instrument/test_worker_states.py",
-    "tests/browser/test_workers.py",
+    "tests/instrument/test_obedience.py",
+    "tests/dashboard/auth/test_frames.py",
+    "tests/instrument/test_oldest_celery.py",
     "tests/browser/test_operations.py",
+    "tests/browser/test_workers.py",
+    "tests/browser/test_charts.py",
     "tests/browser/test_outage.py",
     "tests/browser/test_login.py",
-    "tests/browser/test_charts.py",
-    "tests/browser/test_jobs.py",
     "tests/browser/test_live.py",
-    "tests/browser/test_jobs_retry.py",
-    "tests/browser/test_jobs_text.py",
 )
 
 
@@ -89,8 +85,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 class _PagesApart(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types for it
     """A file stays in one process. Those of the page, each of which keeps a browser at work, go to
-    as many processes as there are processors for as long as there are others, which wait for
-    servers most of their time.
+    one process more than there are cores for as long as there are others, which wait for servers
+    most of the time.
     """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
@@ -98,7 +94,7 @@ class _PagesApart(LoadFileScheduling):  # type: ignore[misc]  # xdist has no typ
         self._browsing: set[object] = set()
 
     def _assign_work_unit(self, node: Any) -> None:
-        if len(self._browsing) < (os.cpu_count() or 1):
+        if len(self._browsing) <= (os.cpu_count() or 1):
             self._browsing.add(node)
         fits = (
             file for file in self.workqueue if file.startswith(_PAGES) == (node in self._browsing)
