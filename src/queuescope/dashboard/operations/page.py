@@ -67,7 +67,7 @@ def _queues_and_workers() -> None:
 
 def _jobs() -> None:
     show(
-        heading("Jobs", "failed ones are retried on the page Jobs, one by one or as a group"),
+        heading("Jobs", "failed jobs are retried on the Jobs page, one by one or as a group"),
     )
     rights = _rights()
     refusal = rights.refusal(lambda: Request.revoke("any"))

@@ -105,8 +105,8 @@ def rights_notice(rights: Rights) -> Markup:
         return notice(rights.obstacle, tone=Tone.BAD)
     if not isinstance(rights.who, Unidentified) and rights.who.how is Origin.WITHOUT_KEY:
         return notice(
-            "You may view this page but not run operations. To run them, open on the dashboard’s "
-            "own machine the link that queuescope serve printed: it ends with ?key= and the "
+            "You may view this page but not run operations. To run them, open the link that "
+            "queuescope serve printed on the dashboard’s own machine. It ends with ?key= and the "
             "content of the file operator-key in the data directory.",
             tone=Tone.WARN,
         )
