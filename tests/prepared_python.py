@@ -20,8 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+from tests.machine import Machine
+
 # Not websockets: it reads the length of its longest line from the environment as it is imported.
 _PRELOADED = [
+    "tests.shifted_time",  # First: the others keep the clock that they find.
     *("queuescope.cli", "queuescope.cli.audit", "queuescope.cli.check", "queuescope.cli.serve"),
     *("queuescope.dashboard.routes", "queuescope.dashboard.bounded_http", "uvicorn.loops.uvloop"),
     *("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on", "streamlit.web.bootstrap"),
@@ -34,30 +37,7 @@ _PRELOADED = [
 ]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
-
-
-class MachineClock:
-    """The clock of a machine, for all Python processes that have it on their ``PYTHONPATH``:
-    ``ahead`` by so many seconds, which may be set while they run. It has a ``folder`` of its own.
-    """
-
-    def __init__(self, folder: Path, ahead: float = 0.0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "ahead"
-        self.set(ahead)
-        (folder / "sitecustomize.py").write_text(
-            "import time\nreal = time.time\n"
-            f"def shifted():\n    with open({str(self._file)!r}) as file:\n"
-            "        return real() + float(file.read())\n"
-            "time.time = shifted\n",
-            "utf-8",
-        )
-        self.path = str(folder)
-
-    def set(self, ahead: float) -> None:
-        new = self._file.with_suffix(".new")
-        new.write_text(str(ahead), "ascii")
-        new.replace(self._file)
+_THIS_MACHINE = Machine()
 
 
 def start_python(
@@ -68,18 +48,25 @@ def start_python(
     folder: Path,
     log: Path,
     command: Sequence[str] | None = None,
+    machine: Machine = _THIS_MACHINE,
 ) -> PythonProcess:
     """``python -m module arguments`` in ``folder``, which leads a group of processes of its own;
     what it says goes to the end of ``log``. The module has a ``main()``.
 
     A copy of the prepared process, unless ``command`` says what runs it: such as
     ``[sys.executable]``, where its command line matters. Python reads its ``PYTHON…`` variables as
-    it starts, and a copy has started already: where they are others than here, it is none.
+    it starts, and a copy has started already: where they are others than here, it is none. Such a
+    process may have the clock of another ``machine``, a copy all of it.
     """
     if command is None and _read_at_start(environment) != _read_at_start(os.environ):
         command = [sys.executable]
     if command is None:
-        return _Copy(module, arguments, environment=environment, folder=folder, log=log)
+        return _Copy(
+            module, arguments, environment=environment, folder=folder, log=log, machine=machine
+        )
+    assert machine == Machine(machine.clock)
+    if machine.clock is not None:
+        environment = {**environment, "PYTHONPATH": machine.clock.path}
     with log.open("ab") as file:
         return subprocess.Popen(
             [*command, "-m", module, *arguments],
@@ -129,11 +116,12 @@ class _Copy:
         folder: Path,
         log: Path,
         errors: Path | None = None,
+        machine: Machine = _THIS_MACHINE,
     ) -> None:
-        said = (str(log), str(errors or log))
+        files = (str(folder), str(log), str(errors or log))
         self._process = _context.Process(
             target=_run,
-            args=(module, list(arguments), dict(environment), str(folder), said),
+            args=(module, list(arguments), dict(environment), files, machine),
             daemon=True,
         )
         with _no_main_module():
@@ -181,9 +169,10 @@ def _run(
     module: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
-    folder: str,
-    said: tuple[str, str],
+    files: tuple[str, str, str],
+    machine: Machine,
 ) -> None:
+    folder, *said = files
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -194,6 +183,7 @@ def _run(
             os.dup2(file.fileno(), number)
     sys.argv = [module.partition(".")[0], *arguments]
     sys.path.insert(0, folder)
+    machine.enter()
     try:
         importlib.import_module(module).main()
     finally:

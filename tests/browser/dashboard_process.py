@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.machine import Machine, MachineClock
 from tests.ports import free_port
-from tests.prepared_python import MachineClock, PythonProcess, start_python
+from tests.prepared_python import PythonProcess, start_python
 
 _READY_WITHIN_SECONDS = 120.0
 
@@ -93,25 +93,21 @@ class DashboardProcess:
     def _launched(self) -> PythonProcess:
         arguments = ["serve", f"--port={self.port}"]
         log = self._directory / "dashboard.log"
-        prefix: list[str] = []
-        if not self.is_privileged and os.geteuid() == 0:
-            prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
         if self.disk_kilobytes:
             self._data.mkdir(exist_ok=True)
-            mount = f'mount -t tmpfs -o size={self.disk_kilobytes}k none "{self._data}"'
-            shell = ("sh", "-c", f'{mount} && exec "$@"', "sh")
-            prefix = ["unshare", "--map-root-user", "--mount", *shell, *prefix]
-        environment = dict(self._environment)
-        if self.clock_ahead:
-            clock = MachineClock(self._directory / "clock", self.clock_ahead)
-            environment["PYTHONPATH"] = clock.path
+        machine = Machine(
+            MachineClock(self._directory / "clock", self.clock_ahead) if self.clock_ahead else None,
+            self._data if self.disk_kilobytes else None,
+            self.disk_kilobytes,
+            self.is_privileged,
+        )
         return start_python(
             "queuescope.cli",
             arguments,
-            environment=environment,
+            environment=self._environment,
             folder=self._directory,
             log=log,
-            command=[*prefix, sys.executable] if prefix else None,
+            machine=machine,
         )
 
     def get(self, path: str) -> tuple[int, str]:

@@ -82,6 +82,7 @@ def start_worker(
     return shop.start_worker(
         *("-n", NAME, "-Q", "orders", *arguments),
         beside=beside,
+        clock=None,
         QUEUESCOPE_JOB_STORE_URL=store_url,
         **environment,
     )

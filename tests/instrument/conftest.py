@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 import pytest
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
+from tests.machine import Machine, MachineClock
 from tests.ports import free_port
-from tests.prepared_python import MachineClock, PythonProcess, start_python
+from tests.prepared_python import PythonProcess, start_python
 from tests.real_broker import RealBroker
 
 from queuescope.broker.timings import WorkerTimings
@@ -287,8 +288,16 @@ class Shop:
         self._customer: subprocess.Popen[str] | None = None
         self._customers_clock: MachineClock | None = None
 
-    def start_worker(self, *arguments: str, beside: bool = False, **environment: str) -> Worker:
-        """The only one that runs, unless it stands ``beside`` the last."""
+    def start_worker(
+        self,
+        *arguments: str,
+        beside: bool = False,
+        clock: MachineClock | None = None,
+        **environment: str,
+    ) -> Worker:
+        """The only one that runs, unless it stands ``beside`` the last; its machine may have a
+        ``clock`` of its own.
+        """
         if not beside:
             self._running.close()
         self._count += 1
@@ -315,6 +324,7 @@ class Shop:
             folder=self.folder,
             log=log,
             command=None if self._python == sys.executable else [self._python],
+            machine=Machine(clock),
         )
         self._running.callback(_end, process)
         text = until(log.read_text, lambda t: "ready." in t or process.poll() is not None)

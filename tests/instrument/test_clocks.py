@@ -16,7 +16,7 @@ import redis
 from tests.instrument.conftest import Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
 from tests.job_rows import ended_jobs
-from tests.prepared_python import MachineClock
+from tests.machine import MachineClock
 
 from queuescope.broker.protocol import QueueReading
 from queuescope.broker.redis.broker import RedisBroker
@@ -52,9 +52,7 @@ class Scene:
 
     def start(self) -> None:
         self.workers.append(
-            self.shop.start_worker(
-                "-n", NAME, QUEUESCOPE_JOB_STORE_URL=self.url, PYTHONPATH=self.clock.path
-            )
+            self.shop.start_worker("-n", NAME, clock=self.clock, QUEUESCOPE_JOB_STORE_URL=self.url)
         )
 
     def row(self, job_id: str, status: JobStatus) -> Job:

@@ -13,7 +13,7 @@ import pytest
 import redis
 from tests.instrument.conftest import QUICK, Evidence, Shop, Worker, until
 from tests.instrument.test_orders import fleet
-from tests.prepared_python import MachineClock
+from tests.machine import MachineClock
 
 from queuescope.broker.redis.broker import RedisBroker
 from queuescope.broker.worker import Worker as Judged
@@ -271,7 +271,7 @@ def test_a_worker_whose_clock_is_off_corrects_the_times_of_its_jobs(
 ) -> None:
     clock = MachineClock(tmp_path / "clock", ahead)
     before = time.time()
-    worker = shop.start_worker(PYTHONPATH=clock.path)
+    worker = shop.start_worker(clock=clock)
     again = shop.send("second_time_lucky", {"queue": "orders"}, tenant="acme", countdown=0)
     failed = shop.send("fail", {"queue": "orders"}, tenant="acme")
     seen = worker.at_rest(3)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from sqlalchemy import make_url
-from tests.prepared_python import MachineClock
+from tests.machine import MachineClock
 from tests.real_broker import RealBroker, connection_of
 from tests.real_postgresql import RealPostgreSQL
 
