@@ -171,7 +171,7 @@ def _compare(
 
 
 def _ratio(results: Results, title: str, other: str, name: str, least: float) -> Ratio:
-    value = results.median(title, other) / results.median(title, name)
+    value = results.times(title, other, name)
     return Ratio(f"{title}: {name}, times faster than {other}", value, least, at_least=True)
 
 

@@ -243,7 +243,7 @@ def main() -> None:
     for database in DATABASES:
         few, many = (name_of(database, rows) for rows in sizes)
         for title, target in ((LOAD, 1.25), (TURN, 1.5), (ALL_READS, 4.0)):
-            ratio = results.median(title, many) / results.median(title, few)
+            ratio = results.times(title, many, few)
             results.ratios.append(
                 Ratio(f"{database}: {title}, times", ratio, target, at_least=False)
             )

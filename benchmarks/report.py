@@ -43,17 +43,17 @@ class Measure:
 class Ratio:
     """The ratio of two medians and its ``target``, a minimum or a maximum.
 
-    Without a target (None) the ratio is only shown.
+    Without a target (None) the ratio is only shown. A ``value`` of None is unknown.
     """
 
     title: str
-    value: float
+    value: float | None
     target: float | None
     at_least: bool
 
     @property
     def met(self) -> bool | None:
-        if self.target is None:
+        if self.target is None or self.value is None:
             return None
         return self.value >= self.target if self.at_least else self.value <= self.target
 
@@ -62,7 +62,8 @@ class Ratio:
         """The target and whether it is met, as two cells of a table."""
         if self.target is None:
             return "– | "
-        sign, verdict = "≥" if self.at_least else "≤", "met" if self.met else "**missed**"
+        sign = "≥" if self.at_least else "≤"
+        verdict = {True: "met", False: "**missed**", None: "unknown"}[self.met]
         return f"{sign} {self.target:g} | {verdict}"
 
 
@@ -86,6 +87,13 @@ class Results:
 
     def median(self, title: str, contender: str) -> float:
         return next(m.median for m in self.measures if (m.title, m.contender) == (title, contender))
+
+    def times(self, title: str, contender: str, than: str) -> float | None:
+        """The median of ``contender`` divided by that of ``than``; None if that was too little to
+        be measured, as the CPU time of a few refreshes may be.
+        """
+        least = self.median(title, than)
+        return self.median(title, contender) / least if least > 0 else None
 
     def write(self, directory: Path) -> None:
         """A JSON file and a table in ``directory``."""
@@ -118,7 +126,8 @@ class Results:
             lines.append(f"| {title} | {row} |")
         lines += ["", "| | reached | target | |", "|---|---:|---:|---|"]
         for ratio in self.ratios:
-            lines.append(f"| {ratio.title} | {ratio.value:.2f} | {ratio.words} |")
+            value = "unknown" if ratio.value is None else f"{ratio.value:.2f}"
+            lines.append(f"| {ratio.title} | {value} | {ratio.words} |")
         loads = [one for part in self.load.values() for one in part]
         machine = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
         busy = f"{statistics.median(loads):.2f} cores busy (at most {max(loads):.2f})"

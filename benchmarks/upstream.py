@@ -302,7 +302,7 @@ def main() -> None:
         target = _TARGETS[title.partition(",")[0]]
         pairs = [(EQUAL_WHOLE, WHOLE), *itertools.product((EQUAL, PLAIN), (WHOLE, CHARTS))]
         for other, own in pairs:
-            ratio = results.median(title, other) / results.median(title, own)
+            ratio = results.times(title, other, own)
             words = f"{title}: {own}, times cheaper than {other}"
             # The plain queries do not return the page's numbers.
             least = None if other == PLAIN else target
