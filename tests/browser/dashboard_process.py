@@ -36,6 +36,7 @@ class DashboardProcess:
         self.clock_ahead = 0.0
         self._data = directory / "data"
         self._directory = directory
+        self._log = directory / "dashboard.log"
         self._process: PythonProcess | None = None
         self.port = free_port()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("QUEUESCOPE_")}
@@ -64,16 +65,18 @@ class DashboardProcess:
     @property
     def log(self) -> str:
         """Its whole output."""
-        return (self._directory / "dashboard.log").read_text("utf-8")
+        return self._log.read_text("utf-8")
 
     def start(self) -> None:
         """Start it, and wait until it is alive."""
         self._process = self._launched()
         until = time.monotonic() + _READY_WITHIN_SECONDS
         while self.get("/healthz") != (200, "ok\n"):
-            if self._process.poll() is not None or time.monotonic() > until:
+            status = self._process.poll()
+            if status is not None or time.monotonic() > until:
                 self.kill()
-                raise RuntimeError(self.log)
+                log = self.log if self._log.exists() else "(no output)"
+                raise RuntimeError(f"the dashboard did not start (status {status}):\n{log}")
             time.sleep(0.05)
 
     @contextmanager
@@ -92,7 +95,6 @@ class DashboardProcess:
 
     def _launched(self) -> PythonProcess:
         arguments = ["serve", f"--port={self.port}"]
-        log = self._directory / "dashboard.log"
         if self.disk_kilobytes:
             self._data.mkdir(exist_ok=True)
         machine = Machine(
@@ -106,7 +108,7 @@ class DashboardProcess:
             arguments,
             environment=self._environment,
             folder=self._directory,
-            log=log,
+            log=self._log,
             machine=machine,
         )
 
