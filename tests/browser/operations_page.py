@@ -109,7 +109,8 @@ class OperationsPage:
     def open(self) -> OperationsPage:
         query = f"?key={self.key}" if self.key else ""
         self.page.goto(f"{self.base_url}/operations{query}", wait_until="domcontentloaded")
-        expect(self.page.get_by_text("Search and export the audit")).to_be_visible()
+        search = self.page.locator("summary", has_text="Search and export the audit")
+        expect(search).to_be_visible()
         return self
 
     def part(self, title: str) -> Locator:
@@ -125,12 +126,15 @@ class OperationsPage:
     def cell(self, part: str, name: str, column: str) -> Locator:
         return self.row(part, name).locator(f'td[data-title="{column}"]')
 
+    # By attributes, since a question by role computes the role of every element of the page.
+
     def button(self, label: str) -> Locator:
-        return self.page.get_by_role("button", name=label, exact=True)
+        """The button in a table that is called ``label``."""
+        return self.page.locator(f"button[aria-label={json.dumps(label)}]")
 
     @property
     def dialog(self) -> Locator:
-        return self.page.get_by_role("dialog")
+        return self.page.locator("[role=dialog]")
 
     @property
     def standing(self) -> Locator:
@@ -161,7 +165,7 @@ class OperationsPage:
         said = self.dialog.locator(".qs-answer")
         said.wait_for(timeout=WAIT_MS)
         expect(self.dialog.locator("form, input, h3")).to_have_count(0)
-        ways = self.dialog.get_by_role("button").filter(visible=True, has_not_text=_WAYS_ON)
+        ways = self.dialog.locator("button").filter(visible=True, has_not_text=_WAYS_ON)
         expect(ways.filter(has_text=re.compile(r"\w"))).to_have_count(0)
         state, words = (line for line in said.inner_text().splitlines() if line.strip())
         return f"{state.strip()}: {words.strip()}"

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from tests.browser.conftest import OpenTab
 from tests.browser.operations_page import CONFIRM, OperationsPage, World
 from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
@@ -60,16 +60,33 @@ def shop(world: World) -> Iterator[Shop]:
     made.close()
 
 
+def opened_in(tab: Page, world: World) -> OperationsPage:
+    tab.add_init_script(_RECORD)
+    return OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
+
+
+@pytest.fixture(scope="module")
+def kept_page(tab: Page, world: World) -> OperationsPage:
+    return opened_in(tab, world)
+
+
 @pytest.fixture
-def open_operations(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]:
+def page(kept_page: OperationsPage) -> Iterator[OperationsPage]:
+    """The page of an operator who keeps it open, opened anew only where a dialog is left."""
+    if kept_page.dialog.count():
+        kept_page.open()
+    yield kept_page
+    assert kept_page.complaints == []
+
+
+@pytest.fixture
+def open_another(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]:
+    """Opens the page of another operator, until the test is over."""
     opened: list[OperationsPage] = []
 
     def open_one() -> OperationsPage:
-        tab = open_tab()
-        tab.add_init_script(_RECORD)
-        page = OperationsPage(tab, world.dashboard.url, world.dashboard.key)
-        opened.append(page)
-        return page.open()
+        opened.append(opened_in(open_tab(), world))
+        return opened[-1]
 
     yield open_one
     for page in opened:
@@ -89,10 +106,9 @@ def outcomes(world: World, operation: str, target: str) -> list[str]:
 
 
 def test_a_paused_queue_begins_nothing_also_in_a_worker_that_starts_later(
-    open_operations: OpenOperations, world: World, shop: Shop, tmp_path: Path
+    page: OperationsPage, world: World, shop: Shop, tmp_path: Path
 ) -> None:
     evidence = tmp_path / "evidence"
-    page = open_operations()
     state = page.cell("Queues", "orders", "State")
     expect(state).to_have_text("open: 1 worker")
     outcome = page.do("Pause queue orders", "Pause")
@@ -114,10 +130,7 @@ def test_a_paused_queue_begins_nothing_also_in_a_worker_that_starts_later(
     assert outcomes(world, "pause", "orders") == [Result.DONE]
 
 
-def test_all_queues_are_paused_and_resumed_together(
-    open_operations: OpenOperations, shop: Shop
-) -> None:
-    page = open_operations()
+def test_all_queues_are_paused_and_resumed_together(page: OperationsPage, shop: Shop) -> None:
     outcome = page.do("Pause all queues", "Pause", "all queues 4")
     assert outcome == "Done: All queues are to be paused; workers follow within seconds."
     expect(page.cell("Queues", "express", "State")).to_have_text(_ALL_CONFIRMED)
@@ -134,39 +147,37 @@ def test_all_queues_are_paused_and_resumed_together(
     expect(page.cell("Queues", "express", "State")).to_have_text(re.compile(r"^open: \d workers?$"))
 
 
-def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
-    open_operations: OpenOperations, world: World
+def test_a_purge_takes_each_job_of_one_queue_and_its_file_brings_them_back(
+    page: OperationsPage, world: World
 ) -> None:
-    before = world.fill("reports", 5)
+    before = world.fill("reports", 10_000)
     sibling = world.fill("mail", 2)
-    page = open_operations()
-    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("5")
+    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("10,000")
     dialog = page.begin("Purge queue reports")
-    expect(dialog).to_contain_text("5 jobs wait in queue reports. The workers hold no others.")
-    outcome = page.confirm("Purge", "reports 5")
-    assert outcome.startswith("Done: Removed 5 jobs, kept as purge ")
+    expect(dialog).to_contain_text("10,000 jobs wait in queue reports. The workers hold no others.")
+    assert world.client.rpop("reports") == before.pop()
+    outcome = page.confirm("Purge", "reports 10000")
+    assert outcome.startswith("Done: Removed 9,999 jobs, kept as purge ")
     page.close()
-    assert world.messages("reports") == []
-    assert world.messages("mail") == sibling
+    assert (world.messages("reports"), world.messages("mail")) == ([], sibling)
+    assert world.audited("purge", "reports")[-1].event.touched == 9_999
     expect(page.cell("Queues", "reports", "Waiting")).to_have_text("0")
     kept = page.part("Purges").locator("tbody tr").first
     expect(kept).to_contain_text("reports")
     expect(kept).to_contain_text("local")
     expect(kept).to_contain_text("kept")
-    label = kept.get_by_role("button").get_attribute("aria-label")
+    restore = kept.locator("button")
+    label = restore.get_attribute("aria-label")
     assert label
-    assert page.do(label, "Restore") == "Done: 5 jobs are back in queue reports."
-    assert world.messages("reports") == before
-    assert world.messages("mail") == sibling
+    assert page.do(label, "Restore") == "Done: 9,999 jobs are back in queue reports."
+    assert (world.messages("reports"), world.messages("mail")) == (before, sibling)
     expect(kept).to_contain_text("restored")
-    expect(kept.get_by_role("button")).to_be_disabled()
-    page.close()
+    expect(restore).to_be_disabled()
 
     # The broker forgets a purge, as one does that comes back from an older backup.
-    page.do("Purge queue reports", "Purge", "reports 5")
-    page.close()
+    page.do("Purge queue reports", "Purge", "reports 9999")
     expect(kept).not_to_contain_text("restored")
-    label = kept.get_by_role("button").get_attribute("aria-label")
+    label = restore.get_attribute("aria-label")
     assert label
     purge_id = label.split()[2]
     world.client.delete(f"queuescope:purged:{purge_id}")
@@ -174,36 +185,17 @@ def test_a_purge_takes_one_queue_and_its_file_brings_it_back(
     dialog = page.begin(label)
     expect(dialog).to_contain_text("The broker does not know this purge")
     expect(dialog).to_contain_text("The audit has no restore of it.")
-    outcome = page.confirm("Restore", f"{purge_id} 5")
-    assert outcome == "Done: 5 jobs are back in queue reports."
+    outcome = page.confirm("Restore", f"{purge_id} 9999")
+    assert outcome == "Done: 9,999 jobs are back in queue reports."
+    page.close()
     assert world.messages("reports") == before
     world.client.delete("reports", "mail")
 
 
-def test_of_ten_thousand_waiting_jobs_each_is_counted_and_taken(
-    open_operations: OpenOperations, world: World
-) -> None:
-    world.fill("reports", 10_000)
-    sibling = world.fill("mail", 1)
-    page = open_operations()
-    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("10,000")
-    dialog = page.begin("Purge queue reports")
-    expect(dialog).to_contain_text("10,000 jobs wait in queue reports.")
-    world.client.rpop("reports")
-    outcome = page.confirm("Purge", "reports 10000")
-    assert outcome.startswith("Done: Removed 9,999 jobs")
-    page.close()
-    expect(page.cell("Queues", "reports", "Waiting")).to_have_text("0")
-    assert (world.messages("reports"), world.messages("mail")) == ([], sibling)
-    assert world.audited("purge", "reports")[-1].event.touched == 9_999
-    world.client.delete("reports", "mail")
-
-
 def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
-    open_operations: OpenOperations, world: World
+    page: OperationsPage, world: World
 ) -> None:
     world.fill("reports", 3)
-    page = open_operations()
     dialog = page.begin("Purge queue reports")
     dialog.get_by_label(CONFIRM).fill("reports 4")
     dialog.get_by_label(CONFIRM).press("Enter")
@@ -224,17 +216,19 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     assert "valid for 60 seconds; start again" in page.confirm("Purge", "reports 23")
     assert len(world.messages("reports")) == 23
     assert Result.DONE not in outcomes(world, "purge", "reports")[-3:]
+    page.close()
     world.client.delete("reports")
 
 
 def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refused(
-    open_operations: OpenOperations, world: World
+    page: OperationsPage, open_another: OpenOperations, world: World
 ) -> None:
     world.fill("mail", 3)
-    first, second = open_operations(), open_operations()
-    for page in (first, second):
-        page.begin("Purge queue mail")
-    assert first.confirm("Purge", "mail 3").startswith("Done: Removed 3 jobs")
+    second = open_another()
+    for one in (page, second):
+        one.begin("Purge queue mail")
+    assert page.confirm("Purge", "mail 3").startswith("Done: Removed 3 jobs")
+    page.close()
     later = world.fill("mail", 1)
     outcome = second.confirm("Purge", "mail 3")
     assert outcome.startswith("Refused: local started to purge queue mail at ")
@@ -245,25 +239,24 @@ def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refuse
 
 
 def test_a_replayed_request_has_no_second_effect(
-    open_operations: OpenOperations, world: World
+    page: OperationsPage, open_another: OpenOperations, world: World
 ) -> None:
     """Every frame since the dialog was opened, the confirmation among them, as on a replay."""
-    page = open_operations()
-    began = page.page.evaluate("window.sent.length")
-    assert page.do("Pause queue mail", "Pause").startswith("Done")
-    assert page.do("Resume queue mail", "Resume").startswith("Done")
+    other = open_another()
+    began = other.page.evaluate("window.sent.length")
+    assert other.do("Pause queue mail", "Pause").startswith("Done")
+    assert other.do("Resume queue mail", "Resume").startswith("Done")
     count = len(world.audited())
     # One after the other: the dialog opens, with a plan of its own, and waits for its own answer.
     for words in ('["pause","mail"]', "FormSubmitter:queuescope_confirm"):
-        sent = page.page.evaluate("([from, words]) => window.replay(from, words)", [began, words])
+        sent = other.page.evaluate("([from, words]) => window.replay(from, words)", [began, words])
         assert sent > 0
-        expect(page.dialog.get_by_text("What it does not do")).to_be_visible()
-    page.dialog.get_by_role("button", name="Cancel").click()
-    expect(page.dialog).to_have_count(0)
+        expect(other.dialog.get_by_text("What it does not do")).to_be_visible()
+    other.dialog.get_by_role("button", name="Cancel").click()
+    expect(other.dialog).to_have_count(0)
     assert len(world.audited()) == count
     # All at once, and one more operation after all that was replayed.
-    page.page.evaluate("from => window.replay(from)", began)
-    page = open_operations()
+    other.page.evaluate("from => window.replay(from)", began)
     assert page.do("Pause queue mail", "Pause").startswith("Done")
     assert page.do("Resume queue mail", "Resume").startswith("Done")
     done = [e for e in world.audited()[count:] if e.event.result is Result.DONE]
@@ -271,10 +264,9 @@ def test_a_replayed_request_has_no_second_effect(
 
 
 def test_a_lost_connection_and_a_new_server_send_nothing(
-    open_operations: OpenOperations, world: World
+    page: OperationsPage, world: World
 ) -> None:
     held = world.fill("reports", 2)
-    page = open_operations()
     page.begin("Purge queue reports")
     began = page.page.evaluate("window.sent.length")
     page.page.evaluate("window.socket.close()")
@@ -294,15 +286,14 @@ def test_a_lost_connection_and_a_new_server_send_nothing(
 
 
 def test_a_dialog_and_what_is_typed_in_it_outlast_refreshes_and_a_reader_s_focus_does_too(
-    open_operations: OpenOperations, world: World
+    page: OperationsPage, world: World
 ) -> None:
     world.fill("reports", 1)
-    page = open_operations()
+    waiting = page.cell("Queues", "reports", "Waiting")
+    expect(waiting).to_have_text("1")
     button = page.button("Purge queue reports")
     expect(button).to_be_enabled()
     button.focus()
-    waiting = page.cell("Queues", "reports", "Waiting")
-    expect(waiting).to_have_text("1")
     world.fill("reports", 1)
     expect(waiting).to_have_text("2")
     expect(button).to_be_focused()
@@ -319,8 +310,7 @@ def test_a_dialog_and_what_is_typed_in_it_outlast_refreshes_and_a_reader_s_focus
     world.client.delete("reports")
 
 
-def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None:
-    page = open_operations()
+def test_a_worker_is_scaled(page: OperationsPage, shop: Shop) -> None:
     expect(page.cell("Workers", "w1@shop", "Pool")).to_have_text("prefork, 2 places")
     page.button("Scale worker w1@shop").click()
     page.dialog.get_by_label("New number of places").fill("3")
@@ -332,7 +322,7 @@ def test_a_worker_is_scaled(open_operations: OpenOperations, shop: Shop) -> None
 
 
 def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
-    open_operations: OpenOperations, shop: Shop, tmp_path: Path
+    page: OperationsPage, shop: Shop, tmp_path: Path
 ) -> None:
     """The reason is shown before anything is requested."""
     worker = shop.start_worker("--pool=threads", "-Q", "mail", "-n", "threads@shop", beside=True)
@@ -340,7 +330,6 @@ def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
     job_id = shop.send(
         *("mark", {"queue": "mail"}), path=str(tmp_path / "ran"), word="long", until=str(end)
     )
-    page = open_operations()
     why = "Only a pool of processes can be scaled; this one is threads."
     expect(page.cell("Workers", "threads@shop", "Status")).to_contain_text(why)
     button = page.button("Scale worker threads@shop")
@@ -360,11 +349,8 @@ def test_a_worker_of_threads_is_neither_scaled_nor_ends_a_job(
     worker.process.wait(120)
 
 
-def test_a_revoked_job_never_starts(
-    open_operations: OpenOperations, shop: Shop, tmp_path: Path
-) -> None:
+def test_a_revoked_job_never_starts(page: OperationsPage, shop: Shop, tmp_path: Path) -> None:
     evidence = tmp_path / "evidence"
-    page = open_operations()
     page.do("Pause queue orders", "Pause")
     expect(page.cell("Queues", "orders", "State")).to_have_text(_ALL_CONFIRMED)
     revoked = shop.send("mark", {"queue": "orders"}, path=str(evidence), word="revoked")
