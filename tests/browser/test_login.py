@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 from tests.browser.conftest import Known
 from tests.browser.dashboard_process import DashboardProcess
@@ -52,18 +53,42 @@ def stage(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         yield Stage(dashboard, provider)
 
 
+@pytest.fixture(scope="module")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    with browser.new_context(timezone_id="UTC") as made:
+        made.new_page()
+        yield made
+
+
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser without cookies."""
-    made = browser.new_context(viewport={"width": 1440, "height": 900}, timezone_id="UTC")
-    yield made
-    made.close()
+def context(profile: BrowserContext) -> Iterator[BrowserContext]:
+    """A browser without cookies, and with one tab."""
+    tab = profile.pages[0]
+    tab.set_viewport_size({"width": 1440, "height": 900})
+    yield profile
+    for other in profile.pages[1:]:
+        other.close()
+    tab.goto("about:blank")
+    profile.clear_cookies()
 
 
-def opened(context: BrowserContext, url: str, query: str = "") -> TrendsPage:
-    page = TrendsPage(context.new_page(), url)
+def opened(tab: Page, url: str, query: str = "") -> TrendsPage:
+    page = TrendsPage(tab, url)
     page.page.goto(f"{url}/{query}", wait_until="domcontentloaded")
     return page
+
+
+def keep_login(context: BrowserContext, stage: Stage, expires_at: float) -> None:
+    """Give the browser Ada's login until then, in epoch seconds, as after one at the provider."""
+    claims = {
+        "is_logged_in": True,
+        "origin": stage.dashboard.url,
+        "email": ADA,
+        "groups": ["ops"],
+        "exp": expires_at,
+    }
+    signed = create_signed_value(SECRET, COOKIE, json.dumps(claims)).decode()
+    context.add_cookies([{"name": COOKIE, "value": signed, "url": stage.dashboard.url}])
 
 
 def log_in(page: Page, user: str) -> None:
@@ -71,8 +96,13 @@ def log_in(page: Page, user: str) -> None:
     page.get_by_role("link", name=user).click(timeout=_WAIT_MS)
 
 
-def visitor(page: Page) -> Any:
+def visitor(page: Page) -> Locator:
     return page.locator(".qs-visitor")
+
+
+def refusal(page: Page) -> Locator:
+    """Why the page shows no data any more."""
+    return page.locator(".qs-refusal [role=alert]")
 
 
 def expect_no_data(page: Page) -> None:
@@ -81,7 +111,7 @@ def expect_no_data(page: Page) -> None:
 
 
 def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: BrowserContext) -> None:
-    page = opened(context, stage.dashboard.url)
+    page = opened(context.pages[0], stage.dashboard.url)
     expect(page.page.get_by_role("heading", name="Log in to Queuescope")).to_be_visible(
         timeout=_WAIT_MS
     )
@@ -106,7 +136,7 @@ def test_a_reader_logs_in_on_the_page_and_out_again(stage: Stage, context: Brows
 def test_a_visitor_who_may_not_view_it_is_named_and_may_log_out(
     stage: Stage, context: BrowserContext
 ) -> None:
-    page = opened(context, stage.dashboard.url, "operations").page
+    page = opened(context.pages[0], stage.dashboard.url, "operations").page
     log_in(page, "eve")
     said = page.locator(".qs-entrance").last
     expect(said).to_have_text(
@@ -122,14 +152,14 @@ def test_a_visitor_who_may_not_view_it_is_named_and_may_log_out(
 def test_a_log_out_elsewhere_empties_every_page_and_a_login_fills_them_again(
     stage: Stage, context: BrowserContext
 ) -> None:
-    first = opened(context, stage.dashboard.url)
-    log_in(first.page, "ada")
-    first.wait_until_drawn()
-    page = opened(context, stage.dashboard.url, "?refresh=10")
+    keep_login(context, stage, time.time() + 3600)
+    first = opened(context.pages[0], stage.dashboard.url, "operations")
+    page = opened(context.new_page(), stage.dashboard.url, "?refresh=10")
+    page.wait_until_drawn()
     page.wait_until_streamlit_has_taken_over()
     visitor(first.page).locator("summary").click()
     first.page.get_by_role("link", name="Log out").click()
-    expect(page.page.get_by_role("alert")).to_have_text("You are not logged in.", timeout=_WAIT_MS)
+    expect(refusal(page.page)).to_have_text("You are not logged in.", timeout=_WAIT_MS)
     expect_no_data(page.page)
     expect(visitor(page.page)).to_be_hidden()
     link = page.page.get_by_role("link", name="Log in")
@@ -144,18 +174,14 @@ def test_a_log_out_elsewhere_empties_every_page_and_a_login_fills_them_again(
 def test_a_login_that_ends_empties_the_page_and_leads_to_another(
     stage: Stage, context: BrowserContext
 ) -> None:
-    page = opened(context, stage.dashboard.url)
-    log_in(page.page, "ada")
-    page.wait_until_drawn()
-    page.page.goto(f"{stage.dashboard.url}/?refresh=10")
+    keep_login(context, stage, time.time() + 3600)
+    page = opened(context.pages[0], stage.dashboard.url, "?refresh=10")
     page.wait_until_drawn()
     page.wait_until_streamlit_has_taken_over()
-    # As it will be when the login's time has passed.
-    ended = {"is_logged_in": True, "origin": stage.dashboard.url, "email": ADA, "exp": 1}
-    signed = create_signed_value(SECRET, COOKIE, json.dumps(ended)).decode()
-    context.add_cookies([{"name": COOKIE, "value": signed, "url": stage.dashboard.url}])
-    alert = page.page.get_by_role("alert")
-    expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
+    keep_login(context, stage, 1)
+    expect(refusal(page.page)).to_have_text(
+        "Your login has expired; log in again.", timeout=_WAIT_MS
+    )
     expect_no_data(page.page)
     page.page.get_by_role("link", name="Log in").click()
     expect(page.page.get_by_text("Your login has expired; log in again.")).to_be_visible(
@@ -189,18 +215,20 @@ def test_a_proxy_that_wants_a_login_empties_the_page(
     behind_proxy: tuple[DashboardProcess, IdentityProxy], context: BrowserContext, otherwise: str
 ) -> None:
     dashboard, proxy = behind_proxy
-    page = opened(context, proxy.url, "login?user=ada")
-    page.open("?refresh=10")
+    context.request.get(f"{proxy.url}/login?user=ada", max_redirects=0)
+    page = opened(context.pages[0], proxy.url, "?refresh=10")
+    page.wait_until_drawn()
     page.wait_until_streamlit_has_taken_over()
     expect(visitor(page.page).locator("summary")).to_have_text("adaoperator")
     proxy.allow("eve", otherwise=otherwise)
-    alert = page.page.get_by_role("alert")
-    expect(alert).to_have_text("Your login has expired; log in again.", timeout=_WAIT_MS)
+    expect(refusal(page.page)).to_have_text(
+        "Your login has expired; log in again.", timeout=_WAIT_MS
+    )
     expect_no_data(page.page)
     proxy.allow("ada", "eve")
     page.page.locator("[data-panel]").first.wait_for(timeout=_WAIT_MS)
     page.wait_until_drawn()
-    direct = opened(context, dashboard.url).page
+    direct = opened(context.pages[0], dashboard.url).page
     expect(direct.get_by_text("did not come through a trusted proxy.")).to_be_visible()
     expect_no_data(direct)
 
@@ -209,17 +237,19 @@ def test_a_proxy_that_wants_a_login_empties_the_page(
     "screen", [pytest.param((1440, 900), marks=pytest.mark.long), (390, 844)], ids=["1440", "390"]
 )
 def test_way_in_and_card_fit_every_screen(
-    stage: Stage, browser: Browser, screen: tuple[int, int]
+    stage: Stage, context: BrowserContext, screen: tuple[int, int]
 ) -> None:
     width, height = screen
-    context = browser.new_context(viewport={"width": width, "height": height})
-    page = opened(context, stage.dashboard.url).page
+    page = context.pages[0]
+    page.set_viewport_size({"width": width, "height": height})
+    opened(page, stage.dashboard.url)
     button = page.get_by_role("button", name="Log in")
     button.wait_for(timeout=_WAIT_MS)
     box = button.bounding_box()
     assert box is not None
     assert abs(box["x"] + box["width"] / 2 - width / 2) < 20
-    log_in(page, "ada")
+    keep_login(context, stage, time.time() + 3600)
+    opened(page, stage.dashboard.url)
     summary = visitor(page).locator("summary")
     summary.click(timeout=_WAIT_MS)
     for part in (summary, visitor(page).locator("> div")):
@@ -236,4 +266,3 @@ def test_way_in_and_card_fit_every_screen(
     assert logo is not None
     assert chip is not None
     assert logo["x"] + logo["width"] <= chip["x"]
-    context.close()
