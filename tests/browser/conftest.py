@@ -62,6 +62,7 @@ class Known:
 
 Reader = Callable[[dict[str, Any]], BrowserContext]
 OpenTab = Callable[..., Page]
+KeepTab = Callable[[], Page]
 OpenPage = Callable[..., TrendsPage]
 DashboardFor = Callable[..., DashboardProcess]
 
@@ -158,10 +159,15 @@ def open_tab(reader: Reader) -> Iterator[OpenTab]:
 
 
 @pytest.fixture(scope="module")
-def tab(reader: Reader) -> Iterator[Page]:
-    """One tab for a whole file, in which a page opens for half of what a new tab takes."""
-    with reader(_USUAL).new_page() as opened:
-        yield opened
+def keep_tab(reader: Reader) -> Iterator[KeepTab]:
+    """Opens a tab for a whole file, in which a page opens for half of what a new tab takes."""
+    with ExitStack() as closing:
+        yield lambda: closing.enter_context(reader(_USUAL).new_page())
+
+
+@pytest.fixture(scope="module")
+def tab(keep_tab: KeepTab) -> Page:
+    return keep_tab()
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
-from tests.browser.conftest import Known, OpenTab
+from playwright.sync_api import Locator, Page, expect
+from tests.browser.conftest import KeepTab, Known
 from tests.browser.crew import Crew
 from tests.browser.dashboard_process import DashboardProcess, get
 from tests.browser.jobs_page import JobsPage
@@ -61,29 +61,31 @@ class Onlookers:
 
 
 @pytest.fixture(scope="module")
-def onlookers(browser: Browser, world: World) -> Iterator[Onlookers]:
-    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
-        charts = TrendsPage(context.new_page(), world.dashboard.url).open("?range=1h&refresh=60")
-        workers = context.new_page()
-        workers.goto(f"{world.dashboard.url}/workers")
-        expect(workers.locator(".qs-summary")).to_contain_text("1 of 1 worker alive")
-        yield Onlookers(charts, workers)
+def onlookers(keep_tab: KeepTab, world: World) -> Onlookers:
+    charts = TrendsPage(keep_tab(), world.dashboard.url).open("?range=1h&refresh=60")
+    workers = keep_tab()
+    workers.goto(f"{world.dashboard.url}/workers")
+    expect(workers.locator(".qs-summary")).to_contain_text("1 of 1 worker alive")
+    return Onlookers(charts, workers)
 
 
 @pytest.fixture
-def open_jobs(open_tab: OpenTab) -> Iterator[OpenJobs]:
+def open_jobs(tab: Page) -> Iterator[OpenJobs]:
+    """Opens the page of another reader, in the tab of the one before, which is looked at first."""
     opened: list[JobsPage] = []
 
+    def expect_no_secret() -> None:
+        for page in opened[-1:]:
+            assert page.complaints == []
+            assert CANARY not in page.page.content()
+
     def open_one(at: DashboardProcess, query: str = "") -> JobsPage:
-        page = JobsPage(open_tab(), at.url)
-        opened.append(page)
-        return page.open(query)
+        expect_no_secret()
+        opened.append(JobsPage(tab, at.url))
+        return opened[-1].open(query)
 
     yield open_one
-    for page in opened:
-        assert page.complaints == []
-        if not page.page.is_closed():
-            assert CANARY not in page.page.content()
+    expect_no_secret()
 
 
 def alert(page: JobsPage, part: str) -> Locator:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
-from tests.browser.conftest import DashboardFor, Known, OpenTab
+from playwright.sync_api import expect
+from tests.browser.conftest import DashboardFor, KeepTab, Known, OpenTab
 from tests.browser.operations_page import OperationsPage, World
 from tests.browser.trends_page import TrendsPage
 
 from queuescope.operations.audit import Result
-
-OpenOperations = Callable[[World], OperationsPage]
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +25,16 @@ def world(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         yield running
 
 
-@pytest.fixture
-def open_operations(open_tab: OpenTab) -> OpenOperations:
-    return lambda world: OperationsPage(open_tab(), world.dashboard.url, world.dashboard.key).open()
-
-
 @pytest.fixture(scope="module")
-def operator(browser: Browser, world: World) -> Iterator[OperationsPage]:
+def operator(keep_tab: KeepTab, world: World) -> OperationsPage:
     """A reader who keeps the page of operations open."""
-    with browser.new_context(viewport={"width": 1440, "height": 1200}) as context:
-        tab = context.new_page()
-        yield OperationsPage(tab, world.dashboard.url, world.dashboard.key).open()
+    return OperationsPage(keep_tab(), world.dashboard.url, world.dashboard.key).open()
 
 
 @pytest.fixture(scope="module")
-def watcher(browser: Browser, world: World) -> Iterator[TrendsPage]:
+def watcher(keep_tab: KeepTab, world: World) -> TrendsPage:
     """A reader who keeps the charts open."""
-    with browser.new_context(viewport={"width": 1440, "height": 900}) as context:
-        yield TrendsPage(context.new_page(), world.dashboard.url).open("?range=1h&refresh=60")
+    return TrendsPage(keep_tab(), world.dashboard.url).open("?range=1h&refresh=60")
 
 
 def test_a_broker_that_is_down_turns_the_controls_off_and_nothing_else(
@@ -89,17 +79,18 @@ def test_a_broker_that_is_down_turns_the_controls_off_and_nothing_else(
 
 
 def test_an_act_that_the_broker_does_not_take_is_not_called_done(
-    world: World, open_operations: OpenOperations, watcher: TrendsPage
+    world: World, operator: OperationsPage, watcher: TrendsPage
 ) -> None:
     """It fails after the dialog was opened; afterwards it is known that nothing happened."""
     held = world.fill("orders", 3, anew=True)
-    page = open_operations(world)
-    page.begin("Purge queue orders")
+    expect(operator.cell("Queues", "orders", "Waiting")).to_have_text("3")
+    operator.begin("Purge queue orders")
     with world.server.forbidding("-@write"):
-        outcome = page.confirm("Purge", "orders 3")
+        outcome = operator.confirm("Purge", "orders 3")
         assert outcome.startswith("Failed: Nothing was done: the broker forbids this")
     assert world.messages("orders") == held
     assert world.audited("purge", "orders")[-1].event.result is Result.FAILED
+    operator.close()
     # Nor on the charts, where it is marked at its time.
     mark = watcher.panel("queue_depth").locator(".qs-mark").last.get_by_role("button")
     watcher.refresh_until(
@@ -108,10 +99,9 @@ def test_an_act_that_the_broker_does_not_take_is_not_called_done(
 
 
 def test_without_a_broker_the_page_says_what_to_set(
-    browser: Browser, dashboard_for: DashboardFor
+    open_tab: OpenTab, dashboard_for: DashboardFor
 ) -> None:
-    with browser.new_context() as context:
-        page = context.new_page()
-        page.goto(f"{dashboard_for('known').url}/operations")
-        expect(page.get_by_text("No broker is configured")).to_be_visible()
-        expect(page.get_by_text("QUEUESCOPE_BROKER_URL")).to_be_visible()
+    page = open_tab()
+    page.goto(f"{dashboard_for('known').url}/operations")
+    expect(page.get_by_text("No broker is configured")).to_be_visible()
+    expect(page.get_by_text("QUEUESCOPE_BROKER_URL")).to_be_visible()

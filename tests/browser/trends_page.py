@@ -200,7 +200,7 @@ class TrendsPage:
         """Press *Refresh now* until an attribute has that value."""
         until = time.monotonic() + 2 * WAIT_MS / 1000
         while True:
-            self.page.get_by_role("button", name="Refresh now").click()
+            self.page.locator("[data-qs=refresh-now]").click()
             try:
                 expect(what).to_have_attribute(attribute, said, timeout=1500)
             except AssertionError:
