@@ -246,7 +246,7 @@ def test_a_frozen_worker_is_lost_and_has_its_job_back_when_it_thaws(
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("fault", ["frozen", "read-only"])
+@pytest.mark.parametrize("fault", ["frozen", pytest.param("read-only", marks=pytest.mark.long)])
 def test_a_broker_that_takes_no_reports_loses_no_job(
     fault: str, shop: Shop, server: RealBroker, open_dashboard: Open, store_url: str
 ) -> None:
@@ -284,7 +284,7 @@ def test_a_broker_that_takes_no_reports_loses_no_job(
 
 @pytest.mark.timeout(200)
 def test_live_workers_that_take_no_jobs_are_stalled(
-    shop: Shop, open_dashboard: Open, store_url: str
+    shop: Shop, tmp_path: Path, open_dashboard: Open, store_url: str
 ) -> None:
     """Its processes stand still, or its main loop does."""
     services = open_dashboard(replace(QUICK, stall_seconds=5))
@@ -299,11 +299,12 @@ def test_live_workers_that_take_no_jobs_are_stalled(
     for child in children:
         child.resume()
     worker_when(services, lambda w: w.report.processed == 8 and w.status is WorkerStatus.IDLE)
-    app = shop.app()
-    app.control.broadcast("hang_loop", arguments={"seconds": 15})
+    app, end = shop.app(), tmp_path / "end"
+    app.control.broadcast("hang_loop", arguments={"until": str(end)})
     app.close()
     stuck = worker_when(services, lambda w: w.status is WorkerStatus.STALLED)
     assert stuck.reason.startswith("Its main loop has done nothing for ")
+    end.touch()
     worker_when(services, lambda w: w.status is WorkerStatus.IDLE)
 
 

@@ -169,8 +169,9 @@ def in_place(path):
         file.write(str(sum(type(it) is LookupError for it in gc.get_objects())))
 
 @control_command()
-def hang_loop(state, seconds=None):
-    time.sleep(seconds)
+def hang_loop(state, until=None):
+    while not os.path.exists(until):
+        time.sleep(0.02)
     return "ok"
 
 @app.task(name="fail_once")
