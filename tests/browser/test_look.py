@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -66,6 +68,11 @@ _LOOK_AT_THE_PAPER = f"""
 }})
 """
 _PAGE_OF_PDF = re.compile(rb"/Type\s*/Page\b")
+Scheme = Literal["light", "dark"]
+
+
+def in_scheme(scheme: Scheme) -> Callable[[TrendsPage], None]:
+    return lambda page: page.page.emulate_media(color_scheme=scheme)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,7 @@ _PAGE_OF_PDF = re.compile(rb"/Type\s*/Page\b")
 def test_a_dark_page_is_printed_as_one_light_sheet_with_nothing_cut(
     scene: str, query: str, paper: str, words: str, open_page: OpenPage
 ) -> None:
-    page = open_page(query, scene=scene, color_scheme="dark")
+    page = open_page(query, scene=scene, before=in_scheme("dark"))
     page.wait_until_streamlit_has_taken_over()
     expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", "dark")
     expect(page.page.locator("[data-kpi=p95_latency]")).to_have_attribute("data-state", "fresh")
@@ -141,9 +148,9 @@ def test_in_an_outage_the_page_is_still_printed_as_one_sheet(open_page: OpenPage
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_theme_and_every_text_has_enough_contrast(
-    scheme: str, open_page: OpenPage
+    scheme: Scheme, open_page: OpenPage
 ) -> None:
-    page = open_page("?range=24h", color_scheme=scheme)
+    page = open_page("?range=24h", before=in_scheme(scheme))
     page.wait_until_streamlit_has_taken_over()
     expect(page.page.locator(".qs-page")).to_have_attribute("data-theme", scheme)
     measured = page.page.evaluate(CONTRASTS, ".qs-page")
@@ -167,7 +174,7 @@ def test_colours_follow_the_theme_and_every_text_has_enough_contrast(
 
 
 def test_the_page_fits_the_screen_at_any_size(open_page: OpenPage) -> None:
-    page = open_page("?range=24h", viewport={"width": 390, "height": 844})
+    page = open_page("?range=24h", before=lambda page: page.resize(390, 844))
     page.wait_until_streamlit_has_taken_over()
     for width in (390, 320, 768, 1_100, 1_440, 390):
         page.page.set_viewport_size({"width": width, "height": 844})
