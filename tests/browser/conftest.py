@@ -42,6 +42,8 @@ CHROMIUM_ARGUMENTS = (
     "--disable-background-networking",
     # Tabs of one profile share a process and its compiled code.
     "--renderer-process-limit=1",
+    # A page is closed after seconds: its code is optimized for more time than it then saves.
+    "--js-flags=--no-opt,--no-maglev",
 )
 # The samples reach beyond the present, so that they are all there however long the tests take.
 _AHEAD_SECONDS = HOUR

@@ -237,7 +237,7 @@ def test_only_a_pool_of_processes_that_reports_is_scaled() -> None:
         ),
         (
             Rights(Actor("public", Origin.WITHOUT_KEY), "", ACCESS),
-            "To run them, open on the dashboard’s",
+            "To run them, open the link that queuescope serve printed",
         ),
         (ADA, "You are ada, admin."),
         (Rights(Actor("olga", Origin.OIDC), "", ACCESS), "scaling, and pausing all queues require"),
