@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 
 import pytest
-from tests.prepared_python import _PRELOADED
+from tests.prepared_python import _PRELOADED, run_python
 
 
 @pytest.mark.parametrize("module", _PRELOADED)
@@ -20,13 +19,14 @@ def test_a_copy_compresses_no_file_of_the_page_again_and_reads_its_own_environme
     """Long cookies of a login need longer lines than websockets accepts by default, and it reads
     their length as it is imported.
     """
-    program = f"""
-import {", ".join(_PRELOADED)}
-import sys
-from queuescope.dashboard.assets import Assets, compressed
-assert "websockets" not in sys.modules
-before = compressed.cache_info().misses
-Assets()
-assert compressed.cache_info().misses == before > 0
-"""
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    done = run_python("tests.test_prepared_python")
+    assert done.returncode == 0, done.stderr
+
+
+def main() -> None:
+    """What is true in a copy."""
+    assert "websockets" not in sys.modules
+    assets = sys.modules["queuescope.dashboard.assets"]
+    before = assets.compressed.cache_info().misses
+    assets.Assets()
+    assert assets.compressed.cache_info().misses == before > 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,8 +39,6 @@ class Answer:
 class RunningDashboard:
     """``uvicorn queuescope.dashboard.routes:app``, or ``queuescope serve``, in ``directory`` and
     configured by its environment.
-
-    With ``has_own_command`` it is no copy of a prepared process, so that its command line is real.
     """
 
     def __init__(
@@ -51,7 +48,6 @@ class RunningDashboard:
         *,
         port: int = 0,
         server: Literal["uvicorn", "queuescope"] = "uvicorn",
-        has_own_command: bool = False,
         **settings: str,
     ) -> None:
         self.port = port or free_port()
@@ -76,7 +72,6 @@ class RunningDashboard:
             environment=environment,
             folder=directory,
             log=self._log,
-            command=[sys.executable] if has_own_command else None,
         )
         until = time.monotonic() + _READY_WITHIN_SECONDS
         while not self._answers():

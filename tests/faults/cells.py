@@ -19,6 +19,19 @@ _LONGEST_PAUSE_SECONDS = 400
 
 Act = Callable[[], Awaitable[None]]
 
+WHEN_COLD, WHEN_WARM = (
+    pytest.mark.parametrize(
+        "warm",
+        [
+            pytest.param(warm, marks=() if warm is usual else pytest.mark.long)
+            for warm in (False, True)
+        ],
+        ids=["cold", "warm"],
+    )
+    for usual in (False, True)
+)
+"""With and without earlier good data; without ``--long`` only one of them."""
+
 
 def hit_by(scope: Scope) -> tuple[str, ...]:
     """The panels whose charts the trouble affects."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from tests.fault_server import http_response
 from tests.faults import oracles
-from tests.faults.cells import reads_the_truth
+from tests.faults.cells import WHEN_COLD, WHEN_WARM, reads_the_truth
 from tests.faults.conftest import Lab
 from tests.faults.proxy import Exchange, Spoil, alter
 from tests.faults.troubles import Scope
@@ -18,7 +18,9 @@ from queuescope.view import View
 
 pytestmark = pytest.mark.anyio
 
-TEMPERATURES = pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+SCOPES = pytest.mark.parametrize(
+    "scope", [Scope.SOURCE, pytest.param(Scope.PANEL, marks=pytest.mark.long)]
+)
 WORDS = "one store <b>did not answer</b>"
 _POINT = re.compile(rb'\[\d+,"[^"]*"\]')
 
@@ -45,8 +47,8 @@ def _points(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[bytes], b
     return changed
 
 
-@TEMPERATURES
-@pytest.mark.parametrize("scope", [Scope.SOURCE, Scope.PANEL])
+@WHEN_COLD
+@SCOPES
 @pytest.mark.parametrize(
     ("field", "shown"),
     [(f'"warnings":["{WORDS}"]', WORDS), ('"isPartial":true', "partial")],
@@ -80,8 +82,8 @@ async def test_a_warning_is_shown_and_its_response_is_not_cached(
         await reads_the_truth(lab, dashboard)
 
 
-@TEMPERATURES
-@pytest.mark.parametrize("scope", [Scope.SOURCE, Scope.PANEL])
+@WHEN_WARM
+@pytest.mark.parametrize("scope", [pytest.param(Scope.SOURCE, marks=pytest.mark.long), Scope.PANEL])
 async def test_an_info_is_shown_beside_fresh_data(scope: Scope, warm: bool, lab: Lab) -> None:
     async with lab.dashboard() as dashboard:
         if warm:
@@ -98,7 +100,7 @@ async def test_an_info_is_shown_beside_fresh_data(scope: Scope, warm: bool, lab:
         )
 
 
-@TEMPERATURES
+@WHEN_WARM
 @pytest.mark.parametrize(
     "change",
     [lambda points: points[::-1], lambda points: points + points[:3]],
@@ -135,8 +137,8 @@ def _at_most(points: int) -> Spoil:
     return spoil
 
 
-@TEMPERATURES
-@pytest.mark.parametrize("scope", [Scope.SOURCE, Scope.PANEL])
+@WHEN_WARM
+@SCOPES
 async def test_a_range_of_too_many_steps_is_fetched_in_parts(
     scope: Scope, warm: bool, lab: Lab
 ) -> None:

@@ -27,7 +27,12 @@ class Cache(StrEnum):
     RESTARTED = "restarted"
 
 
-CACHES = pytest.mark.parametrize("cache", list(Cache))
+def _caches(usual: Cache) -> pytest.MarkDecorator:
+    """Each of them; without ``--long`` only ``usual``."""
+    return pytest.mark.parametrize(
+        "cache",
+        [pytest.param(cache, marks=() if cache is usual else pytest.mark.long) for cache in Cache],
+    )
 
 
 async def _page(
@@ -50,7 +55,7 @@ async def _page(
     return page
 
 
-@CACHES
+@_caches(Cache.WARM)
 async def test_a_scrape_gap_stays_a_gap(cache: Cache, lab: Lab, moment: int) -> None:
     page = await _page(lab, cache, "gap")
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
@@ -59,7 +64,7 @@ async def test_a_scrape_gap_stays_a_gap(cache: Cache, lab: Lab, moment: int) -> 
         oracles.no_line_crosses(page, panel, moment - 1_500, moment - 1_260)
 
 
-@CACHES
+@_caches(Cache.RESTARTED)
 async def test_nan_and_infinity_are_gaps_and_not_zero(cache: Cache, lab: Lab, moment: int) -> None:
     page = await _page(lab, cache, "undefined")
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
@@ -68,7 +73,7 @@ async def test_nan_and_infinity_are_gaps_and_not_zero(cache: Cache, lab: Lab, mo
     oracles.no_line_crosses(page, "queue_depth", moment - 1_100, moment - 960)
 
 
-@CACHES
+@_caches(Cache.WARM)
 async def test_a_counter_reset_makes_no_negative_rate(cache: Cache, lab: Lab) -> None:
     page = await _page(lab, cache, "restarted")
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
@@ -77,7 +82,7 @@ async def test_a_counter_reset_makes_no_negative_rate(cache: Cache, lab: Lab) ->
     assert all(min(points.values()) >= 0 for points in page.points("latency").values())
 
 
-@CACHES
+@_caches(Cache.COLD)
 async def test_without_finished_jobs_there_is_no_rate_and_no_latency(
     cache: Cache, lab: Lab
 ) -> None:
@@ -86,7 +91,7 @@ async def test_without_finished_jobs_there_is_no_rate_and_no_latency(
     assert [page.panels[name]["now"] is None for name in PANELS] == [False, True, True]
 
 
-@CACHES
+@_caches(Cache.RESTARTED)
 async def test_a_series_that_has_ended_has_no_present_value(cache: Cache, lab: Lab) -> None:
     page = await _page(lab, cache, "ended")
     oracles.states_are(page, dict.fromkeys(PANELS, "empty"))
@@ -95,7 +100,7 @@ async def test_a_series_that_has_ended_has_no_present_value(cache: Cache, lab: L
         assert panel["now"] is None
 
 
-@CACHES
+@_caches(Cache.WARM)
 async def test_curves_start_at_the_first_sample(cache: Cache, lab: Lab, moment: int) -> None:
     page = await _page(lab, cache, "young")
     oracles.states_are(page, dict.fromkeys(PANELS, "fresh"))
@@ -104,7 +109,7 @@ async def test_curves_start_at_the_first_sample(cache: Cache, lab: Lab, moment: 
         assert all(min(points) >= moment - 1_200 for points in page.points(panel).values())
 
 
-@CACHES
+@_caches(Cache.COLD)
 async def test_a_range_before_the_first_sample_says_when_the_data_start(
     cache: Cache, lab: Lab, moment: int
 ) -> None:
@@ -114,7 +119,7 @@ async def test_a_range_before_the_first_sample_says_when_the_data_start(
     assert all("The data start at" in panel["cause"] for panel in page.panels.values())
 
 
-@CACHES
+@_caches(Cache.RESTARTED)
 async def test_a_filter_that_matches_nothing_is_named(cache: Cache, lab: Lab) -> None:
     page = await _page(lab, cache, "nowhere")
     oracles.states_are(page, dict.fromkeys(PANELS, "empty"))
@@ -123,7 +128,7 @@ async def test_a_filter_that_matches_nothing_is_named(cache: Cache, lab: Lab) ->
         assert panel["now"] is None
 
 
-@CACHES
+@_caches(Cache.WARM)
 async def test_an_unknown_metric_is_named_with_similar_names(cache: Cache, lab: Lab) -> None:
     charts = three_charts()
     wrong = "ai_agents_queue_dpth"
@@ -142,7 +147,11 @@ async def test_an_unknown_metric_is_named_with_similar_names(cache: Cache, lab: 
     assert page.panels["queue_depth"]["now"] is None
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["warm", "restarted"])
+@pytest.mark.parametrize(
+    "restarted",
+    [pytest.param(False, marks=pytest.mark.long), True],
+    ids=["warm", "restarted"],
+)
 async def test_samples_that_arrive_late_correct_the_chart(
     restarted: bool, tmp_path: Path, truth: Truth, moment: int
 ) -> None:

@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 from tests.fault_server import FaultServer, http_response
 from tests.faults import oracles
-from tests.faults.cells import live_through, reads_the_truth
+from tests.faults.cells import WHEN_COLD, WHEN_WARM, live_through, reads_the_truth
 from tests.faults.conftest import Lab
 from tests.faults.proxy import say
 from tests.faults.troubles import Scope
 from tests.real_prometheus import RealPrometheus
 
 pytestmark = pytest.mark.anyio
-
-TEMPERATURES = pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 
 
 async def _nothing() -> None:
@@ -35,7 +33,7 @@ async def _whole(
     await live_through(lab, log, begin=begin, end=end, **(usual | seen))
 
 
-@TEMPERATURES
+@WHEN_COLD
 async def test_a_refused_connection_is_reported(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -43,7 +41,7 @@ async def test_a_refused_connection_is_reported(
     await _whole(lab, caplog, lab.proxy.refuse, _nothing, warm=warm, **seen)
 
 
-@TEMPERATURES
+@WHEN_WARM
 async def test_a_host_name_that_cannot_be_resolved_is_reported(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +70,7 @@ async def test_a_host_name_that_cannot_be_resolved_is_reported(
     await _whole(lab, caplog, begin, end, warm=warm, **seen)
 
 
-@TEMPERATURES
+@WHEN_COLD
 async def test_a_frozen_prometheus_is_reported(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture, mortal: RealPrometheus
 ) -> None:
@@ -90,7 +88,7 @@ async def test_a_frozen_prometheus_is_reported(
         mortal.cont()
 
 
-@TEMPERATURES
+@WHEN_WARM
 async def test_a_killed_prometheus_is_reported_and_the_restarted_one_is_read(
     warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture, mortal: RealPrometheus
 ) -> None:
@@ -109,8 +107,8 @@ async def test_a_killed_prometheus_is_reported_and_the_restarted_one_is_read(
         mortal.start()
 
 
-@TEMPERATURES
-@pytest.mark.parametrize("scope", [Scope.SOURCE, Scope.PANEL])
+@WHEN_WARM
+@pytest.mark.parametrize("scope", [Scope.SOURCE, pytest.param(Scope.PANEL, marks=pytest.mark.long)])
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "307 Temporary Redirect"])
 async def test_no_redirect_is_followed(
     status: str, scope: Scope, warm: bool, lab: Lab, caplog: pytest.LogCaptureFixture
@@ -126,7 +124,7 @@ async def test_no_redirect_is_followed(
     assert elsewhere.connections == 0, "credentials were carried elsewhere"
 
 
-@TEMPERATURES
+@WHEN_WARM
 async def test_hundreds_of_viewers_after_a_restart_cost_one_query_for_each_chart(
     warm: bool, lab: Lab
 ) -> None:

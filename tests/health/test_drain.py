@@ -181,6 +181,8 @@ class Queue:
         busy = [float(chance.exponential(self.runtime)) for _ in range(self.workers)]
         for second in range(seconds):
             found.append(depth)
+            if not depth:
+                break
             depth += int(chance.poisson(self.arrivals))
             for n, ends in enumerate(busy):
                 at = ends

@@ -97,7 +97,7 @@ def test_the_environment_holds_the_oldest_versions_and_nothing_of_the_page(pytho
     assert _OF_THE_PAGE.isdisjoint(names)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.long)])
 def test_a_worker_follows_a_pause(
     pool: str,
     own_shop: Shop,  # noqa: F811

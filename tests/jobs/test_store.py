@@ -91,13 +91,15 @@ def test_starts_are_counted_until_an_end_is_recorded(store: JobStore) -> None:
     assert deliveries() == 1
 
 
-def test_a_load_takes_many_rows_at_once(store: JobStore) -> None:
-    rows = [replace(FAILED, id=f"j{n}") for n in range(25_000)]
-    assert store.load(iter(rows)) == 25_000
-    assert count_rows(store) == 25_000
+def test_a_load_takes_many_rows_at_once(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one batch of them."""
+    monkeypatch.setattr("queuescope.jobs.store._LOAD_BATCH", 1000)
+    rows = [replace(FAILED, id=f"j{n}") for n in range(2_500)]
+    assert store.load(iter(rows)) == 2_500
+    assert count_rows(store) == 2_500
     with pytest.raises(JobStoreError):
         store.load([rows[0]])
-    assert count_rows(store) == 25_000
+    assert count_rows(store) == 2_500
 
 
 def test_a_worker_that_comes_back_ends_what_it_left_running(store: JobStore) -> None:
@@ -247,7 +249,7 @@ def test_jobs_of_the_same_moment_have_one_order(store: JobStore) -> None:
 def test_two_writers_of_the_same_jobs_do_not_stop_each_other(
     url: str, open_store: OpenStore
 ) -> None:
-    rows = [replace(FAILED, id=f"j{n:03}") for n in range(300)]
+    rows = [replace(FAILED, id=f"j{n:03}") for n in range(100)]
     writers = [open_store(url), open_store(url)]
     writers[0].record(rows)
     gate = threading.Barrier(2, timeout=20)
@@ -260,7 +262,7 @@ def test_two_writers_of_the_same_jobs_do_not_stop_each_other(
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, range(2)))
-    assert count_rows(writers[0]) == 300
+    assert count_rows(writers[0]) == 100
 
 
 def test_a_recreated_history_is_used(url: str, store: JobStore, postgresql: RealPostgreSQL) -> None:
@@ -333,7 +335,7 @@ def test_processes_may_make_a_new_history_at_the_same_moment(
     tmp_path: Path, postgresql: RealPostgreSQL, open_store: OpenStore
 ) -> None:
     """Workers, exporter and dashboard start together."""
-    names = [f"race_{n}" for n in range(4)]
+    names = [f"race_{n}" for n in range(2)]
     for name in names:
         postgresql.execute(f"CREATE DATABASE {name}")
     urls = [url for n in names for url in (postgresql.url(n), f"sqlite:///{tmp_path / n}.db")]
@@ -354,7 +356,7 @@ def test_processes_may_make_a_new_history_at_the_same_moment(
         process.stdin.write(b"go\n")
         process.stdin.flush()
     assert [p.communicate()[1] for p in processes] == [b"", b""]
-    assert [count_rows(open_store(url)) for url in urls] == [2] * 8
+    assert [count_rows(open_store(url)) for url in urls] == [2] * 4
 
 
 def test_readers_do_not_wait_for_a_writer(tmp_path: Path, open_store: OpenStore) -> None:
@@ -551,7 +553,7 @@ def test_a_server_that_stops_is_reported_and_its_return_is_noticed(
 
 def test_many_may_open_a_new_history_at_the_same_moment(tmp_path: Path) -> None:
     """Workers, exporter and dashboard start together."""
-    for round_number in range(15):
+    for round_number in range(5):
         url = f"sqlite:///{tmp_path / f'jobs-{round_number}.db'}"
         gate = threading.Barrier(6)
 

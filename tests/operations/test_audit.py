@@ -287,18 +287,21 @@ def test_the_entries_of_an_operation_are_found_by_its_id(store: OperationsStore)
     assert store.audit.of_operations([]) == []
 
 
-def test_a_check_that_takes_too_long_says_how_far_it_came(store: OperationsStore) -> None:
+def test_a_check_that_takes_too_long_says_how_far_it_came(
+    store: OperationsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queuescope.operations.audit._BATCH", 100)
     with store._database.transaction() as connection:
         event = Event(
             *(0, "act", Phase.INTENT, "ada", "admin", "purge", "queue q", 1, Result.PENDING, "")
         )
-        for _ in range(1001):
+        for _ in range(101):
             append(connection, event)
     found = store.audit.verify(patience_seconds=0)
-    assert (found.entries, found.fault, found.is_complete) == (1000, "", False)
+    assert (found.entries, found.fault, found.is_complete) == (100, "", False)
     assert store.audit.verify(expected_head=found.head).is_complete
     rest = store.audit.verify(after=found.head, expected_head=store.audit.verify().head)
-    assert (rest.entries, rest.fault, rest.is_complete) == (1001, "", True)
+    assert (rest.entries, rest.fault, rest.is_complete) == (101, "", True)
 
 
 def test_a_check_continues_where_another_ended(store: OperationsStore, url: str) -> None:

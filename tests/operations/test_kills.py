@@ -18,7 +18,7 @@ from queuescope.operations.request import Request
 
 @pytest.mark.timeout(300)
 def test_the_audit_is_true_through_kills(tmp_path: Path) -> None:
-    verdict, site, _ = run(30, seed=3, folder=tmp_path)
+    verdict, site, _ = run(16, seed=3, folder=tmp_path)
     assert verdict.faults == []
     assert verdict.results["done"] > 0
     assert site.kills.total() > 0

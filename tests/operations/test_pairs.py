@@ -24,7 +24,7 @@ ACCESS = Access(admins=["ada", "bob"])
 
 @pytest.fixture
 def pairs(request: pytest.FixtureRequest) -> int:
-    return 1000 if request.config.getoption("--long") else 40
+    return 1000 if request.config.getoption("--long") else 16
 
 
 class Effects:

@@ -101,7 +101,8 @@ MATCHERS = ("", 'env="prod"', 'env="prod",team=~"a|b",note!~"\\"}[5m]"')
 @pytest.mark.parametrize(
     ("resolutions", "matchers"),
     [
-        pytest.param(RESOLUTIONS, MATCHERS[-1:], id="resolutions"),
+        # An odd stride, so that both kinds of range are among them.
+        pytest.param(RESOLUTIONS[::3], MATCHERS[-1:], id="resolutions"),
         pytest.param(RESOLUTIONS[:1], MATCHERS, id="matchers"),
         pytest.param(RESOLUTIONS, MATCHERS, marks=pytest.mark.long, id="each with each"),
     ],
