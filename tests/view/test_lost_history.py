@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from tests.engines import RealVictoriaMetrics, program
 from tests.real_prometheus import RealPrometheus, Samples
 from tests.view.conftest import Clock, CountingProxy, StartService, panels
@@ -85,9 +87,18 @@ async def reading(service: ViewService, view: View) -> dict[str, Any]:
     return panels(await service.get(view, max_age_seconds=0))["queue_depth"]
 
 
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-@pytest.mark.parametrize("which", VIEWS)
-@pytest.mark.parametrize("value", [9.0, None], ids=["other samples", "no samples"])
+def _cells() -> Iterator[ParameterSet]:
+    """All together; without ``--long`` each two of them together."""
+    for value, which, warm in product((9.0, None), VIEWS, (True, False)):
+        is_in_part = ((value is None) + (VIEWS[which] is None) + warm) % 2
+        yield pytest.param(
+            *(value, which, warm),
+            id=f"{'no' if value is None else 'other'} samples-{which}-{'warm' if warm else 'cold'}",
+            marks=() if is_in_part else pytest.mark.long,
+        )
+
+
+@pytest.mark.parametrize(("value", "which", "warm"), list(_cells()))
 async def test_the_history_shown_is_that_of_the_server_that_answers_now(
     stage: Stage,
     *,

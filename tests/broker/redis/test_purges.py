@@ -265,7 +265,7 @@ def test_killed_at_any_moment_the_messages_are_all_there_once(
     before = fill(client, 5000)
     nothing: list[list[bytes]] = [[], [], [], []]
     kills = 0
-    for number in range(8):
+    for number in range(0, 10, 2):
         argv = [sys.executable, "-c", KILLED_PURGE, url, str(tmp_path), f"p{number}", "never"]
         kills += _run_and_kill(argv, 0.015 * number)
         purges = Purges(broker, tmp_path)
@@ -311,7 +311,7 @@ def test_restores_that_race_put_each_message_back_once(
     argv = [sys.executable, "-c", RESTORE, url, str(tmp_path), "p1"]
     racers = [
         subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
+        for _ in range(2)
     ]
     for racer in racers:
         assert racer.stdout is not None

@@ -159,8 +159,15 @@ def test_a_row_that_raises_takes_no_place(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("version", ["2.3", "2.4"])
-@pytest.mark.parametrize("limit", ["_PIECE_TAKEN_WITHIN_SECONDS", "_WHOLE_TAKEN_WITHIN_SECONDS"])
+@pytest.mark.parametrize(
+    ("version", "limit"),
+    [
+        ("2.3", "_PIECE_TAKEN_WITHIN_SECONDS"),
+        ("2.4", "_WHOLE_TAKEN_WITHIN_SECONDS"),
+        pytest.param("2.3", "_WHOLE_TAKEN_WITHIN_SECONDS", marks=pytest.mark.long),
+        pytest.param("2.4", "_PIECE_TAKEN_WITHIN_SECONDS", marks=pytest.mark.long),
+    ],
+)
 async def test_a_reader_who_takes_too_long_frees_the_place(
     parts: Services, monkeypatch: pytest.MonkeyPatch, version: str, limit: str
 ) -> None:

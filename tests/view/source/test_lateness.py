@@ -314,7 +314,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("look_seconds", [2, 10, 30])
+@pytest.mark.parametrize("look_seconds", [2, pytest.param(10, marks=pytest.mark.long), 30])
 def test_lateness_is_learnt_from_samples_that_appear(name: str, look_seconds: int) -> None:
     case, every = CASES[name], 15
     taken = [t for t in range(0, 9_000, every) if not case.outage[0] <= t < case.outage[1]]

@@ -77,7 +77,14 @@ def url(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("every", INTERVALS)
+@pytest.mark.parametrize(
+    "every",
+    [
+        # Between those of the others.
+        pytest.param(every, marks=pytest.mark.long if every in (150, 300) else ())
+        for every in INTERVALS
+    ],
+)
 async def test_between_two_slow_scrapes_every_figure_stays(
     url: str, every: int, make_service: StartService, clock: Clock
 ) -> None:
