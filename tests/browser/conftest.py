@@ -64,7 +64,7 @@ class Known:
 
 Reader = Callable[[dict[str, Any]], BrowserContext]
 OpenTab = Callable[..., Page]
-KeepTab = Callable[[], Page]
+KeepTab = Callable[..., Page]
 OpenPage = Callable[..., TrendsPage]
 DashboardFor = Callable[..., DashboardProcess]
 
@@ -164,7 +164,11 @@ def open_tab(reader: Reader) -> Iterator[OpenTab]:
 def keep_tab(reader: Reader) -> Iterator[KeepTab]:
     """Opens a tab for a whole file, in which a page opens for half of what a new tab takes."""
     with ExitStack() as closing:
-        yield lambda: closing.enter_context(reader(_USUAL).new_page())
+
+        def keep_one(**options: Any) -> Page:
+            return closing.enter_context(reader({**_USUAL, **options}).new_page())
+
+        yield keep_one
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +176,43 @@ def tab(keep_tab: KeepTab) -> Page:
     return keep_tab()
 
 
+class FreeTabs:
+    """The tabs of a file that no page is open in, for each set of options."""
+
+    def __init__(self, keep_tab: KeepTab) -> None:
+        self._keep_tab = keep_tab
+        self._free: dict[str, list[Page]] = {}
+
+    @contextmanager
+    def one(self, options: dict[str, Any]) -> Iterator[Page]:
+        """A tab that remembers nothing of the page before."""
+        free = self._free.setdefault(repr(sorted(options.items())), [])
+        tab = free.pop() if free else self._keep_tab(**options)
+        yield tab
+        if tab.is_closed():
+            return
+        tab.unroute_all(behavior="ignoreErrors")
+        tab.evaluate("() => { try { sessionStorage.clear(); } catch { } }")
+        tab.goto("about:blank")
+        tab.emulate_media(media="null", color_scheme="null")
+        tab.set_viewport_size(options["viewport"])
+        free.append(tab)
+
+
+@pytest.fixture(scope="module")
+def free_tabs(keep_tab: KeepTab) -> FreeTabs:
+    return FreeTabs(keep_tab)
+
+
 @pytest.fixture
 def open_page(
-    browser: Browser, open_tab: OpenTab, dashboard_for: DashboardFor
+    browser: Browser, open_tab: OpenTab, free_tabs: FreeTabs, dashboard_for: DashboardFor
 ) -> Iterator[OpenPage]:
     """Opens the page of a scene, and waits until it is drawn.
 
     When the test is over, the page must not have complained. ``at`` opens another dashboard,
     where complaints about the network may be part of the scene. A ``newcomer`` has a browser
-    that has never seen the page.
+    that has never seen the page. What is done ``before`` stays in a tab, so that it has its own.
     """
     with ExitStack() as closing:
         opened: list[TrendsPage] = []
@@ -198,9 +230,12 @@ def open_page(
             options = {"viewport": {"width": 1440, "height": 900}, "timezone_id": "UTC", **context}
             if newcomer:
                 tab = closing.enter_context(browser.new_context(**options)).new_page()
-            else:
+            elif before is not None:
                 tab = open_tab(**options)
+            else:
+                tab = closing.enter_context(free_tabs.one(options))
             page = TrendsPage(tab, (at or dashboard_for(scene)).url)
+            closing.callback(page.stop_listening)
             if at is None:
                 opened.append(page)
             if before is not None:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from playwright.sync_api import Page
+from tests.browser.trends_page import WAIT_MS
+
+Theme = Literal["light", "dark"]
+THEMES: tuple[Theme, ...] = ("light", "dark")
+
 # Every text that is painted, against the nearest opaque backgrounds below it, as WCAG measures.
 CONTRASTS = """
 root => {
@@ -47,3 +55,15 @@ root => {
   return found;
 }
 """
+
+_IS_IN = """
+theme => getComputedStyle(document.querySelector(".stApp")).colorScheme === theme
+  && [...document.querySelectorAll(".qs-page")].every(page => page.dataset.theme === theme)
+  && !document.getAnimations().some(one => one instanceof CSSTransition)
+"""
+
+
+def turn_to(page: Page, theme: Theme) -> None:
+    """Change what the reader's system prefers, and wait until the open page has followed."""
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_function(_IS_IN, arg=theme, timeout=WAIT_MS)

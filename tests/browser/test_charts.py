@@ -204,7 +204,8 @@ def test_the_success_rate_is_weighted_by_jobs_where_they_are_counted(
     open_page: OpenPage, known: Known
 ) -> None:
     page = open_page("?range=1h&refresh=off", scene="many", drawn=False)
-    for name, (_, step) in RANGES.items():
+    for name in ("1h", "7d"):
+        step = RANGES[name][1]
         page.radio(name).click()
         expect(page.panel("success_rate")).to_have_attribute("data-state", "fresh")
         page.wait_until_drawn(step)

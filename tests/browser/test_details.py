@@ -70,7 +70,7 @@ def proxied(
         yield proxy, dashboard
 
 
-@pytest.mark.parametrize("key", ["warnings", "infos"])
+@pytest.mark.parametrize("key", ["warnings", pytest.param("infos", marks=pytest.mark.long)])
 def test_warnings_of_a_source_are_shown_as_text(
     key: str, proxied: tuple[RewritingProxy, DashboardProcess], open_page: OpenPage
 ) -> None:

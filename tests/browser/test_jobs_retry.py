@@ -61,7 +61,7 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     until(lambda: [runs(file) for file in files], lambda seen: seen == [2, 2, 1, 1])
     until(lambda: count_rows(store, JobStatus.FAILED), lambda count: count == 2)
     # Answers are reused for a few seconds, so each look asks another question.
-    until(lambda: in_groups(page.open("?failures=1h")), (2).__eq__)
+    until(lambda: in_groups(page.open("?failures=1h")), (2).__eq__, pause_seconds=1)
     page.groups.first.get_by_role("button").click()
     page.button("Retry all 2 of this group").click()
     acts.confirm_retry("2 jobs that failed are to be sent again")
@@ -71,6 +71,7 @@ def test_failed_jobs_run_again_when_they_are_chosen_or_their_group_is(
     until(
         lambda: page.open("?failures=7d").part("failures").inner_text(),
         lambda text: nothing in text,
+        pause_seconds=1,
     )
     assert_only_what_can_be_is_asked_for(page, world, shop, store, tmp_path / "last.txt")
     targets = [entry.event.target for entry in world.audited("retry")]
@@ -95,7 +96,7 @@ def assert_only_what_can_be_is_asked_for(
     store.record([unkept, foreign, replace(unkept, id="unserved", name="nap", queue="closed")])
     why = "No running worker that can send jobs again knows type elsewhere."
     unserved = "No running worker that can send jobs of type nap again serves queue closed."
-    until(lambda: len(page.open("?status=failed&order=newest").groups.all()), (3).__eq__)
+    expect(page.open("?status=failed&order=newest").groups).to_have_count(3)
     for table in ("The last single failures", "Jobs"):
         expect(box_of(page, table, kept)).to_be_enabled()
         expect(box_of(page, table, "unkept")).to_be_disabled()
@@ -125,7 +126,7 @@ def assert_only_what_can_be_is_asked_for(
         app.control.shutdown()
     refusal = "No running worker can send jobs again"
     chosen = page.button("Retry chosen").last
-    until(lambda: refreshed(page, chosen), lambda title: refusal in title)
+    until(lambda: refreshed(page, chosen), lambda title: refusal in title, pause_seconds=1)
     page.page.get_by_role("radio", name="7d", exact=True).click()
     expect(page.part("failures").locator("[data-note=retry]").first).to_contain_text(refusal)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from tests.browser.conftest import DashboardFor, Known, OpenTab
-from tests.browser.contrasts import CONTRASTS
+from tests.browser.conftest import DashboardFor, Known
+from tests.browser.contrasts import CONTRASTS, Theme
 from tests.browser.crew import HOSTILE_WORKER, XSS, Crew, everybody
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.trends_page import FITS, WAIT_MS, wait_until_at_rest
@@ -94,12 +94,13 @@ def assert_within(inner: Locator, outer: Locator) -> None:
 
 
 @pytest.fixture
-def look(open_tab: OpenTab) -> Look:
-    """Opens the page of workers of a dashboard."""
+def look(tab: Page) -> Look:
+    """Opens the page of workers of a dashboard, in the tab of the one before."""
 
-    def look_at(dashboard: DashboardProcess, **options: object) -> WorkersPage:
-        usual = {"viewport": {"width": 1440, "height": 1400}}
-        return WorkersPage(open_tab(**{**usual, **options}), dashboard.url).open()
+    def look_at(dashboard: DashboardProcess, theme: Theme = "light") -> WorkersPage:
+        tab.set_viewport_size({"width": 1440, "height": 1400})
+        tab.emulate_media(media="screen", color_scheme=theme)
+        return WorkersPage(tab, dashboard.url).open()
 
     return look_at
 
@@ -241,7 +242,7 @@ def test_each_worker_is_listed_with_everything_known_as_readable_text(
 def test_a_dark_page_can_be_read_and_is_printed_light_and_whole_and_without_buttons(
     crew_dashboard: DashboardProcess, look: Look
 ) -> None:
-    page = look(crew_dashboard, color_scheme="dark")
+    page = look(crew_dashboard, theme="dark")
     expect(page.worker(HOSTILE_WORKER)).to_be_visible(timeout=WAIT_MS)
     assert_readable(page)
     wait_until_at_rest(page.page)

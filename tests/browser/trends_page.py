@@ -102,8 +102,17 @@ class TrendsPage:
 
     def __post_init__(self) -> None:
         self.page.on("console", self._heard)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("pageerror", self._failed)
         self.page.on("request", self._asked)
+
+    def stop_listening(self) -> None:
+        """The tab is to show another page."""
+        self.page.remove_listener("console", self._heard)
+        self.page.remove_listener("pageerror", self._failed)
+        self.page.remove_listener("request", self._asked)
+
+    def _failed(self, error: Exception) -> None:
+        self.complaints.append(str(error))
 
     def _heard(self, message: Any) -> None:
         if message.type == "error":
