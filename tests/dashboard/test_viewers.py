@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 REFRESH = 10
 REFRESHES = 3
 VIEWERS = 100
+_NOW_AND_THEN = 5
 PATH = f"/queuescope/view?range=24h&refresh={REFRESH}"
 
 
@@ -88,7 +89,8 @@ async def test_a_hundred_viewers_cost_prometheus_as_much_as_one(
             for dashboard in dashboards:
                 dashboard.close()
     assert sum(asked_by_one.values()) >= REFRESHES
-    assert sum(asked_by_many.values()) <= 1.05 * sum(asked_by_one.values())
+    # What is read every few minutes may be due while only one of the two is watched.
+    assert sum(asked_by_many.values()) <= sum(asked_by_one.values()) + _NOW_AND_THEN
 
     for pages in (alone, crowd):
         for seen in pages:

@@ -47,6 +47,7 @@ def world(prometheus: RealPrometheus, tmp_path_factory: pytest.TempPathFactory) 
         Crew(running.server.port) as crew,
     ):
         crew.join("alive@shop")
+        once(running, lambda seen: "1 of 1 worker" in words(seen.said), at="workers")
         yield running
 
 
