@@ -65,10 +65,21 @@ function dismissConnectionError(dialog) {
   page.loader.load({ isQuiet: true });
 }
 
-/** Gives Streamlit's overlays, which are outside the app's element, the theme of the app. @param {HTMLElement} node */
+const appObserver = new MutationObserver(() => {
+  for (const node of document.body.children) {
+    if (node instanceof HTMLElement && node.style.colorScheme) followTheme(node);
+  }
+});
+
+/**
+ * Gives Streamlit's overlays, which are outside the app's element, the theme of the app, also when it changes.
+ * @param {HTMLElement} node
+ */
 function followTheme(node) {
   const app = document.querySelector(".stApp");
-  if (app) node.style.colorScheme = getComputedStyle(app).colorScheme;
+  if (!app) return;
+  node.style.colorScheme = getComputedStyle(app).colorScheme;
+  appObserver.observe(app, { attributes: true, attributeFilter: ["class"] });
 }
 
 new MutationObserver((changes) => {
