@@ -425,6 +425,8 @@ for app in (shop, mill):
 def both():
     pass
 
+sends = shop.send_task
+shop.send_task = lambda *args, **options: sends(*args, **options, headers={"traced": True})
 instrument(shop)
 for app in (shop, mill):
     app.send_task("by name", countdown=60)
@@ -438,6 +440,7 @@ for app in (shop, mill):
 def test_messages_of_other_apps_in_the_process_are_left_alone(
     python: str, broker_url: str, tmp_path: Path
 ) -> None:
+    """And another tool's way to send, which the instrumented app has already, stays in use."""
     (tmp_path / "two.py").write_text(_TWO_APPS, "utf-8")
     environment = {**os.environ, "SHOP_BROKER": broker_url}
     subprocess.run([python, "two.py"], cwd=tmp_path, env=environment, check=True)
@@ -449,5 +452,7 @@ def test_messages_of_other_apps_in_the_process_are_left_alone(
             ]
             for name in ("shop", "mill")
         }
+        by_name = json.loads(client.lrange("two-shop", -1, -1)[0])["headers"]
         client.delete("two-shop", "two-mill")
+    assert by_name["traced"] is True
     assert marked == {"shop": [True] * 4, "mill": [False] * 4}

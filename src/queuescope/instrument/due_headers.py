@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from celery import signals
@@ -31,13 +31,15 @@ def mark_messages_of(app: Any) -> None:
     Celery's signal covers the messages of all apps and does not say which app sends. Everything
     that an app sends goes through its ``send_task``.
     """
+    # Another tool's for this app. One for the class is looked up each time: it may come later.
+    replaced = vars(app).get("send_task")
 
     @wraps(app.send_task)
     def send_task(*args: Any, **options: Any) -> Any:
         before = _sender.set(app)
         try:
-            # Looked up each time: other tools may replace it at any time.
-            return type(app).send_task(app, *args, **options)
+            send = replaced or partial(type(app).send_task, app)
+            return send(*args, **options)
         finally:
             _sender.reset(before)
 
