@@ -66,6 +66,9 @@ class RunningDashboard:
         }[server]
         self._log.unlink(missing_ok=True)
         arguments += ["--port", str(self.port)]
+        if server == "uvicorn":
+            # If it closed idle connections as early as a client, it would cut requests off.
+            arguments += ["--timeout-keep-alive", "75"]
         self._process = start_python(
             module,
             arguments,

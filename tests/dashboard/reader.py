@@ -18,7 +18,11 @@ class Reader:
     def __init__(self, port: int) -> None:
         self.port = port
         self.origin = f"http://127.0.0.1:{port}"
-        self.client = httpx2.Client(base_url=self.origin, timeout=60, follow_redirects=True)
+        # An idle connection might be closed by the server while it is used again.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self.client = httpx2.Client(
+            base_url=self.origin, timeout=60, limits=limits, follow_redirects=True
+        )
 
     def ask(self, path: str = "/queuescope/view?range=1h", **options: Any) -> httpx2.Response:
         return self.client.get(path, **options)
