@@ -250,12 +250,14 @@ def test_a_restarted_worker_replaces_its_earlier_run(
     first = shop.start_worker("-n", "again@shop", QUEUESCOPE_JOB_STORE_URL=url)
     left = evidence.send_long(shop, "first")
     seen = judged(broker, lambda w: w.report.active_count == 1)
-    os.killpg(first.process.pid, signal.SIGKILL)
-    shop.start_worker("-n", "again@shop", QUEUESCOPE_JOB_STORE_URL=url)
-    new = judged(broker, lambda w: w.report.boot_id != seen.report.boot_id)
-    assert fleet(broker).shared_names() == ()
-    assert new.is_alive
     with closing(JobStore(url)) as store:
+        # A worker that is killed before it has written the start leaves nothing to end.
+        until(lambda: store.get(left), lambda job: job is not None)
+        os.killpg(first.process.pid, signal.SIGKILL)
+        shop.start_worker("-n", "again@shop", QUEUESCOPE_JOB_STORE_URL=url)
+        new = judged(broker, lambda w: w.report.boot_id != seen.report.boot_id)
+        assert fleet(broker).shared_names() == ()
+        assert new.is_alive
         row = until(
             lambda: store.get(left), lambda job: job is not None and job.status != "started"
         )
