@@ -145,7 +145,7 @@ def test_the_audit_is_searched_page_by_page_and_exported(
     files = {}
     for name in ("CSV", "JSON lines"):
         with page.page.expect_download() as download:
-            page.page.get_by_role("button", name=name).click()
+            page.page.get_by_role("link", name=name).click()
         files[name] = download.value.path().read_text("utf-8")
     rows = list(csv.DictReader(files["CSV"].splitlines()))
     lines = [json.loads(line) for line in files["JSON lines"].splitlines()]

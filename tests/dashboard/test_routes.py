@@ -311,6 +311,7 @@ def test_other_pages_and_probes_get_the_page_without_the_early_charts(
         *(
             "/queuescope/flow",
             "/queuescope/jobs.csv",
+            "/queuescope/audit.csv",
             "/queuescope/chart.csv",
             "/queuescope/unknown",
         ),

@@ -138,6 +138,7 @@ def test_no_credential_is_said_or_kept_while_prometheus_answers_or_refuses_and_r
 DATA_PATHS = (
     *("/queuescope/view?range=1h&age=1", "/queuescope/overview?age=1", "/queuescope/flow"),
     *("/queuescope/jobs.csv", "/queuescope/chart.csv?panel=queue_depth"),
+    *("/queuescope/audit.csv", "/queuescope/audit.jsonl"),
 )
 COMMANDS = (("audit", "verify"), ("audit", "list"), ("audit", "export"), ("check",), ("settings",))
 

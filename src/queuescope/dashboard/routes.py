@@ -25,6 +25,7 @@ from queuescope.dashboard.auth.login import check_login_setup, own_host
 from queuescope.dashboard.auth.security_headers import SecurityHeaders
 from queuescope.dashboard.base_path import WithBasePath, WithoutBasePath
 from queuescope.dashboard.jobs.export import JOBS_CSV, JobsFile
+from queuescope.dashboard.operations.export import AUDIT_CSV, AUDIT_JSON, AuditFiles
 from queuescope.dashboard.overview.chart_csv import CHART_CSV, ChartFile
 from queuescope.dashboard.overview.endpoints import OverviewEndpoints
 from queuescope.dashboard.page_requests import PROBES, asks_for_page, page_response
@@ -85,7 +86,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
         check_login_setup(settings.base_path)
         allowed_hosts.append(own_host())
     server = DashboardServer(settings)
-    probes, endpoints = Probes(server), OverviewEndpoints(server)
+    probes, endpoints, audit = Probes(server), OverviewEndpoints(server), AuditFiles()
     return st.App(
         # Next to a folder named “pages”, Streamlit would treat the files in it as its own pages.
         Path(__file__).parent / "app.py",
@@ -99,6 +100,8 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
             Route("/queuescope/overview", endpoints.overview),
             Route("/queuescope/flow", endpoints.flow),
             Route(JOBS_CSV, JobsFile().send),
+            Route(AUDIT_CSV, audit.send_csv),
+            Route(AUDIT_JSON, audit.send_json),
             Route(CHART_CSV, ChartFile(server.points, server.panel_ids).send),
             Route(f"{PREFIX}/{{file}}", server.assets.serve),
         ],

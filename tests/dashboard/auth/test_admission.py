@@ -29,7 +29,10 @@ from queuescope.settings import Settings
 
 USER = "X-Forwarded-User"
 PAGE = ("Accept", "text/html,*/*")
-DATA = ["/queuescope/view", "/queuescope/overview", "/queuescope/flow", "/queuescope/jobs.csv"]
+DATA = [
+    *("/queuescope/view", "/queuescope/overview", "/queuescope/flow", "/queuescope/jobs.csv"),
+    *("/queuescope/audit.csv", "/queuescope/audit.jsonl"),
+]
 OTHERS = [
     "/_stcore/metrics", "/_stcore/script-health-check", "/_stcore/upload_file/a/b", "/media/a.csv",
     "/component/a/b.js", "/app/static/a", "/queuescope", "/queuescope/", "/QUEUESCOPE/VIEW",

@@ -172,7 +172,7 @@ async def test_a_reader_who_takes_too_long_frees_the_place(
     parts: Services, monkeypatch: pytest.MonkeyPatch, version: str, limit: str
 ) -> None:
     """Whether the reader takes nothing, or each piece in time but never the whole."""
-    monkeypatch.setattr(f"queuescope.dashboard.ui.csv_file.{limit}", 0.05)
+    monkeypatch.setattr(f"queuescope.dashboard.ui.sent_file.{limit}", 0.05)
     file = JobsFile()
     scope = {
         "type": "http",

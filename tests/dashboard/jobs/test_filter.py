@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 import pytest
@@ -11,10 +10,8 @@ from hypothesis import strategies as st
 
 from queuescope.dashboard.jobs.filter import (
     NAMES,
-    moment_text,
     page_text,
     parse_filter,
-    parse_moment,
     parse_page,
     query_of,
 )
@@ -91,14 +88,8 @@ def test_an_invalid_filter_is_reported_briefly(params: dict[str, str], said: str
     assert len(str(caught.value)) < 200
 
 
-@given(st.datetimes(timezones=st.just(UTC)))
-def test_a_moment_is_read_as_it_was_written(at: datetime) -> None:
-    assert parse_moment(moment_text(at)) == at.replace(microsecond=0)
-
-
 @given(st.text())
-def test_no_text_in_an_address_breaks_a_moment_or_a_page(text: str) -> None:
-    parse_moment(text)
+def test_no_text_in_an_address_breaks_a_page(text: str) -> None:
     older, newer = parse_page(text)
     assert older is None or newer is None
 

@@ -6,9 +6,9 @@ The page and the file of jobs parse the same address, so that the file holds wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
+from queuescope.dashboard.ui.moments import parse_moment
 from queuescope.errors import ConfigurationError
 from queuescope.jobs.job import LABEL_LIMIT, JobStatus
 from queuescope.jobs.search import TEXT_LIMIT, JobFilter, Place
@@ -57,23 +57,6 @@ def parse_page(text: str) -> tuple[Place | None, Place | None]:
     way, _, rest = text.partition("~")
     place = Place.parse(rest)
     return (place if way == "older" else None), (place if way == "newer" else None)
-
-
-def moment_text(at: datetime) -> str:
-    """An instant as written in an address: UTC, ISO 8601, whole seconds."""
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def parse_moment(text: str) -> datetime | None:
-    """The instant in a text from ``moment_text``, or in another one with an offset; None for any
-    other text.
-    """
-    try:
-        at = datetime.fromisoformat(text)
-        # Near the limits of the calendar the conversion to another zone overflows.
-        return None if at.tzinfo is None else at.astimezone(UTC) + timedelta(0)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _status(text: str) -> JobStatus | None:

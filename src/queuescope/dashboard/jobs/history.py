@@ -14,10 +14,8 @@ from queuescope.dashboard.jobs.filter import (
     CUSTOM,
     NAMES,
     TIMES,
-    moment_text,
     page_text,
     parse_filter,
-    parse_moment,
     parse_page,
     query_of,
 )
@@ -40,6 +38,7 @@ from queuescope.dashboard.jobs.retry import (
 )
 from queuescope.dashboard.jobs.tables import count_words, jobs_table, pager, trouble
 from queuescope.dashboard.ui import operation_dialog
+from queuescope.dashboard.ui.moments import moment_text, parse_moment
 from queuescope.dashboard.ui.widgets import (
     Markup,
     Tone,

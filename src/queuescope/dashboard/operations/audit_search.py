@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from datetime import time as clock_time
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from queuescope.dashboard.auth.identity import IdentityProblem
+from queuescope.dashboard.operations.export import AUDIT_CSV, AUDIT_JSON, TEXT_LIMIT, query_of
 from queuescope.dashboard.operations.tables import audit_table
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.background_call import BackgroundCall
-from queuescope.dashboard.ui.rights import Rights, visitor_rights
-from queuescope.dashboard.ui.widgets import Tone, element, notice, show, viewer_zone
-from queuescope.errors import QueuescopeError, RefusalReason, RefusedError
-from queuescope.operations.access import Actor, Role
+from queuescope.dashboard.ui.rights import visitor_rights
+from queuescope.dashboard.ui.widgets import Markup, Tone, element, notice, show, viewer_zone
+from queuescope.errors import QueuescopeError
+from queuescope.operations.access import Role
 from queuescope.operations.request import Operation
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 _PAGE = 20
 _PATIENCE_SECONDS = 8.0
-_EXPORT_PATIENCE_SECONDS = 60.0
 _RESULTS = ("done", "refused", "failed", "unknown", "pending")
 _PAGES = "queuescope_audit_place"
 
@@ -51,8 +49,7 @@ def search_audit() -> None:
     context = services().operations_context
     if context is None:
         return
-    held = visitor_rights()
-    if not held.role.covers(Role.VIEWER):
+    if not visitor_rights().role.covers(Role.VIEWER):
         # The whole page is drawn again, and shows the login.
         st.rerun()
     # While closed, it reads nothing.
@@ -65,16 +62,16 @@ def search_audit() -> None:
         if not isinstance(place, AuditPages) or place.search != search:
             place = st.session_state[_PAGES] = AuditPages(search, [])
         _results(context.store.audit, place)
-        _exports(context.store.audit, search, held)
+        _files(search)
 
 
 def _form(zone: tzinfo) -> Search:
     from queuescope.operations.audit import Search  # noqa: PLC0415
 
     first, second = st.columns(2), st.columns(4)
-    text = first[0].text_input("Words, in any column")
-    target = first[1].text_input("Target, such as queue orders")
-    actor = second[0].text_input("Who (the whole name)")
+    text = first[0].text_input("Words, in any column", max_chars=TEXT_LIMIT)
+    target = first[1].text_input("Target, such as queue orders", max_chars=TEXT_LIMIT)
+    actor = second[0].text_input("Who (the whole name)", max_chars=TEXT_LIMIT)
     operation = second[1].selectbox("Operation", ["", *Operation], format_func=_any)
     result = second[2].selectbox("Result", ["", *_RESULTS], format_func=_any)
     since, until = _bounds(second[3].date_input("Days, from and to", []), zone)
@@ -132,27 +129,29 @@ def _results(audit: Audit, place: AuditPages) -> None:
         )
 
 
-def _exports(audit: Audit, search: Search, held: Rights) -> None:
-    def written(lines: Callable[[Search], Iterator[str]]) -> bytes:
-        # Called later and outside the script, where only the time is known.
-        if isinstance(held.who, Actor) and held.who.has_expired(time.time()):
-            raise RefusedError(RefusalReason.IDENTITY_EXPIRED, IdentityProblem.EXPIRED)
-        call = BackgroundCall(lambda: "".join(lines(search)).encode())
-        return call.result(_EXPORT_PATIENCE_SECONDS)
+def _files(search: Search) -> None:
+    show(
+        element(
+            "div",
+            element("p", "All matching entries, oldest first, as a file:", class_="qs-muted"),
+            element(
+                "span",
+                _file("CSV", AUDIT_CSV, search),
+                _file("JSON lines", AUDIT_JSON, search),
+                class_="qs-actions",
+            ),
+            class_="qs-part-head",
+        )
+    )
 
-    show(element("p", "All matching entries, oldest first, as a file:", class_="qs-muted"))
-    with st.container(horizontal=True):
-        st.download_button(
-            "CSV",
-            lambda: written(audit.export_csv),
-            "queuescope-audit.csv",
-            "text/csv",
-            on_click="ignore",
-        )
-        st.download_button(
-            "JSON lines",
-            lambda: written(audit.export_json),
-            "queuescope-audit.jsonl",
-            "application/x-ndjson",
-            on_click="ignore",
-        )
+
+def _file(words: str, path: str, search: Search) -> Markup:
+    # Relative to the page, which may be below any path.
+    address, query = path.removeprefix("/"), query_of(search)
+    return element(
+        "a",
+        words,
+        class_="qs-action",
+        href=f"{address}?{query}" if query else address,
+        download=f"queuescope-{path.rpartition('/')[2]}",
+    )

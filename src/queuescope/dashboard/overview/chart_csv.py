@@ -7,15 +7,14 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
-from queuescope.dashboard.ui.csv_file import CsvFile
+from queuescope.dashboard.ui.sent_file import FileSender, refused
 from queuescope.errors import ConfigurationError
 from queuescope.figures import PointZone, points_csv
 from queuescope.view import Points
 
 CHART_CSV = "/queuescope/chart.csv"
-_AT_ONCE = 4
 _LONGEST_OFFSET_SECONDS = 86_399
 _LONGEST_ZONE = 64
 _STEPS = ("all", "closed")
@@ -36,7 +35,7 @@ class ChartFile:
     def __init__(self, find: Find, panels: Sequence[str]) -> None:
         self._find = find
         self._panels = panels
-        self._running = 0
+        self._files = FileSender("The chart")
 
     async def send(self, request: Request) -> Response:
         params = request.query_params
@@ -46,17 +45,14 @@ class ChartFile:
             zone = _zone(params.get("tz", "UTC"), params.get("offset", "0"))
             found = await self._find(params, _taken(params.get("taken")))
         except ConfigurationError as exc:
-            return _refused(str(exc), 400)
+            return refused(str(exc), 400)
         points = next((one for one in found or () if one.panel.id == wanted), None)
         if points is None:
-            return _refused(
+            return refused(
                 "The points of this chart are no longer kept; refresh the page, then save them "
                 "again",
                 410,
             )
-        if self._running >= _AT_ONCE:
-            return _refused("Too many files are being sent; try again in a moment", 503)
-        self._running += 1
         pieces = points_csv(
             points.panel,
             points.curves,
@@ -65,10 +61,7 @@ class ChartFile:
             zone=zone,
             with_open=steps == "all",
         )
-        return CsvFile(pieces, _name(points, zone), self._ended)
-
-    def _ended(self) -> None:
-        self._running -= 1
+        return await self._files.send(pieces, _name(points, zone), "text/csv")
 
 
 def _name(points: Points, zone: PointZone) -> str:
@@ -107,7 +100,3 @@ def _zone(name: str, offset: str) -> PointZone:
             f"offset={offset[:40]!r}: give the seconds of the time zone from UTC, such as 19800"
         )
     return PointZone(name[:_LONGEST_ZONE], seconds)
-
-
-def _refused(sentence: str, status: int) -> Response:
-    return PlainTextResponse(f"{sentence}.\n", status, {"Cache-Control": "no-store"})

@@ -1,0 +1,22 @@
+"""Instants as written in an address."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+def moment_text(at: datetime) -> str:
+    """An instant as written in an address: UTC, ISO 8601, whole seconds."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def parse_moment(text: str) -> datetime | None:
+    """The instant in a text from ``moment_text``, or in another one with an offset; None for any
+    other text.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+        # Near the limits of the calendar the conversion to another zone overflows.
+        return None if at.tzinfo is None else at.astimezone(UTC) + timedelta(0)
+    except (ValueError, OverflowError):
+        return None
