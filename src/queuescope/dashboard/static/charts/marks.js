@@ -170,8 +170,11 @@ export class Marks {
     this.tip.setAttribute("role", "tooltip");
     this.tip.hidden = true;
     canvas.append(this.box, this.tip);
-    this.box.addEventListener("pointerover", (event) => this.#open(closest(event, "button")));
-    this.box.addEventListener("pointerout", () => this.#open(this.#button("button:focus-visible")));
+    this.box.addEventListener("pointerover", (event) => {
+      this.#open(closest(event, "button"));
+      document.addEventListener("pointermove", this.#follow);
+    });
+    this.box.addEventListener("pointerout", () => this.#leave());
     this.box.addEventListener("focusin", (event) => {
       if (event.target !== this.#closed) this.#open(closest(event, "button"));
     });
@@ -233,6 +236,19 @@ export class Marks {
     this.#marksOf.set(button, marks);
     element.append(button);
     return element;
+  }
+
+  /**
+   * When the charts move into Streamlit's page, no event says that the pointer is no longer on a mark.
+   * @param {PointerEvent} event
+   */
+  #follow = (event) => {
+    if (!(event.target instanceof Node && this.box.contains(event.target))) this.#leave();
+  };
+
+  #leave() {
+    document.removeEventListener("pointermove", this.#follow);
+    this.#open(this.#button("button:focus-visible"));
   }
 
   /** @param {HTMLElement | null} button */
