@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import redis
 from celery import Celery
 from prometheus_client.parser import text_string_to_metric_families
 from tests.machine import Machine, MachineClock
@@ -300,7 +301,7 @@ class Shop:
         ``clock`` of its own.
         """
         if not beside:
-            self._running.close()
+            self._end_workers()
         self._count += 1
         port = int(environment.get("QUEUESCOPE_METRICS_PORT", free_port()))
         url = f"sqlite:///{self.folder / f'jobs-{self._count}.db'}"
@@ -377,10 +378,21 @@ class Shop:
         """An app for commands to workers."""
         return Celery("control", broker=self.broker_url, set_as_current=False)
 
+    def clear(self) -> None:
+        """End the workers and empty the broker, in this order: what a worker reports in between
+        would stay, and be a lost worker.
+        """
+        self._end_workers()
+        with redis.Redis.from_url(self.broker_url) as client:
+            client.flushall()
+
     def close(self) -> None:
-        self._running.close()
+        self._end_workers()
         self._end_customer()
         self._temporary.cleanup()
+
+    def _end_workers(self) -> None:
+        self._running.close()
 
     def _end_customer(self) -> None:
         if self._customer is not None:

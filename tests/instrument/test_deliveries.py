@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 from tests.instrument.conftest import Shop, until
 from tests.job_rows import ended_jobs, jobs_that_are
 
@@ -18,10 +17,9 @@ from queuescope.jobs.job import LOST_WORKER, JobStatus
 
 
 @pytest.fixture
-def broker(broker_url: str) -> Iterator[RedisBroker]:
-    with redis.Redis.from_url(broker_url) as client:
-        client.flushall()
-    made = RedisBroker(broker_url)
+def broker(shop: Shop) -> Iterator[RedisBroker]:
+    shop.clear()
+    made = RedisBroker(shop.broker_url)
     yield made
     made.close()
 

@@ -76,8 +76,7 @@ def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
 ) -> None:
     """Each status has its number; without reports there is no sample, not even a zero."""
     declared = {metric.name() for metric in CATALOGUE if metric.origin is Origin.EXPORTER}
-    with redis.Redis.from_url(shop.broker_url) as client:
-        client.flushall()
+    shop.clear()
     with exporter(shop.broker_url, tmp_path / "log") as port:
 
         def seen(is_so: Callable[[Scrape], bool]) -> Scrape:

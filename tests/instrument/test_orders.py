@@ -25,10 +25,9 @@ from queuescope.operations.request import Request
 
 
 @pytest.fixture
-def broker(broker_url: str) -> Iterator[RedisBroker]:
-    with redis.Redis.from_url(broker_url) as client:
-        client.flushall()
-    made = RedisBroker(broker_url, timings=QUICK)
+def broker(shop: Shop) -> Iterator[RedisBroker]:
+    shop.clear()
+    made = RedisBroker(shop.broker_url, timings=QUICK)
     yield made
     made.close()
 

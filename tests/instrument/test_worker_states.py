@@ -24,10 +24,9 @@ from queuescope.watch.reconciler import JobReconciler
 
 
 @pytest.fixture
-def broker(broker_url: str) -> Iterator[RedisBroker]:
-    with redis.Redis.from_url(broker_url) as client:
-        client.flushall()
-    made = RedisBroker(broker_url, timings=QUICK)
+def broker(shop: Shop) -> Iterator[RedisBroker]:
+    shop.clear()
+    made = RedisBroker(shop.broker_url, timings=QUICK)
     yield made
     made.close()
 
@@ -129,8 +128,7 @@ def test_a_shutdown_command_and_a_soft_shutdown_are_reported(
     seen = judged(broker, lambda w: w.status is WorkerStatus.SHUTTING_DOWN)
     assert seen.words == "shutting down, finishes 1 job"
     project.write_text(text, "utf-8")
-    with redis.Redis.from_url(shop.broker_url) as client:
-        client.flushall()
+    shop.clear()
     worker = shop.start_worker()
     evidence.send_long(shop, "told")
     judged(broker, lambda w: w.report.active_count == 1)
