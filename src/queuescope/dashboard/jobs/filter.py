@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from queuescope.dashboard.ui.moments import parse_moment
+from queuescope.dashboard.ui.moments import epoch_seconds
 from queuescope.errors import ConfigurationError
 from queuescope.jobs.job import LABEL_LIMIT, JobStatus
 from queuescope.jobs.search import TEXT_LIMIT, JobFilter, Place
@@ -92,15 +92,4 @@ def _span(params: Mapping[str, str], now: float) -> tuple[float | None, float | 
         raise ConfigurationError(
             f"time={time[:40]!r}: give one of {', '.join((*TIMES, CUSTOM))}, or from and to"
         )
-    return _epoch("from", since), _epoch("to", until)
-
-
-def _epoch(name: str, text: str) -> float | None:
-    if not text:
-        return None
-    at = parse_moment(text)
-    if at is None:
-        raise ConfigurationError(
-            f"{name}={text[:40]!r}: give a moment such as 2026-11-24T07:00:00Z"
-        )
-    return at.timestamp()
+    return epoch_seconds("from", since), epoch_seconds("to", until)

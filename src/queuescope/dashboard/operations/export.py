@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui.moments import moment_text, parse_moment
+from queuescope.dashboard.ui.moments import epoch_seconds, moment_text
 from queuescope.dashboard.ui.sent_file import FileSender, refused
 from queuescope.errors import ConfigurationError
 from queuescope.operations.request import Operation
@@ -112,12 +112,5 @@ def _moment_text(at_ms: int | None) -> str:
 
 
 def _epoch_ms(params: Mapping[str, str], name: str) -> int | None:
-    text = params.get(name, "")
-    if not text:
-        return None
-    at = parse_moment(text)
-    if at is None:
-        raise ConfigurationError(
-            f"{name}={text[:40]!r}: give a moment such as 2026-11-24T07:00:00Z"
-        )
-    return int(at.timestamp() * 1000)
+    seconds = epoch_seconds(name, params.get(name, ""))
+    return None if seconds is None else round(seconds * 1000)

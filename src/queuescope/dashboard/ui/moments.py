@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from queuescope.errors import ConfigurationError
+
 
 def moment_text(at: datetime) -> str:
     """An instant as written in an address: UTC, ISO 8601, whole seconds."""
@@ -20,3 +22,18 @@ def parse_moment(text: str) -> datetime | None:
         return None if at.tzinfo is None else at.astimezone(UTC) + timedelta(0)
     except (ValueError, OverflowError):
         return None
+
+
+def epoch_seconds(name: str, text: str) -> float | None:
+    """The parameter ``name`` of an address; None for an empty text.
+
+    Raises ``ConfigurationError``, whose text may be shown to anyone.
+    """
+    if not text:
+        return None
+    at = parse_moment(text)
+    if at is None:
+        raise ConfigurationError(
+            f"{name}={text[:40]!r}: give a moment such as 2026-11-24T07:00:00Z"
+        )
+    return at.timestamp()
