@@ -38,11 +38,12 @@ def crowded_scene(start: float, end: float) -> Series:
 
 
 def in_flight_scene(peak: float, end: float) -> Series:
-    """Four jobs that run, in two queues; twelve at ``peak`` (epoch seconds)."""
+    """Four jobs that run, in two queues; twelve at ``peak`` (epoch seconds) and each half hour
+    from there, so that every hour has one however late a test looks."""
     times = scrape_times(peak - HOUR, end)
     found: Series = {}
     for queue, running, most in (("default", 3, 10), ("priority", 1, 2)):
-        values = np.where(np.abs(times - peak) < 30, most, running)
+        values = np.where(np.abs((times - peak + 900) % 1800 - 900) < 30, most, running)
         labels = f'scene="known",queue="{queue}"'
         found[f"ai_agents_enhancement_jobs_in_flight{{{labels}}}"] = (times, values)
     return found

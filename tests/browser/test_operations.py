@@ -208,6 +208,7 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
         "Refused: There were 3 and are now 23; check again before you confirm. Nothing was done."
     )
     # From there, *Start again* leads to a new plan.
+    wait_until_at_rest(page.page)
     dialog.get_by_role("button", name="Start again").click()
     expect(dialog.get_by_text("23 jobs wait in queue")).to_be_visible()
     with closing(sqlite3.connect(world.store)) as store:

@@ -20,6 +20,8 @@ def world(known: Known, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
         tmp_path_factory.mktemp("faults"),
         prometheus_url=known.prometheus.url,
         selector='scene="known"',
+        # A busy machine must not look like an outage.
+        prometheus_timeout_seconds="20",
         queues="orders,mail",
     ) as running:
         yield running

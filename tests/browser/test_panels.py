@@ -99,7 +99,7 @@ def test_a_fourth_panel_is_a_chart_like_the_others(
     [trace] = page.traces(FOURTH).values()
     assert (trace.name, set(trace.values.tolist())) == ("Jobs in flight", {4, 12})
     peaks = trace.times[trace.values == 12]
-    assert abs(peaks - known.marks.rest[0]).max() <= 120
+    assert abs((peaks - known.marks.rest[0] + 900) % 1800 - 900).max() <= 120
 
     page.zoom(FOURTH, 0.3, 0.7)
     page.page.wait_for_function(

@@ -159,8 +159,9 @@ async def test_an_outage_is_counted_by_its_kind_and_the_data_age_grows(stage: St
     assert stage.value("queuescope_cache_lookups_total", status="source_error") == 3
     after = stage.value("queuescope_data_age_seconds", panel="latency")
     assert before is not None
-    # By the source's clock, which goes on: the last query may be a moment later.
-    assert after == pytest.approx(before + 61, abs=1)
+    assert after is not None
+    # By the source's clock, which goes on: the last query may be somewhat later.
+    assert before + 31 < after < before + 62
 
 
 async def test_the_metrics_do_not_grow_with_the_views(stage: Stage) -> None:

@@ -88,16 +88,21 @@ async def test_a_hundred_viewers_cost_prometheus_as_much_as_one(
         finally:
             for dashboard in dashboards:
                 dashboard.close()
-    assert sum(asked_by_one.values()) >= REFRESHES
-    # What is read every few minutes may be due while only one of the two is watched.
-    assert sum(asked_by_many.values()) <= sum(asked_by_one.values()) + _NOW_AND_THEN
-
     for pages in (alone, crowd):
         for seen in pages:
             assert len({answer.taken_at for answer in seen}) == REFRESHES + 1
-            assert all(0 <= answer.age_seconds <= REFRESH for answer in seen)
+            assert all(0 <= answer.age_seconds <= 2 * REFRESH for answer in seen)
     answers = [answer for seen in crowd for answer in seen]
-    assert len({answer.body for answer in answers}) == REFRESHES + 1
+    moments = {answer.taken_at for answer in answers}
+    assert len({answer.body for answer in answers}) == len(moments)
+
+    assert sum(asked_by_one.values()) >= REFRESHES
+    # If the machine is so busy that a page misses a refresh of the others, it has one more. What is
+    # read every few minutes may be due while only one of the two is watched.
+    assert len(moments) <= REFRESHES + 2
+    assert sum(asked_by_many.values()) <= _NOW_AND_THEN + sum(asked_by_one.values()) * (
+        (len(moments) - 1) / REFRESHES
+    )
 
     values = {
         sample.name: sample.value

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
-from tests.instrument.conftest import Scrape, Shop, scrape, until
+from tests.instrument.conftest import Evidence, Scrape, Shop, scrape, until
 from tests.job_rows import ended_jobs
 from tests.metric_names import series_names
 from tests.ports import free_port, free_ports
@@ -369,14 +369,16 @@ def test_a_history_that_cannot_be_written_costs_no_metrics(shop: Shop) -> None:
     until(worker.log.read_text, lambda text: "rows wait in memory" in text)
 
 
-def test_a_stopped_worker_writes_what_ran_until_the_end(shop: Shop) -> None:
+def test_a_stopped_worker_writes_what_ran_until_the_end(shop: Shop, evidence: Evidence) -> None:
     """Also the jobs that it finishes while it shuts down."""
     worker = shop.start_worker()
     first = shop.send("nap", tenant="acme")
     worker.ended(1)
-    last = shop.send("nap", seconds=2, tenant="acme")
+    last = evidence.send_long(shop, "last")
     until(worker.scrape, lambda seen: seen.value(IN_FLIGHT, queue="orders") == 1.0)
     worker.process.send_signal(signal.SIGTERM)
+    until(worker.log.read_text, lambda text: "Warm shutdown" in text)
+    evidence.release()
     assert worker.process.wait(120) == 0
     rows = {job.id: job.status for job in ended_jobs(worker.store)}
     assert rows == {first: JobStatus.SUCCEEDED, last: JobStatus.SUCCEEDED}

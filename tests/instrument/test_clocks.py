@@ -31,7 +31,7 @@ METRIC = "ai_agents_enhancement_{}_seconds_{}"
 
 @pytest.fixture(scope="module")
 def broker(broker_url: str) -> Iterator[RedisBroker]:
-    made = RedisBroker(broker_url)
+    made = RedisBroker(broker_url, timeout_seconds=30)
     yield made
     made.close()
 

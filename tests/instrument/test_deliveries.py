@@ -19,7 +19,7 @@ from queuescope.jobs.job import LOST_WORKER, JobStatus
 @pytest.fixture
 def broker(shop: Shop) -> Iterator[RedisBroker]:
     shop.clear()
-    made = RedisBroker(shop.broker_url)
+    made = RedisBroker(shop.broker_url, timeout_seconds=30)
     yield made
     made.close()
 

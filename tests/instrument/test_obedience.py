@@ -33,7 +33,7 @@ def own_shop(tmp_path: Path, server: RealBroker, python: str) -> Iterator[Shop]:
 
 @pytest.fixture
 def broker(server: RealBroker) -> Iterator[RedisBroker]:
-    made = RedisBroker(server.url)
+    made = RedisBroker(server.url, timeout_seconds=30)
     yield made
     made.close()
 

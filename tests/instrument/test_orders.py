@@ -27,14 +27,14 @@ from queuescope.operations.request import Request
 @pytest.fixture
 def broker(shop: Shop) -> Iterator[RedisBroker]:
     shop.clear()
-    made = RedisBroker(shop.broker_url, timings=QUICK)
+    made = RedisBroker(shop.broker_url, timings=QUICK, timeout_seconds=30)
     yield made
     made.close()
 
 
 @pytest.fixture
 def commands(broker: RedisBroker, broker_url: str) -> Iterator[RedisBroker]:
-    made = RedisBroker(broker_url, answer_seconds=60)
+    made = RedisBroker(broker_url, answer_seconds=60, timeout_seconds=30)
     yield made
     made.close()
 
@@ -52,6 +52,8 @@ def test_scaling_grows_and_shrinks_the_pool_and_reports_it(
 ) -> None:
     worker = shop.start_worker("-c", "2")
     name = name_of(shop)
+    # It is ready for jobs a moment before it receives commands.
+    until(lambda: _pool_runs(shop, name), lambda jobs: jobs == [])
     grown = commands.scale(name, 4)
     assert (grown.before, grown.after) == (2, 4)
     seen = until(lambda: fleet(broker).get(name), lambda w: w is not None and _size(w) == 4)
@@ -104,6 +106,7 @@ def test_a_pool_that_cannot_be_scaled_is_refused_before_a_command(
     shop.start_worker(option)
     name = name_of(shop)
     until(lambda: fleet(broker).get(name), lambda worker: worker is not None)
+    until(lambda: _pool_runs(shop, name), lambda jobs: jobs == [])
     effect = ScalePool(commands, lambda: fleet(broker))
     with pytest.raises(RefusedError, match=words[0]):
         effect.count(Request.scale(name, 4))
@@ -268,6 +271,7 @@ def test_a_worker_killed_during_a_job_is_lost_with_its_job(
         lambda seen: (
             [w.report.active_count for w in seen.workers if w.report.worker == name] == [1]
             and len(seen.workers) == 1
+            and seen.workers[0].is_alive
         ),
     )
     assert alive.workers[0].status is WorkerStatus.ACTIVE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def studio(tmp_path: Path, server: RealBroker) -> Iterator[Shop]:
 
 @pytest.fixture
 def broker(server: RealBroker) -> Iterator[RedisBroker]:
-    made = RedisBroker(server.url)
+    made = RedisBroker(server.url, timeout_seconds=30)
     yield made
     made.close()
 
@@ -105,7 +106,10 @@ def test_a_job_belongs_to_the_queue_it_was_taken_from(
     """
     worker = studio.start_worker("-Q", QUEUES, "-c", "1", "--pool", "threads")
     name = f"w{studio._count}@shop"
-    studio.app().control.add_consumer("added", destination=[name], reply=True, timeout=30)
+    with closing(studio.app()) as app:
+        # It is ready for jobs a moment before it receives commands.
+        until(lambda: app.control.ping(timeout=1) or [], bool)
+        app.control.add_consumer("added", destination=[name], reply=True, timeout=30)
     sent = {word: send(studio, evidence, word, route, fails=True) for word, route in ROUTES.items()}
     worker.ended(len(sent))
     retried = studio.send("try_twice", {"queue": "media_jobs", "routing_key": "media.again"})

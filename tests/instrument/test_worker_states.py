@@ -26,7 +26,7 @@ from queuescope.watch.reconciler import JobReconciler
 @pytest.fixture
 def broker(shop: Shop) -> Iterator[RedisBroker]:
     shop.clear()
-    made = RedisBroker(shop.broker_url, timings=QUICK)
+    made = RedisBroker(shop.broker_url, timings=QUICK, timeout_seconds=30)
     yield made
     made.close()
 
@@ -86,7 +86,7 @@ def test_jobs_with_a_countdown_are_scheduled_and_wait_again_after_a_clean_stop(
 def test_a_retry_that_waits_for_its_countdown_is_scheduled(shop: Shop, broker: RedisBroker) -> None:
     shop.start_worker()
     shop.send("second_time_lucky", {"queue": "orders"}, countdown=600)
-    seen = judged(broker, lambda w: w.report.scheduled == 1)
+    seen = judged(broker, lambda w: w.report.scheduled == w.report.retried == 1)
     assert (seen.report.scheduled_queues, seen.report.retried) == ({"orders": 1}, 1)
 
 
@@ -151,12 +151,14 @@ def test_a_rate_limit_is_not_a_stall(shop: Shop, broker: RedisBroker, evidence: 
     shop.start_worker("-c", "2", SHOP_PREFETCH="2")
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()
+    # It is ready for jobs a moment before it receives commands.
+    until(lambda: app.control.ping(timeout=1) or [], bool)
     app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
     for _ in range(8):
         shop.send("nap")
-    seen = judged(broker, lambda w: w.report.reserved == {"orders": 4})
-    assert seen.status is WorkerStatus.RATE_LIMITED
-    assert seen.reason == "A rate limit holds back 4 jobs of nap (1 an hour)."
+    reason = "A rate limit holds back 4 jobs of nap (1 an hour)."
+    seen = judged(broker, lambda w: w.status is WorkerStatus.RATE_LIMITED and w.reason == reason)
+    assert seen.report.reserved == {"orders": 4}
     (waiting,) = broker.queues(["orders"])
     assert waiting.depth == 3
     app.control.rate_limit("nap", 0, reply=True, timeout=10, limit=1)
@@ -171,8 +173,13 @@ def test_a_rate_limit_of_the_whole_project_holds_back_each_type(
     shop.start_worker("-c", "2", SHOP_PREFETCH="4", SHOP_RATE_LIMIT="1/h")
     for name in ("nap", "nap", "nap", "fail", "fail"):
         shop.send(name)
-    seen = judged(broker, lambda w: sum(one.count for one in w.report.rate_limited) == 3)
-    assert seen.status is WorkerStatus.RATE_LIMITED
+    seen = judged(
+        broker,
+        lambda w: (
+            w.status is WorkerStatus.RATE_LIMITED
+            and sum(one.count for one in w.report.rate_limited) == 3
+        ),
+    )
     assert seen.words == "held back by a rate limit"
     assert seen.reason == (
         "A rate limit holds back 2 jobs of nap (1 an hour), 1 job of fail (1 an hour)."
@@ -186,6 +193,8 @@ def test_jobs_without_a_limit_overtake_rate_limited_ones(
     shop.start_worker("-c", "2", SHOP_PREFETCH="4")
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()
+    # It is ready for jobs a moment before it receives commands.
+    until(lambda: app.control.ping(timeout=1) or [], bool)
     app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
     app.close()
     shop.send("nap")

@@ -225,7 +225,7 @@ async def test_a_real_prometheus_behind_all_of_it_is_read(
     }
     patience = Retry(attempts=50, base_seconds=1)  # it listens before it is ready
     async with PrometheusClient(
-        guarded.url, username="ops", password="Ungeheuer", retry=patience, **tls
+        guarded.url, username="ops", password="Ungeheuer", retry=patience, timeout_seconds=60, **tls
     ) as client:
         assert guarded.url.endswith("/deep/metrics")
         assert (await client.query("vector(7)")).samples[0].value == 7.0

@@ -211,3 +211,10 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
 
 def panels(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     return {panel["id"]: panel for panel in content(snapshot)["panels"]}
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late the present values are, nothing else is asked meanwhile."""
+    for module in ("queuescope.view.service", "queuescope.view.present.values"):
+        monkeypatch.setattr(f"{module}.PRESENT_PATIENCE_SECONDS", 60.0)

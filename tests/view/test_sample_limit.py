@@ -26,7 +26,7 @@ ALLOWED = 60_000
 
 
 def _samples() -> Samples:
-    times = np.arange(NOW - 8 * 86_400, NOW + HOUR, SCRAPE)
+    times = np.arange(NOW - 8 * 86_400, NOW + 3 * HOUR, SCRAPE)
     jobs = np.arange(len(times), dtype=float)
     series = {
         f'ai_agents_enhancement_jobs_total{{outcome="{outcome}",tenant="t{n}"}}': (

@@ -21,8 +21,8 @@ SCRAPE = 15
 NOW = int(time.time())
 GAUGE = "ai_agents_enhancement_success_rate"
 PANEL = load_dashboard("ai-agents").panels[1]
-TIMES = np.arange(NOW - 26 * 3600, NOW + 3600, SCRAPE)
-YOUNG = np.arange(NOW - 180, NOW + 3600, SCRAPE)
+TIMES = np.arange(NOW - 26 * 3600, NOW + 3 * 3600, SCRAPE)
+YOUNG = np.arange(NOW - 180, NOW + 3 * 3600, SCRAPE)
 OF_LATE = NOW - 2 * 3600
 
 

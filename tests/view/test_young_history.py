@@ -75,6 +75,7 @@ async def test_a_rate_uses_the_window_that_has_data_and_says_so(
         assert any("Measured over" in line[0] for line in throughput["details"])
 
 
+@pytest.mark.usefixtures("patient")
 async def test_where_it_began_is_looked_for_once(
     server: RealPrometheus, make_service: StartService, clock: Clock
 ) -> None:

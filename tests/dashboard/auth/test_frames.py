@@ -45,7 +45,7 @@ _RESTLESS = {b"queuescope:workers", b"queuescope:probe", b"unacked_mutex"}
 # A frame that starts no script is waited for so long.
 _PATIENCE_SECONDS = 0.4
 _TIMINGS = replace(QUICK, report_seconds=0.2)
-_REPORTS_SECONDS = 2 * _TIMINGS.report_seconds
+_REPORTS_SECONDS = 5 * _TIMINGS.report_seconds
 _HELD = 5
 
 
@@ -163,6 +163,7 @@ def _scale(page: OperationsPage, _stage: Stage) -> None:
 def _scale_back(stage: Stage) -> None:
     until(stage.facts, lambda facts: facts["pool"] == 3)
     stage.do(Request.scale("w1@shop", 2))
+    until(stage.facts, lambda facts: facts["pool"] == 2)
 
 
 def _failed_again(stage: Stage) -> None:
@@ -173,10 +174,16 @@ def _failed_again(stage: Stage) -> None:
     )
 
 
+def _ended(stage: Stage) -> None:
+    """Until the job that was ended is reported no more."""
+    until(stage.facts, lambda facts: not facts["running"])
+    _unrevoke(stage)
+
+
 def _running(stage: Stage) -> str:
     """A job that the worker runs."""
     if not stage.facts()["running"]:
-        stage.shop.send("nap", {"queue": "orders"}, seconds=600)
+        stage.shop.send("nap", {"queue": "orders"}, seconds=6000)
     job: str = until(lambda: stage.facts()["running"], bool)[0]
     return job
 
@@ -242,7 +249,7 @@ ACTS = [
         "operator",
         "jobs",
     ),
-    Act("terminate", _terminate, "Revoke", _unrevoke),
+    Act("terminate", _terminate, "Revoke", _ended),
 ]
 ROLES = {"vera": "viewer", "oz": "operator"}
 FORBIDDEN = [
@@ -543,7 +550,7 @@ UNDO: dict[str, Callable[[Stage], None]] = {
     "restore": _empty_again,
     "retry": _failed_again,
     "revoke": _unrevoke,
-    "terminate": _unrevoke,
+    "terminate": _ended,
     "scale": _scale_back,
 }
 

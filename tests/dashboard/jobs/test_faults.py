@@ -46,7 +46,7 @@ def test_without_a_history_the_page_names_the_setting(tmp_path: Path) -> None:
 def test_an_empty_history_says_so_and_shows_no_zero_as_health(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'empty.db'}"
     with DashboardProcess(tmp_path, NOWHERE, job_store_url=url) as dashboard:
-        seen = look(dashboard)
+        seen = once(dashboard, "fresh")
     assert seen.states == dict.fromkeys(BOTH, "fresh")
     assert "The job history holds no jobs yet." in seen.text
     assert "No job failed in the last 24 hours." in seen.text
@@ -112,7 +112,7 @@ def test_a_locked_table_is_reported(tmp_path: Path, faulty: FaultyHistory) -> No
 def test_a_history_that_may_only_be_read_is_read(tmp_path: Path, faulty: FaultyHistory) -> None:
     url = faulty.url + "?options=-c%20default_transaction_read_only%3Don"
     with DashboardProcess(tmp_path, NOWHERE, job_store_url=url) as dashboard:
-        seen = look(dashboard)
+        seen = once(dashboard, "fresh")
     assert seen.states["history"] == "fresh"
     assert "<b>261 jobs</b>" in seen.text
 

@@ -39,8 +39,8 @@ NOWHERE = "http://127.0.0.1:9"
 # Nothing is read from it.
 BROKER = "redis://127.0.0.1:9/0"
 ADA = Actor("ada", Origin.OIDC)
-# More than one piece, and more than is read at once.
-COUNT = 1100
+# More than one piece.
+COUNT = 230
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,8 @@ def opened(**settings: Any) -> Services:
 
 @pytest.fixture
 def parts(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    # More is there than is read at once.
+    monkeypatch.setattr("queuescope.operations.audit._BATCH", 50)
     made = opened(broker_url=BROKER, operations_store_url=store_url, data_dir=tmp_path)
     yield made
     made.close()

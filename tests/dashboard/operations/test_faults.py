@@ -42,6 +42,8 @@ def world(prometheus: RealPrometheus, tmp_path_factory: pytest.TempPathFactory) 
             tmp_path_factory.mktemp("faults"),
             prometheus_url=prometheus.url,
             queues="orders,mail",
+            # A busy machine must not look like an outage.
+            prometheus_timeout_seconds="20",
             **OPERATOR,
         ) as running,
         Crew(running.server.port) as crew,

@@ -132,7 +132,7 @@ async def test_the_worst_value_of_the_open_step_is_drawn_with_the_next_refresh(
     view = View("24h", by="queue")
     seen: dict[int, set[float]] = {}
     until = time.monotonic() + 120
-    refreshes = begun = 0
+    refreshes = begun = compared = 0
     while min(len(seen.get(number, ())) for number in IN_TURN) < 2:
         assert time.monotonic() < until, seen
         found = panels(await service.get(view, max_age_seconds=0))
@@ -152,13 +152,15 @@ async def test_the_worst_value_of_the_open_step_is_drawn_with_the_next_refresh(
         seen.setdefault(busy, set()).add(newest)
         # Whose turn it is is there at once, and moves; whose turn it was stays, with its peak. The
         # success rate is looked at as often as is scraped, which a turn may fall between.
-        success = shown["success_rate"][busy]
-        assert success["live"] == pytest.approx(success_in_turn(busy, newest), rel=1e-6)
+        success = shown["success_rate"].get(busy)
+        if success is not None:
+            assert success["live"] == pytest.approx(success_in_turn(busy, newest), rel=1e-6)
+            compared += 1
         for number in seen:
             depth = shown["queue_depth"][number]
             assert depth["live"] == depth_in_turn(number, newest)
             if number != busy:
                 assert depth["soFar"] >= BUSY
         await asyncio.sleep(0.2)
-    assert refreshes > 2
+    assert refreshes >= compared > 2
     await service.aclose()

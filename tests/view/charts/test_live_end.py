@@ -76,7 +76,7 @@ def coloured_samples(now: int) -> Samples:
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     platform, _ = known_platform(START, START + 5 * HOUR, START + 5 * HOUR)
     jobs = known_jobs(START, START + 5 * HOUR)
-    young = scrape_times(YOUNG_SINCE, YOUNG_SINCE + HOUR)
+    young = scrape_times(YOUNG_SINCE, YOUNG_SINCE + 3 * HOUR)
     series = {
         **platform.series("known"),
         **jobs.series("jobs"),

@@ -90,6 +90,7 @@ async def test_a_viewer_without_an_interval_is_not_waited_for(
     assert service.watched == ()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_refresh_in_which_nothing_can_have_changed_costs_one_question(
     service: ViewService, proxy: CountingProxy, clock: Clock
 ) -> None:

@@ -229,6 +229,7 @@ async def test_without_any_answer_nothing_is_shown_as_a_number(
     assert found["asOf"] is None
 
 
+@pytest.mark.usefixtures("patient")
 async def test_however_many_ask_the_source_is_asked_once(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
@@ -259,6 +260,7 @@ async def test_a_question_that_is_refused_takes_no_other_card_along(
     assert {card["state"] for name, card in found.items() if name != "oldest_waiting"} == {"fresh"}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_card_shows_the_very_figure_of_its_chart_and_both_cost_one_question(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
@@ -354,6 +356,7 @@ async def test_a_partial_figure_is_shown_as_such_and_never_green(
     assert {card["state"] for card in whole["kpis"]} == {"fresh"}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_rejected_query_is_left_out_for_a_minute(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
@@ -398,6 +401,7 @@ async def test_the_share_of_a_day_is_added_up_and_only_its_newest_step_is_read_a
     assert asked.value == pytest.approx(90, rel=1e-3)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_where_no_jobs_are_counted_the_day_is_asked_for_at_once(
     tmp_path: Path, make_service: StartService, clock: Clock
 ) -> None:
@@ -421,6 +425,7 @@ async def test_where_no_jobs_are_counted_the_day_is_asked_for_at_once(
     assert [change["words"] for change in found["changes"]] == ["the same", "+30.0 points"]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_past_figures_are_fetched_once_in_a_quarter_of_an_hour(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:
@@ -452,6 +457,7 @@ async def test_where_every_job_fails_the_success_rate_is_zero(
     assert found["verdict"]["state"] == "down"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_rejected_ended_query_affects_no_other_figure(
     proxy: CountingProxy, make_service: StartService, clock: Clock
 ) -> None:

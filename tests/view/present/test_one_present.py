@@ -43,7 +43,7 @@ def incident(scene: str, ago: tuple[int, int], failing: float) -> Samples:
     """From ``ago`` seconds before now until ago: a share of the jobs fails, 388 jobs wait, of which
     360 are left since, and each takes between 10 and 30 minutes. They go on beyond now.
     """
-    times = np.arange(NOW - 26 * 3600, NOW + 3600, SCRAPE, dtype=float)
+    times = np.arange(NOW - 26 * 3600, NOW + 3 * 3600, SCRAPE, dtype=float)
     is_in = (times >= NOW - ago[0]) & (times < NOW - ago[1])
     depth = np.where(is_in, 388.0, np.where(times < NOW - ago[0], 3.0, 360.0))
     jobs = np.full(len(times), 10.0)
@@ -66,7 +66,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometh
     series = {
         # Nothing has failed for six minutes; and what fails began ten minutes ago.
         **incident("over", (840, 360), 0.5),
-        **incident("on", (600, -3600), 0.084),
+        **incident("on", (600, -3 * 3600), 0.084),
     }
     with RealPrometheus(tmp_path_factory.mktemp("present"), series=series) as server:
         yield server

@@ -27,8 +27,10 @@ def regular(start: float, end: float) -> np.ndarray[tuple[int], np.dtype[np.floa
 @pytest.fixture(scope="module")
 def young(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
     """Depth since five hours; success only before and after the first hours of the day's range."""
-    depth = regular(FIRST, NOW)
-    rate = np.concatenate([regular(NOW - 40 * HOUR, NOW - 30 * HOUR), regular(FIRST, NOW)])
+    # Beyond now: what seems to have ended is looked for every two seconds.
+    end = NOW + 3 * HOUR
+    depth = regular(FIRST, end)
+    rate = np.concatenate([regular(NOW - 40 * HOUR, NOW - 30 * HOUR), regular(FIRST, end)])
     series = {
         'ai_agents_queue_depth{queue="a"}': (depth, depth * 0),
         'ai_agents_enhancement_success_rate{tenant="a"}': (rate, rate * 0 + 99),

@@ -27,7 +27,8 @@ from queuescope.view.source.check import SourceCheck
 pytestmark = pytest.mark.anyio
 
 NOW = int(time.time())
-HOURS, AHEAD_SECONDS = 5, 1800
+# The tests may run long after this file was read.
+HOURS, AHEAD_SECONDS = 5, 3 * 3600
 FAST_PHASE, OTHER_PHASE, SLOW_PHASE = 3, 10, 40
 Times = NDArray[np.float64]
 
