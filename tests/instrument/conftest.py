@@ -402,6 +402,11 @@ class Shop:
             self._customer = None
 
 
+def wait_for_commands(app: Celery, workers: int = 1) -> None:
+    """A worker is ready for jobs a moment before it receives commands."""
+    until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == workers)
+
+
 class Evidence:
     """What jobs have really done: one line each, in the order of their starts."""
 

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
-from tests.instrument.conftest import PROJECT, Evidence, Scrape, Shop, scrape, until
+from tests.instrument.conftest import (
+    PROJECT,
+    Evidence,
+    Scrape,
+    Shop,
+    scrape,
+    until,
+    wait_for_commands,
+)
 from tests.ports import free_port
 from tests.real_broker import RealBroker
 from tests.worker_reports import report
@@ -101,8 +109,7 @@ def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
         assert idle.value(SCHEDULED, queue="orders") == idle.value(RATE_LIMITED) == 0.0
         # A limit holds back two, one more waits for its time, and one in the other queue.
         app = shop.app()
-        # It is ready for jobs a moment before it receives commands.
-        until(lambda: app.control.ping(timeout=1) or [], bool)
+        wait_for_commands(app)
         app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
         app.close()
         for options in ({}, {}, {}, {"countdown": 600}, {"countdown": 600, "queue": "express"}):

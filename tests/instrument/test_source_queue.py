@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.instrument.conftest import Evidence, Shop, Worker, until
+from tests.instrument.conftest import Evidence, Shop, Worker, until, wait_for_commands
 from tests.real_broker import RealBroker, connection_of
 
 from queuescope.broker.desired import DesiredState
@@ -107,8 +107,7 @@ def test_a_job_belongs_to_the_queue_it_was_taken_from(
     worker = studio.start_worker("-Q", QUEUES, "-c", "1", "--pool", "threads")
     name = f"w{studio._count}@shop"
     with closing(studio.app()) as app:
-        # It is ready for jobs a moment before it receives commands.
-        until(lambda: app.control.ping(timeout=1) or [], bool)
+        wait_for_commands(app)
         app.control.add_consumer("added", destination=[name], reply=True, timeout=30)
     sent = {word: send(studio, evidence, word, route, fails=True) for word, route in ROUTES.items()}
     worker.ended(len(sent))

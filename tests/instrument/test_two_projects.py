@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 import redis
-from tests.instrument.conftest import Shop, Worker, until
+from tests.instrument.conftest import Shop, Worker, until, wait_for_commands
 from tests.real_broker import connection_of
 
 from queuescope.broker.requeue import KeptJob, RetryAnswer, encode_kept_job
@@ -139,8 +139,7 @@ def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
         until(lambda: len(context.fleet().alive), lambda count: count == 2)
         app = shop.app()
         running.callback(app.close)
-        # They are ready for jobs a moment before they receive commands.
-        until(lambda: app.control.ping(timeout=1) or [], lambda heard: len(heard) == 2)
+        wait_for_commands(app, workers=2)
         yield Town(shop, mill, worker, store, context, broker_url)
 
 

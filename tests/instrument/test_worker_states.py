@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.instrument.conftest import QUICK, Evidence, Shop, Worker, until
+from tests.instrument.conftest import QUICK, Evidence, Shop, Worker, until, wait_for_commands
 from tests.instrument.test_orders import fleet
 from tests.machine import MachineClock
 
@@ -151,8 +151,7 @@ def test_a_rate_limit_is_not_a_stall(shop: Shop, broker: RedisBroker, evidence: 
     shop.start_worker("-c", "2", SHOP_PREFETCH="2")
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()
-    # It is ready for jobs a moment before it receives commands.
-    until(lambda: app.control.ping(timeout=1) or [], bool)
+    wait_for_commands(app)
     app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
     for _ in range(8):
         shop.send("nap")
@@ -193,8 +192,7 @@ def test_jobs_without_a_limit_overtake_rate_limited_ones(
     shop.start_worker("-c", "2", SHOP_PREFETCH="4")
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()
-    # It is ready for jobs a moment before it receives commands.
-    until(lambda: app.control.ping(timeout=1) or [], bool)
+    wait_for_commands(app)
     app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
     app.close()
     shop.send("nap")

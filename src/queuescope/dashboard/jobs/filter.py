@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from queuescope.dashboard.ui.moments import epoch_seconds
+from queuescope.dashboard.ui.parameters import epoch_seconds, short_text
 from queuescope.errors import ConfigurationError
 from queuescope.jobs.job import LABEL_LIMIT, JobStatus
 from queuescope.jobs.search import TEXT_LIMIT, JobFilter, Place
@@ -38,7 +38,7 @@ def parse_filter(params: Mapping[str, str], now: float) -> JobFilter:
         worker=_name(params, "worker"),
         since=since,
         until=until,
-        text=_short(params, "find", TEXT_LIMIT).strip(),
+        text=short_text(params, "find", TEXT_LIMIT).strip(),
     )
 
 
@@ -71,15 +71,8 @@ def _status(text: str) -> JobStatus | None:
 
 def _name(params: Mapping[str, str], name: str) -> str:
     """The exact name: one that ends in a line break is another name."""
-    text = _short(params, name, LABEL_LIMIT)
+    text = short_text(params, name, LABEL_LIMIT)
     return text if text.strip() else ""
-
-
-def _short(params: Mapping[str, str], name: str, limit: int) -> str:
-    text = params.get(name, "")
-    if len(text) > limit:
-        raise ConfigurationError(f"{name}: give at most {limit} characters")
-    return text
 
 
 def _span(params: Mapping[str, str], now: float) -> tuple[float | None, float | None]:

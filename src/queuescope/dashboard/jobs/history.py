@@ -38,10 +38,11 @@ from queuescope.dashboard.jobs.retry import (
 )
 from queuescope.dashboard.jobs.tables import count_words, jobs_table, pager, trouble
 from queuescope.dashboard.ui import operation_dialog
-from queuescope.dashboard.ui.moments import moment_text, parse_moment
+from queuescope.dashboard.ui.parameters import moment_text, parse_moment
 from queuescope.dashboard.ui.widgets import (
     Markup,
     Tone,
+    download_link,
     element,
     heading,
     joined,
@@ -285,14 +286,10 @@ def _line(
     refresh = element(
         "button", "Refresh", type="button", class_="qs-action", data_of="refresh", data_value="now"
     )
-    # Relative to the page, which may be below any path.
-    address = JOBS_CSV.removeprefix("/")
-    file = element(
-        "a",
+    file = download_link(
         "Download CSV",
-        class_="qs-action",
-        href=f"{address}?{query}" if query else address,
-        download="queuescope-jobs.csv",
+        JOBS_CSV,
+        query,
         title=f"All matching jobs, newest first; at most {ROWS_LIMIT:,}.",
     )
     held = page.value

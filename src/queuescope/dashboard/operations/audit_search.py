@@ -15,7 +15,7 @@ from queuescope.dashboard.operations.tables import audit_table
 from queuescope.dashboard.services import services
 from queuescope.dashboard.ui.background_call import BackgroundCall
 from queuescope.dashboard.ui.rights import visitor_rights
-from queuescope.dashboard.ui.widgets import Markup, Tone, element, notice, show, viewer_zone
+from queuescope.dashboard.ui.widgets import Tone, download_link, element, notice, show, viewer_zone
 from queuescope.errors import QueuescopeError
 from queuescope.operations.access import Role
 from queuescope.operations.request import Operation
@@ -130,28 +130,17 @@ def _results(audit: Audit, place: AuditPages) -> None:
 
 
 def _files(search: Search) -> None:
+    query = query_of(search)
     show(
         element(
             "div",
             element("p", "All matching entries, oldest first, as a file:", class_="qs-muted"),
             element(
                 "span",
-                _file("CSV", AUDIT_CSV, search),
-                _file("JSON lines", AUDIT_JSON, search),
+                download_link("CSV", AUDIT_CSV, query),
+                download_link("JSON lines", AUDIT_JSON, query),
                 class_="qs-actions",
             ),
             class_="qs-part-head",
         )
-    )
-
-
-def _file(words: str, path: str, search: Search) -> Markup:
-    # Relative to the page, which may be below any path.
-    address, query = path.removeprefix("/"), query_of(search)
-    return element(
-        "a",
-        words,
-        class_="qs-action",
-        href=f"{address}?{query}" if query else address,
-        download=f"queuescope-{path.rpartition('/')[2]}",
     )

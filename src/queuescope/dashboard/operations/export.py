@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from queuescope.dashboard.services import services
-from queuescope.dashboard.ui.moments import epoch_seconds, moment_text
+from queuescope.dashboard.ui.parameters import epoch_seconds, moment_text, short_text
 from queuescope.dashboard.ui.sent_file import FileSender, refused
 from queuescope.errors import ConfigurationError
 from queuescope.operations.request import Operation
@@ -64,10 +64,10 @@ def parse_search(params: Mapping[str, str]) -> Search:
     from queuescope.operations.audit import Result, Search  # noqa: PLC0415
 
     return Search(
-        text=_short(params, "find"),
-        target=_short(params, "target"),
+        text=_text(params, "find"),
+        target=_text(params, "target"),
         operation=_one_of(params, "operation", list(Operation)),
-        actor=_short(params, "actor"),
+        actor=_text(params, "actor"),
         result=_one_of(params, "result", list(Result)),
         since_ms=_epoch_ms(params, "from"),
         until_ms=_epoch_ms(params, "to"),
@@ -93,11 +93,8 @@ def _pieces(lines: Iterator[str]) -> Iterator[bytes]:
         yield piece.encode("utf-8", "backslashreplace")
 
 
-def _short(params: Mapping[str, str], name: str) -> str:
-    text = params.get(name, "").strip()
-    if len(text) > TEXT_LIMIT:
-        raise ConfigurationError(f"{name}: give at most {TEXT_LIMIT} characters")
-    return text
+def _text(params: Mapping[str, str], name: str) -> str:
+    return short_text(params, name, TEXT_LIMIT).strip()
 
 
 def _one_of(params: Mapping[str, str], name: str, known: list[str]) -> str:

@@ -85,6 +85,20 @@ def element(name: str, *content: Cell, **attributes: str | bool) -> Markup:
     return Markup(f"<{name}{written}>{joined(*content)}{end}")
 
 
+def download_link(words: str, path: str, query: str, **attributes: str) -> Markup:
+    """A link to the file of the route ``path``, with the parameters in ``query``."""
+    # Relative to the page, which may be below any path.
+    address = path.removeprefix("/")
+    return element(
+        "a",
+        words,
+        class_="qs-action",
+        href=f"{address}?{query}" if query else address,
+        download=f"queuescope-{path.rpartition('/')[2]}",
+        **attributes,
+    )
+
+
 def joined(*content: Cell) -> Markup:
     """The contents, one after the other."""
     return Markup("".join(map(_markup, content)))

@@ -1,4 +1,4 @@
-"""Instants as written in an address."""
+"""Parameters of an address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuescope.dashboard.ui.moments import moment_text, parse_moment
+from queuescope.dashboard.ui.parameters import moment_text, parse_moment
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
@@ -16,5 +16,5 @@ def test_a_moment_is_read_as_it_was_written(at: datetime) -> None:
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
+def test_no_text_breaks_a_moment(text: str) -> None:
     parse_moment(text)

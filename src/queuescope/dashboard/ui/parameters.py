@@ -1,7 +1,8 @@
-"""Instants as written in an address."""
+"""Parameters of an address: moments and texts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from queuescope.errors import ConfigurationError
@@ -37,3 +38,13 @@ def epoch_seconds(name: str, text: str) -> float | None:
             f"{name}={text[:40]!r}: give a moment such as 2026-11-24T07:00:00Z"
         )
     return at.timestamp()
+
+
+def short_text(params: Mapping[str, str], name: str, limit: int) -> str:
+    """The parameter ``name`` as it is written. Raises ``ConfigurationError`` if it is longer than
+    ``limit`` characters.
+    """
+    text = params.get(name, "")
+    if len(text) > limit:
+        raise ConfigurationError(f"{name}: give at most {limit} characters")
+    return text
