@@ -268,8 +268,12 @@ class Database:
                 f"cannot be opened ({name}): check that it runs and is reachable, "
                 "and that its address, user and password are right"
             ), StoreErrorKind.DOWN
-        kind = StoreErrorKind.DOWN if exc.connection_invalidated else StoreErrorKind.UNUSABLE
-        return f"did not answer ({name}{f' {state}' if state else ''})", kind
+        code = f"{name} {state}".rstrip()
+        if exc.connection_invalidated:
+            return (
+                f"closed the connection ({code}): check that it runs and is reachable"
+            ), StoreErrorKind.DOWN
+        return f"did not answer ({code})", StoreErrorKind.UNUSABLE
 
 
 def _parse(url: str, setting: str) -> URL:

@@ -253,6 +253,7 @@ def test_a_replayed_request_has_no_second_effect(
         sent = other.page.evaluate("([from, words]) => window.replay(from, words)", [began, words])
         assert sent > 0
         expect(other.dialog.get_by_text("What it does not do")).to_be_visible()
+    wait_until_at_rest(other.page)
     other.dialog.get_by_role("button", name="Cancel").click()
     expect(other.dialog).to_have_count(0)
     assert len(world.audited()) == count

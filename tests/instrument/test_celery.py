@@ -36,7 +36,7 @@ WAIT = "ai_agents_enhancement_wait_seconds"
 RUNTIME = "ai_agents_enhancement_runtime_seconds"
 RATE = "ai_agents_enhancement_success_rate"
 IN_FLIGHT = "ai_agents_enhancement_jobs_in_flight"
-COUNTDOWN_SECONDS = 2.0
+COUNTDOWN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.job_rows import count_rows, ended_jobs, jobs_that_are
 from tests.jobs.conftest import FAILED, STARTED, T0, OpenStore
 from tests.real_postgresql import RealPostgreSQL
 
-from queuescope.errors import ConfigurationError, JobStoreError
+from queuescope.errors import ConfigurationError, JobStoreError, StoreErrorKind
 from queuescope.jobs.job import LOST_WORKER, MESSAGE_LIMIT, Job, JobStatus
 from queuescope.jobs.search import JobFilter, find_jobs
 from queuescope.jobs.store import JobStore, UsualRuntime
@@ -536,8 +536,10 @@ def test_a_server_that_stops_is_reported_and_its_return_is_noticed(
         yield replace(FAILED, id="j3")
 
     try:
-        with pytest.raises(JobStoreError):
+        closed = r"closed the connection \(.+\): check that it runs and is reachable"
+        with pytest.raises(JobStoreError, match=closed) as caught:
             store.load(rows_until_the_server_is_gone())
+        assert caught.value.kind is StoreErrorKind.DOWN
         with pytest.raises(JobStoreError, match="cannot be opened"):
             store.record([STARTED])
     finally:

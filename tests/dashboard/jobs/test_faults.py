@@ -66,7 +66,8 @@ CASES = (
     Case("slow", "The job history does not answer in time", "it took too long"),
     # Whether a connection was open then or not.
     Case("frozen", "The job history ", "does not answer in time"),
-    Case("down", "The job history cannot be reached", "cannot be opened"),
+    # A connection was closed, or cannot be opened.
+    Case("down", "The job history cannot be reached", "check that it runs and is reachable"),
 )
 
 

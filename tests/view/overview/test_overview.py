@@ -35,13 +35,13 @@ groups:
     interval: 1s
     rules:
       - record: waiting:sum
-        expr: sum(ai_agents_queue_depth)
+        expr: sum(last_over_time(ai_agents_queue_depth[1h]))
       - alert: TooDeep
         expr: waiting:sum > 100
         labels: {severity: critical}
         annotations: {summary: "<b>{{ $value }}</b> jobs wait"}
       - alert: NotYet
-        expr: sum(ai_agents_workers_up) < 10
+        expr: sum(last_over_time(ai_agents_workers_up[1h])) < 10
         for: 1h
 """
 
@@ -77,7 +77,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheu
 
 @pytest.fixture(scope="module")
 def alarmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPrometheus]:
-    """One with rules, which can write what they find only where nothing is ahead of them."""
+    """One with rules, which can write what they find only where nothing is ahead of them. They read
+    the last hour, since the samples end when the server is started.
+    """
     directory = tmp_path_factory.mktemp("alarmed")
     rules = directory / "rules.yml"
     rules.write_text(RULES)
