@@ -218,7 +218,9 @@ class Settings(BaseSettings):
     )
     broker_url: SecretStr = Field(
         default=SecretStr(DEFAULT_BROKER_URL),
-        description="The Celery broker. The dashboard uses it only if it is set.",
+        description="The Celery broker. The dashboard uses it only if it is set. For one that is "
+        "slow to answer, append `?socket_timeout=10`: it then has 10 seconds instead of 3, and "
+        "workers 10 instead of 5 to answer a command.",
     )
     broker_key_prefix: str = Field(
         default="", description="The project’s `global_keyprefix` in the broker, if it has one."

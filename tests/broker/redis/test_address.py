@@ -107,6 +107,18 @@ def test_certificate_requirements_are_read_as_celery_writes_them(
                     broker.now()
 
 
+@pytest.mark.parametrize(
+    ("url", "for_celery"),
+    [
+        ("redis://h/0?socket_timeout=9&protocol=3", "redis://h/0"),
+        ("rediss://h?ssl_cert_reqs=none&socket_timeout=9", "rediss://h?ssl_cert_reqs=none"),
+        ("redis://h:1/2; redis://i:1/2?socket_timeout=9", "redis://h:1/2; redis://i:1/2"),
+    ],
+)
+def test_celery_gets_an_address_without_the_options_of_redis_py(url: str, for_celery: str) -> None:
+    assert RedisAddress(url).for_celery == for_celery
+
+
 @contextmanager
 def _encrypted(port: int, context: ssl.SSLContext) -> Iterator[int]:
     """A port that reaches the server at ``port`` through TLS."""

@@ -35,6 +35,10 @@ class RedisAddress:
     def __init__(self, url: str, transport_options: Mapping[str, Any] | None = None) -> None:
         """Raises ``ConfigurationError``, whose message does not contain the address."""
         options = transport_options or {}
+        self.for_celery = ";".join(_without_options(part) for part in url.split(";"))
+        """The address without redis-py's options, which Celery refuses."""
+        self.timeout_seconds = 0.0
+        """The ``socket_timeout`` of the address, which overrides that of a client; 0 without."""
         self._sentinels: list[tuple[str, int]] = []
         self._shared: dict[str, Any] = {}
         first, *_ = addresses = [part.strip() for part in url.split(";") if part.strip()] or [""]
@@ -55,7 +59,8 @@ class RedisAddress:
             )
         self._url = _plain(first, _SCHEMES[scheme])
         # Redis-py checks an address only when it makes a client.
-        self.client()
+        made = self.client().connection_pool.connection_kwargs
+        self.timeout_seconds = made.get("socket_timeout") or 0.0
 
     def client(self, **options: Any) -> redis.Redis:
         """A new client with these options of redis-py."""
@@ -107,6 +112,13 @@ def _plain(address: str, scheme: str) -> str:
         for name, value in parse_qsl(query, keep_blank_values=True)
     ]
     return f"{scheme}://{where}{'?' if options else ''}{urlencode(options)}"
+
+
+def _without_options(address: str) -> str:
+    """``address`` with the options that Celery reads, too: those of TLS."""
+    where, _, query = address.partition("?")
+    kept = [option for option in query.split("&") if option.startswith("ssl_")]
+    return f"{where}{'?' if kept else ''}{'&'.join(kept)}"
 
 
 def _timeouts(options: Mapping[str, Any]) -> dict[str, Any]:

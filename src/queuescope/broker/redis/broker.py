@@ -51,18 +51,20 @@ class RedisBroker:
     ) -> None:
         """``key_prefix`` is kombu's ``global_keyprefix``. Of ``transport_options`` those are used
         that locate the server and its messages: ``master_name``, ``global_keyprefix``, ``sep``,
-        ``priority_steps``. A worker has ``answer_seconds`` to answer a command.
+        ``priority_steps``. A worker has ``answer_seconds`` to answer a command. A
+        ``socket_timeout`` in the address applies instead; to a command only if it is longer.
 
         Raises ``ConfigurationError`` if ``broker_url`` is not an address of Redis, or if an option
         is invalid.
         """
         options = checked_options(transport_options or {})
-        self._url = broker_url
+        address = RedisAddress(broker_url, transport_options)
+        self._url = address.for_celery
         self._options = transport_options
-        self._answer_seconds = answer_seconds
+        self._answer_seconds = max(answer_seconds, address.timeout_seconds)
         self._timings = timings
         self.connection = RedisConnection(
-            RedisAddress(broker_url, transport_options),
+            address,
             key_prefix=key_prefix or options.get("global_keyprefix", ""),
             timeout_seconds=timeout_seconds,
         )
