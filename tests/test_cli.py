@@ -167,7 +167,7 @@ def test_serve_answers_where_it_says_and_ends_on_sigterm(
 ) -> None:
     served.append(Served(tmp_path, "--port", "0"))
     url = served[0].lines[-1].removeprefix("Dashboard: ")
-    with urllib.request.urlopen(f"{url}/healthz", timeout=10) as response:  # noqa: S310 - ours
+    with urllib.request.urlopen(f"{url}/healthz", timeout=60) as response:  # noqa: S310 - ours
         assert response.read().strip() == b"ok"
     # Output that is not a terminal may be a log, which must not contain secrets.
     kept = tmp_path / "operator-key"

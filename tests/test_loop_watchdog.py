@@ -29,7 +29,7 @@ async def main(what):
         await held_up_by_what_never_yields()
     elif what == "blocks":
         time.sleep(600)
-    for _ in range(int(sys.stdin.readline())):
+    for _ in range(int(await asyncio.to_thread(sys.stdin.readline))):
         await asyncio.sleep(0.02)
     print("ended", flush=True)
 

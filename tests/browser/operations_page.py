@@ -40,7 +40,8 @@ class World:
         self.dashboard = DashboardProcess(
             directory,
             prometheus_url,
-            broker_url=self.broker_url,
+            # The usual 3 s, and 5 s for the answer of a worker, are short for a busy machine.
+            broker_url=f"{self.broker_url}?socket_timeout=15",
             queues=queues,
             **{"prometheus_timeout_seconds": "2", **settings},
         )

@@ -87,6 +87,8 @@ def test_a_name_is_only_a_name_in_every_place(
     dialog.get_by_label(CONFIRM).fill("something else")
     dialog.get_by_label(CONFIRM).press("Enter")
     expect(dialog.get_by_text(f"type “{name} 2” exactly as shown")).to_be_visible()
+    # While the page is still drawn for the wrong phrase, the press could be lost.
+    wait_until_at_rest(page.page)
     assert page.confirm("Purge", f"{name} 2").startswith("Done: Removed 2 jobs")
     page.close()
     expect(page.standing.locator("xpath=following-sibling::*[1]")).to_contain_text(

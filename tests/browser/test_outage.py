@@ -98,9 +98,11 @@ def assert_warned(page: TrendsPage, cause: re.Pattern[str]) -> None:
     expect(page.banner).to_be_visible()
     expect(page.banner).to_contain_text(cause)
     expect(page.banner).to_contain_text(
-        re.compile(r"The charts show the data of \d\d:\d\d:\d\d, .*\d s old\.")
+        re.compile(r"The charts show the data of (.* )?\d\d:\d\d:\d\d, .*\d s old\.")
     )
-    expect(page.status).to_have_text(re.compile(r"^tried \d\d:\d\d:\d\d, (next in|asking now)"))
+    expect(page.status).to_have_text(
+        re.compile(r"^tried (.* )?\d\d:\d\d:\d\d, (next in|asking now)")
+    )
     expect(verdict(page)).to_have_attribute("data-verdict", "unknown")
     for name in PANELS:
         expect(page.panel(name).locator(".qs-badge")).to_have_text(re.compile(r"^stale, .* old$"))
@@ -131,7 +133,7 @@ def test_a_killed_prometheus_leaves_the_last_good_data_with_a_warning_until_it_i
         assert_only_seen_points(page, before)
         assert (page.panel("latency").get_attribute("data-as-of") or "") >= (as_of or "")
         expect(depth).to_have_attribute("data-state", "stale")
-        expect(depth).to_contain_text(re.compile(r"\d+ s old, of \d\d:\d\d:\d\d"))
+        expect(depth).to_contain_text(re.compile(r"\d+ s old, of (.* )?\d\d:\d\d:\d\d"))
         # The dashboard may have read it once more after this page had.
         of = datetime.fromisoformat(depth.get_attribute("data-as-of") or "").timestamp()
         assert int(depth.locator(".qs-figure strong").inner_text()) == depth_at(stage.platform, of)
@@ -179,7 +181,7 @@ def test_a_frozen_prometheus_is_given_up_and_reported_within_the_time_limit(
     stage: Stage, tmp_path: Path, open_page: OpenPage
 ) -> None:
     with DashboardProcess(
-        tmp_path, stage.prometheus.url, prometheus_timeout_seconds="5"
+        tmp_path, stage.prometheus.url, prometheus_timeout_seconds="12"
     ) as impatient:
         assert_given_up_and_reported(
             stage.prometheus, open_page("?range=1h&refresh=off", at=impatient)
@@ -264,7 +266,7 @@ def test_a_stopped_dashboard_is_reported_and_another_range_shows_no_wrong_data(
         page.expect_states("stale")
         expect(page.banner).to_contain_text(
             re.compile(
-                r"The Queuescope server does not answer\. Disconnected since \d\d:\d\d:\d\d\."
+                r"The Queuescope server does not answer\. Disconnected since (.* )?\d\d:\d\d:\d\d\."
             )
         )
         expect(page.panel("latency").locator(".qs-foot")).to_contain_text("does not answer")

@@ -117,7 +117,7 @@ def test_a_first_start_shows_one_notice_until_the_first_sample(
 
         writer = RemoteWriter(prometheus.port)
         labels = labels_of({"__name__": "ai_agents_queue_depth", "queue": "default"})
-        writer.write([(labels, int(time.time()) - ago, 7.0) for ago in (60, 30, 0)])
+        writer.write([(labels, int(time.time()) - ago, 7.0) for ago in range(60, -300, -15)])
         writer.close()
         page.refresh_until(page.panel("queue_depth"), "fresh")
         expect(notice).to_be_hidden()

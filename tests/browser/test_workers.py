@@ -229,6 +229,7 @@ def test_each_worker_is_listed_with_everything_known_as_readable_text(
     expect(page.page.locator(".qs-lost")).to_contain_text(
         "forgotten 10 min after their last report"
     )
+    expect(page.summary).to_contain_text("8 of 9 workers alive")
     assert_readable(page)
 
     # Whatever a name holds.
@@ -244,6 +245,7 @@ def test_a_dark_page_can_be_read_and_is_printed_light_and_whole_and_without_butt
 ) -> None:
     page = look(crew_dashboard, theme="dark")
     expect(page.worker(HOSTILE_WORKER)).to_be_visible(timeout=WAIT_MS)
+    expect(page.summary).to_contain_text("8 of 9 workers alive")
     assert_readable(page)
     wait_until_at_rest(page.page)
     # What is wider than the paper a browser makes smaller: this is as wide as the table at least.
@@ -269,7 +271,8 @@ def test_nothing_moves_while_it_refreshes_and_it_fits_every_screen(
     crew_dashboard: DashboardProcess, look: Look
 ) -> None:
     page = look(crew_dashboard)
-    expect(page.worker("worker-1@demo").locator("svg path")).to_be_visible(timeout=WAIT_MS)
+    for name in ("worker-1@demo", "worker-2@demo", "worker-4@demo"):
+        expect(page.worker(name).locator("svg path")).to_be_visible(timeout=WAIT_MS)
     # A remark in the first seconds is above the table.
     expect(page.sheet).not_to_contain_text("has only just answered", timeout=WAIT_MS)
     rules = page.page.locator("details", has_text="How this is judged")

@@ -106,7 +106,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_the_views_go_on(
     dashboard: RunningDashboard,
 ) -> None:
     cache, aside = dashboard.directory / "cache", dashboard.directory / "aside"
-    steps = iter(range(60, 3600, 60))
+    steps = iter(range(60, 3600, 10))
 
     def until_health(words: str) -> None:
         """What was not asked before is written at once."""
@@ -250,7 +250,7 @@ async def test_bytes_that_another_server_accepts_break_no_route(tmp_path: Path) 
 def test_the_page_carries_its_snapshot_and_no_markup_of_a_label(
     dashboard: RunningDashboard,
 ) -> None:
-    asked = json.loads(dashboard.ask("/queuescope/view?range=1h&by=tenant").body)
+    asked = json.loads(dashboard.ask("/queuescope/view?range=1h&by=tenant&age=1").body)
     page = dashboard.ask("/?range=1h&by=tenant", PAGE)
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["cache-control"] == "no-store"

@@ -76,7 +76,11 @@ async def test_a_hundred_viewers_cost_prometheus_as_much_as_one(
         try:
             for directory, proxy in zip(directories, (first, second), strict=True):
                 directory.mkdir()
-                dashboards.append(await asyncio.to_thread(RunningDashboard, directory, proxy.url))
+                dashboards.append(
+                    await asyncio.to_thread(
+                        RunningDashboard, directory, proxy.url, prometheus_timeout_seconds="30"
+                    )
+                )
             # What is read ahead after the start is asked for once and is no viewer's cost.
             for proxy in (first, second):
                 while proxy.asked["query_range"] < 4 * 3:  # noqa: ASYNC110 - it has no event for it

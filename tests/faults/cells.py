@@ -13,7 +13,7 @@ from tests.faults.world import PANELS, Page
 
 _VIEWERS = 20
 _PAUSE_SECONDS = 6
-_LONG_WAIT_SECONDS = 2.0
+_LONG_WAIT_SECONDS = 4.0
 _LONGEST_PAUSE_SECONDS = 400
 """Longer than the longest ``Retry-After`` that is respected."""
 

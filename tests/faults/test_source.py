@@ -81,7 +81,7 @@ async def test_a_frozen_prometheus_is_reported(
         mortal.cont()
 
     lab.proxy.upstream = mortal.port
-    seen = {"kind": "timeout", "words": "did not answer within", "timeout_seconds": 1.9}
+    seen = {"kind": "timeout", "words": "did not answer within", "timeout_seconds": 3.9}
     try:
         await _whole(lab, caplog, begin, end, warm=warm, **seen)
     finally:

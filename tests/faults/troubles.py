@@ -27,7 +27,7 @@ from tests.faults.proxy import (
 )
 from tests.faults.world import panel_of
 
-_IMPATIENT_SECONDS = 1.9
+_IMPATIENT_SECONDS = 3.9
 _PATIENT_SECONDS = 10.0
 HOSTILE = f"\x1b[31m\u202e{UPSTREAM} <script>alert('{CANARY}')</script>\r\nlevel=info forged=1"
 

@@ -110,7 +110,7 @@ def test_the_exporter_exports_what_workers_report_as_the_catalogue_declares(
         # A limit holds back two, one more waits for its time, and one in the other queue.
         app = shop.app()
         wait_for_commands(app)
-        app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
+        app.control.rate_limit("nap", "1/h", reply=True, timeout=60, limit=1)
         app.close()
         for options in ({}, {}, {}, {"countdown": 600}, {"countdown": 600, "queue": "express"}):
             shop.send("nap", {"queue": "orders", **options})

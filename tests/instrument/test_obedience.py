@@ -201,7 +201,7 @@ def test_a_job_whose_time_comes_during_a_pause_waits(
 ) -> None:
     own_shop.start_worker(*PREFORK)
     own_shop.send(
-        "mark", {"queue": "orders", "countdown": 12}, path=str(evidence._path), word="late"
+        "mark", {"queue": "orders", "countdown": 30}, path=str(evidence._path), word="late"
     )
     reported(broker, "w1@shop", lambda report: report.scheduled == 1)
     broker.publish(DesiredState(revision=1, paused=("orders",)))

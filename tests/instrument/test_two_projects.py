@@ -129,7 +129,7 @@ def town(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[
         folder = tmp_path_factory.mktemp("operations")
         context = running.enter_context(
             OperationsContext(
-                broker_url=broker_url,
+                broker_url=f"{broker_url}?socket_timeout=20",
                 store_url=f"sqlite:///{folder / 'operations.db'}",
                 folder=folder / "purged",
                 access=Access(admins=["ada", "bob"]),

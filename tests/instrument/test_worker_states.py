@@ -7,7 +7,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -152,7 +154,7 @@ def test_a_rate_limit_is_not_a_stall(shop: Shop, broker: RedisBroker, evidence: 
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()
     wait_for_commands(app)
-    app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
+    app.control.rate_limit("nap", "1/h", reply=True, timeout=60, limit=1)
     for _ in range(8):
         shop.send("nap")
     reason = "A rate limit holds back 4 jobs of nap (1 an hour)."
@@ -160,7 +162,7 @@ def test_a_rate_limit_is_not_a_stall(shop: Shop, broker: RedisBroker, evidence: 
     assert seen.report.reserved == {"orders": 4}
     (waiting,) = broker.queues(["orders"])
     assert waiting.depth == 3
-    app.control.rate_limit("nap", 0, reply=True, timeout=10, limit=1)
+    app.control.rate_limit("nap", 0, reply=True, timeout=60, limit=1)
     app.close()
     later = still(broker, seen.report.at)
     assert later.reason == seen.reason
@@ -193,7 +195,7 @@ def test_jobs_without_a_limit_overtake_rate_limited_ones(
     judged(broker, lambda w: bool(w.report.consuming))
     app = shop.app()
     wait_for_commands(app)
-    app.control.rate_limit("nap", "1/h", reply=True, timeout=10, limit=1)
+    app.control.rate_limit("nap", "1/h", reply=True, timeout=60, limit=1)
     app.close()
     shop.send("nap")
     shop.send("nap")
@@ -213,13 +215,16 @@ def test_two_workers_with_one_name_are_kept_apart_and_lose_no_job(
 ) -> None:
     """The second begins while the first runs a job, in one history; then the first is killed."""
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
-    first = shop.start_worker("-n", "twin@shop", "-Q", "orders", QUEUESCOPE_JOB_STORE_URL=url)
+    # A first one that is silent for a while beside a second that starts is not yet lost.
+    settings: dict[str, Any] = {
+        "QUEUESCOPE_JOB_STORE_URL": url,
+        "SHOP_TIMINGS": repr(replace(QUICK, lost_seconds=30)),
+    }
+    first = shop.start_worker("-n", "twin@shop", "-Q", "orders", **settings)
     running = evidence.send_long(shop, "first")
     with closing(JobStore(url)) as store:
         until(lambda: store.get(running), lambda job: job is not None)
-        shop.start_worker(
-            "-n", "twin@shop", "-Q", "express", beside=True, QUEUESCOPE_JOB_STORE_URL=url
-        )
+        shop.start_worker("-n", "twin@shop", "-Q", "express", beside=True, **settings)
         until(lambda: fleet(broker).shared_names(), lambda seen: seen == ("twin@shop",))
         second = shop.folder / f"worker-{shop._count}.log"
         until(second.read_text, lambda text: "another worker is also called twin@shop" in text)

@@ -496,7 +496,7 @@ def test_the_table_of_another_program_is_not_touched(
 def test_a_row_that_another_keeps_locked_is_a_job_store_error(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
-    store = open_store(postgresql_url, timeout_seconds=0.1)
+    store = open_store(f"{postgresql_url}?connect_timeout=60", timeout_seconds=0.1)
     store.record([STARTED])
     with postgresql.connect(make_url(postgresql_url).database or "") as other:
         other.execute("BEGIN")
@@ -527,7 +527,7 @@ def test_connections_have_an_application_name(
 def test_a_server_that_stops_is_reported_and_its_return_is_noticed(
     postgresql: RealPostgreSQL, postgresql_url: str, open_store: OpenStore
 ) -> None:
-    store = open_store(postgresql_url, timeout_seconds=2)
+    store = open_store(postgresql_url, timeout_seconds=30)
     store.record([FAILED])
 
     def rows_until_the_server_is_gone() -> Iterator[Job]:

@@ -178,7 +178,7 @@ async def test_a_label_name_cannot_become_a_path(client: PrometheusClient) -> No
 
 
 async def test_rules_and_alerts_are_read(client: PrometheusClient) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     alerts = await client.alerts()
     while not alerts:
         assert time.monotonic() < deadline
@@ -218,12 +218,15 @@ async def test_a_frozen_killed_and_restarted_prometheus_is_told_apart(
     start_prometheus: StartPrometheus,
 ) -> None:
     server = start_prometheus(series={"depth": (TIMES[-10:], DEPTH[-10:])})
-    async with PrometheusClient(server.url, timeout_seconds=2.5) as client:
+    async with (
+        PrometheusClient(server.url) as client,
+        PrometheusClient(server.url, timeout_seconds=2.5) as impatient,
+    ):
         assert len((await client.query("depth", at=float(END))).samples) == 1
 
         server.stop()
         with pytest.raises(SourceError, match=r"within 2\.5 s$") as caught:
-            await client.query("depth")
+            await impatient.query("depth")
         assert SourceErrorKind.TIMEOUT is caught.value.kind
 
         server.kill()

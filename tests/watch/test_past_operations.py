@@ -28,7 +28,7 @@ def store(
     url = f"sqlite:///{tmp_path / 'operations.db'}"
     if request.param == "postgresql":
         url = request.getfixturevalue("postgresql_url")
-    opened = OperationsStore(url, timeout_seconds=2, clock=lambda: now[0])
+    opened = OperationsStore(url, timeout_seconds=30, clock=lambda: now[0])
     yield opened
     opened.close()
 

@@ -42,12 +42,11 @@ ROW = Job(
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
-    url = (
-        f"sqlite:///{tmp_path / 'jobs.db'}"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgresql_url")
-    )
-    made = JobStore(url, timeout_seconds=0.2)
+    # Only the lock of the file is waited for, and by a test.
+    url, timeout_seconds = f"sqlite:///{tmp_path / 'jobs.db'}", 0.2
+    if request.param == "postgresql":
+        url, timeout_seconds = request.getfixturevalue("postgresql_url"), 30.0
+    made = JobStore(url, timeout_seconds=timeout_seconds)
     made.record([ROW])
     yield made
     made.close()

@@ -185,7 +185,7 @@ def test_probes_and_files_are_for_everybody_and_tell_nothing(
 def test_a_user_named_by_the_proxy_sees_the_page_and_its_data(
     guarded: RunningDashboard, proxy: IdentityProxy
 ) -> None:
-    assert json.loads(through(proxy, "/queuescope/view?range=1h").body)["panels"]
+    assert json.loads(through(proxy, "/queuescope/view?range=1h&age=1").body)["panels"]
     assert json.loads(through(proxy, "/queuescope/overview").body)["kpis"]
     assert b"queuescope-snapshot" in through(proxy, "/?range=1h", PAGE).body
     cookie = ("Cookie", "proxy_session=ada")

@@ -310,7 +310,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         running.callback(by_login.close)
         context = running.enter_context(
             OperationsContext(
-                broker_url=url,
+                broker_url=f"{url}?socket_timeout=20",
                 store_url=store,
                 folder=folder / "purged",
                 access=Access(viewers=["vera"], operators=["oz"], admins=["ada"]),

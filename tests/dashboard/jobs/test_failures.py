@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.browser.dashboard_process import DashboardProcess
 from tests.browser.jobs_page import NOWHERE
-from tests.dashboard.jobs.jobs_seen import look
+from tests.dashboard.jobs.jobs_seen import look, once
+from tests.instrument.conftest import until
 
 from queuescope.dashboard.jobs.tables import GROUPS_SHOWN
 from queuescope.jobs.job import Job, JobStatus
@@ -39,7 +40,10 @@ def test_a_group_that_is_too_small_for_the_first_ones_is_shown_once_it_is_open(
         store.record([*others, smallest])
     with DashboardProcess(tmp_path, NOWHERE, job_store_url=url) as dashboard:
         group = f'data-value="{smallest.fingerprint}"'
-        assert group not in look(dashboard).text
-        seen = look(dashboard, f"group={smallest.fingerprint}").text
-    assert "Retry all 1 of this group" in seen
+        assert group not in once(dashboard, "fresh").text
+        seen = until(
+            lambda: look(dashboard, f"group={smallest.fingerprint}").text,
+            lambda text: "Retry all 1 of this group" in text,
+            pause_seconds=0.5,
+        )
     assert "is not among" not in seen

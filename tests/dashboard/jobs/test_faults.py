@@ -15,6 +15,7 @@ from tests.browser.dashboard_process import DashboardProcess, get
 from tests.browser.jobs_page import NOWHERE, some_jobs
 from tests.dashboard.jobs.jobs_seen import BOTH, look, once
 from tests.faulty_history import CANARY, FaultyHistory
+from tests.instrument.conftest import until
 from tests.real_postgresql import RealPostgreSQL
 
 from queuescope.jobs.store import JobStore
@@ -103,11 +104,14 @@ def test_a_locked_table_is_reported(tmp_path: Path, faulty: FaultyHistory) -> No
     ):
         other.execute("BEGIN")
         other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
-        seen = look(dashboard)
+        words = "Another program has locked the job history, since "
+        seen = until(
+            lambda: look(dashboard),
+            lambda seen: seen.alerts.get("history", "").startswith(words),
+            pause_seconds=0.5,
+        )
         other.execute("ROLLBACK")
     assert seen.states["history"] == "unavailable"
-    words = "Another program has locked the job history, since "
-    assert seen.alerts["history"].startswith(words)
 
 
 def test_a_history_that_may_only_be_read_is_read(tmp_path: Path, faulty: FaultyHistory) -> None:

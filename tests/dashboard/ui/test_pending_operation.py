@@ -39,7 +39,7 @@ def now() -> list[float]:
 @pytest.fixture
 def context(server: RealBroker, tmp_path: Path, now: list[float]) -> Iterator[OperationsContext]:
     with OperationsContext(
-        broker_url=server.url,
+        broker_url=f"{server.url}?socket_timeout=60",
         store_url=f"sqlite:///{tmp_path / 'operations.db'}",
         folder=tmp_path / "purged",
         access=Access(admins=["ada", "bob"]),

@@ -12,6 +12,7 @@ from tests.view.conftest import Clock, CountingProxy, StartService, content, pan
 
 from queuescope.panels import load_dashboard
 from queuescope.view import RANGES, View, ViewService
+from queuescope.view import service as service_module
 from queuescope.view.charts.readings import recheck_seconds
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +62,7 @@ async def test_a_view_is_renewed_before_its_viewer_comes_again(
     await look(service, DAY, 300)
     await renewals(service, HOUR, first.taken_at)
     clock.offset_seconds = 10
-    held = service.held(HOUR, 5)
+    held = service.held(HOUR, 9)
     assert held is not None
     assert held.taken_at == content(held)["takenAt"]
     assert await service.get(HOUR, max_age_seconds=10) is held
@@ -149,8 +150,12 @@ async def test_a_manual_refresh_reads_everything_again(
 
 
 async def test_a_panel_that_fails_is_not_asked_again_for_each_viewer(
-    proxy: CountingProxy, make_service: StartService, clock: Clock
+    proxy: CountingProxy,
+    make_service: StartService,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(service_module, "_PANEL_FAILED_SECONDS", 60.0)
     dashboard = load_dashboard("ai-agents")
     broken = replace(dashboard.panels[0], query="sum(", now="sum(")
     dashboard = replace(dashboard, panels=(broken, *dashboard.panels[1:]))
