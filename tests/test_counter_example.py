@@ -48,7 +48,7 @@ def query_of(panel: Panel, grid: Grid) -> str:
 
 async def read_once(prometheus: RealPrometheus, panel: Panel, grid: Grid) -> Curves:
     """The way of a reading: query, network, cache, curves."""
-    client = PrometheusClient(prometheus.url, timeout_seconds=30)
+    client = PrometheusClient(prometheus.url)
     reader = CachedReader(client, FrameStore(None, 100_000), horizon_seconds=300, clock=time.time)
     try:
         reading = await reader.read(query_of(panel, grid), grid, source_now=time.time())

@@ -38,9 +38,7 @@ class Stage:
         self.proxy = proxy
         self.metrics = OwnMetrics()
         self.now = 1_000.0
-        client = PrometheusClient(
-            proxy.url, timeout_seconds=30, telemetry=self.metrics, clock=lambda: self.now
-        )
+        client = PrometheusClient(proxy.url, telemetry=self.metrics, clock=lambda: self.now)
         store = FrameStore(None, max_points=1_000_000)
         self.service = ViewService(
             client,

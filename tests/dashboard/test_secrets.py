@@ -119,9 +119,8 @@ def test_no_credential_is_said_or_kept_while_prometheus_answers_or_refuses_and_r
             threading.Thread(target=echo.serve_forever, daemon=True).start()
             deadline = time.monotonic() + 60
             refusing = [_said(url)]
-            while (
-                "refused access" not in refusing[-1]
-            ):  # what it knew last, or that nobody listened
+            # At first what it knew last, or that nobody listened.
+            while "refused access" not in refusing[-1]:
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
                 refusing.append(_said(url))

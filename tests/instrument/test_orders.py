@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import msgspec
 import pytest
@@ -142,6 +143,23 @@ def test_a_command_that_is_read_too_late_has_no_effect(
     worker.ended(3)
     with redis.Redis.from_url(broker_url) as client:
         assert not client.exists(broker.connection.keys.sent_again("late", job_id))
+    commands.close()
+
+
+def test_a_worker_has_as_long_to_answer_as_the_address_of_its_broker_says(
+    shop: Shop, broker: RedisBroker, broker_url: str, evidence: Evidence
+) -> None:
+    """A worker of the solo pool answers after its job; without an answer, this is not known."""
+    shop.start_worker("--pool", "solo")
+    name = name_of(shop)
+    evidence.send_long(shop, "long")
+    until(lambda: fleet(broker).get(name), lambda w: w is not None and w.report.active_count == 1)
+    commands = RedisBroker(f"{broker_url}?socket_timeout=60", answer_seconds=1.0)
+    answered = Timer(3, evidence.release)
+    answered.start()
+    with pytest.raises(RefusedError):
+        commands.scale(name, 4)
+    answered.join()
     commands.close()
 
 

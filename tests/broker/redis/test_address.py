@@ -108,15 +108,20 @@ def test_certificate_requirements_are_read_as_celery_writes_them(
 
 
 @pytest.mark.parametrize(
-    ("url", "for_celery"),
+    ("url", "for_celery", "timeout_seconds"),
     [
-        ("redis://h/0?socket_timeout=9&protocol=3", "redis://h/0"),
-        ("rediss://h?ssl_cert_reqs=none&socket_timeout=9", "rediss://h?ssl_cert_reqs=none"),
-        ("redis://h:1/2; redis://i:1/2?socket_timeout=9", "redis://h:1/2; redis://i:1/2"),
+        ("redis://h/0", "redis://h/0", 0),
+        ("redis://h/0?socket_timeout=9&protocol=3", "redis://h/0", 9),
+        ("rediss://h?ssl_cert_reqs=none&socket_timeout=9", "rediss://h?ssl_cert_reqs=none", 9),
+        ("redis://h:1/2; redis://i:1/2?socket_timeout=9", "redis://h:1/2; redis://i:1/2", 0),
+        ("redis+socket:///b?virtual_host=2&protocol=3", "redis+socket:///b?virtual_host=2", 0),
     ],
 )
-def test_celery_gets_an_address_without_the_options_of_redis_py(url: str, for_celery: str) -> None:
-    assert RedisAddress(url).for_celery == for_celery
+def test_celery_gets_an_address_without_the_options_of_redis_py(
+    url: str, for_celery: str, timeout_seconds: float
+) -> None:
+    address = RedisAddress(url)
+    assert (address.for_celery, address.timeout_seconds) == (for_celery, timeout_seconds)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def still() -> Still:
 
 @pytest.fixture
 async def probe(proxy: CountingProxy, still: Still) -> AsyncIterator[Probe]:
-    async with PrometheusClient(proxy.url, timeout_seconds=60) as client:
+    async with PrometheusClient(proxy.url) as client:
         probe = Probe(client, still)
         yield probe
         await probe.aclose()

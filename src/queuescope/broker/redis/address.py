@@ -35,7 +35,7 @@ class RedisAddress:
     def __init__(self, url: str, transport_options: Mapping[str, Any] | None = None) -> None:
         """Raises ``ConfigurationError``, whose message does not contain the address."""
         options = transport_options or {}
-        self.for_celery = ";".join(_without_options(part) for part in url.split(";"))
+        self.for_celery = ";".join(_for_celery(part) for part in url.split(";"))
         """The address without redis-py's options, which Celery refuses."""
         self.timeout_seconds = 0.0
         """The ``socket_timeout`` of the address, which overrides that of a client; 0 without."""
@@ -114,10 +114,10 @@ def _plain(address: str, scheme: str) -> str:
     return f"{scheme}://{where}{'?' if options else ''}{urlencode(options)}"
 
 
-def _without_options(address: str) -> str:
-    """``address`` with the options that Celery reads, too: those of TLS."""
+def _for_celery(address: str) -> str:
+    """``address`` with the options that Celery reads: of TLS, and the database of a socket."""
     where, _, query = address.partition("?")
-    kept = [option for option in query.split("&") if option.startswith("ssl_")]
+    kept = [part for part in query.split("&") if part.startswith(("ssl_", "virtual_host="))]
     return f"{where}{'?' if kept else ''}{'&'.join(kept)}"
 
 
