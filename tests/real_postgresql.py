@@ -106,15 +106,17 @@ class RealPostgreSQL:
         """While connections are accepted but no response comes, on new and on old ones."""
         assert self._process is not None
         server = psutil.Process(self._process.pid)
-        # First the process that would start others.
-        processes = [server, *server.children()]
-        for process in processes:
-            process.suspend()
+        # A server that is still about to stop may start a process that nothing would suspend.
+        _stop(server)
+        children = server.children()
+        for child in children:
+            _stop(child)
         try:
             yield
         finally:
-            for process in processes:
-                process.resume()
+            for process in (server, *children):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def _answers(self) -> bool:
         try:
@@ -191,6 +193,14 @@ class RealPostgreSQL:
             **to,
             **self._account,
         )
+
+
+def _stop(process: psutil.Process) -> None:
+    """Suspend a process, and wait until it stands still or has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.suspend()
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            time.sleep(0.001)
 
 
 def _newest(versions: Path) -> Path | None:

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -374,26 +374,6 @@ def test_a_job_history_that_cannot_be_read_leaves_its_figures_to_prometheus(
 
 
 @contextmanager
-def frozen(postgresql: RealPostgreSQL) -> Iterator[None]:
-    process = postgresql._process
-    assert process is not None
-    children = [
-        int(pid)
-        for (pid,) in postgresql.execute("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL")
-    ]
-    pids = [process.pid, *children]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in reversed(pids):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
 def down(postgresql: RealPostgreSQL) -> Iterator[None]:
     postgresql.kill()
     try:
@@ -427,7 +407,7 @@ def test_audit_and_history_report_a_postgresql_that_is_down_frozen_or_forbids_re
     faults: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "lacks a right": lambda: denied(postgresql, name),
         "PostgreSQL": lambda: down(postgresql),
-        "in time": lambda: frozen(postgresql),
+        "in time": postgresql.frozen,
     }
     try:
         with serving(
