@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from pathlib import Path
 
+import pytest
 from tests.instrument.conftest import Shop, until
 from tests.job_rows import ended_jobs
 from tests.real_postgresql import RealPostgreSQL
@@ -46,6 +49,23 @@ def test_a_worker_keeps_its_history_in_postgresql_through_a_restart_of_the_serve
     until(worker.log.read_text, lambda text: "the job history answers again" in text)
     assert {job.worker for job in ended_jobs(store)} == {good.worker}
     store.close()
+
+
+@pytest.mark.parametrize(("how", "ended_count"), [("retry", 2), ("replace", 1)])
+def test_a_job_has_succeeded_if_its_next_attempt_ends_before_the_one_that_asked_for_it(
+    shop: Shop, tmp_path: Path, how: str, ended_count: int
+) -> None:
+    """A retry without a countdown starts at once, in another process."""
+    worker = shop.start_worker()
+    job_id = shop.send("ends_after_the_next", path=str(tmp_path / "next"), how=how)
+    worker.at_rest(ended_count)
+    # Then everything is written.
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.wait(120)
+    row = worker.store.get(job_id)
+    assert row is not None
+    assert (row.status, row.error_class, row.deliveries) == (JobStatus.SUCCEEDED, "", 1)
+    assert row.attempts == ended_count
 
 
 def test_secrets_in_an_error_are_masked_before_they_are_written(shop: Shop) -> None:

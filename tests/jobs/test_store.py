@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -38,6 +39,30 @@ def test_newer_news_replace_a_row_and_older_ones_do_not(store: JobStore) -> None
     again = replace(STARTED, started_at=T0 + 9, attempts=2)
     store.record([again])
     assert store.get("j1") == again
+
+
+@pytest.mark.parametrize("first_ends_at", [T0 + 3, T0 + 5])
+def test_a_retry_may_start_and_end_before_the_end_of_the_attempt_that_asked_for_it(
+    store: JobStore, first_ends_at: float
+) -> None:
+    """The rows may come in any order, alone or in one batch."""
+    first = replace(STARTED, started_at=T0 + 1)
+    retrying = replace(
+        first, status=JobStatus.RETRYING, finished_at=first_ends_at, error_class="OSError"
+    )
+    second = replace(STARTED, started_at=T0 + 2, attempts=2, worker="w2")
+    succeeded = replace(second, status=JobStatus.SUCCEEDED, finished_at=T0 + 4)
+    for number, rows in enumerate(permutations([first, retrying, second, succeeded])):
+        alone, together = f"alone {number}", f"together {number}"
+        for row in rows:
+            store.record([replace(row, id=alone)])
+        store.record([replace(row, id=together) for row in rows])
+        for job_id in (alone, together):
+            assert store.get(job_id) == replace(succeeded, id=job_id)
+    store.record([first])
+    store.record([second])
+    store.record([retrying])
+    assert store.get("j1") == second
 
 
 def test_one_batch_may_contain_a_job_twice(store: JobStore) -> None:
@@ -136,7 +161,7 @@ def test_a_job_that_no_worker_runs_is_ended(store: JobStore) -> None:
     store.record([STARTED, young])
     assert store.unfinished(before=T0 + 50) == [STARTED]
     assert store.unfinished(before=T0 + 60) == [STARTED, young]
-    again = replace(young, started_at=T0 + 55, attempts=2)
+    again = replace(young, started_at=T0 + 55)
     store.record([again])
     gone = store.end_started([STARTED, young], at=T0 + 70, status=JobStatus.LOST, reason="Gone.")
     assert gone == 1

@@ -150,7 +150,7 @@ def _batches_of(rows: Sequence[Job]) -> list[list[Job]]:
     """
     batches: list[list[Job]] = []
     seen: Counter[str] = Counter()
-    for row in sorted(rows, key=lambda row: row.moment):
+    for row in sorted(rows, key=lambda row: row.order):
         if seen[row.id] == len(batches):
             batches.append([])
         batches[seen[row.id]].append(row)

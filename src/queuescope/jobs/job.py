@@ -76,6 +76,17 @@ class Job:
         return 0.0
 
     @property
+    def order(self) -> tuple[float, float]:
+        """Orders the rows of one job: the largest describes its newest attempt. An attempt that
+        ended with a retry counts from its start, since the next one may begin, and even end, before
+        this end is recorded.
+        """
+        moment = self.moment
+        if self.status == JobStatus.RETRYING and self.started_at is not None:
+            return self.started_at, moment
+        return moment, moment
+
+    @property
     def fingerprint(self) -> str:
         """See ``fingerprint``; empty without an error."""
         if self.status not in WITH_ERROR:

@@ -74,13 +74,44 @@ _IS_INFERRED = or_(
 """Rows whose status was concluded from a lost worker, not recorded by it."""
 
 
+def _moment(of: Any) -> ColumnElement[Any]:
+    """``Job.moment`` in SQL."""
+    return func.coalesce(of.finished_at, of.started_at, of.enqueued_at, 0.0)
+
+
+def _first_of_order(of: Any) -> ColumnElement[Any]:
+    """The first part of ``Job.order`` in SQL; the second is the moment."""
+    is_retrying = of.status == JobStatus.RETRYING.value
+    return case((is_retrying, func.coalesce(of.started_at, _moment(of))), else_=_moment(of))
+
+
+def _is_newer(new: Any) -> ColumnElement[bool]:
+    """Whether ``new`` replaces its row: in ``Job.order``, but for a row that is a conclusion."""
+    first, known = _first_of_order(new), _first_of_order(JOBS.c)
+    return or_(
+        and_(_IS_INFERRED, first >= func.coalesce(JOBS.c.started_at, 0.0)),
+        and_(
+            not_(_IS_INFERRED),
+            or_(first > known, and_(first == known, _moment(new) >= _moment(JOBS.c))),
+        ),
+    )
+
+
 def _deliveries(new: Any) -> ColumnElement[Any]:
     """The deliveries of a row that ``new`` updates. A new start adds one if the last attempt has no
-    end or ended with the loss of its worker; otherwise counting starts at one again.
+    end or ended with the loss of its worker; otherwise counting starts at one again. A retry may
+    start before the end of the attempt that asked for it is recorded.
     """
     known = func.coalesce(JOBS.c.deliveries, 1)
     begins_again = new.started_at > JOBS.c.started_at
-    has_no_end = or_(JOBS.c.status == JobStatus.STARTED.value, JOBS.c.error_class == LOST_WORKER)
+    has_no_end = or_(
+        and_(
+            JOBS.c.status == JobStatus.STARTED.value,
+            new.attempts <= JOBS.c.attempts,
+            new.name == JOBS.c.name,
+        ),
+        JOBS.c.error_class == LOST_WORKER,
+    )
     return case((and_(begins_again, has_no_end), known + 1), (begins_again, 1), else_=known)
 
 
@@ -166,16 +197,16 @@ class JobStore:
     def record(self, jobs: Sequence[Job]) -> None:
         """Insert or update the rows of ``jobs`` in one transaction.
 
-        An entry that is older than its row is ignored, so workers may deliver in any order. Of
-        several entries with one id the newest counts, and ``deliveries`` continue from the row. A
-        status that was concluded from a lost worker gives way to any entry of that attempt or a
-        later one.
+        An entry that is older than its row (``Job.order``) is ignored, so workers may deliver in
+        any order. Of several entries with one id the newest counts, and ``deliveries`` continue
+        from the row. A status that was concluded from a lost worker gives way to any entry of that
+        attempt or a later one.
         """
         newest: dict[str, Job] = {}
         for job in jobs:
             job_id = clean(job.id, LABEL_LIMIT)
             known = newest.get(job_id)
-            if known is None or job.moment >= known.moment:
+            if known is None or job.order >= known.order:
                 newest[job_id] = job
         if not newest:
             return
@@ -191,8 +222,7 @@ class JobStore:
             statement = statement.on_conflict_do_update(
                 index_elements=["id"],
                 set_=renewed,
-                where=func.coalesce(new.finished_at, new.started_at, new.enqueued_at, 0.0)
-                >= case((_IS_INFERRED, func.coalesce(JOBS.c.started_at, 0.0)), else_=row_moment),
+                where=_is_newer(new),
             )
             connection.execute(statement, rows)
 
