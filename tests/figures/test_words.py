@@ -42,6 +42,7 @@ def test_a_duration_is_written_in_its_two_largest_units(seconds: float, words: s
         (COUNT, 20.000_000_000_4, "20"), (COUNT, 20.04, "20.0"),
         (PERCENT, 0, "0.0 %"), (PERCENT, 98.23, "98.2 %"), (PERCENT, 99.94, "99.9 %"),
         (PERCENT, 99.96, "99.9 %"), (PERCENT, 99.999_999, "99.9 %"), (PERCENT, 100, "100.0 %"),
+        (PERCENT, 99.999_999_999, "99.9 %"), (PERCENT, 100 * (1 / 3) / (1 / 3), "100.0 %"),
         (LATENCY, 0.4, "0 ms"), (LATENCY, 840, "840 ms"), (LATENCY, 999.4, "999 ms"),
         (LATENCY, 999.6, "1.0 s"), (LATENCY, 12_400, "12.4 s"), (LATENCY, 59_940, "59.9 s"),
         (LATENCY, 59_960, "1 min"), (LATENCY, 200_000, "3 min 20 s"),

@@ -45,8 +45,9 @@ def value_words(kind: Kind, value: float) -> str:
     if not math.isfinite(value):
         return "–"
     if kind is Kind.PERCENT:
-        # Never rounded up to 100 % if that was not reached.
-        shown = min(round(value, 1), 99.9) if value < 100 else 100.0
+        # Never rounded up to 100 % if that was not reached, apart from the last bits of a division.
+        is_whole = value >= 100 or math.isclose(value, 100, rel_tol=1e-12)
+        shown = 100.0 if is_whole else min(round(value, 1), 99.9)
         return f"{shown:.1f} %"
     if kind is Kind.COUNT:
         # A whole number, apart from the last bits of a rate, is written as one.
