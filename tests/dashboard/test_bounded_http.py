@@ -356,17 +356,28 @@ def test_headers_without_end_take_no_memory(dashboard: RunningDashboard) -> None
     assert dashboard.ask("/healthz", {"Cookie": "c" * 60_000}).status == 200
 
 
+def begin_to_read_jobs(dashboard: RunningDashboard) -> socket.socket:
+    reader = open_socket(dashboard.port, receives=4096)
+    reader.sendall(f"GET {JOBS_CSV} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert statuses(reader.recv(1000)) == [200]
+    return reader
+
+
 def test_readers_of_files_who_leave_free_their_places(dashboard: RunningDashboard) -> None:
-    request = f"GET {JOBS_CSV} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-    readers = []
-    for _ in range(4):
-        # Only now: one that says nothing for as long as the others' answers take is closed.
-        reader = open_socket(dashboard.port, receives=4096)
-        readers.append(reader)
-        reader.sendall(request)
-        assert statuses(reader.recv(1000)) == [200]
+    # Opened one after the other: one that says nothing for as long as the others' answers take is
+    # closed.
+    readers = [begin_to_read_jobs(dashboard) for _ in range(4)]
     assert dashboard.ask(JOBS_CSV).status == 503
     for reader in readers:
         reader.close()
     short = f"{JOBS_CSV}?tenant=nowhere"
     wait_until(lambda: dashboard.ask(short).status == 200, pause_seconds=0.2)
+
+
+def test_a_server_that_stops_cuts_off_its_readers_and_logs_no_error(
+    dashboard: RunningDashboard,
+) -> None:
+    with begin_to_read_jobs(dashboard) as reader:
+        dashboard.close()
+        assert not until_closed(reader).endswith(b"0\r\n\r\n")
+    assert "Traceback" not in dashboard.log, dashboard.log

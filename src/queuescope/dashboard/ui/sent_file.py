@@ -100,6 +100,9 @@ class SentFile(StreamingResponse):
         except _TooSlowError:
             # Since the end is missing, the server cuts the connection.
             logger.warning("a file was cut off: its reader took too long")
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a response; it would log this as an error of ours.
+            logger.warning("a file was cut off: the server is stopping")
         finally:
             self._ended()
 
