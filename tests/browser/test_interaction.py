@@ -68,13 +68,7 @@ def test_zooming_one_chart_zooms_all_and_fetches_finer_points_until_it_is_reset(
     assert abs(span - 0.2 * 86_400) < 900
     expect(page.page.get_by_text(re.compile(r"a point every \d+ (s|min)"))).to_be_visible()
 
-    box = page.drag_area("latency")
-    page.page.mouse.dblclick(box["x"] + 150, box["y"] + 100)
-    page.page.wait_for_function(
-        "whole => [...document.querySelectorAll('.js-plotly-plot')].every("
-        "plot => String(plot._fullLayout.xaxis.range[0]).slice(0, 19) === whole)",
-        arg=whole[0][0],
-    )
+    page.reset_zoom("latency", whole[0][0])
     assert page.shown_ranges() == whole
     expect(page.page.get_by_text(re.compile("a point every"))).to_be_hidden()
 

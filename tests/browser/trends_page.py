@@ -12,7 +12,13 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import (
+    Locator,
+    Page,
+    Request,
+    TimeoutError,  # noqa: A004 - Playwright's own
+    expect,
+)
 from tests.browser.known_samples import Floats
 
 PANELS = ("queue_depth", "success_rate", "latency")
@@ -40,6 +46,10 @@ panel => {
   return { live: dataset.live ?? null, traces: data.map(({ name, x, y }, i) => (
     { name, x: [...x], y: [...y], connects: _fullData[i].connectgaps })) };
 }
+"""
+_ALL_START_AT = """
+start => [...document.querySelectorAll("[data-panel] .js-plotly-plot")].every(
+  plot => String(plot._fullLayout.xaxis.range[0]).slice(0, 19) === start)
 """
 _RANGES = """
 () => [...document.querySelectorAll("[data-panel] .js-plotly-plot")].map(
@@ -260,6 +270,21 @@ class TrendsPage:
         self.page.mouse.down()
         self.page.mouse.move(box["x"] + box["width"] * end, middle + 4, steps=5)
         self.page.mouse.up()
+
+    def reset_zoom(self, panel: str, starts_at: str) -> None:
+        """Double-click on a chart until all charts start there. Presses that a busy page receives
+        more than 300 ms apart are no double-click for Plotly.
+        """
+        box = self.drag_area(panel)
+        for is_last in (False, False, False, True):
+            self.page.mouse.dblclick(box["x"] + 150, box["y"] + 100)
+            try:
+                self.page.wait_for_function(_ALL_START_AT, arg=starts_at, timeout=WAIT_MS / 4)
+            except TimeoutError:
+                if is_last:
+                    raise
+            else:
+                return
 
     def hover(self, panel: str, share: float) -> None:
         box = self.drag_area(panel)
