@@ -71,9 +71,14 @@ def test_a_bounded_value_is_not_written_as_one_number(low: float, high: float, w
     assert figure_words(LATENCY, value, (low, high)) == words
 
 
-@given(st.floats(0, 100, exclude_max=True))
+@given(st.floats(0, 100 - 1e-9))
 def test_less_than_all_is_never_rounded_to_all(value: float) -> None:
     assert value_words(PERCENT, value) != "100.0 %"
+
+
+@given(st.floats(1e-9, 1e9))
+def test_all_is_written_as_all_whatever_its_rate(per_second: float) -> None:
+    assert value_words(PERCENT, 100 * per_second / per_second) == "100.0 %"
 
 
 @given(st.floats(0, 1e9))
