@@ -46,6 +46,7 @@ from queuescope.jobs.table import (
     columns_to_read,
     make_table,
     migrate,
+    moment_of,
     row_moment,
 )
 
@@ -74,26 +75,19 @@ _IS_INFERRED = or_(
 """Rows whose status was concluded from a lost worker, not recorded by it."""
 
 
-def _moment(of: Any) -> ColumnElement[Any]:
-    """``Job.moment`` in SQL."""
-    return func.coalesce(of.finished_at, of.started_at, of.enqueued_at, 0.0)
-
-
-def _first_of_order(of: Any) -> ColumnElement[Any]:
+def _first_of_order(row: Any) -> ColumnElement[Any]:
     """The first part of ``Job.order`` in SQL; the second is the moment."""
-    is_retrying = of.status == JobStatus.RETRYING.value
-    return case((is_retrying, func.coalesce(of.started_at, _moment(of))), else_=_moment(of))
+    is_retrying = row.status == JobStatus.RETRYING.value
+    moment = moment_of(row)
+    return case((is_retrying, func.coalesce(row.started_at, moment)), else_=moment)
 
 
 def _is_newer(new: Any) -> ColumnElement[bool]:
     """Whether ``new`` replaces its row: in ``Job.order``, but for a row that is a conclusion."""
     first, known = _first_of_order(new), _first_of_order(JOBS.c)
-    return or_(
-        and_(_IS_INFERRED, first >= func.coalesce(JOBS.c.started_at, 0.0)),
-        and_(
-            not_(_IS_INFERRED),
-            or_(first > known, and_(first == known, _moment(new) >= _moment(JOBS.c))),
-        ),
+    return case(
+        (_IS_INFERRED, first >= func.coalesce(JOBS.c.started_at, 0.0)),
+        else_=or_(first > known, and_(first == known, moment_of(new) >= row_moment)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -76,10 +77,13 @@ def columns_to_read(added: Collection[str]) -> list[Column[Any]]:
     return [*JOB_COLUMNS, *(JOBS.c[f.name] for f in fields(Job) if f.name in added)]
 
 
-row_moment = func.coalesce(
+def moment_of(row: Any) -> ColumnElement[Any]:
+    """``Job.moment`` in SQL, of a row's columns."""
     # A literal, since the expression must equal that of the indexes.
-    *(JOBS.c.finished_at, JOBS.c.started_at, JOBS.c.enqueued_at, literal_column("0.0"))
-)
+    return func.coalesce(row.finished_at, row.started_at, row.enqueued_at, literal_column("0.0"))
+
+
+row_moment = moment_of(JOBS.c)
 # Written so that only the indexes of failures match: with the bare column SQLite would use the
 # index of all statuses, and sort the result.
 HAS_FAILED = text("status || '' IN ('failed', 'lost')")
