@@ -15,7 +15,7 @@ from tests.prepared_python import start_python
 from tests.real_broker import RealBroker
 
 import queuescope.cli
-from queuescope.broker.purge_file import Draft, Head, prove_writable
+from queuescope.broker.purge_file import Draft, Head, note_begun
 from queuescope.cache import Extent, FrameKey, FrameStore
 from queuescope.demo.lock import DataLock
 from queuescope.jobs.store import JobStore
@@ -57,7 +57,7 @@ def test_all_that_is_made_is_private_whatever_the_umask(tmp_path: Path) -> None:
         used = {path.name: mode(path) for path in database.parent.iterdir()}
     assert used == {f"operations.db{suffix}": 0o600 for suffix in ("", "-shm", "-wal")}
     purges = tmp_path / "purges" / "data" / "purged"
-    prove_writable(purges)
+    note_begun(purges, "1")
     with Draft(purges) as draft:
         draft.write(Head(id="1", queue="default", at=1.0, lists=["default"]), [(0, b"{}")])
         draft.publish(purges / "1.jsonl")

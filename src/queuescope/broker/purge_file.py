@@ -26,7 +26,8 @@ from queuescope.private_files import make_private_folder
 SUFFIX = ".jsonl"
 RESTORED_SUFFIX = ".restored.jsonl"
 _DRAFT_PREFIX = ".draft-"
-_DRAFT_SECONDS = 3600.0
+_NOTE_PREFIX = ".begun-"
+_LEFTOVER_SECONDS = 3600.0
 _PIECE_MESSAGES = 2000
 _HEAD_BYTES = 262_144
 _TAIL_BYTES = 400
@@ -125,12 +126,13 @@ def purge_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.name.endswith(SUFFIX))
 
 
-def remove_old_drafts(folder: Path) -> None:
-    """Remove the drafts of processes that were killed."""
-    for path in folder.glob(f"{_DRAFT_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _DRAFT_SECONDS:
-                path.unlink()
+def remove_leftovers(folder: Path) -> None:
+    """Remove the old drafts and notes of processes that were killed."""
+    for prefix in (_DRAFT_PREFIX, _NOTE_PREFIX):
+        for path in folder.glob(f"{prefix}*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                    path.unlink()
 
 
 def move(path: Path, to: Path) -> None:
@@ -144,14 +146,34 @@ def move(path: Path, to: Path) -> None:
             os.close(descriptor)
 
 
-def prove_writable(folder: Path) -> None:
-    """Raises ``PurgeError`` if no file can be written there."""
+def note_begun(folder: Path, purge_id: str) -> None:
+    """Leave a note in ``folder`` that this purge is carried out from here. Raises ``PurgeError`` if
+    no file can be written there.
+    """
     with _disk("write"):
         make_private_folder(folder)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"\0" * 4096)
-            probe.flush()
-            os.fsync(probe.fileno())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        descriptor = os.open(_note(folder, purge_id), flags, mode=0o600)
+        with os.fdopen(descriptor, "wb") as note:
+            # A full disk accepts an empty file.
+            note.write(b"\0" * 4096)
+            note.flush()
+            os.fsync(note.fileno())
+
+
+def is_begun_here(folder: Path, purge_id: str) -> bool:
+    """Whether ``folder`` has the note of ``note_begun``."""
+    return _note(folder, purge_id).exists()
+
+
+def remove_note(folder: Path, purge_id: str) -> None:
+    """Remove the note of a purge that is complete."""
+    with suppress(OSError):
+        _note(folder, purge_id).unlink()
+
+
+def _note(folder: Path, purge_id: str) -> Path:
+    return folder / f"{_NOTE_PREFIX}{purge_id}"
 
 
 def _line(index: int, raw: bytes) -> _Message:

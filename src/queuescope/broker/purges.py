@@ -20,16 +20,22 @@ from queuescope.broker.purge_file import (
     Draft,
     Head,
     Purge,
+    is_begun_here,
     move,
+    note_begun,
     pieces,
-    prove_writable,
     purge_files,
     read_purge,
-    remove_old_drafts,
+    remove_leftovers,
+    remove_note,
 )
 from queuescope.errors import BrokerError, PurgeError
 from queuescope.shown_text import one_line
 
+ABANDONED_SECONDS = 120.0
+"""A purge that was begun from another folder counts as interrupted after this time. One that is
+still under way then is completed in two places: nothing is lost, but its file is only in one.
+"""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHOWN = 64
 
@@ -68,10 +74,13 @@ class Purges:
     either, messages are where they were or wait for ``recover``.
     """
 
-    def __init__(self, broker: Broker, folder: Path) -> None:
+    def __init__(
+        self, broker: Broker, folder: Path, *, abandoned_seconds: float = ABANDONED_SECONDS
+    ) -> None:
         self._broker = broker
         self._steps = broker.purge_steps
         self._folder = folder
+        self._abandoned_seconds = abandoned_seconds
 
     def purge(self, queue: str, purge_id: str) -> Purged:
         """Remove all messages that wait in ``queue`` now, of every priority, and nothing else.
@@ -81,7 +90,7 @@ class Purges:
         self._check(purge_id)
         capabilities = self._broker.capabilities
         capabilities.require(Ability.PURGE)
-        prove_writable(self._folder)
+        note_begun(self._folder, purge_id)
         # The workers' reports say which lists hold the queue.
         self._broker.workers()
         self._steps.set_aside(queue, purge_id)
@@ -99,15 +108,19 @@ class Purges:
         """Complete the purges that were interrupted, here or in another process, and the restores
         that were interrupted before their last step, the renaming of the file.
 
+        A purge from another folder is left to the dashboards that use it until it is old: its
+        process may be about to write the file, and looks for it there.
+
         One that cannot be completed (not made by Queuescope, or with a damaged record) is left as
         it is and delays no other; it raises ``PurgeError`` at the end.
         """
-        remove_old_drafts(self._folder)
+        remove_leftovers(self._folder)
         completed, left = [], []
         self._rename_restored()
         for name in self.unfinished():
             try:
-                completed.append(self._complete(name))
+                if self._is_interrupted(name):
+                    completed.append(self._complete(name))
             except PurgeError as exc:
                 left.append((name, exc))
         if left:
@@ -191,7 +204,21 @@ class Purges:
         else:
             self._export(head, path)
         self._steps.discard(purge_id)
+        remove_note(self._folder, purge_id)
         return self._find(purge_id)
+
+    def _is_interrupted(self, purge_id: str) -> bool:
+        """Whether ``recover`` may complete this purge, which was unfinished a moment ago."""
+        self._check(purge_id)
+        if is_begun_here(self._folder, purge_id) or self._path(purge_id).exists():
+            # Completed twice in one folder, it is one file.
+            return True
+        head = self._steps.head(purge_id)
+        if head is None:
+            # Completed meanwhile, unless it has no record at all.
+            return purge_id in self.unfinished()
+        # After the broker's clock was set back, the purge may seem to lie in the future.
+        return abs(self._broker.now() - head.at) >= self._abandoned_seconds
 
     def _export(self, head: Head, path: Path) -> None:
         """Write the messages that are set aside to ``path``, completely or not at all."""

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from hypothesis import strategies as st
 from kombu import pools
 from tests.real_broker import RealBroker
 
-from queuescope.broker.purge_file import pieces
+from queuescope.broker.purge_file import Head, Purge, pieces
 from queuescope.broker.purges import KeptPurges, Purges
 from queuescope.broker.redis.broker import RedisBroker
 from queuescope.broker.redis.keys import Keys, list_key
+from queuescope.broker.redis.purges import RedisPurgeSteps
 from queuescope.errors import PurgeError
 
 SEPARATOR = "\x06\x16"
@@ -443,15 +445,86 @@ def test_a_folder_that_cannot_be_read_is_not_empty(broker: RedisBroker, tmp_path
     assert Purges(broker, tmp_path / "none").kept().purges == ()
 
 
-def test_an_interrupted_purge_is_listed_until_it_is_complete(
-    client: redis.Redis, broker: RedisBroker, tmp_path: Path
+class Hooked(RedisPurgeSteps):
+    """Calls ``then`` between the first step of a purge and the next."""
+
+    def __init__(self, broker: RedisBroker, then: Callable[[], object]) -> None:
+        super().__init__(broker.connection, broker.layout)
+        self._then = then
+
+    def set_aside(self, queue: str, purge_id: str) -> None:
+        super().set_aside(queue, purge_id)
+        self._then()
+
+
+def test_a_purge_under_way_is_left_to_the_dashboard_that_carries_it_out(
+    client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
 ) -> None:
-    fill(client, 3)
+    """Its file is where the one who purged looks for it."""
+    before = fill(client, 10)
+    second = Purges(broker, tmp_path / "second")
+    seen = list[tuple[str, ...]]()
+
+    def recover() -> None:
+        seen.append(second.unfinished())
+        assert second.recover() == []
+
+    with closing(RedisBroker(url)) as other:
+        other._purge_steps = Hooked(other, recover)
+        first = Purges(other, tmp_path / "first")
+        assert first.purge("orders", "p1").purge.count == 10
+        assert seen == [("p1",)]
+        assert second.kept().purges == ()
+        assert first.restore("p1").now == 10
+    assert contents(client) == before
+
+
+def test_dashboards_with_one_folder_may_complete_one_purge_together(
+    client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
+) -> None:
+    fill(client, 10)
+    second = Purges(broker, tmp_path)
+    completed = list[Purge]()
+    with closing(RedisBroker(url)) as other:
+        other._purge_steps = Hooked(other, lambda: completed.extend(second.recover()))
+        purged = Purges(other, tmp_path).purge("orders", "p1").purge
+    assert completed == [purged]
+    assert [path.name for path in tmp_path.iterdir()] == ["p1.jsonl"]
+
+
+@pytest.mark.parametrize("moved_seconds", [-121, 121], ids=["old", "of a clock that was set back"])
+def test_an_interrupted_purge_of_a_folder_that_is_gone_is_completed_elsewhere(
+    client: redis.Redis, broker: RedisBroker, tmp_path: Path, moved_seconds: float
+) -> None:
+    before = fill(client, 3)
     purges = Purges(broker, tmp_path)
     broker.purge_steps.set_aside("orders", "p1")
     assert purges.unfinished() == ("p1",)
-    purges.recover()
+    assert purges.recover() == []
+    assert purges.unfinished() == ("p1",)
+    client.hset(Keys().purged("p1"), "at", repr(broker.now() + moved_seconds))
+    assert [purge.count for purge in purges.recover()] == [3]
     assert purges.unfinished() == ()
+    purges.restore("p1")
+    assert contents(client) == before
+
+
+def test_a_purge_that_another_dashboard_completes_meanwhile_is_no_error(
+    client: redis.Redis, broker: RedisBroker, url: str, tmp_path: Path
+) -> None:
+    """It was listed as unfinished, and is complete when its record is read."""
+    fill(client, 3)
+    broker.purge_steps.set_aside("orders", "p1")
+
+    class Late(RedisPurgeSteps):
+        def head(self, purge_id: str) -> Head | None:
+            Purges(broker, tmp_path / "first", abandoned_seconds=0).recover()
+            return super().head(purge_id)
+
+    with closing(RedisBroker(url)) as other:
+        other._purge_steps = Late(other.connection, other.layout)
+        assert Purges(other, tmp_path / "second").recover() == []
+    assert Purges(broker, tmp_path / "second").kept().purges == ()
 
 
 @pytest.mark.parametrize("purge_id", ["../p1", "", "a/b", "p1.restored", "x" * 65])
