@@ -14,7 +14,7 @@ from typing import Self
 import redis
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.dashboard_process import DashboardProcess
-from tests.browser.trends_page import WAIT_MS, wait_until_at_rest
+from tests.browser.trends_page import WAIT_MS, repeat_until, wait_until_at_rest
 from tests.real_broker import RealBroker
 
 from queuescope.operations.audit import Entry, Result, Search
@@ -176,10 +176,14 @@ class OperationsPage:
         return f"{state.strip()}: {words.strip()}"
 
     def close(self) -> None:
-        """Leave the dialog."""
+        """Leave the dialog. It hears the keyboard only while it has the focus, which it loses for a
+        moment when what had the focus in it is replaced.
+        """
         wait_until_at_rest(self.page)
-        self.page.keyboard.press("Escape")
-        expect(self.dialog).to_have_count(0)
+        repeat_until(
+            lambda: self.page.keyboard.press("Escape"),
+            lambda timeout_ms: self.dialog.wait_for(state="detached", timeout=timeout_ms),
+        )
 
     def do(self, label: str, button: str, phrase: str = "") -> str:
         """From the button to the outcome."""

@@ -79,6 +79,13 @@ def page(kept_page: OperationsPage) -> Iterator[OperationsPage]:
     assert kept_page.complaints == []
 
 
+@pytest.fixture(autouse=True)
+def no_jobs_left(world: World) -> Iterator[None]:
+    """No test finds the jobs of another, also of one that failed, in a queue without a worker."""
+    yield
+    world.client.delete("reports", "mail")
+
+
 @pytest.fixture
 def open_another(open_tab: OpenTab, world: World) -> Iterator[OpenOperations]:
     """Opens the page of another operator, until the test is over."""
@@ -189,7 +196,6 @@ def test_a_purge_takes_each_job_of_one_queue_and_its_file_brings_them_back(
     assert outcome == "Done: 9,999 jobs are back in queue reports."
     page.close()
     assert world.messages("reports") == before
-    world.client.delete("reports", "mail")
 
 
 def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
@@ -218,7 +224,6 @@ def test_a_wrong_phrase_a_grown_queue_and_a_late_confirmation_do_nothing(
     assert len(world.messages("reports")) == 23
     assert Result.DONE not in outcomes(world, "purge", "reports")[-3:]
     page.close()
-    world.client.delete("reports")
 
 
 def test_of_two_simultaneous_operations_one_takes_effect_and_the_other_is_refused(
@@ -309,7 +314,6 @@ def test_a_dialog_and_what_is_typed_in_it_outlast_refreshes_and_a_reader_s_focus
     dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_have_count(0)
     assert len(world.messages("reports")) == 3
-    world.client.delete("reports")
 
 
 def test_a_worker_is_scaled(page: OperationsPage, shop: Shop) -> None:

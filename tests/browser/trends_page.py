@@ -276,15 +276,12 @@ class TrendsPage:
         more than 300 ms apart are no double-click for Plotly.
         """
         box = self.drag_area(panel)
-        for is_last in (False, False, False, True):
-            self.page.mouse.dblclick(box["x"] + 150, box["y"] + 100)
-            try:
-                self.page.wait_for_function(_ALL_START_AT, arg=starts_at, timeout=WAIT_MS / 4)
-            except TimeoutError:
-                if is_last:
-                    raise
-            else:
-                return
+        repeat_until(
+            lambda: self.page.mouse.dblclick(box["x"] + 150, box["y"] + 100),
+            lambda timeout_ms: self.page.wait_for_function(
+                _ALL_START_AT, arg=starts_at, timeout=timeout_ms
+            ),
+        )
 
     def hover(self, panel: str, share: float) -> None:
         box = self.drag_area(panel)
@@ -335,6 +332,22 @@ def wait_until_at_rest(page: Page) -> None:
     be lost.
     """
     page.locator("[data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
+
+
+def repeat_until(act: Callable[[], object], wait_for_effect: Callable[[float], object]) -> None:
+    """Do what a busy page may miss, again until its effect is there.
+
+    ``wait_for_effect`` is given the milliseconds to wait, and raises ``TimeoutError`` after them.
+    """
+    for is_last in (False, False, False, True):
+        act()
+        try:
+            wait_for_effect(WAIT_MS / 4)
+        except TimeoutError:
+            if is_last:
+                raise
+        else:
+            return
 
 
 def epoch(wall: str) -> float:
