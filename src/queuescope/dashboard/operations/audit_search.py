@@ -34,14 +34,11 @@ class AuditPages:
     """A reader's place in the results of a search: the ends of the earlier pages."""
 
     search: Search
-    ends: list[int]
+    ends: tuple[int, ...] = ()
 
-    def older(self, end: int) -> None:
-        self.ends.append(end)
-
-    def newer(self) -> None:
-        if self.ends:
-            self.ends.pop()
+    def go_to(self, ends: tuple[int, ...]) -> None:
+        """Not a step further or back: a press may arrive twice."""
+        self.ends = ends
 
 
 def search_audit() -> None:
@@ -60,7 +57,7 @@ def search_audit() -> None:
         search = _form(viewer_zone())
         place = st.session_state.get(_PAGES)
         if not isinstance(place, AuditPages) or place.search != search:
-            place = st.session_state[_PAGES] = AuditPages(search, [])
+            place = st.session_state[_PAGES] = AuditPages(search)
         _results(context.store.audit, place)
         _files(search)
 
@@ -120,13 +117,9 @@ def _results(audit: Audit, place: AuditPages) -> None:
     page = found[:_PAGE]
     show(audit_table(page, frozenset(), viewer_zone(), time.time()))
     with st.container(horizontal=True):
-        st.button("Newer", on_click=place.newer, disabled=not place.ends)
-        st.button(
-            "Older",
-            on_click=place.older,
-            args=(page[-1].seq,) if page else (),
-            disabled=len(found) <= _PAGE,
-        )
+        st.button("Newer", on_click=place.go_to, args=(place.ends[:-1],), disabled=not place.ends)
+        older = (*place.ends, page[-1].seq) if page else place.ends
+        st.button("Older", on_click=place.go_to, args=(older,), disabled=len(found) <= _PAGE)
 
 
 def _files(search: Search) -> None:
