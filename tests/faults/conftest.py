@@ -71,7 +71,7 @@ class Lab:
     async def dashboard(
         self,
         *,
-        timeout_seconds: float = 10.0,
+        timeout_seconds: float = 25.0,
         env: str = "prod",
         charts: Panels | None = None,
     ) -> AsyncIterator[Dashboard]:
