@@ -31,7 +31,10 @@ STOREYS: list[set[str]] = [
 ]
 # The packages of the dashboard, likewise.
 DASHBOARD = [
-    {"base_path", "bounded_http", "joined_script", "metrics", "page_requests", "worker_words"},
+    {
+        *("base_path", "bounded_http", "joined_script", "metrics", "page_requests"),
+        *("script_runs", "worker_words"),
+    },
     {"assets", "auth", "watches"},
     {"index"},
     {"services"},

@@ -78,6 +78,10 @@ class PageSocket:
         """
         self.sent.append(frame)
         self._socket.send(frame)
+        return self.run_to_its_end(patience_seconds=patience_seconds)
+
+    def run_to_its_end(self, *, patience_seconds: float = _WITHIN_SECONDS) -> list[ForwardMsg]:
+        """What the run draws that is under way or has been requested otherwise."""
         drawn: list[ForwardMsg] = []
         while True:
             try:

@@ -30,6 +30,7 @@ from queuescope.dashboard.overview.chart_csv import CHART_CSV, ChartFile
 from queuescope.dashboard.overview.endpoints import OverviewEndpoints
 from queuescope.dashboard.page_requests import PROBES, asks_for_page, page_response
 from queuescope.dashboard.probes import Probes
+from queuescope.dashboard.script_runs import send_each_before_the_next
 from queuescope.dashboard.server import STREAMLIT_STATIC, DashboardServer
 from queuescope.settings import Settings, load_settings
 
@@ -85,6 +86,7 @@ def create_app(settings: Settings, *, knows_peer: bool = False) -> st.App:
     if settings.authentication == "oidc":
         check_login_setup(settings.base_path)
         allowed_hosts.append(own_host())
+    send_each_before_the_next()
     server = DashboardServer(settings)
     probes, endpoints, audit = Probes(server), OverviewEndpoints(server), AuditFiles()
     return st.App(

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from tests.dashboard.page_socket import PageSocket, elements, pressed, texts
-from tests.ports import free_port
-from tests.prepared_python import start_python
+from tests.dashboard.streamlit_app import running_app
 
 from queuescope.operator_key import OperatorKey
 
+APP = "tests.dashboard.ui.visitor_app:app"
 PROXY = {
     "QUEUESCOPE_AUTHENTICATION": "proxy",
     "QUEUESCOPE_TRUSTED_PROXIES": "127.0.0.2",
@@ -24,38 +19,9 @@ PROXY = {
 }
 
 
-@contextmanager
-def _running(directory: Path, settings: dict[str, str]) -> Iterator[int]:
-    port = free_port()
-    log = directory / "log"
-    process = start_python(
-        "uvicorn",
-        [
-            *("tests.dashboard.ui.visitor_app:app", "--no-proxy-headers"),
-            *("--port", str(port), "--log-level", "warning"),
-        ],
-        environment={**os.environ, **settings},
-        folder=Path.cwd(),
-        log=log,
-    )
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health") as answer:
-                    assert answer.status == 200
-                    break
-            except OSError:
-                assert process.poll() is None, log.read_text("utf-8")
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(120)
-
-
 @pytest.fixture(scope="module")
 def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with _running(tmp_path_factory.mktemp("proxy"), PROXY) as port:
+    with running_app(APP, tmp_path_factory.mktemp("proxy"), PROXY) as port:
         yield port
 
 
@@ -67,7 +33,7 @@ def operator_key(tmp_path_factory: pytest.TempPathFactory) -> OperatorKey:
 @pytest.fixture(scope="module")
 def unguarded(operator_key: OperatorKey) -> Iterator[int]:
     folder = operator_key.path.parent
-    with _running(folder, {"QUEUESCOPE_DATA_DIR": str(folder)}) as port:
+    with running_app(APP, folder, {"QUEUESCOPE_DATA_DIR": str(folder)}) as port:
         yield port
 
 
