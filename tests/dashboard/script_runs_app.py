@@ -1,5 +1,5 @@
-"""A page of two fragments. When the first has ended and its drawing is not sent yet, those
-fragments are requested that the address names.
+"""A page of two fragments, each of which counts its drawings. When the first has ended and its
+drawing is not sent yet, those fragments are requested that the address names.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ def first() -> None:
     wanted = st.query_params.get_all("then")
     if wanted:
         _request_after_this_run(wanted)
-    st.text("first")
+    _draw("first")
 
 
 @st.fragment
 def second() -> None:
-    st.text("second")
+    _draw("second")
+
+
+def _draw(name: str) -> None:
+    st.session_state[name] = st.session_state.get(name, 0) + 1
+    st.text(f"{name} {st.session_state[name]}")
 
 
 def _request_after_this_run(fragments: list[str]) -> None:

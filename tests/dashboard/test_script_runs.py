@@ -28,22 +28,22 @@ def test_what_a_run_has_drawn_is_sent_before_the_next_begins(tmp_path: Path) -> 
     with _page(tmp_path) as (page, first, second):
         seen = texts(page.run(fragment=first, query=f"then={second}"))
         # The runs may end as one.
-        if seen == ["first"]:
+        if seen == ["first 2"]:
             seen += texts(page.run_to_its_end())
-        assert seen == ["first", "second"]
-        assert texts(page.run(fragment=first)) == ["first"]
+        assert seen == ["first 2", "second 2"]
+        assert texts(page.run(fragment=first)) == ["first 3"]
 
 
 def test_each_of_several_requests_is_met(tmp_path: Path) -> None:
     with _page(tmp_path) as (page, first, second):
         query = f"then={second}&then={first}&then={second}"
         seen = texts(page.run(fragment=first, query=query))
-        while not {"first", "second"} <= set(seen[1:]):
+        # A drawing may be sent in place of an older one of the same fragment.
+        while not ("first 3" in seen and {"second 2", "second 3"} & set(seen)):
             seen += texts(page.run_to_its_end())
-        assert seen[0] == "first"
 
 
 def test_without_it_streamlit_loses_the_drawing(tmp_path: Path) -> None:
     """If this fails, Streamlit has been mended, and the module is no longer needed."""
     with _page(tmp_path, sends_each="no") as (page, first, second):
-        assert texts(page.run(fragment=first, query=f"then={second}")) == ["second"]
+        assert texts(page.run(fragment=first, query=f"then={second}")) == ["second 2"]
